@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench wheel
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The room folders, seen as the package they become, for the type checker.
+TYPED := .types/tgdfer
+
+help:  ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Everything is installed once, and again whenever pyproject.toml changes.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (10 minutes)
+	$(BIN)/tgdfer demo
+
+test: .venv/installed  ## Run the tests (8 minutes at most, no network)
+	$(BIN)/python -m pytest
+
+check: .venv/installed  ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@mkdir -p $(TYPED)
+	@ln -sfn ../../tgdfer/__init__.py $(TYPED)/__init__.py
+	@for room in modeling_tgdfer processing training model_card; do ln -sfn ../../$$room $(TYPED)/$$room; done
+	MYPYPATH=.types $(BIN)/mypy -p tgdfer
+
+format: .venv/installed  ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
