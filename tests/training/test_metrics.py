@@ -1,0 +1,69 @@
+import itertools
+
+import evaluate
+import numpy as np
+import pytest
+import tgdfer.training.metrics
+from sklearn.metrics import average_precision_score
+from tgdfer.training.metrics import load_metric
+
+LABELS = ["anger", "fear", "happiness"]
+
+
+@pytest.fixture(scope="module")
+def recognition():
+    return load_metric("expression_recognition")
+
+
+@pytest.fixture(scope="module")
+def localisation():
+    return load_metric("frame_localisation")
+
+
+def test_loads_by_path_as_any_user_of_evaluate_would():
+    path = tgdfer.training.metrics.__file__.replace("__init__", "expression_recognition")
+    assert evaluate.load(path).compute(predictions=["fear"], references=["fear"], labels=LABELS)["war"] == 1
+
+
+def test_figures_of_a_confusion_matrix_made_by_hand(recognition):
+    figures = recognition.compute(
+        references=["anger"] * 4 + ["happiness"] * 2,
+        predictions=["anger", "anger", "anger", "fear", "happiness", "anger"],
+        labels=LABELS,
+    )
+    assert figures["confusion_matrix"] == [[3, 1, 0], [0, 0, 0], [1, 0, 1]]
+    assert figures["war"] == pytest.approx(4 / 6)
+    assert figures["recall"] == {"anger": 0.75, "fear": None, "happiness": 0.5}
+    assert figures["uar"] == pytest.approx(0.625)
+
+
+def test_label_outside_the_classes_is_refused(recognition):
+    with pytest.raises(ValueError, match="contempt"):
+        recognition.compute(references=["contempt"], predictions=["fear"], labels=LABELS)
+
+
+def test_frame_figures_made_by_hand(localisation):
+    figures = localisation.compute(
+        # Ranks of the two apex frames: 1 and 3, so AP = (1/1 + 2/3) / 2; then the only one on rank 4 of 4.
+        predictions=[[0.9, 0.1, 0.5, 0.4], [0.4, 0.3, 0.2, 0.1], [1.0, 0.0], [0.0, 1.0]],
+        references=[[1.0, 0.2, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0], [0.0, 0.4], [0.9, 0.5]],
+    )
+    assert figures["num_clips"] == 2
+    assert figures["frame_ap"] == pytest.approx(((1 + 2 / 3) / 2 + 1 / 4) / 2)
+    assert figures["pointing"] == 0.5
+    assert figures["random_pointing"] == pytest.approx((2 / 4 + 1 / 4) / 2)
+
+
+@pytest.mark.parametrize("positives", [1, 2, 4])
+def test_random_reference_is_the_mean_over_all_orders(localisation, positives):
+    truth = np.arange(5) < positives
+    expected = np.mean([average_precision_score(truth, order) for order in itertools.permutations(range(5))])
+    figures = localisation.compute(predictions=[[0.0] * 5], references=[truth.astype(float)])
+    assert figures["random_frame_ap"] == pytest.approx(expected)
+    assert figures["pointing"] == pytest.approx(positives / 5), "equal scores point nowhere"
+
+
+def test_no_clip_with_both_kinds_of_frames_gives_no_figures(localisation):
+    figures = localisation.compute(predictions=[[0.3, 0.2]], references=[[0.0, 0.0]])
+    assert figures["num_clips"] == 0
+    assert figures["frame_ap"] is None and figures["random_frame_ap"] is None
