@@ -1,0 +1,251 @@
+"""Video processor of TG-DFER: from any video to frames, their mask and their time stamps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelDimension, PILImageResampling
+from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.utils import logging
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata, is_valid_video
+
+from .video_reading_tgdfer import Clip, VideoReadError, read, sample_indices
+
+logger = logging.get_logger(__name__)
+
+
+class TGDFERVideosKwargs(VideosKwargs, total=False):
+    """Keyword arguments of the video processor.
+
+    Attributes:
+        timestamps: for each video its (T,) seconds, or None where they are unknown. Needed only for arrays and lists
+            of images: video files have their own.
+    """
+
+    timestamps: Any
+
+
+class VideoBatchFeature(BatchFeature):
+    """A `BatchFeature` whose `timestamps` stay in float32: in half precision they would be off by whole frames."""
+
+    def to(self, *args, **kwargs) -> "VideoBatchFeature":
+        seconds = self.data.pop("timestamps", None)
+        super().to(*args, **kwargs)
+        if seconds is not None:
+            self.data["timestamps"] = seconds.to(self.data["frame_mask"].device)
+        return self
+
+
+class TGDFERVideoProcessor(BaseVideoProcessor):
+    """Decodes clips, samples their frames and makes them what a CLIP sees.
+
+    Each clip is cut into `num_frames` equal segments and the middle frame of each is taken. Clips with fewer frames
+    give each of them once and are padded at the end under `frame_mask`.
+
+    Example:
+        ```python
+        video_processor = TGDFERVideoProcessor(num_frames=16)
+        batch = video_processor(["a.mp4", "b.webm"], return_tensors="pt")
+        batch["pixel_values_videos"].shape  # (2, 16, 3, 224, 224)
+        ```
+    """
+
+    resample = PILImageResampling.BICUBIC
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+    size = {"shortest_edge": 224}
+    default_to_square = False
+    crop_size = {"height": 224, "width": 224}
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    do_sample_frames = True
+    num_frames = 16
+    valid_kwargs = TGDFERVideosKwargs
+    model_input_names = ["pixel_values_videos", "frame_mask", "timestamps"]
+
+    def __init__(self, **kwargs: Unpack[TGDFERVideosKwargs]):
+        super().__init__(**kwargs)
+
+    def read_clip(
+        self, video: Any, num_frames: int | None = None, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Reads sampled frames at their own size, before anything else is done to them.
+
+        Given back as `video_processor([frames], timestamps=[seconds])` they give what the video itself would, so that
+        augmentation can be done in between.
+
+        Args:
+            video: path, http(s) or `hf://` URL, bytes or binary file object of a video; folder of frames; array
+                (T, H, W, 3) or list of T images. Floating values are in 0..1, or in 0..255 if any is above 1.
+            num_frames: segments of the clip, default `self.num_frames`.
+            generator: draws a random frame of each segment (training); None takes the middle one (evaluation).
+
+        Returns:
+            Frames (T, 3, H, W), uint8 RGB, and their times (T,) in seconds, float32, or None where nothing tells
+            them (arrays, folders of frames). T is `num_frames`, or what a shorter clip has.
+
+        Raises:
+            VideoReadError: nothing can be read; one sentence names the video and the remedy.
+        """
+        clip = self._read(video, num_frames or self.num_frames, generator=generator)
+        frames = self.convert_to_rgb(_in_bytes(clip.frames))
+        return frames if frames.dtype == torch.uint8 else frames.round().clamp(0, 255).to(torch.uint8), clip.seconds
+
+    def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideosKwargs]) -> BatchFeature:
+        """Reads, samples and normalises clips; `video_processor(...)` calls it.
+
+        Args:
+            videos: one video as in `read_clip`, or a list of them; frames may have different sizes from clip to clip.
+            **kwargs: override the attributes of the processor for this call. `num_frames` or `fps` (frames sampled
+                a second) set how many frames are taken, `do_sample_frames=False` takes all of them. `timestamps`, or
+                `video_metadata` with the `fps` of the source, time clips given as arrays. `return_metadata=True` adds
+                `video_metadata`. Arrays that float are in 0..1, or in 0..255 if any value is above 1; they are taken
+                as they are where `do_rescale=False`.
+
+        Returns:
+            `pixel_values_videos` (B, T, 3, S, S) float32; `frame_mask` (B, T) bool, False where a short clip is padded
+            by its last frame; `timestamps` (B, T) float32 seconds, left out where those of a clip are unknown.
+
+        Raises:
+            VideoReadError: a video cannot be read.
+            ValueError: arguments that contradict each other.
+        """
+        videos = _as_list(videos)
+        timestamps = _one_each("timestamps", kwargs.pop("timestamps", None), len(videos))
+        sources = _one_each("video_metadata", _flat(kwargs.pop("video_metadata", None)), len(videos))
+        num_frames, fps = kwargs.pop("num_frames", None), kwargs.pop("fps", None)
+        if num_frames is not None and fps is not None:
+            raise ValueError("`num_frames` and `fps` both say how many frames to sample; give one of them.")
+        if num_frames is None and fps is None:
+            num_frames, fps = self.num_frames, self.fps
+        if not _given(kwargs.pop("do_sample_frames", None), self.do_sample_frames):
+            num_frames = fps = None
+        return_tensors, with_metadata = kwargs.pop("return_tensors", None), kwargs.pop("return_metadata", None)
+        kwargs.pop("input_data_format", None)
+
+        clips = [
+            self._read(video, num_frames, fps, seconds, source)
+            for video, seconds, source in zip(videos, timestamps, sources, strict=True)
+        ]
+        rescale = _given(kwargs.get("do_rescale"), self.do_rescale)
+        frames = [_in_bytes(clip.frames) if rescale else clip.frames for clip in clips]
+        processed = super().preprocess(
+            frames, **kwargs, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
+        )
+        batch = VideoBatchFeature(_pad(processed["pixel_values_videos"], clips), tensor_type=return_tensors)
+        if _given(with_metadata, self.return_metadata):
+            batch["video_metadata"] = [clip.metadata for clip in clips]
+        return batch
+
+    def _read(
+        self,
+        video: Any,
+        num_frames: int | None,
+        fps: float | None = None,
+        timestamps: Any = None,
+        source: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Clip:
+        """Reads one clip; `timestamps`, or else `source` (its metadata), tell the times of frames that have none."""
+        known: np.ndarray | None = None
+
+        def choose(seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
+            nonlocal known
+            known = seconds if seconds is not None else _told_times(total, timestamps, source)
+            if duration is None and known is not None and total > 1:
+                duration = float(known[-1] - known[0]) * total / (total - 1)
+            if num_frames is None and fps is None:
+                return np.arange(total)
+            count = num_frames
+            if fps is not None:
+                if duration is None:
+                    raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
+                count = max(1, int(duration * fps))
+            return sample_indices(total, count or 0, known, duration, generator)
+
+        clip = read(video, choose)
+        if clip.seconds is None and known is not None:
+            clip.seconds = torch.from_numpy(known[clip.metadata.frames_indices]).float()
+        if clip.metadata.fps is None and source is not None:
+            clip.metadata.fps = dict(source).get("fps")
+        return clip
+
+
+def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:
+    """Seconds (total,) from what the caller says about an array: its time stamps, or the metadata of its source."""
+    if timestamps is not None:
+        seconds = np.asarray(timestamps, dtype=np.float64)
+        if seconds.shape != (total,):
+            raise ValueError(f"A clip of {total} frames needs {total} timestamps, not an array {seconds.shape}.")
+        return seconds
+    rate = dict(source).get("fps") if source is not None else None
+    if not rate:
+        return None
+    indices = dict(source).get("frames_indices")
+    return np.asarray(indices if indices is not None and len(indices) == total else np.arange(total)) / rate
+
+
+def _in_bytes(frames: torch.Tensor) -> torch.Tensor:
+    """Frames in 0..255: floating ones in 0..1 are scaled, without rounding."""
+    return frames * 255.0 if frames.is_floating_point() and frames.max() <= 1 else frames
+
+
+def _pad(videos: list[torch.Tensor], clips: list[Clip]) -> dict[str, torch.Tensor]:
+    """Batch of clips (T_i, C, H, W), the short ones padded by their last frame."""
+    if len({video.shape[1:] for video in videos}) > 1:
+        raise ValueError("The clips of a batch differ in size; leave `do_resize` and `do_center_crop` on.")
+    longest = max(len(video) for video in videos)
+    which = [torch.arange(longest, device=video.device).clamp(max=len(video) - 1) for video in videos]
+    lengths = torch.tensor([len(video) for video in videos], device=videos[0].device)
+    batch = {
+        "pixel_values_videos": torch.stack([video[index] for video, index in zip(videos, which, strict=True)]),
+        "frame_mask": torch.arange(longest, device=lengths.device) < lengths[:, None],
+    }
+    times = [clip.seconds for clip in clips]
+    known = [seconds.to(lengths.device) for seconds in times if seconds is not None]
+    if len(known) == len(times):
+        batch["timestamps"] = torch.stack([seconds[index] for seconds, index in zip(known, which, strict=True)])
+    elif known:
+        logger.warning_once("Some clips of this batch have no time stamps, so those of the others are left out too.")
+    return batch
+
+
+def _as_list(videos: Any) -> list[Any]:
+    """Videos of a batch; nested lists are flattened, a single video or list of frames is a batch of one."""
+    if getattr(videos, "ndim", 0) == 5:
+        return list(videos)
+    if not isinstance(videos, list | tuple) or is_valid_video(videos):
+        return [videos]
+    if not videos:
+        raise VideoReadError("An empty list has no video in it; give at least one.")
+    return [video for item in videos for video in _as_list(item)]
+
+
+def _flat(metadata: Any) -> Any:
+    """Metadata of each video, of lists in lists too, as `transformers` takes them."""
+    if isinstance(metadata, dict | VideoMetadata):
+        return [metadata]
+    if metadata and isinstance(metadata[0], list):
+        return [one for several in metadata for one in several]
+    return metadata
+
+
+def _one_each(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:
+    if values is None:
+        return [None] * count
+    if len(values) != count:
+        raise ValueError(f"Received {count} videos but {len(values)} entries in `{name}`; give one for each video.")
+    return values
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+TGDFERVideoProcessor.register_for_auto_class()
