@@ -22,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-
 TOKEN = "hf_test"
 READ_TOKEN = "hf_read"
 

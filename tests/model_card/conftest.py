@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hub_server import Hub, serve  # noqa: E402

@@ -1,0 +1,276 @@
+"""The model card: what the files of a run say, and nothing else, in the words of `template.md`."""
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, StrictUndefined
+from tgdfer.training.config import read_yaml, write_text
+from tgdfer.training.errors import UserError
+
+TEMPLATE = Path(__file__).with_name("template.md")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+# Figures of metrics.json that a table shows: key, heading, and for the `model-index` the metric's id and arguments.
+# Pointing is no metric that the Hub knows, so it stays out of the index.
+FIGURES: list[tuple[str, str, str | None, dict[str, str] | None]] = [
+    ("war", "WAR", "accuracy", None),
+    ("uar", "UAR", "recall", {"average": "macro"}),
+    ("frame_ap", "frame AP", "average_precision", None),
+    ("pointing", "pointing", None, None),
+]
+COUNTS = {"num_clips": "clips", "num_people": "people"}
+# Options of the run that say most about it; training_config.yaml has them all.
+OPTIONS = ("num_frames", "frozen_features", "batch_size", "lora_lr", "prompts_lr", "new_lr", "class_balance")
+
+
+@dataclass
+class CardData:
+    """What a card says, read from a run folder or from a plain model folder.
+
+    Args:
+        model_id: How the examples address the model: the id of its repository or its folder.
+        labels: Names of the classes, in their order.
+        descriptions: Words that each class is known by.
+        metrics: Content of `metrics.json`, empty where nothing was measured.
+        config: Content of `config.yaml`, empty where the run has none.
+        pictures: Paths of the pictures as the card refers to them.
+        license: Licence of the weights, as the Hub names it.
+    """
+
+    model_id: str
+    labels: list[str]
+    descriptions: dict[str, list[str]] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    pictures: list[str] = field(default_factory=list)
+    license: str = "apache-2.0"
+
+    @classmethod
+    def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
+        """Read a run folder.
+
+        Args:
+            run: Folder of a run, or of a model.
+            repo_id: Repository that the card will stand in; without it the card is for the model folder on disk.
+            pictures: Whether the card shows the pictures of the run.
+
+        Raises:
+            UserError: The folder holds no model, or one of its files cannot be read.
+        """
+        run = Path(run)
+        folder = model_folder(run)
+        id2label = read_json(folder / "config.json").get("id2label", {})
+        processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
+        to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
+        return cls(
+            model_id=repo_id or name_of(folder),
+            labels=[id2label[index] for index in sorted(id2label, key=int)],
+            descriptions=processor.get("descriptions") or {},
+            metrics=read_json(run / "metrics.json") if (run / "metrics.json").exists() else {},
+            config=read_yaml(run / "config.yaml") if (run / "config.yaml").exists() else {},
+            pictures=[(to_pictures / path.name).as_posix() for path in pictures_of(run) if pictures],
+        )
+
+    @property
+    def name(self) -> str:
+        return Path(self.model_id).name
+
+    @property
+    def training(self) -> dict[str, Any]:
+        return self.metrics.get("training") or {}
+
+    @property
+    def measured(self) -> list[tuple[str, str, str | None, dict[str, str] | None]]:
+        """The rows of `FIGURES` that were measured."""
+        return [figure for figure in FIGURES if self.metrics.get(figure[0]) is not None]
+
+    def metadata(self) -> ModelCardData:
+        """The metadata block: what the Hub searches and shows beside the card."""
+        trained_on, base = self.training.get("dataset") or "", self.training.get("base_model") or ""
+        metrics = [metric for _, _, metric, _ in self.measured if metric]
+        return ModelCardData(
+            license=self.license,
+            library_name="transformers",
+            pipeline_tag="video-classification",
+            tags=["tgdfer", "facial-expression-recognition", "multiple-instance-learning", "clip", "video"],
+            datasets=[trained_on] if is_hub_id(trained_on) else None,
+            base_model=base if is_hub_id(base) else None,
+            metrics=metrics or None,
+            model_name=self.name,
+            eval_results=self.eval_results() or None,
+        )
+
+    def eval_results(self) -> list[EvalResult]:
+        """The measured figures, as fractions, for the `model-index`."""
+        dataset = self.metrics.get("dataset", "")
+        return [
+            EvalResult(
+                task_type="video-classification",
+                task_name="Facial expression recognition",
+                dataset_type=dataset if is_hub_id(dataset) else Path(dataset).name.lower().replace(" ", "-"),
+                dataset_name=Path(dataset).name,
+                dataset_split=self.metrics.get("split"),
+                metric_type=metric,
+                metric_name=heading,
+                metric_value=round(self.metrics[key], 4),
+                metric_args=arguments,
+            )
+            for key, heading, metric, arguments in self.measured
+            if metric
+        ]
+
+    def template_values(self) -> dict[str, Any]:
+        """What `template.md` asks for."""
+        return {
+            "metadata": self.metadata().to_yaml(),
+            "name": self.name,
+            "model_id": self.model_id,
+            "labels": self.labels,
+            "descriptions": self.descriptions,
+            "measured_on": self.measured_on(),
+            "columns": [heading for _, heading, _, _ in self.measured],
+            "scores": self.scores(),
+            "chance": percent(self.metrics.get("random_frame_ap")),
+            "recall": self.recall(),
+            "pictures": [
+                {"path": path, "caption": Path(path).stem.replace("_", " ").capitalize()} for path in self.pictures
+            ],
+            "training": self.training_facts(),
+            "commands": self.commands(),
+            "has_config": bool(self.config),
+        }
+
+    def measured_on(self) -> str:
+        """For example "210 clips of 20 people: split `test` of `rendered-faces`"."""
+        counted = [f"{self.metrics[key]} {what}" for key, what in COUNTS.items() if self.metrics.get(key)]
+        source = f"split `{self.metrics.get('split')}` of `{short(self.metrics.get('dataset', ''))}`"
+        return f"{' of '.join(counted)}: {source}" if counted else source
+
+    def scores(self) -> list[list[str]]:
+        """Rows of the table of results, name first: this model, and the baseline where one was measured."""
+        keys = [key for key, *_ in self.measured]
+        rows = [["this model", *(percent(self.metrics[key]) for key in keys)]] if keys else []
+        if rows and (baseline := self.metrics.get("baseline")):
+            rows.append([baseline["name"], *(percent(baseline.get(key)) for key in keys)])
+        return rows
+
+    def recall(self) -> list[list[str]]:
+        """Rows of the table of classes: name, clips and recall."""
+        recall, matrix = self.metrics.get("recall") or {}, self.metrics.get("confusion_matrix") or []
+        labels = self.metrics.get("labels") or []
+        return [
+            [label.replace("|", "\\|"), str(sum(row)), percent(recall[label])]
+            for label, row in zip(labels, matrix, strict=True)
+            if recall.get(label) is not None
+        ]
+
+    def training_facts(self) -> dict[str, str]:
+        """What is known of the training, by name."""
+        known = self.training
+        facts = {
+            "Started from": known.get("base_model") and f"`{short(known['base_model'])}`",
+            "Data": known.get("dataset") and f"`{short(known['dataset'])}`, split `{known.get('split', 'train')}`",
+            "Clips": known.get("num_clips"),
+            "Validation split": known.get("validation"),
+            "Epochs": known.get("epochs"),
+            "Best epoch, chosen on the validation split": known.get("best_epoch"),
+            "Trainable parameters": known.get("trainable_parameters") and f"{known['trainable_parameters']:,}",
+            "Seed": known.get("seed"),
+            "Time": known.get("seconds") and f"{known['seconds']:.0f} s",
+            "Options": ", ".join(f"`{key}: {self.config[key]}`" for key in OPTIONS if self.config.get(key)) or None,
+        }
+        return {name: str(value) for name, value in facts.items() if value is not None}
+
+    def commands(self) -> list[str]:
+        """The command lines that make this model and its figures again."""
+        train = ["tgdfer train --config training_config.yaml"] if self.config else []
+        return [*train, *filter(None, [self.metrics.get("command")])]
+
+
+def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:
+    """The model card of a run.
+
+    Args:
+        run: Folder of a run, or of a model.
+        repo_id: Repository that the card will stand in; without it the examples name the folder on disk.
+        pictures: Whether the card shows the pictures of the run.
+
+    Raises:
+        UserError: The folder holds no model, or one of its files cannot be read.
+    """
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined, autoescape=False
+    )
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return ModelCard(template.render(CardData.from_run(run, repo_id, pictures).template_values()))
+
+
+def write_card(run: str | Path) -> Path:
+    """Write the card of a run beside its model, as `README.md`, whole or not at all, and return its path.
+
+    Raises:
+        UserError: The folder holds no model, or one of its files cannot be read.
+    """
+    card = build_card(run)
+    path = model_folder(run) / "README.md"
+    write_text(path, str(card))
+    return path
+
+
+def model_folder(run: str | Path) -> Path:
+    """The model of a run (`RUN/best`), or the folder itself where it is a model's.
+
+    Raises:
+        UserError: Neither holds a model.
+    """
+    for folder in (Path(run) / "best", Path(run)):
+        if (folder / "config.json").is_file():
+            return folder
+    raise UserError(
+        f"{run} holds no model (no best/config.json and no config.json); train one with `tgdfer train`, or name the "
+        "folder that `save_pretrained` wrote."
+    )
+
+
+def pictures_of(run: str | Path) -> list[Path]:
+    """The pictures of a run, sorted by name."""
+    return sorted((Path(run) / "figures").glob("*.png"))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name says where something is on the Hub; a folder of the same form is none."""
+    return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def short(name: str) -> str:
+    """A Hub id as it is, a folder by its last name: where it lay on the machine of the training helps no reader."""
+    return name if is_hub_id(name) else Path(name).name
+
+
+def name_of(folder: Path) -> str:
+    """A folder as it is typed from here, without the parts that mean something on this machine alone."""
+    folder = folder.resolve()
+    here = Path.cwd()
+    return (folder.relative_to(here) if folder.is_relative_to(here) else Path(folder.name)).as_posix()
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage with one decimal; nothing where there is none."""
+    return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file.
+
+    Raises:
+        UserError: It is missing or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); write it again, or remove it.") from error

@@ -1,0 +1,195 @@
+"""Publishing: a trained model, its code, its card and what was measured, in one commit on the Hub."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+from httpx2 import TransportError
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from safetensors import SafetensorError, safe_open
+from tgdfer.model_card.card import build_card, model_folder, pictures_of, read_json
+from tgdfer.training.errors import UserError
+
+# All that may leave the machine. Pickles are not among it: whoever loads one runs it.
+ALLOWED = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "*.py",
+    "descriptions.yaml",
+    "metrics.json",
+    "training_config.yaml",
+    "README.md",
+    "LICENSE",
+)
+# What of a run may lie beside a model in one folder, and travels under another name.
+OF_A_RUN = ("config.yaml", "figures")
+LOCAL_IMPORT = re.compile(r"^\s*from \.(\w+) import ", re.MULTILINE)
+
+Files = dict[str, Path | bytes]
+
+
+def publish(
+    run: str | Path,
+    repo_id: str,
+    private: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+    pictures: bool = True,
+) -> str:
+    """Publish the model of a run with its card in one commit.
+
+    Args:
+        run: Folder of a run (its `best` model is taken), or of a model.
+        repo_id: Repository as "user/name"; it is created where it does not exist.
+        private: Whether only its owner may see the repository.
+        dry_run: Print what would be published, and send nothing.
+        token: Access token of the Hub; by default the one that `hf auth login` or HF_TOKEN left.
+        pictures: Whether the pictures of the run go along. A timeline shows frames of the clips: leave them at home
+            where these may not be shown.
+
+    Returns:
+        URL of the commit; with `dry_run`, of the repository that it would go to.
+
+    Raises:
+        UserError: The run or the repository id is not fit to be published, or the Hub refuses or is out of reach.
+    """
+    if repo_id.count("/") != 1:
+        raise UserError(f"{repo_id!r} is no repository id; write it as user/name.")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UserError(f"{repo_id!r} is no repository id: {one_line(error)}") from error
+    files = files_to_publish(run, repo_id, pictures)
+    if dry_run:
+        Console().print(table_of(files, repo_id))
+        return f"{constants.ENDPOINT}/{repo_id}"
+    if not (token or get_token()):
+        raise UserError("You are not logged in to the Hub; run `hf auth login`, or set HF_TOKEN.")
+
+    api = HfApi(token=token, library_name="tgdfer")
+    try:
+        # Left unsaid where it need not be private: an organisation may have a default of its own.
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo_id).private:
+            raise UserError(f"{repo_id} exists and is public; make it private in its settings, or drop --private.")
+        operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+        return api.create_commit(repo_id, operations, commit_message="Upload TG-DFER model").commit_url
+    except UserError:
+        raise
+    except HfHubHTTPError as error:
+        raise UserError(refusal(error, repo_id)) from error
+    except (TransportError, OfflineModeIsEnabled) as error:
+        raise UserError(
+            f"The Hub at {constants.ENDPOINT} is out of reach ({one_line(error)}); check your connection, HF_ENDPOINT "
+            "and HF_HUB_OFFLINE."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"The Hub refused the metadata of README.md: {one_line(error)}") from error
+
+
+def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Files:
+    """What a commit of this run holds, by path in the repository.
+
+    Raises:
+        UserError: The run holds no whole model that loads without this package, or a file that is no part of one.
+    """
+    run, folder = Path(run), model_folder(run)
+    check_model(folder)
+    files: Files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name == "__pycache__" or (folder == run and path.name in OF_A_RUN):
+            continue
+        if not path.is_file() or not any(fnmatch(path.name, pattern) for pattern in ALLOWED):
+            raise UserError(f"{path} is no part of a model and will not be published; move it out of {folder}.")
+        files[path.name] = path
+    # A model folder that is not of a run may have a card written by hand; one of a run is written anew.
+    if folder != run or "README.md" not in files:
+        files["README.md"] = str(build_card(run, repo_id, pictures)).encode()
+    files |= {f"figures/{path.name}": path for path in pictures_of(run) if pictures}
+    for name, name_in_repo in {"metrics.json": "metrics.json", "config.yaml": "training_config.yaml"}.items():
+        if (run / name).is_file():
+            files[name_in_repo] = run / name
+    return dict(sorted(files.items()))
+
+
+def check_model(folder: Path) -> None:
+    """Check that a folder holds weights that can be read, a processor, and the code that both load with.
+
+    Raises:
+        UserError: Something is missing or broken.
+    """
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(f"{folder} holds no weights (no .safetensors file); save the model with `save_pretrained`.")
+    for path in weights:
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} is not whole ({one_line(error)}); save the model again.") from error
+    for name, saver in {"config.json": "model", "processor_config.json": "processor"}.items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
+        auto_map = read_json(folder / name).get("auto_map") or {}
+        missing = sorted(missing_code(folder, set(auto_map.values())))
+        if missing or not auto_map:
+            raise UserError(
+                f"{folder / name} names no code that loads without tgdfer ({', '.join(missing) or 'no auto_map'}); "
+                f"write it again with `{saver}.save_pretrained`."
+            )
+
+
+def missing_code(folder: Path, references: set[str]) -> set[str]:
+    """Code files that an `auto_map` ("module.Class") or the files it names import, and that are not there."""
+    waiting, seen = {reference.rpartition("--")[2].partition(".")[0] for reference in references}, set[str]()
+    while waiting:
+        seen.add(module := waiting.pop())
+        path = folder / f"{module}.py"
+        if path.is_file():
+            waiting |= set(LOCAL_IMPORT.findall(path.read_text(encoding="utf-8"))) - seen
+    return {f"{module}.py" for module in seen if not (folder / f"{module}.py").is_file()}
+
+
+def table_of(files: Files, repo_id: str) -> Table:
+    """The files with their sizes, to be printed."""
+    sizes = {
+        path: len(content) if isinstance(content, bytes) else content.stat().st_size for path, content in files.items()
+    }
+    table = Table("file", title=f"{repo_id} (dry run, nothing is sent)", show_footer=True)
+    table.columns[0].footer = f"{len(files)} files"
+    table.add_column("size", decimal(sum(sizes.values())), justify="right", no_wrap=True)
+    for path, size in sizes.items():
+        table.add_row(path, decimal(size))
+    return table
+
+
+def refusal(error: HfHubHTTPError, repo_id: str) -> str:
+    """What a refusal of the Hub means to the user, in a sentence."""
+    status = error.response.status_code
+    if status == 401:
+        return "The Hub does not know your access token; run `hf auth login`, or set HF_TOKEN to a valid one."
+    if status == 403:
+        return f"Your access token may not write to {repo_id}; use one with write permission, or your own user name."
+    return f"The Hub refused to publish {repo_id} ({one_line(error)}); try again later, or under another name."
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on one line."""
+    return " ".join(str(error).split())
