@@ -1,0 +1,157 @@
+"""Configuration of TG-DFER."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.clip.configuration_clip import CLIPConfig
+
+BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+
+CONTEXTS = ("none", "shared", "class")
+MIL_POOLINGS = ("attention", "topk", "mean", "max")
+RELEVANCE_TEXTS = ("label", "prompted")
+
+
+@strict
+class TGDFERConfig(PreTrainedConfig):
+    """Configuration of a TG-DFER model: text-guided, weakly supervised expression recognition in video.
+
+    The paper (arXiv 2511.10958) fixes the parts and their purpose, not every layer. Where a value is our choice, the
+    reason stands beside the field. Every part has a switch, so that an ablation is a list of configs.
+
+    Args:
+        clip_config: Configuration of the CLIP that sees the frames and reads the texts.
+        num_frames: Frames that are sampled from a clip (the bag holds that many instances).
+        frame_interval: Seconds between two frames where the caller gives no timestamps.
+        max_descriptions: Descriptions a class, the longest list of all classes (shorter ones are masked).
+        prompt_length: Tokens of the longest class prompt, with its begin and end.
+        context: Learnable context before each description: "none" (the phrase as CLIP reads it), "shared", or "class"
+            (each class has its own).
+        context_length: Tokens of the context phrase; the context starts from their embeddings.
+        short_term: Whether the short-term grain is on.
+        short_term_width: Width of its bottleneck.
+        short_term_window: Frames it attends to on either side.
+        long_range: Whether the long-range grain is on.
+        long_range_width: Width of its bottleneck.
+        long_range_layers: Transformer layers over the whole clip.
+        temporal_heads: Attention heads of both grains.
+        relevance_text: What relevance is computed against: the class text ("label") or the visually prompted one.
+        relevance_width: Width of the gated attention that scores the frames.
+        initial_scale: Start of the learned scale of all cosines.
+        initial_sharpness: Start of the learned sharpness, per class, of the relevance over time.
+        visual_prompts: Whether class texts are rewritten by the clip.
+        visual_prompt_rank: Rank of that rewriting.
+        visual_prompt_limit: The most that it may add to a class text of length one.
+        mil_pooling: How frames make the answer of the clip: "attention", "topk", "mean" or "max".
+        topk_fraction: Share of the frames that "topk" averages.
+        feature_dropout: Dropout on the frame features in training.
+        instance_dropout: Share of the frames that are dropped as a whole in training.
+        long_range_dropout: Share of the training clips for which the long-range grain is skipped.
+        lora_layers: Last blocks of the vision tower that `attach_lora` adapts.
+        lora_text_layers: Last blocks of the text tower that `attach_lora` adapts.
+        lora_rank: Rank of LoRA.
+        lora_alpha: Scale of LoRA: updates are multiplied by `lora_alpha / lora_rank`.
+        lora_dropout: Dropout on the input of LoRA.
+        label_smoothing: Smoothing of the cross-entropy on the bag.
+        alignment_weight: Weight of the supervised contrastive loss between clips and class texts.
+        separation_weight: Weight of the loss that keeps class texts apart.
+        smoothness_weight: Weight of the loss on jumps of the relevance of the true class between adjacent frames.
+        instance_weight: Weight of the cross-entropy on the most relevant frames of the true class.
+    """
+
+    model_type = "tgdfer"
+    sub_configs_defaults = {"clip_config": CLIPConfig}
+
+    clip_config: dict | PreTrainedConfig | None = None
+
+    # The bag.
+    num_frames: int = 16
+    frame_interval: float | int = 0.125
+
+    # Text guidance.
+    max_descriptions: int = 1
+    prompt_length: int = 3
+    context: str = "shared"
+    context_length: int = 0
+
+    # Multi-grained temporal network. Small bottlenecks: a few hundred clips are learnt by heart at full width, and the
+    # frames are the first thing lost.
+    short_term: bool = True
+    short_term_width: int = 48
+    short_term_window: int = 2
+    long_range: bool = True
+    long_range_width: int = 64
+    long_range_layers: int = 1
+    temporal_heads: int = 4
+
+    # Relevance. "label": with relevance against the prompted text, which has seen the whole clip, every frame of an
+    # emotional clip looks emotional, and the frames are lost. A scale near 10, not CLIP's 100: at 100 the softmax over
+    # time starts saturated on one frame.
+    relevance_text: str = "label"
+    relevance_width: int = 32
+    initial_scale: float | int = 10.0
+    initial_sharpness: float | int = 1.0
+
+    # Visual prompts. The limit keeps the label readable: it turns the text by at most some 17 degrees.
+    visual_prompts: bool = True
+    visual_prompt_rank: int = 16
+    visual_prompt_limit: float | int = 0.3
+
+    # Multiple-instance head.
+    mil_pooling: str = "attention"
+    topk_fraction: float | int = 0.25
+
+    # Regularisation, strong because the labels are few and weak.
+    feature_dropout: float | int = 0.3
+    instance_dropout: float | int = 0.3
+    long_range_dropout: float | int = 0.5
+
+    # LoRA. The last blocks only: those below run without gradient.
+    lora_layers: int = 4
+    lora_text_layers: int = 0
+    lora_rank: int = 8
+    lora_alpha: float | int = 16
+    lora_dropout: float | int = 0.1
+
+    # Loss.
+    label_smoothing: float | int = 0.1
+    alignment_weight: float | int = 0.1
+    separation_weight: float | int = 0.0
+    smoothness_weight: float | int = 0.0
+    instance_weight: float | int = 0.2
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.id2label is None and kwargs.get("num_labels") is None:
+            self.id2label = dict(enumerate(BASIC_EMOTIONS))
+        if self.id2label is not None:
+            self.label2id = {name: int(index) for index, name in self.id2label.items()}
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Checks what types alone cannot say; part of the validation that `strict` adds.
+
+        Raises:
+            ValueError: A field has a value that no model can be built from.
+        """
+        choices = {"context": CONTEXTS, "mil_pooling": MIL_POOLINGS, "relevance_text": RELEVANCE_TEXTS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
+        for name in ("short_term_width", "long_range_width"):
+            # Pairs of channels are rotated by time, so a head has an even number of them.
+            if getattr(self, name) % (2 * self.temporal_heads):
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}; it must be a multiple of {2 * self.temporal_heads}, twice "
+                    "`temporal_heads`."
+                )
+        for name in ("feature_dropout", "instance_dropout", "long_range_dropout", "lora_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 0 and below 1.")
+        if not 0 < self.topk_fraction <= 1:
+            raise ValueError(f"`topk_fraction` is {self.topk_fraction}; it must be above 0 and at most 1.")
+
+
+TGDFERConfig.register_for_auto_class()
+
+__all__ = ["TGDFERConfig"]

@@ -1,0 +1,861 @@
+"""TG-DFER: text-guided, weakly supervised recognition of facial expressions in video (arXiv 2511.10958).
+
+A clip carries one label, but most of its frames do not show it: the clip is a bag of frames (multiple-instance
+learning), and language says what to look for. The way of a clip through this file, from top to bottom:
+
+    frames -> CLIP -> short-term grain -> relevance to class texts -> long-range grain -> visual prompts -> MIL head
+
+Shapes: B clips, T frames, K classes, M descriptions a class (ragged, padded under a mask), D the width of CLIP's joint
+space. Wherever a `frame_mask` (B, T) is taken, masked frames may stand anywhere, and change nothing.
+"""
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.models.auto.tokenization_auto import AutoTokenizer
+from transformers.models.clip.modeling_clip import CLIPModel, eager_attention_forward
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import (
+    ModelOutput,
+    TransformersKwargs,
+    can_return_tuple,
+    merge_with_config_defaults,
+)
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .bags_tgdfer import (
+    alignment_loss,
+    gather_frames,
+    instance_loss,
+    masked_mean,
+    masked_softmax,
+    neighbours,
+    separation_loss,
+    smoothness_loss,
+    top_frames,
+)
+from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
+
+try:  # Only needed to train: saved models are plain, with LoRA merged.
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+except ImportError:
+    LoraConfig = inject_adapter_in_model = LoraLayer = None
+
+
+@dataclass
+class TGDFERModelOutput(ModelOutput):
+    """What the backbone knows of a clip, before any class looks at it.
+
+    Args:
+        last_hidden_state: (B, T, D) frames after both temporal grains, `x`.
+        pooler_output: (B, D) mean of `x` over the unmasked frames.
+        frame_embeds: (B, T, D) frames after the short-term grain alone, `f'`.
+        text_embeds: (K, D) class texts of length one, `t`.
+        description_embeds: (K, M, D) single descriptions of length one, `g`.
+        frame_mask: (B, T) frames that counted: those given, less the instances dropped in training.
+        hidden_states: (B, T, long_range_width) states of the long-range Transformer, on request.
+        attentions: (B, heads, T, T) its attention weights, on request.
+    """
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    frame_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    description_embeds: Tensor | None = None
+    frame_mask: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class TGDFEROutput(ModelOutput):
+    """A label for each clip, and what it rests on.
+
+    Args:
+        loss: () training loss, where labels are given.
+        logits: (B, K) the answer of the clip.
+        frame_logits: (B, T, K) what each frame, with its near past and future only, says for each class, `s`.
+        frame_relevance: (B, T, K) weight of each frame in the logit of each class, `A`; sums to one over the unmasked
+            frames and is zero on masked ones.
+        description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
+        video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
+        text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.
+        hidden_states: States of the long-range Transformer, on request.
+        attentions: Its attention weights, on request.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    frame_logits: Tensor | None = None
+    frame_relevance: Tensor | None = None
+    description_relevance: Tensor | None = None
+    video_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class TGDFERTextGuidance(nn.Module):
+    """Class texts: learnable context and fine-grained descriptions, read by CLIP's text tower.
+
+    A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`. The n context vectors (CoOp, Zhou et al., 2022) start as the
+    embeddings of a phrase, so that an untrained model is CLIP reading phrase and description.
+    """
+
+    def __init__(self, config: TGDFERConfig):
+        super().__init__()
+        classes, descriptions = config.num_labels, config.max_descriptions
+        self.context_length = config.context_length
+        text_config = config.clip_config.text_config  # type: ignore[union-attr]
+        self.register_buffer("prompt_ids", torch.zeros(classes, descriptions, config.prompt_length, dtype=torch.long))
+        self.register_buffer("description_mask", torch.ones(classes, descriptions, dtype=torch.bool))
+        self.description_weight = nn.Parameter(torch.zeros(classes, descriptions))
+        self.context: nn.Embedding | None = None
+        if config.context != "none" and config.context_length:
+            contexts = classes if config.context == "class" else 1
+            self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
+
+    def encode(self, clip: CLIPModel, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
+        """The single descriptions in CLIP's joint space, of length one: `g`, (K, M, D).
+
+        No padding mask is needed: the text tower is causal and is read at the first EOS, before any padding.
+        """
+        tower = clip.text_model
+        ids = self.prompt_ids.flatten(0, 1)
+        embeds = tower.embeddings.token_embedding(ids)
+        if self.context is not None:
+            context = self.context.weight.unflatten(0, (-1, self.context_length))  # (1 or K, n, C)
+            context = context.unsqueeze(1).expand(self.prompt_ids.shape[0], self.prompt_ids.shape[1], -1, -1)
+            end = 1 + self.context_length
+            embeds = torch.cat([embeds[:, :1], context.flatten(0, 1).to(embeds.dtype), embeds[:, end:]], dim=1)
+        hidden = tower.embeddings(inputs_embeds=embeds)
+        mask = create_causal_mask(config=tower.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
+        hidden = tower.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True, **kwargs).last_hidden_state
+        hidden = tower.final_layer_norm(hidden)
+        # OpenAI's configs say that EOS is 2 although it is the highest id; CLIP reads them by argmax, and so do we.
+        is_eos = ids if tower.eos_token_id == 2 else (ids == tower.eos_token_id).int()
+        pooled = hidden[torch.arange(ids.shape[0], device=ids.device), is_eos.argmax(-1)]
+        return F.normalize(clip.text_projection(pooled), dim=-1).unflatten(0, self.prompt_ids.shape[:2])
+
+    def forward(self, description_embeds: Tensor) -> Tensor:
+        """Class texts `t = norm(sum_m w_m g_m)`: (K, M, D) -> (K, D)."""
+        weight = masked_softmax(self.description_weight, self.description_mask, dim=-1).to(description_embeds.dtype)
+        return F.normalize((weight.unsqueeze(-1) * description_embeds).sum(1), dim=-1)
+
+
+class TGDFERZeroLinear(nn.Linear):
+    """A projection that starts at zero, so that a branch which ends in it starts as an exact identity.
+
+    A class of its own, because transformers initialises custom code module by module, and passes over modules that
+    hold no parameter themselves: a parent could not zero its child.
+    """
+
+
+class TGDFERTemporalAttention(nn.Module):
+    """Attention between frames that knows time by a rotation on seconds (RoFormer, Su et al., 2021).
+
+    It never knows positions. Only differences in time matter, so an emotion may come anywhere in a clip.
+    """
+
+    time_frequencies: Tensor
+
+    def __init__(self, config: TGDFERConfig, width: int):
+        super().__init__()
+        self.config = config
+        self.is_causal = False
+        self.head_dim = width // config.temporal_heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+        self.register_buffer("time_frequencies", self.frequencies(), persistent=False)
+
+    def frequencies(self) -> Tensor:
+        """Radians a second, from a period of 32 s (the flow of a clip) to one of 1/4 s (a blink)."""
+        return 2 * math.pi * torch.logspace(math.log2(1 / 32), math.log2(4), self.head_dim // 2, base=2.0)
+
+    def rotate(self, states: Tensor, timestamps: Tensor) -> Tensor:
+        """Rotates pairs of channels by time: (B, heads, T, C), (B, T) in seconds -> (B, heads, T, C)."""
+        angle = (timestamps.unsqueeze(-1) * self.time_frequencies).unsqueeze(1)  # (B, 1, T, C / 2)
+        cos, sin = angle.cos().to(states.dtype), angle.sin().to(states.dtype)
+        first, second = states.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+    def forward(
+        self, hidden_states: Tensor, timestamps: Tensor, allowed: Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C), seconds (B, T), who may see whom (B, T, T) -> (B, T, C) and the weights (B, heads, T, T)."""
+        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        queries, keys, values = (
+            projection(hidden_states).view(shape).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        queries, keys = self.rotate(queries, timestamps), self.rotate(keys, timestamps)
+        bias = torch.zeros_like(allowed, dtype=queries.dtype)
+        bias = bias.masked_fill(~allowed, torch.finfo(queries.dtype).min).unsqueeze(1)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        output, weights = attend(self, queries, keys, values, bias, scaling=self.head_dim**-0.5, dropout=0.0, **kwargs)
+        return self.out_proj(output.flatten(2)), weights
+
+
+class TGDFERShortTerm(nn.Module):
+    """Short-term grain: differences to the adjacent frames and attention within +-w frames.
+
+    For onsets and micro-movements. It returns what is to be added to the frames: zero at the start of training.
+    """
+
+    def __init__(self, config: TGDFERConfig, dim: int):
+        super().__init__()
+        width = config.short_term_width
+        self.window = config.short_term_window
+        self.input_norm = nn.LayerNorm(dim)
+        self.down = nn.Linear(dim, width)
+        self.change = nn.Linear(3 * width, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = TGDFERTemporalAttention(config, width)
+        self.output_norm = nn.LayerNorm(width)
+        self.up = TGDFERZeroLinear(width, dim)
+
+    def forward(self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor) -> Tensor:
+        """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
+        hidden = self.down(self.input_norm(frames))
+        previous, following = neighbours(frame_mask)
+        changes = [hidden - gather_frames(hidden, previous), gather_frames(hidden, following) - hidden]
+        hidden = hidden + F.gelu(self.change(torch.cat([hidden, *changes], dim=-1)))
+        # Distances are counted in unmasked frames; a masked frame sees itself, so that no row of weights is empty.
+        rank = frame_mask.long().cumsum(1)
+        near = (rank.unsqueeze(1) - rank.unsqueeze(2)).abs() <= self.window
+        itself = torch.eye(frame_mask.shape[1], dtype=torch.bool, device=frames.device)
+        attended, _ = self.attention(
+            self.attention_norm(hidden), timestamps, (near & frame_mask.unsqueeze(1)) | itself
+        )
+        return self.up(F.gelu(self.output_norm(hidden + attended)))
+
+
+class TGDFERLongRangeLayer(GradientCheckpointingLayer):
+    """A pre-norm Transformer layer over the whole clip."""
+
+    def __init__(self, config: TGDFERConfig):
+        super().__init__()
+        width = config.long_range_width
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = TGDFERTemporalAttention(config, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(
+        self, hidden_states: Tensor, timestamps: Tensor, allowed: Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        attended, _ = self.attention(self.attention_norm(hidden_states), timestamps, allowed, **kwargs)
+        hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
+
+
+class TGDFERLongRange(nn.Module):
+    """Long-range grain: a small Transformer over the whole clip, for the flow of the emotion.
+
+    It returns what is to be added to the frames: zero at the start of training.
+    """
+
+    def __init__(self, config: TGDFERConfig, dim: int):
+        super().__init__()
+        self.drop = config.long_range_dropout
+        self.input_norm = nn.LayerNorm(dim)
+        self.down = nn.Linear(dim, config.long_range_width)
+        self.layers = nn.ModuleList(TGDFERLongRangeLayer(config) for _ in range(config.long_range_layers))
+        self.output_norm = nn.LayerNorm(config.long_range_width)
+        self.up = TGDFERZeroLinear(config.long_range_width, dim)
+
+    def forward(
+        self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> Tensor:
+        """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
+        itself = torch.eye(frame_mask.shape[1], dtype=torch.bool, device=frames.device)
+        allowed = frame_mask.unsqueeze(1) | itself
+        hidden = self.down(self.input_norm(frames))
+        for layer in self.layers:
+            hidden = layer(hidden, timestamps, allowed, **kwargs)
+        output = self.up(F.gelu(self.output_norm(hidden)))
+        if self.training and self.drop:  # stochastic depth (Huang et al., 2016), a clip at a time
+            keep = torch.rand(output.shape[0], 1, 1, device=output.device) >= self.drop
+            output = output * keep / (1 - self.drop)
+        return output
+
+
+class TGDFERRelevance(nn.Module):
+    """Which frames matter for which class: `A = softmax_t(alpha_k s_{t,k} + u(f'_t))`.
+
+    `u` is the gated-attention scorer of Ilse et al. (2018); `alpha_k`, a sharpness for each class, is the auto-pooling
+    of McFee et al. (2018).
+    """
+
+    def __init__(self, config: TGDFERConfig, dim: int):
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.full((config.num_labels,), float(config.initial_sharpness)))
+        self.norm = nn.LayerNorm(dim)
+        self.value = nn.Linear(dim, config.relevance_width)
+        self.gate = nn.Linear(dim, config.relevance_width)
+        self.score = TGDFERZeroLinear(config.relevance_width, 1, bias=False)
+
+    def forward(self, frame_logits: Tensor, frame_embeds: Tensor, frame_mask: Tensor) -> Tensor:
+        """`s` (B, T, K), `f'` (B, T, D), mask (B, T) -> `A` (B, T, K)."""
+        hidden = self.norm(frame_embeds)
+        score = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden)))  # (B, T, 1)
+        return masked_softmax(self.sharpness * frame_logits + score, frame_mask.unsqueeze(-1), dim=1)
+
+
+class TGDFERVisualPrompts(nn.Module):
+    """Each class text looks at the clip through its own relevance, and the answer rewrites it.
+
+    `v_k = sum_t A_{t,k} x_t - mean_t x_t` and `t'_k = norm(t_k + gamma_k tanh(U gelu(W v_k)))`. The weights are shared
+    by all classes; `gamma_k` is zero at the start of training.
+    """
+
+    def __init__(self, config: TGDFERConfig, dim: int):
+        super().__init__()
+        self.limit = float(config.visual_prompt_limit)
+        # Elements of vectors of length one are about 1 / sqrt(D): this brings them to about one and back, so that the
+        # prompt is at most as long as |gamma_k|, next to a text of length one.
+        self.rescale = math.sqrt(dim)
+        self.down = nn.Linear(dim, config.visual_prompt_rank, bias=False)
+        self.up = nn.Linear(config.visual_prompt_rank, dim, bias=False)
+        self.strength = nn.Parameter(torch.zeros(config.num_labels))
+
+    def forward(self, text_embeds: Tensor, frames: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
+        """`t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
+        seen = relevance.transpose(1, 2).to(frames.dtype) @ frames - masked_mean(frames, frame_mask).unsqueeze(1)
+        words = torch.tanh(self.up(F.gelu(self.down(seen * self.rescale)))) / self.rescale
+        strength = self.limit * torch.tanh(self.strength / self.limit)
+        return F.normalize(text_embeds + strength.unsqueeze(-1) * words, dim=-1)
+
+
+class TGDFERPreTrainedModel(PreTrainedModel):
+    config: TGDFERConfig
+    config_class = TGDFERConfig
+    base_model_prefix = "tgdfer"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_record_outputs = {
+        "hidden_states": TGDFERLongRangeLayer,
+        "attentions": OutputRecorder(TGDFERTemporalAttention, index=1, layer_name="long_range"),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TGDFERZeroLinear):
+            init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=module.in_features**-0.5)  # narrow layers: 0.02 would silence them
+        elif isinstance(module, TGDFERTextGuidance):
+            init.zeros_(module.description_weight)
+        elif isinstance(module, TGDFERTemporalAttention):
+            init.copy_(module.time_frequencies, module.frequencies())
+        elif isinstance(module, TGDFERRelevance):
+            init.constant_(module.sharpness, float(self.config.initial_sharpness))
+        elif isinstance(module, TGDFERVisualPrompts):
+            init.zeros_(module.strength)
+        elif isinstance(module, TGDFERForVideoClassification):
+            init.constant_(module.log_scale, math.log(self.config.initial_scale))
+            init.zeros_(module.bias)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves a plain model that every Auto class loads, LoRA merged, without changing this one."""
+        if self.has_lora:
+            self.merged_copy().save_pretrained(save_directory, **kwargs)
+            return
+        home = "modeling_tgdfer"
+        # Saving notes only the class that is saved; the same weights serve both.
+        self.config.auto_map = {
+            "AutoConfig": "configuration_tgdfer.TGDFERConfig",
+            "AutoModel": f"{home}.TGDFERModel",
+            "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
+        }
+        super().save_pretrained(save_directory, **kwargs)
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether LoRA is attached and not merged."""
+        return LoraLayer is not None and any(isinstance(module, LoraLayer) for module in self.modules())
+
+    def merge_lora(self) -> None:
+        """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
+        for name, module in list(self.named_modules()):
+            if LoraLayer is not None and isinstance(module, LoraLayer):
+                module.merge(safe_merge=True)
+                self.set_submodule(name, module.get_base_layer())
+
+    def merged_copy(self) -> "TGDFERPreTrainedModel":
+        """A copy of this model with LoRA merged."""
+        merged = copy.deepcopy(self)
+        merged.merge_lora()
+        return merged
+
+
+class TGDFERModel(TGDFERPreTrainedModel):
+    """CLIP, class texts and the multi-grained temporal network: frames and texts in one space.
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: TGDFERConfig):
+        super().__init__(config)
+        dim = config.clip_config.projection_dim  # type: ignore[union-attr]
+        self.clip = CLIPModel._from_config(config.clip_config)
+        self.text_guidance = TGDFERTextGuidance(config)
+        self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
+        self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
+        self.feature_dropout = nn.Dropout(config.feature_dropout)
+        self._description_embeds: Tensor | None = None
+        self.post_init()
+
+    def train(self, mode: bool = True) -> "TGDFERModel":
+        """Changes the mode; drops the cached class texts, which training makes stale."""
+        self._description_embeds = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
+        self._description_embeds = None  # another device or dtype
+        return super()._apply(fn, *args, **kwargs)
+
+    def get_text_features(self, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
+        """The single descriptions of all classes, of length one: `g`, (K, M, D).
+
+        Computed once and kept, in `eval` and wherever nothing that reads texts is trained.
+        """
+        guidance, tower = self.text_guidance, [self.clip.text_model, self.clip.text_projection]
+        trained = self.training and any(
+            parameter.requires_grad
+            for module in (*tower, *([guidance.context] if guidance.context is not None else []))
+            for parameter in module.parameters()
+        )
+        if trained:
+            return guidance.encode(self.clip, **kwargs)
+        if self._description_embeds is None:
+            # Outside inference mode, so that the tensor may take part in training later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._description_embeds = guidance.encode(self.clip, **kwargs)
+        return self._description_embeds
+
+    def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Frames in CLIP's joint space, as CLIP gives them; the frozen part of the network, to be cached.
+
+        Args:
+            pixel_values_videos: (B, T, 3, H, W) normalised frames.
+            frame_mask: (B, T); masked frames come out as zeros.
+
+        Returns:
+            (B, T, D).
+
+        Raises:
+            ValueError: The frames are not (B, T, 3, H, W).
+        """
+        if pixel_values_videos.ndim != 5:
+            raise ValueError(
+                f"`pixel_values_videos` has shape {tuple(pixel_values_videos.shape)}; give (clips, frames, 3, height, "
+                "width), as the processor does."
+            )
+        images = pixel_values_videos.flatten(0, 1).to(self.clip.visual_projection.weight.dtype)
+        features = self.clip.get_image_features(images).pooler_output.unflatten(0, pixel_values_videos.shape[:2])
+        return features if frame_mask is None else features.masked_fill(~frame_mask.bool().unsqueeze(-1), 0.0)
+
+    def drop_instances(self, frame_mask: Tensor) -> Tensor:
+        """Masks a share of the frames in training, never all of a clip."""
+        if not self.training or not self.config.instance_dropout:
+            return frame_mask
+        chance = torch.rand(frame_mask.shape, device=frame_mask.device).masked_fill(~frame_mask, -1.0)
+        spared = F.one_hot(chance.argmax(1), frame_mask.shape[1]).bool()
+        return frame_mask & ((chance >= self.config.instance_dropout) | spared)
+
+    def prepare_time(
+        self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mask and seconds of the frames, (B, T) each, where the caller gave none."""
+        if frame_mask is None:
+            frame_mask = torch.ones(frame_features.shape[:2], dtype=torch.bool, device=frame_features.device)
+        frame_mask = frame_mask.bool()
+        if not torch.compiler.is_compiling() and not bool(frame_mask.any(1).all()):
+            raise ValueError("Every frame of a clip is masked in `frame_mask`; leave at least one unmasked.")
+        if timestamps is None:
+            timestamps = (frame_mask.long().cumsum(1) - 1) * self.config.frame_interval
+        return frame_mask, timestamps.float()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        timestamps: Tensor | None = None,
+        frame_features: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TGDFERModelOutput:
+        """Sees the frames, reads the texts, and follows the face over time.
+
+        Args:
+            pixel_values_videos: (B, T, 3, H, W) normalised frames.
+            frame_mask: (B, T) True for frames that count; masked ones may stand anywhere.
+            timestamps: (B, T) seconds; `config.frame_interval` apart where not given.
+            frame_features: (B, T, D) from `get_frame_features`, in place of the pixels.
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            The frames at both grains, and the texts.
+
+        Raises:
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked.
+        """
+        if (pixel_values_videos is None) == (frame_features is None):
+            raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
+        if frame_features is None:
+            frame_features = self.get_frame_features(pixel_values_videos, frame_mask)  # type: ignore[arg-type]
+        frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
+        description_embeds = self.get_text_features()
+
+        frames = F.normalize(frame_features.masked_fill(~frame_mask.unsqueeze(-1), 0.0), dim=-1)
+        frames = self.feature_dropout(frames)
+        frame_mask = self.drop_instances(frame_mask)
+        if self.short_term is not None:
+            frames = frames + self.short_term(frames, timestamps, frame_mask)
+        frame_embeds = frames
+        if self.long_range is not None:
+            frames = frames + self.long_range(frames, timestamps, frame_mask, **kwargs)
+        return TGDFERModelOutput(
+            last_hidden_state=frames,
+            pooler_output=masked_mean(frames, frame_mask),
+            frame_embeds=frame_embeds,
+            text_embeds=self.text_guidance(description_embeds),
+            description_embeds=description_embeds,
+            frame_mask=frame_mask,
+        )
+
+
+class TGDFERForVideoClassification(TGDFERPreTrainedModel):
+    """TG-DFER with its multiple-instance head: the expression of a clip, and the frames and words it rests on.
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: TGDFERConfig):
+        super().__init__(config)
+        dim = config.clip_config.projection_dim  # type: ignore[union-attr]
+        self.tgdfer = TGDFERModel(config)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
+        self.bias = nn.Parameter(torch.zeros(config.num_labels))
+        self.relevance = TGDFERRelevance(config, dim)
+        self.visual_prompts = TGDFERVisualPrompts(config, dim) if config.visual_prompts else None
+        self.post_init()
+
+    # How a model comes to be: from a CLIP, for some classes, with LoRA.
+
+    @classmethod
+    def from_clip(
+        cls,
+        clip: str | os.PathLike,
+        class_prompts: Mapping[str, Any] | None = None,
+        revision: str | None = None,
+        **config_kwargs: Any,
+    ) -> "TGDFERForVideoClassification":
+        """Starts a model from any CLIP: at first it answers as that CLIP does, zero-shot.
+
+        Args:
+            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`.
+            class_prompts: What `TGDFERProcessor.class_prompts()` returns. Without it the names of the seven basic
+                emotions are the texts, one word a class, and `set_classes` may bring descriptions later.
+            revision: Revision of the Hub repository.
+            **config_kwargs: Fields of `TGDFERConfig`.
+
+        Returns:
+            The model, in `eval` mode, in fp32, with CLIP frozen.
+
+        Raises:
+            ValueError: `clip` is not a CLIP, or the prompts do not fit it.
+            OSError: `clip` cannot be found.
+        """
+        # In fp32 whatever the checkpoint: small updates vanish in half precision.
+        clip_model = CLIPModel.from_pretrained(clip, revision=revision, dtype=torch.float32)
+        if class_prompts is None:
+            class_prompts = _class_word_prompts(AutoTokenizer.from_pretrained(clip, revision=revision))
+        config = cls.config_class(
+            clip_config=clip_model.config,
+            id2label=dict(enumerate(class_prompts["labels"])),
+            context_length=class_prompts["context_length"],
+            **config_kwargs,
+        )
+        model = cls(config)
+        model.tgdfer.clip = clip_model
+        model.set_classes(class_prompts)
+        guidance = model.tgdfer.text_guidance
+        if guidance.context is not None:
+            phrase = clip_model.text_model.embeddings.token_embedding(
+                guidance.prompt_ids[:, 0, 1:][:, : guidance.context_length]
+            )
+            contexts = guidance.context.num_embeddings // guidance.context_length
+            with torch.no_grad():
+                guidance.context.weight.copy_(phrase[:contexts].flatten(0, 1))
+        model.freeze_clip()
+        return model.eval()
+
+    def freeze_clip(self) -> None:
+        """Freezes all of CLIP but its LoRA, if attached; to be called after every load, before training."""
+        for name, parameter in self.tgdfer.clip.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+
+    def attach_lora(self) -> None:
+        """Adapts the attention projections of the last blocks of CLIP by LoRA (Hu et al., 2021), as the config says.
+
+        LoRA starts at zero: the outputs are unchanged. All else of CLIP is frozen.
+
+        Raises:
+            ImportError: peft is not installed.
+            ValueError: The config asks for more blocks than a tower has.
+        """
+        if LoraConfig is None:
+            raise ImportError("LoRA needs peft: `pip install peft`.")
+        blocks = []
+        for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
+            layers = getattr(self.config.clip_config, f"{tower}_config").num_hidden_layers
+            if count > layers:
+                raise ValueError(f"LoRA is asked for on {count} blocks, but the {tower} tower has {layers}.")
+            numbers = "|".join(str(layer) for layer in range(layers - count, layers))
+            if count:
+                blocks.append(rf"{tower}_model\.encoder\.layers\.(?:{numbers})")
+        if not blocks:
+            return
+        lora = LoraConfig(
+            r=self.config.lora_rank,
+            lora_alpha=self.config.lora_alpha,
+            lora_dropout=self.config.lora_dropout,
+            target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
+        )
+        inject_adapter_in_model(lora, self.tgdfer.clip)
+        self.freeze_clip()
+
+    def merge_lora(self) -> None:
+        """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
+        super().merge_lora()
+        self.tgdfer._description_embeds = None
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The trainable parameters by the rate they need: `lora`, `prompts` (context and visual prompts), `new`."""
+        groups: dict[str, list[nn.Parameter]] = {"lora": [], "prompts": [], "new": []}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            prompts = "text_guidance" in name or "visual_prompts" in name
+            groups["lora" if "lora_" in name else "prompts" if prompts else "new"].append(parameter)
+        return groups
+
+    def set_classes(self, class_prompts: Mapping[str, Any]) -> None:
+        """Re-labels the model by words: zero-shot at once, and a good start for fine-tuning.
+
+        Parameters of a class stay with its name; a new class starts at the mean over the present ones. The weights of
+        the descriptions start uniform.
+
+        Args:
+            class_prompts: What `TGDFERProcessor.class_prompts()` returns: `labels` (K names), `input_ids` (K, M, L),
+                `description_mask` (K, M), `context_length`.
+
+        Raises:
+            ValueError: Labels clash, prompts are too long for the text tower, or the context has another length.
+        """
+        labels = list(class_prompts["labels"])
+        ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
+        mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
+        self._check_classes(labels, ids, int(class_prompts["context_length"]))
+        known = [self.config.label2id.get(label) for label in labels]
+
+        guidance = self.tgdfer.text_guidance
+        guidance.prompt_ids = ids.to(self.bias.device)
+        guidance.description_mask = mask.to(self.bias.device)
+        guidance.description_weight = nn.Parameter(self.bias.new_zeros(mask.shape))
+        self.bias = _by_class(self.bias, known)
+        self.relevance.sharpness = _by_class(self.relevance.sharpness, known)
+        if self.visual_prompts is not None:
+            self.visual_prompts.strength = _by_class(self.visual_prompts.strength, known)
+        if guidance.context is not None and self.config.context == "class":
+            context = guidance.context.weight.unflatten(0, (-1, guidance.context_length))
+            guidance.context = nn.Embedding.from_pretrained(_by_class(context, known).flatten(0, 1), freeze=False)
+
+        self.config.id2label = dict(enumerate(labels))
+        self.config.label2id = {label: index for index, label in enumerate(labels)}
+        self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
+        self.num_labels = self.tgdfer.num_labels = len(labels)
+        self.tgdfer._description_embeds = None
+
+    def _check_classes(self, labels: list[str], ids: Tensor, context_length: int) -> None:
+        doubled = sorted({label for label in labels if labels.count(label) > 1})
+        if doubled:
+            raise ValueError(f"The label {doubled[0]!r} is given more than once; name every class once.")
+        longest = self.config.clip_config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        if ids.shape[-1] > longest:
+            raise ValueError(f"A prompt has {ids.shape[-1]} tokens, but the text tower reads {longest}; shorten it.")
+        if context_length != self.config.context_length:
+            raise ValueError(
+                f"The prompts have a context of {context_length} tokens, but the model was made with "
+                f"{self.config.context_length}; make them with the processor of this model."
+            )
+
+    # How a clip is answered.
+
+    def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Frames in CLIP's joint space, (B, T, D): see `TGDFERModel.get_frame_features`."""
+        return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
+
+    def get_text_features(self) -> Tensor:
+        """Class texts of length one: `t`, (K, D)."""
+        return self.tgdfer.text_guidance(self.tgdfer.get_text_features())
+
+    def pool(self, evidence: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
+        """Weight of each frame in the logit of each class, by `config.mil_pooling`: (B, T, K), sums to one over T."""
+        if self.config.mil_pooling == "attention":
+            return relevance
+        mask = frame_mask.unsqueeze(-1)
+        if self.config.mil_pooling == "mean":
+            return masked_softmax(torch.zeros_like(evidence), mask, dim=1)
+        share = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0
+        count = (frame_mask.sum(1) * share).ceil().clamp(min=1).view(-1, 1, 1)
+        order = evidence.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        rank = order.argsort(dim=1)
+        return (rank < count) / count
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        timestamps: Tensor | None = None,
+        frame_features: Tensor | None = None,
+        labels: Tensor | None = None,
+        class_weights: Tensor | None = None,
+        logit_adjustment: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TGDFEROutput:
+        """Answers for each clip, and says which frames and which descriptions the answer rests on.
+
+        Args:
+            pixel_values_videos: (B, T, 3, H, W) normalised frames.
+            frame_mask: (B, T) True for frames that count; masked ones may stand anywhere.
+            timestamps: (B, T) seconds; `config.frame_interval` apart where not given.
+            frame_features: (B, T, D) from `get_frame_features`, in place of the pixels.
+            labels: (B,) class indices, for the loss.
+            class_weights: (K,) weights of the classes in the cross-entropy, for imbalanced data.
+            logit_adjustment: (K,) added to the logits in the loss alone, e.g. the log prior (Menon et al., 2021).
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            Logits, relevance and, where labels are given, the loss.
+
+        Raises:
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked.
+        """
+        seen: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
+        mask, texts, scale = seen.frame_mask, seen.text_embeds, self.log_scale.exp()
+        near = F.normalize(seen.frame_embeds, dim=-1)
+        frames = F.normalize(seen.last_hidden_state, dim=-1)
+
+        frame_logits = scale * near @ texts.T + self.bias
+        relevance = self.relevance(frame_logits, seen.frame_embeds, mask)
+        texts = texts.expand(frames.shape[0], -1, -1)  # (B, K, D)
+        if self.visual_prompts is not None:
+            texts = self.visual_prompts(texts, seen.last_hidden_state, relevance, mask)
+            if self.config.relevance_text == "prompted":
+                frame_logits = scale * near @ texts.transpose(1, 2) + self.bias
+                relevance = self.relevance(frame_logits, seen.frame_embeds, mask)
+        evidence = scale * frames @ texts.transpose(1, 2) + self.bias
+        weights = self.pool(evidence, relevance, mask)
+        logits = (weights * evidence).sum(1)
+
+        decisive = (weights @ logits.softmax(-1).to(weights.dtype).unsqueeze(-1)).to(frames.dtype)  # (B, T, 1)
+        output = TGDFEROutput(
+            logits=logits,
+            frame_logits=frame_logits,
+            frame_relevance=weights,
+            description_relevance=self.description_relevance(near, seen.description_embeds),
+            video_embeds=F.normalize((decisive * seen.last_hidden_state).sum(1), dim=-1),
+            text_embeds=texts,
+            hidden_states=seen.hidden_states,
+            attentions=seen.attentions,
+        )
+        if labels is not None:
+            adjusted = logits if logit_adjustment is None else logits + logit_adjustment
+            output.loss = self.loss(output, adjusted, labels, mask, seen.text_embeds, class_weights)
+        return output
+
+    def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
+        """Cosine of each frame with each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
+        cosines = torch.einsum("btd,kmd->btkm", frame_embeds, description_embeds.to(frame_embeds.dtype))
+        return cosines.masked_fill(~self.tgdfer.text_guidance.description_mask, 0.0)
+
+    def loss(
+        self,
+        output: TGDFEROutput,
+        logits: Tensor,
+        labels: Tensor,
+        frame_mask: Tensor,
+        text_embeds: Tensor,
+        class_weights: Tensor | None,
+    ) -> Tensor:
+        """Cross-entropy on the bag, plus the weighted terms that the config switches on.
+
+        Args:
+            output: What `forward` found.
+            logits: (B, K), adjusted for imbalance.
+            labels: (B,) class indices.
+            frame_mask: (B, T).
+            text_embeds: (K, D) class texts before visual prompts.
+            class_weights: (K,) or None.
+        """
+        config = self.config
+        total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=config.label_smoothing)
+        of_class = labels.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
+        relevance = output.frame_relevance.gather(2, of_class).squeeze(2)  # of the true class, (B, T)
+        if config.alignment_weight:
+            scale = self.log_scale.exp()
+            total = total + config.alignment_weight * alignment_loss(output.video_embeds, text_embeds, labels, scale)
+        if config.separation_weight:
+            total = total + config.separation_weight * separation_loss(text_embeds)
+        if config.smoothness_weight:
+            total = total + config.smoothness_weight * smoothness_loss(relevance, frame_mask)
+        if config.instance_weight:
+            top = top_frames(relevance, frame_mask, config.topk_fraction)
+            total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
+        return total
+
+
+def _by_class(parameter: Tensor, known: list[int | None]) -> nn.Parameter:
+    """Rows of a per-class parameter in the order of the new classes; the mean of all where the class is new."""
+    rows = [parameter.data.mean(0) if index is None else parameter.data[index] for index in known]
+    return nn.Parameter(torch.stack(rows), requires_grad=parameter.requires_grad)
+
+
+def _class_word_prompts(tokenizer: Any) -> dict[str, Any]:
+    """Prompts of the basic emotions by their names alone, without context."""
+    ids = tokenizer(list(BASIC_EMOTIONS), padding=True, return_tensors="pt").input_ids.unsqueeze(1)
+    mask = torch.ones(ids.shape[:2], dtype=torch.bool)
+    return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
+
+
+TGDFERModel.register_for_auto_class("AutoModel")
+TGDFERForVideoClassification.register_for_auto_class("AutoModelForVideoClassification")
+
+__all__ = ["TGDFERForVideoClassification", "TGDFERModel", "TGDFERModelOutput", "TGDFEROutput", "TGDFERPreTrainedModel"]
