@@ -163,6 +163,8 @@ class CardData:
         """Rows of the table of classes: name, clips and recall."""
         recall, matrix = self.metrics.get("recall") or {}, self.metrics.get("confusion_matrix") or []
         labels = self.metrics.get("labels") or []
+        if not matrix:
+            return []
         return [
             [label.replace("|", "\\|"), str(sum(row)), percent(recall[label])]
             for label, row in zip(labels, matrix, strict=True)

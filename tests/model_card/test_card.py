@@ -1,0 +1,127 @@
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, metadata_load
+from tgdfer.model_card.card import build_card, write_card
+from tgdfer.training.errors import UserError
+
+EXPECTED = Path(__file__).with_name("expected_card.md")
+# Names that the Hub's own check of the metadata knows; it answers nothing else with a warning or an error.
+KNOWN_KEYS = {"license", "library_name", "pipeline_tag", "tags", "datasets", "base_model", "metrics", "model-index"}
+
+
+def edit_metrics(run: Path, **changes: object) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | changes))
+
+
+def test_whole_card(run):
+    assert str(build_card(run, "user/smile")) == EXPECTED.read_text(encoding="utf-8")
+
+
+def test_metadata_is_what_the_hub_accepts(run):
+    path = write_card(run)
+    block = metadata_load(path)
+    assert set(block) == KNOWN_KEYS
+    assert block["license"] == "apache-2.0"
+    assert block["pipeline_tag"] == "video-classification"
+    assert block["library_name"] == "transformers"
+    assert block["datasets"] == ["user/clips"]
+    assert block["base_model"] == "openai/clip-vit-base-patch16"
+    assert all(isinstance(tag, str) and tag for tag in block["tags"])
+    (index,) = block["model-index"]
+    (result,) = index["results"]
+    assert result["task"]["type"] == "video-classification"
+    assert {"type", "name", "split"} <= set(result["dataset"])
+    values = {metric["name"]: metric["value"] for metric in result["metrics"]}
+    assert values == {"WAR": 0.6123, "UAR": 0.6, "frame AP": 0.83}
+    # The reader of huggingface_hub drops a `model-index` that it cannot parse.
+    parsed = ModelCard.load(path).data
+    assert [(r.metric_name, r.metric_value) for r in parsed.eval_results] == list(values.items())
+
+
+def test_only_measured_figures(run):
+    edit_metrics(
+        run, frame_ap=None, pointing=None, random_frame_ap=None, baseline=None, num_people=None, training=None
+    )
+    card = build_card(run, "user/smile")
+    for absent in ("frame AP", "Frame AP", "ointing", "baseline", " of 5 people", "How it was trained", "None", "nan"):
+        assert absent not in card.text, absent
+    assert "| this model | 61.2 | 60.0 |" in card.text
+    assert "30 clips: split `test` of `rendered-faces`" in card.text
+    assert [result.metric_name for result in card.data.eval_results] == ["WAR", "UAR"]
+    assert not {"datasets", "base_model"} & set(card.data.to_dict())
+
+
+def test_nothing_measured(run):
+    (run / "metrics.json").unlink()
+    (run / "config.yaml").unlink()
+    card = build_card(run, "user/smile")
+    assert not {"model-index", "metrics", "datasets", "base_model"} & set(card.data.to_dict())
+    for absent in ("## Results", "%", "To reproduce", "How it was trained"):
+        assert absent not in card.text
+    assert "expressions apart: anger, happiness, neutral" in card.text
+
+
+def test_local_names_are_no_hub_ids(run, monkeypatch):
+    training = {"dataset": "data/clips", "base_model": "/home/someone/clip"}
+    edit_metrics(run, training=training, dataset="/home/someone/faces")
+    monkeypatch.chdir(run)
+    (run / "data/clips").mkdir(parents=True)
+    card = build_card(run, "user/smile")
+    assert not {"datasets", "base_model"} & set(card.data.to_dict())
+    assert card.data.eval_results[0].dataset_type == "faces"
+    assert "someone" not in str(card)
+
+
+def test_card_beside_the_model(run, monkeypatch):
+    monkeypatch.chdir(run.parents[1])
+    path = write_card(run)
+    assert path == run / "best" / "README.md"
+    text = path.read_text(encoding="utf-8")
+    assert 'model="runs/smile/best"' in text
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert len(pictures) == 2
+    assert all((path.parent / picture).is_file() for picture in pictures)
+
+
+def test_card_names_no_folder_of_this_machine(run):
+    assert os.sep + "runs" not in str(build_card(run))
+
+
+def test_write_is_whole_or_not_at_all(run):
+    path = write_card(run)
+    before, names = path.read_bytes(), {file.name for file in path.parent.iterdir()}
+    (run / "metrics.json").write_text('{"war": 0.')
+    with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
+        write_card(run)
+    assert path.read_bytes() == before
+    assert {file.name for file in path.parent.iterdir()} == names
+
+
+def test_labels_cannot_break_the_tables(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    labels = ["anger|rage", *metrics["labels"][1:]]
+    edit_metrics(run, labels=labels, recall={**metrics["recall"], "anger|rage": 0.5})
+    assert r"| anger\|rage | 10 | 50.0 |" in build_card(run, "user/smile").text
+
+
+def test_run_without_a_model(tmp_path):
+    with pytest.raises(UserError, match=r"holds no model .* train one with `tgdfer train`"):
+        build_card(tmp_path)
+
+
+def test_examples_in_the_template_are_valid_python(run):
+    blocks = re.findall(r"```python\n(.*?)```", build_card(run, "user/smile").text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block, "card", "exec")
+
+
+def test_metadata_is_plain_yaml(run):
+    head = str(build_card(run, "user/smile")).split("---\n")[1]
+    assert yaml.safe_load(head)["model-index"][0]["name"] == "smile"

@@ -1,0 +1,181 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hub_server import READ_TOKEN, Hub
+from tgdfer.model_card.publish import files_to_publish, publish
+from tgdfer.training.errors import UserError
+
+# The endpoint is read when huggingface_hub is imported, so whatever talks to the Hub is a process of its own.
+PUBLISH = """
+import json, sys
+from tgdfer.model_card.publish import publish
+from tgdfer.training.errors import UserError
+
+for options in sys.argv[2:]:
+    try:
+        print(publish(sys.argv[1], **json.loads(options)))
+    except UserError as error:
+        print("UserError:", error)
+"""
+
+FILES = {
+    "README.md",
+    "config.json",
+    "configuration_x.py",
+    "figures/confusion_matrix.png",
+    "figures/timeline_1.png",
+    "helpers_x.py",
+    "metrics.json",
+    "model.safetensors",
+    "processing_x.py",
+    "processor_config.json",
+    "training_config.yaml",
+}
+
+
+def publish_in_child(hub: Hub, run: Path, *options: dict, **environment) -> list[str]:
+    """What `publish` printed and returned, call by call, in a process of its own."""
+    texts = [json.dumps({"repo_id": "user/smile", **each}) for each in options or [{}]]
+    return hub.python(PUBLISH, run, *texts, home=run.parent, **environment).splitlines()
+
+
+def test_one_commit_holds_everything(hub, run):
+    (url,) = publish_in_child(hub, run)
+    (commit,) = hub.model("user/smile").pushed
+    assert url == f"{hub.url}/user/smile/commit/{commit.oid}"
+    assert set(commit.files) == FILES
+    assert commit.files["model.safetensors"].data == (run / "best/model.safetensors").read_bytes()
+    assert commit.files["training_config.yaml"].data == (run / "config.yaml").read_bytes()
+    card = commit.files["README.md"].data.decode()
+    assert 'model="user/smile"' in card and "(figures/timeline_1.png)" in card
+    assert not hub.model("user/smile").private
+
+
+def test_again_without_change_makes_no_commit(hub, run):
+    first, second = publish_in_child(hub, run, {}, {})
+    assert first == second
+    assert len(hub.model("user/smile").pushed) == 1
+
+
+def test_again_with_a_change_sends_what_changed(hub, run):
+    publish_in_child(hub, run)
+    (run / "figures" / "confusion_matrix.png").write_bytes(b"\0new")
+    sent = len(hub.uploads)
+    publish_in_child(hub, run)
+    assert len(hub.uploads) == sent + 1
+    assert hub.model("user/smile").head.files["figures/confusion_matrix.png"].data == b"\0new"
+    assert len(hub.model("user/smile").pushed) == 2
+
+
+def test_private(hub, run):
+    publish_in_child(hub, run, {"private": True})
+    assert hub.model("user/smile").private
+
+
+def test_private_never_goes_into_a_public_repository(hub, run):
+    _, answer = publish_in_child(hub, run, {}, {"private": True})
+    assert answer.startswith("UserError: user/smile exists and is public")
+    assert len(hub.model("user/smile").pushed) == 1
+
+
+def test_without_pictures(hub, run):
+    publish_in_child(hub, run, {"pictures": False})
+    files = hub.model("user/smile").head.files
+    assert not [path for path in files if path.startswith("figures")]
+    assert b"figures/" not in files["README.md"].data
+
+
+def test_dry_run_sends_nothing(hub, run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    lines = publish_in_child(hub, run, {"dry_run": True}, token=None)
+    assert hub.requests == []
+    assert lines[-1] == f"{hub.url}/user/smile"
+    printed = "\n".join(lines)
+    assert all(name in printed for name in FILES)
+    assert "16.1 kB" in printed and f"{len(FILES)} files" in printed
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_plain_model_folder_keeps_its_own_card(hub, run):
+    folder = run.parent / "plain"
+    shutil.copytree(run / "best", folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nBy hand.\n")
+    publish_in_child(hub, folder)
+    files = hub.model("user/smile").head.files
+    assert set(files) == FILES - {"metrics.json", "training_config.yaml"} - {f for f in FILES if "figures" in f}
+    assert files["README.md"].data.endswith(b"By hand.\n")
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        (None, "You are not logged in to the Hub; run `hf auth login`, or set HF_TOKEN."),
+        ("hf_unknown", "The Hub does not know your access token"),
+        (READ_TOKEN, "Your access token may not write to user/smile"),
+    ],
+)
+def test_refused(hub, run, token, sentence):
+    (line,) = publish_in_child(hub, run, token=token)
+    assert line.startswith(f"UserError: {sentence}")
+    assert not hub.repos
+
+
+def test_unreachable(hub, run):
+    hub.url = "http://127.0.0.1:9"
+    (line,) = publish_in_child(hub, run)
+    assert line.startswith("UserError: The Hub at http://127.0.0.1:9 is out of reach")
+    assert "check your connection" in line
+
+
+@pytest.mark.parametrize("repo_id", ["smile", "a/b/c", "user/has space", "user/..", "user/"])
+def test_no_repository_id(run, repo_id):
+    with pytest.raises(UserError, match="is no repository id"):
+        publish(run, repo_id, dry_run=True)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "pytorch_model.bin", "state.pkl", "notes.txt", "checkpoint/x.json"])
+def test_only_known_files_leave(run, name):
+    path = run / "best" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    with pytest.raises(UserError, match="is no part of a model and will not be published"):
+        files_to_publish(run, "user/smile")
+
+
+def test_hidden_files_stay(run):
+    (run / "best" / ".DS_Store").write_bytes(b"x")
+    (run / "best" / "__pycache__").mkdir()
+    assert set(files_to_publish(run, "user/smile")) == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("config.json", "holds no model"),
+        ("model.safetensors", "holds no weights"),
+        ("processor_config.json", r"has no processor_config.json; write it with `processor.save_pretrained"),
+        ("configuration_x.py", r"config.json names no code that loads without tgdfer \(configuration_x.py\)"),
+        ("helpers_x.py", r"config.json names no code that loads without tgdfer \(helpers_x.py\)"),
+        ("processing_x.py", r"processor_config.json names no code that loads without tgdfer \(processing_x.py\)"),
+    ],
+)
+def test_incomplete_model(run, name, sentence):
+    (run / "best" / name).unlink()
+    with pytest.raises(UserError, match=sentence):
+        publish(run, "user/smile")
+
+
+def test_truncated_weights(run):
+    path = run / "best" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"model\.safetensors is not whole"):
+        publish(run, "user/smile")
+
+
+def test_model_without_auto_map(run):
+    config = json.loads((run / "best/config.json").read_text())
+    (run / "best/config.json").write_text(json.dumps({**config, "auto_map": {}}))
+    with pytest.raises(UserError, match=r"\(no auto_map\); write it again with `model.save_pretrained`"):
+        publish(run, "user/smile")
