@@ -1,0 +1,176 @@
+"""Processor of TG-DFER: a video processor and a tokenizer, and the words that stand for each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers.image_processing_utils import BatchFeature
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+
+from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideosKwargs, VideoBatchFeature
+
+
+class TGDFERProcessorKwargs(ProcessingKwargs, total=False):
+    """Keyword arguments of the processor: those of its tokenizer and of its video processor."""
+
+    videos_kwargs: TGDFERVideosKwargs
+
+
+class TGDFERProcessor(ProcessorMixin):
+    """Prepares clips for a TG-DFER model, and the descriptions of its classes.
+
+    Args:
+        video_processor: a `TGDFERVideoProcessor`.
+        tokenizer: the tokenizer of the CLIP.
+        descriptions: for each label what its face looks like, one sentence or more. Saved with the processor.
+        context_phrase: words before each description; the model learns to replace them (CoOp).
+
+    Example:
+        ```python
+        processor = TGDFERProcessor.from_clip("openai/clip-vit-base-patch16", built_in_descriptions())
+        batch = processor(videos=["clip.mp4"], return_tensors="pt")
+        model = TGDFERForVideoClassification.from_clip("openai/clip-vit-base-patch16", processor.class_prompts())
+        ```
+    """
+
+    valid_processor_kwargs = TGDFERProcessorKwargs
+    text_kwargs = {"padding": True}
+
+    def __init__(
+        self,
+        video_processor: TGDFERVideoProcessor | None = None,
+        tokenizer: Any = None,
+        descriptions: dict[str, list[str]] | None = None,
+        context_phrase: str = "a photo of a face:",
+        chat_template: str | None = None,
+    ):
+        self.descriptions = descriptions
+        self.context_phrase = context_phrase
+        super().__init__(video_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_clip(
+        cls,
+        name_or_folder: str,
+        descriptions: Mapping[str, Sequence[str]] | None,
+        num_frames: int = 16,
+        context_phrase: str = "a photo of a face:",
+        **kwargs,
+    ) -> "TGDFERProcessor":
+        """Makes a processor that feeds a model as its CLIP was fed: its tokenizer, picture size, mean and deviation.
+
+        Args:
+            name_or_folder: Hub id or folder of any CLIP.
+            descriptions: for each label one sentence or more; None leaves them to `class_prompts`.
+            num_frames: frames sampled from each clip.
+            context_phrase: words before each description.
+            **kwargs: of `from_pretrained` (`revision`, `token`, `cache_dir`, ...).
+
+        Raises:
+            OSError: the CLIP, its tokenizer or its image processor cannot be found.
+        """
+        images = AutoImageProcessor.from_pretrained(name_or_folder, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, **kwargs)
+        config = AutoConfig.from_pretrained(name_or_folder, **kwargs)
+        # Not every checkpoint tells its tokenizer how long a text may be.
+        tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        known = TGDFERVideoProcessor.valid_kwargs.__annotations__
+        settings = {name: value for name, value in images.to_dict().items() if name in known and value is not None}
+        video_processor = TGDFERVideoProcessor(**settings | {"num_frames": num_frames})
+        words = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
+        return cls(video_processor, tokenizer, words, context_phrase)
+
+    def __call__(
+        self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[TGDFERProcessorKwargs]
+    ) -> BatchFeature:
+        """Prepares clips, texts or both.
+
+        Args:
+            videos: a video or a list of them, as in `TGDFERVideoProcessor.read_clip`.
+            text: a text or a list of them, tokenized as they are, without the context phrase.
+            **kwargs: of the video processor and the tokenizer.
+
+        Returns:
+            `pixel_values_videos`, `frame_mask` and `timestamps` of the clips; `input_ids` and `attention_mask` of the
+            texts.
+
+        Raises:
+            VideoReadError: a video cannot be read.
+        """
+        data = super().__call__(text=text, videos=videos, **kwargs)
+        return VideoBatchFeature(data.data)
+
+    def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Token ids of K classes, sorted by name, each of at most M descriptions; prompts are at most L tokens long.
+
+        Every prompt is `[BOS] context phrase, description [EOS]`, then padding.
+
+        Args:
+            descriptions: for each label one sentence or more; those of the processor when None.
+
+        Returns:
+            `labels` (K names), `input_ids` and `attention_mask` (K, M, L) int64, `description_mask` (K, M) bool, False
+            where a class has fewer than M descriptions and repeats its first, and `context_length`, the tokens of the
+            context phrase.
+
+        Raises:
+            ValueError: no descriptions, an empty or doubled one, or one that the tokenizer cannot take; it is named.
+        """
+        descriptions = self.descriptions if descriptions is None else descriptions
+        if not descriptions:
+            raise ValueError(
+                'There are no class descriptions; give {"label": ["what its face looks like", ...], ...}.'
+            )
+        labels = sorted(descriptions)
+        for label in labels:
+            _check(label, descriptions[label])
+        most = max(len(descriptions[label]) for label in labels)
+        texts = [[*descriptions[label], *[descriptions[label][0]] * most][:most] for label in labels]
+        tokens = self._tokenize([text for several in texts for text in several])
+        return {
+            "labels": labels,
+            **{name: ids.reshape(len(labels), most, -1) for name, ids in tokens.items()},
+            "description_mask": torch.tensor(
+                [[index < len(descriptions[label]) for index in range(most)] for label in labels]
+            ),
+            "context_length": self._context_length(),
+        }
+
+    def _context_length(self) -> int:
+        return len(self.tokenizer(self.context_phrase, add_special_tokens=False)["input_ids"])
+
+    def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` (len(texts), L) of the context phrase followed by each text."""
+        prompts = [f"{self.context_phrase} {text}".strip() for text in texts]
+        tokens = self.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
+        lengths = tokens["attention_mask"].sum(1)
+        limit = self.tokenizer.model_max_length
+        if lengths.max() > limit:
+            index = int(lengths.argmax())
+            raise ValueError(
+                f'The description "{texts[index]}" has {lengths[index]} tokens with the context phrase and the CLIP '
+                f"takes {limit}; shorten it."
+            )
+        # The unknown token of CLIP is its end of text: such a prompt would silently end there.
+        ends = ((tokens["input_ids"] == self.tokenizer.eos_token_id) & tokens["attention_mask"].bool()).sum(1)
+        if (ends != 1).any():
+            text = texts[int((ends != 1).nonzero()[0])]
+            raise ValueError(f'The description "{text}" has characters that the tokenizer does not know; reword it.')
+        return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+
+
+def _check(label: str, texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f'The class "{label}" needs a list of descriptions; give at least one.')
+    seen: set[str] = set()
+    for text in texts:
+        plain = " ".join(text.lower().split())
+        if not plain:
+            raise ValueError(f'The class "{label}" has an empty description; write it or delete it.')
+        if plain in seen:
+            raise ValueError(f'The class "{label}" has the description "{text}" twice; delete one.')
+        seen.add(plain)
+
+
+TGDFERProcessor.register_for_auto_class()
