@@ -62,7 +62,6 @@ class TrainingConfig:
     weight_decay: float = _option(0.05, "AdamW's weight decay; biases, scales and norms have none")
     warmup: float = _option(0.1, "Share of the updates in which the learning rates rise, before they follow a cosine")
     max_grad_norm: float = _option(1.0, "Gradients are clipped to this norm")
-    label_smoothing: float = _option(0.1, "Label smoothing of the cross-entropy")
     class_balance: Literal["none", "weights", "sampler"] = _option(
         "none", "Against imbalance: weight the loss, or draw every class equally often"
     )
@@ -84,8 +83,7 @@ class TrainingConfig:
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in ("weight_decay", "workers", "seed", "fold"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("warmup", "label_smoothing"):
-            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
         self._require("validation_fraction", 0 <= self.validation_fraction <= 0.5, "between 0 and 0.5")
         self._require("fold", self.fold < max(self.num_folds, 1), f"below the number of folds, {self.num_folds}")
 

@@ -1,0 +1,496 @@
+"""Labelled clips of any data set, and the torch data set that samples and augments them."""
+
+import hashlib
+import io
+import logging
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import datasets
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
+from tgdfer.processing.video_processing_tgdfer import VideoReadError
+from tgdfer.training.augment import augment
+from tgdfer.training.config import read_yaml
+from tgdfer.training.errors import UserError
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+# Videos that a user may well have put beside those that the videofolder builder of `datasets` reads.
+_VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
+# Folders that `datasets` takes for a split.
+_SPLIT_FOLDERS = {
+    "train": {"train", "training"},
+    "validation": {"validation", "valid", "val", "dev"},
+    "test": {"test", "testing", "eval", "evaluation"},
+}
+
+
+@dataclass(frozen=True)
+class LabelledClips:
+    """N clips of one split; labels are canonical names, never integers.
+
+    Attributes:
+        rows: the data set's rows, N of them; videos are read on access, as a path or as bytes.
+        video_column: the column of `rows` that holds the video.
+        files: a name for each clip: its path below the data set's folder, or what the data set calls it.
+        labels: label of each clip.
+        people: who is seen in each clip, where the data set says so.
+        intensity: intensity (0 to 1) of every frame of each clip, where the data set says so. For evaluation alone.
+        left_out: files on disk that `datasets` did not take.
+    """
+
+    rows: datasets.Dataset
+    video_column: str
+    files: list[str]
+    labels: list[str]
+    people: list[str] | None = None
+    intensity: list[list[float] | None] | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def video(self, index: int) -> str | bytes:
+        """The clip as the video processor reads it: its path, or its bytes where the data set embeds them."""
+        video = self.rows[index][self.video_column]
+        return video["path"] if video["bytes"] is None else video["bytes"]
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that occur, sorted by name: the order of a model's classes."""
+        return sorted(set(self.labels))
+
+    def select(self, indices: Sequence[int]) -> "LabelledClips":
+        """The clips at `indices`, in that order."""
+
+        def pick(values: list | None) -> list | None:
+            return None if values is None else [values[index] for index in indices]
+
+        return replace(
+            self,
+            rows=self.rows.select(indices),
+            files=pick(self.files),
+            labels=pick(self.labels),
+            people=pick(self.people),
+            intensity=pick(self.intensity),
+        )
+
+    def fingerprint(self) -> str:
+        """Hash that changes with any video: of its bytes where embedded, else of its path, size and time of change."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            video = self.video(index)
+            if isinstance(video, str):
+                stat = os.stat(video)
+                video = f"{video}|{stat.st_size}|{stat.st_mtime_ns}".encode()
+            digest.update(hashlib.sha256(video).digest())
+        return digest.hexdigest()
+
+
+def load_clips(
+    dataset: str,
+    split: str,
+    dataset_config: str | None = None,
+    video_column: str | None = None,
+    label_column: str | None = None,
+) -> LabelledClips:
+    """Loads the clips of one split by `datasets.load_dataset`.
+
+    Args:
+        dataset: Hub id or local folder: a videofolder (`SPLIT/LABEL/CLIP.mp4`, with or without a `metadata.jsonl` in
+            every split), or any data set with a `Video` column and labels by name (strings or `ClassLabel`).
+        split: name of the split.
+        dataset_config: configuration of a Hub data set that has several.
+        video_column: by default the only column of type `Video`.
+        label_column: by default `label`, or the only `ClassLabel`.
+
+    Raises:
+        UserError: if the data set or the split cannot be read, has no videos, no labels, an unlabelled clip, only one
+            class, or names a file that is missing or empty.
+    """
+    rows = open_dataset(dataset, dataset_config)
+    if split not in rows:
+        raise UserError(f"{dataset} has no split {split!r}: there are {', '.join(map(repr, rows))}.")
+    table = rows[split]
+    if not len(table):
+        raise UserError(f"Split {split!r} of {dataset} is empty: give it clips or name another split.")
+    video_column = _find_video_column(dataset, table.features, video_column)
+    table = table.cast_column(video_column, datasets.Video(decode=False))
+    folder = _split_folder(Path(dataset), split)
+    paths = [row["path"] if row["bytes"] is None else None for row in _videos_without_bytes(table, video_column)]
+    labels = _read_labels(dataset, table, _find_label_column(dataset, table, label_column, paths))
+    if len(set(labels)) < 2:
+        raise UserError(f"Split {split!r} of {dataset} has one class only, {labels[0]!r}: at least two are needed.")
+    _require_files(dataset, [path for path in paths if path is not None])
+    columns = {name: list(table[name]) for name in ("person", "intensity") if name in table.column_names}
+    people = columns.get("person")
+    return LabelledClips(
+        rows=table,
+        video_column=video_column,
+        files=[_short_name(path, dataset, split, index) for index, path in enumerate(paths)],
+        labels=labels,
+        # A clip whose person is unknown counts as somebody of its own.
+        people=None if people is None else [f"clip {i}" if who is None else str(who) for i, who in enumerate(people)],
+        intensity=columns.get("intensity"),
+        left_out=_name_left_out(folder, paths),
+    )
+
+
+def open_dataset(dataset: str, dataset_config: str | None = None) -> datasets.DatasetDict:
+    """All splits of a data set, by `datasets.load_dataset`.
+
+    Raises:
+        UserError: if there is no such data set, or it cannot be read.
+    """
+    if Path(dataset).is_dir():
+        # A trailing "." or ".." hides the names of the split folders from `datasets`.
+        dataset = str(Path(dataset).resolve())
+    try:
+        return datasets.load_dataset(dataset, dataset_config)
+    except Exception as error:  # whatever a builder, the file system or the network raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        cause = error.__cause__ or error.__context__
+        if isinstance(error, datasets.exceptions.DatasetGenerationError) and cause is not None:
+            reason = str(cause).strip().splitlines()[0]
+        raise UserError(
+            f"Cannot read the data set {dataset!r} ({reason.rstrip('.')}): give the id of a data set on the Hub"
+            " that you can reach, or a folder of SPLIT/LABEL/CLIP.mp4 with a metadata.jsonl in every split or in none."
+        ) from error
+
+
+def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tuple[list[int], list[int], str]:
+    """Splits training clips for validation: by people where they are known, else by clip.
+
+    Args:
+        clips: the training clips.
+        num_folds: into how many parts they are cut.
+        fold: which part is held out.
+        seed: decides the cut.
+
+    Returns:
+        Indices to train on, indices held out, and "by person" or "by clip".
+
+    Raises:
+        UserError: if there are too few people or clips for a part of each class to be left to train on.
+    """
+    groups = clips.people or [str(index) for index in range(len(clips))]
+    what = "people" if clips.people else "clips"
+    train: list[int] = []
+    if len(set(groups)) >= num_folds:
+        folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+        try:
+            train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
+        except ValueError:  # fewer clips of every class than folds
+            train = []
+    lost = set(clips.classes) - {clips.labels[index] for index in train}
+    if lost:
+        raise UserError(
+            f"Too few {what} to hold out one of {num_folds} folds for validation ({', '.join(sorted(lost))} would have"
+            " none left to train on): name a --validation-split, or set --validation-fraction 0."
+        )
+    return train, held_out, "by person" if clips.people else "by clip"
+
+
+def require_readable(clips: LabelledClips, video_processor: Any) -> None:
+    """Looks at the head of every file, so that a broken one is found before training and not hours into it.
+
+    Raises:
+        UserError: if a clip cannot be read, with the name of the first.
+    """
+
+    def broken(index: int) -> str | None:
+        video = clips.video(index)
+        try:
+            with av.open(io.BytesIO(video) if isinstance(video, bytes) else video) as container:
+                if container.streams.video:
+                    return None
+        except (av.error.FFmpegError, OSError, ValueError):
+            pass
+        try:  # The video processor has the last word, and the better words.
+            video_processor.read_clip(video, num_frames=1)
+        except VideoReadError as error:
+            return str(error).replace("The video of", f"{clips.files[index]}, the video of", 1)
+        return None
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = [sentence for sentence in pool.map(broken, range(len(clips))) if sentence]
+    if found:
+        raise UserError(f"{len(found)} of {len(clips)} clips cannot be read: {found[0]}")
+
+
+def words_for(
+    labels: Sequence[str], descriptions: str | None = None, known: dict[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """The descriptions of each label: of the user's file, else of the model to start from, else the built-in ones.
+
+    Args:
+        labels: canonical names.
+        descriptions: YAML file of `label: [description, ...]`.
+        known: descriptions that come with the model.
+
+    Raises:
+        UserError: if a label has none, with a template of the file to write; or if the file holds something else.
+    """
+    own = {
+        canonical_label(str(label)): texts
+        for label, texts in (read_yaml(descriptions) if descriptions else {}).items()
+    }
+    for label, texts in own.items():
+        if (
+            not isinstance(texts, list)
+            or not texts
+            or not all(isinstance(text, str) and text.strip() for text in texts)
+        ):
+            raise UserError(
+                f"{descriptions}: {label!r} must have a list of descriptions, such as `{label}: [a frown]`."
+            )
+    built_in = built_in_descriptions_of(labels)
+    words = {label: own.get(label) or (known or {}).get(label) or built_in.get(label) for label in labels}
+    missing = sorted(label for label, texts in words.items() if not texts)
+    if missing:
+        template = "\n".join(
+            f"{label}:\n  - what the face does when it shows {label}: brows, eyes, mouth\n"
+            f"  - another sign of {label}, or the situation it comes from"
+            for label in missing
+        )
+        raise UserError(
+            f"No description of {', '.join(map(repr, missing))}: fill in these lines, save them as a YAML file and"
+            f" give it with --descriptions FILE.\n\n{template}\n"
+        )
+    return {label: texts for label, texts in words.items() if texts}
+
+
+class Clips(torch.utils.data.Dataset):
+    """Frames of labelled clips, sampled and batched by the video processor.
+
+    In training the frames are a random one of each segment, augmented; both follow from (seed, epoch, index) alone, so
+    that a run can be resumed and workers do not matter. In evaluation they are the middle frames.
+    """
+
+    def __init__(
+        self,
+        clips: LabelledClips,
+        classes: Sequence[str],
+        video_processor: Any,
+        num_frames: int,
+        training: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.clips = clips
+        self.video_processor = video_processor
+        self.num_frames = num_frames
+        self.training = training
+        self.seed = seed
+        self.epoch = 0
+        ids = {label: index for index, label in enumerate(classes)}
+        self.targets = [ids[label] for label in clips.labels]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = {"index": index, "video": self.clips.video(index), "timestamps": None}
+        if self.training:
+            seed = derived_seed(self.seed, self.epoch, index)
+            generator = torch.Generator().manual_seed(seed)
+            frames, item["timestamps"] = self.video_processor.read_clip(item["video"], self.num_frames, generator)
+            item["video"] = augment(frames, seed)
+        return item
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Batches clips.
+
+        Returns:
+            `pixel_values_videos` (B, T, 3, S, S), `frame_mask` (B, T), `timestamps` (B, T), `labels` (B,); in
+            evaluation also the `intensity` (B, T) of the sampled frames, NaN where unknown.
+        """
+        batch = self.video_processor(
+            [item["video"] for item in items],
+            timestamps=[item["timestamps"] for item in items],
+            num_frames=self.num_frames,
+            return_metadata=True,
+            return_tensors="pt",
+        )
+        metadata = batch.pop("video_metadata")
+        batch = dict(batch, labels=torch.tensor([self.targets[item["index"]] for item in items]))
+        if not self.training:
+            batch["intensity"] = torch.full(batch["frame_mask"].shape, torch.nan)
+            for row, item, clip in zip(batch["intensity"], items, metadata, strict=True):
+                truth = self.clips.intensity[item["index"]] if self.clips.intensity else None
+                if truth:
+                    # Lists that miss a frame or two are stretched over the clip.
+                    indices = [i * len(truth) // clip.total_num_frames for i in clip.frames_indices]
+                    row[: len(indices)] = torch.tensor(truth)[indices]
+        return batch
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """A new order of the clips in every epoch, which follows from (seed, epoch) alone.
+
+    Args:
+        targets: class of each clip.
+        seed: decides the orders.
+        balanced: draw every class equally often, with replacement, instead of every clip once.
+    """
+
+    def __init__(self, targets: Sequence[int], seed: int, balanced: bool = False) -> None:
+        self.targets = torch.tensor(targets)
+        self.seed = seed
+        self.balanced = balanced
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        if self.balanced:
+            weights = 1.0 / torch.bincount(self.targets)[self.targets]
+            return iter(torch.multinomial(weights, len(self), replacement=True, generator=generator).tolist())
+        return iter(torch.randperm(len(self), generator=generator).tolist())
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed that follows from all the numbers, without patterns between neighbours."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def built_in_descriptions_of(labels: Sequence[str]) -> dict[str, list[str]]:
+    """The built-in descriptions of those labels that have some."""
+    found = {}
+    for label in labels:
+        try:
+            found |= built_in_descriptions([label])
+        except (KeyError, ValueError):  # not built in
+            continue
+    return found
+
+
+def _find_video_column(dataset: str, features: datasets.Features, named: str | None) -> str:
+    videos = [name for name, feature in features.items() if isinstance(feature, datasets.Video)]
+    if named is not None and named not in videos:
+        raise UserError(f"{dataset} has no video column {named!r}: of type Video are {videos or 'none'}.")
+    if named is None and len(videos) != 1:
+        what = "several video columns" if videos else "no column of type Video"
+        raise UserError(f"{dataset} has {what} among {', '.join(features)}: name one with --video-column.")
+    return named or videos[0]
+
+
+def _find_label_column(dataset: str, table: datasets.Dataset, named: str | None, paths: list[str | None]) -> str:
+    names = table.column_names
+    if named is not None:
+        if named not in names:
+            raise UserError(f"{dataset} has no column {named!r}: it has {', '.join(names)}.")
+        return named
+    class_labels = [name for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
+    if "label" in names:
+        return "label"
+    if len(class_labels) == 1:
+        return class_labels[0]
+    folders = {Path(path).parent.name for path in paths if path}
+    if names == ["video"] and len(folders) == 1:
+        raise UserError(f"{dataset} has one class only, {folders.pop()!r}: at least two label folders are needed.")
+    if names == ["video"]:
+        raise UserError(f"{dataset} has no labels: its clips must lie one folder deep, as SPLIT/LABEL/CLIP.mp4.")
+    raise UserError(f"{dataset} has no column 'label' among {', '.join(names)}: name one with --label-column.")
+
+
+def _read_labels(dataset: str, table: datasets.Dataset, column: str) -> list[str]:
+    feature = table.features[column]
+    values = list(table[column])
+    unlabelled = [index for index, value in enumerate(values) if value in (None, -1, "")]
+    if unlabelled:
+        raise UserError(
+            f"{dataset} has {len(unlabelled)} clips without a label, row {unlabelled[0]} the first: remove them."
+        )
+    if isinstance(feature, datasets.ClassLabel):
+        return [canonical_label(feature.int2str(value)) for value in values]
+    if not isinstance(values[0], str):
+        raise UserError(
+            f"Column {column!r} of {dataset} holds {type(values[0]).__name__}s: labels are read by name, so make it"
+            " strings or a ClassLabel."
+        )
+    return [canonical_label(value) for value in values]
+
+
+def _videos_without_bytes(table: datasets.Dataset, column: str) -> list[dict[str, Any]]:
+    """`{path, bytes}` of each row, where `bytes` only tells whether there are some: they may not fit in memory."""
+    videos = table.data.column(column)
+    return [
+        {"path": path, "bytes": held or None}
+        for chunk in videos.chunks
+        for path, held in zip(
+            chunk.field("path").to_pylist(), chunk.field("bytes").is_valid().to_pylist(), strict=True
+        )
+    ]
+
+
+def _require_files(dataset: str, paths: list[str]) -> None:
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        raise UserError(
+            f"{dataset} lists {len(missing)} clips that are not there, {missing[0]} the first: add them, or remove"
+            " their rows from the metadata."
+        )
+    empty = [path for path in paths if not os.path.getsize(path)]
+    if empty:
+        raise UserError(f"{dataset} has {len(empty)} empty files, {empty[0]} the first: replace or remove them.")
+
+
+def _short_name(path: str | None, dataset: str, split: str, index: int) -> str:
+    if path is None:
+        return f"{split}/{index}"
+    if Path(dataset).is_dir() and Path(path).is_relative_to(Path(dataset).resolve()):
+        return Path(path).relative_to(Path(dataset).resolve()).as_posix()
+    return Path(path).name
+
+
+def _split_folder(dataset: Path, split: str) -> Path | None:
+    """Where the files of a split lie in a local folder; None for a Hub id or where that cannot be told."""
+    if not dataset.is_dir():
+        return None
+    folders = {folder.name.lower(): folder for folder in dataset.resolve().iterdir() if folder.is_dir()}
+    for name in _SPLIT_FOLDERS.get(split, {split}):
+        if name in folders:
+            return folders[name]
+    has_splits = any(name in folders for names in _SPLIT_FOLDERS.values() for name in names)
+    return None if has_splits or split != "train" else dataset.resolve()
+
+
+def _name_left_out(folder: Path | None, paths: list[str | None]) -> list[str]:
+    """Names the videos below `folder` that `datasets` did not take, and says so in a warning."""
+    if folder is None or None in paths:
+        return []
+    taken = {os.path.realpath(path) for path in paths if path}
+    left_out = sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if _VIDEO_NAME.search(path.name) and os.path.realpath(path) not in taken
+    )
+    if left_out:
+        more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+        logger.warning(
+            "%d videos in %s are not used, because folders are read for .mkv .mp4 .avi .mpeg .mov only,"
+            " or because metadata.jsonl does not list them: %s%s",
+            len(left_out),
+            folder,
+            ", ".join(left_out[:10]),
+            more,
+        )
+    return left_out

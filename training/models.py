@@ -1,0 +1,118 @@
+"""The model and the processor of a run: from any CLIP or any trained TG-DFER, for the labels of a data set."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data import words_for
+from tgdfer.training.errors import UserError, nearest
+from transformers import PreTrainedConfig
+
+import tgdfer
+
+
+def start_model(
+    config: TrainingConfig, classes: Sequence[str]
+) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
+    """The model that training starts from, with CLIP frozen, and its processor.
+
+    Args:
+        config: names the model, its options and the file of descriptions.
+        classes: labels of the training clips.
+
+    Returns:
+        A model whose classes are `classes`, in `eval` mode, without LoRA; and its processor.
+
+    Raises:
+        UserError: if the model cannot be read or is of another architecture, an option does not exist or does not
+            fit, or a label has no descriptions.
+    """
+    _require_options(config.model_options)
+    source = _source(config.model)
+    options = {**config.model_options, "num_frames": config.num_frames}
+    with _sentences_about(config.model):
+        if _model_type(source) == "clip":
+            descriptions = words_for(classes, config.descriptions)
+            processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=config.num_frames)
+            return TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **options), processor
+        model, processor = load_trained(source, **options)
+        processor.video_processor.num_frames = config.num_frames
+        descriptions = words_for(classes, config.descriptions, processor.descriptions)
+        if descriptions != processor.descriptions:
+            processor.descriptions = descriptions
+            model.set_classes(processor.class_prompts())
+        model.freeze_clip()
+        return model, processor
+
+
+def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
+    """A trained model in `eval` mode and its processor.
+
+    Args:
+        source: Hub id or folder.
+        **options: fields of the config to change.
+
+    Raises:
+        UserError: if it cannot be read or is no TG-DFER model.
+    """
+    with _sentences_about(source):
+        kind = _model_type(source)
+        if kind != "tgdfer":
+            raise UserError(
+                f"{source} is a checkpoint of {kind or 'another program'}, not of a trained TG-DFER model."
+            )
+        model = TGDFERForVideoClassification.from_pretrained(source, **options)
+        return model.eval(), TGDFERProcessor.from_pretrained(source)
+
+
+def _source(name: str) -> str:
+    return str(tgdfer.clip_tiny_faces()) if name == "clip-tiny-faces" else name
+
+
+def _model_type(source: str | Path) -> str | None:
+    """What a checkpoint says that it is."""
+    kind = PreTrainedConfig.get_config_dict(str(source))[0].get("model_type")
+    if kind not in ("clip", "tgdfer"):
+        raise UserError(
+            f"{source} is a checkpoint of {kind or 'another program'}: name a CLIP, such as"
+            " openai/clip-vit-base-patch16, or a trained TG-DFER model."
+        )
+    return kind
+
+
+def _require_options(options: dict[str, Any]) -> None:
+    # Those that follow from the data, the processor or the CLIP are not for the user to set.
+    derived = {"clip_config", "num_frames", "max_descriptions", "prompt_length", "context_length"}
+    inherited = {option.name for option in fields(PreTrainedConfig)}
+    known = {option.name for option in fields(TGDFERConfig)} - inherited - derived
+    for name in options:
+        if name not in known:
+            raise UserError(f"model_options has the unknown field {name!r}{nearest(str(name), known)}")
+
+
+@contextmanager
+def _sentences_about(name: str | Path) -> Iterator[None]:
+    """Makes one sentence of whatever the libraries say when a checkpoint, an option or a prompt does not fit."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (StrictDataclassError, ValueError) as error:
+        raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(error)}") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give clip-tiny-faces, or the Hub id or folder"
+            " of a CLIP or a trained TG-DFER model."
+        ) from error
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
