@@ -3,6 +3,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import yaml
@@ -76,3 +77,67 @@ def run(tmp_path: Path) -> Path:
 
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="session")
+def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoded video of a second: a bright square that walks over a dark ground."""
+    path = tmp_path_factory.mktemp("videos") / "clip.mp4"
+    write_clip(path, seed=0)
+    return path
+
+
+def write_clip(path: Path, seed: int) -> None:
+    """Encode twelve frames of 48x48 at 12 frames a second."""
+    colour = np.random.default_rng(seed).integers(128, 256, 3)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=12, width=48, height=48, pix_fmt="yuv420p")
+        for index in range(12):
+            picture = np.full((48, 48, 3), 20, np.uint8)
+            picture[10:26, 2 * index : 2 * index + 16] = colour
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with random weights and its processor, as `save_pretrained` writes them."""
+    import torch
+
+    from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
+
+    clip, folder = (tmp_path_factory.mktemp(name) for name in ("clip", "model"))
+    write_tiny_clip(clip)
+    descriptions = {"anger": ["the brows lower"], "happiness": ["the cheeks rise", "a smile"], "neutral": ["at rest"]}
+    processor = TGDFERProcessor.from_clip(str(clip), descriptions, num_frames=4)
+    model = TGDFERForVideoClassification.from_clip(str(clip), processor.class_prompts(), num_frames=4)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        # As if trained: what starts at zero takes part, too.
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def write_tiny_clip(folder: Path) -> None:
+    """A CLIP of two narrow layers with random weights, whose tokenizer spells byte by byte."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    symbols = list(bytes_to_unicode().values())
+    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
+    start, end = len(words) - 2, len(words) - 1
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": len(words), "max_position_embeddings": 96, "bos_token_id": start, "eos_token_id": end}
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        projection_dim=24,
+        text_config={**tower, **text, "pad_token_id": end},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+    )
+    CLIPModel(config).save_pretrained(folder)
+    vocabulary = {word: index for index, word in enumerate(words)}
+    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=96).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)

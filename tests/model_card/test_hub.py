@@ -1,0 +1,131 @@
+"""A model goes to the Hub and comes back, on a machine that has `transformers` and not this package."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
+
+PUBLISH = """
+import sys
+from tgdfer.model_card.publish import publish
+publish(sys.argv[1], "user/smile")
+"""
+
+LOAD_WITHOUT_TGDFER = """
+import re, sys
+import torch
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline,
+)
+
+clip, results = sys.argv[1:]
+name = "user/smile"
+try:
+    import tgdfer
+except ModuleNotFoundError:
+    pass
+else:
+    raise AssertionError("tgdfer can be imported here")
+
+config = AutoConfig.from_pretrained(name, trust_remote_code=True)
+backbone = AutoModel.from_pretrained(name, trust_remote_code=True)
+model = AutoModelForVideoClassification.from_pretrained(name, trust_remote_code=True)
+video_processor = AutoVideoProcessor.from_pretrained(name, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+for thing in (config, backbone, model, video_processor, processor):
+    assert type(thing).__module__.startswith("transformers_modules."), type(thing)
+inputs = processor(videos=[clip], return_tensors="pt")
+assert all(torch.equal(inputs[key], value) for key, value in video_processor([clip], return_tensors="pt").items())
+with torch.no_grad():
+    outputs = model(**inputs)
+    features = backbone.get_frame_features(inputs["pixel_values_videos"])
+classify = pipeline("video-classification", model=name, trust_remote_code=True)
+torch.save(
+    {
+        "labels": config.id2label,
+        "descriptions": processor.descriptions,
+        "input_ids": processor.class_prompts()["input_ids"],
+        "logits": outputs.logits,
+        "frame_relevance": outputs.frame_relevance,
+        "features": features,
+        "pipeline": classify(clip, top_k=3),
+    },
+    results,
+)
+# The examples of the card do what they say.
+from huggingface_hub import ModelCard
+
+for block in re.findall(r"```python\\n(.*?)```", ModelCard.load(name).text, re.DOTALL):
+    exec(block, {})
+"""
+
+PUSH_TO_HUB = """
+import sys
+import torch
+from transformers import AutoModelForVideoClassification, AutoProcessor
+from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
+
+folder, clip = sys.argv[1:]
+model, processor = TGDFERForVideoClassification.from_pretrained(folder), TGDFERProcessor.from_pretrained(folder)
+model.push_to_hub("user/pushed", private=True)
+processor.push_to_hub("user/pushed")
+again = AutoModelForVideoClassification.from_pretrained("user/pushed")
+inputs = AutoProcessor.from_pretrained("user/pushed")(videos=[clip], return_tensors="pt")
+with torch.no_grad():
+    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+"""
+
+
+@pytest.fixture
+def trained(run, model_folder) -> Path:
+    """A run whose best model is a real one."""
+    shutil.rmtree(run / "best")
+    shutil.copytree(model_folder, run / "best")
+    return run
+
+
+@torch.no_grad()
+def test_loads_by_id_without_this_package(hub, trained, clip_file, tmp_path):
+    hub.python(PUBLISH, trained, home=tmp_path)
+    assert len(hub.model("user/smile").pushed) == 1
+    shutil.copy(clip_file, tmp_path / "clip.mp4")
+    printed = hub.python(LOAD_WITHOUT_TGDFER, clip_file, tmp_path / "results.pt", home=tmp_path, tgdfer=False)
+    there = torch.load(tmp_path / "results.pt")
+
+    model = TGDFERForVideoClassification.from_pretrained(trained / "best")
+    processor = TGDFERProcessor.from_pretrained(trained / "best")
+    inputs = processor(videos=[clip_file], return_tensors="pt")
+    here = model(**inputs)
+    assert there["labels"] == model.config.id2label == {0: "anger", 1: "happiness", 2: "neutral"}
+    assert there["descriptions"] == processor.descriptions
+    assert torch.equal(there["input_ids"], processor.class_prompts()["input_ids"])
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(there["logits"], here.logits, **close)
+    torch.testing.assert_close(there["frame_relevance"], here.frame_relevance, **close)
+    torch.testing.assert_close(there["features"], model.get_frame_features(inputs["pixel_values_videos"]), **close)
+    probabilities = here.logits[0].softmax(-1)
+    order = probabilities.argsort(descending=True).tolist()
+    assert [answer["label"] for answer in there["pipeline"]] == [model.config.id2label[index] for index in order]
+    scores = torch.tensor([answer["score"] for answer in there["pipeline"]])
+    torch.testing.assert_close(scores, probabilities[order], rtol=1e-4, atol=1e-5)
+    # What the examples of the card printed: the answer of the pipeline, then the label.
+    assert printed.splitlines()[-1].startswith(model.config.id2label[order[0]])
+
+
+def test_no_path_of_this_machine_is_published(hub, trained, tmp_path):
+    hub.python(PUBLISH, trained, home=tmp_path)
+    base = str(tmp_path.parent).encode()
+    assert not [path for path, blob in hub.model("user/smile").head.files.items() if base in blob.data]
+
+
+def test_push_to_hub(hub, model_folder, clip_file, tmp_path):
+    hub.python(PUSH_TO_HUB, model_folder, clip_file, home=tmp_path)
+    repo = hub.model("user/pushed")
+    assert repo.private
+    expected = {path.name for path in model_folder.iterdir()}
+    assert expected <= set(repo.head.files)
+    assert json.loads(repo.head.files["config.json"].data)["auto_map"]["AutoModelForVideoClassification"]
