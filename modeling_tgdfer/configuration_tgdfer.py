@@ -61,7 +61,7 @@ class TGDFERConfig(PreTrainedConfig):
     """
 
     model_type = "tgdfer"
-    sub_configs_defaults = {"clip_config": CLIPConfig}
+    sub_configs_defaults = {"clip_config": CLIPConfig}  # type: ignore[dict-item]
 
     clip_config: dict | PreTrainedConfig | None = None
 
@@ -111,7 +111,7 @@ class TGDFERConfig(PreTrainedConfig):
     lora_layers: int = 4
     lora_text_layers: int = 0
     lora_rank: int = 8
-    lora_alpha: float | int = 16
+    lora_alpha: int = 16
     lora_dropout: float | int = 0.1
 
     # Loss.

@@ -48,10 +48,9 @@ from .bags_tgdfer import (
 from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
 
 try:  # Only needed to train: saved models are plain, with LoRA merged.
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer
+    import peft
 except ImportError:
-    LoraConfig = inject_adapter_in_model = LoraLayer = None
+    peft = None
 
 
 @dataclass
@@ -114,11 +113,14 @@ class TGDFERTextGuidance(nn.Module):
     embeddings of a phrase, so that an untrained model is CLIP reading phrase and description.
     """
 
+    prompt_ids: Tensor
+    description_mask: Tensor
+
     def __init__(self, config: TGDFERConfig):
         super().__init__()
         classes, descriptions = config.num_labels, config.max_descriptions
         self.context_length = config.context_length
-        text_config = config.clip_config.text_config  # type: ignore[union-attr]
+        text_config = config.clip_config.text_config
         self.register_buffer("prompt_ids", torch.zeros(classes, descriptions, config.prompt_length, dtype=torch.long))
         self.register_buffer("description_mask", torch.ones(classes, descriptions, dtype=torch.bool))
         self.description_weight = nn.Parameter(torch.zeros(classes, descriptions))
@@ -127,7 +129,7 @@ class TGDFERTextGuidance(nn.Module):
             contexts = classes if config.context == "class" else 1
             self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
 
-    def encode(self, clip: CLIPModel, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
+    def encode(self, clip: CLIPModel) -> Tensor:
         """The single descriptions in CLIP's joint space, of length one: `g`, (K, M, D).
 
         No padding mask is needed: the text tower is causal and is read at the first EOS, before any padding.
@@ -142,7 +144,7 @@ class TGDFERTextGuidance(nn.Module):
             embeds = torch.cat([embeds[:, :1], context.flatten(0, 1).to(embeds.dtype), embeds[:, end:]], dim=1)
         hidden = tower.embeddings(inputs_embeds=embeds)
         mask = create_causal_mask(config=tower.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
-        hidden = tower.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True, **kwargs).last_hidden_state
+        hidden = tower.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True).last_hidden_state
         hidden = tower.final_layer_norm(hidden)
         # OpenAI's configs say that EOS is 2 although it is the highest id; CLIP reads them by argmax, and so do we.
         is_eos = ids if tower.eos_token_id == 2 else (ids == tower.eos_token_id).int()
@@ -347,7 +349,7 @@ class TGDFERPreTrainedModel(PreTrainedModel):
     config_class = TGDFERConfig
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
+    input_modalities = ["video"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings"]
     _supports_sdpa = True
@@ -376,10 +378,10 @@ class TGDFERPreTrainedModel(PreTrainedModel):
             init.constant_(module.log_scale, math.log(self.config.initial_scale))
             init.zeros_(module.bias)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Saves a plain model that every Auto class loads, LoRA merged, without changing this one."""
         if self.has_lora:
-            self.merged_copy().save_pretrained(save_directory, **kwargs)
+            self.merged_copy().save_pretrained(save_directory, *args, **kwargs)
             return
         home = "modeling_tgdfer"
         # Saving notes only the class that is saved; the same weights serve both.
@@ -388,17 +390,17 @@ class TGDFERPreTrainedModel(PreTrainedModel):
             "AutoModel": f"{home}.TGDFERModel",
             "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
         }
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
     def has_lora(self) -> bool:
         """Whether LoRA is attached and not merged."""
-        return LoraLayer is not None and any(isinstance(module, LoraLayer) for module in self.modules())
+        return any(_is_lora(module) for module in self.modules())
 
     def merge_lora(self) -> None:
         """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
         for name, module in list(self.named_modules()):
-            if LoraLayer is not None and isinstance(module, LoraLayer):
+            if _is_lora(module):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
 
@@ -418,7 +420,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     def __init__(self, config: TGDFERConfig):
         super().__init__(config)
-        dim = config.clip_config.projection_dim  # type: ignore[union-attr]
+        dim = config.clip_config.projection_dim
         self.clip = CLIPModel._from_config(config.clip_config)
         self.text_guidance = TGDFERTextGuidance(config)
         self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
@@ -436,23 +438,26 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self._description_embeds = None  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
-    def get_text_features(self, **kwargs: Unpack[TransformersKwargs]) -> Tensor:
+    @capture_outputs
+    def _read_texts(self, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
+        """Reads the prompts in a recording of its own: the states of CLIP's text tower are not those of this model."""
+        return ModelOutput(description_embeds=self.text_guidance.encode(self.clip))
+
+    def get_text_features(self) -> Tensor:
         """The single descriptions of all classes, of length one: `g`, (K, M, D).
 
         Computed once and kept, in `eval` and wherever nothing that reads texts is trained.
         """
-        guidance, tower = self.text_guidance, [self.clip.text_model, self.clip.text_projection]
-        trained = self.training and any(
-            parameter.requires_grad
-            for module in (*tower, *([guidance.context] if guidance.context is not None else []))
-            for parameter in module.parameters()
-        )
-        if trained:
-            return guidance.encode(self.clip, **kwargs)
+        readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
+        own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
+        if self.training and any(
+            parameter.requires_grad for reader in readers if reader is not None for parameter in reader.parameters()
+        ):
+            return self._read_texts(**own_record)["description_embeds"]
         if self._description_embeds is None:
             # Outside inference mode, so that the tensor may take part in training later.
             with torch.inference_mode(False), torch.no_grad():
-                self._description_embeds = guidance.encode(self.clip, **kwargs)
+                self._description_embeds = self._read_texts(**own_record)["description_embeds"]
         return self._description_embeds
 
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
@@ -526,7 +531,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         if (pixel_values_videos is None) == (frame_features is None):
             raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
         if frame_features is None:
-            frame_features = self.get_frame_features(pixel_values_videos, frame_mask)  # type: ignore[arg-type]
+            frame_features = self.get_frame_features(pixel_values_videos, frame_mask)
         frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
         description_embeds = self.get_text_features()
 
@@ -557,7 +562,7 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
 
     def __init__(self, config: TGDFERConfig):
         super().__init__(config)
-        dim = config.clip_config.projection_dim  # type: ignore[union-attr]
+        dim = config.clip_config.projection_dim
         self.tgdfer = TGDFERModel(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
@@ -629,7 +634,7 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             ImportError: peft is not installed.
             ValueError: The config asks for more blocks than a tower has.
         """
-        if LoraConfig is None:
+        if peft is None:
             raise ImportError("LoRA needs peft: `pip install peft`.")
         blocks = []
         for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
@@ -641,13 +646,13 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
                 blocks.append(rf"{tower}_model\.encoder\.layers\.(?:{numbers})")
         if not blocks:
             return
-        lora = LoraConfig(
+        lora = peft.LoraConfig(
             r=self.config.lora_rank,
             lora_alpha=self.config.lora_alpha,
             lora_dropout=self.config.lora_dropout,
             target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
         )
-        inject_adapter_in_model(lora, self.tgdfer.clip)
+        peft.inject_adapter_in_model(lora, self.tgdfer.clip)
         self.freeze_clip()
 
     def merge_lora(self) -> None:
@@ -682,7 +687,8 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
         mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
         self._check_classes(labels, ids, int(class_prompts["context_length"]))
-        known = [self.config.label2id.get(label) for label in labels]
+        label2id = self.config.label2id
+        known = [int(label2id[label]) if label in label2id else None for label in labels]
 
         guidance = self.tgdfer.text_guidance
         guidance.prompt_ids = ids.to(self.bias.device)
@@ -699,14 +705,13 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
-        self.num_labels = self.tgdfer.num_labels = len(labels)
         self.tgdfer._description_embeds = None
 
     def _check_classes(self, labels: list[str], ids: Tensor, context_length: int) -> None:
         doubled = sorted({label for label in labels if labels.count(label) > 1})
         if doubled:
             raise ValueError(f"The label {doubled[0]!r} is given more than once; name every class once.")
-        longest = self.config.clip_config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        longest = self.config.clip_config.text_config.max_position_embeddings
         if ids.shape[-1] > longest:
             raise ValueError(f"A prompt has {ids.shape[-1]} tokens, but the text tower reads {longest}; shorten it.")
         if context_length != self.config.context_length:
@@ -840,6 +845,10 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             top = top_frames(relevance, frame_mask, config.topk_fraction)
             total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
         return total
+
+
+def _is_lora(module: nn.Module) -> bool:
+    return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
 
 
 def _by_class(parameter: Tensor, known: list[int | None]) -> nn.Parameter:

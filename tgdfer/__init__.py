@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from wrapt import when_imported
 
-
 if TYPE_CHECKING:
     from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
     from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFERModel
@@ -31,7 +30,17 @@ _HOME_OF = {
     "built_in_descriptions": "tgdfer.processing.descriptions",
 }
 
-__all__ = ["__version__", "clip_tiny_faces", *_HOME_OF]
+__all__ = [
+    "EmotionTimelinePipeline",
+    "TGDFERConfig",
+    "TGDFERForVideoClassification",
+    "TGDFERModel",
+    "TGDFERProcessor",
+    "TGDFERVideoProcessor",
+    "__version__",
+    "built_in_descriptions",
+    "clip_tiny_faces",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -51,34 +60,43 @@ def clip_tiny_faces() -> Path:
     return WEIGHTS
 
 
-# Registration, one hook for each module of Auto classes, so that none is imported before it is asked for.
-@when_imported("transformers.models.auto.configuration_auto")
-def _register_config(auto: Any) -> None:
+# Registration with the Auto classes, without importing anything before it is asked for: when a module of Auto classes
+# is imported, ours is imported too; when ours has been imported, by whichever way, it is registered.
+_AUTO = "transformers.models.auto"
+_NEEDED_BY = {
+    f"{_AUTO}.configuration_auto": "tgdfer.modeling_tgdfer.configuration_tgdfer",
+    f"{_AUTO}.modeling_auto": "tgdfer.modeling_tgdfer.modeling_tgdfer",
+    f"{_AUTO}.video_processing_auto": "tgdfer.processing.video_processing_tgdfer",
+    f"{_AUTO}.processing_auto": "tgdfer.processing.processing_tgdfer",
+}
+
+for _theirs in _NEEDED_BY:
+    when_imported(_theirs)(lambda module: import_module(_NEEDED_BY[module.__name__]))
+
+
+@when_imported("tgdfer.modeling_tgdfer.configuration_tgdfer")
+def _register_config(ours: Any) -> None:
+    import_module(f"{_AUTO}.configuration_auto").AutoConfig.register("tgdfer", ours.TGDFERConfig)
+
+
+@when_imported("tgdfer.modeling_tgdfer.modeling_tgdfer")
+def _register_models(ours: Any) -> None:
+    auto = import_module(f"{_AUTO}.modeling_auto")
+    auto.AutoModel.register(ours.TGDFERConfig, ours.TGDFERModel)
+    auto.AutoModelForVideoClassification.register(ours.TGDFERConfig, ours.TGDFERForVideoClassification)
+
+
+@when_imported("tgdfer.processing.video_processing_tgdfer")
+def _register_video_processor(ours: Any) -> None:
     from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 
-    auto.AutoConfig.register("tgdfer", TGDFERConfig)
+    auto = import_module(f"{_AUTO}.video_processing_auto")
+    auto.AutoVideoProcessor.register(TGDFERConfig, ours.TGDFERVideoProcessor)
 
 
-@when_imported("transformers.models.auto.modeling_auto")
-def _register_models(auto: Any) -> None:
+@when_imported("tgdfer.processing.processing_tgdfer")
+def _register_processor(ours: Any) -> None:
     from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-    from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFERModel
 
-    auto.AutoModel.register(TGDFERConfig, TGDFERModel)
-    auto.AutoModelForVideoClassification.register(TGDFERConfig, TGDFERForVideoClassification)
-
-
-@when_imported("transformers.models.auto.video_processing_auto")
-def _register_video_processor(auto: Any) -> None:
-    from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-    from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-
-    auto.AutoVideoProcessor.register(TGDFERConfig, TGDFERVideoProcessor)
-
-
-@when_imported("transformers.models.auto.processing_auto")
-def _register_processor(auto: Any) -> None:
-    from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-    from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-
-    auto.AutoProcessor.register(TGDFERConfig, TGDFERProcessor)
+    auto = import_module(f"{_AUTO}.processing_auto")
+    auto.AutoProcessor.register(TGDFERConfig, ours.TGDFERProcessor)
