@@ -71,7 +71,7 @@ class CardData:
             model_id=repo_id or name_of(folder),
             labels=[id2label[index] for index in sorted(id2label, key=int)],
             descriptions=processor.get("descriptions") or {},
-            metrics=read_json(run / "metrics.json") if (run / "metrics.json").exists() else {},
+            metrics=read_metrics(run),
             config=read_yaml(run / "config.yaml") if (run / "config.yaml").exists() else {},
             pictures=[(to_pictures / path.name).as_posix() for path in pictures_of(run) if pictures],
         )
@@ -264,6 +264,14 @@ def name_of(folder: Path) -> str:
 def percent(fraction: float | None) -> str:
     """A fraction as a percentage with one decimal; nothing where there is none."""
     return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """What was measured, and the facts of the training, which a run has before anything is measured."""
+    metrics = read_json(run / "metrics.json") if (run / "metrics.json").exists() else {}
+    if "training" not in metrics and (run / "training.json").exists():
+        metrics["training"] = read_json(run / "training.json")
+    return metrics
 
 
 def read_json(path: Path) -> dict[str, Any]:

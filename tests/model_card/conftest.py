@@ -81,14 +81,26 @@ def write_json(path: Path, content: dict) -> None:
 
 @pytest.fixture(scope="session")
 def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoded video of a second: a bright square that walks over a dark ground."""
+    """An encoded video of a second."""
     path = tmp_path_factory.mktemp("videos") / "clip.mp4"
     write_clip(path, seed=0)
     return path
 
 
+@pytest.fixture
+def clip_rows(tmp_path: Path) -> list[dict[str, str]]:
+    """Ten encoded videos, of five people and two labels: rows of a data set."""
+    rows = []
+    for label in ("anger", "happiness"):
+        for person in "abcde":
+            path = tmp_path / f"{label}_{person}.mp4"
+            write_clip(path, seed=len(rows))
+            rows.append({"video": str(path), "label": label, "person": person})
+    return rows
+
+
 def write_clip(path: Path, seed: int) -> None:
-    """Encode twelve frames of 48x48 at 12 frames a second."""
+    """Encode twelve frames of 48x48: a bright square that walks over a dark ground."""
     colour = np.random.default_rng(seed).integers(128, 256, 3)
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=12, width=48, height=48, pix_fmt="yuv420p")
@@ -100,17 +112,24 @@ def write_clip(path: Path, seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP with random weights."""
+    folder = tmp_path_factory.mktemp("clip")
+    write_tiny_clip(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
     """A tiny model with random weights and its processor, as `save_pretrained` writes them."""
     import torch
 
     from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
 
-    clip, folder = (tmp_path_factory.mktemp(name) for name in ("clip", "model"))
-    write_tiny_clip(clip)
+    folder = tmp_path_factory.mktemp("model")
     descriptions = {"anger": ["the brows lower"], "happiness": ["the cheeks rise", "a smile"], "neutral": ["at rest"]}
-    processor = TGDFERProcessor.from_clip(str(clip), descriptions, num_frames=4)
-    model = TGDFERForVideoClassification.from_clip(str(clip), processor.class_prompts(), num_frames=4)
+    processor = TGDFERProcessor.from_clip(str(clip_folder), descriptions, num_frames=4)
+    model = TGDFERForVideoClassification.from_clip(str(clip_folder), processor.class_prompts(), num_frames=4)
     torch.manual_seed(1)
     for parameter in model.parameters():
         # As if trained: what starts at zero takes part, too.
@@ -130,7 +149,7 @@ def write_tiny_clip(folder: Path) -> None:
     words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
     start, end = len(words) - 2, len(words) - 1
     tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"vocab_size": len(words), "max_position_embeddings": 96, "bos_token_id": start, "eos_token_id": end}
+    text = {"vocab_size": len(words), "max_position_embeddings": 160, "bos_token_id": start, "eos_token_id": end}
     torch.manual_seed(0)
     config = CLIPConfig(
         projection_dim=24,
@@ -139,5 +158,5 @@ def write_tiny_clip(folder: Path) -> None:
     )
     CLIPModel(config).save_pretrained(folder)
     vocabulary = {word: index for index, word in enumerate(words)}
-    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=96).save_pretrained(folder)
+    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=160).save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)

@@ -67,6 +67,15 @@ def test_nothing_measured(run):
     assert "expressions apart: anger, happiness, neutral" in card.text
 
 
+def test_facts_of_a_training_that_was_not_evaluated(run):
+    training = json.loads((run / "metrics.json").read_text())["training"]
+    (run / "metrics.json").unlink()
+    (run / "training.json").write_text(json.dumps(training))
+    card = build_card(run, "user/smile")
+    assert "- Best epoch, chosen on the validation split: 17" in card.text
+    assert card.data.datasets == ["user/clips"] and "## Results" not in card.text
+
+
 def test_local_names_are_no_hub_ids(run, monkeypatch):
     training = {"dataset": "data/clips", "base_model": "/home/someone/clip"}
     edit_metrics(run, training=training, dataset="/home/someone/faces")
