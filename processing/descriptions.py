@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 
-
 BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 
@@ -25,8 +24,8 @@ def built_in_descriptions(labels: Iterable[str] | None = None) -> dict[str, list
     """Descriptions of what the face does in each emotion and when, several a label.
 
     Args:
-        labels: names of emotions, in any spelling that `canonical_label` knows; default: the seven basic ones. Built in
-            are those and, as in MAFW, anxiety, contempt, disappointment and helplessness.
+        labels: names of emotions, in any spelling that `canonical_label` knows; default: the seven basic ones. Built
+            in are those and, as in MAFW, anxiety, contempt, disappointment and helplessness.
 
     Returns:
         For each canonical label, its descriptions.
@@ -38,7 +37,8 @@ def built_in_descriptions(labels: Iterable[str] | None = None) -> dict[str, list
     names = [canonical_label(label) for label in (BASIC_EMOTIONS if labels is None else labels)]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"There are no built-in descriptions of {', '.join(unknown)}; write some, or use {', '.join(sorted(known))}."
+            f"There are no built-in descriptions of {', '.join(unknown)}; write some, or keep to "
+            f"{', '.join(sorted(known))}."
         )
     return {name: list(known[name]) for name in names}
 

@@ -1,6 +1,9 @@
 """Processor of TG-DFER: a video processor and a tokenizer, and the words that stand for each class."""
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,13 +11,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
-from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideosKwargs, VideoBatchFeature
-
-
-class TGDFERProcessorKwargs(ProcessingKwargs, total=False):
-    """Keyword arguments of the processor: those of its tokenizer and of its video processor."""
-
-    videos_kwargs: TGDFERVideosKwargs
+from .video_processing_tgdfer import TGDFERVideoProcessor, VideoBatchFeature
 
 
 class TGDFERProcessor(ProcessorMixin):
@@ -34,7 +31,6 @@ class TGDFERProcessor(ProcessorMixin):
         ```
     """
 
-    valid_processor_kwargs = TGDFERProcessorKwargs
     text_kwargs = {"padding": True}
 
     def __init__(
@@ -82,7 +78,7 @@ class TGDFERProcessor(ProcessorMixin):
         return cls(video_processor, tokenizer, words, context_phrase)
 
     def __call__(
-        self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[TGDFERProcessorKwargs]
+        self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[ProcessingKwargs]
     ) -> BatchFeature:
         """Prepares clips, texts or both.
 
@@ -100,6 +96,15 @@ class TGDFERProcessor(ProcessorMixin):
         """
         data = super().__call__(text=text, videos=videos, **kwargs)
         return VideoBatchFeature(data.data)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+        """Saves the processor and, beside it, the code of the pipeline that a model's `custom_pipelines` may name."""
+        os.makedirs(save_directory, exist_ok=True)
+        pipeline = Path(__file__).with_name("pipeline_tgdfer.py")
+        # Loaded from a Hub repository, only the files that were imported are here.
+        if pipeline.exists():
+            shutil.copy(pipeline, save_directory)
+        return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Token ids of K classes, sorted by name, each of at most M descriptions; prompts are at most L tokens long.

@@ -66,11 +66,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     do_convert_rgb = True
     do_sample_frames = True
     num_frames = 16
-    valid_kwargs = TGDFERVideosKwargs
+    fps: float | None = None
+    valid_kwargs = TGDFERVideosKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "frame_mask", "timestamps"]
-
-    def __init__(self, **kwargs: Unpack[TGDFERVideosKwargs]):
-        super().__init__(**kwargs)
 
     def read_clip(
         self, video: Any, num_frames: int | None = None, generator: torch.Generator | None = None
@@ -94,7 +92,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             VideoReadError: nothing can be read; one sentence names the video and the remedy.
         """
         clip = self._read(video, num_frames or self.num_frames, generator=generator)
-        frames = self.convert_to_rgb(_in_bytes(clip.frames))
+        frames: Any = self.convert_to_rgb(_in_bytes(clip.frames))
         return frames if frames.dtype == torch.uint8 else frames.round().clamp(0, 255).to(torch.uint8), clip.seconds
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideosKwargs]) -> BatchFeature:

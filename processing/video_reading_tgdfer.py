@@ -121,7 +121,7 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
-    frames = chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(chosen))
+    frames: Any = chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(chosen))
     if infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST:
         frames = frames.permute(0, 3, 1, 2)
     return _clip(frames, None, None, indices, len(video), "array")
@@ -318,7 +318,7 @@ class _VideoFile:
         # The cover of a song is a video stream of one picture.
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
-            kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+            kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
             raise VideoReadError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
         stream = streams[0]
         # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.

@@ -1,0 +1,140 @@
+"""Both pipelines, on a real model of a random CLIP."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from transformers import pipeline
+
+DESCRIPTIONS = {"sadness": ["lip corners sink", "a tear"], "anger": ["brows low, a hard stare"], "awe": ["mouth open"]}
+
+
+@pytest.fixture(scope="module")
+def model_folder(clip_folder, tmp_path_factory):
+    """A saved model whose frames speak loudly, so that clips, frames and classes differ in their scores."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    processor = TGDFERProcessor.from_clip(str(clip_folder), DESCRIPTIONS, num_frames=8)
+    model = TGDFERForVideoClassification.from_clip(str(clip_folder), processor.class_prompts(), num_frames=8)
+    with torch.no_grad():
+        model.log_scale.fill_(4.0)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def timeline(model_folder):
+    return pipeline("emotion-timeline", model=str(model_folder))
+
+
+@pytest.fixture(scope="module")
+def clips(clip, video_writer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("more")
+    short = video_writer(folder / "short.webm", codec="libvpx-vp9", num_frames=3)
+    return [str(clip), str(short), str(video_writer(folder / "slow.mkv", fps=10, num_frames=60))]
+
+
+def close(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+    return one == (other if isinstance(other, str | None) else pytest.approx(other, abs=1e-5))
+
+
+def test_timeline_of_a_clip(timeline, clip):
+    assert type(timeline) is EmotionTimelinePipeline
+    found = timeline(str(clip))
+    assert set(found) == {"label", "scores", "timestamps", "frame_scores", "frame_relevance"}
+    assert list(found["scores"]) == list(found["frame_scores"]) == ["anger", "awe", "sadness"]
+    assert found["label"] == max(found["scores"], key=found["scores"].get)
+    assert sum(found["scores"].values()) == pytest.approx(1, abs=1e-5)
+    assert found["timestamps"] == pytest.approx([number / 25 for number in range(2, 40, 5)], abs=1e-6)
+    curves = torch.tensor(list(found["frame_scores"].values()))
+    assert curves.shape == (3, 8) and torch.allclose(curves.sum(0), torch.ones(8))
+    assert curves.std(1).max() > 1e-4, "frames must differ, or the order of the frames is not tested"
+    assert len(found["frame_relevance"]) == 8 and sum(found["frame_relevance"]) == pytest.approx(1, abs=1e-5)
+    json.dumps(found)
+
+
+def test_timeline_is_what_the_model_says(timeline, clip):
+    batch = timeline.video_processor(clip, return_tensors="pt")
+    with torch.no_grad():
+        outputs = timeline.model(**batch)
+    found = timeline(str(clip))
+    assert list(found["scores"].values()) == pytest.approx(outputs.logits[0].softmax(-1).tolist(), abs=1e-5)
+    best = int(outputs.logits[0].argmax())
+    assert found["frame_relevance"] == pytest.approx(outputs.frame_relevance[0, :, best].tolist(), abs=1e-5)
+    awe = outputs.frame_logits[0].softmax(-1)[:, 1].tolist()
+    assert found["frame_scores"]["awe"] == pytest.approx(awe, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_batches_give_what_single_clips_give(batch_size, timeline, clips):
+    single = [timeline(clip) for clip in clips]
+    assert [len(one["timestamps"]) for one in single] == [8, 3, 8]
+    batched = timeline(clips, batch_size=batch_size)
+    assert len(batched) == 3 and all(close(one, other) for one, other in zip(single, batched, strict=True))
+
+
+def test_clips_without_times_in_a_batch(timeline, clips, picture, tmp_path):
+    from PIL import Image
+
+    for number in range(4):
+        Image.fromarray(picture(60 * number)).save(tmp_path / f"{number}.png")
+    alone = timeline(str(tmp_path))
+    assert alone["timestamps"] is None and len(alone["frame_relevance"]) == 4
+    together = timeline([clips[0], str(tmp_path)], batch_size=2)
+    assert close(alone, together[1]) and close(timeline(clips[0]), together[0])
+
+
+def test_num_frames_and_generators(timeline, clips):
+    assert len(timeline(clips[0], num_frames=5)["timestamps"]) == 5
+    assert [len(one["timestamps"]) for one in timeline((clip for clip in clips), num_frames=2)] == [2, 2, 2]
+    with pytest.raises(ValueError, match="does not exist"):
+        timeline("missing.mp4")
+
+
+def test_video_classification_pipeline_agrees(model_folder, timeline, clips):
+    classify = pipeline("video-classification", model=str(model_folder))
+    for clip in clips:
+        scores = {one["label"]: one["score"] for one in classify(clip)}
+        expected = timeline(clip)["scores"]
+        assert close(scores, expected) and scores.keys() == expected.keys()
+
+
+def test_half_precision_keeps_the_times(model_folder, clip):
+    timeline = pipeline("emotion-timeline", model=str(model_folder), dtype=torch.bfloat16)
+    assert timeline(str(clip))["timestamps"] == pytest.approx([number / 25 for number in range(2, 40, 5)], abs=1e-6)
+
+
+def test_timeline_without_this_package(model_folder, timeline, clips, tmp_path):
+    """`custom_pipelines` in `config.json` makes the timeline load from a folder alone."""
+    script = textwrap.dedent("""
+        import json, sys
+        from importlib.abc import MetaPathFinder
+
+        class Blocker(MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] == "tgdfer":
+                    raise ModuleNotFoundError(f"No module named {name!r}")
+
+        sys.meta_path.insert(0, Blocker())
+        from transformers import pipeline
+
+        folder, *clips = sys.argv[1:]
+        timeline = pipeline("emotion-timeline", model=folder, trust_remote_code=True)
+        classify = pipeline("video-classification", model=folder, trust_remote_code=True)
+        print(json.dumps([timeline(clips, batch_size=2), classify(clips[0])]))
+    """)
+    environment = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-c", script, str(model_folder), *clips]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    timelines, classes = json.loads(done.stdout.splitlines()[-1])
+    assert all(close(one, other) for one, other in zip(timelines, timeline(clips), strict=True))
+    assert close({one["label"]: one["score"] for one in classes}, timelines[0]["scores"])

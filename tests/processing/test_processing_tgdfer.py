@@ -1,0 +1,185 @@
+"""The processor: class prompts, its round trip, and what it does without this package."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor
+
+DESCRIPTIONS = {"sadness": ["lip corners sink", "a tear"], "anger": ["brows low, a hard stare"]}
+
+
+@pytest.fixture
+def processor(clip_folder):
+    return TGDFERProcessor.from_clip(str(clip_folder), DESCRIPTIONS, num_frames=4)
+
+
+def test_from_clip_sees_as_the_clip_does(processor):
+    videos = processor.video_processor
+    assert dict(videos.size) == {"shortest_edge": 32} and dict(videos.crop_size) == {"height": 32, "width": 32}
+    assert list(videos.image_mean) == [0.5, 0.4, 0.3] and list(videos.image_std) == [0.2, 0.25, 0.3]
+    assert videos.num_frames == 4
+    assert processor.tokenizer.model_max_length == 160
+
+
+def test_from_and_save_pretrained(processor, tmp_path, clip):
+    processor.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert saved["auto_map"] == {"AutoProcessor": "processing_tgdfer.TGDFERProcessor"}
+    assert saved["video_processor"]["auto_map"]["AutoVideoProcessor"] == "video_processing_tgdfer.TGDFERVideoProcessor"
+    code = {"processing_tgdfer.py", "video_processing_tgdfer.py", "video_reading_tgdfer.py", "pipeline_tgdfer.py"}
+    assert code <= {path.name for path in tmp_path.iterdir()}
+    for cls in (TGDFERProcessor, AutoProcessor):
+        loaded = cls.from_pretrained(tmp_path)
+        assert type(loaded) is TGDFERProcessor
+        assert loaded.descriptions == DESCRIPTIONS and loaded.context_phrase == "a photo of a face:"
+        assert loaded.to_dict().items() <= processor.to_dict().items()
+        for name, value in processor.class_prompts().items():
+            assert torch.as_tensor(loaded.class_prompts()[name] == value).all(), name
+    assert type(AutoVideoProcessor.from_pretrained(tmp_path)) is TGDFERVideoProcessor
+    loaded.save_pretrained(tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "processor_config.json").read_text())
+    assert again == saved
+
+
+def test_call_takes_clips_texts_or_both(processor, clip):
+    both = processor(videos=[clip, clip], text=["a longer text", "short"], num_frames=3, return_tensors="pt")
+    assert both["pixel_values_videos"].shape == (2, 3, 3, 32, 32)
+    assert both["timestamps"].shape == both["frame_mask"].shape == (2, 3)
+    assert both["input_ids"].shape == both["attention_mask"].shape and len(both["input_ids"]) == 2
+    assert set(processor(videos=clip)) == {"pixel_values_videos", "frame_mask", "timestamps"}
+    assert set(processor(text="a text")) == {"input_ids", "attention_mask"}
+    frames, seconds = processor.video_processor.read_clip(clip)
+    again = processor(videos=[frames], timestamps=[seconds], return_tensors="pt")
+    assert torch.equal(
+        again["pixel_values_videos"], processor(videos=clip, return_tensors="pt")["pixel_values_videos"]
+    )
+    assert again.to(torch.float16)["timestamps"].dtype == torch.float32
+    with pytest.raises(ValueError, match="at least one input"):
+        processor()
+
+
+def test_prompts_are_those_of_plain_tokenization(processor, clip_folder):
+    prompts = processor.class_prompts()
+    plain = AutoTokenizer.from_pretrained(clip_folder)
+    assert prompts["labels"] == ["anger", "sadness"]
+    assert prompts["description_mask"].tolist() == [[True, False], [True, True]]
+    assert prompts["input_ids"].shape == prompts["attention_mask"].shape == (2, 2, prompts["input_ids"].shape[2])
+    assert prompts["input_ids"].dtype == prompts["attention_mask"].dtype == torch.int64
+    ragged = [["anger", 0, 0], ["anger", 1, 0], ["sadness", 0, 0], ["sadness", 1, 1]]
+    phrase = plain("a photo of a face:", add_special_tokens=False)["input_ids"]
+    assert prompts["context_length"] == len(phrase)
+    for label, column, text in ragged:
+        row = prompts["labels"].index(label)
+        mask = prompts["attention_mask"][row, column].bool()
+        ids = prompts["input_ids"][row, column][mask].tolist()
+        words = plain(DESCRIPTIONS[label][text], add_special_tokens=False)["input_ids"]
+        assert ids == plain(f"a photo of a face: {DESCRIPTIONS[label][text]}")["input_ids"]
+        assert ids == [plain.bos_token_id, *phrase, *words, plain.eos_token_id]
+        assert mask.int().diff().sum() <= 0, "padding is at the end"
+    lengths = prompts["attention_mask"].sum(-1)
+    assert prompts["input_ids"].shape[2] == lengths.max()
+
+
+def test_prompts_of_other_words_and_without_a_phrase(processor):
+    other = processor.class_prompts({"awe": ["mouth open"]})
+    assert other["labels"] == ["awe"] and other["description_mask"].tolist() == [[True]]
+    processor.context_phrase = ""
+    bare = processor.class_prompts({"awe": ["mouth open"]})
+    assert bare["context_length"] == 0
+    assert bare["input_ids"][0, 0].tolist() == processor.tokenizer("mouth open")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "descriptions, sentence",
+    [
+        (None, "no class descriptions"),
+        ({"awe": []}, '"awe" needs a list'),
+        ({"awe": "mouth open"}, '"awe" needs a list'),
+        ({"awe": ["mouth open", "  "]}, '"awe" has an empty description'),
+        ({"awe": ["mouth open", "Mouth  open"]}, '"awe" has the description "Mouth  open" twice'),
+        ({"awe": ["mouth " * 40]}, "and the CLIP takes 160; shorten it"),
+        ({"awe": ["mouth <|endoftext|> open"]}, "does not know; reword it"),
+    ],
+)
+def test_bad_descriptions_are_named(descriptions, sentence, processor):
+    processor.descriptions = None
+    with pytest.raises(ValueError, match=sentence):
+        processor.class_prompts(descriptions)
+
+
+def test_built_in_descriptions(processor):
+    basic = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
+    mafw = sorted([*basic, "anxiety", "contempt", "disappointment", "helplessness"])
+    assert list(built_in_descriptions()) == basic
+    everything = built_in_descriptions(mafw)
+    assert all(4 <= len(texts) <= 6 for texts in everything.values())
+    texts = [text for several in everything.values() for text in several]
+    assert len(set(texts)) == len(texts) and max(len(text.split()) for text in texts) < 25
+    assert processor.class_prompts(everything)["labels"] == mafw
+    assert list(built_in_descriptions(["Happy", "ANG"])) == ["happiness", "anger"]
+    built_in_descriptions()["anger"].clear()
+    assert built_in_descriptions()["anger"], "callers get copies"
+    with pytest.raises(ValueError, match="no built-in descriptions of boredom"):
+        built_in_descriptions(["anger", "boredom"])
+
+
+def test_canonical_labels():
+    codes = ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"]
+    assert [canonical_label(code) for code in codes] == ["anger", "disgust", "fear", "happiness", "neutral", "sadness"]
+    assert [canonical_label(name) for name in ("Surprised", " happy ", "fearful")] == ["surprise", "happiness", "fear"]
+    assert [canonical_label(name) for name in ("Calm", "anger", "Boredom")] == ["calm", "anger", "boredom"]
+
+
+def test_loads_without_this_package(processor, tmp_path, clip):
+    """A saved folder works by `trust_remote_code` where `tgdfer` cannot be imported, and can be saved again."""
+    processor.save_pretrained(tmp_path / "saved")
+    script = textwrap.dedent("""
+        import sys
+        from importlib.abc import MetaPathFinder
+
+        class Blocker(MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] == "tgdfer":
+                    raise ModuleNotFoundError(f"No module named {name!r}")
+
+        sys.meta_path.insert(0, Blocker())
+        import torch
+        from transformers import AutoProcessor, AutoVideoProcessor
+
+        folder, clip, out = sys.argv[1:]
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+        videos = AutoVideoProcessor.from_pretrained(folder, trust_remote_code=True)
+        processor.save_pretrained(out + "/again")
+        again = AutoProcessor.from_pretrained(out + "/again", trust_remote_code=True)
+        try:
+            videos("missing.mp4")
+        except ValueError as error:
+            sentence = str(error)
+        assert not any(name.split(".")[0] == "tgdfer" for name in sys.modules)
+        torch.save({
+            "prompts": again.class_prompts(),
+            "batch": dict(processor(videos=clip, return_tensors="pt")),
+            "videos": dict(videos(clip, return_tensors="pt")),
+            "sentence": sentence,
+        }, out + "/found.pt")
+    """)
+    environment = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
+    arguments = [str(tmp_path / "saved"), str(clip), str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "found.pt")
+    assert found["sentence"] == "missing.mp4 does not exist; check the path."
+    expected = processor(videos=clip, return_tensors="pt")
+    for batch in (found["batch"], found["videos"]):
+        assert set(batch) == set(expected)
+        assert all(torch.equal(batch[name], expected[name]) for name in batch)
+    assert torch.equal(found["prompts"]["input_ids"], processor.class_prompts()["input_ids"])

@@ -1,0 +1,157 @@
+"""The video processor, by the names of the tests that transformers has for its own."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from transformers import AutoVideoProcessor, CLIPImageProcessor
+from transformers.image_utils import SizeDict
+from transformers.video_utils import VideoMetadata
+
+
+@pytest.fixture
+def processor():
+    return TGDFERVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, num_frames=8)
+
+
+def array(num_frames=8, height=40, width=56, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+def test_from_and_save_pretrained(processor, tmp_path):
+    processor.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "video_preprocessor_config.json").read_text())["auto_map"] == {
+        "AutoVideoProcessor": "video_processing_tgdfer.TGDFERVideoProcessor"
+    }
+    assert {"video_processing_tgdfer.py", "video_reading_tgdfer.py"} <= {path.name for path in tmp_path.iterdir()}
+    for cls in (TGDFERVideoProcessor, AutoVideoProcessor):
+        loaded = cls.from_pretrained(tmp_path)
+        assert type(loaded) is TGDFERVideoProcessor
+        assert loaded.to_dict() == processor.to_dict()
+    assert TGDFERVideoProcessor.from_pretrained(tmp_path, num_frames=4).num_frames == 4
+
+
+@pytest.mark.parametrize("kind", ["pil", "numpy", "pytorch"])
+def test_call(kind, processor):
+    clips = [array(seed=0), array(seed=1, height=64)]
+    convert = {
+        "pil": lambda clip: [Image.fromarray(frame) for frame in clip],
+        "numpy": lambda clip: clip,
+        "pytorch": lambda clip: torch.from_numpy(clip).permute(0, 3, 1, 2),
+    }[kind]
+    videos = [convert(clip) for clip in clips]
+    one, two = processor(videos[0], return_tensors="pt"), processor(videos, return_tensors="pt")
+    assert set(two) == {"pixel_values_videos", "frame_mask"}
+    assert one["pixel_values_videos"].shape == (1, 8, 3, 32, 32)
+    assert two["pixel_values_videos"].shape == (2, 8, 3, 32, 32)
+    assert two["pixel_values_videos"].dtype == torch.float32
+    assert two["frame_mask"].dtype == torch.bool and two["frame_mask"].all()
+    assert torch.equal(one["pixel_values_videos"][0], two["pixel_values_videos"][0])
+
+
+def test_pixels_are_those_of_the_clip_image_processor(processor, clip_folder):
+    images = CLIPImageProcessor.from_pretrained(clip_folder)
+    like = TGDFERVideoProcessor(
+        size=images.size, crop_size=images.crop_size, image_mean=images.image_mean, image_std=images.image_std
+    )
+    clip = array()
+    expected = images([Image.fromarray(frame) for frame in clip], return_tensors="pt")["pixel_values"]
+    assert torch.allclose(like(clip, return_tensors="pt")["pixel_values_videos"][0], expected, atol=1e-6)
+
+
+def test_pictures_of_the_right_size_are_not_resampled(processor):
+    clip = torch.from_numpy(array(height=32, width=32)).permute(0, 3, 1, 2).contiguous()
+    assert processor.resize(clip, SizeDict(shortest_edge=32)).data_ptr() == clip.data_ptr()
+    assert torch.equal(processor(clip, do_normalize=False, do_rescale=False)["pixel_values_videos"][0], clip)
+
+
+def test_call_sample_frames(processor):
+    clip, metadata = array(20), {"total_num_frames": 20, "fps": 10, "duration": 2.0}
+    assert processor(clip, do_sample_frames=False)["pixel_values_videos"].shape[1] == 20
+    assert processor(clip)["pixel_values_videos"].shape[1] == 8
+    assert processor(clip, num_frames=3)["pixel_values_videos"].shape[1] == 3
+    assert processor(clip, num_frames=99)["pixel_values_videos"].shape[1] == 20
+    batch = processor([[clip]], fps=3, video_metadata=[[metadata]], return_metadata=True)
+    assert batch["pixel_values_videos"].shape[1] == 6
+    assert torch.allclose(batch["timestamps"], torch.tensor([[0.1, 0.5, 0.8, 1.1, 1.5, 1.8]]))
+    assert batch["video_metadata"][0].frames_indices == [1, 5, 8, 11, 15, 18]
+    with pytest.raises(ValueError, match="give one of them"):
+        processor(clip, fps=3, num_frames=3, video_metadata=[metadata])
+    with pytest.raises(ValueError, match="needs the times"):
+        processor(clip, fps=3)
+    with pytest.raises(ValueError, match="1 videos but 2 entries"):
+        processor(clip, video_metadata=[metadata, metadata])
+    with pytest.raises(ValueError, match="num_frames must be at least 1"):
+        processor(clip, num_frames=0)
+
+
+def test_cast_dtype(processor, clip):
+    batch = processor(clip, return_tensors="pt")
+    seconds = batch["timestamps"].clone()
+    for dtype in (torch.float16, torch.bfloat16):
+        cast = batch.to(dtype)
+        assert cast["pixel_values_videos"].dtype == dtype
+        assert cast["frame_mask"].dtype == torch.bool
+        assert torch.equal(cast["timestamps"], seconds)
+    assert batch.to("cpu", dtype=torch.float32)["pixel_values_videos"].dtype == torch.float32
+
+
+def test_call_return_tensors_numpy(processor, clip):
+    batch = processor(clip, return_tensors="np")
+    assert {name: type(value) for name, value in batch.items()} == dict.fromkeys(batch, np.ndarray)
+
+
+def test_a_clip_read_before_gives_the_same_batch(processor, clip):
+    frames, seconds = processor.read_clip(clip)
+    direct = processor(clip, return_tensors="pt")
+    again = processor([frames], timestamps=[seconds], return_tensors="pt")
+    assert set(direct) == set(again) == {"pixel_values_videos", "frame_mask", "timestamps"}
+    for name in direct:
+        assert torch.equal(direct[name], again[name]), name
+
+
+def test_short_clips_are_padded_under_the_mask(processor, clip, video_writer, tmp_path):
+    short = video_writer(tmp_path / "short.mp4", num_frames=3)
+    batch = processor([clip, short], return_tensors="pt")
+    assert batch["frame_mask"].tolist() == [[True] * 8, [True] * 3 + [False] * 5]
+    pixels, seconds = batch["pixel_values_videos"][1], batch["timestamps"][1]
+    assert torch.allclose(seconds, torch.tensor([0, 1, 2, 2, 2, 2, 2, 2]) / 25)
+    assert torch.equal(pixels[2:], pixels[2].expand(6, -1, -1, -1))
+    assert torch.equal(processor(short, return_tensors="pt")["pixel_values_videos"][0], pixels[:3])
+
+
+def test_times_of_arrays(processor):
+    clip = array(8)
+    told = processor(clip, video_metadata=[VideoMetadata(total_num_frames=8, fps=4)])["timestamps"]
+    assert torch.equal(told, torch.arange(8)[None] / 4)
+    given = [0, 1, 2, 3, 5, 8, 13, 21]
+    assert processor([clip], timestamps=[given], num_frames=8)["timestamps"].tolist() == [given]
+    assert "timestamps" not in processor([clip, clip], timestamps=[given, None])
+    with pytest.raises(ValueError, match="8 frames needs 8 timestamps"):
+        processor([clip], timestamps=[[1.0, 2.0]])
+
+
+def test_floats_in_either_range(processor):
+    clip = array(height=32, width=32)
+    expected = processor(clip)["pixel_values_videos"]
+    assert torch.allclose(processor(clip.astype(np.float32))["pixel_values_videos"], expected, atol=1e-5)
+    assert torch.allclose(processor(clip.astype(np.float32) / 255)["pixel_values_videos"], expected, atol=1e-5)
+    kept = processor(clip.astype(np.float32) / 255, do_rescale=False)["pixel_values_videos"]
+    assert torch.allclose(kept, expected, atol=1e-5)
+
+
+def test_grey_and_transparent_arrays_become_rgb(processor):
+    clip = array()
+    grey = processor(clip[..., :1])["pixel_values_videos"]
+    assert torch.allclose(grey, processor(np.repeat(clip[..., :1], 3, -1))["pixel_values_videos"])
+    opaque = np.concatenate([clip, np.full_like(clip[..., :1], 255)], -1)
+    assert torch.allclose(processor(opaque)["pixel_values_videos"], processor(clip)["pixel_values_videos"])
+    assert processor.read_clip(opaque)[0].shape[1] == 3
+
+
+def test_sizes_that_cannot_be_stacked(processor):
+    with pytest.raises(ValueError, match="differ in size"):
+        processor([array(), array(height=64)], do_resize=False, do_center_crop=False)

@@ -1,0 +1,204 @@
+"""Any video in: the right frames at the right times, or one sentence that says why not."""
+
+import io
+import re
+import struct
+import wave
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+from tgdfer.processing.video_reading_tgdfer import sample_indices
+
+MIDDLES = [(2 * segment + 1) * 40 // 32 for segment in range(16)]
+FORMATS = {
+    "h264.mp4": {},
+    "h264.mov": {},
+    "h264.mkv": {},
+    "h264.ts": {},
+    "av1.mp4": {"codec": "libsvtav1"},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "animated.gif": {"codec": "gif", "pix_fmt": "rgb8"},
+}
+
+
+@pytest.fixture
+def reader():
+    return TGDFERVideoProcessor(num_frames=16)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_container_gives_the_same_frames_at_the_same_times(name, tmp_path, reader, video_writer, numbers):
+    frames, seconds = reader.read_clip(video_writer(tmp_path / name, **FORMATS[name]))
+    assert (frames.dtype, tuple(frames.shape)) == (torch.uint8, (16, 3, 64, 96))
+    assert seconds.dtype == torch.float32
+    assert numbers(frames) == MIDDLES
+    assert (seconds - torch.tensor(MIDDLES) / 25).abs().max() < 0.5 / 25
+
+
+def test_webm_that_counts_no_frames(tmp_path, reader, video_writer, numbers):
+    path = video_writer(tmp_path / "a.webm", codec="libvpx-vp9")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 0
+    assert numbers(reader.read_clip(path, num_frames=40)[0]) == list(range(40))
+
+
+def test_b_frames_in_avi_have_no_times_of_their_own(tmp_path, reader, video_writer, numbers):
+    path = video_writer(tmp_path / "b.avi", codec="libx264")
+    with av.open(str(path)) as container:
+        stamps = [frame.pts for frame in container.decode(video=0)]
+    assert stamps != sorted(stamps), "this file no longer shows the trouble it is written for"
+    frames, seconds = reader.read_clip(path)
+    assert numbers(frames) == MIDDLES
+    assert torch.allclose(seconds, torch.tensor(MIDDLES) / 25)
+
+
+def test_variable_frame_rate_is_sampled_by_time(tmp_path, reader, video_writer, numbers):
+    # Twenty frames in the first second, then one every half second for five.
+    times = [*range(0, 1000, 50), *range(1000, 6000, 500)]
+    frames, seconds = reader.read_clip(video_writer(tmp_path / "a.mkv", times=times), num_frames=6)
+    assert torch.allclose(seconds, torch.tensor([times[number] for number in numbers(frames)]) / 1000, atol=2e-3)
+    middles = torch.arange(6) * seconds.new_tensor(1.0) + 0.5
+    assert ((seconds <= middles + 0.01) & (seconds > middles - 0.51)).all()
+
+
+def test_a_frame_shown_for_long_comes_once(tmp_path, reader, video_writer, numbers):
+    times = [0, 40, 80, 120, 5000, 5040, 5080, 5120]
+    frames, _ = reader.read_clip(video_writer(tmp_path / "a.mkv", times=times), num_frames=6)
+    found = numbers(frames)
+    assert len(found) == 6 and found == sorted(set(found))
+
+
+@pytest.mark.parametrize("degrees, turns", [(90, -1), (180, 2), (270, 1)])
+def test_rotation_of_phone_videos_is_undone(degrees, turns, tmp_path, reader, video_writer):
+    path = video_writer(tmp_path / "a.mp4", num_frames=6)
+    upright, _ = reader.read_clip(path)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    data[matrix : matrix + 36] = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    turned, _ = reader.read_clip(bytes(data))
+    assert torch.equal(turned, torch.rot90(upright, turns, (2, 3)))
+
+
+def test_short_clips_give_each_frame_once(tmp_path, reader, video_writer, numbers):
+    frames, seconds = reader.read_clip(video_writer(tmp_path / "a.mp4", num_frames=5))
+    assert numbers(frames) == [0, 1, 2, 3, 4]
+    assert torch.allclose(seconds, torch.arange(5) / 25)
+
+
+def test_training_draws_a_frame_of_each_segment_by_its_generator(clip, reader, numbers):
+    draws = [numbers(reader.read_clip(clip, 8, torch.Generator().manual_seed(seed))[0]) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert [number // 5 for number in draws[0]] == list(range(8))
+
+
+@pytest.mark.parametrize("total", [1, 5, 16, 17, 40, 33, 1000])
+def test_sampling_is_increasing_within_the_clip_and_covers_it(total):
+    generator = torch.Generator().manual_seed(total)
+    for draw in [None, *[generator] * 50]:
+        indices = sample_indices(total, 16, generator=draw)
+        assert len(indices) == min(total, 16)
+        assert (np.diff(indices) > 0).all() and indices[0] >= 0 and indices[-1] < total
+    if total == 17:
+        drawn = {int(i) for _ in range(200) for i in sample_indices(total, 16, generator=generator)}
+        assert drawn == set(range(17))
+
+
+def test_bytes_file_objects_and_paths_agree(clip, reader):
+    expected = reader.read_clip(clip)
+    for video in (str(clip), clip.read_bytes(), io.BytesIO(clip.read_bytes())):
+        for one, other in zip(reader.read_clip(video), expected, strict=True):
+            assert torch.equal(one, other)
+    with clip.open("rb") as file:
+        assert torch.equal(reader.read_clip(file)[0], expected[0])
+
+
+def test_urls_of_any_file_system(clip, reader):
+    assert torch.equal(reader.read_clip(clip.as_uri())[0], reader.read_clip(clip)[0])
+
+
+def test_arrays_lists_and_folders_agree(tmp_path, reader, picture):
+    pictures = [picture(number) for number in range(20)]
+    for number, one in enumerate(pictures):
+        Image.fromarray(one).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "notes.txt").write_text("not a frame")
+    array = np.stack(pictures)
+    expected = torch.from_numpy(array[[(2 * i + 1) * 20 // 16 for i in range(8)]]).permute(0, 3, 1, 2)
+    tensor = torch.from_numpy(array).permute(0, 3, 1, 2)
+    images = [Image.fromarray(one) for one in pictures]
+    for video in (array, array.astype(np.float32) / 255, array.astype(np.float32), tensor, images, pictures, tmp_path):
+        frames, seconds = reader.read_clip(video, num_frames=8)
+        assert torch.equal(frames, expected)
+        assert seconds is None
+
+
+def test_truncated_files_give_what_decodes_and_warn_once(tmp_path, reader, video_writer, numbers, caplog):
+    whole = video_writer(tmp_path / "whole.mp4", options={"movflags": "faststart"}).read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    with av.logging.Capture():
+        for _ in range(2):
+            frames, seconds = reader.read_clip(path)
+    found = (seconds * 25).round().long().tolist()
+    assert len(found) > 0 and numbers(frames)[:2] == found[:2]
+    assert [record.message.count("cut.mp4 is damaged") for record in caplog.records] == [1]
+
+
+def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
+    data = clip.read_bytes()
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("hello " * 100)
+    (tmp_path / "moov.mp4").write_bytes(data[: len(data) // 2])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "1.png").write_bytes(b"no png")
+    with wave.open(str(tmp_path / "song.wav"), "wb") as song:
+        song.setnchannels(1)
+        song.setsampwidth(2)
+        song.setframerate(8000)
+        song.writeframes(bytes(16000))
+    cases = {
+        "missing.mp4": "does not exist",
+        "empty.mp4": "is empty",
+        "text.mp4": "is not a video",
+        "moov.mp4": "cut off before",
+        "song.wav": "only audio",
+        "folder": "has no frames",
+        "broken": "1.png is damaged",
+    }
+    for name, sentence in cases.items():
+        with pytest.raises(VideoReadError, match=sentence) as error:
+            reader.read_clip(tmp_path / name)
+        assert name in str(error.value) and re.fullmatch(r"[^\n]+\.", str(error.value))
+    for video, sentence in {
+        b"": "is empty",
+        b"abc": "is not a video",
+        3: "is not a clip",
+        "no://such": "fetched",
+    }.items():
+        with pytest.raises(VideoReadError, match=sentence):
+            reader.read_clip(video)
+    with pytest.raises(VideoReadError, match="empty list"):
+        reader([])
+
+
+def test_cover_art_is_no_video(tmp_path, reader):
+    path = tmp_path / "song.mp3"
+    cover = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(cover, "PNG")
+    picture = b"\0image/png\0\3\0" + cover.getvalue()
+    frame = b"APIC" + struct.pack(">I", len(picture)) + b"\0\0" + picture
+    size = len(frame)
+    tag = b"ID3\3\0\0" + bytes([(size >> shift) & 127 for shift in (21, 14, 7, 0)]) + frame
+    silence = b"\xff\xfb\x90\xc4" + bytes(413)
+    path.write_bytes(tag + silence * 20)
+    with av.open(str(path)) as container:
+        assert container.streams.video, "the cover is seen as a video stream"
+    with pytest.raises(VideoReadError, match="only audio;"):
+        reader.read_clip(path)
