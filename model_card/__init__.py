@@ -1,0 +1,1 @@
+"""The model card of a trained model, and its way to the Hub."""

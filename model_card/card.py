@@ -23,6 +23,8 @@ FIGURES: list[tuple[str, str, str | None, dict[str, str] | None]] = [
     ("frame_ap", "frame AP", "average_precision", None),
     ("pointing", "pointing", None, None),
 ]
+# Figures of what needs no model, by their prefix in metrics.json.
+CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
 COUNTS = {"num_clips": "clips", "num_people": "people"}
 # Options of the run that say most about it; training_config.yaml has them all.
 OPTIONS = ("num_frames", "frozen_features", "batch_size", "lora_lr", "prompts_lr", "new_lr", "class_balance")
@@ -135,7 +137,6 @@ class CardData:
             "measured_on": self.measured_on(),
             "columns": [heading for _, heading, _, _ in self.measured],
             "scores": self.scores(),
-            "chance": percent(self.metrics.get("random_frame_ap")),
             "recall": self.recall(),
             "pictures": [
                 {"path": path, "caption": Path(path).stem.replace("_", " ").capitalize()} for path in self.pictures
@@ -152,12 +153,13 @@ class CardData:
         return f"{' of '.join(counted)}: {source}" if counted else source
 
     def scores(self) -> list[list[str]]:
-        """Rows of the table of results, name first: this model, and the baseline where one was measured."""
-        keys = [key for key, *_ in self.measured]
-        rows = [["this model", *(percent(self.metrics[key]) for key in keys)]] if keys else []
-        if rows and (baseline := self.metrics.get("baseline")):
-            rows.append([baseline["name"], *(percent(baseline.get(key)) for key in keys)])
-        return rows
+        """Rows of the table of results, name first: this model, and beside it whatever else was measured."""
+        baseline = self.metrics.get("baseline") or {}
+        sources = {"this model": self.metrics, baseline.get("name", "baseline"): baseline}
+        for prefix, name in CHANCE.items():
+            sources[name] = {key: self.metrics.get(prefix + key) for key, *_ in FIGURES}
+        rows = [[name, *(percent(source.get(key)) for key, *_ in self.measured)] for name, source in sources.items()]
+        return [row for row in rows if any(row[1:])]
 
     def recall(self) -> list[list[str]]:
         """Rows of the table of classes: name, clips and recall."""
@@ -178,9 +180,9 @@ class CardData:
             "Started from": known.get("base_model") and f"`{short(known['base_model'])}`",
             "Data": known.get("dataset") and f"`{short(known['dataset'])}`, split `{known.get('split', 'train')}`",
             "Clips": known.get("num_clips"),
-            "Validation split": known.get("validation"),
+            "Held out for validation": known.get("validation"),
             "Epochs": known.get("epochs"),
-            "Best epoch, chosen on the validation split": known.get("best_epoch"),
+            "Best epoch": known.get("best_epoch"),
             "Trainable parameters": known.get("trainable_parameters") and f"{known['trainable_parameters']:,}",
             "Seed": known.get("seed"),
             "Time": known.get("seconds") and f"{known['seconds']:.0f} s",
@@ -225,12 +227,16 @@ def write_card(run: str | Path) -> Path:
 
 
 def model_folder(run: str | Path) -> Path:
-    """The model of a run (`RUN/best`), or the folder itself where it is a model's.
+    """The model of a run, or the folder itself where it is a model's.
+
+    Of a run it is the one that was measured, so that card and weights belong together; `best` where none was.
 
     Raises:
-        UserError: Neither holds a model.
+        UserError: The folder holds no model.
     """
-    for folder in (Path(run) / "best", Path(run)):
+    run = Path(run)
+    measured = read_metrics(run).get("model")
+    for folder in (run / "last" if measured == "last" else run / "best", run):
         if (folder / "config.json").is_file():
             return folder
     raise UserError(

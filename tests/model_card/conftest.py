@@ -29,6 +29,9 @@ METRICS = {
     "frame_ap": 0.83,
     "pointing": 0.8,
     "random_frame_ap": 0.491,
+    "random_pointing": 0.455,
+    "position_frame_ap": None,
+    "position_pointing": None,
     "baseline": {"name": "mean of frozen frame features + linear layer", "war": 0.5, "uar": 0.48, "frame_ap": 0.6},
     "training": {
         "dataset": "user/clips",

@@ -1,12 +1,13 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard, metadata_load
-from tgdfer.model_card.card import build_card, write_card
+from tgdfer.model_card.card import build_card, model_folder, write_card
 from tgdfer.training.errors import UserError
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
@@ -46,7 +47,14 @@ def test_metadata_is_what_the_hub_accepts(run):
 
 def test_only_measured_figures(run):
     edit_metrics(
-        run, frame_ap=None, pointing=None, random_frame_ap=None, baseline=None, num_people=None, training=None
+        run,
+        frame_ap=None,
+        pointing=None,
+        random_frame_ap=None,
+        random_pointing=None,
+        baseline=None,
+        num_people=None,
+        training=None,
     )
     card = build_card(run, "user/smile")
     for absent in ("frame AP", "Frame AP", "ointing", "baseline", " of 5 people", "Started from", "None", "nan"):
@@ -72,8 +80,16 @@ def test_facts_of_a_training_that_was_not_evaluated(run):
     (run / "metrics.json").unlink()
     (run / "training.json").write_text(json.dumps(training))
     card = build_card(run, "user/smile")
-    assert "- Best epoch, chosen on the validation split: 17" in card.text
+    assert "- Best epoch: 17" in card.text
     assert card.data.datasets == ["user/clips"] and "## Results" not in card.text
+
+
+def test_figures_and_weights_are_of_one_model(run):
+    shutil.copytree(run / "best", run / "last")
+    edit_metrics(run, model="last")
+    assert model_folder(run) == run / "last"
+    (run / "metrics.json").unlink()
+    assert model_folder(run) == run / "best"
 
 
 def test_local_names_are_no_hub_ids(run, monkeypatch):
