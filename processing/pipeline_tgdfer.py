@@ -1,5 +1,6 @@
 """The emotion timeline: which emotion a clip shows, when, and which frames decided it."""
 
+import os
 from typing import Any
 
 import torch
@@ -22,13 +23,15 @@ class EmotionTimelinePipeline(Pipeline):
         ```
     """
 
-    _load_processor = False
-    _load_image_processor = False
-    _load_video_processor = True
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    model: Any
+    video_processor: Any
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_video_processor: Any = True
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = False
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Analyses one video or several.
 
         Args:
@@ -44,27 +47,26 @@ class EmotionTimelinePipeline(Pipeline):
         Raises:
             VideoReadError: a video cannot be read.
         """
-        return super().__call__(inputs, **kwargs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(self, num_frames: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         return {} if num_frames is None else {"num_frames": num_frames}, {}, {}
 
-    def preprocess(self, video: Any, num_frames: int | None = None) -> dict[str, torch.Tensor]:
+    def preprocess(self, video: Any, num_frames: int | None = None) -> dict[str, Any]:
         """Reads one clip; those without time stamps get NaN, so that all items have the same keys."""
         num_frames = num_frames or self.model.config.num_frames
         batch = self.video_processor([video], num_frames=num_frames, return_tensors="pt").to(self.dtype)
         return {"timestamps": torch.full(batch["frame_mask"].shape, torch.nan), **batch}
 
-    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        seconds, frame_mask = model_inputs["timestamps"], model_inputs["frame_mask"]
+    def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:
+        seconds, frame_mask = input_tensors["timestamps"], input_tensors["frame_mask"]
         # What the model takes where it is given no time at all, here for single clips of a batch.
         usual = torch.arange(seconds.shape[1], device=seconds.device) * self.model.config.frame_interval
-        timed = {**model_inputs, "timestamps": torch.where(seconds.isnan(), usual, seconds)}
-        outputs = self.model(**timed)
+        outputs = self.model(**{**input_tensors, "timestamps": torch.where(seconds.isnan(), usual, seconds)})
         chosen = {name: outputs[name].float() for name in ("logits", "frame_logits", "frame_relevance")}
         return {**chosen, "timestamps": seconds, "frame_mask": frame_mask}
 
-    def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> dict[str, Any]:
         """Names and numbers of one clip, without the frames that only pad it."""
         (mask,) = model_outputs["frame_mask"]
         names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
@@ -79,6 +81,11 @@ class EmotionTimelinePipeline(Pipeline):
             "frame_scores": dict(zip(names, frame_scores.T.tolist(), strict=True)),
             "frame_relevance": model_outputs["frame_relevance"][0, mask, best].tolist(),
         }
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves the model, the video processor and the code of this pipeline."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.video_processor.save_pretrained(save_directory)
 
     def get_iterator(
         self,

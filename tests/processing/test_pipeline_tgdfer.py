@@ -10,6 +10,7 @@ import torch
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from transformers import pipeline
 
 DESCRIPTIONS = {"sadness": ["lip corners sink", "a tear"], "anger": ["brows low, a hard stare"], "awe": ["mouth open"]}
@@ -112,8 +113,21 @@ def test_half_precision_keeps_the_times(model_folder, clip):
     assert timeline(str(clip))["timestamps"] == pytest.approx([number / 25 for number in range(2, 40, 5)], abs=1e-6)
 
 
-def test_timeline_without_this_package(model_folder, timeline, clips, tmp_path):
+def test_saving_keeps_the_video_processor(timeline, clip, tmp_path):
+    timeline.save_pretrained(tmp_path)
+    assert (tmp_path / "pipeline_tgdfer.py").exists()
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["custom_pipelines"]["emotion-timeline"]["impl"] == "pipeline_tgdfer.EmotionTimelinePipeline"
+    again = EmotionTimelinePipeline(
+        TGDFERForVideoClassification.from_pretrained(tmp_path),
+        video_processor=TGDFERVideoProcessor.from_pretrained(tmp_path),
+    )
+    assert close(again(str(clip)), timeline(str(clip)))
+
+
+def test_timeline_without_this_package(timeline, clips, tmp_path):
     """`custom_pipelines` in `config.json` makes the timeline load from a folder alone."""
+    timeline.save_pretrained(tmp_path / "model")
     script = textwrap.dedent("""
         import json, sys
         from importlib.abc import MetaPathFinder
@@ -132,7 +146,7 @@ def test_timeline_without_this_package(model_folder, timeline, clips, tmp_path):
         print(json.dumps([timeline(clips, batch_size=2), classify(clips[0])]))
     """)
     environment = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-c", script, str(model_folder), *clips]
+    arguments = [sys.executable, "-c", script, str(tmp_path / "model"), *clips]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     timelines, classes = json.loads(done.stdout.splitlines()[-1])
