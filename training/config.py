@@ -57,7 +57,7 @@ class TrainingConfig:
     batch_size: int = _option(16, "Clips a step and process")
     gradient_accumulation: int = _option(1, "Steps whose gradients are summed before an update")
     lora_lr: float = _option(2e-4, "Learning rate of the LoRA matrices")
-    prompts_lr: float = _option(5e-4, "Learning rate of the prompt context and the description weights")
+    prompts_lr: float = _option(5e-4, "Learning rate of the class texts and the visual prompts")
     new_lr: float = _option(5e-4, "Learning rate of all other new modules")
     weight_decay: float = _option(0.05, "AdamW's weight decay; biases, scales and norms have none")
     warmup: float = _option(0.1, "Share of the updates in which the learning rates rise, before they follow a cosine")

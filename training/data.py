@@ -5,8 +5,10 @@ import io
 import logging
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ import av
 import datasets
 import numpy as np
 import torch
+import yaml
 from sklearn.model_selection import StratifiedGroupKFold
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.augment import augment
-from tgdfer.training.config import read_yaml
+from tgdfer.training.config import TrainingConfig, read_yaml
 from tgdfer.training.errors import UserError
 from torch import Tensor
 
@@ -73,7 +76,7 @@ class LabelledClips:
     def select(self, indices: Sequence[int]) -> "LabelledClips":
         """The clips at `indices`, in that order."""
 
-        def pick(values: list | None) -> list | None:
+        def pick(values: Any) -> Any:
             return None if values is None else [values[index] for index in indices]
 
         return replace(
@@ -168,7 +171,48 @@ def open_dataset(dataset: str, dataset_config: str | None = None) -> datasets.Da
         ) from error
 
 
-def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tuple[list[int], list[int], str]:
+@dataclass(frozen=True)
+class Part:
+    """Some of the clips of a split: those at `indices`."""
+
+    clips: LabelledClips
+    indices: list[int]
+
+
+def load_parts(config: TrainingConfig) -> tuple[Part, Part | None, str | None]:
+    """The clips that a run trains on and those that pick its best epoch.
+
+    Returns:
+        The clips to train on; those to validate on, None if all are trained on; and how they were told apart: "by
+        split", "by person", "by clip" or None.
+
+    Raises:
+        UserError: as `load_clips` and `hold_out`, or if the test split were to pick the best epoch.
+    """
+    columns = (config.dataset_config, config.video_column, config.label_column)
+    clips = load_clips(config.dataset, config.train_split, *columns)
+    split = config.validation_split
+    if split is None and "validation" in open_dataset(config.dataset, config.dataset_config):
+        split = None if "validation" in (config.train_split, config.test_split) else "validation"
+    if split is not None and split == config.test_split:
+        raise UserError(f"The test split {split!r} must not pick the best epoch: name another --validation-split.")
+    everything = Part(clips, list(range(len(clips))))
+    if split is not None:
+        validation = load_clips(config.dataset, split, *columns)
+        return everything, Part(validation, list(range(len(validation)))), "by split"
+    if not config.num_folds:
+        return everything, None, None
+    train, held_out = hold_out(clips, config.num_folds, config.fold, config.seed)
+    if clips.people is None:
+        logger.warning(
+            "%s does not say who is seen in a clip (no column 'person'), so validation is held out by clip: people in"
+            " both parts make it look better than it is.",
+            config.dataset,
+        )
+    return Part(clips, train), Part(clips, held_out), "by clip" if clips.people is None else "by person"
+
+
+def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tuple[list[int], list[int]]:
     """Splits training clips for validation: by people where they are known, else by clip.
 
     Args:
@@ -178,7 +222,7 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
         seed: decides the cut.
 
     Returns:
-        Indices to train on, indices held out, and "by person" or "by clip".
+        Indices to train on and indices held out.
 
     Raises:
         UserError: if there are too few people or clips for a part of each class to be left to train on.
@@ -186,19 +230,17 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
     groups = clips.people or [str(index) for index in range(len(clips))]
     what = "people" if clips.people else "clips"
     train: list[int] = []
-    if len(set(groups)) >= num_folds:
-        folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-        try:
-            train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
-        except ValueError:  # fewer clips of every class than folds
-            train = []
+    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    # sklearn warns of classes with few clips and refuses too few people: what matters is checked below.
+    with warnings.catch_warnings(action="ignore"), suppress(ValueError):
+        train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
     lost = set(clips.classes) - {clips.labels[index] for index in train}
     if lost:
         raise UserError(
             f"Too few {what} to hold out one of {num_folds} folds for validation ({', '.join(sorted(lost))} would have"
             " none left to train on): name a --validation-split, or set --validation-fraction 0."
         )
-    return train, held_out, "by person" if clips.people else "by clip"
+    return train, held_out
 
 
 def require_readable(clips: LabelledClips, video_processor: Any) -> None:
@@ -241,27 +283,20 @@ def words_for(
     Raises:
         UserError: if a label has none, with a template of the file to write; or if the file holds something else.
     """
-    own = {
-        canonical_label(str(label)): texts
-        for label, texts in (read_yaml(descriptions) if descriptions else {}).items()
-    }
-    for label, texts in own.items():
-        if (
-            not isinstance(texts, list)
-            or not texts
-            or not all(isinstance(text, str) and text.strip() for text in texts)
-        ):
-            raise UserError(
-                f"{descriptions}: {label!r} must have a list of descriptions, such as `{label}: [a frown]`."
-            )
-    built_in = built_in_descriptions_of(labels)
+    own = {canonical_label(str(label)): texts for label, texts in _read_words(descriptions).items()}
+    built_in = _built_in(labels)
     words = {label: own.get(label) or (known or {}).get(label) or built_in.get(label) for label in labels}
     missing = sorted(label for label, texts in words.items() if not texts)
     if missing:
-        template = "\n".join(
-            f"{label}:\n  - what the face does when it shows {label}: brows, eyes, mouth\n"
-            f"  - another sign of {label}, or the situation it comes from"
-            for label in missing
+        template = yaml.safe_dump(
+            {
+                label: [
+                    f"what brows, eyes and mouth do when a face shows {label}",
+                    f"another sign of {label}, or the situation that it comes from",
+                ]
+                for label in missing
+            },
+            width=119,
         )
         raise UserError(
             f"No description of {', '.join(map(repr, missing))}: fill in these lines, save them as a YAML file and"
@@ -302,7 +337,7 @@ class Clips(torch.utils.data.Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item = {"index": index, "video": self.clips.video(index), "timestamps": None}
+        item: dict[str, Any] = {"index": index, "video": self.clips.video(index), "timestamps": None}
         if self.training:
             seed = derived_seed(self.seed, self.epoch, index)
             generator = torch.Generator().manual_seed(seed)
@@ -371,13 +406,25 @@ def derived_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def built_in_descriptions_of(labels: Sequence[str]) -> dict[str, list[str]]:
+def _read_words(path: str | None) -> dict[str, list[str]]:
+    words = read_yaml(path) if path else {}
+    for label, texts in words.items():
+        if (
+            not isinstance(texts, list)
+            or not texts
+            or not all(isinstance(text, str) and text.strip() for text in texts)
+        ):
+            raise UserError(f"{path}: {label!r} must have a list of descriptions, such as `{label}: [a frown]`.")
+    return words
+
+
+def _built_in(labels: Sequence[str]) -> dict[str, list[str]]:
     """The built-in descriptions of those labels that have some."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for label in labels:
         try:
             found |= built_in_descriptions([label])
-        except (KeyError, ValueError):  # not built in
+        except ValueError:  # not built in
             continue
     return found
 

@@ -22,14 +22,14 @@ import tgdfer
 def start_model(
     config: TrainingConfig, classes: Sequence[str]
 ) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-    """The model that training starts from, with CLIP frozen, and its processor.
+    """The model that training starts from, and its processor; CLIP is frozen, with LoRA unless features are frozen.
 
     Args:
         config: names the model, its options and the file of descriptions.
         classes: labels of the training clips.
 
     Returns:
-        A model whose classes are `classes`, in `eval` mode, without LoRA; and its processor.
+        A model whose classes are `classes`, in `eval` mode; and its processor.
 
     Raises:
         UserError: if the model cannot be read or is of another architecture, an option does not exist or does not
@@ -42,14 +42,17 @@ def start_model(
         if _model_type(source) == "clip":
             descriptions = words_for(classes, config.descriptions)
             processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=config.num_frames)
-            return TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **options), processor
-        model, processor = load_trained(source, **options)
-        processor.video_processor.num_frames = config.num_frames
-        descriptions = words_for(classes, config.descriptions, processor.descriptions)
-        if descriptions != processor.descriptions:
-            processor.descriptions = descriptions
-            model.set_classes(processor.class_prompts())
+            model = TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **options)
+        else:
+            model, processor = load_trained(source, **options)
+            processor.video_processor.num_frames = config.num_frames
+            descriptions = words_for(classes, config.descriptions, processor.descriptions)
+            if descriptions != processor.descriptions:
+                processor.descriptions = descriptions
+                model.set_classes(processor.class_prompts())
         model.freeze_clip()
+        if not config.frozen_features:
+            model.attach_lora()
         return model, processor
 
 
@@ -109,8 +112,8 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
         raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(error)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give clip-tiny-faces, or the Hub id or folder"
-            " of a CLIP or a trained TG-DFER model."
+            f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give clip-tiny-faces, or the Hub id or"
+            " folder of a CLIP or a trained TG-DFER model."
         ) from error
 
 

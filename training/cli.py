@@ -1,0 +1,218 @@
+"""The command line. Each command is a short function that imports what it needs when it is called."""
+
+import inspect
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+import yaml
+from rich import get_console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+from tgdfer.training.config import TrainingConfig, default_of, read_yaml
+from tgdfer.training.errors import UserError
+
+app = typer.Typer(
+    name="tgdfer",
+    help="Recognise facial expressions in video: train, evaluate and use TG-DFER models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: arguments without the name of the program; those of the process when None.
+
+    Returns:
+        Exit code: 0, 2 after a mistake of the user, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logger = logging.getLogger("tgdfer")
+    handler = RichHandler(console=get_console(), show_time=False, show_path=False)
+    logger.addHandler(handler)
+    try:
+        app(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except ValueError as error:
+        if not _is_users(error):
+            raise
+        get_console().print(f"[bold red]error:[/] {escape(_sentence(error))}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        logger.removeHandler(handler)
+    return 0
+
+
+def _from_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `command(config=..., **given)` an option for every field of `TrainingConfig`."""
+    hints = get_type_hints(TrainingConfig)
+    config = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Path | None, typer.Option(help="YAML file of these options; flags override it")],
+    )
+    parameters = [config]
+    for option in fields(TrainingConfig):
+        hint, default = hints[option.name], default_of(option)
+        if get_origin(hint) in (Union, UnionType):
+            hint = get_args(hint)[0]
+        help_text = escape(option.metadata["help"])
+        if default not in (MISSING, None, {}):
+            help_text += f" [dim]\\[default: {str(default).lower() if hint is bool else default}][/]"
+        shown: dict[str, Any] = {"help": help_text, "show_default": False}
+        if get_origin(hint) is Literal:
+            hint, shown["metavar"] = str, "|".join(get_args(hint))
+        elif get_origin(hint) is dict:
+            hint, shown["metavar"] = list[str], "FIELD=VALUE"
+        # None stands for a flag that was not given, so that it does not override the file.
+        annotation = Annotated[hint | None, typer.Option(**shown)]  # type: ignore[valid-type]
+        parameters.append(
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer train --dataset clips/ --output runs/first --frozen-features\n\n"
+    "tgdfer train --dataset user/clips --model openai/clip-vit-base-patch16 --mixed-precision bf16\n\n"
+    "tgdfer train --config clips.yaml --epochs 30 --model-options lora_layers=2 --model-options mil_pooling=topk\n\n"
+    "tgdfer train --output runs/first --resume"
+)
+@_from_config
+def train(config: Path | None = None, **given: Any) -> None:
+    """Train a model on labelled clips."""
+    resolved = resolve_config(config, **given)
+    from tgdfer.training import loop
+
+    try:
+        run = loop.train(resolved)
+    except KeyboardInterrupt:
+        get_console().print(
+            f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.output)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise
+    get_console().print(
+        f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}", highlight=False, soft_wrap=True
+    )
+
+
+def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
+    """The config of a run: of a YAML file, or of the run to resume, overridden by what else is given.
+
+    Args:
+        file: YAML file of fields of `TrainingConfig`.
+        **given: fields; None where a flag was not used. `model_options` may be a list of `field=value`.
+
+    Raises:
+        UserError: if a key is unknown, or a value is of the wrong type.
+    """
+    given = {name: value for name, value in given.items() if value not in (None, [])}
+    if isinstance(given.get("model_options"), list):
+        given["model_options"] = dict(_assignment(text) for text in given["model_options"])
+    values = read_yaml(file) if file else {}
+    saved = Path(given.get("output") or values.get("output") or TrainingConfig(dataset="-").output) / "config.yaml"
+    if given.get("resume") and file is None and saved.is_file():
+        values = read_yaml(saved)
+    if "model_options" in given and isinstance(values.get("model_options"), dict):
+        given["model_options"] = {**values["model_options"], **given["model_options"]}
+    return TrainingConfig.from_dict({**values, **given})
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer evaluate runs/first\n\n"
+    "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere"
+)
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of a run or a model, or Hub id")],
+    dataset: Annotated[str | None, typer.Option(help="Hub id or folder; by default what the run trained on")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to evaluate on; by default test")] = None,
+    which: Annotated[str, typer.Option(help="Model of the run: best or last")] = "best",
+    output: Annotated[Path | None, typer.Option(help="Where to write; by default the folder of the run")] = None,
+    dataset_config: Annotated[str | None, typer.Option(help="Configuration of a Hub data set")] = None,
+    video_column: Annotated[str | None, typer.Option(help="Column that holds the videos")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column that holds the label")] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips a step")] = 16,
+    workers: Annotated[int, typer.Option(help="Processes that decode clips")] = 0,
+) -> None:
+    """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
+    from tgdfer.training.evaluation import evaluate_model
+
+    metrics = evaluate_model(
+        model,
+        dataset,
+        split,
+        output=output,
+        which=which,
+        dataset_config=dataset_config,
+        video_column=video_column,
+        label_column=label_column,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    print_metrics(metrics)
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """Prints the figures of `evaluate_model` as a table, in percent."""
+    table = Table(title=f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips")
+    table.add_column("recall of")
+    table.add_column("percent", justify="right")
+    for label, recall in metrics["recall"].items():
+        table.add_row(label, _percent(recall))
+    table.add_section()
+    table.add_row("UAR (mean recall)", _percent(metrics["uar"]), style="bold")
+    table.add_row("WAR (accuracy)", _percent(metrics["war"]), style="bold")
+    if metrics["frame_ap"] is not None:
+        table.add_row("frame AP", _percent(metrics["frame_ap"]), style="bold")
+        table.add_row("  of a random order", _percent(metrics["random_frame_ap"]))
+        table.add_row("pointing", _percent(metrics["pointing"]), style="bold")
+        table.add_row("  of a random frame", _percent(metrics["random_pointing"]))
+    get_console().print(table)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--model-options takes FIELD=VALUE, such as lora_layers=2, not {text!r}.")
+    return name.strip(), yaml.safe_load(value)
+
+
+def _is_users(error: ValueError) -> bool:
+    """Whether an error is one of those that this package raises about what it was given."""
+    return isinstance(error, UserError) or type(error).__name__ == "VideoReadError"
+
+
+def _sentence(error: ValueError) -> str:
+    """The message of an error, out of the traceback that it is wrapped in if a decoding process raised it."""
+    message = str(error).strip()
+    return message.splitlines()[-1].partition("Error: ")[2] if "Original Traceback" in message else message
+
+
+if __name__ == "__main__":
+    sys.exit(main())
