@@ -147,8 +147,10 @@ def check_model(folder: Path) -> None:
     for name, saver in {"config.json": "model", "processor_config.json": "processor"}.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
-        auto_map = read_json(folder / name).get("auto_map") or {}
-        missing = sorted(missing_code(folder, set(auto_map.values())))
+        content = read_json(folder / name)
+        auto_map = content.get("auto_map") or {}
+        pipelines = (content.get("custom_pipelines") or {}).values()
+        missing = sorted(missing_code(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)}))
         if missing or not auto_map:
             raise UserError(
                 f"{folder / name} names no code that loads without tgdfer ({', '.join(missing) or 'no auto_map'}); "
@@ -157,7 +159,7 @@ def check_model(folder: Path) -> None:
 
 
 def missing_code(folder: Path, references: set[str]) -> set[str]:
-    """Code files that an `auto_map` ("module.Class") or the files it names import, and that are not there."""
+    """Code files that references ("module.Class") name, or that these files import, and that are not there."""
     waiting, seen = {reference.rpartition("--")[2].partition(".")[0] for reference in references}, set[str]()
     while waiting:
         seen.add(module := waiting.pop())

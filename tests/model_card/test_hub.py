@@ -53,6 +53,7 @@ torch.save(
         "frame_relevance": outputs.frame_relevance,
         "features": features,
         "pipeline": classify(clip, top_k=3),
+        "timeline": pipeline("emotion-timeline", model=name, trust_remote_code=True)(clip),
     },
     results,
 )
@@ -112,6 +113,11 @@ def test_loads_by_id_without_this_package(hub, trained, clip_file, tmp_path):
     assert [answer["label"] for answer in there["pipeline"]] == [model.config.id2label[index] for index in order]
     scores = torch.tensor([answer["score"] for answer in there["pipeline"]])
     torch.testing.assert_close(scores, probabilities[order], rtol=1e-4, atol=1e-5)
+    timeline = there["timeline"]
+    torch.testing.assert_close(
+        torch.tensor(timeline["frame_relevance"]), here.frame_relevance[0, :, order[0]], rtol=1e-4, atol=1e-5
+    )
+    assert timeline["label"] == model.config.id2label[order[0]] and len(timeline["timestamps"]) == 4
     # What the examples of the card printed: the answer of the pipeline, then the label.
     assert printed.splitlines()[-1].startswith(model.config.id2label[order[0]])
 

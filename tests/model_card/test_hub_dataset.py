@@ -19,19 +19,15 @@ DatasetDict(train=rows, test=rows.select([0, 9])).push_to_hub("user/clips", priv
 
 TRAIN = """
 import sys
-from tgdfer.training.config import TrainingConfig
+from tgdfer.training.cli import main
 from tgdfer.training.data import load_clips
-from tgdfer.training.loop import train
 
 clips = load_clips("user/clips", "train")
 assert clips.labels == ["anger"] * 5 + ["happiness"] * 5, clips.labels
 assert clips.people == list("abcde") * 2, clips.people
 assert all(isinstance(clips.video(index), bytes) for index in range(len(clips)))
-assert len(load_clips("user/clips", "test")) == 2
-train(TrainingConfig(
-    dataset="user/clips", model=sys.argv[1], output="trained", epochs=1, num_frames=4, frozen_features=True,
-    feature_views=1, batch_size=4,
-))
+for line in sys.argv[1:]:
+    assert main(line.split()) == 0
 """
 
 
@@ -40,7 +36,9 @@ def test_train_from_a_data_set_by_id(hub, clip_rows, clip_folder, tmp_path):
     assert hub.dataset("user/clips").private
     for row in clip_rows:  # What is trained on comes from the Hub alone.
         Path(row["video"]).unlink()
-    hub.python(TRAIN, clip_folder, home=tmp_path)
+    options = "--output trained --epochs 1 --num-frames 4 --frozen-features --feature-views 1 --batch-size 4"
+    train = f"train --dataset user/clips --model {clip_folder} {options}"
+    hub.python(TRAIN, train, "evaluate trained", home=tmp_path)
 
     run = tmp_path / "trained"
     model = TGDFERForVideoClassification.from_pretrained(run / "best")
@@ -48,3 +46,4 @@ def test_train_from_a_data_set_by_id(hub, clip_rows, clip_folder, tmp_path):
     card: ModelCard = build_card(run, "user/smile")
     assert card.data.datasets == ["user/clips"] and card.data.base_model is None
     assert "- Data: `user/clips`, split `train`" in card.text
+    assert {(each.dataset_type, each.dataset_split) for each in card.data.eval_results} == {("user/clips", "test")}
