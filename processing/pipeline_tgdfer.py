@@ -36,6 +36,7 @@ class EmotionTimelinePipeline(Pipeline):
 
         Args:
             inputs: a path, URL, bytes or file object of a video, or a folder of frames; or a list of them.
+            *args: ignored, as in every pipeline.
             **kwargs: `num_frames`, frames sampled from each clip, default `model.config.num_frames`; `batch_size` and
                 `num_workers`, as in every pipeline.
 
@@ -52,10 +53,10 @@ class EmotionTimelinePipeline(Pipeline):
     def _sanitize_parameters(self, num_frames: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         return {} if num_frames is None else {"num_frames": num_frames}, {}, {}
 
-    def preprocess(self, video: Any, num_frames: int | None = None) -> dict[str, Any]:
+    def preprocess(self, input_: Any, num_frames: int | None = None) -> dict[str, Any]:  # type: ignore[override]
         """Reads one clip; those without time stamps get NaN, so that all items have the same keys."""
         num_frames = num_frames or self.model.config.num_frames
-        batch = self.video_processor([video], num_frames=num_frames, return_tensors="pt").to(self.dtype)
+        batch = self.video_processor([input_], num_frames=num_frames, return_tensors="pt").to(self.dtype)
         return {"timestamps": torch.full(batch["frame_mask"].shape, torch.nan), **batch}
 
     def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:

@@ -198,17 +198,21 @@ def _pad(videos: list[torch.Tensor], clips: list[Clip]) -> dict[str, torch.Tenso
     """Batch of clips (T_i, C, H, W), the short ones padded by their last frame."""
     if len({video.shape[1:] for video in videos}) > 1:
         raise ValueError("The clips of a batch differ in size; leave `do_resize` and `do_center_crop` on.")
-    longest = max(len(video) for video in videos)
-    which = [torch.arange(longest, device=video.device).clamp(max=len(video) - 1) for video in videos]
     lengths = torch.tensor([len(video) for video in videos], device=videos[0].device)
+    longest = int(lengths.max())
+
+    def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+        steps = torch.arange(longest, device=lengths.device)
+        padded = [one if len(one) == longest else one[steps.clamp(max=len(one) - 1)] for one in tensors]
+        return torch.stack(padded) if len(padded) > 1 else padded[0][None]
+
     batch = {
-        "pixel_values_videos": torch.stack([video[index] for video, index in zip(videos, which, strict=True)]),
+        "pixel_values_videos": stack(videos),
         "frame_mask": torch.arange(longest, device=lengths.device) < lengths[:, None],
     }
-    times = [clip.seconds for clip in clips]
-    known = [seconds.to(lengths.device) for seconds in times if seconds is not None]
-    if len(known) == len(times):
-        batch["timestamps"] = torch.stack([seconds[index] for seconds, index in zip(known, which, strict=True)])
+    known = [clip.seconds.to(lengths.device) for clip in clips if clip.seconds is not None]
+    if len(known) == len(clips):
+        batch["timestamps"] = stack(known)
     elif known:
         logger.warning_once("Some clips of this batch have no time stamps, so those of the others are left out too.")
     return batch

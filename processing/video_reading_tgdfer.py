@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from PIL import Image, UnidentifiedImageError
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.utils import logging
@@ -285,6 +286,8 @@ class _VideoFile:
         kept: dict[int, np.ndarray] = {}
         size: dict[str, int] = {}
         last = None
+        # One converter for all frames: `frame.to_ndarray` sets one up for each, which takes longer than decoding.
+        convert = VideoReformatter()
         with self._open() as container:
             for number, frame in enumerate(self._frames(container, self._stream(container))):
                 # AVI has no time stamps for B-frames: they come as those of other frames.
@@ -297,7 +300,8 @@ class _VideoFile:
                 # A stream may change its size midway; the clip has that of its first frame.
                 size = size or {"width": frame.width, "height": frame.height}
                 turns = round(frame.rotation / 90)
-                kept[index] = np.rot90(frame.to_ndarray(format="rgb24", **size), turns)
+                picture = convert.reformat(frame, **size, format="rgb24", threads=1).to_ndarray()
+                kept[index] = np.rot90(picture, turns)
                 if len(kept) == count:
                     break
         return kept
