@@ -68,6 +68,7 @@ _NEEDED_BY = {
     f"{_AUTO}.modeling_auto": "tgdfer.modeling_tgdfer.modeling_tgdfer",
     f"{_AUTO}.video_processing_auto": "tgdfer.processing.video_processing_tgdfer",
     f"{_AUTO}.processing_auto": "tgdfer.processing.processing_tgdfer",
+    "transformers.pipelines": "tgdfer.processing.pipeline_tgdfer",
 }
 
 for _theirs in _NEEDED_BY:

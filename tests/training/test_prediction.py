@@ -1,0 +1,131 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.errors import UserError
+from tgdfer.training.models import start_model
+from tgdfer.training.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
+from tgdfer.training.prediction import decisive_spans, predict
+
+
+@pytest.fixture(scope="module")
+def model_folder(clip_folder, clips_folder, descriptions_file, tmp_path_factory) -> Path:
+    """An untrained model of three labels."""
+    folder = tmp_path_factory.mktemp("model")
+    config = TrainingConfig(
+        dataset=str(clips_folder),
+        model=str(clip_folder),
+        descriptions=str(descriptions_file),
+        num_frames=4,
+        frozen_features=True,
+    )
+    model, processor = start_model(config, ["happiness", "neutral", "sadness"])
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def videos(clips_folder: Path) -> list[str]:
+    return [str(path) for path in sorted((clips_folder / "test").glob("*/*_0.mp4"))]
+
+
+def test_predict_writes_what_it_returns(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    paths = [tmp_path / "deep" / name for name in ("t.csv", "t.json", "t.png")]
+    timelines = predict(videos, model_folder, *paths)
+    assert list(timelines) == videos
+    assert json.loads(paths[1].read_text()) == timelines
+    rows = list(csv.DictReader(paths[0].open()))
+    assert [row["file"] for row in rows] == [video for video in videos for _ in range(4)]
+    for row in rows:
+        timeline, index = timelines[row["file"]], int(row["frame"])
+        assert float(row["seconds"]) == pytest.approx(timeline["timestamps"][index], abs=1e-3)
+        assert float(row["relevance"]) == pytest.approx(timeline["frame_relevance"][index], abs=1e-3)
+        assert sum(float(row[name]) for name in timeline["scores"]) == pytest.approx(1, abs=1e-3)
+    pictures = sorted(path.name for path in paths[2].parent.glob("*.png"))
+    assert pictures == sorted(f"t-{Path(video).stem}.png" for video in videos)
+
+
+def test_one_video_has_the_picture_of_that_name(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    predict(videos[:1], model_folder, plot_path=tmp_path / "one.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
+
+
+def test_videos_of_one_name_have_pictures_of_their_own(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    same = [tmp_path / folder / "clip.mp4" for folder in "ab"]
+    for path, video in zip(same, videos, strict=False):
+        path.parent.mkdir()
+        path.write_bytes(Path(video).read_bytes())
+    predict([str(path) for path in same], model_folder, plot_path=tmp_path / "t.png")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"t-clip.png", "t-clip-2.png"}
+
+
+def test_a_broken_video_loses_nothing_of_the_others(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    with pytest.raises(UserError, match="broken.mp4"):
+        predict([videos[0], str(broken), videos[1]], model_folder, json_path=tmp_path / "t.json")
+    assert list(json.loads((tmp_path / "t.json").read_text())) == videos[:2]
+
+
+def test_an_output_that_is_a_folder(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        predict(videos, model_folder, csv_path=tmp_path)
+
+
+def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    frames, _ = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(videos[0])
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(tmp_path / f"{index:03d}.png")
+    timelines = predict([str(tmp_path)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "picture" / "t.png")
+    assert timelines[str(tmp_path)]["timestamps"] is None
+    assert {row["seconds"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {""}
+    assert (tmp_path / "picture" / "t.png").is_file()
+
+
+def test_decisive_spans() -> None:
+    timeline = {"frame_relevance": [0.3, 0.05, 0.05, 0.2, 0.3, 0.1], "timestamps": [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]}
+    assert decisive_spans(timeline) == ["1.5 to 2.0 s", "0.0 to 0.0 s"]
+    assert decisive_spans({**timeline, "timestamps": None}) == ["3 to 4", "0 to 0"]
+    assert decisive_spans({**timeline, "frame_relevance": [1 / 6] * 6}) == ["all frames alike"]
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_confusion_matrix_shows_the_counts(tmp_path: Path) -> None:
+    for name, matrix in {"good": [[9, 0], [0, 9]], "bad": [[0, 9], [9, 0]]}.items():
+        plot_confusion_matrix(matrix, ["anger", "fear"], tmp_path / f"{name}.png")
+    good, bad = pixels(tmp_path / "good.png"), pixels(tmp_path / "bad.png")
+    assert good.shape == bad.shape
+    assert np.abs(good - bad).mean() > 5
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_timeline_shows_relevance_and_frames(tmp_path: Path) -> None:
+    """The relevance colour is where relevance is, and the film strip holds the frames in order."""
+    shades = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
+    frames = shades.view(4, 1, 1, 1).expand(4, 20, 20, 3).numpy()
+    timeline = {
+        "label": "fear",
+        "scores": {"anger": 0.2, "fear": 0.8},
+        "timestamps": [0.5, 1.5, 2.5, 3.5],
+        "frame_scores": {"anger": [0.9, 0.5, 0.2, 0.1], "fear": [0.1, 0.5, 0.8, 0.9]},
+        "frame_relevance": [0.0, 0.0, 0.0, 1.0],
+    }
+    plot_timeline(timeline, frames, tmp_path / "t.png", title="clip.mp4")
+    picture = pixels(tmp_path / "t.png")
+    edge = np.array([int(RELEVANCE_COLOUR[start : start + 2], 16) for start in (1, 3, 5)])
+    columns = np.flatnonzero((np.abs(picture - edge).sum(-1) < 12).any(0))
+    assert columns.min() > 0.6 * picture.shape[1]
+    row = picture[int(0.8 * picture.shape[0])]
+    seen = [shade for shade in row[:, 0] if (np.abs(shades.numpy().astype(int) - shade) <= 1).any()]
+    order = [value for index, value in enumerate(seen) if index == 0 or value != seen[index - 1]]
+    assert [order.index(shade) for shade in (0, 80, 160, 240)] == sorted(order.index(s) for s in (0, 80, 160, 240))

@@ -1,0 +1,139 @@
+"""Prediction: label, class curves and relevance over time of video files, as a table, JSON and pictures."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import get_console
+from rich.progress import track
+from rich.table import Table
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.video_processing_tgdfer import VideoReadError
+from tgdfer.training.config import write_text
+from tgdfer.training.errors import UserError
+from tgdfer.training.models import load_trained
+from tgdfer.training.plots import plot_timeline
+
+Timeline = dict[str, Any]
+
+
+def predict(
+    videos: Sequence[str],
+    model: str | Path,
+    csv_path: Path | None = None,
+    json_path: Path | None = None,
+    plot_path: Path | None = None,
+) -> dict[str, Timeline]:
+    """Analyses videos, and writes what was found where a path is given.
+
+    A video that cannot be read stops none of the others: all that was found is written before the error is raised.
+
+    Args:
+        videos: paths or URLs.
+        model: a trained model: folder of a run or of a model, or Hub id.
+        csv_path: table with a row for each sampled frame.
+        json_path: the timelines as they are returned.
+        plot_path: picture of the timeline; of several videos each has its own, with the video's name added.
+
+    Returns:
+        For each video that could be read its timeline, as `EmotionTimelinePipeline` gives it.
+
+    Raises:
+        UserError: the model cannot be loaded, or some videos could not be read.
+    """
+    for path in (csv_path, json_path, plot_path):
+        if path is not None and path.is_dir():
+            raise UserError(f"{path} is a folder; name the file to write.")
+    best = Path(model) / "best"
+    network, processor = load_trained(best if best.is_dir() else model)
+    pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
+    timelines: dict[str, Timeline] = {}
+    unread: list[str] = []
+    pictures = dict(zip(videos, _picture_paths(videos, plot_path), strict=True)) if plot_path else {}
+    for video in track(list(dict.fromkeys(videos)), "Predicting", console=get_console(), transient=True):
+        try:
+            timelines[video] = pipeline(video)
+            if plot_path:
+                frames, _ = processor.video_processor.read_clip(video, network.config.num_frames)
+                strip = frames.permute(0, 2, 3, 1).numpy()
+                plot_timeline(timelines[video], strip, pictures[video], title=Path(video).name)
+        except VideoReadError as error:
+            unread.append(str(error))
+    if csv_path:
+        write_text(_with_folder(csv_path), frame_table(timelines))
+    if json_path:
+        write_text(_with_folder(json_path), json.dumps(timelines, indent=2) + "\n")
+    if unread:
+        print_timelines(timelines)
+        raise UserError(" ".join(unread))
+    return timelines
+
+
+def frame_table(timelines: dict[str, Timeline]) -> str:
+    """CSV with a row for each sampled frame: the answer of its clip, its time, its relevance, what it says itself."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    names = list(next(iter(timelines.values()))["frame_scores"]) if timelines else []
+    writer.writerow(["file", "label", "score", "frame", "seconds", "relevance", *names])
+    for video, timeline in timelines.items():
+        score = timeline["scores"][timeline["label"]]
+        for index, relevance in enumerate(timeline["frame_relevance"]):
+            seconds = "" if timeline["timestamps"] is None else f"{timeline['timestamps'][index]:.3f}"
+            curves = [f"{timeline['frame_scores'][name][index]:.4f}" for name in names]
+            writer.writerow([video, timeline["label"], f"{score:.4f}", index, seconds, f"{relevance:.4f}", *curves])
+    return table.getvalue()
+
+
+def print_timelines(timelines: dict[str, Timeline]) -> None:
+    """Prints the answer for each video and the times that it rests on."""
+    if not timelines:
+        return
+    table = Table("video", "expression", "score", "decided by", "runner-up")
+    for video, timeline in timelines.items():
+        first, second = sorted(timeline["scores"].items(), key=lambda score: -score[1])[:2]
+        table.add_row(
+            Path(video).name,
+            first[0],
+            f"{first[1]:.0%}",
+            ", ".join(decisive_spans(timeline)),
+            f"{second[0]} ({second[1]:.0%})",
+        )
+    get_console().print(table)
+
+
+def decisive_spans(timeline: Timeline) -> list[str]:
+    """The stretches of time that hold the frames above the mean relevance, most relevant first, at most three."""
+    relevance = np.asarray(timeline["frame_relevance"])
+    times, unit = timeline["timestamps"], " s"
+    if times is None:
+        times, unit = list(range(len(relevance))), ""
+    above = relevance > relevance.mean() + 1e-6
+    if not above.any():
+        return ["all frames alike"]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], above.astype(int), [0]])))
+    spans = sorted(zip(edges[::2], edges[1::2], strict=True), key=lambda span: -relevance[slice(*span)].sum())
+    digits = 0 if not unit else 1
+    return [f"{times[start]:.{digits}f} to {times[end - 1]:.{digits}f}{unit}" for start, end in spans[:3]]
+
+
+def _picture_paths(videos: Sequence[str], path: Path) -> list[Path]:
+    """A picture for each video, all different: `plot.png`, or `plot-NAME.png` and `plot-NAME-2.png` of several."""
+    if len(set(videos)) == 1:
+        return [path] * len(videos)
+    taken: dict[str, int] = {}
+    paths: dict[str, Path] = {}
+    for video in dict.fromkeys(videos):
+        stem = Path(video).stem
+        taken[stem] = taken.get(stem, 0) + 1
+        number = f"-{taken[stem]}" if taken[stem] > 1 else ""
+        paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix or '.png'}")
+    return [paths[video] for video in videos]
+
+
+def _with_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
