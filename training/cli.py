@@ -101,6 +101,7 @@ def _from_config(command: Callable[..., None]) -> Callable[..., None]:
 def train(config: Path | None = None, **given: Any) -> None:
     """Train a model on labelled clips."""
     resolved = resolve_config(config, **given)
+    quieten()
     from tgdfer.training import loop
 
     try:
@@ -132,7 +133,9 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
         given["model_options"] = dict(_assignment(text) for text in given["model_options"])
     values = read_yaml(file) if file else {}
     saved = Path(given.get("output") or values.get("output") or TrainingConfig(dataset="-").output) / "config.yaml"
-    if given.get("resume") and file is None and saved.is_file():
+    if given.get("resume") and not saved.is_file():
+        raise UserError(f"There is no run to resume in {saved.parent}: name its folder with --output.")
+    if given.get("resume") and file is None:
         values = read_yaml(saved)
     if "model_options" in given and isinstance(values.get("model_options"), dict):
         given["model_options"] = {**values["model_options"], **given["model_options"]}
@@ -157,6 +160,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Processes that decode clips")] = 0,
 ) -> None:
     """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
+    quieten()
     from tgdfer.training.evaluation import evaluate_model
 
     metrics = evaluate_model(
@@ -172,6 +176,17 @@ def evaluate(
         workers=workers,
     )
     print_metrics(metrics)
+
+
+def quieten() -> None:
+    """Switches off the progress bars of `transformers` for every load and save of a model, but not for downloads."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    downloads_are_shown = not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if downloads_are_shown:
+        enable_progress_bars()
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:

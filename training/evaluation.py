@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from rich import get_console
 from rich.progress import track
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -73,6 +74,9 @@ def evaluate_model(
     Raises:
         UserError: if model or data set cannot be read, or the split has labels that the model lacks.
     """
+    if command is None:
+        chosen = [("dataset", dataset), ("split", split), ("which", None if which == "best" else which)]
+        command = " ".join([f"tgdfer evaluate {model}", *(f"--{name} {value}" for name, value in chosen if value)])
     run = Path(model) if (Path(model) / "config.yaml").is_file() else None
     source: str | Path = model
     if run is not None:
@@ -101,7 +105,7 @@ def evaluate_model(
         "num_clips": len(clips),
         "num_people": len(set(clips.people)) if clips.people else None,
         "model": which if run else str(model),
-        "command": command or f"tgdfer evaluate {model} --dataset {dataset} --split {split}",
+        "command": command,
         **measure(clips, predictions, list(network.config.id2label.values())),
     }
     if run is not None and (run / "training.json").is_file():
@@ -119,7 +123,7 @@ def predict_clips(
     workers: int = 0,
 ) -> Iterator[Prediction]:
     """What the model says of each clip, at the middle frames, in the order of the clips."""
-    model = model.eval().to(torch.accelerator.current_accelerator() or "cpu")
+    model = model.eval().to(PartialState().device)
     names = [name for _, name in sorted(model.config.id2label.items())]
     data = Clips(clips, names, video_processor, model.config.num_frames)
     loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
