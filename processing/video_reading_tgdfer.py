@@ -21,9 +21,17 @@ from transformers.image_utils import ChannelDimension, infer_channel_dimension_f
 from transformers.utils import logging
 from transformers.video_utils import VideoMetadata, is_valid_video
 
+try:
+    from huggingface_hub.utils import httpx
+except ImportError:  # huggingface_hub 1.x
+    import httpx  # type: ignore[no-redef]
+
 logger = logging.get_logger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+# Titles of files are in any encoding. From PyAV 19 on that is no error, and the argument is gone.
+_ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 # Given the seconds (N,) at which frames are shown, None where nobody knows, their number N and the length of the clip
 # in seconds or None: the indices to read, increasing.
@@ -310,7 +318,7 @@ class _VideoFile:
         if not isinstance(self.source, str):
             self.source.seek(0)
         try:
-            return av.open(self.source, metadata_errors="ignore", options={"protocol_whitelist": "file"})
+            return av.open(self.source, options={"protocol_whitelist": "file"}, **_ANY_TAGS)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise VideoReadError(
@@ -355,9 +363,7 @@ def _download(url: str) -> bytes:
     """Bytes behind an http(s) URL, or one of any file system that fsspec knows (`hf://`, `s3://`, ...)."""
     try:
         if url.startswith(("http://", "https://")):
-            from huggingface_hub.utils import get_session
-
-            response = get_session().get(url, follow_redirects=True, timeout=60)
+            response = httpx.get(url, follow_redirects=True, timeout=60)
             response.raise_for_status()
             return response.content
         import fsspec
@@ -366,4 +372,5 @@ def _download(url: str) -> bytes:
             return file.read()
     # Every file system has exceptions of its own.
     except Exception as error:
-        raise VideoReadError(f"{url} cannot be fetched ({error}); check the address and the connection.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VideoReadError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error

@@ -26,10 +26,11 @@ def number_of(frame: torch.Tensor) -> int:
 
 
 def write_video(
-    path: Path, codec="libx264", num_frames=40, fps=25, pix_fmt="yuv420p", times=None, options=None
+    path: Path, codec="libx264", num_frames=40, fps=25, pix_fmt="yuv420p", times=None, options=None, tags=None
 ) -> Path:
     """Writes numbered frames, at `fps` or at `times` in milliseconds."""
     with av.open(str(path), "w", options=options or {}) as container:
+        container.metadata.update(tags or {})
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         if times is not None:

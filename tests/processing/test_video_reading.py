@@ -4,6 +4,8 @@ import io
 import re
 import struct
 import wave
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import av
 import numpy as np
@@ -117,6 +119,30 @@ def test_bytes_file_objects_and_paths_agree(clip, reader):
             assert torch.equal(one, other)
     with clip.open("rb") as file:
         assert torch.equal(reader.read_clip(file)[0], expected[0])
+
+
+def test_tags_in_another_encoding(tmp_path, reader, video_writer):
+    path = video_writer(tmp_path / "a.mkv", num_frames=3, tags={"title": "a plain title"})
+    data = path.read_bytes()
+    assert data.count(b"a plain title") == 1
+    assert len(reader.read_clip(data.replace(b"a plain title", b"\xe4 plain title"))[0]) == 3
+
+
+def test_urls(clip, reader):
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(clip.parent))
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert torch.equal(reader.read_clip(f"{url}/clip.mp4")[0], reader.read_clip(clip)[0])
+        with pytest.raises(VideoReadError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
+            reader.read_clip(f"{url}/missing.mp4")
+        server.shutdown()
 
 
 def test_urls_of_any_file_system(clip, reader):
