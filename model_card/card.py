@@ -35,6 +35,7 @@ class CardData:
     """What a card says, read from a run folder or from a plain model folder.
 
     Args:
+        name: Title of the card: the name of the repository or of the run.
         model_id: How the examples address the model: the id of its repository or its folder.
         labels: Names of the classes, in their order.
         descriptions: Words that each class is known by.
@@ -44,6 +45,7 @@ class CardData:
         license: Licence of the weights, as the Hub names it.
     """
 
+    name: str
     model_id: str
     labels: list[str]
     descriptions: dict[str, list[str]] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class CardData:
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
         return cls(
+            name=Path(repo_id or run.resolve()).name,
             model_id=repo_id or name_of(folder),
             labels=[id2label[index] for index in sorted(id2label, key=int)],
             descriptions=processor.get("descriptions") or {},
@@ -77,10 +80,6 @@ class CardData:
             config=read_yaml(run / "config.yaml") if (run / "config.yaml").exists() else {},
             pictures=[(to_pictures / path.name).as_posix() for path in pictures_of(run) if pictures],
         )
-
-    @property
-    def name(self) -> str:
-        return Path(self.model_id).name
 
     @property
     def training(self) -> dict[str, Any]:

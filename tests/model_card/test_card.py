@@ -108,7 +108,7 @@ def test_card_beside_the_model(run, monkeypatch):
     path = write_card(run)
     assert path == run / "best" / "README.md"
     text = path.read_text(encoding="utf-8")
-    assert 'model="runs/smile/best"' in text
+    assert 'model="runs/smile/best"' in text and "# smile\n" in text
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(pictures) == 2
     assert all((path.parent / picture).is_file() for picture in pictures)
