@@ -333,6 +333,8 @@ class _VideoFile:
             kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
             raise VideoReadError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
         stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoReadError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
         # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.
         if stream.codec_context.width * stream.codec_context.height >= 640 * 480:
             stream.thread_type = "AUTO"

@@ -181,6 +181,7 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("hello " * 100)
     (tmp_path / "moov.mp4").write_bytes(data[: len(data) // 2])
+    (tmp_path / "codec.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "1.png").write_bytes(b"no png")
@@ -194,6 +195,7 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
         "empty.mp4": "is empty",
         "text.mp4": "is not a video",
         "moov.mp4": "cut off before",
+        "codec.mp4": "cannot decode; convert it",
         "song.wav": "only audio",
         "folder": "has no frames",
         "broken": "1.png is damaged",
