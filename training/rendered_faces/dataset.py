@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import shutil
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +71,8 @@ def write_dataset(
         clips: Clips per label and split, by default 60 for "train" and 20 for "test".
         people: People per split, by default one for every six clips of a label, at least four.
         seed: Decides everything that is drawn.
-        workers: Processes that render.
+        workers: Processes that render; with more than one, a script needs the `if __name__ == "__main__"` of all
+            programs that start processes.
         progress: Called with (clips done, clips in all) after every clip.
 
     Returns:
@@ -131,8 +131,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[dict]:
     if workers <= 1:
         yield from map(_render, jobs)
         return
-    # A forked worker starts at once and needs no guarded main module; elsewhere the platform's own way.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    # Not forked: OpenCV's and torch's threads do not survive a fork, and a child that waits for them waits for ever.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(_render, jobs, chunksize=4)
 
@@ -159,7 +159,8 @@ def write_video(path: str | Path, frames: Iterator[np.ndarray], fps: int, crf: i
     """Encode RGB frames (height, width, 3) as H.264; the same frames give the same bytes."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps), pix_fmt="yuv420p")
-        stream.options = {"crf": str(crf), "preset": "veryfast"}
+        # x264's macroblock tree makes other bytes of the same frames from run to run.
+        stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
         # One thread: processes work side by side, and the bytes do not depend on timing.
         stream.codec_context.thread_count = 1
         for i, frame in enumerate(frames):

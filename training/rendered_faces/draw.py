@@ -255,7 +255,7 @@ def _paint(color) -> tuple[float, ...]:
 
 @lru_cache
 def _relief(names: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """For each point of shapes that lie one after the other: depth over the round of the head, share in its turning."""
+    """Of each point of shapes laid end to end: depth over the round of the head, and whether the head carries it."""
     depths = {"nose": 9, "nostril": 9, "glass": 4, "slit": -3, "iris": -3, "upper": -3, "lower": -3, "socket": -3}
     kinds = [name.split("_")[0] for name in names]
     return (

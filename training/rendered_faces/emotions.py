@@ -126,10 +126,11 @@ def _envelope(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> np
     offset = max(2.0, faces.fps * rng.uniform(*faces.offset))
     # From half onset to half offset; at least three frames show the emotion.
     strong = max(3.0, frames * rng.uniform(*faces.share))
+    # So many begin in the first frame or end in the last one that no position is the better guess.
     where = rng.uniform()
-    if where < 0.2:
+    if where < 0.31:
         start = 0.0
-    elif where < 0.4:
+    elif where < 0.62:
         start = frames - strong
     else:
         start = rng.uniform(0, frames - strong)
