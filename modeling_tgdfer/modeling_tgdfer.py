@@ -390,6 +390,13 @@ class TGDFERPreTrainedModel(PreTrainedModel):
             "AutoModel": f"{home}.TGDFERModel",
             "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
         }
+        # The code of this pipeline is saved with the processor.
+        self.config.custom_pipelines = {
+            "emotion-timeline": {
+                "impl": "pipeline_tgdfer.EmotionTimelinePipeline",
+                "pt": ["AutoModelForVideoClassification"],
+            }
+        }
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
@@ -598,6 +605,8 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         """
         # In fp32 whatever the checkpoint: small updates vanish in half precision.
         clip_model = CLIPModel.from_pretrained(clip, revision=revision, dtype=torch.float32)
+        if os.path.isdir(clip):
+            clip_model.config._name_or_path = ""  # a path of this machine is nobody else's business
         if class_prompts is None:
             class_prompts = _class_word_prompts(AutoTokenizer.from_pretrained(clip, revision=revision))
         config = cls.config_class(

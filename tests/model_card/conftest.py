@@ -137,8 +137,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) ->
     for parameter in model.parameters():
         # As if trained: what starts at zero takes part, too.
         parameter.data += 0.05 * torch.randn_like(parameter)
-    impl = {"impl": "pipeline_tgdfer.EmotionTimelinePipeline", "pt": ["AutoModelForVideoClassification"]}
-    model.config.custom_pipelines = {"emotion-timeline": impl}
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
