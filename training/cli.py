@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 import yaml
 from rich import get_console
+from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_users(error):
             raise
-        get_console().print(f"[bold red]error:[/] {escape(_sentence(error))}", highlight=False, soft_wrap=True)
+        sentence = f"[bold red]error:[/] {escape(_sentence(error))}"
+        Console(stderr=True).print(sentence, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130
