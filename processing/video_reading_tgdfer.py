@@ -236,9 +236,9 @@ class _VideoFile:
             seconds, duration = self._decoded_times()
             indices = sampler(seconds, len(seconds), duration)
             chosen = set(indices.tolist())
-            frames = self._decode(
-                lambda number, pts: number if number in chosen else None, len(indices), in_order=False
-            )
+            frames = self._decode(lambda number, _: number if number in chosen else None, len(indices), in_order=False)
+            # Decoders with several threads do not always get the same out of a damaged file.
+            indices = np.array([index for index in indices if index in frames])
         if self.damage:
             logger.warning_once(f"{self.name} is damaged ({self.damage}); what could be decoded of it is used.")
         stack = torch.from_numpy(np.stack([frames[index] for index in indices])).permute(0, 3, 1, 2)

@@ -128,7 +128,9 @@ def test_tags_in_another_encoding(tmp_path, reader, video_writer):
     assert len(reader.read_clip(data.replace(b"a plain title", b"\xe4 plain title"))[0]) == 3
 
 
-def test_urls(clip, reader):
+def test_urls(clip, reader, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *args):
             super().__init__(*args, directory=str(clip.parent))
