@@ -122,6 +122,9 @@ class TGDFERConfig(PreTrainedConfig):
     instance_weight: float | int = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Where this package is installed it has registered the task, and nobody need trust the code of a folder for it.
+        if __name__.startswith("tgdfer."):
+            kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(BASIC_EMOTIONS))
         if self.id2label is not None:
