@@ -130,17 +130,17 @@ def load_clips(
     video_column = _find_video_column(dataset, table.features, video_column)
     table = table.cast_column(video_column, datasets.Video(decode=False))
     folder = _split_folder(Path(dataset), split)
-    paths = [row["path"] if row["bytes"] is None else None for row in _videos_without_bytes(table, video_column)]
-    labels = _read_labels(dataset, table, _find_label_column(dataset, table, label_column, paths))
+    names, paths = _names_and_paths(table, video_column)
+    labels = _read_labels(dataset, table, _find_label_column(dataset, table, label_column, names))
     if len(set(labels)) < 2:
         raise UserError(f"Split {split!r} of {dataset} has one class only, {labels[0]!r}: at least two are needed.")
     _require_files(dataset, [path for path in paths if path is not None])
     columns = {name: list(table[name]) for name in ("person", "intensity") if name in table.column_names}
     people = columns.get("person")
     return LabelledClips(
-        rows=table,
+        rows=table.select_columns([video_column]),
         video_column=video_column,
-        files=[_short_name(path, dataset, split, index) for index, path in enumerate(paths)],
+        files=[_short_name(name, dataset, split, index) for index, name in enumerate(names)],
         labels=labels,
         # A clip whose person is unknown counts as somebody of its own.
         people=None if people is None else [f"clip {i}" if who is None else str(who) for i, who in enumerate(people)],
@@ -439,7 +439,7 @@ def _find_video_column(dataset: str, features: datasets.Features, named: str | N
     return named or videos[0]
 
 
-def _find_label_column(dataset: str, table: datasets.Dataset, named: str | None, paths: list[str | None]) -> str:
+def _find_label_column(dataset: str, table: datasets.Dataset, named: str | None, files: list[str | None]) -> str:
     names = table.column_names
     if named is not None:
         if named not in names:
@@ -450,7 +450,7 @@ def _find_label_column(dataset: str, table: datasets.Dataset, named: str | None,
         return "label"
     if len(class_labels) == 1:
         return class_labels[0]
-    folders = {Path(path).parent.name for path in paths if path}
+    folders = {Path(file).parent.name for file in files if file}
     if names == ["video"] and len(folders) == 1:
         raise UserError(f"{dataset} has one class only, {folders.pop()!r}: at least two label folders are needed.")
     if names == ["video"]:
@@ -476,16 +476,15 @@ def _read_labels(dataset: str, table: datasets.Dataset, column: str) -> list[str
     return [canonical_label(value) for value in values]
 
 
-def _videos_without_bytes(table: datasets.Dataset, column: str) -> list[dict[str, Any]]:
-    """`{path, bytes}` of each row, where `bytes` only tells whether there are some: they may not fit in memory."""
-    videos = table.data.column(column)
-    return [
-        {"path": path, "bytes": held or None}
-        for chunk in videos.chunks
-        for path, held in zip(
-            chunk.field("path").to_pylist(), chunk.field("bytes").is_valid().to_pylist(), strict=True
-        )
-    ]
+def _names_and_paths(table: datasets.Dataset, column: str) -> tuple[list[str | None], list[str | None]]:
+    """What each video is called, and where it lies: None if its bytes are embedded, which stay on disk here."""
+    names, paths = [], []
+    for chunk in table.data.column(column).chunks:
+        called = chunk.field("path").to_pylist()
+        embedded = chunk.field("bytes").is_valid().to_pylist()
+        names += called
+        paths += [None if held else path for path, held in zip(called, embedded, strict=True)]
+    return names, paths
 
 
 def _require_files(dataset: str, paths: list[str]) -> None:
@@ -500,12 +499,12 @@ def _require_files(dataset: str, paths: list[str]) -> None:
         raise UserError(f"{dataset} has {len(empty)} empty files, {empty[0]} the first: replace or remove them.")
 
 
-def _short_name(path: str | None, dataset: str, split: str, index: int) -> str:
-    if path is None:
+def _short_name(name: str | None, dataset: str, split: str, index: int) -> str:
+    if not name:
         return f"{split}/{index}"
-    if Path(dataset).is_dir() and Path(path).is_relative_to(Path(dataset).resolve()):
-        return Path(path).relative_to(Path(dataset).resolve()).as_posix()
-    return Path(path).name
+    if Path(dataset).is_dir() and Path(name).is_relative_to(Path(dataset).resolve()):
+        return Path(name).relative_to(Path(dataset).resolve()).as_posix()
+    return Path(name).name
 
 
 def _split_folder(dataset: Path, split: str) -> Path | None:

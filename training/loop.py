@@ -50,6 +50,7 @@ def train(config: TrainingConfig) -> Path:
         VideoReadError: if a clip turns out to be damaged while it is read.
     """
     run = Path(config.output)
+    accelerator = _accelerator(config)
     _require_new_or_same(run, config)
     train_part, validation_part, held_out_by = load_parts(config)
     classes = train_part.clips.classes
@@ -59,8 +60,7 @@ def train(config: TrainingConfig) -> Path:
     model, processor = start_model(config, classes)
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
         require_readable(clips, processor.video_processor)
-    accelerator = _accelerator(config)
-
+    accelerator.wait_for_everyone()  # a slower process must not find a folder that is no longer empty
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
         replace(config, resume=False).save(run / "config.yaml")

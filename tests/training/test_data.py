@@ -7,6 +7,7 @@ import datasets
 import pytest
 import torch
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.augment import augment
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import Clips, EpochSampler, hold_out, load_clips, load_parts, require_readable, words_for
 from tgdfer.training.errors import UserError
@@ -49,10 +50,11 @@ def test_parquet_with_embedded_videos_and_other_columns(tmp_path, clips_folder, 
         {"clip": datasets.Video(decode=False), "feeling": datasets.ClassLabel(names=["Surprised", "ANGRY", "Fear"])}
     )
     rows["clip"] = [{"path": None, "bytes": Path(path).read_bytes()} for path in rows["clip"]]
+    rows["clip"][0]["path"] = "first.mp4"
     (tmp_path / "data").mkdir()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "data" / "train-00000.parquet")
     loaded = load_clips(str(tmp_path), "train")
-    assert loaded.labels[:3] == ["surprise", "anger", "fear"] and loaded.files[1] == "train/1"
+    assert loaded.labels[:3] == ["surprise", "anger", "fear"] and loaded.files[:2] == ["first.mp4", "train/1"]
     assert isinstance(loaded.video(0), bytes)
     frames, _ = video_processor.read_clip(loaded.video(2))
     same, _ = video_processor.read_clip(clips.video(2))
@@ -223,6 +225,15 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
     assert torch.equal(first, look())
     for other in (look(seed=1), look(epoch=1), look(index=3)):
         assert not torch.equal(first, other)
+
+
+def test_augmentation_is_the_same_for_all_frames_and_leaves_randomness_alone():
+    picture = torch.randint(0, 256, (3, 24, 32), dtype=torch.uint8)
+    before = torch.get_rng_state()
+    frames = augment(picture.expand(5, -1, -1, -1), seed=3)
+    assert frames.shape == (5, 3, 24, 32) and frames.dtype == torch.uint8
+    assert (frames == frames[:1]).all() and not torch.equal(frames[0], picture)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):
