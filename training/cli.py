@@ -16,7 +16,7 @@ from rich import get_console
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.table import Table
+
 from tgdfer.training.config import TrainingConfig, default_of, read_yaml
 from tgdfer.training.errors import UserError
 
@@ -146,7 +146,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
 
 @app.command(
     epilog="[bold]Examples[/]\n\n"
-    "tgdfer evaluate runs/first\n\n"
+    "tgdfer evaluate runs/first --baseline\n\n"
     "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere"
 )
 def evaluate(
@@ -155,6 +155,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Split to evaluate on; by default test")] = None,
     which: Annotated[str, typer.Option(help="Model of the run: best or last")] = "best",
     output: Annotated[Path | None, typer.Option(help="Where to write; by default the folder of the run")] = None,
+    baseline: Annotated[bool, typer.Option(help="Train and measure the baseline beside a run")] = False,
     dataset_config: Annotated[str | None, typer.Option(help="Configuration of a Hub data set")] = None,
     video_column: Annotated[str | None, typer.Option(help="Column that holds the videos")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column that holds the label")] = None,
@@ -163,7 +164,7 @@ def evaluate(
 ) -> None:
     """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
     quieten()
-    from tgdfer.training.evaluation import evaluate_model
+    from tgdfer.training.evaluation import evaluate_model, print_metrics
 
     metrics = evaluate_model(
         model,
@@ -171,6 +172,7 @@ def evaluate(
         split,
         output=output,
         which=which,
+        baseline=baseline,
         dataset_config=dataset_config,
         video_column=video_column,
         label_column=label_column,
@@ -189,28 +191,6 @@ def quieten() -> None:
     logging.disable_progress_bar()
     if downloads_are_shown:
         enable_progress_bars()
-
-
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """Prints the figures of `evaluate_model` as a table, in percent."""
-    table = Table(title=f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips")
-    table.add_column("recall of")
-    table.add_column("percent", justify="right")
-    for label, recall in metrics["recall"].items():
-        table.add_row(label, _percent(recall))
-    table.add_section()
-    table.add_row("UAR (mean recall)", _percent(metrics["uar"]), style="bold")
-    table.add_row("WAR (accuracy)", _percent(metrics["war"]), style="bold")
-    if metrics["frame_ap"] is not None:
-        table.add_row("frame AP", _percent(metrics["frame_ap"]), style="bold")
-        table.add_row("  of a random order", _percent(metrics["random_frame_ap"]))
-        table.add_row("pointing", _percent(metrics["pointing"]), style="bold")
-        table.add_row("  of a random frame", _percent(metrics["random_pointing"]))
-    get_console().print(table)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _assignment(text: str) -> tuple[str, Any]:

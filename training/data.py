@@ -19,12 +19,13 @@ import numpy as np
 import torch
 import yaml
 from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor
+
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.augment import augment
 from tgdfer.training.config import TrainingConfig, read_yaml
 from tgdfer.training.errors import UserError
-from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ import torch
 from accelerate import PartialState
 from rich import get_console
 from rich.progress import track
+from rich.table import Table
+
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import TrainingConfig, read_yaml, write_text
@@ -45,6 +47,7 @@ def evaluate_model(
     *,
     output: str | Path | None = None,
     which: str = "best",
+    baseline: bool = False,
     dataset_config: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
@@ -60,6 +63,7 @@ def evaluate_model(
         split: its split; by default the run's `test_split`, or "test".
         output: where to write; by default the run's folder. Without run and output nothing is written.
         which: "best" or "last" of a run.
+        baseline: also train and measure the baseline on the data of the run.
         dataset_config: configuration of a Hub data set; by default the run's.
         video_column: by default the run's.
         label_column: by default the run's.
@@ -72,11 +76,13 @@ def evaluate_model(
         pointing where the data set has the intensity of every frame (else None); all from 0 to 1.
 
     Raises:
-        UserError: if model or data set cannot be read, or the split has labels that the model lacks.
+        UserError: if model or data set cannot be read, the split has labels that the model lacks, or a baseline is
+            asked for where there is no run.
     """
     if command is None:
         chosen = [("dataset", dataset), ("split", split), ("which", None if which == "best" else which)]
         command = " ".join([f"tgdfer evaluate {model}", *(f"--{name} {value}" for name, value in chosen if value)])
+        command += " --baseline" if baseline else ""
     run = Path(model) if (Path(model) / "config.yaml").is_file() else None
     source: str | Path = model
     if run is not None:
@@ -90,6 +96,8 @@ def evaluate_model(
             dataset_config = dataset_config or trained.dataset_config
             video_column = video_column or trained.video_column
             label_column = label_column or trained.label_column
+    elif baseline:
+        raise UserError(f"{model} is not the folder of a run, so there is nothing to train its baseline on.")
     if dataset is None:
         raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
     split = split or "test"
@@ -110,6 +118,8 @@ def evaluate_model(
     }
     if run is not None and (run / "training.json").is_file():
         metrics["training"] = json.loads((run / "training.json").read_text(encoding="utf-8"))
+        if baseline:
+            metrics["baseline"] = _baseline(trained, metrics["training"]["base_model"], clips, predictions)
     if output is not None:
         _write(Path(output), metrics, clips, predictions)
     return metrics
@@ -177,6 +187,42 @@ def require_known(clips: LabelledClips, labels: list[str], split: str) -> None:
             f"Split {split!r} has the labels {', '.join(unknown)}, which the model does not know: its classes are"
             f" {', '.join(labels)}."
         )
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """Prints the figures of `evaluate_model` as a table, in percent."""
+    baseline = metrics.get("baseline", {})
+    table = Table(
+        title=f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips", caption="in percent"
+    )
+    for name in ("", "model", *(["baseline"] if baseline else []), "random"):
+        table.add_column(name, justify="right" if name else "left")
+
+    def add(title: str, *values: float | None, style: str = "") -> None:
+        model, beside, random = values
+        cells = [model, *([beside] if baseline else []), random]
+        table.add_row(title, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), style=style)
+
+    for label, recall in metrics["recall"].items():
+        add(f"recall of {label}", recall, None, None)
+    table.add_section()
+    chance = 1 / len(metrics["labels"])
+    add("UAR (mean recall)", metrics["uar"], baseline.get("uar"), chance, style="bold")
+    add("WAR (accuracy)", metrics["war"], baseline.get("war"), None, style="bold")
+    if metrics["frame_ap"] is not None:
+        add("frame AP", metrics["frame_ap"], baseline.get("frame_ap"), metrics["random_frame_ap"], style="bold")
+        add("pointing", metrics["pointing"], baseline.get("pointing"), metrics["random_pointing"], style="bold")
+    get_console().print(table)
+
+
+def _baseline(
+    config: TrainingConfig, base_model: str, clips: LabelledClips, predictions: list[Prediction]
+) -> dict[str, Any]:
+    from tgdfer.training.baseline import mean_baseline
+
+    columns = (config.dataset_config, config.video_column, config.label_column)
+    train = load_clips(config.dataset, config.train_split, *columns)
+    return mean_baseline(config, base_model, train, clips, predictions)
 
 
 def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[Prediction]) -> None:

@@ -11,10 +11,11 @@ import torch
 from rich import get_console
 from rich.progress import track
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data import Clips, LabelledClips, derived_seed
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.nn import functional as F
+from transformers import get_cosine_schedule_with_warmup
+
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig, read_yaml, write_text
@@ -26,8 +29,6 @@ from tgdfer.training.evaluation import require_known
 from tgdfer.training.features import FeatureClips, frame_features
 from tgdfer.training.metrics import load_metric
 from tgdfer.training.models import start_model
-from torch.nn import functional as F
-from transformers import get_cosine_schedule_with_warmup
 
 logger = logging.getLogger(__name__)
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from transformers import PreTrainedConfig
+
+import tgdfer
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import words_for
 from tgdfer.training.errors import UserError, nearest
-from transformers import PreTrainedConfig
-
-import tgdfer
 
 
 def start_model(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tgdfer.training import loop
 from tgdfer.training.cli import main, resolve_config
 from tgdfer.training.config import TrainingConfig

@@ -1,6 +1,7 @@
 from dataclasses import asdict, fields
 
 import pytest
+
 from tgdfer.training.config import TrainingConfig, read_yaml
 from tgdfer.training.errors import UserError
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.augment import augment
 from tgdfer.training.config import TrainingConfig

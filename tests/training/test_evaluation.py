@@ -3,10 +3,11 @@ import json
 import shutil
 
 import pytest
+
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluation import Prediction, evaluate_model, measure, predict_clips
+from tgdfer.training.evaluation import Prediction, evaluate_model, measure, predict_clips, print_metrics
 from tgdfer.training.loop import train
 from tgdfer.training.models import load_trained
 
@@ -96,9 +97,20 @@ def test_model_folder_alone_is_measured_without_writing(run, clips_folder, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_baseline_stands_beside_the_model(run, tmp_path, capsys):
+    metrics = evaluate_model(run, baseline=True, output=tmp_path / "elsewhere")
+    assert metrics["command"].endswith(" --baseline")
+    baseline = metrics["baseline"]
+    assert baseline["name"] and all(0 <= baseline[name] <= 1 for name in ("war", "uar", "frame_ap", "pointing"))
+    print_metrics(metrics)
+    row = next(line for line in capsys.readouterr().out.splitlines() if "UAR" in line)
+    assert f"{100 * metrics['uar']:.1f}" in row and f"{100 * baseline['uar']:.1f}" in row and "33.3" in row
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"model": "nobody/nothing", "baseline": True}, "nothing to train its baseline on"),
         ({"which": "first"}, "no 'first' model yet"),
         ({"split": "dev"}, "no split 'dev'"),
         ({"model": "nobody/nothing", "dataset": "x"}, "Cannot read the model 'nobody/nothing'"),

@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+
 from tgdfer.training import features as room
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import Clips, load_clips

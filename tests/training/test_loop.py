@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from tgdfer.training import loop
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import load_clips

@@ -3,8 +3,9 @@ import itertools
 import evaluate
 import numpy as np
 import pytest
-import tgdfer.training.metrics
 from sklearn.metrics import average_precision_score
+
+import tgdfer.training.metrics
 from tgdfer.training.metrics import load_metric
 
 LABELS = ["anger", "fear", "happiness"]
