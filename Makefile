@@ -32,3 +32,15 @@ check: .venv/installed  ## Check format, lint and types
 format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: .venv/installed  ## Measure: frames a second of the renderer
+	$(BIN)/python benchmarks/render_speed.py
+
+# A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
+wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment
+	rm -rf build dist
+	$(BIN)/python -m build --wheel
+	set -e; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; \
+	$(PYTHON) -m venv $$empty/venv; \
+	$$empty/venv/bin/python -m pip install --quiet dist/*.whl; \
+	cd $$empty; venv/bin/tgdfer demo --clips 4 --epochs 2 --lora-epochs 1 --output demo

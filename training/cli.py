@@ -182,6 +182,63 @@ def evaluate(
     print_metrics(metrics)
 
 
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer predict clip.mp4 --model runs/first --plot timeline.png\n\n"
+    "tgdfer predict *.mp4 --model user/model --csv frames.csv --json timelines.json"
+)
+def predict(
+    videos: Annotated[list[str], typer.Argument(help="Video files or URLs", metavar="VIDEO...")],
+    model: Annotated[str, typer.Option(help="Folder of a run or a model, or Hub id")],
+    csv: Annotated[Path | None, typer.Option(help="Table to write, a row for each sampled frame")] = None,
+    json: Annotated[Path | None, typer.Option(help="The same as JSON, a timeline for each video")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture to write; of several videos each has its own, named after it")
+    ] = None,
+) -> None:
+    """Say which expression videos show, when, and which frames decided it."""
+    quieten()
+    from tgdfer.training import prediction
+
+    prediction.print_timelines(prediction.predict(videos, model, csv, json, plot))
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer push runs/first user/name --dry-run\n\n"
+    "tgdfer push runs/first user/name --private --no-pictures"
+)
+def push(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model")],
+    repository: Annotated[str, typer.Argument(help="Hub repository, made if it does not exist", metavar="USER/NAME")],
+    private: Annotated[bool, typer.Option("--private", help="Let only yourself see the repository")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing")] = False,
+    pictures: Annotated[bool, typer.Option(help="Send the pictures of the run; timelines show frames")] = True,
+) -> None:
+    """Publish a model on the Hub, with its code, card and figures, in one commit."""
+    quieten()
+    from tgdfer.model_card.publish import publish
+
+    url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
+    if not dry_run:
+        get_console().print(f"Published: {url}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="[bold]Examples[/]\n\ntgdfer demo\n\ntgdfer demo --clips 10 --epochs 10 --output runs/small")
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder that everything is written to")] = Path("runs/demo"),
+    clips: Annotated[int, typer.Option(min=2, help="Training clips of each emotion; half as many to test on")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs on frozen features")] = 30,
+    lora_epochs: Annotated[int, typer.Option(min=1, help="Epochs end to end, with LoRA")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the faces and the training")] = 0,
+) -> None:
+    """Render faces, train, evaluate, read videos and pack a model: the whole path in ten minutes on two cores."""
+    quieten()
+    from tgdfer.training.demo import Demo
+
+    Demo(output, clips, epochs, lora_epochs, seed).run()
+
+
 def quieten() -> None:
     """Switches off the progress bars of `transformers` for every load and save of a model, but not for downloads."""
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars

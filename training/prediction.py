@@ -11,6 +11,7 @@ import numpy as np
 from rich import get_console
 from rich.progress import track
 from rich.table import Table
+
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.config import write_text
