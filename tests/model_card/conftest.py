@@ -1,5 +1,4 @@
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,11 +6,8 @@ import av
 import numpy as np
 import pytest
 import yaml
+from hub_server import Hub, serve
 from safetensors.numpy import save_file
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from hub_server import Hub, serve  # noqa: E402
 
 LABELS = ["anger", "happiness", "neutral"]
 METRICS = {
@@ -115,14 +111,6 @@ def write_clip(path: Path, seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny CLIP with random weights."""
-    folder = tmp_path_factory.mktemp("clip")
-    write_tiny_clip(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
     """A tiny model with random weights and its processor, as `save_pretrained` writes them."""
     import torch
@@ -140,26 +128,3 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) ->
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
-
-
-def write_tiny_clip(folder: Path) -> None:
-    """A CLIP of two narrow layers with random weights, whose tokenizer spells byte by byte."""
-    import torch
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    symbols = list(bytes_to_unicode().values())
-    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
-    start, end = len(words) - 2, len(words) - 1
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"vocab_size": len(words), "max_position_embeddings": 160, "bos_token_id": start, "eos_token_id": end}
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        projection_dim=24,
-        text_config={**tower, **text, "pad_token_id": end},
-        vision_config={**tower, "image_size": 32, "patch_size": 8},
-    )
-    CLIPModel(config).save_pretrained(folder)
-    vocabulary = {word: index for index, word in enumerate(words)}
-    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=160).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard, metadata_load
+
 from tgdfer.model_card.card import build_card, model_folder, write_card
 from tgdfer.training.errors import UserError
 

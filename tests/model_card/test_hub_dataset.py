@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from huggingface_hub import ModelCard
-from tgdfer.model_card.card import build_card
 
 from tgdfer import TGDFERForVideoClassification
+from tgdfer.model_card.card import build_card
 
 PUSH = """
 import json, sys

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import READ_TOKEN, Hub
+
 from tgdfer.model_card.publish import files_to_publish, publish
 from tgdfer.training.errors import UserError
 

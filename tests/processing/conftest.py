@@ -7,8 +7,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 HEIGHT, WIDTH = 64, 96
 
@@ -63,35 +61,3 @@ def picture():
 def clip(tmp_path_factory) -> Path:
     """One good clip: 40 frames, 25 a second."""
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4")
-
-
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory) -> Path:
-    """A random CLIP of 32-pixel pictures whose tokenizer spells every word byte by byte."""
-    folder = tmp_path_factory.mktemp("tiny") / "clip"
-    alphabet = sorted(ByteLevel.alphabet())
-    symbols = [*alphabet, *(f"{symbol}</w>" for symbol in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    vocab = {symbol: index for index, symbol in enumerate(symbols)}
-    bos, eos = vocab["<|startoftext|>"], vocab["<|endoftext|>"]
-    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=160).save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    mean, std = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size, image_mean=mean, image_std=std).save_pretrained(
-        folder
-    )
-    small = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config={
-            **small,
-            "vocab_size": len(vocab),
-            "max_position_embeddings": 160,
-            "bos_token_id": bos,
-            "eos_token_id": eos,
-            "pad_token_id": eos,
-        },
-        vision_config={**small, "image_size": 32, "patch_size": 16},
-        projection_dim=16,
-    )
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
-    return folder

@@ -7,10 +7,11 @@ import textwrap
 
 import pytest
 import torch
+from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor
+
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor
 
 DESCRIPTIONS = {"sadness": ["lip corners sink", "a tear"], "anger": ["brows low, a hard stare"]}
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from transformers import AutoVideoProcessor, CLIPImageProcessor
 from transformers.image_utils import SizeDict
 from transformers.video_utils import VideoMetadata
+
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 
 @pytest.fixture

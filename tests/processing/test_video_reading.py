@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
 from tgdfer.processing.video_reading_tgdfer import sample_indices
 

@@ -6,9 +6,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 SIDE = 32
 FRAMES = 8
@@ -69,29 +66,6 @@ def folder_writer():
 def clips_folder(tmp_path_factory) -> Path:
     """Train and test split of three labels and five people each, with people and the intensity of every frame."""
     return write_folder(tmp_path_factory.mktemp("data") / "clips")
-
-
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory) -> Path:
-    """A random CLIP of 32-pixel pictures whose tokenizer spells every word byte by byte."""
-    folder = tmp_path_factory.mktemp("tiny") / "clip"
-    alphabet = sorted(ByteLevel.alphabet())
-    symbols = [*alphabet, *(f"{symbol}</w>" for symbol in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    bos, eos = len(symbols) - 2, len(symbols) - 1
-    CLIPTokenizer(
-        vocab={symbol: index for index, symbol in enumerate(symbols)}, merges=[], model_max_length=160
-    ).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"vocab_size": len(symbols), "max_position_embeddings": 160, "bos_token_id": bos, "eos_token_id": eos}
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config={**tower, **text, "pad_token_id": eos},
-        vision_config={**tower, "image_size": SIDE, "patch_size": 16},
-        projection_dim=32,
-    )
-    CLIPModel(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
