@@ -4,10 +4,9 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
-from httpx2 import TransportError
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import httpx, validate_repo_id
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -95,7 +94,7 @@ def publish(
         raise
     except HfHubHTTPError as error:
         raise UserError(refusal(error, repo_id)) from error
-    except (TransportError, OfflineModeIsEnabled) as error:
+    except (httpx.TransportError, OfflineModeIsEnabled) as error:
         raise UserError(
             f"The Hub at {constants.ENDPOINT} is out of reach ({one_line(error)}); check your connection, HF_ENDPOINT "
             "and HF_HUB_OFFLINE."

@@ -3,7 +3,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.models.clip.configuration_clip import CLIPConfig
 
 BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -61,7 +61,7 @@ class TGDFERConfig(PreTrainedConfig):
     """
 
     model_type = "tgdfer"
-    sub_configs_defaults = {"clip_config": CLIPConfig}  # type: ignore[dict-item]
+    sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=CLIPConfig)}
 
     clip_config: dict | PreTrainedConfig | None = None
 
