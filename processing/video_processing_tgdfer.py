@@ -1,6 +1,7 @@
 """Video processor of TG-DFER: from any video to frames, their mask and their time stamps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_reading_tgdfer import Clip, VideoReadError, read, sample_indices
+from .frame_sampling_tgdfer import dense_indices, sample_indices, windows
+from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, read, read_windows
 
 logger = logging.get_logger(__name__)
+
+SAMPLINGS = ("segments", "dense", "fps")
 
 
 class TGDFERVideosKwargs(VideosKwargs, total=False):
@@ -23,9 +27,18 @@ class TGDFERVideosKwargs(VideosKwargs, total=False):
     Attributes:
         timestamps: for each video its (T,) seconds, or None where they are unknown. Needed only for arrays and lists
             of images: video files have their own.
+        sampling: "segments", one frame of each of `num_frames` equal parts of the clip; "dense", a window of
+            `num_frames` frames `stride` apart; or "fps", as many segments as give `fps` frames a second.
+        stride: from one frame of a dense window to the next.
+        url_timeout: seconds that fetching a URL may take.
+        url_max_bytes: size that the video behind a URL may have.
     """
 
     timestamps: Any
+    sampling: str
+    stride: int
+    url_timeout: float
+    url_max_bytes: int
 
 
 class VideoBatchFeature(BatchFeature):
@@ -42,8 +55,8 @@ class VideoBatchFeature(BatchFeature):
 class TGDFERVideoProcessor(BaseVideoProcessor):
     """Decodes clips, samples their frames and makes them what a CLIP sees.
 
-    Each clip is cut into `num_frames` equal segments and the middle frame of each is taken. Clips with fewer frames
-    give each of them once and are padded at the end under `frame_mask`.
+    Each clip is cut into `num_frames` equal segments and the middle frame of each is taken; `sampling` has other ways.
+    Clips with fewer frames give each of them once and are padded at the end under `frame_mask`.
 
     Example:
         ```python
@@ -67,6 +80,10 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     do_sample_frames = True
     num_frames = 16
     fps: float | None = None
+    sampling = "segments"
+    stride = 1
+    url_timeout = 60.0
+    url_max_bytes = 2**30
     valid_kwargs = TGDFERVideosKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "frame_mask", "timestamps"]
 
@@ -79,10 +96,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         augmentation can be done in between.
 
         Args:
-            video: path, http(s) or `hf://` URL, bytes or binary file object of a video; folder of frames; array
-                (T, H, W, 3) or list of T images. Floating values are in 0..1, or in 0..255 if any is above 1.
-            num_frames: segments of the clip, default `self.num_frames`.
-            generator: draws a random frame of each segment (training); None takes the middle one (evaluation).
+            video: path, http(s) or `hf://` URL, bytes or binary file object of a video; a value of a `datasets` column
+                of videos (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; folder of
+                frames or list of their files, in natural order; array (T, H, W, 3) or (T, 3, H, W) or list of T
+                images. Floating values are in 0..1, or in 0..255 if any is above 1.
+            num_frames: frames of the clip, default `self.num_frames`, or what `self.fps` gives where it is set.
+            generator: draws a random frame of each segment, or a dense window (training); None takes the middle one
+                (evaluation).
 
         Returns:
             Frames (T, 3, H, W), uint8 RGB, and their times (T,) in seconds, float32, or None where nothing tells
@@ -91,7 +111,35 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Raises:
             VideoReadError: nothing can be read; one sentence names the video and the remedy.
         """
-        clip = self._read(video, num_frames or self.num_frames, generator=generator)
+        fps = self.fps if num_frames is None else None
+        return self._as_bytes(self._read(video, num_frames or self.num_frames, fps, generator=generator))
+
+    def read_windows(
+        self, video: Any, num_frames: int | None = None, stride: int | None = None, hop: int | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Reads a video of any length window by window, each as `read_clip` reads a clip.
+
+        A file is decoded once and only one window of it is in memory.
+
+        Args:
+            video: as in `read_clip`.
+            num_frames: frames of a window, default `self.num_frames`.
+            stride: from one frame of a window to the next, default `self.stride`.
+            hop: sampled frames from the start of a window to that of the next, default half a window.
+
+        Yields:
+            Frames (T, 3, H, W) and their times (T,); T is `num_frames`, or less where the video is shorter or damaged.
+
+        Raises:
+            VideoReadError: nothing can be read; one sentence names the video and the remedy.
+            ValueError: numbers that leave frames out.
+        """
+        count, step = _given(num_frames, self.num_frames), _given(stride, self.stride)
+        plan = partial(windows, num_frames=count, stride=step, hop=hop)
+        for clip in read_windows(video, plan, url_timeout=self.url_timeout, url_max_bytes=self.url_max_bytes):
+            yield self._as_bytes(clip)
+
+    def _as_bytes(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor | None]:
         frames: Any = self.convert_to_rgb(_in_bytes(clip.frames))
         return frames if frames.dtype == torch.uint8 else frames.round().clamp(0, 255).to(torch.uint8), clip.seconds
 
@@ -127,8 +175,15 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return_tensors, with_metadata = kwargs.pop("return_tensors", None), kwargs.pop("return_metadata", None)
         kwargs.pop("input_data_format", None)
 
+        reading: dict[str, Any] = {
+            "sampling": kwargs.pop("sampling", None),
+            "stride": kwargs.pop("stride", None),
+            "url_timeout": kwargs.pop("url_timeout", None),
+            "url_max_bytes": kwargs.pop("url_max_bytes", None),
+            "each": self._reducer(**kwargs),
+        }
         clips = [
-            self._read(video, num_frames, fps, seconds, source)
+            self._read(video, num_frames, fps, seconds, source, **reading)
             for video, seconds, source in zip(videos, timestamps, sources, strict=True)
         ]
         rescale = _given(kwargs.get("do_rescale"), self.do_rescale)
@@ -149,8 +204,18 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         timestamps: Any = None,
         source: Any = None,
         generator: torch.Generator | None = None,
+        sampling: str | None = None,
+        stride: int | None = None,
+        url_timeout: float | None = None,
+        url_max_bytes: int | None = None,
+        each: Each | None = None,
     ) -> Clip:
         """Reads one clip; `timestamps`, or else `source` (its metadata), tell the times of frames that have none."""
+        sampling = "fps" if fps is not None else _given(sampling, self.sampling)
+        if sampling not in SAMPLINGS:
+            raise ValueError(f'sampling is one of {", ".join(SAMPLINGS)}, not "{sampling}".')
+        if sampling == "fps" and fps is None and num_frames is not None:
+            raise ValueError('sampling="fps" needs to know how many frames a second: give `fps`.')
         known: np.ndarray | None = None
 
         def choose(seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
@@ -160,6 +225,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 duration = float(known[-1] - known[0]) * total / (total - 1)
             if num_frames is None and fps is None:
                 return np.arange(total)
+            if sampling == "dense":
+                return dense_indices(total, num_frames or 0, _given(stride, self.stride), generator)
             count = num_frames
             if fps is not None:
                 if duration is None:
@@ -167,12 +234,37 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 count = max(1, int(duration * fps))
             return sample_indices(total, count or 0, known, duration, generator)
 
-        clip = read(video, choose)
+        clip = read(
+            video,
+            choose,
+            each,
+            url_timeout=_given(url_timeout, self.url_timeout),
+            url_max_bytes=_given(url_max_bytes, self.url_max_bytes),
+        )
         if clip.seconds is None and known is not None:
             clip.seconds = torch.from_numpy(known[clip.metadata.frames_indices]).float()
         if clip.metadata.fps is None and source is not None:
             clip.metadata.fps = dict(source).get("fps")
         return clip
+
+    def _reducer(
+        self,
+        do_resize: bool | None = None,
+        size: Any = None,
+        resample: Any = None,
+        default_to_square: bool | None = None,
+        device: Any = None,
+        **kwargs: Any,
+    ) -> Each | None:
+        """Resizes single pictures as all of them would be later, so that a large video never is in memory as a whole.
+
+        None where that is not the same: on another device, or to a size that depends on more than the shortest edge.
+        """
+        square = _given(default_to_square, self.default_to_square)
+        aim = self._standardize_kwargs(size=_given(size, self.size), default_to_square=square)["size"]
+        if not _given(do_resize, self.do_resize) or device is not None or aim.longest_edge or aim.max_height:
+            return None
+        return partial(self.resize, size=aim, resample=_given(resample, self.resample))
 
 
 def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:
@@ -222,7 +314,7 @@ def _as_list(videos: Any) -> list[Any]:
     """Videos of a batch; nested lists are flattened, a single video or list of frames is a batch of one."""
     if getattr(videos, "ndim", 0) == 5:
         return list(videos)
-    if not isinstance(videos, list | tuple) or is_valid_video(videos):
+    if not isinstance(videos, list | tuple) or is_valid_video(videos) or is_frame_files(videos):
         return [videos]
     if not videos:
         raise VideoReadError("An empty list has no video in it; give at least one.")

@@ -23,18 +23,41 @@ def number_of(frame: torch.Tensor) -> int:
     return sum(int(bar > 127) << bit for bit, bar in enumerate(bars))
 
 
+def moving_picture(number: int) -> np.ndarray:
+    """(64, 96, 3) view of a coarse noise that slides by: every frame leans on those before it."""
+    down, right = number * 3 % 128, number * 5 % 192
+    return _NOISE[down : down + HEIGHT, right : right + WIDTH]
+
+
+_NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
 def write_video(
-    path: Path, codec="libx264", num_frames=40, fps=25, pix_fmt="yuv420p", times=None, options=None, tags=None
+    path: Path,
+    codec="libx264",
+    num_frames=40,
+    fps=25,
+    pix_fmt="yuv420p",
+    times=None,
+    options=None,
+    tags=None,
+    encoder=None,
+    draw=numbered_picture,
+    aspect=None,
 ) -> Path:
-    """Writes numbered frames, at `fps` or at `times` in milliseconds."""
+    """Writes the pictures that `draw` makes of their numbers, at `fps` or at `times` in milliseconds."""
     with av.open(str(path), "w", options=options or {}) as container:
         container.metadata.update(tags or {})
         stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        stream.height, stream.width = draw(0).shape[:2]
+        stream.pix_fmt, stream.options = pix_fmt, encoder or {}
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number in range(num_frames if times is None else len(times)):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(number), format="rgb24")
+            pixels = draw(number)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.shape[2] == 3 else "rgba")
             if times is not None:
                 frame.pts, frame.time_base = times[number], Fraction(1, 1000)
             container.mux(stream.encode(frame))

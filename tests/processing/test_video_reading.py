@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 MIDDLES = [(2 * segment + 1) * 40 // 32 for segment in range(16)]
 FORMATS = {

@@ -1,0 +1,503 @@
+"""Video files: their frames, and the seconds they are shown at, by PyAV.
+
+Nothing a container declares is believed: frames are counted and timed by the packets that are there, and where the
+packets and the decoder disagree, by the decoder. Only the packets that lead from a key frame to a sampled frame are
+decoded. Nothing but the given file is opened, whatever its content asks for.
+"""
+
+import errno
+import io
+import os
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice, pairwise
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+from transformers.utils import logging
+
+try:
+    from huggingface_hub.utils import httpx
+except ImportError:  # huggingface_hub 1.x
+    import httpx  # type: ignore[no-redef]
+
+logger = logging.get_logger(__name__)
+
+# Given the seconds (N,) at which frames are shown, None where nobody knows, their number N and the length of the clip
+# in seconds or None: the indices to read, increasing.
+Sampler = Callable[[np.ndarray | None, int, float | None], np.ndarray]
+# What is done to each picture (3, H, W) before it is kept.
+Each = Callable[[torch.Tensor], torch.Tensor]
+
+# Formats that hold their pictures in themselves, and songs, to say that they are songs. Not among them: playlists,
+# scripts and patterns of names (hls, dash, concat, sdp, image2, ...), which open other files and addresses.
+FORMATS = (
+    "mov,mp4,m4a,3gp,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,m4v,h261,h263,h264,hevc,vvc,av1,obu,ivf,ogg,asf,mxf,"
+    "nut,dv,rm,wtv,swf,yuv4mpegpipe,mjpeg,mpjpeg,gif,apng,png_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,webp_pipe,ppm_pipe,"
+    "pgm_pipe,jpegxl_anim,jpegxl_pipe,webp,wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,caf,opus"
+)
+# An 8K frame is smaller. What declares more is damaged, and would take gigabytes.
+MAX_PIXELS = 2**25
+# Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
+KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
+
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+# Titles of files are in any encoding. From PyAV 19 on that is no error, and the argument is gone.
+_ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+class VideoReadError(ValueError):
+    """A video that cannot be read. Its message is one sentence that names the video and what to do about it."""
+
+
+class _Mismatch(Exception):
+    """The decoder gives other frames than the packets promise."""
+
+
+@dataclass
+class _Packets:
+    """What the N shown packets of a stream tell without decoding.
+
+    Attributes:
+        seconds: (N,) when each frame is shown, the first at 0.
+        stamps: (N,) the same as time stamps of the stream.
+        duration: seconds to the end of the last.
+        place: of each stamp, its packet's place among all packets, which come in the order of decoding.
+        keys: (place, stamp) of the key frames.
+        exact: whether decoding may start at any of them.
+    """
+
+    seconds: np.ndarray
+    stamps: list[int]
+    duration: float
+    place: dict[int, int] = field(default_factory=dict)
+    keys: list[tuple[int, int]] = field(default_factory=list)
+    exact: bool = False
+
+    def runs(self, stamps: Iterable[int]) -> list[tuple[int, int]]:
+        """First and last place of the packets to decode, from a key frame each, for the frames at `stamps`."""
+        places = [place for place, _ in self.keys]
+        runs: list[tuple[int, int]] = []
+        for last, stamp in sorted((self.place[stamp], stamp) for stamp in stamps):
+            key = bisect_right(places, last) - 1
+            # Pictures shown before the key frame that they follow lean on the one before it (open group of pictures).
+            while key >= 0 and self.keys[key][1] > stamp:
+                key -= 1
+            first = self.keys[key][0] if key >= 0 else 0
+            while runs and first <= runs[-1][1] + 1:
+                first, last = min(first, runs[-1][0]), max(last, runs.pop()[1])
+            runs.append((first, last))
+        return runs
+
+
+@dataclass
+class Pictures:
+    """Frames read from a file.
+
+    Attributes:
+        frames: (T, 3, H, W) uint8 RGB.
+        indices: (T,) of the N frames of the file.
+        seconds: (N,) when they are shown, the first at 0.
+        duration: seconds to the end of the last.
+        size: height and width of the video, whatever was done to the frames.
+    """
+
+    frames: torch.Tensor
+    indices: np.ndarray
+    seconds: np.ndarray
+    duration: float
+    size: tuple[int, int]
+
+
+class VideoFile:
+    """One video file, opened anew for every pass over it: seeking is not to be trusted in damaged files.
+
+    Args:
+        video: path, URL, bytes, seekable or other binary file object, or an open PyAV container, which is left as it
+            is.
+        name: of the video in messages, where it has none of its own.
+        url_timeout: seconds that fetching a URL may take.
+        url_max_bytes: size that what a URL gives may have.
+
+    Raises:
+        VideoReadError: it does not exist, is empty, or cannot be fetched.
+    """
+
+    def __init__(self, video: Any, name: str = "", url_timeout: float = 60.0, url_max_bytes: int = 2**30):
+        if isinstance(video, av.container.InputContainer):
+            video = video.file.file if video.file is not None else video.name
+        if isinstance(video, str) and video.startswith("file:"):
+            video = unquote(urlsplit(video).path) if video.startswith("file://") else video[len("file:") :]
+        self.source: str | BinaryIO
+        self.damage = ""
+        if isinstance(video, bytes | bytearray):
+            self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
+        elif not isinstance(video, str | os.PathLike):
+            self.name = name or str(getattr(video, "name", "The video file object"))
+            self.source = video if video.seekable() else io.BytesIO(video.read())
+        elif "://" in os.fspath(video):
+            self.name = os.fspath(video)
+            self.source = _fetch(self.name, url_timeout, url_max_bytes)
+        elif not os.path.isfile(video):
+            raise VideoReadError(f"{os.fspath(video)} does not exist; check the path.")
+        else:
+            self.name = os.fspath(video)
+            # The prefix keeps names such as "concat:a" or "http:b" from being read as protocols.
+            self.source = f"file:{self.name}"
+        size = os.path.getsize(self.name) if isinstance(self.source, str) else self.source.seek(0, io.SEEK_END)
+        if size == 0:
+            raise VideoReadError(f"{self.name} is empty (0 bytes); copy or download it again.")
+
+    def read(self, sampler: Sampler, each: Each | None = None) -> Pictures:
+        """Samples by the times of the packets, and by those of the decoded frames where packets mislead.
+
+        Args:
+            sampler: chooses the frames.
+            each: is done to each picture before it is kept, so that large ones need not be kept.
+
+        Raises:
+            VideoReadError: there is no video in it, or none of its frames can be decoded.
+        """
+        packets = self._packets_of()
+        if packets is not None:
+            indices = sampler(packets.seconds, len(packets.stamps), packets.duration)
+            for from_keys in [True, False] if packets.exact else [False]:
+                try:
+                    frames, _, size = self._gather(self._by_stamp(packets, indices, from_keys), len(indices), each)
+                except _Mismatch:
+                    continue
+                self._warn()
+                return Pictures(frames, indices, packets.seconds, packets.duration, size)
+        seconds, duration = self._decoded_times()
+        indices = sampler(seconds, len(seconds), duration)
+        # Decoders with several threads do not always get the same out of a damaged file: some may be missing.
+        frames, indices, size = self._gather(self._by_number(indices), len(indices), each)
+        self._warn()
+        return Pictures(frames, indices, seconds, duration, size)
+
+    def stream(self, sampler: Sampler, each: Each | None = None) -> Iterator[tuple[int, float, torch.Tensor]]:
+        """The chosen frames one by one, in a single pass: index, seconds and picture (3, H, W).
+
+        For long videos, of which most is decoded anyway: nothing is kept, and frames that cannot be decoded are left
+        out.
+
+        Raises:
+            VideoReadError: as `read`.
+        """
+        packets = self._packets_of()
+        if packets is not None and self._in_order(packets):
+            seconds, duration = packets.seconds, packets.duration
+        else:
+            packets, (seconds, duration) = None, self._decoded_times()
+        indices = sampler(seconds, len(seconds), duration)
+        chosen = self._by_number(indices) if packets is None else self._by_stamp(packets, indices, False, strict=False)
+        for index, picture in chosen:
+            yield index, float(seconds[index]), each(picture) if each else picture
+        self._warn()
+
+    def _warn(self) -> None:
+        if self.damage:
+            logger.warning_once(f"{self.name} is damaged ({self.damage}); what could be decoded of it is used.")
+
+    def _gather(
+        self, pictures: Iterator[tuple[int, torch.Tensor]], count: int, each: Each | None
+    ) -> tuple[torch.Tensor, np.ndarray, tuple[int, int]]:
+        """Frames (T, 3, H, W), their indices (T,) and the size of the pictures, without a second copy of them."""
+        frames: torch.Tensor | None = None
+        indices: list[int] = []
+        size = (0, 0)
+        for index, picture in pictures:
+            size = (picture.shape[1], picture.shape[2])
+            picture = picture if each is None else each(picture)
+            frames = picture.new_empty((count, *picture.shape)) if frames is None else frames
+            frames[len(indices)] = picture
+            indices.append(index)
+        if frames is None:
+            raise VideoReadError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
+        return frames[: len(indices)], np.array(indices), size
+
+    # Times
+
+    def _packets_of(self) -> _Packets | None:
+        """What the packets tell, or None where they cannot stand for frames: some have no time or share one."""
+        stamps, last, keys, place = [], 0, [], {}
+        with self._open() as container:
+            stream = self._stream(container)
+            for position, packet in enumerate(self._packets(container, stream)):
+                if packet.is_keyframe:
+                    keys.append((position, packet.pts))
+                if not packet.is_discard:
+                    stamps.append(packet.pts)
+                    place[packet.pts] = position
+                    last = packet.duration or last
+            unit = float(stream.time_base or 0)
+            header = stream.duration * unit if stream.duration else None
+            exact = _starts_anew_at_keys(stream.codec_context, stamps)
+        if not stamps:
+            raise VideoReadError(f"{self.name} has a video stream without a frame; download or encode it again.")
+        if None in place or len(place) < len(stamps) or any(pts is None for _, pts in keys):
+            return None
+        stamps.sort()
+        seconds = (np.array(stamps, dtype=np.int64) - stamps[0]) * unit
+        duration = _end(seconds, last * unit)
+        if header and duration < 0.9 * header - 0.5:
+            self.damage = self.damage or f"its header promises {header:.1f} s, {duration:.1f} s are there"
+        return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage)
+
+    def _decoded_times(self) -> tuple[np.ndarray, float]:
+        """Seconds (N,) of the frames that the decoder gives, in their order, and the length of the clip."""
+        with self._open() as container:
+            stream = self._stream(container)
+            rate = float(stream.average_rate or stream.guessed_rate or 25)
+            unit = float(stream.time_base or 0)
+            stamps = [frame.pts for frame in self._frames(container, stream)]
+        if not stamps:
+            raise VideoReadError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
+        if None in stamps or (np.diff(stamps) <= 0).any():
+            seconds = np.arange(len(stamps)) / rate
+        else:
+            seconds = (np.array(stamps, dtype=np.int64) - stamps[0]) * unit
+        return seconds, _end(seconds, 1 / rate)
+
+    def _in_order(self, packets: _Packets, count: int = 64) -> bool:
+        """Whether the first frames come out of the decoder at the times of the packets, in their order."""
+        with self._open() as container:
+            first = [frame.pts for frame in islice(self._frames(container, self._stream(container)), count)]
+        return bool(first) and None not in first and sorted(set(first)) == first and set(first) <= set(packets.place)
+
+    # Frames
+
+    def _by_stamp(
+        self, packets: _Packets, indices: np.ndarray, from_keys: bool, strict: bool = True
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Index and picture of each of the chosen frames, in order.
+
+        Raises:
+            _Mismatch: if `strict`, frames do not come, or not in the order of their time stamps; if `from_keys`, one
+                is less than perfect.
+        """
+        wanted = {packets.stamps[index]: int(index) for index in indices}
+        places = {packets.place[stamp] for stamp in wanted}
+        runs, keys = [(0, max(places, default=0))], set()
+        if from_keys:
+            runs = packets.runs(wanted)
+            keys = {stamp for place, stamp in packets.keys if place in dict(runs)}
+        last, damage = None, self.damage
+        convert = _Converter()
+        with self._open() as container:
+            stream = self._stream(container)
+            for frame in self._frames(container, stream, runs, places if from_keys else None):
+                # AVI has no time stamps for B-frames: they come as those of other frames.
+                if strict and (frame.pts is None or (last is not None and frame.pts <= last)):
+                    raise _Mismatch
+                if from_keys and (frame.is_corrupt or (frame.pts in keys and not frame.key_frame)):
+                    raise _Mismatch
+                last = frame.pts
+                if frame.pts in wanted:
+                    yield wanted.pop(frame.pts), convert(frame, stream)
+                    if not wanted:
+                        break
+        if from_keys and self.damage != damage:
+            self.damage = damage
+            raise _Mismatch
+        if strict and wanted:
+            raise _Mismatch
+
+    def _by_number(self, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
+        """Index and picture of each of the chosen frames, as the decoder counts them."""
+        wanted = set(indices.tolist())
+        convert = _Converter()
+        with self._open() as container:
+            stream = self._stream(container)
+            for number, frame in enumerate(self._frames(container, stream)):
+                if number in wanted:
+                    wanted.remove(number)
+                    yield number, convert(frame, stream)
+                    if not wanted:
+                        return
+
+    def _frames(
+        self,
+        container: Any,
+        stream: Any,
+        runs: list[tuple[int, int]] | None = None,
+        needed: set[int] | None = None,
+    ) -> Iterator[Any]:
+        """Decoded frames of the packets in `runs`, (first, last) each; of all where there are none.
+
+        Where the places of the packets that are `needed` are given, others are decoded only if frames lean on them.
+        """
+        todo = iter(runs or [])
+        first, last = next(todo, (0, -1))
+        context = stream.codec_context
+        # Elsewhere, frames on which no frame of their layer leans may still be those that another layer leans on.
+        skips = needed is not None and context.codec.canonical_name == "h264"
+        for place, packet in enumerate(self._packets(container, stream)):
+            if place < first:
+                continue
+            if skips:
+                context.skip_frame = "DEFAULT" if place in (needed or ()) else "NONREF"
+            yield from self._decode(stream, packet)
+            if place == last:
+                yield from self._decode(stream, None)
+                first, last = next(todo, (-1, -1))
+                if last < 0:
+                    return
+                context.flush_buffers()
+        yield from self._decode(stream, None)
+
+    def _decode(self, stream: Any, packet: Any) -> list[Any]:
+        try:
+            return stream.decode(packet)
+        except (av.error.FFmpegError, OSError) as error:
+            self.damage = f"some frames cannot be decoded: {getattr(error, 'strerror', None) or error}"
+            return []
+
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        try:
+            yield from (packet for packet in container.demux(stream) if packet.size)
+        except (av.error.FFmpegError, OSError) as error:
+            self.damage = f"it cannot be read to its end: {getattr(error, 'strerror', None) or error}"
+
+    # Opening
+
+    def _open(self) -> Any:
+        if not isinstance(self.source, str):
+            self.source.seek(0)
+        try:
+            return av.open(self.source, "r", options=_OPTIONS, **_ANY_TAGS)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            # What FFmpeg answers where a format is not allowed.
+            if getattr(error, "errno", None) == errno.EINVAL:
+                reason = "formats that open other files or none that hold video are refused"
+            raise VideoReadError(
+                f"{self.name} is not a video, or was cut off before it can be played ({reason}); download or convert "
+                "it again."
+            ) from error
+
+    def _stream(self, container: Any) -> Any:
+        # The cover of a song is a video stream of one picture.
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams:
+            kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
+            raise VideoReadError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoReadError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.
+        if stream.codec_context.width * stream.codec_context.height >= 640 * 480:
+            stream.thread_type = "AUTO"
+        return stream
+
+
+def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:
+    """Whether what follows a key frame can be decoded, and be told by its time stamps, without what comes before."""
+    reordered = None not in stamps and any(one > other for one, other in pairwise(stamps))
+    # A codec that reorders and packets that do not show it: the time stamps are those of other frames (AVI).
+    if context is None or (context.has_b_frames and not reordered):
+        return False
+    codec = context.codec
+    return codec.canonical_name in KEYED or bool(codec.intra_only)
+
+
+def _end(seconds: np.ndarray, last: float) -> float:
+    """Length of a clip in seconds, its last frame shown for `last` or, where that is 0, as long as the others."""
+    return float(seconds[-1] + (last or (np.median(np.diff(seconds)) if len(seconds) > 1 else 0.0)))
+
+
+# Pictures
+
+
+class _Converter:
+    """Makes decoded frames upright RGB pictures of one size with square pixels."""
+
+    def __init__(self):
+        # One converter for all frames: `frame.to_ndarray` sets one up for each, which takes longer than decoding.
+        self.convert = VideoReformatter()
+        self.size: dict[str, int] = {}
+
+    def __call__(self, frame: Any, stream: Any) -> torch.Tensor:
+        """Picture (3, H, W), uint8."""
+        # A stream may change its size midway; the clip has that of its first frame.
+        self.size = self.size or _square(frame.width, frame.height, stream.sample_aspect_ratio)
+        if frame.interlaced_frame:
+            frame = _deinterlace(frame)
+        see_through = any(component.is_alpha for component in frame.format.components)
+        picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
+        pixels = np.rot90(on_white(picture.to_ndarray()), round(frame.rotation / 90))
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def on_white(pixels: np.ndarray) -> np.ndarray:
+    """Pictures (..., 3 or 4) without their alpha, laid on white, as `transformers` lays those of arrays."""
+    if pixels.shape[-1] == 3 or (pixels[..., 3] == 255).all():
+        return pixels[..., :3]
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+
+
+def _square(width: int, height: int, ratio: Any) -> dict[str, int]:
+    """Size at which pixels are square; it never shrinks."""
+    ratio = float(ratio or 1)
+    # More is no picture of a camera but a damaged header.
+    if not 1 / 4 <= ratio <= 4:
+        ratio = 1.0
+    return {"width": round(width * max(ratio, 1.0)), "height": round(height * max(1 / ratio, 1.0))}
+
+
+def _deinterlace(frame: Any) -> Any:
+    """One field of a frame, its missing lines filled along the edges: one moment instead of two."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+    )
+    graph.link_nodes(source, graph.add("estdif", "mode=frame:deint=all"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    graph.push(None)
+    return graph.pull()
+
+
+# Addresses
+
+
+def _fetch(url: str, timeout: float, max_bytes: int) -> BinaryIO:
+    """What is behind an http(s) URL, or one of any file system that fsspec knows (`hf://`, `s3://`, ...)."""
+    deadline = time.monotonic() + timeout
+    # Small clips stay in memory; the file of a large one is gone with the object.
+    kept: Any = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115
+    try:
+        for chunk in _chunks(url, timeout):
+            kept.write(chunk)
+            if kept.tell() > max_bytes:
+                raise OSError(f"it has more than {max_bytes / 2**20:.0f} MiB, see `url_max_bytes`")
+            if time.monotonic() > deadline:
+                raise OSError(f"it takes longer than {timeout:g} s, see `url_timeout`")
+    # Every file system has exceptions of its own.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        kept.close()
+        raise VideoReadError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
+    return kept
+
+
+def _chunks(url: str, timeout: float) -> Iterator[bytes]:
+    if url.startswith(("http://", "https://")):
+        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response:
+            response.raise_for_status()
+            yield from response.iter_bytes()
+        return
+    import fsspec
+
+    with fsspec.open(url, "rb") as file:
+        while chunk := file.read(2**20):
+            yield chunk

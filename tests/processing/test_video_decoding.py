@@ -1,0 +1,324 @@
+"""What is decoded and what is not: exact frames from key frames on, odd pictures, and nothing beside the file."""
+
+import io
+import struct
+import tempfile
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
+from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+
+from .conftest import moving_picture, write_video
+
+# Whether less than everything is decoded, the codec and what its encoder is told.
+ENCODINGS = {
+    "plain.mp4": (True, "libx264", {"g": "12"}),
+    "plain.mkv": (True, "libx264", {"g": "12"}),
+    "plain.ts": (True, "libx264", {"g": "12"}),
+    "plain.flv": (True, "libx264", {"g": "12"}),
+    "one_key.mp4": (False, "libx264", {"g": "500"}),
+    "open_group.mov": (True, "libx264", {"g": "12", "x264-params": "open-gop=1:bframes=3:b-pyramid=normal"}),
+    "open_group.ts": (True, "libx264", {"g": "12", "x264-params": "open-gop=1:bframes=3"}),
+    "intra_refresh.mkv": (False, "libx264", {"x264-params": "intra-refresh=1:keyint=12"}),
+    "no_times.avi": (False, "libx264", {"g": "12"}),
+    "no_times.h264": (False, "libx264", {"g": "12"}),
+    "hevc.mkv": (True, "libx265", {"g": "12", "x265-params": "open-gop=1:bframes=3:log-level=0"}),
+    "layers.ts": (True, "libx265", {"g": "12", "x265-params": "bframes=3:temporal-layers=3:log-level=0"}),
+    "vp8.webm": (True, "libvpx", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+    "vp9.webm": (True, "libvpx-vp9", {"g": "12", "lag-in-frames": "16"}),
+    "av1.mp4": (True, "libsvtav1", {"g": "12", "preset": "12"}),
+    "mpeg4.avi": (True, "mpeg4", {"g": "12", "bf": "2"}),
+    "mpeg2.ts": (True, "mpeg2video", {"g": "12", "bf": "2"}),
+    "mpeg1.mpg": (False, "mpeg1video", {"g": "12"}),
+    "mjpeg.mov": (True, "mjpeg", {}),
+    "wmv.asf": (False, "wmv2", {"g": "12"}),
+    "ffv1.mkv": (False, "ffv1", {"g": "12"}),
+}
+
+
+def segments(count):
+    return lambda seconds, total, duration: sample_indices(total, count, seconds, duration)
+
+
+@pytest.fixture
+def reader():
+    return TGDFERVideoProcessor(num_frames=16)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_frames_are_those_of_a_full_decode(name, tmp_path, monkeypatch):
+    sparing, codec, encoder = ENCODINGS[name]
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {codec}")
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write_video(tmp_path / name, codec, 60, draw=moving_picture, encoder=encoder, pix_fmt=pix_fmt)
+    decoded = []
+    decode = VideoFile._decode
+    monkeypatch.setattr(VideoFile, "_decode", lambda *args: [decoded.append(args[2]), decode(*args)][1])
+    found = VideoFile(path).read(segments(4))
+    # To the last of the sampled frames are 54.
+    assert (sum(packet is not None for packet in decoded) < 45) == sparing
+    with av.open(str(path)) as container:
+        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(every) == len(found.seconds) == 60
+    expected = np.stack([every[index] for index in found.indices])
+    assert torch.equal(found.frames, torch.from_numpy(expected).permute(0, 3, 1, 2))
+
+
+def test_key_frames_that_lie_are_found_out(tmp_path):
+    # Without its table of key frames, every frame of an mp4 file claims to be one.
+    data = write_video(tmp_path / "a.mp4", num_frames=60, draw=moving_picture, encoder={"g": "30"}).read_bytes()
+    assert data.count(b"stss") == 1
+    honest, lying = VideoFile(data).read(segments(4)), VideoFile(data.replace(b"stss", b"free")).read(segments(4))
+    assert torch.equal(honest.frames, lying.frames)
+
+
+def test_a_single_pass_gives_the_same_frames(tmp_path):
+    for name in ("a.mp4", "no_times.avi"):
+        path = write_video(tmp_path / name, num_frames=30, draw=moving_picture)
+        found = VideoFile(path).read(segments(8))
+        indices, seconds, frames = zip(*VideoFile(path).stream(segments(8)), strict=True)
+        assert list(indices) == found.indices.tolist()
+        assert list(seconds) == found.seconds[found.indices].tolist()
+        assert torch.equal(torch.stack(frames), found.frames)
+
+
+def test_pictures_are_resized_one_by_one_as_all_at_once(tmp_path, reader):
+    path = write_video(tmp_path / "a.mp4", num_frames=30, draw=moving_picture)
+    frames, seconds = reader.read_clip(path)
+    for size in ({"shortest_edge": 40}, {"height": 33, "width": 57}, {"shortest_edge": 40, "longest_edge": 50}):
+        settings = {"size": size, "do_center_crop": False}
+        direct = reader(path, return_metadata=True, **settings)
+        assert torch.equal(
+            direct["pixel_values_videos"],
+            reader([frames], timestamps=[seconds], **settings)["pixel_values_videos"],
+        )
+        metadata = direct["video_metadata"][0]
+        assert (metadata.height, metadata.width) == (64, 96)
+
+
+def test_other_ways_to_hand_over_a_file(clip, reader):
+    expected, seconds = reader.read_clip(clip)
+    with av.open(str(clip)) as container, clip.open("rb") as file, av.open(file) as from_file:
+        next(container.decode(video=0))
+        values = [
+            {"path": str(clip), "bytes": None},
+            {"path": "elsewhere.mp4", "bytes": clip.read_bytes()},
+            container,
+            from_file,
+        ]
+        for value in values:
+            frames, times = reader.read_clip(value)
+            assert torch.equal(frames, expected) and torch.equal(times, seconds)
+        assert next(container.decode(video=0)).pts > 0, "the container of the caller has not been moved"
+    with tempfile.TemporaryFile("w+b") as file:
+        file.write(clip.read_bytes())
+        assert torch.equal(reader.read_clip(file)[0], expected)
+    with pytest.raises(VideoReadError, match="elsewhere.mp4 is empty"):
+        reader.read_clip({"path": "elsewhere.mp4", "bytes": b""})
+    with pytest.raises(VideoReadError, match='needs "path" or "bytes"'):
+        reader.read_clip({"path": None, "bytes": None})
+
+
+def test_torchcodec_gives_the_same_frames_at_the_same_times(clip, reader, numbers):
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, RuntimeError, OSError):
+        pytest.skip("torchcodec is not installed, or finds no FFmpeg")
+    expected, seconds = reader.read_clip(clip)
+    frames, times = reader.read_clip(VideoDecoder(str(clip)))
+    assert numbers(frames) == numbers(expected)
+    assert torch.allclose(times, seconds, atol=1e-4)
+
+
+def test_a_decoder_is_asked_for_the_sampled_frames_alone(reader, picture):
+    """The interface of torchcodec's decoder, for machines that lack its FFmpeg."""
+
+    class Decoder:
+        class metadata:  # noqa: N801
+            average_fps, begin_stream_seconds = 10.0, 2.0
+
+        def __len__(self):
+            return 40
+
+        def get_frames_at(self, indices):
+            class Batch:
+                data = torch.stack([torch.from_numpy(picture(index)).permute(2, 0, 1) for index in indices])
+                pts_seconds = torch.tensor(indices, dtype=torch.float64) / 10 + 2
+
+            return Batch
+
+    batch = reader([Decoder()], num_frames=4, do_resize=False, do_center_crop=False, return_metadata=True)
+    assert batch["video_metadata"][0].frames_indices == [5, 15, 25, 35]
+    assert torch.allclose(batch["timestamps"], torch.tensor([[0.5, 1.5, 2.5, 3.5]]))
+    assert reader([Decoder()], fps=2)["timestamps"].shape == (1, 8)
+
+
+def test_lists_of_frame_files(tmp_path, reader, picture, numbers):
+    files = [tmp_path / f"frame{number}.png" for number in (10, 2, 1)]
+    for file in files:
+        Image.fromarray(picture(int(file.stem[5:]))).save(file)
+    assert numbers(reader.read_clip(files)[0]) == [1, 2, 10]
+    assert numbers(reader.read_clip([str(file) for file in files])[0]) == [1, 2, 10]
+    assert reader(files)["frame_mask"].shape == (1, 3)
+    assert reader([files, files[:1]])["frame_mask"].sum(1).tolist() == [3, 1]
+    with pytest.raises(VideoReadError, match="frame3.png does not exist"):
+        reader.read_clip([*files, tmp_path / "frame3.png"])
+
+
+def test_frames_of_cameras_and_with_alpha(tmp_path, reader):
+    wide = Image.new("RGB", (40, 20), (200, 100, 0))
+    exif = wide.getexif()
+    exif[0x0112] = 6
+    wide.save(tmp_path / "turned.png", exif=exif)
+    assert reader.read_clip([tmp_path / "turned.png"])[0].shape == (1, 3, 40, 20)
+    half = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    half.paste((200, 100, 0, 255), (0, 0, 10, 20))
+    half.save(tmp_path / "half.png")
+    frames, _ = reader.read_clip([tmp_path / "half.png"])
+    assert frames[0, :, 5, 5].tolist() == [200, 100, 0] and frames[0, :, 5, 15].tolist() == [255] * 3
+
+
+def test_arrays_of_no_known_layout_are_refused(reader):
+    assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
+    with pytest.raises(VideoReadError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
+        reader.read_clip(np.zeros((4, 7, 20, 30), np.uint8))
+
+
+def test_a_start_time_that_is_not_zero(tmp_path, reader, numbers):
+    times = list(range(7000, 8600, 40))
+    path = write_video(tmp_path / "late.mkv", times=times)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].start_time > 0
+    frames, seconds = reader.read_clip(path)
+    assert torch.allclose(seconds, torch.tensor([times[number] - 7000 for number in numbers(frames)]) / 1000)
+
+
+@pytest.mark.parametrize("ratio, size", [(Fraction(3, 2), (64, 144)), (Fraction(1, 2), (128, 96)), (None, (64, 96))])
+def test_pixels_become_square(ratio, size, tmp_path, reader):
+    frames, _ = reader.read_clip(write_video(tmp_path / "a.mp4", num_frames=3, aspect=ratio))
+    assert tuple(frames.shape[2:]) == size
+
+
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt",
+    [
+        ("ten_bit.mp4", "libx265", "yuv420p10le"),
+        ("ten_bit.mov", "prores_ks", "yuv422p10le"),
+        ("grey.mkv", "ffv1", "gray"),
+        ("deep_grey.mkv", "ffv1", "gray16le"),
+        ("planes.mkv", "libx264rgb", "rgb24"),
+    ],
+)
+def test_depths_and_channels(name, codec, pix_fmt, tmp_path, reader, numbers):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {codec}")
+    encoder = {"x265-params": "log-level=0"} if codec == "libx265" else {}
+    frames, _ = reader.read_clip(write_video(tmp_path / name, codec, 20, pix_fmt=pix_fmt, encoder=encoder))
+    assert numbers(frames) == [(2 * index + 1) * 20 // 32 for index in range(16)]
+    bars = frames.float().mean(2).reshape(16, 3, 8, 12)[..., 4:8]
+    assert (torch.minimum(bars, 255 - bars) < 8).all(), "black and white stay what they are"
+
+
+def test_transparent_videos_lie_on_white(tmp_path, reader):
+    def draw(number):
+        pixels = np.zeros((64, 96, 4), np.uint8)
+        pixels[:, 48:] = (0, 200, 0, 255)
+        return pixels
+
+    frames, _ = reader.read_clip(write_video(tmp_path / "a.mov", "qtrle", 3, pix_fmt="argb", draw=draw))
+    assert frames[0, :, 30, 20].tolist() == [255] * 3 and frames[0, :, 30, 70].tolist() == [0, 200, 0]
+
+
+def test_interlaced_frames_become_one_moment(tmp_path, reader):
+    def draw(number):
+        combed = np.zeros((64, 96, 3), np.uint8)
+        combed[::2, 16:48] = 255  # one field
+        combed[1::2, 48:80] = 255  # the other, when the bar has moved
+        return combed
+
+    settings = {"flags": "+ildct+ilme", "x264-params": "interlaced=1:qp=1"}
+    path = write_video(tmp_path / "a.mp4", num_frames=4, draw=draw, encoder=settings)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    bar = reader.read_clip(path)[0].float().mean(1)[:, 4:-4]
+    left, right = bar[:, :, 20:44], bar[:, :, 52:76]
+    assert ((left - right).abs() > 200).all() and left.std() < 5 and right.std() < 5
+
+
+def test_edit_lists_say_where_a_clip_begins(tmp_path, reader, numbers):
+    data = bytearray(write_video(tmp_path / "a.mp4", encoder={"g": "100"}).read_bytes())
+    entry = data.index(b"elst") + 12
+    duration, start, _ = struct.unpack(">3i", data[entry : entry + 12])
+    with av.open(io.BytesIO(data)) as container:
+        ticks = round(1 / container.streams.video[0].time_base / 25)
+    data[entry : entry + 8] = struct.pack(">2i", duration * 30 // 40, start + 10 * ticks)
+    frames, seconds = reader.read_clip(bytes(data), num_frames=30)
+    assert numbers(frames) == list(range(10, 40))
+    assert torch.allclose(seconds, torch.arange(30) / 25)
+
+
+def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = clip.as_uri()
+    playlists = {
+        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{uri}\n#EXT-X-ENDLIST\n",
+        "list.mp4": f"ffconcat version 1.0\nfile {clip}\n",
+        "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+        "list.mpd": f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{uri}</BaseURL></MPD>',
+    }
+    for name, text in playlists.items():
+        (tmp_path / name).write_text(text)
+        for video in (name, text.encode()):
+            with pytest.raises(VideoReadError, match="is not a video"):
+                reader.read_clip(video)
+    for name in (f"concat:{clip}", f"subfile,,start,0,end,9,,:{clip}", "pipe:0"):
+        with pytest.raises(VideoReadError, match="does not exist"):
+            reader.read_clip(name)
+
+
+def test_frames_too_large_for_any_camera_are_refused(tmp_path, reader):
+    side = int(MAX_PIXELS**0.5) + 16
+    data = io.BytesIO()
+    Image.new("L", (side, side)).save(data, "PNG")
+    with av.logging.Capture(), pytest.raises(VideoReadError, match="can be decoded"):
+        reader.read_clip(data.getvalue())
+
+
+class _Slow(BaseHTTPRequestHandler):
+    """Never stops sending."""
+
+    def do_GET(self):  # noqa: N802
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(bytes(2**16))
+        except OSError:
+            pass
+
+    def log_message(self, *args):
+        pass
+
+
+def test_limits_of_addresses(reader, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Slow) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/endless.mp4"
+        with pytest.raises(VideoReadError, match="more than 1 MiB, see `url_max_bytes`"):
+            reader(url, url_max_bytes=2**20)
+        reader.url_timeout = 0.05
+        with pytest.raises(VideoReadError, match="takes longer than 0.05 s, see `url_timeout`"):
+            reader.read_clip(url)
+        server.shutdown()
