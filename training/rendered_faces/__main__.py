@@ -5,9 +5,21 @@ from pathlib import Path
 from typing import Annotated
 
 import cv2
+import numpy as np
 import typer
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tgdfer.training.rendered_faces import EMOTIONS, contact_sheet, write_dataset
+
+from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, contact_sheet, write_dataset
+
+
+def _with_names(sheet: np.ndarray) -> np.ndarray:
+    """The sheet under a line with the names of its columns."""
+    width = sheet.shape[1] // len(EMOTIONS)
+    line = np.full((20, sheet.shape[1], 3), 255, np.uint8)
+    for i, name in enumerate(EMOTIONS):
+        cv2.putText(line, name, (i * width + 6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.vstack([line, sheet])
 
 
 def main(
@@ -22,7 +34,9 @@ def main(
 ) -> None:
     """Render clips of faces with the truth about every frame."""
     if sheet:
-        cv2.imwrite(str(out), cv2.cvtColor(contact_sheet(seed=seed), cv2.COLOR_RGB2BGR))
+        # Without noise, and in few colours: a small file.
+        picture = contact_sheet(RenderedFaces(noise=(0.0, 0.0)), people=6, seed=seed)
+        Image.fromarray(_with_names(picture)).quantize(256).save(out, optimize=True)
         typer.echo(f"{out}: {', '.join(EMOTIONS)}, from left to right")
         return
     columns = TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

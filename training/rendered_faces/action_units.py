@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
+
 from tgdfer.training.rendered_faces.parameters import Identity
 
 ACTION_UNITS = {

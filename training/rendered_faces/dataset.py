@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+
 from tgdfer.training.rendered_faces.action_units import ACTION_UNITS
 from tgdfer.training.rendered_faces.draw import FacePainter
 from tgdfer.training.rendered_faces.emotions import EMOTIONS, Course, apex, sample_course

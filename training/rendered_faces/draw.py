@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+
 from tgdfer.training.rendered_faces.action_units import INDEX, Shapes, face_shapes, mirror, smooth
 from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces, Setting
 

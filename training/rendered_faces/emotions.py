@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector
 from tgdfer.training.rendered_faces.draw import Pose
 from tgdfer.training.rendered_faces.parameters import RenderedFaces

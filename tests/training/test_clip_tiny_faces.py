@@ -1,0 +1,201 @@
+"""The embedded CLIP: its words, its training, its weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+from tgdfer.processing.descriptions import built_in_descriptions
+from tgdfer.training.clip_tiny_faces import WEIGHTS
+from tgdfer.training.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of
+from tgdfer.training.clip_tiny_faces.evaluate import file_apexes, rendered_apexes, zero_shot_recalls
+from tgdfer.training.clip_tiny_faces.export import save_weights
+from tgdfer.training.clip_tiny_faces.stills import Stills, _draw_job, render_stills
+from tgdfer.training.clip_tiny_faces.tokenizer import MAX_LENGTH, train_tokenizer
+from tgdfer.training.clip_tiny_faces.train import Recipe, build_model, contrastive_loss, train
+from tgdfer.training.rendered_faces import (
+    ACTION_UNITS,
+    EMOTIONS,
+    Pose,
+    RenderedFaces,
+    Setting,
+    action_unit_vector,
+    sample_person,
+    write_dataset,
+)
+
+TINY = Recipe(images=12, people=3, pairs=16, batch=4, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return CLIPModel.from_pretrained(WEIGHTS).eval(), AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+def test_weights_load_with_plain_transformers(parts):
+    model, tokenizer = parts
+    processor = AutoImageProcessor.from_pretrained(WEIGHTS)
+    assert model.num_parameters() <= 5_000_000
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert (WEIGHTS / "model.safetensors").stat().st_size <= 20e6
+    assert model.config.text_config.vocab_size == len(tokenizer)
+    assert model.config.text_config.eos_token_id == tokenizer.eos_token_id != 2, "2 is the legacy pooling"
+    assert tokenizer.model_max_length == MAX_LENGTH == model.config.text_config.max_position_embeddings
+    pixels = processor(np.zeros((200, 150, 3), np.uint8), return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 3, 112, 112)
+    with torch.no_grad():
+        assert torch.isfinite(model.get_image_features(pixel_values=pixels).pooler_output).all()
+
+
+def test_the_class_descriptions_find_the_emotions_of_people_never_seen(parts):
+    recalls = zero_shot_recalls(*parts, AutoImageProcessor.from_pretrained(WEIGHTS), *rendered_apexes(clips=12))
+    assert list(recalls) == sorted(EMOTIONS)
+    assert np.mean(list(recalls.values())) > 0.55
+    assert (WEIGHTS / "README.md").read_text("utf-8").startswith("---\nlicense: apache-2.0")
+
+
+def test_padding_does_not_change_a_text(parts):
+    model, tokenizer = parts
+    texts = ["a smile", "a photo of a face: brows lowered and drawn together, lips pressed together"]
+    with torch.no_grad():
+        alone = model.get_text_features(**tokenizer(texts[:1], return_tensors="pt")).pooler_output
+        padded = model.get_text_features(**tokenizer(texts, padding=True, return_tensors="pt")).pooler_output
+    torch.testing.assert_close(alone[0], padded[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def small_tokenizer():
+    words = [text for texts in built_in_descriptions().values() for text in texts]
+    return train_tokenizer(words * 2, merges=200)
+
+
+@pytest.mark.parametrize("which", ["committed", "fresh"])
+def test_every_byte_survives_the_tokenizer(request, which):
+    tokenizer = (
+        request.getfixturevalue("parts")[1] if which == "committed" else request.getfixturevalue("small_tokenizer")
+    )
+    texts = [bytes([b]).decode("latin-1") for b in range(33, 256) if b not in (127, *range(128, 161), 173)]
+    texts += ["é", "ß", "ñandú", "10 of 97", "😀", "笑顔", "über naïve café", "١٢٣", "~`|\\^"]
+    for text in texts:
+        for prompt in (text, f"before {text} after"):
+            ids = tokenizer(prompt).input_ids
+            assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
+            assert tokenizer.eos_token_id not in ids[:-1], f"{prompt!r} is cut"
+            expected = "".join(prompt.lower().split())
+            assert "".join(tokenizer.decode(ids[1:-1]).split()) == expected
+    assert set(range(len(tokenizer))) >= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+
+
+def test_built_in_prompts_fit_and_are_not_spelled_out(parts):
+    tokenizer = parts[1]
+    for text in (text for texts in built_in_descriptions().values() for text in texts):
+        ids = tokenizer(f"a photo of a face: {text}").input_ids
+        assert len(ids) <= MAX_LENGTH
+        assert len(ids) < 2.2 * (len(text.split()) + 8), "words, not letters"
+
+
+def facts(label=None, strength=0.0, pose=None, **units):
+    rng = np.random.default_rng(0)
+    setting = Setting.sample(rng, RenderedFaces())
+    return facts_of(sample_person(0, "a", 0), setting, pose or Pose(), action_unit_vector(units), label, strength)
+
+
+def test_facts_agree_with_the_parameters():
+    surely, maybe = facts("happiness", 0.9, Pose(turn=-15), AU12=0.8, AU06=0.25)
+    true, possible = ({FACTS[i] for i in np.flatnonzero(v)} for v in (surely, maybe))
+    assert {"AU12", "happiness", "turned left", "no AU04"} <= true
+    assert not true & {"AU06", "no AU06", "sadness", "neutral", "facing", "turned right", "no AU12"}
+    assert "AU06" in possible and true <= possible
+    assert "sadness" not in possible
+    # Where action units were drawn without an emotion, none is claimed and none is denied.
+    surely, maybe = facts(None, AU04=0.9)
+    assert not {FACTS[i] for i in np.flatnonzero(surely)} & set(EMOTIONS)
+    assert {FACTS[i] for i in np.flatnonzero(maybe)} >= set(EMOTIONS)
+    person = sample_person(0, "a", 0)
+    assert surely[FACTS.index(f"{person.skin_tone} skin")]
+
+
+def test_captions_say_only_what_is_true():
+    rng = np.random.default_rng(0)
+    stills = render_stills(40, people=5, seed=0)
+    texts = set()
+    for i in range(40):
+        for _ in range(10):
+            text, needs = caption(stills.surely[i], rng)
+            texts.add(text)
+            assert not (needs & ~stills.surely[i]).any()
+            opening = max((o for o in OPENINGS if text.startswith(o)), key=len)
+            assert needs.any() and len(text) > len(opening)
+    assert len(texts) > 200
+    smiling = stills.action_units[:, list(ACTION_UNITS).index("AU12")]
+    assert not stills.surely[smiling < 0.1][:, FACTS.index("AU12")].any()
+
+
+def test_true_captions_of_other_pictures_are_no_negatives():
+    similarity = torch.tensor([[5.0, 5.0, 0.0], [5.0, 5.0, 0.0], [0.0, 0.0, 5.0]])
+    none = torch.zeros(3, 3, dtype=torch.bool)
+    twins = torch.eye(3, dtype=torch.bool) | torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+    strict = contrastive_loss(similarity, torch.eye(3, dtype=torch.bool), none)
+    assert contrastive_loss(similarity, twins, none) == pytest.approx(float(strict), abs=1e-3)
+    # Two twins swapped cost nothing where both are positives, and much where one is a negative.
+    swapped = torch.tensor([[0.0, 9.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
+    doubtful = twins & ~torch.eye(3, dtype=torch.bool)
+    assert contrastive_loss(swapped, torch.eye(3, dtype=torch.bool), none) > 4
+    assert contrastive_loss(swapped, torch.eye(3, dtype=torch.bool), doubtful) < 1
+
+
+def test_stills_do_not_depend_on_the_workers():
+    parallel = render_stills(256, people=4, seed=2, workers=2)
+    assert parallel.images.shape == (256, 112, 112, 3)
+    for job, start in ((0, 0), (1, 250)):
+        serial = Stills(*_draw_job(job, 6, 2, "clip-tiny-faces", 4))
+        for name in ("images", "surely", "maybe", "action_units", "labels"):
+            assert np.array_equal(getattr(serial, name), getattr(parallel, name)[start : start + 6])
+
+
+def test_training_resumes_where_it_stopped(tmp_path):
+    whole, tokenizer, seconds = train(tmp_path / "whole", TINY)
+    assert seconds > 0
+    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 4 and np.isfinite(log[-1]["loss"])
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == "training" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", TINY, progress=interrupt)
+    steps = []
+    resumed, *_ = train(tmp_path / "cut", TINY, progress=lambda what, done, total: steps.append((what, done)))
+    assert steps == [("training", 3), ("training", 4)], "neither rendered again nor begun again"
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="another recipe"):
+        train(tmp_path / "cut", Recipe(images=12, people=3, pairs=32, batch=4))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_weights_are_written_whole_or_not_at_all(tmp_path, small_tokenizer, monkeypatch):
+    from tgdfer.training.clip_tiny_faces import export
+
+    monkeypatch.setattr(export, "rendered_apexes", lambda: rendered_apexes(clips=1))
+    monkeypatch.setattr(export, "action_unit_retrieval", lambda *parts: {"AU12": 0.5})
+    model = build_model(small_tokenizer).eval()
+    figures = save_weights(tmp_path / "weights", model, small_tokenizer, TINY, 1.0)
+    assert 0 <= figures["uar"] <= 1
+    again = CLIPModel.from_pretrained(tmp_path / "weights")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    monkeypatch.setattr(small_tokenizer, "save_pretrained", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_weights(tmp_path / "weights", model, small_tokenizer, TINY, 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+    assert (tmp_path / "weights/tokenizer.json").is_file()
+
+
+def test_apex_frames_of_files(tmp_path):
+    faces = RenderedFaces(frames=(16, 18))
+    folder = write_dataset(tmp_path / "faces", faces, clips={"test": 1}, people={"test": 1}) / "test"
+    images, labels = file_apexes(folder)
+    assert labels == sorted(EMOTIONS) and {image.shape for image in images} == {(112, 112, 3)}

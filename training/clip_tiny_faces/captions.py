@@ -1,0 +1,347 @@
+"""Rendered faces in words: what is true of a picture, and captions that say some of it.
+
+Every caption is made of phrases, every phrase needs some facts to be true, and every picture has its facts. So it is
+known of any caption whether it is true of any picture, not only of the one it was written for: in training, a caption
+that happens to fit another picture too is no negative for it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, Identity, Pose, Setting
+from tgdfer.training.rendered_faces.parameters import HAIR_COLORS, SKIN_TONES
+
+# Phrases about the face by the facts that they need. A fact with a leading "no " is the absence of an action unit.
+FACE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("AU01", "no AU02"): (
+        "inner brows raised",
+        "the inner ends of the brows pulled up",
+        "inner corners of the eyebrows lifted",
+    ),
+    ("AU02", "no AU01"): ("outer brows raised", "the outer ends of the brows lifted"),
+    ("AU01", "AU02", "no AU04"): (
+        "both brows raised high in round arches",
+        "raised eyebrows",
+        "brows lifted high, long wrinkles across the forehead",
+        "brows shooting up and wrinkles straight across the forehead",
+    ),
+    ("AU01", "AU04", "no AU02"): (
+        "inner brows raised and drawn together",
+        "brows slanting down to the outside, a furrowed middle of the forehead",
+        "inner ends of the brows up in a pleading slant",
+        "brows drawn up in the middle",
+    ),
+    ("AU01", "AU02", "AU04"): (
+        "brows raised and pulled together",
+        "brows raised and drawn together into a flat line",
+        "short wrinkles in the middle of the forehead between lifted, knitted brows",
+    ),
+    ("AU04", "no AU01", "no AU02"): (
+        "brows lowered and drawn together",
+        "brows pulled low and tight together",
+        "knitted brows",
+        "a frown with upright creases between the brows",
+        "lowered brows, a deep crease between them",
+    ),
+    ("AU05",): (
+        "eyes wide open",
+        "upper lids raised",
+        "white showing above the iris",
+        "eyes opened wide and round",
+        "staring, wide eyes",
+    ),
+    ("AU05", "AU04", "no AU01"): ("glaring eyes", "eyes fixed in a hard stare under lowered brows"),
+    ("AU06",): ("cheeks raised", "lifted cheeks", "fine wrinkles fanning out from the outer corners of the eyes"),
+    ("AU07",): ("tense lower lids", "lids tightened", "eyes narrowed", "narrow, tense eyes"),
+    ("AU06", "AU12"): (
+        "eyes narrowed by lifted cheeks",
+        "a smile that lifts the cheeks",
+        "cheeks bunched up by a smile",
+        "lip corners pulled up and cheeks raised",
+    ),
+    ("AU09",): (
+        "nose wrinkled",
+        "a wrinkled nose",
+        "nose wrinkled along its bridge, nostrils drawn up",
+        "nostrils lifted",
+    ),
+    ("AU10",): (
+        "upper lip raised",
+        "upper lip lifted high toward the nose",
+        "deep folds from the nostrils to the corners of the mouth and a raised upper lip",
+        "the upper lip curled up",
+    ),
+    ("AU10", "AU25"): ("bared teeth under a raised upper lip", "upper lip lifted, teeth showing"),
+    ("AU12",): (
+        "lip corners pulled up",
+        "a smile",
+        "smiling",
+        "lip corners pulled up and back into a smile",
+        "corners of the mouth raised",
+    ),
+    ("AU12", "AU25"): (
+        "broad open smile that shows the upper teeth",
+        "smiling with parted lips",
+        "a wide smile showing teeth",
+    ),
+    ("AU12", "AU26"): ("laughing with the mouth wide open", "an open laugh"),
+    ("AU14",): (
+        "dimples pressed into the cheeks",
+        "corners of the mouth tightened and pulled in",
+        "lip corners tucked in",
+    ),
+    ("AU15",): (
+        "lip corners pulled down",
+        "corners of the mouth sinking",
+        "mouth turned down",
+        "down-turned lip corners",
+    ),
+    ("AU15", "AU17"): (
+        "lip corners turned down and chin pushed up",
+        "a mouth shrug",
+        "lower lip pushed up as if about to cry",
+    ),
+    ("AU17",): ("chin raised", "chin wrinkled and pushed up", "chin wrinkled and lower lip pushed up"),
+    ("AU20",): (
+        "lips stretched sideways",
+        "lip corners stretched straight back toward the ears",
+        "mouth stretched wide and flat",
+    ),
+    ("AU20", "AU25"): ("mouth stretched and slightly open", "lips stretched apart, mouth tense"),
+    ("AU23",): ("lips tightened", "tight lips", "lips taut and narrow"),
+    ("AU23", "AU25"): ("taut lips around an open mouth", "mouth open with tight lips, shouting"),
+    ("AU24",): ("lips pressed together", "lips pressed firmly into a thin line", "thin, pressed lips"),
+    ("AU25",): ("lips parted", "mouth slightly open", "open mouth", "parted lips"),
+    ("AU25", "AU26"): ("jaw dropped", "mouth hanging open", "jaw lowered, mouth wide open", "a gaping mouth"),
+    ("AU43", "no AU45"): ("upper lids drooping", "eyes half closed", "lowered lids"),
+    ("AU45",): ("eyes closed", "a blink", "both eyes shut", "closed lids"),
+    ("no AU25", "no AU24", "no AU23"): ("mouth closed", "lips closed"),
+    ("no AU01", "no AU02", "no AU04"): ("smooth forehead", "level, relaxed brows", "brows at rest"),
+    ("no AU05", "no AU06", "no AU07", "no AU43", "no AU45"): (
+        "eyes open at their usual width",
+        "calm and steady gaze",
+    ),
+    ("no AU12", "no AU15", "no AU20", "no AU14"): ("lip corners neither raised nor lowered", "straight mouth"),
+    ("no AU06", "no AU09", "no AU10", "no AU12"): ("relaxed cheeks", "smooth cheeks"),
+}
+
+# Emotional context, and the name of the emotion.
+CONTEXT: Mapping[str, tuple[str, ...]] = {
+    "anger": (
+        "anger",
+        "an angry face",
+        "an angry person",
+        "furious",
+        "an angry person in a quarrel",
+        "rage at being wronged",
+        "ready to attack",
+        "an expression of anger",
+    ),
+    "disgust": (
+        "disgust",
+        "a disgusted face",
+        "a disgusted person",
+        "repelled by a foul smell",
+        "about to gag at something revolting",
+        "disgusted by a bad taste",
+        "an expression of disgust",
+    ),
+    "fear": (
+        "fear",
+        "a fearful face",
+        "a frightened person",
+        "scared of a danger",
+        "a frightened person who faces a threat",
+        "about to flee, afraid",
+        "terrified",
+        "an expression of fear",
+    ),
+    "happiness": (
+        "happiness",
+        "a happy face",
+        "a happy person",
+        "joy at good news",
+        "enjoying a joke with friends",
+        "a happy person in the company of friends",
+        "cheerful",
+        "an expression of happiness",
+    ),
+    "neutral": (
+        "neutral",
+        "a neutral face",
+        "a calm person",
+        "no particular emotion",
+        "a calm person who listens and waits",
+        "a relaxed face, no muscle tensed",
+        "a neutral expression",
+    ),
+    "sadness": (
+        "sadness",
+        "a sad face",
+        "a sad person",
+        "grieving over a loss",
+        "a sad person at a farewell",
+        "about to cry",
+        "unhappy and sorrowful",
+        "an expression of sadness",
+    ),
+    "surprise": (
+        "surprise",
+        "a surprised face",
+        "a surprised person",
+        "startled by something sudden",
+        "a surprised person who did not expect this",
+        "astonished",
+        "a short gasp at something unexpected",
+        "an expression of surprise",
+    ),
+}
+
+PERSON: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    **{(f"{color} hair",): (f"{color} hair", f"a person with {color} hair") for color in HAIR_COLORS},
+    **{(f"{tone} skin",): (f"{tone} skin", f"a person with {tone} skin") for tone in SKIN_TONES},
+    ("bald",): ("bald", "a bald person", "no hair"),
+    ("long hair",): ("long hair", "a person with long hair"),
+    ("glasses",): ("glasses", "a person who wears glasses", "wearing glasses"),
+    ("full beard",): ("a full beard", "a bearded person"),
+    ("moustache",): ("a moustache",),
+    ("stubble",): ("stubble", "an unshaven chin"),
+    ("old",): ("an older person", "an old face with wrinkles"),
+    ("young",): ("a young person", "a young, smooth face"),
+}
+
+SCENE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("turned left",): ("head turned to the left", "looking to the left side"),
+    ("turned right",): ("head turned to the right", "looking to the right side"),
+    ("facing",): ("facing the camera", "seen from the front"),
+    ("tilted left",): ("head tilted to the left",),
+    ("tilted right",): ("head tilted to the right",),
+    ("head up",): ("head raised", "chin lifted"),
+    ("head down",): ("head bowed", "head lowered"),
+    ("light left",): ("light from the left",),
+    ("light right",): ("light from the right",),
+    ("dim",): ("dim light", "a dark picture"),
+    ("bright",): ("bright light", "a bright picture"),
+    ("warm",): ("warm, yellow light",),
+    ("cold",): ("cold, blue light",),
+}
+
+OPENINGS = ("a photo of a face:",) * 4 + (
+    "a photo of a face,",
+    "a face:",
+    "a picture of a person:",
+    "a portrait:",
+    "",
+    "",
+)
+
+PHRASES = [
+    *FACE.items(),
+    *(((emotion,), words) for emotion, words in CONTEXT.items()),
+    *PERSON.items(),
+    *SCENE.items(),
+]
+FACTS = sorted({fact for needs, _ in PHRASES for fact in needs})
+_INDEX = {fact: i for i, fact in enumerate(FACTS)}
+_NEEDS = np.zeros((len(PHRASES), len(FACTS)), bool)
+for _i, (_facts, _) in enumerate(PHRASES):
+    _NEEDS[_i, [_INDEX[fact] for fact in _facts]] = True
+_KINDS = [range(len(FACE)), range(len(FACE), len(FACE) + len(CONTEXT))]
+_KINDS += [range(_KINDS[1].stop, _KINDS[1].stop + len(PERSON)), range(_KINDS[1].stop + len(PERSON), len(PHRASES))]
+
+
+def facts_of(
+    person: Identity, setting: Setting, pose: Pose, action_units: np.ndarray, label: str | None, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is true of a picture, and what might be called true.
+
+    Args:
+        person: Who is seen.
+        setting: Light.
+        pose: Of the head.
+        action_units: Intensities (A,).
+        label: The emotion, or None where action units were drawn without one: then any emotion might be true.
+        strength: Of the emotion, 0..1.
+
+    Returns:
+        Two vectors (F,) bool over `FACTS`: surely true, and true or in doubt (a weak action unit, a slight turn).
+    """
+
+    def grade(value: float, low: float, high: float) -> int:
+        return 0 if value < low else 1 if value < high else 2
+
+    grades = {
+        f"{person.hair_color} hair": 2 * (person.hair_style != "bald"),
+        f"{person.skin_tone} skin": 2,
+        "bald": 2 * (person.hair_style == "bald"),
+        "long hair": 2 * (person.hair_style == "long"),
+        "glasses": 2 * person.glasses,
+        "full beard": 2 * (person.beard == "full"),
+        "moustache": 2 * (person.beard == "moustache"),
+        "stubble": 2 * (person.beard == "stubble"),
+        "old": grade(person.age, 0.4, 0.65),
+        "young": grade(-person.age, -0.35, -0.15),
+        "turned left": grade(-pose.turn, 4, 9),
+        "turned right": grade(pose.turn, 4, 9),
+        "facing": grade(-abs(pose.turn), -7, -4),
+        "tilted left": grade(-pose.tilt, 2, 5),
+        "tilted right": grade(pose.tilt, 2, 5),
+        "head up": grade(-pose.nod, 3, 6),
+        "head down": grade(pose.nod, 3, 6),
+        "light left": grade(-setting.light_side * setting.light_contrast, 0.05, 0.25),
+        "light right": grade(setting.light_side * setting.light_contrast, 0.05, 0.25),
+        "dim": grade(-setting.brightness, -0.95, -0.85),
+        "bright": grade(setting.brightness, 1.05, 1.15),
+        "warm": grade(setting.warmth, 0.2, 0.5),
+        "cold": grade(-setting.warmth, 0.2, 0.5),
+    }
+    for name, value in zip(ACTION_UNITS, action_units, strict=True):
+        grades[name] = grade(value, 0.15, 0.2 if name == "AU43" else 0.35)
+        grades["no " + name] = grade(-value, -0.25, -0.1)
+    for emotion in EMOTIONS:
+        if label is None:
+            grades[emotion] = 1
+        elif emotion == "neutral":
+            grades[emotion] = 2 if label == "neutral" else grade(-strength, -0.35, -0.1)
+        else:
+            grades[emotion] = grade(strength, 0.2, 0.4) if emotion == label else 0
+    values = np.array([grades.get(fact, 0) for fact in FACTS])
+    return values == 2, values >= 1
+
+
+def caption(surely: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    """Write a caption from what is true of a picture.
+
+    Args:
+        surely: Facts (F,) bool that are true.
+        rng: Chooses what is said, and in which words.
+
+    Returns:
+        The caption, and the facts (F,) bool that a picture must have for it to be true.
+    """
+    fitting = ~(_NEEDS & ~surely).any(1)
+    face, context, person, scene = ([i for i in kind if fitting[i]] for kind in _KINDS)
+    chosen: list[int] = []
+    if face and (rng.uniform() < 0.75 or not context):
+        # What is there before what is not, and what takes several facts to say before what takes one.
+        shown = [sum(not FACTS[f].startswith("no ") for f in np.flatnonzero(_NEEDS[i])) for i in face]
+        weight = np.array(shown) + 0.15
+        count = min(len(face), int(rng.integers(1, 4)))
+        chosen += rng.choice(face, count, replace=False, p=weight / weight.sum()).tolist()
+    if context and (rng.uniform() < 0.55 or not chosen):
+        chosen.insert(0 if rng.uniform() < 0.5 else len(chosen), int(rng.choice(context)))
+    if person and (rng.uniform() < 0.25 or not chosen):
+        chosen.insert(int(rng.integers(len(chosen) + 1)), int(rng.choice(person)))
+    if scene and rng.uniform() < 0.2:
+        chosen.append(int(rng.choice(scene)))
+    words = [PHRASES[i][1][rng.integers(len(PHRASES[i][1]))] for i in chosen]
+    text = f"{OPENINGS[rng.integers(len(OPENINGS))]} {', '.join(words)}".strip()
+    return text, _NEEDS[chosen].any(0)
+
+
+def all_words() -> Iterator[str]:
+    """Every phrase there is, for the tokenizer to learn from."""
+    yield from OPENINGS
+    for _, words in PHRASES:
+        yield from words
