@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import LabelledClips
 from tgdfer.training.evaluation import Prediction, measure
@@ -38,7 +39,7 @@ def mean_baseline(
         like: the model's predictions of the test clips, for the truth about the sampled frames.
 
     Returns:
-        `name`, `war`, `uar`, `frame_ap` and `pointing`, the last two None where the frame truth is unknown.
+        `name`, `war`, `uar`, and `frame_ap`, `pointing` and `activity_gain`, each None where its truth is unknown.
     """
     config = replace(config, model=base_model, frozen_features=True, model_options={})
     model, processor = start_model(config, train.classes)
@@ -55,11 +56,12 @@ def mean_baseline(
             score=float(row.max()),
             relevance=_frame_scores(classifier, unseen, index, label),
             intensity=like[index].intensity,
+            activity=like[index].activity,
         )
         for index, (row, label) in enumerate(zip(scores, test.labels, strict=True))
     ]
     figures = measure(test, predictions, names)
-    return {"name": NAME} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing")}
+    return {"name": NAME} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing", "activity_gain")}
 
 
 def fit(seen: FrameFeatures, train: LabelledClips, seed: int) -> Pipeline:

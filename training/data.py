@@ -50,6 +50,8 @@ class LabelledClips:
         labels: label of each clip.
         people: who is seen in each clip, where the data set says so.
         intensity: intensity (0 to 1) of every frame of each clip, where the data set says so. For evaluation alone.
+        activity: summed intensity of the action units in every frame of each clip, where the data set has
+            `action_units`. For evaluation alone.
         left_out: files on disk that `datasets` did not take.
     """
 
@@ -59,6 +61,7 @@ class LabelledClips:
     labels: list[str]
     people: list[str] | None = None
     intensity: list[list[float] | None] | None = None
+    activity: list[list[float] | None] | None = None
     left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -87,6 +90,7 @@ class LabelledClips:
             labels=pick(self.labels),
             people=pick(self.people),
             intensity=pick(self.intensity),
+            activity=pick(self.activity),
         )
 
     def fingerprint(self) -> str:
@@ -136,7 +140,8 @@ def load_clips(
     if len(set(labels)) < 2:
         raise UserError(f"Split {split!r} of {dataset} has one class only, {labels[0]!r}: at least two are needed.")
     _require_files(dataset, [path for path in paths if path is not None])
-    columns = {name: list(table[name]) for name in ("person", "intensity") if name in table.column_names}
+    optional = ("person", "intensity", "action_units")
+    columns = {name: list(table[name]) for name in optional if name in table.column_names}
     people = columns.get("person")
     return LabelledClips(
         rows=table.select_columns([video_column]),
@@ -146,8 +151,15 @@ def load_clips(
         # A clip whose person is unknown counts as somebody of its own.
         people=None if people is None else [f"clip {i}" if who is None else str(who) for i, who in enumerate(people)],
         intensity=columns.get("intensity"),
+        activity=[_activity(units) for units in columns["action_units"]] if "action_units" in columns else None,
         left_out=_name_left_out(folder, paths),
     )
+
+
+def _activity(action_units: dict[str, list[float]] | None) -> list[float] | None:
+    """Summed intensity of the action units frame by frame, from the intensities of each; None if nothing is known."""
+    known = [values for values in (action_units or {}).values() if values]
+    return np.sum(known, axis=0).tolist() if known else None
 
 
 def open_dataset(dataset: str, dataset_config: str | None = None) -> datasets.DatasetDict:
@@ -351,7 +363,7 @@ class Clips(torch.utils.data.Dataset):
 
         Returns:
             `pixel_values_videos` (B, T, 3, S, S), `frame_mask` (B, T), `timestamps` (B, T), `labels` (B,); in
-            evaluation also the `intensity` (B, T) of the sampled frames, NaN where unknown.
+            evaluation also the `intensity` and the `activity` (B, T) of the sampled frames, NaN where unknown.
         """
         batch = self.video_processor(
             [item["video"] for item in items],
@@ -363,13 +375,15 @@ class Clips(torch.utils.data.Dataset):
         metadata = batch.pop("video_metadata")
         batch = dict(batch, labels=torch.tensor([self.targets[item["index"]] for item in items]))
         if not self.training:
-            batch["intensity"] = torch.full(batch["frame_mask"].shape, torch.nan)
-            for row, item, clip in zip(batch["intensity"], items, metadata, strict=True):
-                truth = self.clips.intensity[item["index"]] if self.clips.intensity else None
-                if truth:
-                    # Lists that miss a frame or two are stretched over the clip.
-                    indices = [i * len(truth) // clip.total_num_frames for i in clip.frames_indices]
-                    row[: len(indices)] = torch.tensor(truth)[indices]
+            truths = {"intensity": self.clips.intensity, "activity": self.clips.activity}
+            for name, of_clips in truths.items():
+                batch[name] = torch.full(batch["frame_mask"].shape, torch.nan)
+                for row, item, clip in zip(batch[name], items, metadata, strict=True):
+                    truth = of_clips[item["index"]] if of_clips else None
+                    if truth:
+                        # Lists that miss a frame or two are stretched over the clip.
+                        indices = [i * len(truth) // clip.total_num_frames for i in clip.frames_indices]
+                        row[: len(indices)] = torch.tensor(truth)[indices]
         return batch
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from rich import get_console
@@ -32,12 +33,14 @@ class Prediction:
         score: its probability.
         relevance: weight of each frame in the logit of the true class, T of them.
         intensity: true intensity of the same frames; NaN where unknown.
+        activity: summed intensity of their action units; NaN where unknown.
     """
 
     label: str
     score: float
     relevance: list[float]
     intensity: list[float]
+    activity: list[float]
 
 
 def evaluate_model(
@@ -138,7 +141,7 @@ def predict_clips(
     data = Clips(clips, names, video_processor, model.config.num_frames)
     loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
     for batch in track(loader, "Evaluating", console=get_console()):
-        labels, intensity = batch.pop("labels"), batch.pop("intensity")
+        labels, intensity, activity = (batch.pop(name) for name in ("labels", "intensity", "activity"))
         with torch.inference_mode():
             output = model(**{name: value.to(model.device) for name, value in batch.items()})
         scores, best = output.logits.float().softmax(-1).cpu().max(-1)
@@ -149,22 +152,20 @@ def predict_clips(
                 score=float(scores[row]),
                 relevance=output.frame_relevance[row, :, label].float().cpu()[seen].tolist(),
                 intensity=intensity[row][seen].tolist(),
+                activity=activity[row][seen].tolist(),
             )
 
 
 def measure(clips: LabelledClips, predictions: list[Prediction], labels: list[str]) -> dict[str, Any]:
     """The figures of `evaluate_model`, of clips and what a model says of them.
 
-    Frames are measured in the clips that are not neutral and whose frames' intensity is known.
+    Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
     """
     recognition = load_metric("expression_recognition").compute(
         predictions=[prediction.label for prediction in predictions], references=clips.labels, labels=labels
     )
-    shown = [
-        prediction
-        for prediction, label in zip(predictions, clips.labels, strict=True)
-        if label != "neutral" and not any(value != value for value in prediction.intensity)
-    ]
+    emotional = [prediction for prediction, label in zip(predictions, clips.labels, strict=True) if label != "neutral"]
+    shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
     localisation: dict[str, Any] = {}
     if shown:
         localisation = load_metric("frame_localisation").compute(
@@ -172,7 +173,24 @@ def measure(clips: LabelledClips, predictions: list[Prediction], labels: list[st
             references=[prediction.intensity for prediction in shown],
         )
     frames = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
-    return {"labels": labels, **recognition, **{name: localisation.get(name) for name in frames}}
+    found = {name: localisation.get(name) for name in frames}
+    return {"labels": labels, **recognition, **found, "activity_gain": activity_gain(emotional)}
+
+
+def activity_gain(predictions: list[Prediction]) -> float | None:
+    """How much more a face moves in the frames that decide: their action units against those of the whole clip.
+
+    Returns:
+        Activity of the most relevant quarter of the frames over that of all frames, mean over the clips whose action
+        units are known and move; 1 is what random frames have. None if there is no such clip.
+    """
+    gains = []
+    for prediction in predictions:
+        activity = np.asarray(prediction.activity)
+        if not np.isnan(activity).any() and activity.sum() > 0:
+            top = np.argsort(prediction.relevance, kind="stable")[-max(1, round(len(activity) / 4)) :]
+            gains.append(activity[top].mean() / activity.mean())
+    return float(np.mean(gains)) if gains else None
 
 
 def require_known(clips: LabelledClips, labels: list[str], split: str) -> None:
@@ -212,6 +230,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     if metrics["frame_ap"] is not None:
         add("frame AP", metrics["frame_ap"], baseline.get("frame_ap"), metrics["random_frame_ap"], style="bold")
         add("pointing", metrics["pointing"], baseline.get("pointing"), metrics["random_pointing"], style="bold")
+    if metrics["activity_gain"] is not None:
+        add("activity gain", metrics["activity_gain"], baseline.get("activity_gain"), 1.0)
     get_console().print(table)
 
 

@@ -187,7 +187,8 @@ class _Loop:
         self.model.eval()
         logits, labels = [], []
         for batch in self._track(self.validation_loader, "Validation"):
-            batch.pop("intensity", None)  # known for some data sets, and for evaluation alone
+            for known in ("intensity", "activity"):  # for evaluation alone, never to choose by
+                batch.pop(known, None)
             truth = batch.pop("labels")
             with torch.inference_mode():
                 gathered = self.accelerator.gather_for_metrics((self.model(**batch).logits.float(), truth))

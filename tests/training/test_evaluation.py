@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluation import Prediction, evaluate_model, measure, predict_clips, print_metrics
+from tgdfer.training.evaluation import Prediction, activity_gain, evaluate_model, measure, predict_clips, print_metrics
 from tgdfer.training.loop import train
 from tgdfer.training.models import load_trained
 
@@ -67,10 +68,12 @@ def test_figures_made_by_hand(clips_folder):
     happy, neutral, sad = (clips.labels.index(label) for label in LABELS)
     chosen = clips.select([happy, happy + 1, neutral, sad])
     predictions = [
-        Prediction("happiness", 0.9, [0.7, 0.2, 0.1], [0.9, 0.0, 0.5]),  # ranks 1 and 3: AP 5/6, points well
-        Prediction("sadness", 0.5, [0.1, 0.9], [1.0, NAN]),  # truth unknown: not counted
-        Prediction("neutral", 0.8, [0.6, 0.4], [0.0, 1.0]),  # neutral: not counted
-        Prediction("sadness", 0.8, [0.6, 0.4], [0.0, 1.0]),  # rank 2: AP 1/2, points badly
+        Prediction(
+            "happiness", 0.9, [0.7, 0.2, 0.1], [0.9, 0.0, 0.5], [NAN, NAN, NAN]
+        ),  # ranks 1 and 3: AP 5/6, points well
+        Prediction("sadness", 0.5, [0.1, 0.9], [1.0, NAN], [NAN, NAN]),  # truth unknown: not counted
+        Prediction("neutral", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # neutral: not counted
+        Prediction("sadness", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # rank 2: AP 1/2, points badly
     ]
     metrics = measure(chosen, predictions, LABELS)
     assert metrics["war"] == 0.75 and metrics["uar"] == pytest.approx((0.5 + 1 + 1) / 3)
@@ -141,3 +144,14 @@ def test_truncated_weights_are_one_sentence(run, clips_folder, tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UserError, match="Cannot read the model"):
         evaluate_model(tmp_path / "model", str(clips_folder))
+
+
+def test_activity_gain_compares_the_deciding_frames_with_the_clip():
+    quiet, unknown = [0.0] * 4, [NAN] * 4
+    moves = Prediction("fear", 0.9, [0.7, 0.1, 0.1, 0.1], [NAN] * 4, [4.0, 1.0, 2.0, 1.0])
+    assert activity_gain([moves]) == pytest.approx(2.0)
+    alike = dataclasses.replace(moves, relevance=[0.1, 0.2, 0.6, 0.1])
+    assert activity_gain([moves, alike]) == pytest.approx(1.5)
+    skipped = [dataclasses.replace(moves, activity=activity) for activity in (quiet, unknown)]
+    assert activity_gain([moves, *skipped]) == pytest.approx(2.0)
+    assert activity_gain(skipped) is None
