@@ -364,6 +364,8 @@ class VideoFile:
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         try:
             yield from (packet for packet in container.demux(stream) if packet.size)
+        except IndexError:
+            pass  # At the end PyAV asks for a stream that has appeared on the way, and does not know it.
         except (av.error.FFmpegError, OSError) as error:
             self.damage = f"it cannot be read to its end: {getattr(error, 'strerror', None) or error}"
 

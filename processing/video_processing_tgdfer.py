@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision.transforms.v2.functional as tvF
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelDimension, PILImageResampling
 from transformers.processing_utils import Unpack, VideosKwargs
@@ -19,6 +20,8 @@ from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, re
 logger = logging.get_logger(__name__)
 
 SAMPLINGS = ("segments", "dense", "fps")
+# Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
+MAX_ASPECT = 16
 
 
 class TGDFERVideosKwargs(VideosKwargs, total=False):
@@ -246,6 +249,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if clip.metadata.fps is None and source is not None:
             clip.metadata.fps = dict(source).get("fps")
         return clip
+
+    def resize(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Resizes pictures (..., H, W), the middle of those that no camera makes (one side 16 times the other)."""
+        longest = MAX_ASPECT * min(image.shape[-2:])
+        if max(image.shape[-2:]) > longest:
+            image = tvF.center_crop(image, [min(side, longest) for side in image.shape[-2:]])
+        return super().resize(image, *args, **kwargs)
 
     def _reducer(
         self,

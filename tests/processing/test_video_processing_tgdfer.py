@@ -69,6 +69,13 @@ def test_pictures_of_the_right_size_are_not_resampled(processor):
     assert torch.equal(processor(clip, do_normalize=False, do_rescale=False)["pixel_values_videos"][0], clip)
 
 
+def test_pictures_that_no_camera_makes_stay_small(processor):
+    thin = array(1, 2, 4000)
+    assert processor.resize(torch.from_numpy(thin).permute(0, 3, 1, 2), SizeDict(shortest_edge=32)).shape[-1] == 512
+    middle = processor(thin[:, :, 1984:2016])["pixel_values_videos"]
+    assert torch.allclose(processor(thin)["pixel_values_videos"], middle, atol=0.3)
+
+
 def test_call_sample_frames(processor):
     clip, metadata = array(20), {"total_num_frames": 20, "fps": 10, "duration": 2.0}
     assert processor(clip, do_sample_frames=False)["pixel_values_videos"].shape[1] == 20

@@ -1,0 +1,150 @@
+"""Broken and odd videos, written from a few good ones; the same bytes for a name every time.
+
+`FILES` maps the name of each to a function that makes its bytes. `benchmarks/broken_files.py` reads all of them.
+"""
+
+import functools
+import io
+import struct
+from collections.abc import Callable
+from random import Random
+
+import av
+import numpy as np
+from PIL import Image
+
+# Container, encoder, pixel format.
+GOOD = {
+    "h264.mp4": ("mp4", "libx264", "yuv420p"),
+    "hevc.mov": ("mov", "libx265", "yuv420p"),
+    "h264.mkv": ("matroska", "libx264", "yuv420p"),
+    "vp9.webm": ("webm", "libvpx-vp9", "yuv420p"),
+    "vp8.webm": ("webm", "libvpx", "yuv420p"),
+    "av1.mp4": ("mp4", "libsvtav1", "yuv420p"),
+    "mpeg4.avi": ("avi", "mpeg4", "yuv420p"),
+    "h264.avi": ("avi", "libx264", "yuv420p"),
+    "mjpeg.avi": ("avi", "mjpeg", "yuvj420p"),
+    "mpeg2.ts": ("mpegts", "mpeg2video", "yuv420p"),
+    "h264.ts": ("mpegts", "libx264", "yuv420p"),
+    "mpeg1.mpg": ("mpeg", "mpeg1video", "yuv420p"),
+    "flv1.flv": ("flv", "flv", "yuv420p"),
+    "wmv2.asf": ("asf", "wmv2", "yuv420p"),
+    "ffv1.nut": ("nut", "ffv1", "yuv420p"),
+    "raw.nut": ("nut", "rawvideo", "rgb24"),
+    "prores.mov": ("mov", "prores_ks", "yuv422p10le"),
+    "animated.gif": ("gif", "gif", "rgb8"),
+    "animated.apng": ("apng", "apng", "rgb24"),
+}
+SIZES = [(1, 1), (1, 64), (64, 1), (2, 2), (3, 5), (17, 31), (17, 4097), (4097, 17), (1080, 1920), (255, 257)]
+FILES: dict[str, Callable[[], bytes]] = {}
+
+
+@functools.cache
+def good(name: str, height: int = 48, width: int = 64, frames: int = 20, interlaced: bool = False) -> bytes:
+    """A video of noise that slides by."""
+    container_format, codec, pix_fmt = GOOD[name]
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    with av.open(file, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.options = {"g": "8", "x265-params": "log-level=0", "preset": "12" if "av1" in codec else "ultrafast"}
+        if interlaced:
+            stream.options = {"flags": "+ildct+ilme", "x264-params": "interlaced=1"}
+        for number in range(frames):
+            picture = np.roll(noise, 3 * number, 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def cut(name: str, share: float) -> bytes:
+    data = good(name)
+    return data[: int(len(data) * share)]
+
+
+def flip(name: str, seed: int, every: int, head: int | None = None) -> bytes:
+    """One of `every` bytes, among the first `head`, gets another value."""
+    data = bytearray(good(name))
+    random = Random(f"{name} {seed}")
+    end = min(head or len(data), len(data))
+    for _ in range(max(1, end // every)):
+        data[random.randrange(end)] = random.randrange(256)
+    return bytes(data)
+
+
+def patch(name: str, marker: bytes, offset: int, value: bytes) -> bytes:
+    """Writes `value` so many bytes after the first `marker`."""
+    data = bytearray(good(name))
+    place = data.index(marker) + offset
+    data[place : place + len(value)] = value
+    return bytes(data)
+
+
+def still(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (200, 100, 0)).save(file, kind)
+    return file.getvalue()
+
+
+def huge_png() -> bytes:
+    """A header that promises 65,000 by 65,000 pixels, and no pixel."""
+    data = bytearray(still("PNG"))
+    data[16:24] = struct.pack(">2I", 65000, 65000)
+    return bytes(data)
+
+
+for _name in GOOD:
+    FILES[f"whole/{_name}"] = functools.partial(good, _name)
+    FILES[f"one_frame/{_name}"] = functools.partial(good, _name, frames=1)
+    for _share in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        FILES[f"cut_at_{_share}/{_name}"] = functools.partial(cut, _name, _share)
+    for _seed in range(2):
+        FILES[f"head_flipped_{_seed}/{_name}"] = functools.partial(flip, _name, _seed, 40, 800)
+        FILES[f"few_flipped_{_seed}/{_name}"] = functools.partial(flip, _name, _seed, 1000)
+        FILES[f"many_flipped_{_seed}/{_name}"] = functools.partial(flip, _name, _seed, 50)
+for _height, _width in SIZES:
+    for _name in ("raw.nut", "vp9.webm", "animated.gif", "mjpeg.avi"):
+        FILES[f"size_{_width}x{_height}/{_name}"] = functools.partial(good, _name, _height, _width, 2)
+for _kind, _extension in {
+    "PNG": "png",
+    "JPEG": "jpg",
+    "BMP": "bmp",
+    "WEBP": "webp",
+    "TIFF": "tiff",
+    "PPM": "ppm",
+}.items():
+    FILES[f"still/a.{_extension}"] = functools.partial(still, _kind)
+FILES |= {
+    "nothing.mp4": lambda: b"",
+    "one_byte.mp4": lambda: b"\0",
+    "zeros.mp4": lambda: bytes(10_000),
+    "noise.mp4": lambda: Random(0).randbytes(10_000),
+    "text.mkv": lambda: b"This is no video. " * 50,
+    "interlaced/h264.mp4": functools.partial(good, "h264.mp4", interlaced=True),
+    "other_extension/webm_named.mp4": functools.partial(good, "vp9.webm"),
+    "other_extension/mp4_named.avi": functools.partial(good, "h264.mp4"),
+    "other_extension/gif_named.m3u8": functools.partial(good, "animated.gif"),
+    "no_moov/h264.mp4": lambda: good("h264.mp4").replace(b"moov", b"free"),
+    "two_in_one/h264.mp4": lambda: good("h264.mp4") + good("vp9.webm"),
+    "junk_before/h264.ts": lambda: Random(1).randbytes(999) + good("h264.ts"),
+    "huge/png": huge_png,
+    "huge/gif_screen": functools.partial(patch, "animated.gif", b"GIF89a", 6, b"\xff\xff\xff\xff"),
+    "huge/avi_size": functools.partial(patch, "mpeg4.avi", b"strf", 12, struct.pack("<2i", 30000, 30000)),
+    "huge/avi_negative_size": functools.partial(patch, "mjpeg.avi", b"strf", 12, struct.pack("<2i", -5, -7)),
+    "huge/mp4_size": functools.partial(patch, "h264.mp4", b"avc1", 28, b"\xff\xff\xff\xff"),
+    "huge/mjpeg_size": functools.partial(patch, "mjpeg.avi", b"\xff\xc0", 5, b"\xff\xff\xff\xff"),
+    "huge/mp4_samples": functools.partial(patch, "h264.mp4", b"stsz", 12, b"\xff\xff\xff\xff"),
+    "huge/mp4_times": functools.partial(patch, "h264.mp4", b"stts", 8, b"\x7f\xff\xff\xff"),
+    "huge/mp4_frame_duration": functools.partial(patch, "h264.mp4", b"stts", 16, b"\x7f\xff\xff\xff"),
+    "huge/mp4_box": functools.partial(patch, "h264.mp4", b"mdat", -4, b"\xff\xff\xff\xff"),
+    "huge/mp4_timescale_0": functools.partial(patch, "h264.mp4", b"mdhd", 16, bytes(4)),
+    "huge/mp4_edit": functools.partial(patch, "h264.mp4", b"elst", 12, b"\x7f\xff\xff\xff\x7f\xff\xff\xff"),
+    "huge/mkv_cluster": functools.partial(
+        patch, "h264.mkv", b"\x1f\x43\xb6\x75", 4, b"\x08\xff\xff\xff\xff\xff\xff\xff"
+    ),
+    "playlist/a.m3u8": lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
+    "playlist/a.mp4": lambda: b"ffconcat version 1.0\nfile /etc/hostname\n",
+    "playlist/b.mp4": lambda: b"#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    "playlist/a.sdp": lambda: b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
+}

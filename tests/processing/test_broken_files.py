@@ -1,0 +1,56 @@
+"""Forty of the files that `benchmarks/broken_files.py` reads: a batch or one sentence, soon and small."""
+
+import re
+import resource
+import time
+
+import av
+import pytest
+
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+
+from .broken_files import FILES, GOOD
+
+_BROKEN = [name for name in FILES if not name.startswith(("whole", "one_frame", "size", "still"))]
+_CRAFTED = [name for name in FILES if name.startswith(("huge", "playlist", "no_moov"))]
+FORTY = list(dict.fromkeys([*_CRAFTED, *_BROKEN[:: len(_BROKEN) // 26]]))[:40]
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return TGDFERVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with av.logging.Capture():
+        yield
+
+
+@pytest.mark.parametrize("name", FORTY)
+def test_a_batch_or_one_sentence(name, tmp_path, processor):
+    path = tmp_path / name.replace("/", "_")
+    path.write_bytes(FILES[name]())
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    try:
+        batch = processor(path, return_tensors="pt")
+    except VideoReadError as error:
+        assert path.name in str(error) and re.fullmatch(r"[^\n]+\.", str(error))
+    else:
+        assert batch["pixel_values_videos"].isfinite().all() and batch["frame_mask"].any()
+        assert (batch["timestamps"].diff() >= 0).all()
+    assert time.monotonic() - start < 10
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 2**30
+
+
+def test_what_must_be_read_and_what_must_be_refused(tmp_path, processor):
+    def reads(name):
+        try:
+            return processor(FILES[name](), return_tensors="pt")["frame_mask"].shape[1] > 0
+        except VideoReadError:
+            return False
+
+    read = {name for name in FILES if name.startswith(("one_frame", "still", "other", "two", "junk", "size"))}
+    assert {name for name in read if not reads(name)} == set()
+    assert [name for name in FILES if name.startswith("playlist") and reads(name)] == []
+    assert len(GOOD) >= 10 and len(FILES) >= 300 and len(FORTY) == 40
