@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def evaluate_command(
     weights: Annotated[Path, typer.Option(help="Folder of the weights.")] = WEIGHTS,
 ) -> None:
     """Zero-shot recalls, by class descriptions, of one apex frame of every clip."""
-    parts = (
+    parts: Any = (
         CLIPModel.from_pretrained(weights).eval(),
         AutoTokenizer.from_pretrained(weights),
         AutoImageProcessor.from_pretrained(weights),
@@ -68,7 +68,8 @@ def evaluate_command(
     if folder and not (folder / "metadata.jsonl").is_file():
         typer.secho(f"error: {folder} holds no metadata.jsonl: name the folder of one split.", fg="red", err=True)
         raise typer.Exit(2)
-    recalls = zero_shot_recalls(*parts, *(file_apexes(folder) if folder else rendered_apexes()))
+    images, labels = file_apexes(folder) if folder else rendered_apexes()
+    recalls = zero_shot_recalls(*parts, images, labels)
     for name, recall in recalls.items():
         typer.echo(f"{name:>10} {100 * recall:5.1f}")
     typer.echo(f"{'UAR':>10} {100 * np.mean(list(recalls.values())):5.1f}")

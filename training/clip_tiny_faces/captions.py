@@ -337,7 +337,7 @@ def caption(surely: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarr
         chosen.append(int(rng.choice(scene)))
     words = [PHRASES[i][1][rng.integers(len(PHRASES[i][1]))] for i in chosen]
     text = f"{OPENINGS[rng.integers(len(OPENINGS))]} {', '.join(words)}".strip()
-    return text, _NEEDS[chosen].any(0)
+    return text, np.logical_or.reduce(_NEEDS[chosen])
 
 
 def all_words() -> Iterator[str]:

@@ -50,11 +50,9 @@ def zero_shot(
     descriptions: Mapping[str, Sequence[str]],
 ) -> list[str]:
     """Label of each picture (N,): the class whose descriptions are on average the closest."""
-    classes = [
-        embed_texts(model, tokenizer, [f"{CONTEXT} {text}" for text in texts]).mean(0)
-        for texts in descriptions.values()
-    ]
-    classes = torch.nn.functional.normalize(torch.stack(classes), dim=-1)
+    prompts = [[f"{CONTEXT} {text}" for text in texts] for texts in descriptions.values()]
+    classes = torch.stack([embed_texts(model, tokenizer, texts).mean(0) for texts in prompts])
+    classes = torch.nn.functional.normalize(classes, dim=-1)
     best = (embed_images(model, processor, images) @ classes.T).argmax(1)
     return [list(descriptions)[i] for i in best]
 

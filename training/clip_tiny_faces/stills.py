@@ -5,7 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -69,8 +69,24 @@ def draw_still(rng: np.random.Generator, faces: RenderedFaces, split: str, peopl
     return image, surely, maybe, units.astype(np.float32), -1 if label is None else EMOTIONS.index(label)
 
 
-def _draw_job(job: int, count: int, seed: int, split: str, people: int) -> tuple:
-    rng, faces = np.random.default_rng([seed, 7, job]), RenderedFaces()
+def _eased(faces: RenderedFaces, share: float) -> RenderedFaces:
+    """The same faces, with only a share of what head and camera do: at 0 all look into the camera at one place."""
+    low, high = faces.scale
+    middle, reach = (low + high) / 2, share * (high - low) / 2
+    return replace(
+        faces,
+        turn=share * faces.turn,
+        nod=share * faces.nod,
+        tilt=share * faces.tilt,
+        shift=share * faces.shift,
+        scale=(middle - reach, middle + reach),
+        noise=(share * faces.noise[0], share * faces.noise[1]),
+    )
+
+
+def _draw_job(job: int, count: int, seed: int, split: str, people: int, ramp: int = 0) -> tuple:
+    rng = np.random.default_rng([seed, 7, job])
+    faces = _eased(RenderedFaces(), min(1.0, job * _JOB / ramp) if ramp else 1.0)
     return tuple(
         np.stack(column)
         for column in zip(*(draw_still(rng, faces, split, people, seed) for _ in range(count)), strict=True)
@@ -82,6 +98,7 @@ def render_stills(
     people: int,
     seed: int,
     split: str = "clip-tiny-faces",
+    ramp: int = 0,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Stills:
@@ -92,11 +109,12 @@ def render_stills(
         people: People they show; they are those of `sample_person(seed, split, ...)`.
         seed: Decides everything that is drawn.
         split: Name of the split.
+        ramp: So many pictures grow from easy (all faces frontal, in one place) to as varied as the rest.
         workers: Processes.
         progress: Called with (pictures done, pictures in all).
     """
     counts = [min(_JOB, count - start) for start in range(0, count, _JOB)]
-    arguments = range(len(counts)), counts, repeat(seed), repeat(split), repeat(people)
+    arguments = range(len(counts)), counts, repeat(seed), repeat(split), repeat(people), repeat(ramp)
     parts = []
     pool = None
     if workers > 1:
@@ -113,15 +131,15 @@ def render_stills(
     return Stills(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def cached_stills(folder: Path, count: int, people: int, seed: int, **options) -> Stills:
+def cached_stills(folder: Path, count: int, people: int, seed: int, ramp: int, **options) -> Stills:
     """The pictures of `render_stills`, kept in a folder; drawn anew where they were drawn with other arguments."""
-    key = json.dumps([count, people, seed, FACTS, list(ACTION_UNITS)])
+    key = json.dumps([count, people, seed, ramp, FACTS, list(ACTION_UNITS)])
     names = list(Stills.__dataclass_fields__)
     done = folder / "stills.json"
     if not done.is_file() or done.read_text("utf-8") != key:
         folder.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)
-        stills = render_stills(count, people, seed, **options)
+        stills = render_stills(count, people, seed, ramp=ramp, **options)
         for name in names:
             np.save(folder / f"{name}.npy", getattr(stills, name))
         draft = folder / "stills.json.part"

@@ -36,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], merges: int = 1200) -> CLIPTokenizer:
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
-    pairs = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"][:merges]]
+    pairs: list = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"][:merges]]
     symbols = [*alphabet, *(symbol + "</w>" for symbol in alphabet), *("".join(pair) for pair in pairs), START, END]
     vocabulary = {symbol: i for i, symbol in enumerate(dict.fromkeys(symbols))}
     return CLIPTokenizer(

@@ -36,7 +36,9 @@ class Recipe:
         people: People they show.
         pairs: Pairs of picture and caption seen in training.
         batch: Pairs a step.
-        rate: Highest learning rate; warm-up over 5 % of the steps, then a cosine.
+        ramp: So many pictures, the first to be seen, grow from easy to as varied as the rest.
+        rate: Highest learning rate of AdamW; warm-up over 5 % of the steps, then a cosine.
+        muon_rate: That of Muon (Jordan et al., 2024), which trains the matrices of both towers.
         decay: Weight decay.
         unit_weight: Weight of the auxiliary regression of (standardised) action units from the pooled image.
         fact_weight: Weight of the auxiliary recognition of all facts that captions speak of, likewise.
@@ -47,9 +49,11 @@ class Recipe:
 
     images: int = 24_000
     people: int = 4_000
+    ramp: int = 12_000
     pairs: int = 120_000
     batch: int = 64
     rate: float = 1e-3
+    muon_rate: float = 0.02
     decay: float = 0.05
     unit_weight: float = 1.0
     fact_weight: float = 5.0
@@ -106,8 +110,27 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     model = CLIPModel._from_config(config, attn_implementation="eager")
     with torch.no_grad():
         # Places as sines, which tell neighbours from strangers; the noise of 0.02 of CLIP hides under the pixels.
-        model.vision_model.embeddings.position_embedding.weight.copy_(0.5 * _sines(7, vision["hidden_size"]))
+        model.vision_model.embeddings.position_embedding.weight.copy_(
+            0.5 * _sines(7, config.vision_config.hidden_size)
+        )
     return model
+
+
+@torch.no_grad()
+def whiten_patches(model: CLIPModel, pixels: Tensor) -> None:
+    """Let the patch embedding begin with the whitened principal components of patches.
+
+    Light and colour make up nearly all of the variance of a patch; what a brow does is in the fine remainder.
+
+    Args:
+        model: Whose patch embedding to set.
+        pixels: (N, 3, H, W), normalised.
+    """
+    weight = model.vision_model.embeddings.patch_embedding.weight
+    patches = F.unfold(pixels, weight.shape[-1], stride=weight.shape[-1]).transpose(1, 2).flatten(0, 1)
+    variance, components = torch.linalg.eigh(torch.cov(patches.T))
+    first = slice(-len(weight), None)
+    weight.copy_((0.5 * components[:, first] / (variance[first] + 0.05).sqrt()).T.reshape(weight.shape))
 
 
 def _sines(side: int, width: int) -> Tensor:
@@ -212,6 +235,7 @@ def train(
         recipe.images,
         recipe.people,
         recipe.seed,
+        recipe.ramp,
         workers=workers,
         progress=lambda done, total: progress("rendering", done, total),
     )
@@ -219,22 +243,24 @@ def train(
     torch.manual_seed(recipe.seed)
     learner = Learner(build_model(tokenizer))
     steps = max(1, recipe.pairs // recipe.batch)
-    optimizer, schedule = _optimizer(learner, recipe, steps)
+    sample = torch.from_numpy(np.array(stills.images[:: max(1, recipe.images // 1000)]))
+    whiten_patches(learner.clip, normalise(sample.permute(0, 3, 1, 2) / 255))
+    optimizers, schedules = _optimizers(learner, recipe, steps)
     first, before = 0, 0.0
     if state:
         learner.load_state_dict(state["learner"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for part, saved in zip(optimizers + schedules, state["optimizers"] + state["schedules"], strict=True):
+            part.load_state_dict(saved)
         first, before = state["step"], state["seconds"]
     learner.train()
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         for step in range(first, steps):
             losses = _step(learner, tokenizer, stills, recipe, step)
-            optimizer.zero_grad()
+            learner.zero_grad()
             losses["loss"].backward()
             nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            for part in optimizers + schedules:
+                part.step()
             with torch.no_grad():
                 learner.clip.logit_scale.clamp_(max=math.log(50))
             progress("training", step + 1, steps)
@@ -248,8 +274,8 @@ def train(
                 state = {
                     "recipe": asdict(recipe),
                     "learner": learner.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "schedules": [schedule.state_dict() for schedule in schedules],
                     "step": step + 1,
                     "seconds": before + time.perf_counter() - begin,
                 }
@@ -259,19 +285,30 @@ def train(
     return learner.clip.eval(), tokenizer, seconds
 
 
-def _optimizer(learner: Learner, recipe: Recipe, steps: int):
-    decayed = [p for p in learner.parameters() if p.ndim > 1]
-    plain = [p for p in learner.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, list]:
+    """Muon for the matrices of both towers' layers, AdamW for the rest, and their schedules.
+
+    AdamW alone answers with the averages for a long time before it sees what changes in a face; Muon does not.
+    """
+    towers = (learner.clip.vision_model.encoder, learner.clip.text_model.encoder)
+    matrices = [p for tower in towers for p in tower.parameters() if p.ndim == 2]
+    taken = {id(p) for p in matrices}
+    rest = [p for p in learner.parameters() if id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizers = [
+        torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
+        torch.optim.Muon(matrices, lr=recipe.muon_rate, momentum=0.9, weight_decay=0.01),
+    ]
     warm = max(1, steps // 20)
 
     def factor(step: int) -> float:
-        return (
-            (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-        )
+        cosine = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return (step + 1) / warm if step < warm else cosine
 
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return optimizers, [torch.optim.lr_scheduler.LambdaLR(optimizer, factor) for optimizer in optimizers]
 
 
 def _step(learner: Learner, tokenizer: CLIPTokenizer, stills: Stills, recipe: Recipe, step: int) -> dict[str, Tensor]:
@@ -280,7 +317,10 @@ def _step(learner: Learner, tokenizer: CLIPTokenizer, stills: Stills, recipe: Re
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     per_epoch = max(1, recipe.images // recipe.batch)
     epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng([recipe.seed, 3, epoch]).permutation(recipe.images)
+    shuffle = np.random.default_rng([recipe.seed, 3, epoch])
+    # The first time nearly in the order in which they were drawn, from easy to hard.
+    reach = min(2000, recipe.images) if epoch == 0 else recipe.images**2
+    order = np.argsort(np.arange(recipe.images) + shuffle.uniform(0, reach, recipe.images))
     chosen = np.sort(order[place * recipe.batch : (place + 1) * recipe.batch])
     texts, needs = zip(*(caption(stills.surely[i], rng) for i in chosen), strict=True)
     required = torch.from_numpy(np.stack(needs)).float()

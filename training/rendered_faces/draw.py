@@ -106,11 +106,11 @@ class FacePainter:
         fine = np.zeros((half, half), np.uint8)
         self._shade_broadly(broad, s, action_units)
         self._crease(fine, s, action_units)
-        broad = cv2.GaussianBlur(broad, (0, 0), half / 50)
-        fine = cv2.GaussianBlur(fine, (0, 0), half / 140)
-        shade = self.contrast + cv2.resize(broad, (half, half)) - fine
-        shade = cv2.resize(cv2.convertScaleAbs(np.maximum(shade, 0)), (self.canvas_size, self.canvas_size))
-        mask = np.zeros(shade.shape, np.uint8)
+        soft = cv2.resize(cv2.GaussianBlur(broad, (0, 0), half / 50), (half, half))
+        lines = cv2.GaussianBlur(fine, (0, 0), half / 140)
+        shade = cv2.convertScaleAbs(np.maximum(self.contrast + soft - lines, 0))
+        shade = cv2.resize(shade, (self.canvas_size, self.canvas_size))
+        mask = np.zeros((self.canvas_size, self.canvas_size), np.uint8)
         self._fill(mask, s["head"], 255)
         cv2.copyTo(cv2.applyColorMap(shade, self.skin[:, None]), mask, canvas)
 
@@ -245,7 +245,7 @@ class FacePainter:
         photo = cv2.multiply(photo, self.gain, dtype=cv2.CV_32F)
         if self.setting.noise > 0:
             x, y = grain * 37 % self.size, grain * 61 % self.size
-            photo += self.grain[y : y + self.size, x : x + self.size]
+            photo = photo + self.grain[y : y + self.size, x : x + self.size]
         return np.clip(photo, 0, 255).astype(np.uint8)
 
 
@@ -345,14 +345,14 @@ def _hair_and_body(person: Identity) -> Shapes:
         line = -36 * (0.7 + 0.3 * person.forehead)
         crown = -58 if style in ("curly", "long") else -55
         temple = {"tied back": -20, "curly": -14}.get(style, -12)
-        side = 38.5 * w
+        edge = 38.5 * w
         hairline = {
             "fringe": [(-33 * w, -22), (-20, line + 9), (0, line + 11), (20, line + 9), (33 * w, -22)],
             "parted": [(-33 * w, -24), (-18, line - 4), (-10, line - 7), (14, line + 2), (33 * w, -20)],
             "receding": [(-34 * w, -27), (-24, line - 10), (0, line - 5), (24, line - 10), (34 * w, -27)],
         }.get(style, [(-33 * w, -25), (-20, line - 1), (0, line - 3), (20, line - 1), (33 * w, -25)])
-        top = [(side, temple), (side, -34), (24 * w, crown + 3), (0, crown), (-24 * w, crown + 3), (-side, -34)]
-        s["hair_front"] = smooth(np.array([(-side, temple), *hairline, *top]), closed=True)
+        top = [(edge, temple), (edge, -34), (24 * w, crown + 3), (0, crown), (-24 * w, crown + 3), (-edge, -34)]
+        s["hair_front"] = smooth(np.array([(-edge, temple), *hairline, *top]), closed=True)
         t = np.linspace(0, 1, 5)[:, None]
         origin = np.array([-10.0 if style == "parted" else 0.0, crown + 4.0])
         ends = [np.array([x * w, line - 8 + 0.008 * x * x]) for x in (-28, -20, -11, 0, 11, 20, 28)]
