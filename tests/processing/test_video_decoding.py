@@ -212,7 +212,7 @@ def test_pixels_become_square(ratio, size, tmp_path, reader):
 @pytest.mark.parametrize(
     "name, codec, pix_fmt",
     [
-        ("ten_bit.mp4", "libx265", "yuv420p10le"),
+        ("ten_bit.mkv", "libx265", "yuv420p10le"),
         ("ten_bit.mov", "prores_ks", "yuv422p10le"),
         ("grey.mkv", "ffv1", "gray"),
         ("deep_grey.mkv", "ffv1", "gray16le"),
