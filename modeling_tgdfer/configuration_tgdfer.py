@@ -122,7 +122,7 @@ class TGDFERConfig(PreTrainedConfig):
     instance_weight: float | int = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # Where this package is installed it has registered the task, and nobody need trust the code of a folder for it.
+        # Where this package is installed it has registered the task, and nobody need trust a folder's code for it.
         if __name__.startswith("tgdfer."):
             kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels") is None:
@@ -141,6 +141,12 @@ class TGDFERConfig(PreTrainedConfig):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
+        for name in ("num_frames", "temporal_heads", "short_term_window", "long_range_layers", "visual_prompt_rank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        for name in ("frame_interval", "initial_scale", "visual_prompt_limit", "lora_rank", "lora_alpha"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0.")
         for name in ("short_term_width", "long_range_width"):
             # Pairs of channels are rotated by time, so a head has an even number of them.
             if getattr(self, name) % (2 * self.temporal_heads):

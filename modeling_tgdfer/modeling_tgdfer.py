@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.tokenization_auto import AutoTokenizer
-from transformers.models.clip.modeling_clip import CLIPModel, eager_attention_forward
+from transformers.models.clip.modeling_clip import CLIPModel
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import (
     ModelOutput,
@@ -36,16 +35,21 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .bags_tgdfer import (
     alignment_loss,
-    gather_frames,
     instance_loss,
     masked_mean,
     masked_softmax,
-    neighbours,
     separation_loss,
     smoothness_loss,
     top_frames,
 )
 from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
+from .temporal_tgdfer import (
+    TGDFERLongRange,
+    TGDFERLongRangeLayer,
+    TGDFERShortTerm,
+    TGDFERTemporalAttention,
+    TGDFERZeroLinear,
+)
 
 try:  # Only needed to train: saved models are plain, with LoRA merged.
     import peft
@@ -86,8 +90,8 @@ class TGDFEROutput(ModelOutput):
         loss: () training loss, where labels are given.
         logits: (B, K) the answer of the clip.
         frame_logits: (B, T, K) what each frame, with its near past and future only, says for each class, `s`.
-        frame_relevance: (B, T, K) weight of each frame in the logit of each class, `A`; sums to one over the unmasked
-            frames and is zero on masked ones.
+        frame_relevance: (B, T, K) relevance of each frame to each class, `A`; sums to one over the unmasked frames and
+            is zero on masked ones. With `mil_pooling="attention"` it is the weight of the frame in the logit.
         description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
         video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
         text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.
@@ -155,146 +159,6 @@ class TGDFERTextGuidance(nn.Module):
         """Class texts `t = norm(sum_m w_m g_m)`: (K, M, D) -> (K, D)."""
         weight = masked_softmax(self.description_weight, self.description_mask, dim=-1).to(description_embeds.dtype)
         return F.normalize((weight.unsqueeze(-1) * description_embeds).sum(1), dim=-1)
-
-
-class TGDFERZeroLinear(nn.Linear):
-    """A projection that starts at zero, so that a branch which ends in it starts as an exact identity.
-
-    A class of its own, because transformers initialises custom code module by module, and passes over modules that
-    hold no parameter themselves: a parent could not zero its child.
-    """
-
-
-class TGDFERTemporalAttention(nn.Module):
-    """Attention between frames that knows time by a rotation on seconds (RoFormer, Su et al., 2021).
-
-    It never knows positions. Only differences in time matter, so an emotion may come anywhere in a clip.
-    """
-
-    time_frequencies: Tensor
-
-    def __init__(self, config: TGDFERConfig, width: int):
-        super().__init__()
-        self.config = config
-        self.is_causal = False
-        self.head_dim = width // config.temporal_heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-        self.register_buffer("time_frequencies", self.frequencies(), persistent=False)
-
-    def frequencies(self) -> Tensor:
-        """Radians a second, from a period of 32 s (the flow of a clip) to one of 1/4 s (a blink)."""
-        return 2 * math.pi * torch.logspace(math.log2(1 / 32), math.log2(4), self.head_dim // 2, base=2.0)
-
-    def rotate(self, states: Tensor, timestamps: Tensor) -> Tensor:
-        """Rotates pairs of channels by time: (B, heads, T, C), (B, T) in seconds -> (B, heads, T, C)."""
-        angle = (timestamps.unsqueeze(-1) * self.time_frequencies).unsqueeze(1)  # (B, 1, T, C / 2)
-        cos, sin = angle.cos().to(states.dtype), angle.sin().to(states.dtype)
-        first, second = states.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
-
-    def forward(
-        self, hidden_states: Tensor, timestamps: Tensor, allowed: Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C), seconds (B, T), who may see whom (B, T, T) -> (B, T, C) and the weights (B, heads, T, T)."""
-        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        queries, keys, values = (
-            projection(hidden_states).view(shape).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        queries, keys = self.rotate(queries, timestamps), self.rotate(keys, timestamps)
-        bias = torch.zeros_like(allowed, dtype=queries.dtype)
-        bias = bias.masked_fill(~allowed, torch.finfo(queries.dtype).min).unsqueeze(1)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, weights = attend(self, queries, keys, values, bias, scaling=self.head_dim**-0.5, dropout=0.0, **kwargs)
-        return self.out_proj(output.flatten(2)), weights
-
-
-class TGDFERShortTerm(nn.Module):
-    """Short-term grain: differences to the adjacent frames and attention within +-w frames.
-
-    For onsets and micro-movements. It returns what is to be added to the frames: zero at the start of training.
-    """
-
-    def __init__(self, config: TGDFERConfig, dim: int):
-        super().__init__()
-        width = config.short_term_width
-        self.window = config.short_term_window
-        self.input_norm = nn.LayerNorm(dim)
-        self.down = nn.Linear(dim, width)
-        self.change = nn.Linear(3 * width, width)
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = TGDFERTemporalAttention(config, width)
-        self.output_norm = nn.LayerNorm(width)
-        self.up = TGDFERZeroLinear(width, dim)
-
-    def forward(self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor) -> Tensor:
-        """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
-        hidden = self.down(self.input_norm(frames))
-        previous, following = neighbours(frame_mask)
-        changes = [hidden - gather_frames(hidden, previous), gather_frames(hidden, following) - hidden]
-        hidden = hidden + F.gelu(self.change(torch.cat([hidden, *changes], dim=-1)))
-        # Distances are counted in unmasked frames; a masked frame sees itself, so that no row of weights is empty.
-        rank = frame_mask.long().cumsum(1)
-        near = (rank.unsqueeze(1) - rank.unsqueeze(2)).abs() <= self.window
-        itself = torch.eye(frame_mask.shape[1], dtype=torch.bool, device=frames.device)
-        attended, _ = self.attention(
-            self.attention_norm(hidden), timestamps, (near & frame_mask.unsqueeze(1)) | itself
-        )
-        return self.up(F.gelu(self.output_norm(hidden + attended)))
-
-
-class TGDFERLongRangeLayer(GradientCheckpointingLayer):
-    """A pre-norm Transformer layer over the whole clip."""
-
-    def __init__(self, config: TGDFERConfig):
-        super().__init__()
-        width = config.long_range_width
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = TGDFERTemporalAttention(config, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(
-        self, hidden_states: Tensor, timestamps: Tensor, allowed: Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        attended, _ = self.attention(self.attention_norm(hidden_states), timestamps, allowed, **kwargs)
-        hidden_states = hidden_states + attended
-        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
-
-
-class TGDFERLongRange(nn.Module):
-    """Long-range grain: a small Transformer over the whole clip, for the flow of the emotion.
-
-    It returns what is to be added to the frames: zero at the start of training.
-    """
-
-    def __init__(self, config: TGDFERConfig, dim: int):
-        super().__init__()
-        self.drop = config.long_range_dropout
-        self.input_norm = nn.LayerNorm(dim)
-        self.down = nn.Linear(dim, config.long_range_width)
-        self.layers = nn.ModuleList(TGDFERLongRangeLayer(config) for _ in range(config.long_range_layers))
-        self.output_norm = nn.LayerNorm(config.long_range_width)
-        self.up = TGDFERZeroLinear(config.long_range_width, dim)
-
-    def forward(
-        self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> Tensor:
-        """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
-        itself = torch.eye(frame_mask.shape[1], dtype=torch.bool, device=frames.device)
-        allowed = frame_mask.unsqueeze(1) | itself
-        hidden = self.down(self.input_norm(frames))
-        for layer in self.layers:
-            hidden = layer(hidden, timestamps, allowed, **kwargs)
-        output = self.up(F.gelu(self.output_norm(hidden)))
-        if self.training and self.drop:  # stochastic depth (Huang et al., 2016), a clip at a time
-            keep = torch.rand(output.shape[0], 1, 1, device=output.device) >= self.drop
-            output = output * keep / (1 - self.drop)
-        return output
 
 
 class TGDFERRelevance(nn.Module):
@@ -378,10 +242,19 @@ class TGDFERPreTrainedModel(PreTrainedModel):
             init.constant_(module.log_scale, math.log(self.config.initial_scale))
             init.zeros_(module.bias)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """Saves a plain model that every Auto class loads, LoRA merged, without changing this one."""
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Saves a plain model that every Auto class loads, LoRA merged, without changing this one.
+
+        With LoRA attached `state_dict` is not used: its names are not those of the merged model.
+        """
         if self.has_lora:
-            self.merged_copy().save_pretrained(save_directory, *args, **kwargs)
+            self.merged_copy().save_pretrained(save_directory, is_main_process, **kwargs)
             return
         home = "modeling_tgdfer"
         # Saving notes only the class that is saved; the same weights serve both.
@@ -397,7 +270,19 @@ class TGDFERPreTrainedModel(PreTrainedModel):
                 "pt": ["AutoModelForVideoClassification"],
             }
         }
-        super().save_pretrained(save_directory, *args, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Loads a model as every `PreTrainedModel` does, and freezes its CLIP."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_clip()  # a tuple with `output_loading_info`
+        return loaded
+
+    def freeze_clip(self) -> None:
+        """Freezes all of CLIP but its LoRA, if attached; called after every load."""
+        for name, parameter in self.base_model.clip.named_parameters():
+            parameter.requires_grad_("lora_" in name)
 
     @property
     def has_lora(self) -> bool:
@@ -445,6 +330,10 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self._description_embeds = None  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._description_embeds = None  # other weights
+        super()._load_from_state_dict(*args, **kwargs)
+
     @capture_outputs
     def _read_texts(self, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
         """Reads the prompts in a recording of its own: the states of CLIP's text tower are not those of this model."""
@@ -462,8 +351,9 @@ class TGDFERModel(TGDFERPreTrainedModel):
         ):
             return self._read_texts(**own_record)["description_embeds"]
         if self._description_embeds is None:
-            # Outside inference mode, so that the tensor may take part in training later.
-            with torch.inference_mode(False), torch.no_grad():
+            # Outside inference mode and autocast: it outlives them, and may take part in training later.
+            exact = torch.autocast(self.device.type, enabled=False)
+            with torch.inference_mode(False), torch.no_grad(), exact:
                 self._description_embeds = self._read_texts(**own_record)["description_embeds"]
         return self._description_embeds
 
@@ -590,7 +480,8 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         """Starts a model from any CLIP: at first it answers as that CLIP does, zero-shot.
 
         Args:
-            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`.
+            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`. Where it has no
+                safetensors, transformers reads its weights without running what is pickled in them.
             class_prompts: What `TGDFERProcessor.class_prompts()` returns. Without it the names of the seven basic
                 emotions are the texts, one word a class, and `set_classes` may bring descriptions later.
             revision: Revision of the Hub repository.
@@ -628,11 +519,6 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
                 guidance.context.weight.copy_(phrase[:contexts].flatten(0, 1))
         model.freeze_clip()
         return model.eval()
-
-    def freeze_clip(self) -> None:
-        """Freezes all of CLIP but its LoRA, if attached; to be called after every load, before training."""
-        for name, parameter in self.tgdfer.clip.named_parameters():
-            parameter.requires_grad_("lora_" in name)
 
     def attach_lora(self) -> None:
         """Adapts the attention projections of the last blocks of CLIP by LoRA (Hu et al., 2021), as the config says.
@@ -803,7 +689,7 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         output = TGDFEROutput(
             logits=logits,
             frame_logits=frame_logits,
-            frame_relevance=weights,
+            frame_relevance=relevance,
             description_relevance=self.description_relevance(near, seen.description_embeds),
             video_embeds=F.normalize((decisive * seen.last_hidden_state).sum(1), dim=-1),
             text_embeds=texts,
