@@ -301,6 +301,7 @@ def test_save_load(model: TGDFERForVideoClassification, tmp_path: Path, frames: 
         "configuration_tgdfer.py",
         "modeling_tgdfer.py",
         "bags_tgdfer.py",
+        "temporal_tgdfer.py",
     }
     assert isinstance(AutoConfig.from_pretrained(tmp_path), TGDFERConfig)
     loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)
