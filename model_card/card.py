@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
+
 from tgdfer.training.config import read_yaml, write_text
 from tgdfer.training.errors import UserError
 

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
+
 from tgdfer.model_card.card import build_card, model_folder, pictures_of, read_json
 from tgdfer.training.errors import UserError
 
-# All that may leave the machine. Pickles are not among it: whoever loads one runs it.
+# All that may leave the machine, beside the code that model and processor name. No pickle is among it: whoever loads one
+# runs it.
 ALLOWED = (
     "config.json",
     "generation_config.json",
@@ -30,7 +32,6 @@ ALLOWED = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "*.py",
     "descriptions.yaml",
     "metrics.json",
     "training_config.yaml",
@@ -110,12 +111,13 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
         UserError: The run holds no whole model that loads without this package, or a file that is no part of one.
     """
     run, folder = Path(run), model_folder(run)
-    check_model(folder)
+    code = check_model(folder)
     files: Files = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__pycache__" or (folder == run and path.name in OF_A_RUN):
             continue
-        if not path.is_file() or not any(fnmatch(path.name, pattern) for pattern in ALLOWED):
+        known = path.name in code or any(fnmatch(path.name, pattern) for pattern in ALLOWED)
+        if not path.is_file() or not known:
             raise UserError(f"{path} is no part of a model and will not be published; move it out of {folder}.")
         files[path.name] = path
     # A model folder that is not of a run may have a card written by hand; one of a run is written anew.
@@ -128,8 +130,11 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
     return dict(sorted(files.items()))
 
 
-def check_model(folder: Path) -> None:
+def check_model(folder: Path) -> set[str]:
     """Check that a folder holds weights that can be read, a processor, and the code that both load with.
+
+    Returns:
+        Names of the code files.
 
     Raises:
         UserError: Something is missing or broken.
@@ -143,29 +148,33 @@ def check_model(folder: Path) -> None:
                 pass
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is not whole ({one_line(error)}); save the model again.") from error
+    code = set[str]()
     for name, saver in {"config.json": "model", "processor_config.json": "processor"}.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
         content = read_json(folder / name)
         auto_map = content.get("auto_map") or {}
         pipelines = (content.get("custom_pipelines") or {}).values()
-        missing = sorted(missing_code(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)}))
+        named = code_of(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)})
+        missing = sorted(file for file in named if not (folder / file).is_file())
         if missing or not auto_map:
             raise UserError(
                 f"{folder / name} names no code that loads without tgdfer ({', '.join(missing) or 'no auto_map'}); "
                 f"write it again with `{saver}.save_pretrained`."
             )
+        code |= named
+    return code
 
 
-def missing_code(folder: Path, references: set[str]) -> set[str]:
-    """Code files that references ("module.Class") name, or that these files import, and that are not there."""
+def code_of(folder: Path, references: set[str]) -> set[str]:
+    """Code files that references ("module.Class") name, and those that these files import, there or not."""
     waiting, seen = {reference.rpartition("--")[2].partition(".")[0] for reference in references}, set[str]()
     while waiting:
         seen.add(module := waiting.pop())
         path = folder / f"{module}.py"
         if path.is_file():
             waiting |= set(LOCAL_IMPORT.findall(path.read_text(encoding="utf-8"))) - seen
-    return {f"{module}.py" for module in seen if not (folder / f"{module}.py").is_file()}
+    return {f"{module}.py" for module in seen}
 
 
 def table_of(files: Files, repo_id: str) -> Table:

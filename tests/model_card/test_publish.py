@@ -136,7 +136,9 @@ def test_no_repository_id(run, repo_id):
         publish(run, repo_id, dry_run=True)
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "pytorch_model.bin", "state.pkl", "notes.txt", "checkpoint/x.json"])
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "pytorch_model.bin", "state.pkl", "notes.txt", "script.py", "checkpoint/x.json"]
+)
 def test_only_known_files_leave(run, name):
     path = run / "best" / name
     path.parent.mkdir(exist_ok=True)
