@@ -1,5 +1,6 @@
 """The model card: what the files of a run say, and nothing else, in the words of `template.md`."""
 
+import hashlib
 import json
 import os
 import re
@@ -65,10 +66,11 @@ class CardData:
             pictures: Whether the card shows the pictures of the run.
 
         Raises:
-            UserError: The folder holds no model, or one of its files cannot be read.
+            UserError: The folder holds no model, one of its files cannot be read, or other weights were measured.
         """
         run = Path(run)
-        folder = model_folder(run)
+        folder, metrics = model_folder(run), read_metrics(run)
+        require_measured(folder, metrics, run)
         id2label = read_json(folder / "config.json").get("id2label", {})
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
@@ -77,7 +79,7 @@ class CardData:
             model_id=repo_id or name_of(folder),
             labels=[id2label[index] for index in sorted(id2label, key=int)],
             descriptions=processor.get("descriptions") or {},
-            metrics=read_metrics(run),
+            metrics=metrics,
             config=read_yaml(run / "config.yaml") if (run / "config.yaml").exists() else {},
             pictures=[(to_pictures / path.name).as_posix() for path in pictures_of(run) if pictures],
         )
@@ -125,6 +127,14 @@ class CardData:
             for key, heading, metric, arguments in self.measured
             if metric
         ]
+
+    def card(self) -> ModelCard:
+        """The card itself."""
+        environment = Environment(
+            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+        )
+        template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+        return ModelCard(template.render(self.template_values()))
 
     def template_values(self) -> dict[str, Any]:
         """What `template.md` asks for."""
@@ -205,20 +215,16 @@ def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = Tru
         pictures: Whether the card shows the pictures of the run.
 
     Raises:
-        UserError: The folder holds no model, or one of its files cannot be read.
+        UserError: The folder holds no model, one of its files cannot be read, or other weights were measured.
     """
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined, autoescape=False
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return ModelCard(template.render(CardData.from_run(run, repo_id, pictures).template_values()))
+    return CardData.from_run(run, repo_id, pictures).card()
 
 
 def write_card(run: str | Path) -> Path:
     """Write the card of a run beside its model, as `README.md`, whole or not at all, and return its path.
 
     Raises:
-        UserError: The folder holds no model, or one of its files cannot be read.
+        UserError: The folder holds no model, one of its files cannot be read, or other weights were measured.
     """
     card = build_card(run)
     path = model_folder(run) / "README.md"
@@ -243,6 +249,24 @@ def model_folder(run: str | Path) -> Path:
         f"{run} holds no model (no best/config.json and no config.json); train one with `tgdfer train`, or name the "
         "folder that `save_pretrained` wrote."
     )
+
+
+def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
+    """Check that the figures are those of the weights in a folder, where it is noted which weights were measured.
+
+    Raises:
+        UserError: They are of other weights, such as those from before the training went on.
+    """
+    measured, weights = metrics.get("weights_sha256"), folder / "model.safetensors"
+    if not measured or not weights.is_file():
+        return
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != measured:
+        raise UserError(
+            f"{run / 'metrics.json'} was measured with other weights than those in {folder}; evaluate again: "
+            f"tgdfer evaluate {run}"
+        )
 
 
 def pictures_of(run: str | Path) -> list[Path]:

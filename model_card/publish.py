@@ -12,11 +12,11 @@ from rich.filesize import decimal
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
-from tgdfer.model_card.card import build_card, model_folder, pictures_of, read_json
+from tgdfer.model_card.card import CardData, model_folder, pictures_of, read_json
 from tgdfer.training.errors import UserError
 
-# All that may leave the machine, beside the code that model and processor name. No pickle is among it: whoever loads one
-# runs it.
+# All that may leave the machine, beside the code that model and processor name. No pickle is among it: whoever loads
+# one runs it.
 ALLOWED = (
     "config.json",
     "generation_config.json",
@@ -108,10 +108,12 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
     """What a commit of this run holds, by path in the repository.
 
     Raises:
-        UserError: The run holds no whole model that loads without this package, or a file that is no part of one.
+        UserError: The run holds no whole model that loads without this package, or a file that is no part of one, or
+            its figures are of other weights.
     """
     run, folder = Path(run), model_folder(run)
     code = check_model(folder)
+    card = CardData.from_run(run, repo_id, pictures)
     files: Files = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__pycache__" or (folder == run and path.name in OF_A_RUN):
@@ -122,7 +124,7 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
         files[path.name] = path
     # A model folder that is not of a run may have a card written by hand; one of a run is written anew.
     if folder != run or "README.md" not in files:
-        files["README.md"] = str(build_card(run, repo_id, pictures)).encode()
+        files["README.md"] = str(card.card()).encode()
     files |= {f"figures/{path.name}": path for path in pictures_of(run) if pictures}
     for name, name_in_repo in {"metrics.json": "metrics.json", "config.yaml": "training_config.yaml"}.items():
         if (run / name).is_file():

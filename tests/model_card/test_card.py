@@ -1,14 +1,18 @@
+import hashlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard, metadata_load
+from safetensors.numpy import save_file
 
 from tgdfer.model_card.card import build_card, model_folder, write_card
+from tgdfer.model_card.publish import publish
 from tgdfer.training.errors import UserError
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
@@ -91,6 +95,28 @@ def test_figures_and_weights_are_of_one_model(run):
     assert model_folder(run) == run / "last"
     (run / "metrics.json").unlink()
     assert model_folder(run) == run / "best"
+
+
+def test_figures_of_other_weights_are_refused(run):
+    weights = run / "best" / "model.safetensors"
+    edit_metrics(run, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
+    write_card(run).unlink()
+    save_file({"weight": np.ones(4000, dtype=np.float32)}, weights)  # as if the training had gone on
+    (run / "best" / "README.md").write_text("By hand.")
+    for use in (write_card, lambda run: publish(run, "user/smile", dry_run=True)):
+        with pytest.raises(UserError, match=f"measured with other weights .*; evaluate again: tgdfer evaluate {run}$"):
+            use(run)
+    assert (run / "best" / "README.md").read_text() == "By hand."
+    edit_metrics(run, weights_sha256=None)
+    write_card(run)
+
+
+def test_plain_model_with_figures_of_other_weights_is_refused(run):
+    folder = shutil.copytree(run / "best", run.parent / "plain")
+    (folder / "README.md").write_text("By hand.")
+    (folder / "metrics.json").write_text(json.dumps({"war": 0.9, "weights_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="evaluate again"):
+        publish(folder, "user/smile", dry_run=True)
 
 
 def test_local_names_are_no_hub_ids(run, monkeypatch):
