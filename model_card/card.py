@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
@@ -17,13 +17,37 @@ from tgdfer.training.errors import UserError
 TEMPLATE = Path(__file__).with_name("template.md")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
-# Figures of metrics.json that a table shows: key, heading, and for the `model-index` the metric's id and arguments.
-# Pointing is no metric that the Hub knows, so it stays out of the index.
-FIGURES: list[tuple[str, str, str | None, dict[str, str] | None]] = [
-    ("war", "WAR", "accuracy", None),
-    ("uar", "UAR", "recall", {"average": "macro"}),
-    ("frame_ap", "frame AP", "average_precision", None),
-    ("pointing", "pointing", None, None),
+
+class Figure(NamedTuple):
+    """A figure of metrics.json that a table shows.
+
+    Args:
+        key: Its name in metrics.json.
+        heading: Its name in the table.
+        metric: Id of the metric for the `model-index`; None of those that the Hub does not know.
+        arguments: Arguments of the metric.
+        percent: Whether it is a fraction, shown as a percentage, and not a plain number.
+    """
+
+    key: str
+    heading: str
+    metric: str | None = None
+    arguments: dict[str, str] | None = None
+    percent: bool = True
+
+    def shown(self, value: float | None) -> str:
+        """A value as the table shows it; nothing where there is none."""
+        if value is None:
+            return ""
+        return f"{100 * value:.1f}%" if self.percent else f"{value:.2f}"
+
+
+FIGURES = [
+    Figure("war", "WAR", "accuracy"),
+    Figure("uar", "UAR", "recall", {"average": "macro"}),
+    Figure("frame_ap", "frame AP", "average_precision"),
+    Figure("pointing", "pointing"),
+    Figure("activity_gain", "activity gain", percent=False),
 ]
 # Figures of what needs no model, by their prefix in metrics.json.
 CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
@@ -89,14 +113,14 @@ class CardData:
         return self.metrics.get("training") or {}
 
     @property
-    def measured(self) -> list[tuple[str, str, str | None, dict[str, str] | None]]:
-        """The rows of `FIGURES` that were measured."""
-        return [figure for figure in FIGURES if self.metrics.get(figure[0]) is not None]
+    def measured(self) -> list[Figure]:
+        """The figures that were measured."""
+        return [figure for figure in FIGURES if self.metrics.get(figure.key) is not None]
 
     def metadata(self) -> ModelCardData:
         """The metadata block: what the Hub searches and shows beside the card."""
         trained_on, base = self.training.get("dataset") or "", self.training.get("base_model") or ""
-        metrics = [metric for _, _, metric, _ in self.measured if metric]
+        metrics = [figure.metric for figure in self.measured if figure.metric]
         return ModelCardData(
             license=self.license,
             library_name="transformers",
@@ -119,13 +143,13 @@ class CardData:
                 dataset_type=dataset if is_hub_id(dataset) else Path(dataset).name.lower().replace(" ", "-"),
                 dataset_name=Path(dataset).name,
                 dataset_split=self.metrics.get("split"),
-                metric_type=metric,
-                metric_name=heading,
-                metric_value=round(self.metrics[key], 4),
-                metric_args=arguments,
+                metric_type=figure.metric,
+                metric_name=figure.heading,
+                metric_value=round(self.metrics[figure.key], 4),
+                metric_args=figure.arguments,
             )
-            for key, heading, metric, arguments in self.measured
-            if metric
+            for figure in self.measured
+            if figure.metric
         ]
 
     def card(self) -> ModelCard:
@@ -145,7 +169,7 @@ class CardData:
             "labels": self.labels,
             "descriptions": self.descriptions,
             "measured_on": self.measured_on(),
-            "columns": [heading for _, heading, _, _ in self.measured],
+            "columns": [figure.heading for figure in self.measured],
             "scores": self.scores(),
             "recall": self.recall(),
             "pictures": [
@@ -167,8 +191,8 @@ class CardData:
         baseline = self.metrics.get("baseline") or {}
         sources = {"this model": self.metrics, baseline.get("name", "baseline"): baseline}
         for prefix, name in CHANCE.items():
-            sources[name] = {key: self.metrics.get(prefix + key) for key, *_ in FIGURES}
-        rows = [[name, *(percent(source.get(key)) for key, *_ in self.measured)] for name, source in sources.items()]
+            sources[name] = {figure.key: self.metrics.get(prefix + figure.key) for figure in FIGURES}
+        rows = [[name, *(fig.shown(source.get(fig.key)) for fig in self.measured)] for name, source in sources.items()]
         return [row for row in rows if any(row[1:])]
 
     def recall(self) -> list[list[str]]:
@@ -178,7 +202,7 @@ class CardData:
         if not matrix:
             return []
         return [
-            [label.replace("|", "\\|"), str(sum(row)), percent(recall[label])]
+            [label.replace("|", "\\|"), str(sum(row)), f"{100 * recall[label]:.1f}%"]
             for label, row in zip(labels, matrix, strict=True)
             if recall.get(label) is not None
         ]
@@ -289,11 +313,6 @@ def name_of(folder: Path) -> str:
     folder = folder.resolve()
     here = Path.cwd()
     return (folder.relative_to(here) if folder.is_relative_to(here) else Path(folder.name)).as_posix()
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction as a percentage with one decimal; nothing where there is none."""
-    return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def read_metrics(run: Path) -> dict[str, Any]:

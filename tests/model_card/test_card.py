@@ -64,10 +64,22 @@ def test_only_measured_figures(run):
     card = build_card(run, "user/smile")
     for absent in ("frame AP", "Frame AP", "ointing", "baseline", " of 5 people", "Started from", "None", "nan"):
         assert absent not in card.text, absent
-    assert "| this model | 61.2 | 60.0 |" in card.text
+    assert "| this model | 61.2% | 60.0% |" in card.text
     assert "30 clips: split `test` of `rendered-faces`" in card.text
     assert [result.metric_name for result in card.data.eval_results] == ["WAR", "UAR"]
     assert not {"datasets", "base_model"} & set(card.data.to_dict())
+
+
+def test_activity_gain_is_a_plain_number(run):
+    baseline = json.loads((run / "metrics.json").read_text())["baseline"]
+    edit_metrics(run, activity_gain=1.2345, baseline=baseline | {"activity_gain": 1.1})
+    card = build_card(run, "user/smile")
+    assert "| this model | 61.2% | 60.0% | 83.0% | 80.0% | 1.23 |" in card.text
+    assert "linear layer | 50.0% | 48.0% | 60.0% |  | 1.10 |" in card.text
+    assert "Activity gain is" in card.text and "Activity gain is" not in EXPECTED.read_text(encoding="utf-8")
+    assert [result.metric_name for result in card.data.eval_results] == ["WAR", "UAR", "frame AP"]
+    edit_metrics(run, activity_gain=None)
+    assert "ctivity gain" not in build_card(run, "user/smile").text
 
 
 def test_nothing_measured(run):
@@ -75,7 +87,7 @@ def test_nothing_measured(run):
     (run / "config.yaml").unlink()
     card = build_card(run, "user/smile")
     assert not {"model-index", "metrics", "datasets", "base_model"} & set(card.data.to_dict())
-    for absent in ("## Results", "%", "To reproduce", "How it was trained"):
+    for absent in ("## Results", "%", "WAR", "To reproduce", "How it was trained"):
         assert absent not in card.text
     assert "expressions apart: anger, happiness, neutral" in card.text
 
@@ -159,7 +171,7 @@ def test_labels_cannot_break_the_tables(run):
     metrics = json.loads((run / "metrics.json").read_text())
     labels = ["anger|rage", *metrics["labels"][1:]]
     edit_metrics(run, labels=labels, recall={**metrics["recall"], "anger|rage": 0.5})
-    assert r"| anger\|rage | 10 | 50.0 |" in build_card(run, "user/smile").text
+    assert r"| anger\|rage | 10 | 50.0% |" in build_card(run, "user/smile").text
 
 
 def test_run_without_a_model(tmp_path):
