@@ -113,20 +113,36 @@ class CardData:
         return self.metrics.get("training") or {}
 
     @property
+    def stages(self) -> list[dict[str, Any]]:
+        """The trainings that made this model, first to last: each went on from the model of the one before."""
+        stages, facts = [], self.training
+        while facts:
+            stages.insert(0, facts)
+            facts = facts.get("continued_from") or {}
+        return stages
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether a reader has what the training started from, and the words that it was given."""
+        start = self.config.get("model", "")
+        return (start == "clip-tiny-faces" or is_hub_id(start)) and not self.config.get("descriptions")
+
+    @property
     def measured(self) -> list[Figure]:
         """The figures that were measured."""
         return [figure for figure in FIGURES if self.metrics.get(figure.key) is not None]
 
     def metadata(self) -> ModelCardData:
         """The metadata block: what the Hub searches and shows beside the card."""
-        trained_on, base = self.training.get("dataset") or "", self.training.get("base_model") or ""
+        trained_on = [stage["dataset"] for stage in self.stages if is_hub_id(stage.get("dataset") or "")]
+        base = self.training.get("base_model") or ""
         metrics = [figure.metric for figure in self.measured if figure.metric]
         return ModelCardData(
             license=self.license,
             library_name="transformers",
             pipeline_tag="video-classification",
             tags=["tgdfer", "facial-expression-recognition", "multiple-instance-learning", "clip", "video"],
-            datasets=[trained_on] if is_hub_id(trained_on) else None,
+            datasets=list(dict.fromkeys(trained_on)) or None,
             base_model=base if is_hub_id(base) else None,
             metrics=metrics or None,
             model_name=self.name,
@@ -175,9 +191,8 @@ class CardData:
             "pictures": [
                 {"path": path, "caption": Path(path).stem.replace("_", " ").capitalize()} for path in self.pictures
             ],
-            "training": self.training_facts(),
+            "stages": [self.facts_of(stage) for stage in self.stages],
             "commands": self.commands(),
-            "has_config": bool(self.config),
         }
 
     def measured_on(self) -> str:
@@ -207,27 +222,30 @@ class CardData:
             if recall.get(label) is not None
         ]
 
-    def training_facts(self) -> dict[str, str]:
-        """What is known of the training, by name."""
-        known = self.training
+    def facts_of(self, stage: dict[str, Any]) -> dict[str, str]:
+        """What is known of a training, by name."""
+        start = stage.get("base_model") and f"`{short(stage['base_model'])}`"
+        options = ", ".join(f"`{key}: {self.config[key]}`" for key in OPTIONS if self.config.get(key))
         facts = {
-            "Started from": known.get("base_model") and f"`{short(known['base_model'])}`",
-            "Data": known.get("dataset") and f"`{short(known['dataset'])}`, split `{known.get('split', 'train')}`",
-            "Clips": known.get("num_clips"),
-            "Held out for validation": known.get("validation"),
-            "Epochs": known.get("epochs"),
-            "Best epoch": known.get("best_epoch"),
-            "Trainable parameters": known.get("trainable_parameters") and f"{known['trainable_parameters']:,}",
-            "Seed": known.get("seed"),
-            "Time": known.get("seconds") and f"{known['seconds']:.0f} s",
-            "Options": ", ".join(f"`{key}: {self.config[key]}`" for key in OPTIONS if self.config.get(key)) or None,
+            "Started from": "the model of the stage before" if stage.get("continued_from") else start,
+            "Data": stage.get("dataset") and f"`{short(stage['dataset'])}`, split `{stage.get('split', 'train')}`",
+            "Clips": stage.get("num_clips"),
+            "Held out for validation": stage.get("validation"),
+            "Epochs": stage.get("epochs"),
+            "Best epoch": stage.get("best_epoch"),
+            "Trainable parameters": stage.get("trainable_parameters") and f"{stage['trainable_parameters']:,}",
+            "Seed": stage.get("seed"),
+            "Time": stage.get("seconds") and f"{stage['seconds']:.0f} s",
+            # The config is that of the last training.
+            "Options": options if options and stage is self.training else None,
         }
         return {name: str(value) for name, value in facts.items() if value is not None}
 
     def commands(self) -> list[str]:
-        """The command lines that make this model and its figures again."""
-        train = ["tgdfer train --config training_config.yaml"] if self.config else []
-        return [*train, *filter(None, [self.metrics.get("command")])]
+        """The command lines that make this model and its figures again; none where a reader lacks what they need."""
+        if not self.reproducible:
+            return []
+        return ["tgdfer train --config training_config.yaml", *filter(None, [self.metrics.get("command")])]
 
 
 def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:

@@ -58,8 +58,8 @@ def run(tmp_path: Path) -> Path:
     model = folder / "best"
     model.mkdir(parents=True)
     save_file({"weight": np.arange(4000, dtype=np.float32)}, model / "model.safetensors")
-    config = {"id2label": dict(enumerate(LABELS)), "auto_map": {"AutoConfig": "configuration_x.XConfig"}}
-    write_json(model / "config.json", config)
+    classes = {"id2label": dict(enumerate(LABELS))}
+    write_json(model / "config.json", classes | {"auto_map": {"AutoConfig": "configuration_x.XConfig"}})
     (model / "configuration_x.py").write_text("from .helpers_x import XConfig\n")
     (model / "helpers_x.py").write_text("class XConfig:\n    pass\n")
     (model / "processing_x.py").write_text("class XProcessor:\n    pass\n")
@@ -67,7 +67,8 @@ def run(tmp_path: Path) -> Path:
     processor = {"descriptions": descriptions, "auto_map": {"AutoProcessor": "processing_x.XProcessor"}}
     write_json(model / "processor_config.json", processor)
     write_json(folder / "metrics.json", METRICS)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"dataset": "user/clips", "batch_size": 16, "seed": 0}))
+    config = {"dataset": "user/clips", "model": "openai/clip-vit-base-patch16", "batch_size": 16, "seed": 0}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "figures").mkdir()
     for name in ("confusion_matrix", "timeline_1"):
         (folder / "figures" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n\0" + name.encode())

@@ -101,6 +101,37 @@ def test_facts_of_a_training_that_was_not_evaluated(run):
     assert card.data.datasets == ["user/clips"] and "## Results" not in card.text
 
 
+def test_all_stages_of_a_training_are_told(run):
+    first = {"dataset": "user/faces", "epochs": 30, "seconds": 60, "base_model": "clip-tiny-faces"}
+    last = {"dataset": "user/clips", "epochs": 2, "seconds": 90, "base_model": "clip-tiny-faces"}
+    edit_metrics(run, training=last | {"continued_from": first})
+    card = build_card(run, "user/smile")
+    told = card.text.partition("## How it was trained\n")[2].partition("\n## ")[0]
+    assert "In 2 stages" in told
+    one, two = told.split("### Stage ")[1:]
+    assert "- Started from: `clip-tiny-faces`\n- Data: `user/faces`" in one and "- Epochs: 30\n" in one
+    assert "- Started from: the model of the stage before\n- Data: `user/clips`" in two and "- Epochs: 2\n" in two
+    assert "Options" in two and "Options" not in one
+    assert card.data.datasets == ["user/faces", "user/clips"]
+    assert "stage" not in EXPECTED.read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"model": "clip-tiny-faces"}, True),
+        ({"model": "user/earlier"}, True),
+        ({"model": "/home/someone/runs/first/best"}, False),
+        ({"model": "runs/first/best"}, False),
+        ({"model": "clip-tiny-faces", "descriptions": "words.yaml"}, False),
+    ],
+)
+def test_how_to_reproduce_is_told_to_who_has_what_it_needs(run, options, told):
+    (run / "config.yaml").write_text(yaml.safe_dump({"dataset": "user/clips", **options}))
+    text = build_card(run, "user/smile").text
+    assert ("To reproduce it" in text) == ("tgdfer train" in text) == ("tgdfer evaluate" in text) == told
+
+
 def test_figures_and_weights_are_of_one_model(run):
     shutil.copytree(run / "best", run / "last")
     edit_metrics(run, model="last")
