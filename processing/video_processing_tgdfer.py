@@ -1,6 +1,8 @@
 """Video processor of TG-DFER: from any video to frames, their mask and their time stamps."""
 
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,12 +16,14 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
+from .faces_tgdfer import FaceClip, FaceSettings, NoFaceError, crop_faces, load_detector
 from .frame_sampling_tgdfer import dense_indices, sample_indices, windows
 from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, read, read_windows
 
 logger = logging.get_logger(__name__)
 
 SAMPLINGS = ("segments", "dense", "fps")
+FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_margin", "face_every", "no_face")
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
 MAX_ASPECT = 16
 
@@ -35,6 +39,15 @@ class TGDFERVideosKwargs(VideosKwargs, total=False):
         stride: from one frame of a dense window to the next.
         url_timeout: seconds that fetching a URL may take.
         url_max_bytes: size that the video behind a URL may have.
+        face_crop: "none" takes the pictures as they are; "largest" and "center" cut out one face, "all" makes a clip
+            of each. Arrays that have the size of the crop already are taken as they are.
+        face_detector: "yunet", "mtcnn" or "auto": YuNet where its model can be had, else MTCNN.
+        face_model: path of YuNet's model; None takes it from the Hub. Not saved.
+        face_size: height and width of the crops in pixels, before `size` is applied.
+        face_margin: how much more than the face is seen around it, as a share.
+        face_every: faces are looked for in every n-th sampled frame.
+        no_face: frames without the face are left out ("skip", an error only where all are), given whole
+            ("full_frame"), or an error ("error").
     """
 
     timestamps: Any
@@ -42,6 +55,13 @@ class TGDFERVideosKwargs(VideosKwargs, total=False):
     stride: int
     url_timeout: float
     url_max_bytes: int
+    face_crop: str
+    face_detector: str
+    face_model: str | None
+    face_size: int
+    face_margin: float
+    face_every: int
+    no_face: str
 
 
 class VideoBatchFeature(BatchFeature):
@@ -87,6 +107,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     stride = 1
     url_timeout = 60.0
     url_max_bytes = 2**30
+    face_crop = "none"
+    face_detector = "auto"
+    face_model: str | None = None
+    face_size = 224
+    face_margin = 0.2
+    face_every = 1
+    no_face = "skip"
     valid_kwargs = TGDFERVideosKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "frame_mask", "timestamps"]
 
@@ -109,13 +136,36 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         Returns:
             Frames (T, 3, H, W), uint8 RGB, and their times (T,) in seconds, float32, or None where nothing tells
-            them (arrays, folders of frames). T is `num_frames`, or what a shorter clip has.
+            them (arrays, folders of frames). T is `num_frames`, or what a shorter clip has. With `face_crop` they are
+            crops of the first face that `read_faces` gives.
 
         Raises:
             VideoReadError: nothing can be read; one sentence names the video and the remedy.
         """
         fps = self.fps if num_frames is None else None
-        return self._as_bytes(self._read(video, num_frames or self.num_frames, fps, generator=generator))
+        clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
+        clip, _ = self._people(clip, self._face_settings(), _name(video))[0]
+        return self._as_bytes(clip), clip.seconds
+
+    def read_faces(
+        self, video: Any, num_frames: int | None = None, generator: torch.Generator | None = None
+    ) -> list[FaceClip]:
+        """Reads a clip as `read_clip` does, and cuts out what `face_crop` says: one face, or all of them.
+
+        Returns:
+            A clip for each face, with its boxes and the number of its track, those that fill most of the video first.
+            Each can be given to the processor: `video_processor([face.frames], timestamps=[face.seconds])`.
+
+        Raises:
+            VideoReadError: nothing can be read; `NoFaceError`, one of them, where there is no face, by `no_face`.
+            ValueError: `face_crop` is "none".
+        """
+        settings = self._face_settings()
+        if settings is None:
+            raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
+        fps = self.fps if num_frames is None else None
+        clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
+        return crop_faces(self._as_bytes(clip), clip.seconds, settings, _name(video))
 
     def read_windows(
         self, video: Any, num_frames: int | None = None, stride: int | None = None, hop: int | None = None
@@ -134,17 +184,65 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             Frames (T, 3, H, W) and their times (T,); T is `num_frames`, or less where the video is shorter or damaged.
 
         Raises:
-            VideoReadError: nothing can be read; one sentence names the video and the remedy.
+            VideoReadError: nothing can be read; one sentence names the video and the remedy. Windows without a face
+                are left out by `no_face="skip"`, and an error only where all are.
             ValueError: numbers that leave frames out.
         """
         count, step = _given(num_frames, self.num_frames), _given(stride, self.stride)
         plan = partial(windows, num_frames=count, stride=step, hop=hop)
+        settings, found = self._face_settings(), False
+        missing: NoFaceError | None = None
         for clip in read_windows(video, plan, url_timeout=self.url_timeout, url_max_bytes=self.url_max_bytes):
-            yield self._as_bytes(clip)
+            try:
+                clip, _ = self._people(clip, settings, _name(video))[0]
+            except NoFaceError as error:
+                if self.no_face != "skip":
+                    raise
+                missing = error
+                continue
+            found = True
+            yield self._as_bytes(clip), clip.seconds
+        if missing is not None and not found:
+            raise missing
 
-    def _as_bytes(self, clip: Clip) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _as_bytes(self, clip: Clip) -> torch.Tensor:
         frames: Any = self.convert_to_rgb(_in_bytes(clip.frames))
-        return frames if frames.dtype == torch.uint8 else frames.round().clamp(0, 255).to(torch.uint8), clip.seconds
+        return frames if frames.dtype == torch.uint8 else frames.round().clamp(0, 255).to(torch.uint8)
+
+    def _face_settings(self, **given: Any) -> FaceSettings | None:
+        """What to cut out, None for nothing. "auto" is settled once: models keep the crop they are trained with.
+
+        Raises:
+            ValueError: a value that is not known.
+            VideoReadError: there is no detector.
+        """
+        values = {name: _given(given.get(name), getattr(self, name)) for name in FACE_OPTIONS}
+        settings = FaceSettings(**{name.removeprefix("face_"): value for name, value in values.items()})
+        if settings.crop == "none":
+            return None
+        if settings.detector == "auto":
+            self.face_detector, _ = load_detector("auto", settings.model)
+            settings = replace(settings, detector=self.face_detector)
+        return settings
+
+    def _people(self, clip: Clip, settings: FaceSettings | None, name: str) -> list[tuple[Clip, FaceClip | None]]:
+        """The clip as it is, or a clip of each of its faces."""
+        size = (clip.metadata.height, clip.metadata.width)
+        if settings is None or (clip.metadata.video_backend == "array" and size == (settings.size, settings.size)):
+            return [(clip, None)]
+        faces = crop_faces(self._as_bytes(clip), clip.seconds, settings, name)
+        sampled = np.array(clip.metadata.frames_indices)
+        return [
+            (
+                Clip(face.frames, face.seconds, replace(clip.metadata, frames_indices=sampled[face.indices].tolist())),
+                face,
+            )
+            for face in faces
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings but the path of the face model, which is one of this machine."""
+        return {name: value for name, value in super().to_dict().items() if name != "face_model"}
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideosKwargs]) -> BatchFeature:
         """Reads, samples and normalises clips; `video_processor(...)` calls it.
@@ -154,11 +252,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             **kwargs: override the attributes of the processor for this call. `num_frames` or `fps` (frames sampled
                 a second) set how many frames are taken, `do_sample_frames=False` takes all of them. `timestamps`, or
                 `video_metadata` with the `fps` of the source, time clips given as arrays. `return_metadata=True` adds
-                `video_metadata`. Arrays that float are in 0..1, or in 0..255 if any value is above 1; they are taken
-                as they are where `do_rescale=False`.
+                `video_metadata`, and with `face_crop` also `faces`: for each row of the batch the number of its
+                `video`, its `track`, its `boxes` (T, 4) in pixels and where the face was `found` (T,). Arrays that
+                float are in 0..1, or in 0..255 if any value is above 1; they are taken as they are where
+                `do_rescale=False`.
 
         Returns:
-            `pixel_values_videos` (B, T, 3, S, S) float32; `frame_mask` (B, T) bool, False where a short clip is padded
+            Of B videos, or of the B faces in them for `face_crop="all"`: `pixel_values_videos` (B, T, 3, S, S)
+            float32; `frame_mask` (B, T) bool, False where a short clip is padded
             by its last frame; `timestamps` (B, T) float32 seconds, left out where those of a clip are unknown.
 
         Raises:
@@ -178,25 +279,30 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return_tensors, with_metadata = kwargs.pop("return_tensors", None), kwargs.pop("return_metadata", None)
         kwargs.pop("input_data_format", None)
 
-        reading: dict[str, Any] = {
-            "sampling": kwargs.pop("sampling", None),
-            "stride": kwargs.pop("stride", None),
-            "url_timeout": kwargs.pop("url_timeout", None),
-            "url_max_bytes": kwargs.pop("url_max_bytes", None),
-            "each": self._reducer(**kwargs),
-        }
-        clips = [
-            self._read(video, num_frames, fps, seconds, source, **reading)
-            for video, seconds, source in zip(videos, timestamps, sources, strict=True)
+        options: dict[str, Any] = {**kwargs}
+        reading = {name: options.pop(name, None) for name in ("sampling", "stride", "url_timeout", "url_max_bytes")}
+        settings = self._face_settings(**{name: options.pop(name, None) for name in FACE_OPTIONS})
+        reading["each"] = self._reducer(**options) if settings is None else None
+        people = [
+            (number, *person)
+            for number, (video, seconds, source) in enumerate(zip(videos, timestamps, sources, strict=True))
+            for person in self._people(
+                self._read(video, num_frames, fps, seconds, source, **reading), settings, _name(video)
+            )
         ]
-        rescale = _given(kwargs.get("do_rescale"), self.do_rescale)
+        clips = [clip for _, clip, _ in people]
+        rescale = _given(options.get("do_rescale"), self.do_rescale)
         frames = [_in_bytes(clip.frames) if rescale else clip.frames for clip in clips]
         processed = super().preprocess(
-            frames, **kwargs, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
+            frames, **options, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
         )
         batch = VideoBatchFeature(_pad(processed["pixel_values_videos"], clips), tensor_type=return_tensors)
         if _given(with_metadata, self.return_metadata):
             batch["video_metadata"] = [clip.metadata for clip in clips]
+            if settings is not None:
+                batch["faces"] = [
+                    {"video": number, **({} if face is None else _about(face))} for number, _, face in people
+                ]
         return batch
 
     def _read(
@@ -318,6 +424,17 @@ def _pad(videos: list[torch.Tensor], clips: list[Clip]) -> dict[str, torch.Tenso
     elif known:
         logger.warning_once("Some clips of this batch have no time stamps, so those of the others are left out too.")
     return batch
+
+
+def _about(face: FaceClip) -> dict[str, Any]:
+    return {"track": face.track, "boxes": face.boxes, "found": face.found}
+
+
+def _name(video: Any) -> str:
+    """What messages call a video."""
+    if isinstance(video, dict):
+        video = video.get("path")
+    return os.fspath(video) if isinstance(video, str | os.PathLike) else str(getattr(video, "name", "The clip"))
 
 
 def _as_list(videos: Any) -> list[Any]:
