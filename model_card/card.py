@@ -52,6 +52,8 @@ FIGURES = [
 # Figures of what needs no model, by their prefix in metrics.json.
 CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
 COUNTS = {"num_clips": "clips", "num_people": "people"}
+# Names of the folder that the faces rendered by this package lie in.
+RENDERED = ("rendered_faces", "rendered-faces")
 # Options of the run that say most about it; training_config.yaml has them all.
 OPTIONS = ("num_frames", "frozen_features", "batch_size", "lora_lr", "prompts_lr", "new_lr", "class_balance")
 
@@ -68,7 +70,6 @@ class CardData:
         metrics: Content of `metrics.json`, empty where nothing was measured.
         config: Content of `config.yaml`, empty where the run has none.
         pictures: Paths of the pictures as the card refers to them.
-        license: Licence of the weights, as the Hub names it.
     """
 
     name: str
@@ -78,7 +79,6 @@ class CardData:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
-    license: str = "apache-2.0"
 
     @classmethod
     def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
@@ -120,6 +120,12 @@ class CardData:
             stages.insert(0, facts)
             facts = facts.get("continued_from") or {}
         return stages
+
+    @property
+    def license(self) -> str | None:
+        """Licence of the weights, as the Hub names it; None where it is for others than this package to say."""
+        own = {(stage.get("base_model"), stage.get("dataset") in RENDERED) for stage in self.stages}
+        return "apache-2.0" if own == {("clip-tiny-faces", True)} else None
 
     @property
     def reproducible(self) -> bool:
@@ -193,6 +199,7 @@ class CardData:
             ],
             "stages": [self.facts_of(stage) for stage in self.stages],
             "commands": self.commands(),
+            "license": self.license,
         }
 
     def measured_on(self) -> str:

@@ -17,7 +17,7 @@ from tgdfer.training.errors import UserError
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
 # Names that the Hub's own check of the metadata knows; it answers nothing else with a warning or an error.
-KNOWN_KEYS = {"license", "library_name", "pipeline_tag", "tags", "datasets", "base_model", "metrics", "model-index"}
+KNOWN_KEYS = {"library_name", "pipeline_tag", "tags", "datasets", "base_model", "metrics", "model-index"}
 
 
 def edit_metrics(run: Path, **changes: object) -> None:
@@ -33,7 +33,6 @@ def test_metadata_is_what_the_hub_accepts(run):
     path = write_card(run)
     block = metadata_load(path)
     assert set(block) == KNOWN_KEYS
-    assert block["license"] == "apache-2.0"
     assert block["pipeline_tag"] == "video-classification"
     assert block["library_name"] == "transformers"
     assert block["datasets"] == ["user/clips"]
@@ -130,6 +129,28 @@ def test_how_to_reproduce_is_told_to_who_has_what_it_needs(run, options, told):
     (run / "config.yaml").write_text(yaml.safe_dump({"dataset": "user/clips", **options}))
     text = build_card(run, "user/smile").text
     assert ("To reproduce it" in text) == ("tgdfer train" in text) == ("tgdfer evaluate" in text) == told
+
+
+RENDERED = {"base_model": "clip-tiny-faces", "dataset": "rendered_faces"}
+
+
+@pytest.mark.parametrize(
+    ("training", "license"),
+    [
+        (RENDERED, "apache-2.0"),
+        (RENDERED | {"continued_from": RENDERED}, "apache-2.0"),
+        (RENDERED | {"continued_from": RENDERED | {"dataset": "patients"}}, None),
+        (RENDERED | {"dataset": "patients"}, None),
+        (RENDERED | {"base_model": "openai/clip-vit-base-patch16"}, None),
+        (None, None),
+    ],
+)
+def test_license_is_stated_only_where_it_is_ours_to_state(run, training, license):
+    edit_metrics(run, training=training)
+    card = build_card(run, "user/smile")
+    assert card.data.to_dict().get("license") == license
+    assert ("The weights inherit the terms" in card.text) == (license is None)
+    assert ("should\nadd one" in card.text) == (license is None)
 
 
 def test_figures_and_weights_are_of_one_model(run):
