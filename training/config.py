@@ -1,5 +1,6 @@
 """All that decides a training run, in one dataclass: read from YAML, overridden by flags, saved with the run."""
 
+import json
 import os
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -140,6 +141,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, but must hold `key: value` lines.")
     return values
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Reads a JSON file that a run has written.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it, or train again.") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

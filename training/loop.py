@@ -22,13 +22,13 @@ from transformers import get_cosine_schedule_with_warmup
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.config import TrainingConfig, read_yaml, write_text
+from tgdfer.training.config import TrainingConfig, read_json, read_yaml, write_text
 from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import require_known
 from tgdfer.training.features import FeatureClips, frame_features
 from tgdfer.training.metrics import load_metric
-from tgdfer.training.models import start_model
+from tgdfer.training.models import model_source, start_model
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def train(config: TrainingConfig) -> Path:
     accelerator = _accelerator(config)
     _require_new_or_same(run, config)
     train_part, validation_part, held_out_by = load_parts(config)
+    earlier = _earlier_run(config.model)
     classes = train_part.clips.classes
     if validation_part is not None:
         require_known(validation_part.clips, classes, "validation")
@@ -74,8 +75,9 @@ def train(config: TrainingConfig) -> Path:
         "validation": held_out_by,
         "epochs": config.epochs,
         "seed": config.seed,
-        "base_model": _base_model(config.model),
+        "base_model": (earlier or {}).get("base_model", config.model),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        **({"continued_from": earlier} if earlier else {}),
     }
     data = _datasets(config, accelerator, model, processor, train_part, validation_part)
     _Loop(config, accelerator, model, processor, *data, facts=facts).run()
@@ -355,10 +357,17 @@ def _require_new_or_same(run: Path, config: TrainingConfig) -> None:
             )
 
 
-def _base_model(name: str) -> str:
-    """The CLIP that a model goes back to: where it comes from a run, what that run started from."""
-    facts = Path(name).parent / "training.json"
-    return json.loads(facts.read_text(encoding="utf-8"))["base_model"] if facts.is_file() else name
+def _earlier_run(name: str) -> dict[str, Any] | None:
+    """The facts of the run whose `best` or `last` a model is; None of any other model.
+
+    Raises:
+        UserError: if they cannot be read.
+    """
+    folder = Path(model_source(name))
+    if not (folder.name in ("best", "last") and (folder / "config.json").is_file()):
+        return None  # such as a Hub id: a `training.json` in this folder is of something else
+    facts = folder.parent / "training.json"
+    return read_json(facts) if facts.is_file() else None
 
 
 def _replace_folder(new: Path, old: Path) -> None:

@@ -36,7 +36,7 @@ def start_model(
             fit, or a label has no descriptions.
     """
     _require_options(config.model_options)
-    source = _source(config.model)
+    source = model_source(config.model)
     options = {**config.model_options, "num_frames": config.num_frames}
     with _sentences_about(config.model):
         if _model_type(source) == "clip":
@@ -60,24 +60,39 @@ def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClas
     """A trained model in `eval` mode and its processor.
 
     Args:
-        source: Hub id or folder.
+        source: Hub id, or folder of a run (its best model is taken) or of a model.
         **options: fields of the config to change.
 
     Raises:
         UserError: if it cannot be read or is no TG-DFER model.
     """
     with _sentences_about(source):
-        kind = _model_type(source)
+        folder = model_source(source)
+        kind = _model_type(folder)
         if kind != "tgdfer":
             raise UserError(
                 f"{source} is a checkpoint of {kind or 'another program'}, not of a trained TG-DFER model."
             )
-        model = TGDFERForVideoClassification.from_pretrained(source, **options)
-        return model.eval(), TGDFERProcessor.from_pretrained(source)
+        model = TGDFERForVideoClassification.from_pretrained(folder, **options)
+        return model.eval(), TGDFERProcessor.from_pretrained(folder)
 
 
-def _source(name: str) -> str:
-    return str(tgdfer.clip_tiny_faces()) if name == "clip-tiny-faces" else name
+def is_trained(source: str | Path) -> bool:
+    """Whether a checkpoint is a TG-DFER model, and no CLIP.
+
+    Raises:
+        UserError: if it is neither, or cannot be read.
+    """
+    with _sentences_about(source):
+        return _model_type(model_source(source)) == "tgdfer"
+
+
+def model_source(name: str | Path) -> str:
+    """Where a model lies: of the folder of a run, its best one."""
+    if str(name) == "clip-tiny-faces":
+        return str(tgdfer.clip_tiny_faces())
+    best = Path(name) / "best"
+    return str(best if (best / "config.json").is_file() else name)
 
 
 def _model_type(source: str | Path) -> str | None:

@@ -49,8 +49,7 @@ def predict(
     for path in (csv_path, json_path, plot_path):
         if path is not None and path.is_dir():
             raise UserError(f"{path} is a folder; name the file to write.")
-    best = Path(model) / "best"
-    network, processor = load_trained(best if best.is_dir() else model)
+    network, processor = load_trained(model)
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
     timelines: dict[str, Timeline] = {}
     unread: list[str] = []

@@ -121,8 +121,32 @@ def test_facts_of_the_run(options, tmp_path):
     assert facts["num_clips"] == 12 and facts["validation"] == "by person" and facts["dataset"] == "clips"
     assert facts["base_model"] == options["model"] and facts["trainable_parameters"] > 0
     assert [row["epoch"] for row in rows(run)] == [1, 2] and set(rows(run)[0]["lr"]) == {"lora", "prompts", "new"}
-    second = train(TrainingConfig(**options | {"model": str(run / "best"), "output": str(tmp_path / "second")}))
-    assert json.loads((second / "training.json").read_text())["base_model"] == options["model"]
+    assert "continued_from" not in facts
+
+
+@pytest.mark.parametrize("name", ["run", "run/best", "run/last"])
+def test_run_goes_on_from_another_and_says_so(options, tmp_path, name):
+    first = json.loads((train(TrainingConfig(**options | {"epochs": 1})) / "training.json").read_text())
+    changes = {"model": str(tmp_path / name), "output": str(tmp_path / "second"), "epochs": 1, "seed": 1}
+    second = json.loads((train(TrainingConfig(**options | changes)) / "training.json").read_text())
+    assert second["base_model"] == options["model"] and second["seed"] == 1
+    assert second["continued_from"] == first
+
+
+def test_facts_of_something_else_are_not_taken_for_those_of_the_model(options, tmp_path, monkeypatch, clip_folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip").symlink_to(clip_folder)
+    (tmp_path / "training.json").write_text('{"base_model": "another"}')
+    run = train(TrainingConfig(**options | {"model": "clip", "epochs": 1}))
+    assert json.loads((run / "training.json").read_text())["base_model"] == "clip"
+
+
+def test_damaged_facts_of_an_earlier_run_are_named(options, tmp_path):
+    run = train(TrainingConfig(**options | {"epochs": 1}))
+    (run / "training.json").write_text('{"base_model": ')
+    with pytest.raises(UserError, match=r"run/training.json cannot be read"):
+        train(TrainingConfig(**options | {"model": str(run), "output": str(tmp_path / "second")}))
+    assert not (tmp_path / "second").exists()
 
 
 def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
