@@ -4,8 +4,10 @@ It knows neither time nor text, and counts every frame alike. A method that does
 the features did not show already.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,37 +17,43 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import LabelledClips
+from tgdfer.training.data import LabelledClips, Part
 from tgdfer.training.evaluation import Prediction, measure
 from tgdfer.training.features import FrameFeatures, frame_features
-from tgdfer.training.models import start_model
+from tgdfer.training.models import is_trained, start_model
 
 NAME = "mean of the frozen frame features + linear layer"
+FOLDS = 5
+# Where there are too few people to choose it by: in the middle of those that are tried.
+PENALTIES = np.logspace(-4, 0, 5)
+USUAL_PENALTY = 0.01
 
 
 def mean_baseline(
-    config: TrainingConfig, base_model: str, train: LabelledClips, test: LabelledClips, like: Sequence[Prediction]
+    config: TrainingConfig, base_model: str, train: Part, test: LabelledClips, like: Sequence[Prediction]
 ) -> dict[str, Any]:
     """Trains and measures the baseline on the same clips, views and frames as a model.
 
-    The strength of its penalty is chosen by five-fold cross-validation over people inside `train`, or over clips where
-    nobody says who is seen.
-
     Args:
         config: of the run that it is compared with.
-        base_model: the CLIP, untouched by training.
-        train: all clips of the training split.
+        base_model: what the run started from: a CLIP, or a trained model whose CLIP is taken, which `name` says.
+        train: the clips that the run trained on.
         test: the clips to measure on.
         like: the model's predictions of the test clips, for the truth about the sampled frames.
 
     Returns:
         `name`, `war`, `uar`, and `frame_ap`, `pointing` and `activity_gain`, each None where its truth is unknown.
+
+    Raises:
+        UserError: if the base model cannot be read.
     """
     config = replace(config, model=base_model, frozen_features=True, model_options={})
-    model, processor = start_model(config, train.classes)
+    model, processor = start_model(config, train.clips.classes)
     options = {"seed": config.seed, "batch_size": config.batch_size, "workers": config.workers}
-    seen = frame_features(model, processor.video_processor, train, views=config.feature_views, **options)
-    classifier = fit(seen, train, config.seed)
+    # Of all clips of the split, as a run on frozen features looks at them: it has left them in the cache.
+    seen = frame_features(model, processor.video_processor, train.clips, views=config.feature_views, **options)
+    clips = train.clips.select(train.indices)
+    classifier = fit(clip_means(seen)[:, train.indices], clips.labels, clips.people, config.seed)
 
     unseen = frame_features(model, processor.video_processor, test, **options)
     scores = classifier.predict_proba(clip_means(unseen)[0])
@@ -54,28 +62,41 @@ def mean_baseline(
         Prediction(
             label=names[int(row.argmax())],
             score=float(row.max()),
-            relevance=_frame_scores(classifier, unseen, index, label),
+            # What it says of the single frames for the true class.
+            relevance=classifier.predict_log_proba(_frames(unseen, index))[:, names.index(label)].tolist(),
             intensity=like[index].intensity,
             activity=like[index].activity,
         )
         for index, (row, label) in enumerate(zip(scores, test.labels, strict=True))
     ]
     figures = measure(test, predictions, names)
-    return {"name": NAME} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing", "activity_gain")}
+    trained = is_trained(base_model)
+    name = f"{NAME}, on the CLIP of the trained model {Path(base_model).name}" if trained else NAME
+    return {"name": name} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing", "activity_gain")}
 
 
-def fit(seen: FrameFeatures, train: LabelledClips, seed: int) -> Pipeline:
-    """A linear classifier on the mean features of every view of every training clip."""
-    views = len(seen.features)
-    people = train.people or [str(index) for index in range(len(train))]
+def fit(means: np.ndarray, labels: list[str], people: list[str] | None, seed: int) -> Pipeline:
+    """A linear classifier on the mean features of every view of every training clip.
+
+    The strength of its penalty is chosen by cross-validation over people, or over clips where nobody says who is seen;
+    where there are too few for that, it is a usual one.
+
+    Args:
+        means: (V, N, D), as `clip_means` gives them.
+        labels: label of each clip, N of them.
+        people: who is seen in each clip.
+        seed: decides the folds.
+    """
+    views = len(means)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=USUAL_PENALTY, max_iter=2000))
+    rows, targets = np.concatenate(means), np.tile(labels, views)
+    folds = _folds(targets, np.tile(people or [str(index) for index in range(len(labels))], views), seed)
+    if not folds:
+        return classifier.fit(rows, targets)
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        {"logisticregression__C": np.logspace(-4, 0, 5)},
-        scoring="balanced_accuracy",
-        cv=StratifiedGroupKFold(5, shuffle=True, random_state=seed),
+        classifier, {"logisticregression__C": PENALTIES}, scoring="balanced_accuracy", cv=folds, error_score="raise"
     )
-    search.fit(np.concatenate(clip_means(seen)), train.labels * views, groups=people * views)
-    return search.best_estimator_
+    return search.fit(rows, targets).best_estimator_
 
 
 def clip_means(seen: FrameFeatures) -> np.ndarray:
@@ -85,15 +106,22 @@ def clip_means(seen: FrameFeatures) -> np.ndarray:
     return (frames * mask).sum(2) / mask.sum(2)
 
 
+def _folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit on and rows to check on, of different groups; every class is among the former. May be empty."""
+    number = min(FOLDS, *(len(set(groups[targets == label])) for label in set(targets)))
+    if number < 2:
+        return []
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    with warnings.catch_warnings(action="ignore"):  # of classes with few clips: what matters is checked here
+        folds = list(splitter.split(targets, targets, groups))
+    return [(fit, check) for fit, check in folds if len(check) and set(targets[fit]) == set(targets)]
+
+
+def _frames(unseen: FrameFeatures, index: int) -> np.ndarray:
+    """The frames of a clip, (T, D)."""
+    return _directions(unseen)[0, index][unseen.frame_mask[0, index].numpy()]
+
+
 def _directions(seen: FrameFeatures) -> np.ndarray:
     frames = seen.features.float().numpy()
     return frames / np.maximum(np.linalg.norm(frames, axis=-1, keepdims=True), 1e-6)
-
-
-def _frame_scores(classifier: Pipeline, unseen: FrameFeatures, index: int, label: str) -> list[float]:
-    """What the classifier says of single frames of a clip for its true class; a class it never saw has no score."""
-    frames = _directions(unseen)[0, index][unseen.frame_mask[0, index].numpy()]
-    names = classifier.classes_.tolist()
-    if label not in names:
-        return [0.0] * len(frames)
-    return classifier.predict_log_proba(frames)[:, names.index(label)].tolist()

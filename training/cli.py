@@ -153,7 +153,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Folder of a run or a model, or Hub id")],
     dataset: Annotated[str | None, typer.Option(help="Hub id or folder; by default what the run trained on")] = None,
     split: Annotated[str | None, typer.Option(help="Split to evaluate on; by default test")] = None,
-    which: Annotated[str, typer.Option(help="Model of the run: best or last")] = "best",
+    which: Annotated[Literal["best", "last"], typer.Option(help="Model of the run")] = "best",
     output: Annotated[Path | None, typer.Option(help="Where to write; by default the folder of the run")] = None,
     baseline: Annotated[bool, typer.Option(help="Train and measure the baseline beside a run")] = False,
     dataset_config: Annotated[str | None, typer.Option(help="Configuration of a Hub data set")] = None,

@@ -1,12 +1,14 @@
 """How good a model is on a split that it has not seen: labels of clips, and the frames that carry them."""
 
 import csv
+import hashlib
 import io
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from rich.table import Table
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.config import TrainingConfig, read_yaml, write_text
-from tgdfer.training.data import Clips, LabelledClips, load_clips, require_readable
+from tgdfer.training.config import TrainingConfig, read_json, read_yaml, write_text
+from tgdfer.training.data import Clips, LabelledClips, load_clips, load_parts, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.metrics import load_metric
 from tgdfer.training.models import load_trained
@@ -43,20 +45,40 @@ class Prediction:
     activity: list[float]
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated on what, with all that a run decides filled in.
+
+    Attributes:
+        model: as it was given.
+        source: folder of the model, or Hub id.
+        data: dataset, split, configuration, video column and label column, as `load_clips` takes them.
+        output: where to write; None to write nothing.
+        run: config of the run; None of a model without one.
+        facts: what the run says of its training.
+    """
+
+    model: str
+    source: str | Path
+    data: tuple[str, str, str | None, str | None, str | None]
+    output: Path | None
+    run: TrainingConfig | None
+    facts: dict[str, Any] | None
+
+
 def evaluate_model(
     model: str | Path,
     dataset: str | None = None,
     split: str | None = None,
     *,
     output: str | Path | None = None,
-    which: str = "best",
+    which: Literal["best", "last"] = "best",
     baseline: bool = False,
     dataset_config: str | None = None,
     video_column: str | None = None,
     label_column: str | None = None,
     batch_size: int = 16,
     workers: int = 0,
-    command: str | None = None,
 ) -> dict[str, Any]:
     """Measures a model on a split and writes `metrics.json`, `predictions.csv` and `figures/confusion_matrix.png`.
 
@@ -65,14 +87,13 @@ def evaluate_model(
         dataset: as in `load_clips`; by default the one that the run was trained on.
         split: its split; by default the run's `test_split`, or "test".
         output: where to write; by default the run's folder. Without run and output nothing is written.
-        which: "best" or "last" of a run.
-        baseline: also train and measure the baseline on the data of the run.
+        which: model of a run.
+        baseline: also train and measure the baseline on the data of the run; all else is written before.
         dataset_config: configuration of a Hub data set; by default the run's.
         video_column: by default the run's.
         label_column: by default the run's.
         batch_size: clips a step.
         workers: processes that decode.
-        command: the command line that does the same, for the record.
 
     Returns:
         WAR (`war`), UAR (`uar`), recall of each class, confusion matrix (rows are true classes), and frame AP and
@@ -82,50 +103,81 @@ def evaluate_model(
         UserError: if model or data set cannot be read, the split has labels that the model lacks, or a baseline is
             asked for where there is no run.
     """
-    if command is None:
-        chosen = [("dataset", dataset), ("split", split), ("which", None if which == "best" else which)]
-        command = " ".join([f"tgdfer evaluate {model}", *(f"--{name} {value}" for name, value in chosen if value)])
-        command += " --baseline" if baseline else ""
-    run = Path(model) if (Path(model) / "config.yaml").is_file() else None
-    source: str | Path = model
-    if run is not None:
-        trained = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
-        source, output = run / which, output or run
-        if not source.is_dir():
-            raise UserError(f"{run} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
-        split = split or trained.test_split
-        if dataset in (None, trained.dataset):
-            dataset = trained.dataset
-            dataset_config = dataset_config or trained.dataset_config
-            video_column = video_column or trained.video_column
-            label_column = label_column or trained.label_column
-    elif baseline:
+    columns = {"dataset_config": dataset_config, "video_column": video_column, "label_column": label_column}
+    if baseline and not (Path(model) / "config.yaml").is_file():
         raise UserError(f"{model} is not the folder of a run, so there is nothing to train its baseline on.")
-    if dataset is None:
-        raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
-    split = split or "test"
-
-    network, processor = load_trained(source)
-    clips = load_clips(dataset, split, dataset_config, video_column, label_column)
-    require_known(clips, list(network.config.id2label.values()), split)
+    subject = _subject(model, dataset, split, which, output, **columns)
+    network, processor = load_trained(subject.source)
+    labels = list(network.config.id2label.values())
+    clips = load_clips(*subject.data)
+    require_known(clips, labels, subject.data[1])
     require_readable(clips, processor.video_processor)
     predictions = list(predict_clips(network, processor.video_processor, clips, batch_size, workers))
+    given = {"dataset": dataset, "split": split, "output": output, "which": None if which == "best" else which}
     metrics = {
-        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
-        "split": split,
+        "dataset": Path(subject.data[0]).resolve().name if Path(subject.data[0]).is_dir() else subject.data[0],
+        "split": subject.data[1],
         "num_clips": len(clips),
         "num_people": len(set(clips.people)) if clips.people else None,
-        "model": which if run else str(model),
-        "command": command,
-        **measure(clips, predictions, list(network.config.id2label.values())),
+        "model": which if subject.run else str(model),
+        "weights_sha256": _sha256(Path(subject.source) / "model.safetensors"),
+        "command": _command(str(model), baseline, given | columns),
+        **measure(clips, predictions, labels),
+        **({"training": subject.facts} if subject.facts else {}),
     }
-    if run is not None and (run / "training.json").is_file():
-        metrics["training"] = json.loads((run / "training.json").read_text(encoding="utf-8"))
+    if subject.output is not None:
+        _write(subject.output, metrics, clips, predictions)
         if baseline:
-            metrics["baseline"] = _baseline(trained, metrics["training"]["base_model"], clips, predictions)
-    if output is not None:
-        _write(Path(output), metrics, clips, predictions)
+            metrics["baseline"] = _baseline(subject, clips, predictions)
+            _write_metrics(subject.output, metrics)
     return metrics
+
+
+def _subject(
+    model: str | Path,
+    dataset: str | None,
+    split: str | None,
+    which: str,
+    output: str | Path | None,
+    dataset_config: str | None,
+    video_column: str | None,
+    label_column: str | None,
+) -> _Subject:
+    folder = Path(model)
+    output = None if output is None else Path(output)
+    columns = (dataset_config, video_column, label_column)
+    if not (folder / "config.yaml").is_file():
+        if dataset is None:
+            raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
+        return _Subject(str(model), model, (dataset, split or "test", *columns), output, None, None)
+    run = TrainingConfig.from_dict(read_yaml(folder / "config.yaml"))
+    if not (folder / which).is_dir():
+        raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
+    if dataset in (None, run.dataset):
+        dataset = run.dataset
+        columns = (
+            dataset_config or run.dataset_config,
+            video_column or run.video_column,
+            label_column or run.label_column,
+        )
+    facts = read_json(folder / "training.json")
+    return _Subject(
+        str(model), folder / which, (dataset, split or run.test_split, *columns), output or folder, run, facts
+    )
+
+
+def _command(model: str, baseline: bool, given: dict[str, Any]) -> str:
+    """The command line that does the same."""
+    flags = [word for name, value in given.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["tgdfer", "evaluate", model, *flags, *(["--baseline"] if baseline else [])])
+
+
+def _sha256(weights: Path) -> str | None:
+    """Hash of a file of weights; None where there is none, as for a Hub id or weights in several files."""
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def predict_clips(
@@ -235,14 +287,15 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     get_console().print(table)
 
 
-def _baseline(
-    config: TrainingConfig, base_model: str, clips: LabelledClips, predictions: list[Prediction]
-) -> dict[str, Any]:
+def _baseline(subject: _Subject, clips: LabelledClips, predictions: list[Prediction]) -> dict[str, Any]:
+    """The figures of the baseline, trained on the very clips that the run was trained on."""
     from tgdfer.training.baseline import mean_baseline
 
-    columns = (config.dataset_config, config.video_column, config.label_column)
-    train = load_clips(config.dataset, config.train_split, *columns)
-    return mean_baseline(config, base_model, train, clips, predictions)
+    assert subject.run is not None and subject.facts is not None
+    try:
+        return mean_baseline(subject.run, subject.facts["base_model"], load_parts(subject.run)[0], clips, predictions)
+    except UserError as error:
+        raise UserError(f"All but the baseline is written to {subject.output}; of the baseline: {error}") from error
 
 
 def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[Prediction]) -> None:
@@ -257,4 +310,8 @@ def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predicti
         writer.writerow([file, label, prediction.label, f"{prediction.score:.4f}", person])
     write_text(folder / "predictions.csv", table.getvalue())
     plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], folder / "figures" / "confusion_matrix.png")
+    _write_metrics(folder, metrics)
+
+
+def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -1,11 +1,13 @@
 import csv
 import dataclasses
+import hashlib
 import json
+import shlex
 import shutil
 
 import pytest
 
-from tgdfer.training.config import TrainingConfig
+from tgdfer.training.config import TrainingConfig, read_yaml
 from tgdfer.training.data import load_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import Prediction, activity_gain, evaluate_model, measure, predict_clips, print_metrics
@@ -43,12 +45,27 @@ def test_writes_figures_predictions_and_picture(run, clips_folder):
     )
     assert metrics["labels"] == LABELS and metrics["model"] == "best" and metrics["training"]["num_clips"] == 12
     assert metrics["command"] == f"tgdfer evaluate {run}"
+    assert metrics["weights_sha256"] == hashlib.sha256((run / "best" / "model.safetensors").read_bytes()).hexdigest()
     with open(run / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == load_clips(str(clips_folder), "test").files
     assert sum(row["label"] == row["predicted"] for row in rows) / 15 == pytest.approx(metrics["war"])
     assert (run / "figures" / "confusion_matrix.png").stat().st_size > 1000
     assert not list(run.glob("**/.*"))
+
+
+def test_command_says_all_that_was_given(run, clips_folder, tmp_path):
+    """As the shell reads it, blanks included; what the run decides is not repeated."""
+    output = tmp_path / "a folder"
+    given = {"split": "train", "output": output, "which": "last", "video_column": "video", "label_column": "label"}
+    metrics = evaluate_model(run, str(clips_folder), **given, baseline=True)
+    words = shlex.split(metrics["command"])
+    assert words[:3] == ["tgdfer", "evaluate", str(run)] and words[-1] == "--baseline"
+    flags = {"--dataset": clips_folder, "--split": "train", "--output": output, "--which": "last"}
+    flags |= {"--video-column": "video", "--label-column": "label"}
+    assert dict(zip(words[3:-1:2], words[4:-1:2], strict=True)) == {name: str(value) for name, value in flags.items()}
+    config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
+    assert metrics["model"] == "last" and metrics["dataset"] == config.dataset.rpartition("/")[2]
 
 
 def test_predictions_are_those_of_the_model_on_the_file_itself(run, clips_folder):
