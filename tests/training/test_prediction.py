@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
