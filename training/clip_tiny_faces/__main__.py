@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
@@ -59,22 +58,18 @@ def evaluate_command(
     weights: Annotated[Path, typer.Option(help="Folder of the weights.")] = WEIGHTS,
 ) -> None:
     """Zero-shot recalls, by class descriptions, of one apex frame of every clip."""
-    parts: Any = (
-        CLIPModel.from_pretrained(weights).eval(),
-        AutoTokenizer.from_pretrained(weights),
-        AutoImageProcessor.from_pretrained(weights),
-    )
-    torch.manual_seed(0)
+    model, processor = CLIPModel.from_pretrained(weights).eval(), AutoImageProcessor.from_pretrained(weights)
+    tokenizer: Any = AutoTokenizer.from_pretrained(weights)
     if folder and not (folder / "metadata.jsonl").is_file():
         typer.secho(f"error: {folder} holds no metadata.jsonl: name the folder of one split.", fg="red", err=True)
         raise typer.Exit(2)
     images, labels = file_apexes(folder) if folder else rendered_apexes()
-    recalls = zero_shot_recalls(*parts, images, labels)
+    recalls = zero_shot_recalls(model, tokenizer, processor, images, labels)
     for name, recall in recalls.items():
         typer.echo(f"{name:>10} {100 * recall:5.1f}")
     typer.echo(f"{'UAR':>10} {100 * np.mean(list(recalls.values())):5.1f}")
     if not folder:
-        precisions = action_unit_retrieval(*parts)
+        precisions = action_unit_retrieval(model, tokenizer, processor)
         typer.echo(f"{'AU mean AP':>10} {np.mean(list(precisions.values())):5.3f}")
 
 

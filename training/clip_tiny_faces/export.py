@@ -35,19 +35,22 @@ seen. No photograph of anybody, and no label of one, was used.
 `python -m tgdfer.training.clip_tiny_faces train --pairs {pairs} --images {images} --seed {seed}`
 
 {pairs} pairs of picture and caption, contrastive in both directions; captions that are also true of another picture of
-the batch are positives there, doubtful ones are left out. A regression of the action units from the image embedding
-helps in training and is thrown away. AdamW, {rate:g}, batch {batch}, {precision}. Rendering and training took
-{minutes:.0f} minutes on two CPU cores that other work shared.
+the batch are positives there, doubtful ones are left out. Heads that read action units and facts from the pooled
+picture help in training and are thrown away. The first pictures are easy (frontal, in one place), the later ones vary
+fully. Muon at {muon:g} for the matrices of both towers, AdamW at {rate:g} for the rest, batch {batch}, {precision}.
+Rendering and training took {minutes:.0f} minutes on two CPU cores that other work shared.
 
 ## Figures
 
-On rendered people whom the training did not see:
+On rendered people whom the training did not see, in percent. The captions of the training use words like those of
+the class descriptions, but not their sentences. `python -m tgdfer.training.clip_tiny_faces evaluate` measures again.
 
-| | |
+| one apex frame a clip, classified by descriptions | |
 | --- | --- |
-| zero-shot UAR by class descriptions, single apex frames, seven emotions | {uar:.1f} |
+| UAR, seven emotions | {uar:.1f} |
 {recalls}
-| mean AP with which the words for an action unit find the pictures that have it | {retrieval:.3f} |
+
+The words for an action unit find the pictures that have it with a mean average precision of {retrieval:.3f}.
 
 ## Limits
 
@@ -87,6 +90,7 @@ def save_weights(
         pairs=recipe.pairs,
         seed=recipe.seed,
         rate=recipe.rate,
+        muon=recipe.muon_rate,
         batch=recipe.batch,
         precision="bfloat16 with weights in float32" if recipe.bfloat16 else "float32",
         minutes=seconds / 60,
@@ -101,6 +105,8 @@ def save_weights(
             part.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
         draft.chmod(0o755)
+        for file in draft.iterdir():
+            file.chmod(0o644)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(draft, folder)

@@ -86,6 +86,7 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     """A CLIP of four million parameters for 112 x 112 pictures, with random weights."""
     text = {
         "vocab_size": len(tokenizer),
+        "projection_dim": 192,
         "hidden_size": 128,
         "intermediate_size": 512,
         "num_hidden_layers": 4,
@@ -101,6 +102,7 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
         "intermediate_size": 768,
         "num_hidden_layers": 6,
         "num_attention_heads": 3,
+        "projection_dim": 192,
         "image_size": 112,
         "patch_size": 16,
         "hidden_act": "gelu",
