@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,11 @@ from tgdfer.training.config import read_yaml, write_text
 from tgdfer.training.errors import UserError
 
 TEMPLATE = Path(__file__).with_name("template.md")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# Options that mean something on the machine of the training alone.
+LOCAL = ("output", "resume", "workers")
+# What is no name of a file, whatever it holds.
+TEXTS = ("labels", "validation")
 
 
 class Figure(NamedTuple):
@@ -62,13 +67,15 @@ OPTIONS = ("num_frames", "frozen_features", "batch_size", "lora_lr", "prompts_lr
 class CardData:
     """What a card says, read from a run folder or from a plain model folder.
 
+    Where something lay on this machine is no part of it: paths are cut down to their last names.
+
     Args:
         name: Title of the card: the name of the repository or of the run.
         model_id: How the examples address the model: the id of its repository or its folder.
         labels: Names of the classes, in their order.
         descriptions: Words that each class is known by.
-        metrics: Content of `metrics.json`, empty where nothing was measured.
-        config: Content of `config.yaml`, empty where the run has none.
+        metrics: Content of `metrics.json`; only the facts of the training where nothing was measured.
+        config: Content of `config.yaml` but for `LOCAL`, empty where the run has none.
         pictures: Paths of the pictures as the card refers to them.
     """
 
@@ -97,14 +104,15 @@ class CardData:
         require_measured(folder, metrics, run)
         id2label = read_json(folder / "config.json").get("id2label", {})
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
+        name = Path(repo_id or run.resolve()).name
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
         return cls(
-            name=Path(repo_id or run.resolve()).name,
+            name=name,
             model_id=repo_id or name_of(folder),
             labels=[id2label[index] for index in sorted(id2label, key=int)],
             descriptions=processor.get("descriptions") or {},
-            metrics=metrics,
-            config=read_yaml(run / "config.yaml") if (run / "config.yaml").exists() else {},
+            metrics=public_metrics(metrics, name),
+            config=public_config(run, metrics.get("training") or {}),
             pictures=[(to_pictures / path.name).as_posix() for path in pictures_of(run) if pictures],
         )
 
@@ -131,7 +139,8 @@ class CardData:
     def reproducible(self) -> bool:
         """Whether a reader has what the training started from, and the words that it was given."""
         start = self.config.get("model", "")
-        return (start == "clip-tiny-faces" or is_hub_id(start)) and not self.config.get("descriptions")
+        local = self.config.get("descriptions") or self.training.get("continued_from")
+        return (start == "clip-tiny-faces" or is_hub_id(start)) and not local
 
     @property
     def measured(self) -> list[Figure]:
@@ -205,7 +214,7 @@ class CardData:
     def measured_on(self) -> str:
         """For example "210 clips of 20 people: split `test` of `rendered-faces`"."""
         counted = [f"{self.metrics[key]} {what}" for key, what in COUNTS.items() if self.metrics.get(key)]
-        source = f"split `{self.metrics.get('split')}` of `{short(self.metrics.get('dataset', ''))}`"
+        source = f"split `{self.metrics.get('split')}` of `{self.metrics.get('dataset')}`"
         return f"{' of '.join(counted)}: {source}" if counted else source
 
     def scores(self) -> list[list[str]]:
@@ -231,11 +240,11 @@ class CardData:
 
     def facts_of(self, stage: dict[str, Any]) -> dict[str, str]:
         """What is known of a training, by name."""
-        start = stage.get("base_model") and f"`{short(stage['base_model'])}`"
+        start = stage.get("base_model") and f"`{stage['base_model']}`"
         options = ", ".join(f"`{key}: {self.config[key]}`" for key in OPTIONS if self.config.get(key))
         facts = {
             "Started from": "the model of the stage before" if stage.get("continued_from") else start,
-            "Data": stage.get("dataset") and f"`{short(stage['dataset'])}`, split `{stage.get('split', 'train')}`",
+            "Data": stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`",
             "Clips": stage.get("num_clips"),
             "Held out for validation": stage.get("validation"),
             "Epochs": stage.get("epochs"),
@@ -252,7 +261,8 @@ class CardData:
         """The command lines that make this model and its figures again; none where a reader lacks what they need."""
         if not self.reproducible:
             return []
-        return ["tgdfer train --config training_config.yaml", *filter(None, [self.metrics.get("command")])]
+        train = shlex.join(["tgdfer", "train", "--config", "training_config.yaml", "--output", self.name])
+        return [train, *filter(None, [self.metrics.get("command")])]
 
 
 def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:
@@ -329,8 +339,44 @@ def is_hub_id(name: str) -> bool:
 
 
 def short(name: str) -> str:
-    """A Hub id as it is, a folder by its last name: where it lay on the machine of the training helps no reader."""
-    return name if is_hub_id(name) else Path(name).name
+    """A Hub id as it is, a path by its last name: where it lay on the machine of the training helps no reader."""
+    return name if is_hub_id(name) else re.split(r"[/\\]+", name.rstrip("/\\"))[-1]
+
+
+def shortened(value: Any) -> Any:
+    """Plain data with `short` names in the place of paths."""
+    if isinstance(value, dict):
+        return {key: inner if key in TEXTS else shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shortened(inner) for inner in value]
+    return short(value) if isinstance(value, str) else value
+
+
+def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+    """What was measured, as it may be shown to everybody; the command names the run `name`."""
+    public = shortened(metrics)
+    if "command" in metrics:
+        words = shlex.split(metrics["command"])
+        for flag, known in {"--output": None, "--dataset": public.get("dataset")}.items():
+            if flag in words:
+                at = words.index(flag)
+                words[at : at + 2] = [flag, known] if known else []
+        public["command"] = shlex.join([*words[:2], name, *map(short, words[3:])])
+    return public
+
+
+def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run, or of the model folder that they were published in, as they may be shown to everybody.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
+    config = {key: shortened(value) for key, value in (read_yaml(path) if path else {}).items() if key not in LOCAL}
+    if "dataset" in config and training.get("dataset"):
+        # Seen from here, a folder of another place may look like a Hub id; the training knew what it was.
+        config["dataset"] = short(training["dataset"])
+    return config
 
 
 def name_of(folder: Path) -> str:

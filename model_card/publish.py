@@ -1,9 +1,11 @@
 """Publishing: a trained model, its code, its card and what was measured, in one commit on the Hub."""
 
+import json
 import re
 from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx, validate_repo_id
@@ -126,9 +128,10 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
     if folder != run or "README.md" not in files:
         files["README.md"] = str(card.card()).encode()
     files |= {f"figures/{path.name}": path for path in pictures_of(run) if pictures}
-    for name, name_in_repo in {"metrics.json": "metrics.json", "config.yaml": "training_config.yaml"}.items():
-        if (run / name).is_file():
-            files[name_in_repo] = run / name
+    if (run / "metrics.json").is_file():
+        files["metrics.json"] = (json.dumps(card.metrics, indent=2) + "\n").encode()
+    if card.config:
+        files["training_config.yaml"] = yaml.safe_dump(card.config, sort_keys=False, allow_unicode=True).encode()
     return dict(sorted(files.items()))
 
 

@@ -87,6 +87,36 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def real_run(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+    """A run that was trained in two stages, the second with LoRA, and evaluated.
+
+    Everything lies below a folder `jane-doe`, of which nobody else should hear.
+    """
+    from tgdfer.training.config import TrainingConfig
+    from tgdfer.training.evaluation import evaluate_model
+    from tgdfer.training.loop import train
+
+    home = tmp_path_factory.mktemp("homes") / "jane-doe"
+    for seed, split in enumerate(("train", "test")):
+        for label in LABELS:
+            (home / "patients-of-may" / "clips" / split / label).mkdir(parents=True)
+            for index in range(5):
+                path = home / "patients-of-may" / "clips" / split / label / f"{index}.mp4"
+                write_clip(path, seed=100 * seed + index)
+    words = home / "patients-of-may" / "words.yaml"
+    words.write_text("anger: [the brows lower]\nhappiness: [a smile]\nneutral: [at rest]\n")
+    options = {"dataset": home / "patients-of-may" / "clips", "descriptions": words, "epochs": 1, "num_frames": 4}
+    first, second = home / "studies-of-may" / "first", home / "studies-of-may" / "second"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TGDFER_CACHE", str(home / "features"))
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", home / "datasets")
+        train(TrainingConfig(**options, model=clip_folder, output=first, frozen_features=True, feature_views=1))
+        train(TrainingConfig(**options, model=first / "best", output=second, model_options={"lora_layers": 1}))
+        evaluate_model(second)
+    return second
+
+
 @pytest.fixture
 def clip_rows(tmp_path: Path) -> list[dict[str, str]]:
     """Ten encoded videos, of five people and two labels: rows of a data set."""

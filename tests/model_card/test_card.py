@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import ModelCard, metadata_load
 from safetensors.numpy import save_file
 
-from tgdfer.model_card.card import build_card, model_folder, write_card
+from tgdfer.model_card.card import CardData, build_card, model_folder, write_card
 from tgdfer.model_card.publish import publish
 from tgdfer.training.errors import UserError
 
@@ -192,6 +192,28 @@ def test_local_names_are_no_hub_ids(run, monkeypatch):
     assert not {"datasets", "base_model"} & set(card.data.to_dict())
     assert card.data.eval_results[0].dataset_type == "faces"
     assert "someone" not in str(card)
+
+
+def test_paths_are_cut_to_their_last_names(run):
+    """Whatever files hold, seen from a place where a relative path exists no more."""
+    training = {"dataset": "clips", "base_model": "/home/someone/clip", "validation": "by person"}
+    labels = ["anger/rage", "happiness", "neutral"]
+    command = "tgdfer evaluate someone/smile --dataset 'home/of someone/faces' --output /tmp/someone/x --split test"
+    edit_metrics(run, training=training, labels=labels, dataset="faces", model="C:\\someone\\smile", command=command)
+    config = {"dataset": "someone/clips", "descriptions": "../someone/words.yaml", "model": "~/someone/clip"}
+    config |= {"model_options": {"x": "/home/someone/y"}, "output": "someone", "resume": True, "workers": 3}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    card = CardData.from_run(run, "user/laugh")
+    assert card.config == {
+        "dataset": "clips",
+        "descriptions": "words.yaml",
+        "model": "clip",
+        "model_options": {"x": "y"},
+    }
+    assert "someone" not in str(card.card()) + json.dumps(card.metrics)
+    assert card.metrics["command"] == "tgdfer evaluate laugh --dataset faces --split test"
+    assert card.metrics["training"] == {**training, "base_model": "clip"}
+    assert card.metrics["labels"] == labels
 
 
 def test_card_beside_the_model(run, monkeypatch):

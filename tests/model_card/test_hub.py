@@ -122,12 +122,6 @@ def test_loads_by_id_without_this_package(hub, trained, clip_file, tmp_path):
     assert printed.splitlines()[-1].startswith(model.config.id2label[order[0]])
 
 
-def test_no_path_of_this_machine_is_published(hub, trained, tmp_path):
-    hub.python(PUBLISH, trained, home=tmp_path)
-    base = str(tmp_path.parent).encode()
-    assert not [path for path, blob in hub.model("user/smile").head.files.items() if base in blob.data]
-
-
 def test_push_to_hub(hub, model_folder, clip_file, tmp_path):
     hub.python(PUSH_TO_HUB, model_folder, clip_file, home=tmp_path)
     repo = hub.model("user/pushed")

@@ -1,11 +1,15 @@
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hub_server import READ_TOKEN, Hub
 
 from tgdfer.model_card.publish import files_to_publish, publish
+from tgdfer.training.config import TrainingConfig, read_yaml
 from tgdfer.training.errors import UserError
 
 # The endpoint is read when huggingface_hub is imported, so whatever talks to the Hub is a process of its own.
@@ -48,7 +52,9 @@ def test_one_commit_holds_everything(hub, run):
     assert url == f"{hub.url}/user/smile/commit/{commit.oid}"
     assert set(commit.files) == FILES
     assert commit.files["model.safetensors"].data == (run / "best/model.safetensors").read_bytes()
-    assert commit.files["training_config.yaml"].data == (run / "config.yaml").read_bytes()
+    assert yaml.safe_load(commit.files["training_config.yaml"].data) == yaml.safe_load(
+        (run / "config.yaml").read_text()
+    )
     card = commit.files["README.md"].data.decode()
     assert 'model="user/smile"' in card and "(figures/timeline_1.png)" in card
     assert not hub.model("user/smile").private
@@ -128,6 +134,26 @@ def test_unreachable(hub, run):
     (line,) = publish_in_child(hub, run)
     assert line.startswith("UserError: The Hub at http://127.0.0.1:9 is out of reach")
     assert "check your connection" in line
+
+
+def test_nothing_of_this_machine_is_published(real_run):
+    """Of a run that was really made; weights and pictures are looked through as well."""
+    files = files_to_publish(real_run, "user/smile")
+    contents = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in files.items()}
+    folders = {part.encode() for part in real_run.parts[1:-1]} - {b"tmp"}
+    assert {b"jane-doe", b"studies-of-may"} <= folders
+    for name, content in contents.items():
+        assert not [folder for folder in folders | {b"patients-of-may"} if folder in content], name
+        if name.endswith((".json", ".yaml")):
+            assert not re.search(rb"""["' ]/\w""", content), name
+    card = contents["README.md"].decode()
+    assert not re.search(r"(^|[\s`\"'(=])[/~]\w", card, re.MULTILINE)
+    published = TrainingConfig.from_dict(yaml.safe_load(contents["training_config.yaml"]))
+    trained = TrainingConfig.from_dict(read_yaml(real_run / "config.yaml"))
+    short = {"dataset": "clips", "descriptions": "words.yaml", "model": "best", "output": published.output}
+    assert published == replace(trained, **short)
+    assert json.loads(contents["metrics.json"])["command"] == "tgdfer evaluate smile"
+    assert "\n### Stage 2\n" in card and "To reproduce it" not in card
 
 
 @pytest.mark.parametrize("repo_id", ["smile", "a/b/c", "user/has space", "user/..", "user/"])
