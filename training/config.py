@@ -33,7 +33,7 @@ class TrainingConfig:
     video_column: str | None = _option(None, "Column that holds the videos; by default the only one of type Video")
     label_column: str | None = _option(None, "Column that holds the label; by default 'label' or the only ClassLabel")
     train_split: str = _option("train", "Split to train on")
-    test_split: str = _option("test", "Split that `tgdfer evaluate` reads; training never does")
+    test_split: str = _option("test", "Split for `tgdfer evaluate`; of it training reads only who is seen")
     validation_split: str | None = _option(
         None, "Split that picks the best epoch; by default 'validation' if there is one, else people held out of train"
     )
@@ -87,6 +87,8 @@ class TrainingConfig:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
         self._require("validation_fraction", 0 <= self.validation_fraction <= 0.5, "between 0 and 0.5")
+        for name in ("test_split", "validation_split"):
+            self._require(name, getattr(self, name) != self.train_split, "another split than the one to train on")
         self._require("fold", self.fold < max(self.num_folds, 1), f"below the number of folds, {self.num_folds}")
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:

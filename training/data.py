@@ -94,13 +94,13 @@ class LabelledClips:
         )
 
     def fingerprint(self) -> str:
-        """Hash that changes with any video: of its bytes where embedded, else of its path, size and time of change."""
+        """Hash that changes with any video: of its bytes where embedded, else of its name, size and time of change."""
         digest = hashlib.sha256()
         for index in range(len(self)):
             video = self.video(index)
             if isinstance(video, str):
                 stat = os.stat(video)
-                video = f"{video}|{stat.st_size}|{stat.st_mtime_ns}".encode()
+                video = f"{self.files[index]}|{stat.st_size}|{stat.st_mtime_ns}".encode()
             digest.update(hashlib.sha256(video).digest())
         return digest.hexdigest()
 
@@ -223,6 +223,18 @@ def load_parts(config: TrainingConfig) -> tuple[Part, Part | None, str | None]:
             config.dataset,
         )
     return Part(clips, train), Part(clips, held_out), "by clip" if clips.people is None else "by person"
+
+
+def people_of(dataset: str, split: str, dataset_config: str | None = None) -> set[str]:
+    """Who is seen in a split, of which nothing else is looked at; nobody where the data set does not say.
+
+    Raises:
+        UserError: if the data set cannot be read.
+    """
+    rows = open_dataset(dataset, dataset_config)
+    if split not in rows or "person" not in rows[split].column_names:
+        return set()
+    return {str(who) for who in rows[split].unique("person") if who is not None}
 
 
 def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tuple[list[int], list[int]]:

@@ -1,5 +1,6 @@
 """The training loop: from a configuration to the folder of a finished run."""
 
+import hashlib
 import json
 import logging
 import math
@@ -23,7 +24,7 @@ from transformers import get_cosine_schedule_with_warmup
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig, read_json, read_yaml, write_text
-from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, require_readable
+from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, people_of, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import require_known
 from tgdfer.training.features import FeatureClips, frame_features
@@ -40,8 +41,8 @@ def train(config: TrainingConfig) -> Path:
     """Trains a model and keeps everything in the folder `config.output`.
 
     The folder holds `config.yaml` (as resolved), `log.jsonl` (a line an epoch), `training.json` (the facts of the
-    run), `checkpoints/` (the last one, for `resume`), `best/` and `last/` (models with their processors, LoRA merged).
-    Each appears under its name only when it is whole.
+    run), `data.sha256` (hash of its clips), `checkpoints/` (the last one, for `resume`), `best/` and `last/` (models
+    with their processors, LoRA merged). Each appears under its name only when it is whole.
 
     Returns:
         The folder of the run.
@@ -55,9 +56,11 @@ def train(config: TrainingConfig) -> Path:
     _require_new_or_same(run, config)
     train_part, validation_part, held_out_by = load_parts(config)
     earlier = _earlier_run(config.model)
+    _warn_of_shared_people(config, train_part)
     classes = train_part.clips.classes
     if validation_part is not None:
         require_known(validation_part.clips, classes, "validation")
+    fingerprint = _fingerprint(run, train_part, validation_part)
     set_seed(config.seed)
     model, processor = start_model(config, classes)
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
@@ -66,6 +69,7 @@ def train(config: TrainingConfig) -> Path:
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
         replace(config, resume=False).save(run / "config.yaml")
+        write_text(run / "data.sha256", fingerprint + "\n")
         if train_part.clips.left_out:
             write_text(run / "left_out.txt", "\n".join(train_part.clips.left_out) + "\n")
     facts = {
@@ -258,13 +262,13 @@ class _Loop:
             logger.warning("%s has no checkpoint yet: training starts from the beginning.", self.run_folder)
             return
         try:
+            saved = json.loads((checkpoints[-1] / "progression.json").read_text(encoding="utf-8"))
             self.accelerator.load_state(str(checkpoints[-1]))
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            self.progression = _Progression(**saved)
+        except Exception as error:  # damaged bytes make the libraries that read them raise anything
             raise UserError(
                 f"The checkpoint {checkpoints[-1]} cannot be read: remove {self.run_folder} and train again."
             ) from error
-        saved = json.loads((checkpoints[-1] / "progression.json").read_text(encoding="utf-8"))
-        self.progression = _Progression(**saved)
 
     def _loader(self, data: Clips | FeatureClips, training: bool) -> torch.utils.data.DataLoader:
         config = self.config
@@ -355,6 +359,33 @@ def _require_new_or_same(run: Path, config: TrainingConfig) -> None:
                 f"{name} is {now[name]!r}, but the run in {run} has {before[name]!r}: resume it as it was, or start"
                 " another with --output."
             )
+
+
+def _fingerprint(run: Path, *parts: Part | None) -> str:
+    """Hash of all clips of a run, which are those that it began with if it is resumed."""
+    hashes = [f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}" for part in parts if part]
+    fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    before = run / "data.sha256"
+    if before.is_file() and before.read_text(encoding="utf-8").strip() != fingerprint:
+        raise UserError(
+            f"The clips have changed since the run in {run} began: restore them, or start another run with --output."
+        )
+    return fingerprint
+
+
+def _warn_of_shared_people(config: TrainingConfig, train_part: Part) -> None:
+    if train_part.clips.people is None:
+        return
+    tested = people_of(config.dataset, config.test_split, config.dataset_config)
+    if shared := tested & set(train_part.clips.people):
+        logger.warning(
+            "%d of the %d people of the split %r are in %r as well: what is measured there says little about faces"
+            " that the model has not seen.",
+            len(shared),
+            len(tested),
+            config.test_split,
+            config.train_split,
+        )
 
 
 def _earlier_run(name: str) -> dict[str, Any] | None:

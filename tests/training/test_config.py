@@ -60,3 +60,9 @@ def test_names_a_yaml_file_that_cannot_be_used(tmp_path, text, sentence):
         path.write_text(text)
     with pytest.raises(UserError, match=sentence):
         read_yaml(path)
+
+
+@pytest.mark.parametrize("other", ["test_split", "validation_split"])
+def test_nothing_is_measured_on_the_split_that_is_trained_on(other):
+    with pytest.raises(UserError, match=f"{other} is 'mine', but must be another split than the one to train on"):
+        TrainingConfig(dataset="clips", **{"train_split": "mine", other: "mine"})

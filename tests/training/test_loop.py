@@ -1,5 +1,8 @@
 import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -209,6 +212,79 @@ def test_run_is_neither_overwritten_nor_continued_as_another(options, tmp_path):
         train(replace(config, seed=1, resume=True))
     train(replace(config, resume=True))
     assert (run / "log.jsonl").read_bytes() == before
+
+
+def _truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", _truncate),
+        ("model.safetensors", lambda file: file.write_bytes(b"")),
+        ("optimizer.bin", _truncate),
+        ("scheduler.bin", lambda file: file.write_bytes(b"")),
+        ("progression.json", _truncate),
+        ("progression.json", lambda file: file.write_text('{"epoch": 1}')),
+        ("progression.json", lambda file: file.unlink()),
+    ],
+)
+def test_damaged_checkpoint_is_one_sentence(interrupted, tmp_path, name, damage):
+    config, kept = interrupted
+    run = tmp_path / "run"
+    shutil.copytree(kept, run)
+    damage(run / "checkpoints" / "epoch-0001" / name)
+    with pytest.raises(UserError, match="The checkpoint .*epoch-0001 cannot be read: remove .* and train again"):
+        train(replace(config, output=str(run), resume=True))
+
+
+@pytest.fixture(scope="module")
+def interrupted(clips_folder, clip_folder, descriptions_file, tmp_path_factory):
+    """The config and the folder of a run that was stopped after the first of its two epochs."""
+    config = TrainingConfig(
+        dataset=str(clips_folder),
+        model=str(clip_folder),
+        descriptions=str(descriptions_file),
+        output=str(tmp_path_factory.mktemp("interrupted") / "run"),
+        num_frames=4,
+        epochs=2,
+        model_options={"lora_layers": 1},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_after(config, 1, patch)
+    return config, Path(config.output)
+
+
+def test_clips_that_changed_are_not_trained_on_further(options, tmp_path, folder_writer, monkeypatch):
+    folder = folder_writer(tmp_path / "clips")
+    config = TrainingConfig(**options | {"dataset": str(folder)})
+    interrupted_after(config, 1, monkeypatch)
+    clip = next((folder / "train").glob("*/*.mp4"))
+    stat = clip.stat()
+    os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    with pytest.raises(UserError, match="The clips have changed since the run in .* began"):
+        train(replace(config, resume=True))
+    os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    metadata = folder / "train" / "metadata.jsonl"
+    rows = metadata.read_text()
+    metadata.write_text(rows.replace('"label": "happy"', '"label": "neutral"', 1))
+    with pytest.raises(UserError, match="The clips have changed"):
+        train(replace(config, resume=True))
+    metadata.write_text(rows)
+    assert len((train(replace(config, resume=True)) / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_people_in_training_and_test_are_counted(options, tmp_path, folder_writer, caplog):
+    folder = folder_writer(tmp_path / "clips")
+    train(TrainingConfig(**options | {"dataset": str(folder), "epochs": 1}))
+    assert "as well" not in caplog.text
+    metadata = folder / "test" / "metadata.jsonl"
+    lines = metadata.read_text().replace("test-0", "train-0").replace("test-1", "train-1")
+    # Nothing else of the test split is looked at: its labels mean nothing here.
+    metadata.write_text(lines.replace('"label": "happy"', '"label": "unheard of"'))
+    train(TrainingConfig(**options | {"dataset": str(folder), "epochs": 1, "output": str(tmp_path / "second")}))
+    assert "2 of the 5 people of the split 'test' are in 'train' as well" in caplog.text
 
 
 def test_diverging_loss_says_so_and_keeps_no_model(options, tmp_path, monkeypatch):
