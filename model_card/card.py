@@ -123,7 +123,8 @@ class CardData:
     @property
     def stages(self) -> list[dict[str, Any]]:
         """The trainings that made this model, first to last: each went on from the model of the one before."""
-        stages, facts = [], self.training
+        stages: list[dict[str, Any]] = []
+        facts = self.training
         while facts:
             stages.insert(0, facts)
             facts = facts.get("continued_from") or {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, load_file
 
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
 
@@ -13,6 +14,13 @@ PUBLISH = """
 import sys
 from tgdfer.model_card.publish import publish
 publish(sys.argv[1], "user/smile")
+"""
+
+TGDFER = """
+import sys
+from tgdfer.training.cli import main
+
+sys.exit(main(sys.argv[1:]))
 """
 
 LOAD_WITHOUT_TGDFER = """
@@ -71,13 +79,25 @@ from transformers import AutoModelForVideoClassification, AutoProcessor
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
 
 folder, clip = sys.argv[1:]
-model, processor = TGDFERForVideoClassification.from_pretrained(folder), TGDFERProcessor.from_pretrained(folder)
+model = TGDFERForVideoClassification.from_pretrained(folder, lora_layers=1)
+processor = TGDFERProcessor.from_pretrained(folder)
+inputs = processor(videos=[clip], return_tensors="pt")
+with torch.no_grad():
+    plain = model(**inputs).logits
+    model.attach_lora()
+    for parameter in model.parameter_groups()["lora"]:
+        parameter += 0.2 * torch.randn_like(parameter)  # as if trained
+    adapted = model.eval()(**inputs).logits
+assert not torch.allclose(adapted, plain, atol=1e-2)
+
 model.push_to_hub("user/pushed", private=True)
 processor.push_to_hub("user/pushed")
+assert model.has_lora
 again = AutoModelForVideoClassification.from_pretrained("user/pushed")
+assert not again.has_lora
 inputs = AutoProcessor.from_pretrained("user/pushed")(videos=[clip], return_tensors="pt")
 with torch.no_grad():
-    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+    torch.testing.assert_close(again(**inputs).logits, adapted, rtol=1e-4, atol=1e-4)
 """
 
 
@@ -122,10 +142,31 @@ def test_loads_by_id_without_this_package(hub, trained, clip_file, tmp_path):
     assert printed.splitlines()[-1].startswith(model.config.id2label[order[0]])
 
 
-def test_push_to_hub(hub, model_folder, clip_file, tmp_path):
+def test_tgdfer_push_sends_all_of_a_run_in_one_commit(hub, real_run, tmp_path):
+    printed = hub.python(TGDFER, "push", real_run, "user/smile", "--private", home=tmp_path)
+    (commit,) = hub.model("user/smile").pushed
+    assert f"Published: {hub.url}/user/smile/commit/{commit.oid}" in printed
+    assert hub.model("user/smile").private
+
+    saved = {path.name for path in (real_run / "best").iterdir()}
+    assert {"model.safetensors", "processor_config.json", "tokenizer.json", "modeling_tgdfer.py"} <= saved
+    pictures = {f"figures/{path.name}" for path in (real_run / "figures").iterdir()}
+    assert "figures/confusion_matrix.png" in pictures
+    assert set(commit.files) == saved | pictures | {"README.md", "metrics.json", "training_config.yaml"}
+    weights = load(commit.files["model.safetensors"].data)
+    assert not [name for name in weights if "lora" in name or "base_layer" in name]
+    measured = json.loads((real_run / "metrics.json").read_text())
+    assert json.loads(commit.files["metrics.json"].data)["confusion_matrix"] == measured["confusion_matrix"]
+    assert f"| this model | {100 * measured['war']:.1f}% |" in commit.files["README.md"].data.decode()
+
+
+def test_push_to_hub_merges_lora(hub, model_folder, clip_file, tmp_path):
     hub.python(PUSH_TO_HUB, model_folder, clip_file, home=tmp_path)
     repo = hub.model("user/pushed")
     assert repo.private
     expected = {path.name for path in model_folder.iterdir()}
     assert expected <= set(repo.head.files)
+    # Plain weights under plain names, as a model that never had LoRA.
+    pushed = load(repo.head.files["model.safetensors"].data)
+    assert set(pushed) == set(load_file(model_folder / "model.safetensors"))
     assert json.loads(repo.head.files["config.json"].data)["auto_map"]["AutoModelForVideoClassification"]
