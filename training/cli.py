@@ -1,5 +1,6 @@
 """The command line. Each command is a short function that imports what it needs when it is called."""
 
+import errno
 import inspect
 import logging
 import shlex
@@ -30,6 +31,10 @@ app = typer.Typer(
 )
 
 
+# What makes an output unwritable that looked writable when it was asked for.
+_FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
@@ -50,9 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_users(error):
             raise
-        sentence = f"[bold red]error:[/] {escape(_sentence(error))}"
-        Console(stderr=True).print(sentence, highlight=False, soft_wrap=True)
-        return 2
+        return _refuse(_sentence(error))
+    except OSError as error:
+        if error.errno not in _FULL_OR_CLOSED:
+            raise
+        return _refuse(f"Cannot write {error.filename or 'the output'}: {error.strerror}.")
     except KeyboardInterrupt:
         return 130
     finally:
@@ -254,7 +261,15 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--model-options takes FIELD=VALUE, such as lora_layers=2, not {text!r}.")
-    return name.strip(), yaml.safe_load(value)
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--model-options has {text!r}, whose value is not valid YAML.") from error
+
+
+def _refuse(sentence: str) -> int:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    return 2
 
 
 def _is_users(error: ValueError) -> bool:

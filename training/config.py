@@ -165,6 +165,21 @@ def write_text(path: str | Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def require_writable(path: str | Path) -> None:
+    """Checks that a file or folder can be made where there may be none yet, before hours go into what it will hold.
+
+    Raises:
+        UserError: if not.
+    """
+    folder = Path(path).absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"Cannot write {path}: {folder} is not a folder; name another place.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"Cannot write {path}: you may not write to {folder}; name another place.")
+
+
 def default_of(option: Field) -> Any:
     """Default value of a dataclass field; `MISSING` if it must be given."""
     return option.default_factory() if option.default_factory is not MISSING else option.default

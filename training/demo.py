@@ -20,7 +20,7 @@ from rich.rule import Rule
 from tgdfer.model_card.card import write_card
 from tgdfer.model_card.publish import publish
 from tgdfer.training import loop
-from tgdfer.training.config import TrainingConfig, write_text
+from tgdfer.training.config import TrainingConfig, require_writable, write_text
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import evaluate_model, print_metrics
 from tgdfer.training.prediction import predict, print_timelines
@@ -77,6 +77,7 @@ class Demo:
 
     def _claim_folder(self) -> None:
         note = self.output / "demo.json"
+        require_writable(note)
         size = {**asdict(self), "output": None}
         if not note.is_file():
             if self.output.is_dir() and any(self.output.iterdir()):

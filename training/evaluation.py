@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.config import TrainingConfig, read_json, read_yaml, write_text
+from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
 from tgdfer.training.data import Clips, LabelledClips, load_clips, load_parts, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.metrics import load_metric
@@ -107,6 +107,8 @@ def evaluate_model(
     if baseline and not (Path(model) / "config.yaml").is_file():
         raise UserError(f"{model} is not the folder of a run, so there is nothing to train its baseline on.")
     subject = _subject(model, dataset, split, which, output, **columns)
+    if subject.output is not None:
+        require_writable(subject.output / "metrics.json")
     network, processor = load_trained(subject.source)
     labels = list(network.config.id2label.values())
     clips = load_clips(*subject.data)

@@ -23,7 +23,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.config import TrainingConfig, read_json, read_yaml, write_text
+from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
 from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, people_of, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import require_known
@@ -346,6 +346,7 @@ def _accelerator(config: TrainingConfig) -> Accelerator:
 
 def _require_new_or_same(run: Path, config: TrainingConfig) -> None:
     """Checks that the output folder is empty, or to be resumed holds a run of the same config."""
+    require_writable(run / "config.yaml")
     if not config.resume:
         if run.is_dir() and any(run.iterdir()):
             raise UserError(f"{run} is not empty: continue its run with --resume, or name another --output.")

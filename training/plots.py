@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
+from tgdfer.training.errors import UserError
+
 # The best curves are drawn in colour, the others in grey: seven colours at once are read by nobody.
 COLOURED_CURVES = 3
 RELEVANCE_COLOUR = "#f2b134"
@@ -117,6 +119,17 @@ def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any]) -
     axes.spines["top"].set_visible(False)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], loc="upper right", ncols=COLOURED_CURVES, frameon=False, fontsize=9)
+
+
+def require_picture_format(path: str | Path) -> None:
+    """Checks that the ending of a name says a format that pictures are written in.
+
+    Raises:
+        UserError: if not.
+    """
+    formats = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
+        raise UserError(f"{path} is not the name of a picture: end it in .png, or in another of {', '.join(formats)}.")
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

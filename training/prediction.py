@@ -14,10 +14,10 @@ from rich.table import Table
 
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
-from tgdfer.training.config import write_text
+from tgdfer.training.config import require_writable, write_text
 from tgdfer.training.errors import UserError
 from tgdfer.training.models import load_trained
-from tgdfer.training.plots import plot_timeline
+from tgdfer.training.plots import plot_timeline, require_picture_format
 
 Timeline = dict[str, Any]
 
@@ -44,11 +44,14 @@ def predict(
         For each video that could be read its timeline, as `EmotionTimelinePipeline` gives it.
 
     Raises:
-        UserError: the model cannot be loaded, or some videos could not be read.
+        UserError: the model cannot be loaded, an output cannot be written, or some videos could not be read.
     """
-    for path in (csv_path, json_path, plot_path):
-        if path is not None and path.is_dir():
+    for path in filter(None, (csv_path, json_path, plot_path)):
+        if path.is_dir():
             raise UserError(f"{path} is a folder; name the file to write.")
+        require_writable(path)
+    if plot_path is not None:
+        require_picture_format(plot_path)
     network, processor = load_trained(model)
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
     timelines: dict[str, Timeline] = {}
@@ -94,13 +97,13 @@ def print_timelines(timelines: dict[str, Timeline]) -> None:
         return
     table = Table("video", "expression", "score", "decided by", "runner-up")
     for video, timeline in timelines.items():
-        first, second = sorted(timeline["scores"].items(), key=lambda score: -score[1])[:2]
+        first, *others = sorted(timeline["scores"].items(), key=lambda score: -score[1])
         table.add_row(
             Path(video).name,
             first[0],
             f"{first[1]:.0%}",
             ", ".join(decisive_spans(timeline)),
-            f"{second[0]} ({second[1]:.0%})",
+            f"{others[0][0]} ({others[0][1]:.0%})" if others else "",
         )
     get_console().print(table)
 
@@ -130,7 +133,7 @@ def _picture_paths(videos: Sequence[str], path: Path) -> list[Path]:
         stem = Path(video).stem
         taken[stem] = taken.get(stem, 0) + 1
         number = f"-{taken[stem]}" if taken[stem] > 1 else ""
-        paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix or '.png'}")
+        paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix}")
     return [paths[video] for video in videos]
 
 

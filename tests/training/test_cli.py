@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -95,6 +96,25 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("train --dataset {clips} --model-options lora", "--model-options takes FIELD=VALUE"),
         ("train --dataset {clips} --class-balance loss", "class_balance is 'loss', but must be one of"),
         ("train --dataset {clips} --model nobody/nothing", "Cannot read the model 'nobody/nothing'"),
+        (
+            "train --dataset {clips} --model-options lora_layers=[1",
+            "--model-options has 'lora_layers=[1', whose",
+        ),
+        ("train --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/config.yaml: {tmp}/typo"),
+        ("train --dataset {clips} --output {tmp}/typo.yaml/run", "Cannot write {tmp}/typo.yaml/run/config.yaml: "),
+        ("predict x.mp4 --model m --plot timeline", "timeline is not the name of a picture: end it in .png"),
+        ("predict x.mp4 --model m --plot x.txt", "x.txt is not the name of a picture: end it in .png"),
+        (
+            "predict x.mp4 --model m --plot {tmp}/typo.yaml/x.png",
+            "Cannot write {tmp}/typo.yaml/x.png: {tmp}/typo.yaml",
+        ),
+        ("predict x.mp4 --model m --csv {tmp}/typo.yaml/x.csv", "Cannot write {tmp}/typo.yaml/x.csv: {tmp}/typo.yaml"),
+        ("predict x.mp4 --model m --json {tmp}/typo.yaml/x", "Cannot write {tmp}/typo.yaml/x: {tmp}/typo.yaml is not"),
+        ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),
+        (
+            "demo --output {tmp}/typo.yaml",
+            "Cannot write {tmp}/typo.yaml/demo.json: {tmp}/typo.yaml is not a folder; name another place.",
+        ),
         ("train --resume --output {tmp}/none", "There is no run to resume in {tmp}/none"),
         ("evaluate {tmp}/none --dataset {clips}", "Cannot read the model"),
         ("evaluate {tmp}/none", "{tmp}/none is not the folder of a run"),
@@ -143,6 +163,18 @@ def test_errors_that_are_not_the_users_are_not_hidden(options, monkeypatch):
     monkeypatch.setattr(loop, "load_parts", lambda config: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["train", *flags(options)])
+
+
+def test_full_disk_is_one_sentence_and_a_missing_file_of_ours_is_not_hidden(options, monkeypatch, output):
+    def fail(number):
+        raise OSError(number, os.strerror(number), "runs/first/last")
+
+    monkeypatch.setattr(loop._Loop, "_keep", lambda self, row: fail(errno.ENOSPC))
+    assert main(["train", *flags(options)]) == 2
+    assert output().endswith("error: Cannot write runs/first/last: No space left on device.")
+    monkeypatch.setattr(loop, "load_parts", lambda config: fail(errno.ENOENT))
+    with pytest.raises(FileNotFoundError):
+        main(["train", *flags({**options, "output": options["output"] + "2"})])
 
 
 def test_error_class_is_documented_as_a_value_error():

@@ -12,7 +12,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.models import start_model
 from tgdfer.training.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
-from tgdfer.training.prediction import decisive_spans, predict
+from tgdfer.training.prediction import decisive_spans, predict, print_timelines
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,12 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
     assert timelines[str(tmp_path)]["timestamps"] is None
     assert {row["seconds"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {""}
     assert (tmp_path / "picture" / "t.png").is_file()
+
+
+def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
+    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None, "frame_relevance": [0.5, 0.5]}
+    print_timelines({"clip.mp4": timeline})
+    assert "smile" in capsys.readouterr().out
 
 
 def test_decisive_spans() -> None:
