@@ -220,6 +220,7 @@ class VideoFile:
             frames = picture.new_empty((count, *picture.shape)) if frames is None else frames
             frames[len(indices)] = picture
             indices.append(index)
+            del picture  # Else it stays until the next one is there.
         if frames is None:
             raise VideoReadError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
         return frames[: len(indices)], np.array(indices), size
@@ -437,7 +438,8 @@ class _Converter:
         see_through = any(component.is_alpha for component in frame.format.components)
         picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
         pixels = np.rot90(on_white(picture.to_ndarray()), round(frame.rotation / 90))
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        # Channels stay last in memory: resizing wants them so, and would make a copy of its own.
+        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
