@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
@@ -44,10 +45,11 @@ def start_model(
             processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=config.num_frames)
             model = TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **options)
         else:
-            model, processor = load_trained(source, **options)
+            # In fp32 whatever the checkpoint: small updates vanish in half precision.
+            model, processor = load_trained(source, dtype=torch.float32, **options)
             processor.video_processor.num_frames = config.num_frames
             descriptions = words_for(classes, config.descriptions, processor.descriptions)
-            if descriptions != processor.descriptions:
+            if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
                 processor.descriptions = descriptions
                 model.set_classes(processor.class_prompts())
         model.freeze_clip()
@@ -61,7 +63,7 @@ def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClas
 
     Args:
         source: Hub id, or folder of a run (its best model is taken) or of a model.
-        **options: fields of the config to change.
+        **options: fields of the config to change, or options of `from_pretrained`.
 
     Raises:
         UserError: if it cannot be read or is no TG-DFER model.
@@ -73,7 +75,7 @@ def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClas
             raise UserError(
                 f"{source} is a checkpoint of {kind or 'another program'}, not of a trained TG-DFER model."
             )
-        model = TGDFERForVideoClassification.from_pretrained(folder, **options)
+        model = TGDFERForVideoClassification.from_pretrained(folder, use_safetensors=True, **options)
         return model.eval(), TGDFERProcessor.from_pretrained(folder)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training import loop
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import load_clips
@@ -175,6 +176,36 @@ def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
     with pytest.raises(UserError, match="No description of 'amused'"):
         train(replace(config, descriptions=None, output=str(tmp_path / "third")))
     assert not (tmp_path / "third").exists()
+
+
+def test_classes_follow_the_data_where_only_the_words_do_already(options, tmp_path):
+    """A model whose processor names other classes than its head, as one that was saved apart from it."""
+    run = train(TrainingConfig(**options | {"epochs": 1}))
+    processor = TGDFERProcessor.from_pretrained(run / "best")
+    words = processor.descriptions
+    processor.descriptions = {name: words[name] for name in ("happiness", "neutral")}
+    processor.save_pretrained(run / "best")
+    model, _ = start_model(TrainingConfig(**options | {"model": str(run)}), ["happiness", "neutral"])
+    assert list(model.config.id2label.values()) == ["happiness", "neutral"]
+    assert model.bias.shape == (2,)
+
+
+def test_training_goes_on_in_full_precision(options, tmp_path):
+    run = train(TrainingConfig(**options | {"epochs": 1}))
+    load_trained(run)[0].to(torch.bfloat16).save_pretrained(run / "best")
+    assert load_trained(run)[0].dtype == torch.bfloat16
+    assert (
+        start_model(TrainingConfig(**options | {"model": str(run)}), ["happiness", "neutral", "sadness"])[0].dtype
+        == torch.float32
+    )
+
+
+def test_pickled_weights_are_not_read(options, tmp_path):
+    run = train(TrainingConfig(**options | {"epochs": 1}))
+    torch.save(load_file(run / "best" / "model.safetensors"), run / "best" / "pytorch_model.bin")
+    (run / "best" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="Cannot read the model"):
+        load_trained(run)
 
 
 @pytest.mark.parametrize(
