@@ -1,6 +1,7 @@
 """Frame features of a frozen CLIP, computed once and kept on disk: an epoch on them is a matter of seconds."""
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Sequence
@@ -13,8 +14,16 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing import (
+    frame_sampling_tgdfer,
+    video_file_tgdfer,
+    video_processing_tgdfer,
+    video_reading_tgdfer,
+)
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training import augment
 from tgdfer.training.data import Clips, LabelledClips, derived_seed
 
 
@@ -127,6 +136,10 @@ class FeatureClips(torch.utils.data.Dataset):
         }
 
 
+# What decides the frames that CLIP is shown, beside the settings of the video processor.
+_SOURCES = (augment, frame_sampling_tgdfer, video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer)
+
+
 def cache_folder() -> Path:
     """Where things are kept that can be computed again."""
     return Path(os.environ.get("TGDFER_CACHE") or Path.home() / ".cache" / "tgdfer")
@@ -145,7 +158,10 @@ def _key(
         if name.startswith("vis"):  # the vision model and its projection
             digest.update(name.encode())
             digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    for module in _SOURCES:
+        digest.update(inspect.getsource(module).encode())
     facts = {
+        "tgdfer": tgdfer.__version__,
         "clip": model.config.clip_config.vision_config.to_dict(),
         "video_processor": video_processor.to_dict(),
         "num_frames": model.config.num_frames,

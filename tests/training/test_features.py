@@ -1,3 +1,4 @@
+import inspect
 import os
 
 import pytest
@@ -91,6 +92,20 @@ def test_key_changes_with_whatever_the_features_depend_on(clips, start, change):
     assert before == room._key(*start, clips, **usual)
     start, clips, changed = change(start, clips)
     assert room._key(*start, clips, **usual | changed) != before
+
+
+def test_key_changes_with_the_code_that_makes_the_frames(clips, start, monkeypatch):
+    keys = {room._key(*start, clips, 1, 0)}
+    assert "augment" in inspect.getsource(room._SOURCES[0])
+    assert any("class TGDFERVideoProcessor" in inspect.getsource(module) for module in room._SOURCES)
+    read = inspect.getsource
+    for changed in room._SOURCES:
+        with monkeypatch.context() as patch:
+            patch.setattr(inspect, "getsource", lambda module, it=changed: read(module) + "#" * (module is it))
+            keys.add(room._key(*start, clips, 1, 0))
+    monkeypatch.setattr("tgdfer.__version__", "0.0")
+    keys.add(room._key(*start, clips, 1, 0))
+    assert len(keys) == 2 + len(room._SOURCES)
 
 
 def test_key_ignores_what_the_features_do_not_depend_on(clips, start):
