@@ -24,7 +24,7 @@ from torch import Tensor
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.augment import augment
-from tgdfer.training.config import TrainingConfig, read_yaml
+from tgdfer.training.config import TrainingConfig, read_yaml, write_text
 from tgdfer.training.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -160,6 +160,12 @@ def _activity(action_units: dict[str, list[float]] | None) -> list[float] | None
     """Summed intensity of the action units frame by frame, from the intensities of each; None if nothing is known."""
     known = [values for values in (action_units or {}).values() if values]
     return np.sum(known, axis=0).tolist() if known else None
+
+
+def write_left_out(folder: Path, split: str, clips: LabelledClips) -> None:
+    """Lists the files of a split that `datasets` did not take in `folder/left_out_SPLIT.txt`, if there are any."""
+    if clips.left_out:
+        write_text(folder / f"left_out_{split}.txt", "\n".join(clips.left_out) + "\n")
 
 
 def open_dataset(dataset: str, dataset_config: str | None = None) -> datasets.DatasetDict:

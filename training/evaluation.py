@@ -20,7 +20,7 @@ from rich.table import Table
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
-from tgdfer.training.data import Clips, LabelledClips, load_clips, load_parts, require_readable
+from tgdfer.training.data import Clips, LabelledClips, load_clips, load_parts, require_readable, write_left_out
 from tgdfer.training.errors import UserError
 from tgdfer.training.metrics import load_metric
 from tgdfer.training.models import load_trained
@@ -129,6 +129,7 @@ def evaluate_model(
     }
     if subject.output is not None:
         _write(subject.output, metrics, clips, predictions)
+        write_left_out(subject.output, subject.data[1], clips)
         if baseline:
             metrics["baseline"] = _baseline(subject, clips, predictions)
             _write_metrics(subject.output, metrics)

@@ -24,7 +24,7 @@ from transformers import get_cosine_schedule_with_warmup
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
-from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, people_of, require_readable
+from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, people_of, require_readable, write_left_out
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import require_known
 from tgdfer.training.features import FeatureClips, frame_features
@@ -70,8 +70,9 @@ def train(config: TrainingConfig) -> Path:
         run.mkdir(parents=True, exist_ok=True)
         replace(config, resume=False).save(run / "config.yaml")
         write_text(run / "data.sha256", fingerprint + "\n")
-        if train_part.clips.left_out:
-            write_text(run / "left_out.txt", "\n".join(train_part.clips.left_out) + "\n")
+        write_left_out(run, config.train_split, train_part.clips)
+        if validation_part is not None and validation_part.clips is not train_part.clips:
+            write_left_out(run, config.validation_split or "validation", validation_part.clips)
     facts = {
         "dataset": Path(config.dataset).resolve().name if Path(config.dataset).is_dir() else config.dataset,
         "split": config.train_split,

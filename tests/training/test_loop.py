@@ -339,9 +339,14 @@ def test_broken_clip_is_named_before_anything_is_written(options, tmp_path, fold
     assert not (tmp_path / "run").exists()
 
 
-def test_left_out_files_are_listed_in_the_run(options, tmp_path, folder_writer, clip_writer):
-    folder = folder_writer(tmp_path / "clips")
-    clip_writer(folder / "train" / "happy" / "unlisted.mp4")
+def test_left_out_files_of_every_split_are_listed(options, tmp_path, folder_writer, clip_writer):
+    splits = ("train", "validation", "test")
+    folder = folder_writer(tmp_path / "clips", people=2, splits=splits)
+    for split in splits:
+        clip_writer(folder / split / "happy" / f"unlisted_{split}.mp4")
     run = train(TrainingConfig(**options | {"dataset": str(folder), "epochs": 1}))
-    assert (run / "left_out.txt").read_text() == "happy/unlisted.mp4\n"
-    assert len(load_clips(str(folder), "train")) == 15
+    evaluate_model(run)
+    assert {path.name: path.read_text() for path in run.glob("left_out*")} == {
+        f"left_out_{split}.txt": f"happy/unlisted_{split}.mp4\n" for split in splits
+    }
+    assert len(load_clips(str(folder), "train")) == 6
