@@ -44,11 +44,23 @@ class EmotionTimelinePipeline(Pipeline):
             For each video a dict: `label`, the most probable class; `scores`, the probability of each class, by name;
             `timestamps`, seconds of the T frames, None where unknown; `frame_scores`, for each class its probability
             in each of the T frames; `frame_relevance`, how much each frame counts for the label: T shares of one.
+            With the `face_crop` of the video processor also `track`, the number of the face in the video, and `boxes`,
+            its left, top, right and bottom in pixels in each of the T frames, None where it was not found. With
+            `face_crop="all"` a list of these for each video, the face that fills most of it first.
 
         Raises:
-            VideoReadError: a video cannot be read.
+            VideoReadError: a video cannot be read; `NoFaceError`, one of them, if it has no face, by `no_face`.
         """
-        return super().__call__(inputs, *args, **kwargs)
+        if self.video_processor.face_crop == "none":
+            return super().__call__(inputs, *args, **kwargs)
+        alone = not isinstance(inputs, list | tuple)
+        num_frames = kwargs.pop("num_frames", None) or self.model.config.num_frames
+        people = [self.video_processor.read_faces(video, num_frames) for video in ([inputs] if alone else inputs)]
+        found = iter(super().__call__([face for faces in people for face in faces], *args, **kwargs))
+        results: list[Any] = [[{**next(found), **_place(face)} for face in faces] for faces in people]
+        if self.video_processor.face_crop != "all":
+            results = [result for (result,) in results]
+        return results[0] if alone else results
 
     def _sanitize_parameters(self, num_frames: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         return {} if num_frames is None else {"num_frames": num_frames}, {}, {}
@@ -56,7 +68,11 @@ class EmotionTimelinePipeline(Pipeline):
     def preprocess(self, input_: Any, num_frames: int | None = None) -> dict[str, Any]:  # type: ignore[override]
         """Reads one clip; those without time stamps get NaN, so that all items have the same keys."""
         num_frames = num_frames or self.model.config.num_frames
-        batch = self.video_processor([input_], num_frames=num_frames, return_tensors="pt").to(self.dtype)
+        seconds = None
+        if hasattr(input_, "track"):  # A face, cut out by `read_faces`.
+            input_, seconds, num_frames = input_.frames, input_.seconds, len(input_.frames)
+        batch = self.video_processor([input_], timestamps=[seconds], num_frames=num_frames, return_tensors="pt")
+        batch = batch.to(self.dtype)
         return {"timestamps": torch.full(batch["frame_mask"].shape, torch.nan), **batch}
 
     def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:
@@ -106,6 +122,11 @@ class EmotionTimelinePipeline(Pipeline):
         )
         outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
+
+
+def _place(face: Any) -> dict[str, Any]:
+    boxes = [box if there else None for box, there in zip(face.boxes.tolist(), face.found, strict=True)]
+    return {"track": face.track, "boxes": boxes}
 
 
 def _collate(clips: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

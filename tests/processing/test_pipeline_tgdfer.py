@@ -5,11 +5,13 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from transformers import pipeline
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -61,6 +63,31 @@ def test_timeline_of_a_clip(timeline, clip):
     assert curves.std(1).max() > 1e-4, "frames must differ, or the order of the frames is not tested"
     assert len(found["frame_relevance"]) == 8 and sum(found["frame_relevance"]) == pytest.approx(1, abs=1e-5)
     json.dumps(found)
+
+
+def test_timelines_of_all_faces(timeline, picture, monkeypatch):
+    def seen(frame):
+        """Two faces side by side, the second gone after the fourth frame."""
+        landmarks = [30.0, 40, 60, 40, 45, 55, 35, 70, 55, 70]
+        small = [value / 2 + (40 if index % 2 == 0 else 0) for index, value in enumerate(landmarks)]
+        faces = [[20.0, 20, 50, 60, *landmarks, 0.9], [50.0, 10, 20, 25, *small, 0.9]]
+        return np.array(faces if frame[0, 0, 0] < 4 else faces[:1])
+
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
+    clip = np.stack([np.roll(picture(170), 7 * number, 1) for number in range(8)])
+    clip[:, 0, 0] = np.arange(8)[:, None]
+    monkeypatch.setattr(timeline.video_processor, "face_detector", "yunet")
+    monkeypatch.setattr(timeline.video_processor, "face_crop", "all")
+    large, small = timeline(clip)
+    assert len(large["frame_relevance"]) == len(large["boxes"]) == 8 and large["boxes"][0] == [20, 20, 70, 80]
+    assert len(small["frame_relevance"]) == len(small["boxes"]) == 4 and small["track"] != large["track"]
+    json.dumps([large, small])
+    assert [len(faces) for faces in timeline([clip, clip], batch_size=3)] == [2, 2]
+    monkeypatch.setattr(timeline.video_processor, "face_crop", "largest")
+    assert close(timeline([clip])[0]["scores"], large["scores"])
+    monkeypatch.setattr(timeline.video_processor, "no_face", "full_frame")
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: lambda frame: np.zeros((0, 15)))
+    assert timeline(clip)["boxes"] == [None] * 8 and timeline(clip)["track"] is None
 
 
 def test_timeline_is_what_the_model_says(timeline, clip):
