@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
@@ -56,6 +57,11 @@ FIGURES = [
 ]
 # Figures of what needs no model, by their prefix in metrics.json.
 CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
+# What pictures show, by the first words of their names.
+CAPTIONS = {
+    "confusion_matrix": "How often each class (rows) was taken for each (columns)",
+    "timeline": "What each frame of a clip says for the classes (curves), and how much it counts (bars)",
+}
 COUNTS = {"num_clips": "clips", "num_people": "people"}
 # Names of the folder that the faces rendered by this package lie in.
 RENDERED = ("rendered_faces", "rendered-faces")
@@ -76,7 +82,7 @@ class CardData:
         descriptions: Words that each class is known by.
         metrics: Content of `metrics.json`; only the facts of the training where nothing was measured.
         config: Content of `config.yaml` but for `LOCAL`, empty where the run has none.
-        pictures: Paths of the pictures as the card refers to them.
+        pictures: Paths of the pictures as the links of the card have them.
     """
 
     name: str
@@ -113,7 +119,7 @@ class CardData:
             descriptions=processor.get("descriptions") or {},
             metrics=public_metrics(metrics, name),
             config=public_config(run, metrics.get("training") or {}),
-            pictures=[(to_pictures / path.name).as_posix() for path in pictures_of(run) if pictures],
+            pictures=[quote((to_pictures / path.name).as_posix()) for path in pictures_of(run) if pictures],
         )
 
     @property
@@ -204,11 +210,10 @@ class CardData:
             "columns": [figure.heading for figure in self.measured],
             "scores": self.scores(),
             "recall": self.recall(),
-            "pictures": [
-                {"path": path, "caption": Path(path).stem.replace("_", " ").capitalize()} for path in self.pictures
-            ],
+            "pictures": [{"path": path, "caption": caption(path)} for path in self.pictures],
             "stages": [self.facts_of(stage) for stage in self.stages],
             "commands": self.commands(),
+            "data_folder": None if is_hub_id(self.config.get("dataset", "")) else self.config.get("dataset"),
             "license": self.license,
         }
 
@@ -242,7 +247,9 @@ class CardData:
     def facts_of(self, stage: dict[str, Any]) -> dict[str, str]:
         """What is known of a training, by name."""
         start = stage.get("base_model") and f"`{stage['base_model']}`"
-        options = ", ".join(f"`{key}: {self.config[key]}`" for key in OPTIONS if self.config.get(key))
+        # The config is that of the last training.
+        config = self.config if stage is self.training else {}
+        options = [f"`{key}: {config[key]}`" for key in OPTIONS if config.get(key) not in (None, False, "none")]
         facts = {
             "Started from": "the model of the stage before" if stage.get("continued_from") else start,
             "Data": stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`",
@@ -253,8 +260,7 @@ class CardData:
             "Trainable parameters": stage.get("trainable_parameters") and f"{stage['trainable_parameters']:,}",
             "Seed": stage.get("seed"),
             "Time": stage.get("seconds") and f"{stage['seconds']:.0f} s",
-            # The config is that of the last training.
-            "Options": options if options and stage is self.training else None,
+            "Options": ", ".join(options) or None,
         }
         return {name: str(value) for name, value in facts.items() if value is not None}
 
@@ -331,7 +337,14 @@ def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
 
 def pictures_of(run: str | Path) -> list[Path]:
     """The pictures of a run, sorted by name."""
-    return sorted((Path(run) / "figures").glob("*.png"))
+    return sorted((Path(run) / "figures").glob("*.png"), key=lambda path: path.stem)
+
+
+def caption(path: str) -> str:
+    """What a picture shows, as far as its name says it."""
+    name = unquote(Path(path).stem)
+    known = (text for start, text in CAPTIONS.items() if name.startswith(start))
+    return next(known, re.sub(r"[_-]+", " ", name).capitalize())
 
 
 def is_hub_id(name: str) -> bool:

@@ -241,6 +241,23 @@ def test_write_is_whole_or_not_at_all(run):
     assert {file.name for file in path.parent.iterdir()} == names
 
 
+def test_what_pictures_show_is_said_once(run):
+    for name in ("timeline-0000", "timeline-0000-2", "loss curve"):
+        (run / "figures" / f"{name}.png").write_bytes(b"\x89PNG")
+    text = build_card(run, "user/smile").text
+    for start in ("How often each class (rows)", "What each frame of a clip says", "Loss curve"):
+        assert len(re.findall(f"^{re.escape(start)}.*:$", text, re.MULTILINE)) == 1
+    assert re.findall(r"timeline-0000[-\d]*", text) == ["timeline-0000", "timeline-0000-2"]
+    assert "(figures/loss%20curve.png)" in text
+
+
+def test_folder_of_the_data_is_named_where_they_are_not_on_the_hub(run):
+    assert "repository:\n" in build_card(run, "user/smile").text
+    (run / "config.yaml").write_text(yaml.safe_dump({"dataset": "faces", "model": "clip-tiny-faces"}))
+    edit_metrics(run, training={"dataset": "faces"})
+    assert "repository and the data in the folder `faces`:\n" in build_card(run, "user/smile").text
+
+
 def test_labels_cannot_break_the_tables(run):
     metrics = json.loads((run / "metrics.json").read_text())
     labels = ["anger|rage", *metrics["labels"][1:]]
