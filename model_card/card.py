@@ -1,7 +1,6 @@
 """The model card: what the files of a run say, and nothing else, in the words of `template.md`."""
 
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -13,7 +12,7 @@ from urllib.parse import quote, unquote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from tgdfer.training.config import read_yaml, write_text
+from tgdfer.training.config import read_json, read_yaml, write_text
 from tgdfer.training.errors import UserError
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -406,15 +405,3 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if "training" not in metrics and (run / "training.json").exists():
         metrics["training"] = read_json(run / "training.json")
     return metrics
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file.
-
-    Raises:
-        UserError: It is missing or broken.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); write it again, or remove it.") from error
