@@ -198,10 +198,24 @@ class VideoFile:
         else:
             packets, (seconds, duration) = None, self._decoded_times()
         indices = sampler(seconds, len(seconds), duration)
-        chosen = self._by_number(indices) if packets is None else self._by_stamp(packets, indices, False, strict=False)
-        for index, picture in chosen:
+        for index, picture in self._in_turn(packets, indices):
             yield index, float(seconds[index]), each(picture) if each else picture
         self._warn()
+
+    def _in_turn(self, packets: _Packets | None, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
+        """Index and picture of each of the chosen frames that decode, in order; from key frames on, if possible."""
+        if packets is None:
+            yield from self._by_number(indices)
+            return
+        done = -1
+        if packets.exact:
+            try:
+                for done, picture in self._by_stamp(packets, indices, True):
+                    yield done, picture
+                return
+            except _Mismatch:
+                pass
+        yield from self._by_stamp(packets, indices[indices > done], False, strict=False)
 
     def _warn(self) -> None:
         if self.damage:

@@ -92,6 +92,25 @@ def test_a_single_pass_gives_the_same_frames(tmp_path):
         assert torch.equal(torch.stack(frames), found.frames)
 
 
+def test_a_single_pass_goes_on_where_key_frames_do_not_help(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", num_frames=60, draw=moving_picture, encoder={"g": "12"})
+    expected = list(VideoFile(path).stream(segments(10)))
+    decoded = []
+    decode = VideoFile._decode
+
+    def counted(file, stream, packet):
+        decoded.append(packet)
+        if len(decoded) == 40:
+            file.damage = "something is wrong"
+        return decode(file, stream, packet)
+
+    monkeypatch.setattr(VideoFile, "_decode", counted)
+    found = list(VideoFile(path).stream(segments(10)))
+    assert len(decoded) > 60, "it was decoded again from the start"
+    assert [index for index, _, _ in found] == [index for index, _, _ in expected]
+    assert all(torch.equal(one[2], other[2]) for one, other in zip(found, expected, strict=True))
+
+
 def test_pictures_are_resized_one_by_one_as_all_at_once(tmp_path, reader):
     path = write_video(tmp_path / "a.mp4", num_frames=30, draw=moving_picture)
     frames, seconds = reader.read_clip(path)
