@@ -6,11 +6,13 @@ is done is not done again, so an interrupted demo goes on where it stopped.
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import get_console
 from rich.panel import Panel
@@ -36,7 +38,7 @@ class Demo:
 
     Attributes:
         output: folder that everything is written to.
-        clips: training clips of each emotion; half as many are rendered to test on.
+        clips: training clips of each emotion, at least 2; half as many are rendered to test on.
         epochs: epochs on frozen features.
         lora_epochs: epochs end to end, with LoRA.
         seed: decides the faces and the training.
@@ -76,6 +78,8 @@ class Demo:
         self._say_where(videos, time.perf_counter() - start)
 
     def _claim_folder(self) -> None:
+        if self.clips < 2:
+            raise UserError(f"clips is {self.clips}, but must be at least 2: one to train on and one to validate on.")
         note = self.output / "demo.json"
         require_writable(note)
         size = {**asdict(self), "output": None}
@@ -106,41 +110,43 @@ class Demo:
     def _train_frozen(self) -> None:
         if (self.output / "best").is_dir():
             return
-        loop.train(
-            TrainingConfig(
-                dataset=str(self.data),
-                output=str(self.output / "frozen"),
-                frozen_features=True,
-                feature_views=2,
-                epochs=self.epochs,
-                seed=self.seed,
-                resume=(self.output / "frozen" / "config.yaml").is_file(),
-            )
-        )
+        loop.train(self._config(self.output / "frozen", frozen_features=True, epochs=self.epochs))
 
     def _train_lora(self) -> None:
         """Trains on from the frozen model; when all is done, the run becomes the folder of the demo itself."""
-        if (self.output / "best").is_dir():
-            return
-        run = self.output / "lora"
-        loop.train(
-            TrainingConfig(
-                dataset=str(self.data),
-                model=str(self.output / "frozen" / "best"),
-                output=str(run),
-                epochs=self.lora_epochs,
-                batch_size=8,
-                new_lr=1e-4,
-                prompts_lr=1e-4,
-                model_options={"lora_layers": 2},
-                seed=self.seed,
-                resume=(run / "config.yaml").is_file(),
+        run, done = self.output / "lora", self.output / "lora_done"
+        if not done.is_dir():
+            if (self.output / "best").is_dir():
+                return
+            loop.train(
+                self._config(
+                    run,
+                    model=str(self.output / "frozen" / "best"),
+                    epochs=self.lora_epochs,
+                    batch_size=8,
+                    new_lr=1e-4,
+                    prompts_lr=1e-4,
+                    model_options={"lora_layers": 2},
+                )
             )
+            os.replace(run, done)
+        # Under its new name the run is whole; whatever of it is here still is moved, however often that is cut off.
+        for path in sorted(done.iterdir()):
+            os.replace(path, self.output / path.name)
+        done.rmdir()
+
+    def _config(self, run: Path, **options: Any) -> TrainingConfig:
+        """What both trainings share, and goes for the baseline as well."""
+        return TrainingConfig(
+            dataset=str(self.data),
+            output=str(run),
+            feature_views=2,
+            # Of each emotion somebody must be left to train on.
+            validation_fraction=max(0.2, 1 / self.clips),
+            seed=self.seed,
+            resume=(run / "config.yaml").is_file(),
+            **options,
         )
-        for name in sorted(path.name for path in run.iterdir() if path.name != "best"):
-            os.replace(run / name, self.output / name)
-        os.replace(run / "best", self.output / "best")  # last: it says that the stage is done
-        run.rmdir()
 
     def _predict(self) -> list[str]:
         videos = [str(min((self.data / "test" / emotion).glob("*.mp4"))) for emotion in SHOWN]
@@ -166,11 +172,24 @@ class Demo:
                 f"  tgdfer predict {videos[0]} --model {out} --plot timeline.png\n"
                 f"  tgdfer train --dataset YOUR_CLIPS --model {out / 'best'} --output runs/mine\n"
                 f"  tgdfer push {out} your-name/your-model --dry-run",
-                title=f"The demo took {seconds / 60:.1f} minutes",
+                title=f"The demo took {seconds / 60:.1f} minutes{_peak_memory()}",
                 title_align="left",
             ),
             highlight=False,
         )
+
+
+def _peak_memory() -> str:
+    """The most memory that this process has held, and the largest of those it started; nothing on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, child = (
+        resource.getrusage(who).ru_maxrss * unit / 1e9 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return f" and {own:.1f} GB of memory" + (f", {child:.1f} GB in a process beside it" if child else "")
 
 
 @contextmanager
