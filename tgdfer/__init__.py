@@ -4,6 +4,7 @@
 registered with the Auto classes of `transformers` when those are first imported.
 """
 
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,16 +64,26 @@ def clip_tiny_faces() -> Path:
 # Registration with the Auto classes, without importing anything before it is asked for: when a module of Auto classes
 # is imported, ours is imported too; when ours has been imported, by whichever way, it is registered.
 _AUTO = "transformers.models.auto"
-_NEEDED_BY = {
-    f"{_AUTO}.configuration_auto": "tgdfer.modeling_tgdfer.configuration_tgdfer",
-    f"{_AUTO}.modeling_auto": "tgdfer.modeling_tgdfer.modeling_tgdfer",
-    f"{_AUTO}.video_processing_auto": "tgdfer.processing.video_processing_tgdfer",
-    f"{_AUTO}.processing_auto": "tgdfer.processing.processing_tgdfer",
-    "transformers.pipelines": "tgdfer.processing.pipeline_tgdfer",
-}
+# Theirs, what it defines last, and ours.
+_NEEDED_BY = (
+    (f"{_AUTO}.configuration_auto", "AutoConfig", "tgdfer.modeling_tgdfer.configuration_tgdfer"),
+    (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.modeling_tgdfer"),
+    (f"{_AUTO}.video_processing_auto", "AutoVideoProcessor", "tgdfer.processing.video_processing_tgdfer"),
+    (f"{_AUTO}.processing_auto", "AutoProcessor", "tgdfer.processing.processing_tgdfer"),
+    ("transformers.pipelines", "pipeline", "tgdfer.processing.pipeline_tgdfer"),
+)
 
-for _theirs in _NEEDED_BY:
-    when_imported(_theirs)(lambda module: import_module(_NEEDED_BY[module.__name__]))
+
+def _import_ours(_: Any) -> None:
+    imported = [(sys.modules[theirs], last, ours) for theirs, last, ours in _NEEDED_BY if theirs in sys.modules]
+    # They import one another: while one is half imported, ours, which need them whole, wait for its turn.
+    if all(hasattr(theirs, last) for theirs, last, _ in imported):
+        for _, _, ours in imported:
+            import_module(ours)
+
+
+for _theirs, _, _ in _NEEDED_BY:
+    when_imported(_theirs)(_import_ours)
 
 
 @when_imported("tgdfer.modeling_tgdfer.configuration_tgdfer")
