@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 from datasets import Video, load_dataset
+
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     EMOTIONS,
