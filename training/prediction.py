@@ -66,9 +66,9 @@ def predict(
                 plot_timeline(timelines[video], strip, pictures[video], title=Path(video).name)
         except VideoReadError as error:
             unread.append(str(error))
-    if csv_path:
+    if csv_path and timelines:
         write_text(_with_folder(csv_path), frame_table(timelines))
-    if json_path:
+    if json_path and timelines:
         write_text(_with_folder(json_path), json.dumps(timelines, indent=2) + "\n")
     if unread:
         print_timelines(timelines)
