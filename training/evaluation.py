@@ -23,7 +23,7 @@ from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require
 from tgdfer.training.data import Clips, LabelledClips, load_clips, load_parts, require_readable, write_left_out
 from tgdfer.training.errors import UserError
 from tgdfer.training.metrics import load_metric
-from tgdfer.training.models import load_trained
+from tgdfer.training.models import load_trained, model_source
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Subject:
     """What is evaluated on what, with all that a run decides filled in.
 
     Attributes:
-        model: as it was given.
+        model: "best" or "last" of a run, or the model as it was given.
         source: folder of the model, or Hub id.
         data: dataset, split, configuration, video column and label column, as `load_clips` takes them.
         output: where to write; None to write nothing.
@@ -117,12 +117,7 @@ def evaluate_model(
     predictions = list(predict_clips(network, processor.video_processor, clips, batch_size, workers))
     given = {"dataset": dataset, "split": split, "output": output, "which": None if which == "best" else which}
     metrics = {
-        "dataset": Path(subject.data[0]).resolve().name if Path(subject.data[0]).is_dir() else subject.data[0],
-        "split": subject.data[1],
-        "num_clips": len(clips),
-        "num_people": len(set(clips.people)) if clips.people else None,
-        "model": which if subject.run else str(model),
-        "weights_sha256": _sha256(Path(subject.source) / "model.safetensors"),
+        **_about(subject, clips),
         "command": _command(str(model), baseline, given | columns),
         **measure(clips, predictions, labels),
         **({"training": subject.facts} if subject.facts else {}),
@@ -164,9 +159,20 @@ def _subject(
             label_column or run.label_column,
         )
     facts = read_json(folder / "training.json")
-    return _Subject(
-        str(model), folder / which, (dataset, split or run.test_split, *columns), output or folder, run, facts
-    )
+    return _Subject(which, folder / which, (dataset, split or run.test_split, *columns), output or folder, run, facts)
+
+
+def _about(subject: _Subject, clips: LabelledClips) -> dict[str, Any]:
+    """What the figures are of; folders by their names alone, as the figures may be published."""
+    dataset, split = subject.data[:2]
+    return {
+        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
+        "split": split,
+        "num_clips": len(clips),
+        "num_people": len(set(clips.people)) if clips.people else None,
+        "model": subject.model,
+        "weights_sha256": _sha256(Path(model_source(subject.source)) / "model.safetensors"),
+    }
 
 
 def _command(model: str, baseline: bool, given: dict[str, Any]) -> str:
