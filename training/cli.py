@@ -235,7 +235,7 @@ def push(
 def demo(
     output: Annotated[Path, typer.Option(help="Folder that everything is written to")] = Path("runs/demo"),
     clips: Annotated[int, typer.Option(min=2, help="Training clips of each emotion; half as many to test on")] = 40,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs on frozen features")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs on frozen features")] = 10,
     lora_epochs: Annotated[int, typer.Option(min=1, help="Epochs end to end, with LoRA")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Decides the faces and the training")] = 0,
 ) -> None:

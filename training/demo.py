@@ -46,7 +46,7 @@ class Demo:
 
     output: Path = Path("runs/demo")
     clips: int = 40
-    epochs: int = 30
+    epochs: int = 10
     lora_epochs: int = 2
     seed: int = 0
 
