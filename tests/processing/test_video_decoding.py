@@ -151,10 +151,12 @@ def test_other_ways_to_hand_over_a_file(clip, reader):
 def test_torchcodec_gives_the_same_frames_at_the_same_times(clip, reader, numbers):
     try:
         from torchcodec.decoders import VideoDecoder
+
+        decoder = VideoDecoder(str(clip))
     except (ImportError, RuntimeError, OSError):
         pytest.skip("torchcodec is not installed, or finds no FFmpeg")
     expected, seconds = reader.read_clip(clip)
-    frames, times = reader.read_clip(VideoDecoder(str(clip)))
+    frames, times = reader.read_clip(decoder)
     assert numbers(frames) == numbers(expected)
     assert torch.allclose(times, seconds, atol=1e-4)
 
