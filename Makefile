@@ -33,8 +33,10 @@ format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/installed  ## Measure: frames a second of the renderer
+bench: .venv/installed  ## Measure: frames a second of the renderer, decoding, broken files
 	$(BIN)/python benchmarks/render_speed.py
+	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/broken_files.py
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment

@@ -277,10 +277,10 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     for name in ("", "model", *(["baseline"] if baseline else []), "random"):
         table.add_column(name, justify="right" if name else "left")
 
-    def add(title: str, *values: float | None, style: str = "") -> None:
+    def add(title: str, *values: float | None, style: str = "", unit: float = 100) -> None:
         model, beside, random = values
         cells = [model, *([beside] if baseline else []), random]
-        table.add_row(title, *("" if cell is None else f"{100 * cell:.1f}" for cell in cells), style=style)
+        table.add_row(title, *("" if cell is None else f"{unit * cell:.1f}" for cell in cells), style=style)
 
     for label, recall in metrics["recall"].items():
         add(f"recall of {label}", recall, None, None)
@@ -292,7 +292,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         add("frame AP", metrics["frame_ap"], baseline.get("frame_ap"), metrics["random_frame_ap"], style="bold")
         add("pointing", metrics["pointing"], baseline.get("pointing"), metrics["random_pointing"], style="bold")
     if metrics["activity_gain"] is not None:
-        add("activity gain", metrics["activity_gain"], baseline.get("activity_gain"), 1.0)
+        add("activity gain (a ratio)", metrics["activity_gain"], baseline.get("activity_gain"), 1.0, unit=1)
     get_console().print(table)
 
 

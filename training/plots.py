@@ -118,7 +118,9 @@ def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any]) -
     axes.grid(axis="y", alpha=0.25)
     axes.spines["top"].set_visible(False)
     handles, names = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], names[::-1], loc="upper right", ncols=COLOURED_CURVES, frameon=False, fontsize=9)
+    axes.legend(
+        handles[::-1], names[::-1], loc="lower right", bbox_to_anchor=(1, 1), ncols=COLOURED_CURVES, frameon=False
+    )
 
 
 def require_picture_format(path: str | Path) -> None:

@@ -56,6 +56,7 @@ def predict(
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
     timelines: dict[str, Timeline] = {}
     unread: list[str] = []
+    names = short_names(videos)
     pictures = dict(zip(videos, _picture_paths(videos, plot_path), strict=True)) if plot_path else {}
     for video in track(list(dict.fromkeys(videos)), "Predicting", console=get_console(), transient=True):
         try:
@@ -63,7 +64,7 @@ def predict(
             if plot_path:
                 frames, _ = processor.video_processor.read_clip(video, network.config.num_frames)
                 strip = frames.permute(0, 2, 3, 1).numpy()
-                plot_timeline(timelines[video], strip, pictures[video], title=Path(video).name)
+                plot_timeline(timelines[video], strip, pictures[video], title=names[video])
         except VideoReadError as error:
             unread.append(str(error))
     if csv_path and timelines:
@@ -96,10 +97,11 @@ def print_timelines(timelines: dict[str, Timeline]) -> None:
     if not timelines:
         return
     table = Table("video", "expression", "score", "decided by", "runner-up")
+    names = short_names(list(timelines))
     for video, timeline in timelines.items():
         first, *others = sorted(timeline["scores"].items(), key=lambda score: -score[1])
         table.add_row(
-            Path(video).name,
+            names[video],
             first[0],
             f"{first[1]:.0%}",
             ", ".join(decisive_spans(timeline)),
@@ -123,16 +125,26 @@ def decisive_spans(timeline: Timeline) -> list[str]:
     return [f"{times[start]:.{digits}f} to {times[end - 1]:.{digits}f}{unit}" for start, end in spans[:3]]
 
 
+def short_names(videos: Sequence[str]) -> dict[str, str]:
+    """For each video the fewest last parts of its path that tell it from the others, e.g. `fear/0001.mp4`."""
+    paths = {video: Path(video).parts for video in videos}
+    for count in range(1, max(map(len, paths.values())) + 1):
+        names = {video: "/".join(parts[-count:]) for video, parts in paths.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
 def _picture_paths(videos: Sequence[str], path: Path) -> list[Path]:
-    """A picture for each video, all different: `plot.png`, or `plot-NAME.png` and `plot-NAME-2.png` of several."""
+    """A picture for each video, all different: `plot.png`, or of several videos `plot-NAME.png`."""
     if len(set(videos)) == 1:
         return [path] * len(videos)
     taken: dict[str, int] = {}
     paths: dict[str, Path] = {}
-    for video in dict.fromkeys(videos):
-        stem = Path(video).stem
+    for video, name in short_names(videos).items():
+        stem = name.removesuffix(Path(name).suffix).strip("/").replace("/", "-")
         taken[stem] = taken.get(stem, 0) + 1
-        number = f"-{taken[stem]}" if taken[stem] > 1 else ""
+        number = f"-{taken[stem]}" if taken[stem] > 1 else ""  # the same name with another ending
         paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix}")
     return [paths[video] for video in videos]
 

@@ -12,7 +12,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.models import start_model
 from tgdfer.training.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
-from tgdfer.training.prediction import decisive_spans, predict, print_timelines
+from tgdfer.training.prediction import _picture_paths, decisive_spans, predict, print_timelines, short_names
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_videos_of_one_name_have_pictures_of_their_own(model_folder: Path, video
         path.parent.mkdir()
         path.write_bytes(Path(video).read_bytes())
     predict([str(path) for path in same], model_folder, plot_path=tmp_path / "t.png")
-    assert {path.name for path in tmp_path.glob("*.png")} == {"t-clip.png", "t-clip-2.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"t-a-clip.png", "t-b-clip.png"}
 
 
 def test_a_broken_video_loses_nothing_of_the_others(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
@@ -94,6 +94,15 @@ def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str])
     timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None, "frame_relevance": [0.5, 0.5]}
     print_timelines({"clip.mp4": timeline})
     assert "smile" in capsys.readouterr().out
+
+
+def test_short_names_tell_videos_apart() -> None:
+    assert short_names(["x/fear/1.mp4"]) == {"x/fear/1.mp4": "1.mp4"}
+    assert short_names(["x/fear/1.mp4", "x/anger/1.mp4"]) == {
+        "x/fear/1.mp4": "fear/1.mp4",
+        "x/anger/1.mp4": "anger/1.mp4",
+    }
+    assert len(set(_picture_paths(["a/1.mp4", "a/1.avi"], Path("t.png")))) == 2
 
 
 def test_decisive_spans() -> None:
