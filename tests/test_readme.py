@@ -27,6 +27,7 @@ def _where_the_demo_ran(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_all_blocks_are_of_a_kind_that_is_run() -> None:
+    """Commands on data that is not here stand in blocks of plain text, indented under what they made."""
     assert {language for language, _ in BLOCKS} == {"python", "bash"}
 
 
