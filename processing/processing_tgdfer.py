@@ -31,8 +31,6 @@ class TGDFERProcessor(ProcessorMixin):
         ```
     """
 
-    text_kwargs = {"padding": True}
-
     def __init__(
         self,
         video_processor: TGDFERVideoProcessor | None = None,
@@ -94,6 +92,8 @@ class TGDFERProcessor(ProcessorMixin):
         Raises:
             VideoReadError: a video cannot be read.
         """
+        if text is not None:
+            kwargs.setdefault("padding", True)  # type: ignore[typeddict-item]
         data = super().__call__(text=text, videos=videos, **kwargs)
         return VideoBatchFeature(data.data)
 
