@@ -37,7 +37,7 @@ class Clip:
         """Draw the frames one by one, uint8 RGB (size, size, 3)."""
         painter = FacePainter(self.person, self.setting, self.faces)
         for t, (units, pose) in enumerate(zip(self.course.action_units, self.course.poses, strict=True)):
-            yield painter.draw(units, pose, grain=t)
+            yield painter.draw(units, pose, frame=t)
 
 
 def sample_person(seed: int, split: str, number: int) -> Identity:

@@ -6,8 +6,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import INDEX, Shapes, face_shapes, mirror, smooth
+from tgdfer.training.rendered_faces.action_units import INDEX
 from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces, Setting
+from tgdfer.training.rendered_faces.shapes import Shapes, face_shapes, mirror, smooth
 
 # Sixteenths of a pixel: OpenCV draws from integers.
 _SUBPIXEL = 4
@@ -53,26 +54,43 @@ class FacePainter:
         self.contrast = np.linspace(-1, 1, self.canvas_size // 2)[None, :] * 38 * setting.light_contrast
         self.contrast = (128 + 4 + np.sign(setting.light_side) * self.contrast).astype(np.float32)
 
-    def draw(self, action_units: np.ndarray, pose: Pose = Pose(), grain: int = 0) -> np.ndarray:
+    def draw(
+        self,
+        action_units: np.ndarray,
+        pose: Pose = Pose(),
+        frame: int = 0,
+        before: Pose | None = None,
+        side: float = 0.0,
+    ) -> np.ndarray:
         """Draw one frame.
 
         Args:
-            action_units: Intensities (A,) in the order of `ACTION_UNITS`.
+            action_units: Movement (A,) in the order of `ACTION_UNITS`; the person's resting face is added here.
             pose: Where head and eyes are turned.
-            grain: Which pattern of sensor noise to add; count it up from frame to frame.
+            frame: Number of the frame in its clip: the time, and which pattern of sensor noise is added.
+            before: The pose in the frame before, for motion blur; None leaves the picture sharp.
+            side: AU12 and AU14 show on both sides of the mouth at 0, on the left of the picture alone at -1, on the
+                right alone at 1.
 
         Returns:
             uint8 RGB (size, size, 3).
         """
-        shapes = face_shapes(self.person, action_units) | self.outlines
-        shapes = _project(shapes, pose)
-        lids_closed = float(max(action_units[INDEX["AU43"]], action_units[INDEX["AU45"]]))
+        left, right = (self._one_side(action_units, gain) for gain in (1 - max(side, 0.0), 1 + min(side, 0.0)))
+        shapes = _project(face_shapes(self.person, left, right) | self.outlines, pose)
+        shown = np.maximum(left, right)
+        lids_closed = float(max(shown[INDEX["AU43"]], shown[INDEX["AU45"]]))
         canvas = self.backdrop.copy()
         self._paint_behind(canvas, shapes)
-        self._paint_skin(canvas, shapes, action_units)
+        self._paint_skin(canvas, shapes, shown)
         self._paint_features(canvas, shapes, pose, lids_closed)
         self._paint_hair(canvas, shapes)
-        return self._develop(canvas, grain)
+        return self._develop(canvas, frame)
+
+    def _one_side(self, action_units: np.ndarray, gain: float) -> np.ndarray:
+        """What one side of the face shows, (A,), resting face included."""
+        units = np.array(action_units, float)
+        units[[INDEX["AU12"], INDEX["AU14"]]] *= gain
+        return self.person.shown(units)
 
     # Painting in the coordinates of the face -----------------------------------------------------------------------
 
@@ -237,14 +255,14 @@ class FacePainter:
                 self._line(canvas, s["glass_" + side], frame, 1.7, closed=True)
             self._line(canvas, s["glass_bridge"], frame, 1.7)
 
-    def _develop(self, canvas: np.ndarray, grain: int) -> np.ndarray:
+    def _develop(self, canvas: np.ndarray, frame: int) -> np.ndarray:
         """From the canvas to a photograph: sample down, blur, colour of the light, noise."""
         photo = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
         if self.setting.blur > 0.2:
             photo = cv2.GaussianBlur(photo, (0, 0), self.setting.blur)
         photo = cv2.multiply(photo, self.gain, dtype=cv2.CV_32F)
         if self.setting.noise > 0:
-            x, y = grain * 37 % self.size, grain * 61 % self.size
+            x, y = frame * 37 % self.size, frame * 61 % self.size
             photo = photo + self.grain[y : y + self.size, x : x + self.size]
         return np.clip(photo, 0, 255).astype(np.uint8)
 

@@ -1,0 +1,231 @@
+"""How the action units shape a face.
+
+A face lives in a plane of its own: x to the right and y down, in 112ths of the frame's width, the origin
+between eyes and mouth, so that eyes lie near (+-17, -11), the mouth near (0, 27) and the chin near (0, 49). Every
+shape is a function of the person and of the action units, whose intensities run from 0 (absent) to 1 (FACS level E).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from tgdfer.training.rendered_faces.action_units import ACTION_UNITS
+from tgdfer.training.rendered_faces.parameters import Identity
+
+Shapes = dict[str, np.ndarray]
+
+
+@lru_cache
+def _spline(points: int, closed: bool, steps: int) -> np.ndarray:
+    """Matrix that takes control points to points on their Catmull-Rom spline."""
+    t = np.arange(steps)[:, None] / steps
+    weights = 0.5 * np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2])
+    segments = points if closed else points - 1
+    matrix = np.zeros((segments * steps + (not closed), points))
+    for s in range(segments):
+        for k in range(4):
+            j = (s + k - 1) % points if closed else np.clip(s + k - 1, 0, points - 1)
+            matrix[s * steps : (s + 1) * steps, j] += weights[:, k]
+    if not closed:
+        matrix[-1, -1] = 1
+    return matrix
+
+
+def smooth(points: np.ndarray, closed: bool = False, steps: int = 5) -> np.ndarray:
+    """Smooth curve (N, 2) through control points (P, 2)."""
+    return _spline(len(points), closed, steps) @ points
+
+
+def mirror(half: np.ndarray) -> np.ndarray:
+    """Closed outline from its right half, which runs from top to bottom and has both ends on the axis."""
+    return np.vstack([half, (half * [-1, 1])[-2:0:-1]])
+
+
+def face_shapes(person: Identity, action_units: np.ndarray, other_side: np.ndarray | None = None) -> Shapes:
+    """All outlines of a face.
+
+    Args:
+        person: Whose face.
+        action_units: Intensities (A,) in the order of `ACTION_UNITS`, as shown by the left side of the picture.
+        other_side: The same of the right side; only AU12 and AU14 may differ. None: as on the left.
+
+    Returns:
+        Name of the part to its points (N, 2). Names of paired parts end in `_left` and `_right` (of the picture).
+    """
+    left = dict(zip(ACTION_UNITS, action_units, strict=True))
+    right = left if other_side is None else dict(zip(ACTION_UNITS, other_side, strict=True))
+    shapes: Shapes = {"head": _head(person, left), **_mouth(person, left, right), **_nose(person, left)}
+    for side, sign, a in (("left", -1, left), ("right", 1, right)):
+        # One side of a face always moves a little more than the other.
+        gain = 1 + sign * person.asymmetry
+        shapes["brow_" + side] = _brow(person, a, gain)
+        shapes |= {f"{name}_{side}": points for name, points in _eye(person, a).items()}
+        for name in [n for n in shapes if n.endswith("_" + side)]:
+            shapes[name] = shapes[name] * [sign, 1]
+    shapes |= _creases(shapes, person)
+    return shapes
+
+
+def _head(person: Identity, a: dict) -> np.ndarray:
+    w, jaw, chin = person.head_width, person.jaw_width, person.chin_width
+    bottom = 47 + 4 * (person.chin_length - 1) * 10 / 3
+    half = np.array(
+        [(0, -51), (19 * w, -48), (32 * w, -36), (37 * w, -16), (36.5 * w, 3), (33 * w * jaw**0.5, 20)]
+        + [(25.5 * w * jaw, bottom - 12.5), (12.5 * chin, bottom - 2), (0, bottom)]
+    )
+    drop = np.clip((half[:, 1] - 8) / 40, 0, 1)
+    half[:, 1] += drop * (8.5 * a["AU26"] - 1.2 * a["AU17"])
+    # Pushed cheeks widen the face.
+    half[5, 0] += 1.3 * a["AU12"] + 0.8 * a["AU20"]
+    return smooth(mirror(half), closed=True)
+
+
+def _brow(person: Identity, a: dict, gain: float) -> np.ndarray:
+    """The right brow as a closed outline; its five stations run from the inner to the outer end."""
+    along = np.array([0, 0.25, 0.5, 0.75, 1])
+    x = 17 * person.eye_distance + (-10.5 + 22 * along) * person.eye_width
+    y = -21.5 + person.eye_level - person.brow_level + person.brow_slope * (0.5 - along) * 2
+    y = y - 2.2 * person.brow_arch * np.array([0, 0.55, 1, 0.9, -0.3])
+    y -= gain * (5.5 * a["AU01"] + 3 * a["AU01"] * a["AU04"]) * np.array([1, 0.7, 0.25, 0, 0])
+    y -= gain * 6 * a["AU02"] * np.array([0, 0.25, 0.7, 1, 0.8])
+    y += gain * 5 * a["AU04"] * np.array([1, 0.9, 0.65, 0.4, 0.2])
+    y += 1.8 * a["AU09"] * np.array([1, 0.7, 0.3, 0, 0]) + 0.6 * a["AU06"] * np.array([0, 0, 0.3, 0.8, 1])
+    x = x - (3.4 * a["AU04"] + 0.6 * a["AU09"]) * np.array([1, 0.7, 0.35, 0.1, 0])
+    half = person.brow_thickness * np.array([1.5, 1.9, 1.7, 1.15, 0.3])
+    upper, lower = np.stack([x, y - half], 1), np.stack([x, y + half], 1)
+    return np.vstack([smooth(upper), smooth(lower)[::-1]])
+
+
+_LID = np.linspace(-1, 1, 17)
+
+
+def _eye(person: Identity, a: dict) -> Shapes:
+    """The right eye: the slit, its two lids, the crease above it, the centre of the iris and the socket."""
+    center = np.array([17 * person.eye_distance, -11 + person.eye_level])
+    width = 8.8 * person.eye_width
+    upper = 4.7 * person.eye_height * (1 + 0.48 * a["AU05"] - 0.3 * a["AU07"] - 0.1 * a["AU06"] - 0.12 * a["AU09"])
+    lower = 2.9 * (1 - 0.6 * a["AU07"] - 0.6 * a["AU06"] - 0.25 * a["AU09"] - 0.15 * a["AU12"])
+    lower = max(lower, 0.2)
+    closed = max(a["AU43"], a["AU45"])
+    x = width * _LID
+    axis = 0.5 - person.eye_slant * _LID
+    # The upper lid peaks nearer to the nose than the lower one.
+    open_lid = -upper * (1 - np.abs(_LID) ** 2.2) * (1 - 0.12 * _LID)
+    low_lid = lower * (1 - np.abs(_LID) ** 2.4) * (1 + 0.1 * _LID)
+    top = (1 - closed) * open_lid + closed * low_lid * 0.85
+    crease = open_lid * (1.08 + 0.1 * a["AU05"]) - (2.6 - 1.1 * a["AU05"] + 0.4 * closed) * (1 - 0.6 * _LID**2)
+    crease += 1.1 * a["AU04"] * (1 - _LID) / 2 + closed * 1.2
+
+    def curve(y: np.ndarray, stretch: float = 1.0) -> np.ndarray:
+        return center + np.stack([x * stretch, axis + y], 1)
+
+    lids = {"upper_lid": curve(top), "lower_lid": curve(np.maximum(low_lid, top)), "crease": curve(crease, 1.03)}
+    return {
+        **lids,
+        "slit": np.vstack([lids["upper_lid"], lids["lower_lid"][::-1]]),
+        "lid": np.vstack([lids["crease"], lids["upper_lid"][::-1]]),
+        "iris": center[None] + [[0, -0.5]],
+        "socket": center + np.array([[-10, -6], [0, -9], [11, -5], [10, 5], [0, 7], [-9, 5]]),
+        "bag": curve(low_lid + 2.6 - 1.1 * a["AU06"] + (1 - _LID**2) * (1.2 - 0.9 * a["AU06"]), 0.95),
+        "crow": center + np.array([[width + 2, -1.5], [width + 8, -4.5], [width + 2, 1], [width + 8.5, 1.5]]),
+        # Where the flesh of the cheek gathers.
+        "cheek": np.array([[19 + 1.2 * a["AU12"], 9 - 5 * a["AU06"] - 2 * a["AU12"] - 1.5 * a["AU09"]]]),
+    }
+
+
+def _nose(person: Identity, a: dict) -> Shapes:
+    tip = 10 + 3 * (person.nose_length - 1) * 3.3 - 0.8 * a["AU09"]
+    wing = 8 * person.nose_width * (1 + 0.12 * a["AU09"] + 0.05 * a["AU10"] + 0.05 * a["AU12"])
+    lift = 3.2 * a["AU09"] + 1.2 * a["AU10"]
+    wing_right = np.array([(wing - 2.6, tip - 6.5 - lift), (wing, tip - 2.5 - lift), (wing - 0.4, tip + 0.5 - lift)])
+    wing_right = smooth(np.vstack([wing_right, [(wing - 3, tip + 1.8 - 0.6 * lift)]]))
+    nostril = np.array([(wing - 3.6, tip + 1.6 - 0.55 * lift)])
+    bridge = np.array([(4.2, -17), (3.4, -8), (4, 1), (wing - 2.5, tip - 6.5 - lift)])
+    return {
+        "nose_tip": np.array([(0, tip - 1)]),
+        "nose_base": smooth(
+            np.array([(-wing + 3, tip + 2), (-2, tip + 3), (0, tip + 3.6), (2, tip + 3), (wing - 3, tip + 2)])
+        ),
+        "wing_right": wing_right,
+        "wing_left": wing_right.copy(),
+        "nostril_right": nostril,
+        "nostril_left": nostril.copy(),
+        "bridge_right": smooth(bridge),
+        "bridge_left": smooth(bridge),
+    }
+
+
+_LIP = np.linspace(-1, 1, 25)
+_TOWARDS_RIGHT = 0.5 + 0.5 * np.sin(0.5 * np.pi * _LIP)
+
+
+def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
+    """Both lips, what lies between them, and the corners."""
+    u, bow = _LIP, 1 - np.abs(_LIP) ** 2
+    # What pulls at one corner alone fades out towards the other one.
+    a = left | {name: left[name] + (right[name] - left[name]) * _TOWARDS_RIGHT for name in ("AU12", "AU14")}
+    half = 13 * person.mouth_width
+    half *= 1 + 0.3 * a["AU12"] + 0.32 * a["AU20"] - 0.16 * a["AU23"] - 0.06 * a["AU17"] + 0.08 * a["AU14"]
+    half *= 1 - 0.14 * a["AU26"] * (1 - a["AU12"]) * (1 - a["AU20"])
+    middle = 27 + person.mouth_level - 2.4 * a["AU17"] - 1.3 * a["AU10"] - 0.8 * a["AU09"] + 0.4 * a["AU12"]
+    corner = middle + 2.4 * a["AU17"] - 7.2 * a["AU12"] + 6 * a["AU15"] + 1.8 * a["AU20"] - 0.8 * a["AU14"]
+    corner += 1.5 * a["AU26"] * (1 - 0.5 * a["AU12"])
+    # Pulled-up corners bend the whole line; pressed-down corners hook only its ends.
+    bend = 2 + 1.2 * a["AU15"]
+    line = middle + (corner - middle) * np.abs(u) ** bend
+    raised = (3 * a["AU10"] + 1.6 * a["AU09"]) * (1 - np.abs(u) ** 3)
+    gap = 3.2 * a["AU25"] + 11 * a["AU26"] * min(1.0, 2.5 * a["AU25"])
+    thin = (1 - 0.55 * a["AU23"]) * (1 - 0.6 * a["AU24"]) * (1 - 0.3 * a["AU20"]) * (1 - 0.22 * a["AU12"])
+    thin = thin * (1 - 0.9 * a["AU28"])
+    upper, lower = 3.3 * person.upper_lip * thin, 4.6 * person.lower_lip * thin * (1 + 0.22 * a["AU17"])
+    open_bow = 1 - np.abs(u) ** (2.6 + 1.4 * a["AU20"])
+    inner_top = line - raised * min(1.0, 2 * a["AU25"]) - 0.14 * gap * open_bow
+    inner_bottom = line + 0.86 * gap * open_bow
+    cupid = bow**0.8 * (1 - 0.28 * np.exp(-((u / 0.16) ** 2)))
+    outer_top = inner_top - upper * cupid - 0.7 * raised * (1 - min(1.0, 2 * a["AU25"]))
+    outer_bottom = inner_bottom + lower * bow**0.75
+
+    def curve(y: np.ndarray) -> np.ndarray:
+        return np.stack([half * u, y], 1)
+
+    jaw = 8.5 * a["AU26"]
+    teeth = inner_top + np.minimum(0.62 * (inner_bottom - inner_top), 3.6)
+    low_teeth = inner_bottom - np.minimum(0.3 * (inner_bottom - inner_top), 2.4 * max(a["AU20"], 0.4 * a["AU10"]))
+    return {
+        "lip_upper": np.vstack([curve(outer_top), curve(inner_top)[::-1]]),
+        "lip_lower": np.vstack([curve(inner_bottom), curve(outer_bottom)[::-1]]),
+        "lip_line": curve(0.5 * (inner_top + inner_bottom)),
+        "mouth": np.vstack([curve(inner_top), curve(inner_bottom)[::-1]]),
+        "teeth": np.vstack([curve(inner_top), curve(teeth)[::-1]]),
+        "low_teeth": np.vstack([curve(low_teeth), curve(inner_bottom)[::-1]]),
+        "tongue": np.array([[0, inner_bottom[12] - 0.5], [0.55 * half[12], max(0.0, 0.4 * (gap - 3))]]),
+        "corner_right": np.array([[half[-1], corner[-1]]]),
+        "corner_left": np.array([[half[0], corner[0]]]),
+        "lip_shadow": curve(outer_bottom + 1.6)[6:-6],
+        "philtrum": np.array([[0, outer_top[12] - 4]]),
+        "chin": np.array([[0, 0.5 * (outer_bottom[12] + 48 + jaw)]]),
+        "lip_highlight": curve(inner_bottom + 0.5 * lower * bow)[7:-7],
+    }
+
+
+def _creases(s: Shapes, person: Identity) -> Shapes:
+    """Lines that other shapes pull along: the folds from nose to mouth, the furrows of forehead and nose root."""
+    creases = {}
+    for side, sign in (("left", -1), ("right", 1)):
+        wing, corner = s["wing_" + side][1], s["corner_" + side][0]
+        out = corner + [sign * 5, 0]
+        middle = 0.5 * (wing + out) + [sign * 3.2, -1.5]
+        creases["fold_" + side] = smooth(np.array([wing + [sign * 1.8, -1.5], middle, out, out + [sign * 0.3, 5]]))
+        inner = s["brow_" + side][0]
+        creases["furrow_" + side] = np.array(
+            [inner + [-sign * 2.2, -3], inner + [-sign * 3.2, 1], inner + [-sign * 2.6, 5]]
+        )
+        creases["snarl_" + side] = np.array(
+            [[sign * 1.5, -9.0], [sign * 6.5, -5.5], [sign * 1.5, -5.5], [sign * 6.5, -1.5]]
+        )
+    brow_left, brow_right = s["brow_left"][:21][::-1], s["brow_right"][:21]
+    inner = 0.5 * (brow_left[-1] + brow_right[0])
+    path = np.vstack([brow_left[[6, 12, 17]], inner - [0, 0.5], brow_right[[3, 8, 14]]])
+    for i, height in enumerate((5.0, 9.0, 13.0)):
+        creases[f"forehead_{i}"] = smooth(path - [0, height])
+    return creases
