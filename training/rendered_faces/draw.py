@@ -6,12 +6,18 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import INDEX
-from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces, Setting
+from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX
+from tgdfer.training.rendered_faces.camera import Camera
+from tgdfer.training.rendered_faces.occluders import occluder_parts
+from tgdfer.training.rendered_faces.parameters import Identity, Occluder, RenderedFaces, Setting
 from tgdfer.training.rendered_faces.shapes import Shapes, face_shapes, mirror, smooth
 
 # Sixteenths of a pixel: OpenCV draws from integers.
 _SUBPIXEL = 4
+# Both temples and the chin: where they go, the head goes.
+_ANCHORS = np.array([(-30.0, -20.0), (30.0, -20.0), (0.0, 45.0)])
+
+Units = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,8 @@ class FacePainter:
         self.outlines = _hair_and_body(person)
         rng = np.random.default_rng(setting.backdrop_seed)
         self.backdrop = _backdrop(setting, self.canvas_size, rng)
-        self.grain = (setting.noise * rng.standard_normal((2 * self.size, 2 * self.size, 3))).astype(np.float32)
-        self.gain = _light(setting, self.size)
-        self.contrast = np.linspace(-1, 1, self.canvas_size // 2)[None, :] * 38 * setting.light_contrast
-        self.contrast = (128 + 4 + np.sign(setting.light_side) * self.contrast).astype(np.float32)
+        self.camera = Camera(setting, self.size, faces.fps, rng)
+        self.across = np.linspace(-1, 1, self.canvas_size // 2, dtype=np.float32)[None, :]
 
     def draw(
         self,
@@ -77,14 +81,24 @@ class FacePainter:
         """
         left, right = (self._one_side(action_units, gain) for gain in (1 - max(side, 0.0), 1 + min(side, 0.0)))
         shapes = _project(face_shapes(self.person, left, right) | self.outlines, pose)
-        shown = np.maximum(left, right)
-        lids_closed = float(max(shown[INDEX["AU43"]], shown[INDEX["AU45"]]))
+        seconds = frame / self.camera.fps
+        light_side = float(np.tanh(3 * self.setting.light_at(seconds)[0]))
+        units = _named(left), _named(right)
         canvas = self.backdrop.copy()
         self._paint_behind(canvas, shapes)
-        self._paint_skin(canvas, shapes, shown)
-        self._paint_features(canvas, shapes, pose, lids_closed)
+        self._paint_skin(canvas, shapes, units, light_side)
+        self._paint_hairy(canvas, shapes)
+        self._paint_lips(canvas, shapes, units[0])
+        self._paint_inside(canvas, shapes, pose, light_side)
+        self._paint_lids(canvas, shapes, max(units[0]["AU43"], units[0]["AU45"]))
         self._paint_hair(canvas, shapes)
-        return self._develop(canvas, frame)
+        if self.setting.occluder is not None:
+            self._paint_occluder(canvas, self.setting.occluder, pose, seconds)
+        moved = None
+        if before is not None:
+            ways = np.stack([_project({"anchor": _ANCHORS}, p)["anchor"] for p in (before, pose)])
+            moved = tuple((ways / 112 + 0.5) * self.size)
+        return self.camera.develop(canvas, frame, moved)
 
     def _one_side(self, action_units: np.ndarray, gain: float) -> np.ndarray:
         """What one side of the face shows, (A,), resting face included."""
@@ -110,138 +124,251 @@ class FacePainter:
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         self._fill(image, center + np.stack([np.cos(angle), np.sin(angle)], 1) * radii, color)
 
+    def _soften(self, canvas: np.ndarray, points: np.ndarray, width: float) -> None:
+        """Blur the part of the canvas around some points; nothing on a face has the edge of a sticker."""
+        low, high = self._pixels(np.stack([points.min(0) - 2, points.max(0) + 2]), len(canvas)) >> _SUBPIXEL
+        low, high = np.clip(low, 0, len(canvas)), np.clip(high, 0, len(canvas))
+        part = canvas[low[1] : high[1], low[0] : high[0]]
+        if part.size:
+            part[:] = cv2.GaussianBlur(part, (0, 0), width * len(canvas) / 112)
+
     def _paint_behind(self, canvas: np.ndarray, s: Shapes) -> None:
         if "hair_back" in s:
             self._fill(canvas, s["hair_back"], self.person.hair * 0.72)
         self._fill(canvas, s["body"], self.setting.clothes)
-        self._fill(canvas, s["neck"], self.skin[92])
+        self._line(canvas, s["body"][2:-2], self.setting.clothes * 0.7, 2.0)
+        self._fill(canvas, s["neck"], self.skin[96])
+        # The head throws its shadow on the neck.
+        self._fill(
+            canvas, np.vstack([s["neck"][:2], s["neck"][[2, 5]] * 0.45 + s["neck"][[1, 0]] * 0.55]), self.skin[76]
+        )
         for side in ("left", "right"):
-            self._fill(canvas, s["ear_" + side], self.skin[112])
+            self._fill(canvas, s["ear_" + side], self.skin[110])
+            self._fill(canvas, 0.6 * s["ear_" + side] + 0.4 * s["ear_" + side].mean(0), self.skin[84])
 
-    def _paint_skin(self, canvas: np.ndarray, s: Shapes, action_units: np.ndarray) -> None:
+    def _paint_skin(self, canvas: np.ndarray, s: Shapes, units: tuple[Units, Units], light_side: float) -> None:
+        """The head: light and shadow of large forms, of folds, and of wrinkles, each on its own scale."""
         half = self.canvas_size // 2
         broad = np.zeros((half // 2, half // 2), np.float32)
+        folds = np.zeros((half, half), np.float32)
         fine = np.zeros((half, half), np.uint8)
-        self._shade_broadly(broad, s, action_units)
-        self._crease(fine, s, action_units)
-        soft = cv2.resize(cv2.GaussianBlur(broad, (0, 0), half / 50), (half, half))
-        lines = cv2.GaussianBlur(fine, (0, 0), half / 140)
-        shade = cv2.convertScaleAbs(np.maximum(self.contrast + soft - lines, 0))
+        self._shade_broadly(broad, s, units, light_side)
+        for side, sign, au in (("left", -1, units[0]), ("right", 1, units[1])):
+            self._fold(folds, s, au, side, sign)
+            self._wrinkle_side(fine, s, au, side, sign)
+        self._wrinkle(fine, s, units[0])
+        shade = cv2.resize(cv2.GaussianBlur(broad, (0, 0), half / 50), (half, half))
+        shade += cv2.GaussianBlur(folds, (0, 0), half / 90)
+        shade += 132 + light_side * 38 * self.setting.light_contrast * self.across
+        shade -= cv2.GaussianBlur(fine, (0, 0), half / 150)
+        shade = cv2.convertScaleAbs(np.maximum(shade, 0))
         shade = cv2.resize(shade, (self.canvas_size, self.canvas_size))
         mask = np.zeros((self.canvas_size, self.canvas_size), np.uint8)
         self._fill(mask, s["head"], 255)
         cv2.copyTo(cv2.applyColorMap(shade, self.skin[:, None]), mask, canvas)
 
-    def _shade_broadly(self, shade: np.ndarray, s: Shapes, action_units: np.ndarray) -> None:
+    def _shade_broadly(self, shade: np.ndarray, s: Shapes, units: tuple[Units, Units], light_side: float) -> None:
         """Light and shadow of the large forms, as differences from the even skin."""
-        au = dict(zip(INDEX, action_units, strict=True))
-        raised = max(au["AU06"], 0.8 * au["AU12"], 0.6 * au["AU09"])
-        self._line(shade, s["head"], -48, 7, closed=True)
+        au, age = units[0], self.person.age
+        self._line(shade, s["head"], -50, 7, closed=True)
         self._spot(shade, np.array([0, -36]) + s["nose_tip"] * 0.2, (19, 9), 14)
-        for side, sign in (("left", -1), ("right", 1)):
-            self._fill(shade, s["socket_" + side], -20 - 16 * au["AU04"] - 6 * self.person.age)
-            self._line(shade, s["bridge_" + side], -22, 3.5)
+        for side, sign, a in (("left", -1, units[0]), ("right", 1, units[1])):
+            raised = max(a["AU06"], 0.8 * a["AU12"], 0.6 * a["AU09"])
+            far = -16 * sign * light_side * (0.4 + self.setting.light_contrast)
+            self._fill(shade, s["socket_" + side], -22 - 20 * au["AU04"] - 8 * au["AU09"] - 7 * age)
+            self._line(shade, s["bridge_" + side], -20 - far, 3.5)
+            self._spot(shade, s["cheek_" + side][0] + [sign * 5, 14], (5, 9), -16 - 8 * raised)
             self._spot(shade, s["cheek_" + side][0], (9 - 1.5 * raised, 6), 10 + 34 * raised)
-            self._spot(shade, s["corner_" + side][0] + [sign * 5, 4], (4, 6), -10 - 12 * au["AU14"])
+            self._spot(shade, s["corner_" + side][0] + [sign * 5, 4], (4, 6), -10 - 14 * a["AU14"])
         self._line(shade, np.array([[0, -14], [0, 0]]) + s["nose_tip"] - [0, 9], 26, 3)
-        self._spot(shade, s["nose_tip"][0] - [0, 0.5], (4, 3.5), 26)
-        self._spot(shade, s["nose_base"].mean(0) + [0, 4], (7, 2.2), -26)
-        self._line(shade, s["lip_shadow"], -38, 4)
-        self._spot(shade, s["chin"][0] + [0, 2], (8, 5), 14 + 12 * au["AU17"])
+        self._spot(shade, s["nose_tip"][0] - [0, 0.5], (4, 3.5), 28)
+        self._spot(shade, s["nose_base"].mean(0) + [0, 4], (7, 2.2), -30)
+        self._line(shade, s["lip_shadow"], -38 - 12 * au["AU28"], 4)
+        self._spot(shade, s["chin"][0] + [0, 2], (8, 5), 14 + 14 * au["AU17"])
+        # Lips that are pressed or rolled in swell the skin around them.
+        swell = max(0.8 * au["AU24"], au["AU28"])
+        if swell > 0:
+            middle = s["lip_line"].mean(0)
+            self._spot(shade, middle + [0, -5], (11, 2.6), 36 * swell)
+            self._spot(shade, middle + [0, 5], (10, 2.6), 32 * swell)
+            self._line(shade, s["lip_line"], -34 * au["AU28"], 2.5)
         if self.person.beard == "stubble":
             self._line(shade, s["head"][10:-10], -38, 18)
             self._spot(shade, s["philtrum"][0], (13, 3), -26)
 
-    def _crease(self, dark: np.ndarray, s: Shapes, action_units: np.ndarray) -> None:
-        """Thin dark lines: folds and wrinkles that action units press into the skin."""
-        au, age = dict(zip(INDEX, action_units, strict=True)), self.person.age
+    def _fold(self, shade: np.ndarray, s: Shapes, au: Units, side: str, sign: int) -> None:
+        """Folds of flesh: a soft valley with light on the bulge beside it, deepest in the middle."""
+        age = self.person.age
 
-        def crease(points: np.ndarray, strength: float, width: float = 1.2) -> None:
-            if strength > 0.04:
-                self._line(dark, points, int(min(strength, 1.1) * 84), 0.75 * width)
+        def fold(points: np.ndarray, strength: float, width: float, bulge) -> None:
+            if strength < 0.04:
+                return
+            deep = min(strength, 1.15)
+            self._line(shade, points + np.array(bulge), 24 * deep, 1.5 * width)
+            self._line(shade, points, -34 * deep, width)
+            self._line(shade, points[len(points) // 4 : -(len(points) // 4)], -58 * deep, 0.8 * width)
 
+        cheeks = 0.9 * max(au["AU12"], au["AU10"], 0.9 * au["AU09"]) + 0.2 * max(au["AU06"], au["AU15"], au["AU20"])
+        fold(s["fold_" + side], cheeks + 0.1 + 0.35 * age, 2.0, [sign * 2.6, -1.0])
+        fold(s["wing_" + side], 0.45 + 0.4 * max(au["AU09"], au["AU10"]), 1.5, [sign * -1.2, 0])
+        fold(s["bag_" + side], 0.75 * au["AU06"] + 0.4 * au["AU07"] + 0.1 + 0.4 * age, 1.4, [0, -1.6])
+        corner = s["corner_" + side][0]
+        hook = corner + np.array([[sign * 1.0, -0.5], [sign * 2.2, 1.5], [sign * 2.8, 4.0], [sign * 2.4, 7.0]])
+        fold(hook, 0.9 * au["AU15"] + 0.2 * au["AU17"] + 0.35 * max(0.0, age - 0.4), 1.9, [sign * 2.0, 1.0])
+        dimple = corner + np.array([[sign * 1.8, -3.6], [sign * 3.2, -1.5], [sign * 3.3, 1.0], [sign * 2.2, 3.6]])
+        fold(dimple, 1.15 * au["AU14"] + 0.4 * au["AU12"] + 0.3 * au["AU20"], 2.0, [sign * 2.2, 0])
+
+    def _wrinkle_line(self, dark: np.ndarray, points: np.ndarray, strength: float, width: float = 1.0) -> None:
+        if strength > 0.04:
+            self._line(dark, points, int(min(strength, 1.15) * 74), 0.75 * width)
+
+    def _wrinkle_side(self, dark: np.ndarray, s: Shapes, au: Units, side: str, sign: int) -> None:
+        """Thin dark lines that action units press into one side of the face."""
+        age, wrinkle = self.person.age, self._wrinkle_line
+        wrinkle(dark, s["furrow_" + side], 1.05 * au["AU04"] + 0.25 * au["AU09"] + 0.12 * age, 1.3)
+        for line in np.split(s["snarl_" + side], 3):
+            wrinkle(dark, line, 0.8 * au["AU09"] + 0.1 * au["AU10"], 1.1)
+        for line in np.split(s["crow_" + side], 3):
+            wrinkle(dark, line, 0.85 * au["AU06"] * (0.6 + 0.4 * age) + 0.25 * max(0.0, age - 0.2))
+        cheeks = max(au["AU12"], au["AU10"], 0.9 * au["AU09"])
+        wrinkle(dark, s["fold_" + side][1:-4], 0.3 * cheeks + 0.15 * age)
+        wrinkle(dark, s["bag_" + side][2:-2], 0.35 * au["AU06"] + 0.2 * au["AU07"] + 0.15 * age)
+
+    def _wrinkle(self, dark: np.ndarray, s: Shapes, au: Units) -> None:
+        """Thin dark lines across forehead, nose root, chin and lips."""
+        age, wrinkle = self.person.age, self._wrinkle_line
+        middle, sides = au["AU01"] * (1 - 0.3 * au["AU04"]), au["AU02"]
         for i in range(3):
-            part = s[f"forehead_{i}"]
-            middle, sides = au["AU01"] * (1 - 0.3 * au["AU04"]), au["AU02"]
-            crease(part, (0.75 * max(middle, sides) * (0.6 + 0.4 * age) + 0.16 * age) * (1 - 0.15 * i), 1.0)
-        fold = 0.85 * max(au["AU12"], au["AU10"], 0.9 * au["AU09"]) + 0.25 * max(au["AU06"], au["AU15"], au["AU20"])
-        for side, sign in (("left", -1), ("right", 1)):
-            crease(s["fold_" + side], fold + 0.12 + 0.3 * age, 1.5)
-            crease(s["wing_" + side], 0.5 + 0.45 * max(au["AU09"], au["AU10"]), 1.2)
-            crease(s["furrow_" + side], 0.95 * au["AU04"] + 0.25 * au["AU09"] + 0.12 * age, 1.4)
-            for line in np.split(s["snarl_" + side], 2):
-                crease(line, 0.95 * au["AU09"] + 0.15 * au["AU10"], 1.3)
-            for line in np.split(s["crow_" + side], 2):
-                crease(line, 0.75 * au["AU06"] * (0.6 + 0.4 * age) + 0.15 * age)
-            crease(s["bag_" + side], 0.5 * au["AU06"] + 0.3 * au["AU07"] + 0.15 + 0.25 * age)
-            corner = s["corner_" + side][0]
-            hook = np.array([[sign * 1.2, -0.5], [sign * 2.6, 2.5], [sign * 2.4, 6.0]])
-            crease(corner + hook, 0.85 * au["AU15"] + 0.2 * au["AU17"], 1.5)
-            dimple = np.array([[sign * 2.2, -3.5], [sign * 3.4, 0.0], [sign * 2.2, 3.5]])
-            crease(corner + dimple, 0.95 * au["AU14"] + 0.45 * au["AU12"] + 0.25 * au["AU20"], 1.5)
+            line, deep = s[f"forehead_{i}"], (0.65 + 0.35 * age) * (1 - 0.15 * i)
+            n = len(line)
+            wrinkle(dark, line, 0.8 * min(middle, sides) * deep + 0.2 * age)
+            for part, strength in (
+                (line[n // 4 : -(n // 4)], middle),
+                (line[: n // 3], sides),
+                (line[-n // 3 :], sides),
+            ):
+                if strength > min(middle, sides):
+                    wrinkle(dark, part, 0.8 * strength * deep + 0.2 * age)
+        for line in np.split(s["root"], 3):
+            wrinkle(dark, line, 0.8 * au["AU09"] + 0.3 * au["AU04"] * age, 1.2)
         arc = np.linspace(-1, 1, 9)
-        under = s["chin"][0] + np.stack([8 * arc, -3 + 2.5 * arc**2], 1)
-        crease(under, 0.8 * au["AU17"], 1.6)
+        wrinkle(dark, s["chin"][0] + np.stack([7 * arc, -3 + 2 * arc**2], 1), 0.6 * au["AU17"], 1.6)
         if au["AU17"] > 0.1:
             for dx, dy in ((-4, 1), (0, 2.5), (4, 1), (-2, 5), (2, 5)):
-                self._spot(dark, s["chin"][0] + [dx, dy], (1.2, 1.0), int(60 * au["AU17"]))
-        tight = max(au["AU23"], au["AU24"])
-        if tight > 0.1:
-            for sign in (-1, 1):
-                for dx in (3, 7):
-                    x = s["philtrum"][0] + [sign * dx, 1.5]
-                    crease(np.stack([x, x + [0, 3.0]]), 0.5 * tight, 1.0)
+                self._spot(dark, s["chin"][0] + [dx, dy], (1.2, 1.0), int(36 * au["AU17"]))
+        if au["AU23"] > 0.1:
+            for dx in (-7, -3.5, 0, 3.5, 7):
+                top, low = s["philtrum"][0] + [dx, 1.6], s["lip_shadow"].mean(0) + [dx, -0.6]
+                wrinkle(dark, np.stack([top, top + [0, 2.6]]), 0.55 * au["AU23"])
+                wrinkle(dark, np.stack([low, low + [0, 2.2]]), 0.45 * au["AU23"])
 
-    def _paint_features(self, canvas: np.ndarray, s: Shapes, pose: Pose, lids_closed: float) -> None:
+    def _paint_hairy(self, canvas: np.ndarray, s: Shapes) -> None:
+        """Brows and beard, with soft edges and single hairs."""
         person = self.person
-        for side in ("left", "right"):
-            self._spot(canvas, s["nostril_" + side][0], (2.1, 1.15), self.skin[38])
-            self._fill(canvas, s["lid_" + side], self.skin[106])
-            self._line(canvas, s["crease_" + side], self.skin[66], 0.7)
-        if person.beard in ("full", "moustache"):
+        if person.beard in ("full", "moustache", "goatee"):
             self._paint_beard(canvas, s)
-        self._fill(canvas, s["lip_upper"], person.lips * 0.86)
-        self._fill(canvas, s["lip_lower"], person.lips)
-        self._line(canvas, s["lip_highlight"], np.minimum(person.lips * 1.14 + 6, 255), 1.1)
-        self._line(canvas, s["lip_line"], person.lips * 0.42, 1.0)
-
-        # Whatever lies behind lids and lips is painted freely and shows only through the openings.
-        inside = canvas.copy()
+        root, tone = person.hair * 0.55 + person.skin * 0.2, person.hair * 0.5
         for side in ("left", "right"):
-            iris = s["iris_" + side][0]
-            self._spot(inside, iris, (14, 9), (226, 222, 218))
+            brow = s["brow_" + side]
+            self._fill(canvas, brow, root)
+            upper, lower = brow[: len(brow) // 2], brow[: len(brow) // 2 - 1 : -1]
+            for k in range(0, len(lower) - 3, 2):
+                self._line(canvas, np.stack([lower[k], upper[k + 3]]), tone, 0.55)
+            self._soften(canvas, brow, 0.35)
+
+    def _paint_lips(self, canvas: np.ndarray, s: Shapes, au: Units) -> None:
+        lips = self.person.lips
+        self._fill(canvas, s["lip_upper"], lips * 0.84)
+        self._fill(canvas, s["lip_lower"], lips * 0.97)
+        plump = float(s["lip_lower"][-13:][:, 1].max() - s["lip_line"][:, 1].max()) / 5
+        shine = lips * (1 + 0.14 * min(1.0, max(0.0, plump)))
+        self._line(canvas, s["lip_highlight"], np.minimum(shine + 4, 255), 1.0)
+        self._soften(canvas, np.vstack([s["lip_upper"], s["lip_lower"]]), 0.55)
+        # Lips rolled in leave a shadow between two folds of skin, not a line between two red margins.
+        line = (1 - au["AU28"]) * lips * 0.46 + au["AU28"] * self.skin[62].astype(float)
+        self._line(canvas, s["lip_line"], line, 0.75 + 0.5 * au["AU24"] + 0.9 * au["AU28"])
+
+    def _paint_inside(self, canvas: np.ndarray, s: Shapes, pose: Pose, light_side: float) -> None:
+        """Whatever lies behind lids and lips is painted freely and shows only through the openings."""
+        person, inside = self.person, canvas.copy()
+        for side in ("left", "right"):
+            iris, slit = s["iris_" + side][0], s["slit_" + side]
+            self._spot(inside, iris, (14, 9), (188, 176, 170))
+            self._spot(inside, iris, (6.5, 5), (220, 214, 208))
+            self._soften(inside, slit, 0.7)
             iris = iris + np.array([2.6, 1.3]) * [pose.gaze_x, pose.gaze_y]
             self._spot(inside, iris, (4.5, 4.5), person.iris * 0.5)
-            self._spot(inside, iris, (3.9, 3.9), person.iris)
+            self._spot(inside, iris, (3.8, 3.8), person.iris * 0.9)
+            self._spot(inside, iris + [0, 1.2], (2.8, 2.2), np.minimum(person.iris * 1.2, 255))
             self._spot(inside, iris, (1.9, 1.9), (14, 12, 14))
-            self._spot(inside, iris + [np.sign(self.setting.light_side) * 1.3, -1.5], (0.95, 0.95), (250, 250, 250))
-            self._line(inside, s["upper_lid_" + side] + [0, 0.7], (110, 92, 88), 1.4)
-        self._fill(inside, s["mouth"], (52, 20, 24))
-        self._spot(inside, s["tongue"][0], np.maximum(np.abs(s["tongue"][1] - [0, 0]), 0.1), (150, 70, 74))
-        self._fill(inside, s["teeth"], (236, 230, 218))
-        self._fill(inside, s["low_teeth"], (214, 206, 194))
+            self._spot(inside, iris + [light_side * 1.3, -1.5], (0.95, 0.95), (250, 250, 250))
+            self._line(inside, s["upper_lid_" + side] + [0, 0.8], (96, 80, 76), 1.6)
+        self._fill(inside, s["mouth"], (46, 18, 22))
+        self._spot(inside, s["tongue"][0], np.maximum(np.abs(s["tongue"][1]), 0.1), (142, 68, 72))
+        self._paint_teeth(inside, s)
         openings = np.zeros(canvas.shape[:2], np.uint8)
         for name in ("slit_left", "slit_right", "mouth"):
             self._fill(openings, s[name], 255)
         cv2.copyTo(inside, openings, canvas)
 
-        lash = person.hair * 0.25
+    def _paint_teeth(self, inside: np.ndarray, s: Shapes) -> None:
+        """Both rows of teeth, darker towards the corners of the mouth and under the lips."""
+        for name, light in (("teeth", 1.0), ("low_teeth", 0.88)):
+            row = s[name]
+            if np.ptp(row[12::25, 1]) < 0.3:
+                continue
+            self._fill(inside, row, np.array([186, 174, 160]) * light)
+            n = len(row) // 2
+            top, bottom = row[:n], row[: n - 1 : -1]
+            self._fill(inside, np.vstack([top[6:-6], bottom[6:-6][::-1]]), np.array([224, 217, 204]) * light)
+            for k in (3, 6, 8, 10, 12, 14, 16, 18, 21):
+                self._line(inside, np.stack([top[k], bottom[k]]), np.array([176, 164, 152]) * light, 0.3)
+            self._line(inside, top if name == "teeth" else bottom, (120, 84, 80), 0.7)
+
+    def _paint_lids(self, canvas: np.ndarray, s: Shapes, closed: float) -> None:
+        lash = self.person.hair * 0.2 + self.person.skin * 0.1
         for side in ("left", "right"):
-            self._line(canvas, s["lower_lid_" + side][2:-2], self.skin[78], 0.6)
-            self._line(canvas, s["upper_lid_" + side], lash, 1.3 + 0.5 * lids_closed)
-            self._fill(canvas, s["brow_" + side], person.hair * 0.62 + person.skin * 0.08)
+            self._spot(canvas, s["nostril_" + side][0], (2.1, 1.15), self.skin[40])
+            self._fill(canvas, s["lid_" + side], self.skin[104])
+            self._line(canvas, s["crease_" + side], self.skin[68], 0.8)
+            self._line(canvas, s["lower_lid_" + side][2:-2], self.skin[80], 0.7)
+            self._line(canvas, s["upper_lid_" + side], lash, 1.2 + 0.5 * closed)
 
     def _paint_beard(self, canvas: np.ndarray, s: Shapes) -> None:
         hair, (left, right) = self.person.hair * 0.8, (s["corner_left"][0], s["corner_right"][0])
         top = s["philtrum"][0] + [0, 1.2]
         ends = [right + [1.5, 3.5], right + [1, -1.5]], [left + [-1, -1.5], left + [-1.5, 3.5]]
-        half = np.array([*ends[1], top + [0, -0.6], *ends[0], top + [0, 3.4]])
+        outline = smooth(np.array([*ends[1], top + [0, -0.6], *ends[0], top + [0, 3.4]]), closed=True)
+        quarter = len(s["head"]) // 4
         if self.person.beard == "full":
-            jaw = s["head"][(len(s["head"]) // 4) + 5 : -(len(s["head"]) // 4) - 5]
+            jaw = s["head"][quarter + 5 : -quarter - 5]
             cheeks = [left + [-9, -2], left + [-1, -1], top, right + [1, -1], right + [9, -2]]
-            self._fill(canvas, np.vstack([jaw, smooth(np.array(cheeks))]), hair)
-        else:
-            self._fill(canvas, smooth(half, closed=True), hair)
+            outline = np.vstack([jaw, smooth(np.array(cheeks))])
+        elif self.person.beard == "goatee":
+            jaw = s["head"][2 * quarter - 5 : -2 * quarter + 6]
+            outline = np.vstack([jaw, left + [-2.5, 3], left + [-2, -1], top, right + [2, -1], right + [2.5, 3]])
+        self._fill(canvas, outline, hair)
+        low, high = outline.min(0), outline.max(0)
+        for x in np.linspace(0.15, 0.85, 11):
+            start = low + (high - low) * [x, 0.62]
+            self._line(
+                canvas, np.stack([start, start + [8 * (x - 0.5), 0.3 * np.ptp(outline[:, 1])]]), hair * 1.25 + 8, 0.4
+            )
+        self._soften(canvas, outline, 0.6)
+
+    def _paint_occluder(self, canvas: np.ndarray, occluder: Occluder, pose: Pose, seconds: float) -> None:
+        """A hand or an object before the face; it goes with the face's place but does not turn with the head."""
+        for points, width, stuff, light in occluder_parts(occluder, seconds):
+            points = points * pose.scale + [pose.x, pose.y]
+            color = self.skin[int(np.clip(128 * light, 0, 255))]
+            if stuff == "nail":
+                color = 0.8 * color + 0.2 * np.array([255, 225, 220])
+            elif stuff == "object":
+                color = np.clip(occluder.color * light, 0, 255)
+            if width:
+                self._line(canvas, points, color, width * pose.scale)
+            else:
+                self._fill(canvas, points, color)
 
     def _paint_hair(self, canvas: np.ndarray, s: Shapes) -> None:
         hair = self.person.hair
@@ -255,16 +382,9 @@ class FacePainter:
                 self._line(canvas, s["glass_" + side], frame, 1.7, closed=True)
             self._line(canvas, s["glass_bridge"], frame, 1.7)
 
-    def _develop(self, canvas: np.ndarray, frame: int) -> np.ndarray:
-        """From the canvas to a photograph: sample down, blur, colour of the light, noise."""
-        photo = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        if self.setting.blur > 0.2:
-            photo = cv2.GaussianBlur(photo, (0, 0), self.setting.blur)
-        photo = cv2.multiply(photo, self.gain, dtype=cv2.CV_32F)
-        if self.setting.noise > 0:
-            x, y = frame * 37 % self.size, frame * 61 % self.size
-            photo = photo + self.grain[y : y + self.size, x : x + self.size]
-        return np.clip(photo, 0, 255).astype(np.uint8)
+
+def _named(action_units: np.ndarray) -> Units:
+    return dict(zip(ACTION_UNITS, action_units.tolist(), strict=True))
 
 
 def _paint(color) -> tuple[float, ...]:
@@ -308,14 +428,6 @@ def _skin_ramp(skin: np.ndarray) -> np.ndarray:
     shadow = skin * np.minimum(light, 1) ** np.array([0.85, 1.1, 1.2])
     glow = np.clip(light - 1, 0, 1) * (np.array([255, 244, 232]) - skin) * 0.75
     return np.clip(shadow + glow, 0, 255).astype(np.uint8)
-
-
-def _light(setting: Setting, size: int) -> np.ndarray:
-    """Gain (size, size, 3) of brightness, colour and direction of the light."""
-    warm = 1 + 0.08 * setting.warmth * np.array([1, 0.1, -1])
-    across = 1 + 0.22 * setting.light_side * setting.light_contrast * np.linspace(-1, 1, size)
-    gain = np.ones((size, 1, 1)) * across[None, :, None] * warm * setting.brightness
-    return gain.astype(np.float32)
 
 
 def _backdrop(setting: Setting, size: int, rng: np.random.Generator) -> np.ndarray:

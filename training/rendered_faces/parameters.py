@@ -23,7 +23,7 @@ EYE_COLORS = {"brown": (92, 56, 30), "blue": (86, 128, 176), "green": (96, 124, 
 HAIR_STYLES = ("short", "parted", "fringe", "long", "curly", "tied back", "receding", "bald")
 RESTING = ("AU01", "AU04", "AU12", "AU15", "AU17")
 OCCLUDERS = ("hand on the chin", "hand on the cheek", "hand on the brow", "cup", "phone", "microphone")
-BEARDS = ("none", "none", "none", "none", "none", "stubble", "moustache", "full")
+BEARDS = ("none", "none", "none", "none", "none", "stubble", "moustache", "goatee", "full")
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def _brow(person: Identity, a: dict, gain: float) -> np.ndarray:
     y = -21.5 + person.eye_level - person.brow_level + person.brow_slope * (0.5 - along) * 2
     y = y - 2.2 * person.brow_arch * np.array([0, 0.55, 1, 0.9, -0.3])
     y -= gain * (5.5 * a["AU01"] + 3 * a["AU01"] * a["AU04"]) * np.array([1, 0.7, 0.25, 0, 0])
-    y -= gain * 6 * a["AU02"] * np.array([0, 0.25, 0.7, 1, 0.8])
+    y -= gain * 5.2 * a["AU02"] * np.array([0, 0.3, 0.8, 1, 0.7])
     y += gain * 5 * a["AU04"] * np.array([1, 0.9, 0.65, 0.4, 0.2])
     y += 1.8 * a["AU09"] * np.array([1, 0.7, 0.3, 0, 0]) + 0.6 * a["AU06"] * np.array([0, 0, 0.3, 0.8, 1])
     x = x - (3.4 * a["AU04"] + 0.6 * a["AU09"]) * np.array([1, 0.7, 0.35, 0.1, 0])
@@ -127,7 +127,8 @@ def _eye(person: Identity, a: dict) -> Shapes:
         "iris": center[None] + [[0, -0.5]],
         "socket": center + np.array([[-10, -6], [0, -9], [11, -5], [10, 5], [0, 7], [-9, 5]]),
         "bag": curve(low_lid + 2.6 - 1.1 * a["AU06"] + (1 - _LID**2) * (1.2 - 0.9 * a["AU06"]), 0.95),
-        "crow": center + np.array([[width + 2, -1.5], [width + 8, -4.5], [width + 2, 1], [width + 8.5, 1.5]]),
+        "crow": center
+        + np.array([(width + x, y) for x, y in ((1.5, -2), (6.5, -5.5), (2, 0), (7.5, -0.5), (1.5, 2), (6.5, 4.5))]),
         # Where the flesh of the cheek gathers.
         "cheek": np.array([[19 + 1.2 * a["AU12"], 9 - 5 * a["AU06"] - 2 * a["AU12"] - 1.5 * a["AU09"]]]),
     }
@@ -165,7 +166,7 @@ def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
     # What pulls at one corner alone fades out towards the other one.
     a = left | {name: left[name] + (right[name] - left[name]) * _TOWARDS_RIGHT for name in ("AU12", "AU14")}
     half = 13 * person.mouth_width
-    half *= 1 + 0.3 * a["AU12"] + 0.32 * a["AU20"] - 0.16 * a["AU23"] - 0.06 * a["AU17"] + 0.08 * a["AU14"]
+    half *= 1 + 0.3 * a["AU12"] + 0.32 * a["AU20"] - 0.2 * a["AU23"] - 0.06 * a["AU17"] + 0.08 * a["AU14"]
     half *= 1 - 0.14 * a["AU26"] * (1 - a["AU12"]) * (1 - a["AU20"])
     middle = 27 + person.mouth_level - 2.4 * a["AU17"] - 1.3 * a["AU10"] - 0.8 * a["AU09"] + 0.4 * a["AU12"]
     corner = middle + 2.4 * a["AU17"] - 7.2 * a["AU12"] + 6 * a["AU15"] + 1.8 * a["AU20"] - 0.8 * a["AU14"]
@@ -175,7 +176,7 @@ def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
     line = middle + (corner - middle) * np.abs(u) ** bend
     raised = (3 * a["AU10"] + 1.6 * a["AU09"]) * (1 - np.abs(u) ** 3)
     gap = 3.2 * a["AU25"] + 11 * a["AU26"] * min(1.0, 2.5 * a["AU25"])
-    thin = (1 - 0.55 * a["AU23"]) * (1 - 0.6 * a["AU24"]) * (1 - 0.3 * a["AU20"]) * (1 - 0.22 * a["AU12"])
+    thin = (1 - 0.5 * a["AU23"]) * (1 - 0.52 * a["AU24"]) * (1 - 0.3 * a["AU20"]) * (1 - 0.22 * a["AU12"])
     thin = thin * (1 - 0.9 * a["AU28"])
     upper, lower = 3.3 * person.upper_lip * thin, 4.6 * person.lower_lip * thin * (1 + 0.22 * a["AU17"])
     open_bow = 1 - np.abs(u) ** (2.6 + 1.4 * a["AU20"])
@@ -213,16 +214,22 @@ def _creases(s: Shapes, person: Identity) -> Shapes:
     creases = {}
     for side, sign in (("left", -1), ("right", 1)):
         wing, corner = s["wing_" + side][1], s["corner_" + side][0]
-        out = corner + [sign * 5, 0]
+        out = corner + [sign * 5, -1]
         middle = 0.5 * (wing + out) + [sign * 3.2, -1.5]
-        creases["fold_" + side] = smooth(np.array([wing + [sign * 1.8, -1.5], middle, out, out + [sign * 0.3, 5]]))
+        creases["fold_" + side] = smooth(np.array([wing + [sign * 1.8, -1.5], middle, out, out + [sign * 0.2, 3.5]]))
         inner = s["brow_" + side][0]
         creases["furrow_" + side] = np.array(
-            [inner + [-sign * 2.2, -3], inner + [-sign * 3.2, 1], inner + [-sign * 2.6, 5]]
+            [
+                (sign * max(1.7, sign * x), y)
+                for x, y in inner + [[-sign * 1.8, -4.5], [-sign * 2.4, 0], [-sign * 2, 4]]
+            ]
         )
         creases["snarl_" + side] = np.array(
-            [[sign * 1.5, -9.0], [sign * 6.5, -5.5], [sign * 1.5, -5.5], [sign * 6.5, -1.5]]
+            [(sign * x, y) for x, y in ((3.2, -7.5), (6.0, -9.5), (3.6, -4.8), (7.2, -5.8), (4.2, -2), (8, -2))]
         )
+    creases["root"] = np.array([(x, y) for y in (-13.5, -10.8, -8.1) for x in (-2.6, 0.0, 2.6)]) + [
+        (0, 0.5 * dip) for _ in range(3) for dip in (0, 1, 0)
+    ]
     brow_left, brow_right = s["brow_left"][:21][::-1], s["brow_right"][:21]
     inner = 0.5 * (brow_left[-1] + brow_right[0])
     path = np.vstack([brow_left[[6, 12, 17]], inner - [0, 0.5], brow_right[[3, 8, 14]]])

@@ -1,0 +1,52 @@
+"""What light and camera make of a face: side and drift of the light, motion blur, lens blur and sensor noise."""
+
+import cv2
+import numpy as np
+
+from tgdfer.training.rendered_faces.parameters import Setting
+
+
+class Camera:
+    """Develops painted frames into photographs (size, size, 3) of one setting."""
+
+    def __init__(self, setting: Setting, size: int, fps: int, rng: np.random.Generator):
+        self.setting, self.size, self.fps = setting, size, fps
+        self.grain = (setting.noise * rng.standard_normal((2 * size, 2 * size, 3))).astype(np.float32)
+        self.warm = 1 + 0.08 * setting.warmth * np.array([1, 0.1, -1])
+
+    def develop(self, canvas: np.ndarray, frame: int, moved: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+        """Sample the canvas down, blur what moved, and add colour of the light and noise.
+
+        Args:
+            canvas: uint8 RGB, several times larger than the photograph.
+            frame: Number of the frame in its clip.
+            moved: Three points of the head (3, 2) in pixels in the frame before and in this one.
+
+        Returns:
+            uint8 RGB (size, size, 3).
+        """
+        photo = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        if moved is not None:
+            photo = self._smear(photo, *moved)
+        if self.setting.blur > 0.2:
+            photo = cv2.GaussianBlur(photo, (0, 0), self.setting.blur)
+        side, brightness = self.setting.light_at(frame / self.fps)
+        across = 1 + 0.22 * side * self.setting.light_contrast * np.linspace(-1, 1, self.size)
+        bright = photo * (brightness * across[:, None] * self.warm).astype(np.float32)
+        if self.setting.noise > 0:
+            x, y = frame * 37 % self.size, frame * 61 % self.size
+            bright += self.grain[y : y + self.size, x : x + self.size]
+        return np.clip(bright, 0, 255).astype(np.uint8)
+
+    def _smear(self, photo: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        """Mean of the picture along the way that the head went while the shutter was open."""
+        way = (before - now) * self.setting.shutter
+        steps = min(8, int(np.ceil(np.abs(way).max())))
+        if np.abs(way).max() < 0.3:
+            return photo
+        total = photo.astype(np.float32)
+        for i in range(1, steps + 1):
+            there = (now + way * i / steps).astype(np.float32)
+            affine = cv2.getAffineTransform(now.astype(np.float32), there)
+            total += cv2.warpAffine(photo, affine, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        return total / np.float32(steps + 1)
