@@ -14,6 +14,7 @@ from tgdfer.training.rendered_faces.shapes import Shapes, face_shapes, mirror, s
 
 # Sixteenths of a pixel: OpenCV draws from integers.
 _SUBPIXEL = 4
+_CIRCLE = np.array([(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 24, endpoint=False)])
 # Both temples and the chin: where they go, the head goes.
 _ANCHORS = np.array([(-30.0, -20.0), (30.0, -20.0), (0.0, 45.0)])
 
@@ -121,8 +122,13 @@ class FacePainter:
         )
 
     def _spot(self, image: np.ndarray, center: np.ndarray, radii, color) -> None:
-        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        self._fill(image, center + np.stack([np.cos(angle), np.sin(angle)], 1) * radii, color)
+        self._fill(image, center + _CIRCLE * radii, color)
+
+    def _hairs(self, image: np.ndarray, ends: np.ndarray, color, width: float) -> None:
+        """Many short lines (N, 2 ends, 2) at once."""
+        thickness = max(1, round(width * len(image) / 112))
+        lines = list(self._pixels(ends, len(image)))
+        cv2.polylines(image, lines, False, _paint(color), thickness, cv2.LINE_AA, _SUBPIXEL)
 
     def _soften(self, canvas: np.ndarray, points: np.ndarray, width: float) -> None:
         """Blur the part of the canvas around some points; nothing on a face has the edge of a sticker."""
@@ -267,14 +273,13 @@ class FacePainter:
         person = self.person
         if person.beard in ("full", "moustache", "goatee"):
             self._paint_beard(canvas, s)
-        root, tone = person.hair * 0.55 + person.skin * 0.2, person.hair * 0.5
+        root, tone = person.hair * 0.55 + person.skin * 0.2, person.hair * 0.54 + person.skin * 0.08
         for side in ("left", "right"):
             brow = s["brow_" + side]
             self._fill(canvas, brow, root)
             upper, lower = brow[: len(brow) // 2], brow[: len(brow) // 2 - 1 : -1]
-            for k in range(0, len(lower) - 3, 2):
-                self._line(canvas, np.stack([lower[k], upper[k + 3]]), tone, 0.55)
-            self._soften(canvas, brow, 0.35)
+            self._hairs(canvas, np.stack([lower[:-3:2], upper[3::2]], 1), tone, 0.5)
+            self._soften(canvas, brow, 0.45)
 
     def _paint_lips(self, canvas: np.ndarray, s: Shapes, au: Units) -> None:
         lips = self.person.lips
@@ -321,8 +326,8 @@ class FacePainter:
             n = len(row) // 2
             top, bottom = row[:n], row[: n - 1 : -1]
             self._fill(inside, np.vstack([top[6:-6], bottom[6:-6][::-1]]), np.array([224, 217, 204]) * light)
-            for k in (3, 6, 8, 10, 12, 14, 16, 18, 21):
-                self._line(inside, np.stack([top[k], bottom[k]]), np.array([176, 164, 152]) * light, 0.3)
+            gaps = np.stack([top, bottom], 1)[[3, 6, 8, 10, 12, 14, 16, 18, 21]]
+            self._hairs(inside, gaps, np.array([176, 164, 152]) * light, 0.3)
             self._line(inside, top if name == "teeth" else bottom, (120, 84, 80), 0.7)
 
     def _paint_lids(self, canvas: np.ndarray, s: Shapes, closed: float) -> None:
@@ -349,11 +354,10 @@ class FacePainter:
             outline = np.vstack([jaw, left + [-2.5, 3], left + [-2, -1], top, right + [2, -1], right + [2.5, 3]])
         self._fill(canvas, outline, hair)
         low, high = outline.min(0), outline.max(0)
-        for x in np.linspace(0.15, 0.85, 11):
-            start = low + (high - low) * [x, 0.62]
-            self._line(
-                canvas, np.stack([start, start + [8 * (x - 0.5), 0.3 * np.ptp(outline[:, 1])]]), hair * 1.25 + 8, 0.4
-            )
+        x = np.linspace(0.15, 0.85, 11)
+        starts = low + (high - low) * np.stack([x, np.full(11, 0.62)], 1)
+        ends = starts + np.stack([8 * (x - 0.5), np.full(11, 0.22 * (high - low)[1])], 1)
+        self._hairs(canvas, np.stack([starts, ends], 1), np.minimum(hair * 1.2 + 8, 255), 0.4)
         self._soften(canvas, outline, 0.6)
 
     def _paint_occluder(self, canvas: np.ndarray, occluder: Occluder, pose: Pose, seconds: float) -> None:
@@ -374,8 +378,9 @@ class FacePainter:
         hair = self.person.hair
         if "hair_front" in s:
             self._fill(canvas, s["hair_front"], hair)
-            for strand in np.split(s["hair_strands"], 7):
-                self._line(canvas, strand, np.minimum(hair * 1.16 + 6, 255), 0.7)
+            strands = s["hair_strands"].reshape(7, -1, 2)
+            self._hairs(canvas, strands, np.minimum(hair * 1.08 + 5, 255), 0.9)
+            self._hairs(canvas, 0.5 * (strands[1:] + strands[:-1]), hair * 0.86, 0.9)
         if self.person.glasses:
             frame = (36, 34, 40) if self.person.age < 0.5 else (120, 104, 84)
             for side in ("left", "right"):
@@ -389,7 +394,7 @@ def _named(action_units: np.ndarray) -> Units:
 
 def _paint(color) -> tuple[float, ...]:
     """A colour as OpenCV takes it."""
-    return tuple(float(c) for c in np.atleast_1d(color).ravel())
+    return (float(color),) if np.isscalar(color) else tuple(np.asarray(color, float).tolist())
 
 
 @lru_cache

@@ -12,11 +12,11 @@ Part = tuple[np.ndarray, float, str, float]
 # Where the palm rests, where the fingers point (degrees from upwards towards the middle of the face), and from where
 # the hand comes, all for a hand on the right of the picture.
 _HANDS = {
-    "hand on the chin": ((17.0, 69.0), 22.0, (14.0, 90.0)),
-    "hand on the cheek": ((41.0, 35.0), 12.0, (60.0, 75.0)),
+    "hand on the chin": ((17.0, 61.0), 24.0, (14.0, 90.0)),
+    "hand on the cheek": ((37.0, 34.0), 12.0, (60.0, 75.0)),
     "hand on the brow": ((49.0, -24.0), 76.0, (85.0, 25.0)),
 }
-_OBJECTS = {"cup": ((3.0, 41.0), 4.0), "phone": ((40.0, 14.0), -10.0), "microphone": ((5.0, 43.0), 18.0)}
+_OBJECTS = {"cup": ((2.0, 35.0), 4.0), "phone": ((40.0, 14.0), -10.0), "microphone": ((5.0, 37.0), 18.0)}
 
 
 def occluder_parts(occluder: Occluder, seconds: float) -> list[Part]:
@@ -83,16 +83,16 @@ def _grip(x: float, top: float, step: float) -> list[Part]:
 
 
 def _cup() -> list[Part]:
-    outline = np.array([(-11.5, -12), (11.5, -12), (9.5, 15), (-9.5, 15)], float)
+    outline = np.array([(-13.5, -12), (13.5, -12), (11, 20), (-11, 20)], float)
     angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    rim = np.stack([11.5 * np.cos(angle), 2.2 * np.sin(angle) - 12], 1)
+    rim = np.stack([13.5 * np.cos(angle), 2.6 * np.sin(angle) - 12], 1)
     return [
         (outline, 0.0, "object", 1.0),
-        (np.array([(-6.5, -9), (-5.5, 13)]), 4.0, "object", 1.2),
-        (np.array([(8.0, -9), (6.5, 13)]), 4.5, "object", 0.75),
+        (np.array([(-7.5, -8), (-6.5, 18)]), 4.0, "object", 1.2),
+        (np.array([(9.5, -8), (7.5, 18)]), 4.5, "object", 0.75),
         (rim, 0.0, "object", 0.55),
         (np.array([(18.0, 12.0), (30.0, 70.0)]), 15.0, "skin", 0.88),
-        *_grip(0.0, -5.0, 5.6),
+        *_grip(0.0, -1.0, 5.6),
     ]
 
 
@@ -114,6 +114,6 @@ def _microphone() -> list[Part]:
         (np.array([(0.0, 6.0), (0.0, 60.0)]), 7.0, "object", 0.35),
         (8.0 * ball, 0.0, "object", 0.5),
         (5.0 * ball + [-1.5, -1.5], 0.0, "object", 0.75),
-        (np.array([(16.0, 34.0), (24.0, 80.0)]), 15.0, "skin", 0.88),
-        *_grip(-4.0, 22.0, 5.6),
+        (np.array([(14.0, 26.0), (22.0, 80.0)]), 15.0, "skin", 0.88),
+        *_grip(-4.0, 12.0, 5.6),
     ]
