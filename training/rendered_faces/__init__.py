@@ -7,15 +7,18 @@ know in which. Everything is a function of a seed.
 from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, action_unit_vector
 from tgdfer.training.rendered_faces.dataset import (
     Clip,
-    contact_sheet,
     sample_clip,
+    sample_long_clip,
     sample_person,
     write_dataset,
+    write_long_videos,
     write_video,
 )
 from tgdfer.training.rendered_faces.draw import FacePainter, Pose
-from tgdfer.training.rendered_faces.emotions import EMOTIONS, PROTOTYPES, Course, apex, sample_course
+from tgdfer.training.rendered_faces.emotions import Course, Segment, sample_course, sample_long_course
 from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces, Setting
+from tgdfer.training.rendered_faces.pictures import contact_sheet
+from tgdfer.training.rendered_faces.prototypes import EMOTIONS, PROTOTYPES, apex
 
 __all__ = [
     "ACTION_UNITS",
@@ -27,13 +30,17 @@ __all__ = [
     "Identity",
     "Pose",
     "RenderedFaces",
+    "Segment",
     "Setting",
     "action_unit_vector",
     "apex",
     "contact_sheet",
     "sample_clip",
     "sample_course",
+    "sample_long_clip",
+    "sample_long_course",
     "sample_person",
     "write_dataset",
+    "write_long_videos",
     "write_video",
 ]

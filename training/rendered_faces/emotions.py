@@ -1,57 +1,27 @@
-"""What an emotion does to a face in a clip: EMFACS prototypes, their course in time, and movement without meaning."""
+"""What happens to a face in a clip: an emotion in waves, what looks like one, and movement without meaning."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector
 from tgdfer.training.rendered_faces.draw import Pose
+from tgdfer.training.rendered_faces.lookalikes import LOOKALIKES, add_lookalike
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
-
-# Prototypes and major variants (Ekman, Friesen & Hager, 2002, "FACS investigator's guide", and EMFACS).
-PROTOTYPES: Mapping[str, tuple[Mapping[str, float], ...]] = {
-    "anger": (
-        {"AU04": 1.0, "AU05": 0.6, "AU07": 0.8, "AU23": 0.9},
-        {"AU04": 1.0, "AU07": 0.8, "AU24": 0.9, "AU17": 0.5},
-        {"AU04": 0.9, "AU05": 0.7, "AU07": 0.7, "AU10": 0.4, "AU23": 0.6, "AU25": 0.6},
-        {"AU04": 1.0, "AU05": 0.7, "AU07": 0.6, "AU25": 0.7, "AU26": 0.5, "AU23": 0.5},
-    ),
-    "disgust": (
-        {"AU09": 1.0, "AU04": 0.3, "AU07": 0.3},
-        {"AU09": 0.9, "AU10": 0.6, "AU25": 0.5},
-        {"AU10": 1.0, "AU17": 0.7, "AU07": 0.3},
-        {"AU09": 0.9, "AU17": 0.7, "AU15": 0.3},
-        {"AU10": 0.9, "AU09": 0.4, "AU25": 0.6, "AU26": 0.3},
-    ),
-    "fear": (
-        {"AU01": 1.0, "AU02": 0.6, "AU04": 0.8, "AU05": 1.0, "AU20": 0.9, "AU25": 0.7},
-        {"AU01": 0.9, "AU02": 0.5, "AU04": 0.8, "AU05": 1.0, "AU07": 0.4, "AU20": 0.7, "AU25": 0.8, "AU26": 0.4},
-        {"AU01": 1.0, "AU04": 0.9, "AU05": 0.9, "AU20": 0.8},
-        {"AU01": 0.9, "AU02": 0.4, "AU04": 0.8, "AU05": 1.0, "AU25": 0.6},
-    ),
-    "happiness": (
-        {"AU06": 0.8, "AU12": 0.9},
-        {"AU06": 0.8, "AU12": 1.0, "AU25": 0.8},
-        {"AU06": 1.0, "AU12": 1.0, "AU25": 1.0, "AU26": 0.5},
-        {"AU12": 0.8, "AU06": 0.4, "AU25": 0.5},
-    ),
-    "neutral": ({},),
-    "sadness": (
-        {"AU01": 1.0, "AU04": 0.7, "AU15": 0.9},
-        {"AU01": 0.9, "AU04": 0.7, "AU15": 0.7, "AU17": 0.7},
-        {"AU01": 1.0, "AU15": 0.9, "AU43": 0.35},
-        {"AU01": 0.9, "AU04": 0.8, "AU17": 0.7, "AU43": 0.3},
-        {"AU06": 0.6, "AU15": 1.0, "AU01": 0.7},
-    ),
-    "surprise": (
-        {"AU01": 1.0, "AU02": 1.0, "AU05": 0.8, "AU25": 1.0, "AU26": 0.8},
-        {"AU01": 0.9, "AU02": 1.0, "AU25": 1.0, "AU26": 1.0},
-        {"AU01": 1.0, "AU02": 1.0, "AU05": 0.9, "AU25": 0.7},
-        {"AU05": 0.7, "AU01": 0.7, "AU02": 0.7, "AU25": 0.9, "AU26": 0.6},
-    ),
-}
-EMOTIONS = tuple(PROTOTYPES)
+from tgdfer.training.rendered_faces.poses import sample_poses
+from tgdfer.training.rendered_faces.prototypes import apex, check_labels
+from tgdfer.training.rendered_faces.timing import (
+    Window,
+    blink,
+    envelope,
+    overlay,
+    pulse,
+    sample_waves,
+    sample_window,
+    shortest,
+    syllables,
+)
 
 # What moves without an emotion, with the strength it has beside the others.
 _UNRELATED = (
@@ -68,7 +38,19 @@ _UNRELATED = (
     {"AU24": 1.0},
     {"AU25": 1.0},
     {"AU25": 0.9, "AU26": 0.6},
+    {"AU28": 0.8},
 )
+# Seconds that a felt expression lasts (Ekman & Friesen, 1982, "Felt, false, and miserable smiles").
+_FELT = (0.5, 4.0)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An emotion in a part of a clip; start and end in seconds, where it is at half of its apex."""
+
+    label: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -76,96 +58,178 @@ class Course:
     """The truth about a clip of T frames.
 
     Attributes:
-        label: The emotion.
-        intensity: (T,) 0 neutral .. 1 the apex of this clip; all 0 where the label is neutral.
-        action_units: (T, A) in the order of `ACTION_UNITS`, everything that moves included.
+        label: The emotion; of a long clip "", as it holds several.
+        intensity: (T,) 0 neutral .. 1 the apex of this clip (of a long one, of every segment); all 0 where the label
+            is neutral.
+        action_units: (T, A) in the order of `ACTION_UNITS`, everything that moves included, the resting face not.
         poses: T poses of head and eyes.
+        segments: When an emotion is at half of its apex or more.
+        side: -1..1, how far AU12 and AU14 move on one side only; not 0 in contempt.
+        lookalike: Which of `LOOKALIKES` happens beside, or "".
     """
 
     label: str
     intensity: np.ndarray
     action_units: np.ndarray
     poses: tuple[Pose, ...]
-
-
-def apex(label: str, rng: np.random.Generator) -> np.ndarray:
-    """Action units (A,) at the apex of one of the emotion's variants, no two alike."""
-    variant = PROTOTYPES[label][rng.integers(len(PROTOTYPES[label]))]
-    return np.clip(action_unit_vector(variant) * rng.uniform(0.8, 1.15, len(ACTION_UNITS)), 0, 1)
+    segments: tuple[Segment, ...] = ()
+    side: float = 0.0
+    lookalike: str = ""
 
 
 def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) -> Course:
     """Draw what happens in a clip.
 
     Raises:
-        KeyError: If the label is not one of `EMOTIONS`.
+        ValueError: If the label is not one of `PROTOTYPES`.
     """
+    check_labels((label,))
     frames = int(rng.integers(faces.frames[0], faces.frames[1] + 1))
     units = np.zeros((frames, len(ACTION_UNITS)))
-    intensity = np.zeros(frames)
-    peak = apex(label, rng) * rng.uniform(*faces.strength)
-    if peak.any():
-        intensity = _envelope(frames, faces, rng)
+    waves = _fitting_waves(frames, faces, rng)
+    intensity, lookalike = np.zeros(frames), ""
+    side = _side(rng) if label == "contempt" else 0.0
+    if label == "neutral":
+        # Where another clip has its emotion, this one has something that is none.
+        lookalike = str(rng.choice(list(LOOKALIKES)))
+        ring = [replace(wave, start=wave.start - turn, end=wave.end - turn) for wave in waves for turn in (0, frames)]
+        add_lookalike(units, lookalike, ring, faces, rng)
+    else:
+        intensity = envelope(waves, frames)
+        peak = apex(label, rng) * rng.uniform(*faces.strength)
         # Not every muscle keeps the same time.
         units += peak * intensity[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
-    movements = rng.integers(faces.movements[0], faces.movements[1] + 1) + 2 * (label == "neutral")
-    for _ in range(movements):
-        unrelated = _UNRELATED[rng.integers(len(_UNRELATED))]
-        pulse = _pulse(frames, rng.uniform(0, frames), rng.uniform(4, 14), faces.fps, rng)
-        units = np.maximum(units, pulse[:, None] * rng.uniform(*faces.movement) * action_unit_vector(unrelated))
-    if rng.uniform() < faces.speech:
-        units = np.maximum(units, _speech(frames, faces.fps, rng))
-    for _ in range(rng.poisson(faces.blinks * frames / faces.fps)):
-        lids = _pulse(frames, rng.uniform(0, frames), rng.uniform(1.5, 3.5), faces.fps, rng)
-        units[:, INDEX["AU45"]] = np.maximum(units[:, INDEX["AU45"]], lids)
-    return Course(label, intensity, np.clip(units, 0, 1), _sample_poses(frames, faces, rng))
+        gap = _longest_gap(intensity)
+        if rng.uniform() < faces.lookalikes and gap.end - gap.start >= shortest(faces):
+            lookalike = str(rng.choice(list(LOOKALIKES)))
+            add_lookalike(units, lookalike, [gap], faces, rng)
+    # The two more that a neutral clip gets are of three kinds at once: with them it moves as much as the others.
+    kinds = [1] * int(rng.integers(faces.movements[0], faces.movements[1] + 1)) + [3, 3] * (label == "neutral")
+    _add_distractions(units, kinds, rng.uniform() < faces.speech, faces, rng)
+    segments = tuple(Segment(label, start / faces.fps, end / faces.fps) for start, end in _runs(intensity >= 0.5))
+    poses = sample_poses(frames, faces, rng)
+    return Course(label, intensity, np.clip(units, 0, 1), poses, segments, side, lookalike)
 
 
-def _envelope(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> np.ndarray:
-    """Onset, apex and offset (T,), anywhere in the clip; they may begin before the clip or outlast it."""
-    onset = max(2.0, faces.fps * rng.uniform(*faces.onset))
-    offset = max(2.0, faces.fps * rng.uniform(*faces.offset))
-    # From half onset to half offset; at least three frames show the emotion.
-    strong = max(3.0, frames * rng.uniform(*faces.share))
-    # So many begin in the first frame or end in the last one that no position is the better guess.
-    where = rng.uniform()
-    if where < 0.31:
-        start = 0.0
-    elif where < 0.62:
-        start = frames - strong
-    else:
-        start = rng.uniform(0, frames - strong)
-    t = np.arange(frames)
-    rise = np.clip((t - start) / onset + 0.5, 0, 1)
-    fall = np.clip((start + strong - 1 - t) / offset + 0.5, 0, 1)
-    rise, fall = (ramp**2 * (3 - 2 * ramp) for ramp in (rise, fall))
-    both = np.minimum(rise, fall)
-    return both / both.max()
+def sample_long_course(
+    seconds: float, labels: Sequence[str], faces: RenderedFaces, rng: np.random.Generator
+) -> Course:
+    """Draw what happens in a long clip: emotions one after the other, and a neutral face between them.
+
+    Every emotion is felt for 0.5 to 4 seconds, and `faces.share` says how much of the time they fill together.
+
+    Raises:
+        ValueError: If a label is unknown, none is an emotion, or the time is too short for one.
+    """
+    emotions = check_long(seconds, labels)
+    frames = round(seconds * faces.fps)
+    units, intensity, t = np.zeros((frames, len(ACTION_UNITS))), np.zeros(frames), np.arange(frames)
+    segments, rest = [], 0
+    for window in _episodes(frames, faces, rng):
+        label = emotions[rng.integers(len(emotions))]
+        begin, end = int(window.start - window.onset), int(window.end + window.offset) + 2
+        part = slice(max(0, begin), min(frames, end))
+        curve = window.curve(t[part]) / window.height
+        intensity[part] = curve
+        peak = apex(label, rng) * rng.uniform(*faces.strength)
+        units[part] = peak * curve[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
+        segments.append(Segment(label, window.start / faces.fps, window.end / faces.fps))
+        gap = _middle(rest, begin)
+        if gap.end - gap.start >= shortest(faces) and rng.uniform() < faces.lookalikes:
+            add_lookalike(units, str(rng.choice(list(LOOKALIKES))), [gap], faces, rng)
+        rest = end
+    # As often as in a neutral clip of the usual length.
+    clips = frames / np.mean(faces.frames)
+    kinds = [1] * rng.poisson(clips * np.mean(faces.movements)) + [3] * rng.poisson(2 * clips)
+    _add_distractions(units, kinds, rng.poisson(clips * faces.speech), faces, rng)
+    side = _side(rng) if "contempt" in emotions else 0.0
+    poses = sample_poses(frames, faces, rng)
+    return Course("", intensity, np.clip(units, 0, 1), poses, tuple(segments), side)
 
 
-def _pulse(frames: int, center: float, width: float, fps: int, rng: np.random.Generator) -> np.ndarray:
-    """A single movement (T,) that rises to 1 and falls again; the width is in frames at 25 a second."""
-    distance = np.abs(np.arange(frames) - center) / (width * fps / 25)
-    return np.clip(1.6 * (1 - distance) * rng.uniform(0.8, 1.2), 0, 1)
+def check_long(seconds: float, labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels that a long clip shows, which are all but "neutral".
+
+    Raises:
+        ValueError: As in `sample_long_course`.
+    """
+    check_labels(tuple(labels))
+    emotions = tuple(label for label in labels if label != "neutral")
+    if not emotions:
+        raise ValueError("a long clip shows emotions: name at least one label beside neutral.")
+    if not 2 <= seconds < np.inf:
+        raise ValueError(f"length is {seconds:g} seconds, but must be at least 2, for an emotion and a rest.")
+    return emotions
 
 
-def _speech(frames: int, fps: int, rng: np.random.Generator) -> np.ndarray:
-    """Lips and jaw (T, A) of somebody who talks for a part of the clip."""
-    t = np.arange(frames) / fps
-    syllables = 0.5 + 0.5 * np.sin(
-        2 * np.pi * (rng.uniform(3, 5.5) * t + 0.6 * np.sin(2 * np.pi * 0.9 * t + rng.uniform(0, 6)))
-    )
-    talking = _pulse(frames, rng.uniform(0, frames), rng.uniform(8, 30), fps, rng)
-    jaw, rounding = rng.uniform(0.15, 0.4), rng.uniform(0, 0.4)
-    return (talking * syllables)[:, None] * action_unit_vector({"AU25": 0.8, "AU26": jaw, "AU23": rounding})
+def _episodes(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> Iterator[Window]:
+    """Windows from the beginning of a long clip to its end, with rests between them; at least one."""
+    ramps = (sum(faces.onset) + sum(faces.offset)) / 4
+    position = 0.0
+    while True:
+        felt = min(rng.uniform(*_FELT), frames / faces.fps / 4)
+        strong = faces.fps * max(felt / 2, felt - ramps)
+        rest = strong * (1 / rng.uniform(*faces.share) - 1)
+        # The first rest may have begun before the clip.
+        position += rest if position else min(rng.uniform() * rest, frames / 2) + strong
+        if position + 2 * strong > frames:
+            return
+        yield sample_window(position, position + strong, faces, rng)
+        position += strong
 
 
-def _sample_poses(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> tuple[Pose, ...]:
-    """Poses that wander around a mean."""
-    t = np.arange(frames)[:, None] / faces.fps
-    limits = np.array([faces.turn, faces.nod, faces.tilt, faces.shift, faces.shift, 0.04, 0.5, 0.3])
-    mean = limits * rng.uniform(-1, 1, 8) * (1 - faces.restlessness)
-    waves = sum(np.sin(2 * np.pi * (rng.uniform(0.1, 0.9, 8) * t + rng.uniform(0, 1, 8))) for _ in range(2)) / 2
-    track = mean + limits * faces.restlessness * rng.uniform(0.2, 1, 8) * waves
-    track[:, 5] += rng.uniform(*faces.scale)
-    return tuple(Pose(*(float(v) for v in row)) for row in track)
+def _side(rng: np.random.Generator) -> float:
+    """Nearly all of the movement on one side, the left or the right one."""
+    return float(rng.choice([-1, 1]) * rng.uniform(0.7, 1))
+
+
+def _fitting_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> list[Window]:
+    """Waves whose frames above half of the apex are a share of the clip that `faces` allow."""
+    for _ in range(50):
+        waves = sample_waves(frames, faces, rng)
+        share = (envelope(waves, frames) >= 0.5).mean()
+        # A share between two whole frames is met by the nearer one.
+        if faces.share[0] - 0.5 / frames <= share <= faces.share[1] + 0.5 / frames:
+            break
+    # Where no clip fits, as when a short one should show a tenth of a slow smile, the last one has to do.
+    return waves
+
+
+def _runs(flags: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Start and end, which is no longer part of it, of every run of true flags (T,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _middle(start: float, end: float) -> Window:
+    """The middle of a rest, with room before and after for things to come and go."""
+    room = 0.2 * (end - start)
+    return Window(start + room, max(start + room, end - room), 1, 1)
+
+
+def _longest_gap(intensity: np.ndarray) -> Window:
+    """The middle of the longest time without an emotion."""
+    return _middle(*max(_runs(intensity < 0.5), key=lambda run: run[1] - run[0], default=(0, 0)))
+
+
+def _add_distractions(
+    units: np.ndarray, movements: Sequence[int], speeches: int, faces: RenderedFaces, rng: np.random.Generator
+) -> None:
+    """Lay over units (T, A), in place, what a face does for no reason: it moves, speaks and blinks.
+
+    `movements` says of each how many of `_UNRELATED` come together.
+    """
+    frames, fps = len(units), faces.fps
+    for kinds in movements:
+        together = [action_unit_vector(_UNRELATED[i]) for i in rng.integers(len(_UNRELATED), size=kinds)]
+        vector = np.max(together, axis=0) * rng.uniform(*faces.movement)
+        curve = pulse(*(fps * rng.uniform([0.12, 0.0, 0.12], [0.5, 0.5, 0.5])))
+        overlay(units, int(rng.uniform(0, frames) - len(curve) / 2), curve, vector)
+    for _ in range(speeches):
+        talking = pulse(0.15 * fps, fps * rng.uniform(0.4, 2), 0.15 * fps)
+        mouth = {"AU25": 0.8, "AU26": rng.uniform(0.15, 0.4), "AU23": rng.uniform(0, 0.4)}
+        talking *= syllables(len(talking), fps, rng)
+        overlay(units, int(rng.uniform(0, frames) - len(talking) / 2), talking, action_unit_vector(mouth))
+    lids = np.arange(len(ACTION_UNITS)) == INDEX["AU45"]
+    for _ in range(rng.poisson(faces.blinks * frames / fps)):
+        overlay(units, int(rng.integers(-4, frames)), blink(fps, rng), lids)
