@@ -9,10 +9,10 @@ from tgdfer.training.rendered_faces.parameters import Setting
 class Camera:
     """Develops painted frames into photographs (size, size, 3) of one setting."""
 
-    def __init__(self, setting: Setting, size: int, fps: int, rng: np.random.Generator):
+    def __init__(self, setting: Setting, size: int, fps: int, exposure: float, rng: np.random.Generator):
         self.setting, self.size, self.fps = setting, size, fps
         self.grain = (setting.noise * rng.standard_normal((2 * size, 2 * size, 3))).astype(np.float32)
-        self.warm = 1 + 0.08 * setting.warmth * np.array([1, 0.1, -1])
+        self.warm = exposure * (1 + 0.08 * setting.warmth * np.array([1, 0.1, -1]))
 
     def develop(self, canvas: np.ndarray, frame: int, moved: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
         """Sample the canvas down, blur what moved, and add colour of the light and noise.

@@ -56,7 +56,10 @@ class FacePainter:
         self.outlines = _hair_and_body(person)
         rng = np.random.default_rng(setting.backdrop_seed)
         self.backdrop = _backdrop(setting, self.canvas_size, rng)
-        self.camera = Camera(setting, self.size, faces.fps, rng)
+        # Cameras expose for the face, if not in full.
+        exposure = float(150 / person.skin.mean()) ** 0.3
+        self.camera = Camera(setting, self.size, faces.fps, exposure, rng)
+        self.mottle = _mottle(person, self.canvas_size // 2)
         self.across = np.linspace(-1, 1, self.canvas_size // 2, dtype=np.float32)[None, :]
 
     def draw(
@@ -87,7 +90,7 @@ class FacePainter:
         units = _named(left), _named(right)
         canvas = self.backdrop.copy()
         self._paint_behind(canvas, shapes)
-        self._paint_skin(canvas, shapes, units, light_side)
+        self._paint_skin(canvas, shapes, units, pose, light_side)
         self._paint_hairy(canvas, shapes)
         self._paint_lips(canvas, shapes, units[0])
         self._paint_inside(canvas, shapes, pose, light_side)
@@ -152,7 +155,9 @@ class FacePainter:
             self._fill(canvas, s["ear_" + side], self.skin[110])
             self._fill(canvas, 0.6 * s["ear_" + side] + 0.4 * s["ear_" + side].mean(0), self.skin[84])
 
-    def _paint_skin(self, canvas: np.ndarray, s: Shapes, units: tuple[Units, Units], light_side: float) -> None:
+    def _paint_skin(
+        self, canvas: np.ndarray, s: Shapes, units: tuple[Units, Units], pose: Pose, light_side: float
+    ) -> None:
         """The head: light and shadow of large forms, of folds, and of wrinkles, each on its own scale."""
         half = self.canvas_size // 2
         broad = np.zeros((half // 2, half // 2), np.float32)
@@ -166,12 +171,19 @@ class FacePainter:
         shade = cv2.resize(cv2.GaussianBlur(broad, (0, 0), half / 50), (half, half))
         shade += cv2.GaussianBlur(folds, (0, 0), half / 90)
         shade += 132 + light_side * 38 * self.setting.light_contrast * self.across
+        shade += self._mottled(pose, half)
         shade -= cv2.GaussianBlur(fine, (0, 0), half / 150)
         shade = cv2.convertScaleAbs(np.maximum(shade, 0))
         shade = cv2.resize(shade, (self.canvas_size, self.canvas_size))
         mask = np.zeros((self.canvas_size, self.canvas_size), np.uint8)
         self._fill(mask, s["head"], 255)
         cv2.copyTo(cv2.applyColorMap(shade, self.skin[:, None]), mask, canvas)
+
+    def _mottled(self, pose: Pose, size: int) -> np.ndarray:
+        """The unevenness of the skin, which goes with the head."""
+        place = cv2.getRotationMatrix2D((size / 2, size / 2), -pose.tilt, pose.scale)
+        place[:, 2] += np.array([pose.x + 0.25 * pose.turn, pose.y + 0.25 * pose.nod]) * size / 112
+        return cv2.warpAffine(self.mottle, place, (size, size), borderMode=cv2.BORDER_REFLECT)
 
     def _shade_broadly(self, shade: np.ndarray, s: Shapes, units: tuple[Units, Units], light_side: float) -> None:
         """Light and shadow of the large forms, as differences from the even skin."""
@@ -435,6 +447,15 @@ def _skin_ramp(skin: np.ndarray) -> np.ndarray:
     return np.clip(shadow + glow, 0, 255).astype(np.uint8)
 
 
+def _mottle(person: Identity, size: int) -> np.ndarray:
+    """Spots and unevenness of a person's skin (size, size), as differences from even skin."""
+    rng = np.random.default_rng(int(1e9 * person.head_width))
+    fine, coarse = (rng.standard_normal((size, size)).astype(np.float32) for _ in range(2))
+    coarse = cv2.GaussianBlur(coarse, (0, 0), size / 28)
+    fine = cv2.GaussianBlur(fine, (0, 0), size / 168)
+    return 3.5 * coarse / coarse.std() + (2 + 1.5 * person.age) * fine / fine.std()
+
+
 def _backdrop(setting: Setting, size: int, rng: np.random.Generator) -> np.ndarray:
     """A blurred room: a gradient and a few things out of focus."""
     fade = np.linspace(0, 1, 56)[:, None, None]
@@ -490,7 +511,10 @@ def _hair_and_body(person: Identity) -> Shapes:
         s["hair_front"] = smooth(np.array([(-edge, temple), *hairline, *top]), closed=True)
         t = np.linspace(0, 1, 5)[:, None]
         origin = np.array([-10.0 if style == "parted" else 0.0, crown + 4.0])
-        ends = [np.array([x * w, line - 8 + 0.008 * x * x]) for x in (-28, -20, -11, 0, 11, 20, 28)]
+        ends = [
+            np.array([x * w, line - (17 if style == "receding" else 8) + 0.008 * x * x])
+            for x in (-28, -20, -11, 0, 11, 20, 28)
+        ]
         s["hair_strands"] = np.vstack(
             [origin + (e - origin) * [1, 0] * t**0.7 + (e - origin) * [0, 1] * t**1.8 for e in ends]
         )

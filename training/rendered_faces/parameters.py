@@ -294,7 +294,7 @@ class Setting:
         return cls(
             light_side=float(rng.uniform(-1, 1)),
             light_contrast=float(rng.uniform(0.1, 0.8)),
-            brightness=float(rng.uniform(0.7, 1.15)),
+            brightness=float(rng.uniform(0.75, 1.2)),
             light_side_drift=float(rng.uniform(-1, 1) * faces.light_drift),
             brightness_drift=float(rng.uniform(-0.25, 0.25) * faces.light_drift),
             drift_period=float(rng.uniform(2, 8)),

@@ -166,13 +166,23 @@ def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
     # What pulls at one corner alone fades out towards the other one.
     a = left | {name: left[name] + (right[name] - left[name]) * _TOWARDS_RIGHT for name in ("AU12", "AU14")}
     half = 13 * person.mouth_width
-    half *= 1 + 0.3 * a["AU12"] + 0.32 * a["AU20"] - 0.2 * a["AU23"] - 0.06 * a["AU17"] + 0.08 * a["AU14"]
+    half *= (
+        1
+        + 0.3 * a["AU12"]
+        + 0.32 * a["AU20"]
+        - 0.2 * a["AU23"]
+        - 0.06 * a["AU17"]
+        + 0.08 * a["AU14"]
+        - 0.05 * a["AU24"]
+        - 0.03 * a["AU28"]
+    )
     half *= 1 - 0.14 * a["AU26"] * (1 - a["AU12"]) * (1 - a["AU20"])
     middle = 27 + person.mouth_level - 2.4 * a["AU17"] - 1.3 * a["AU10"] - 0.8 * a["AU09"] + 0.4 * a["AU12"]
     corner = middle + 2.4 * a["AU17"] - 7.2 * a["AU12"] + 6 * a["AU15"] + 1.8 * a["AU20"] - 0.8 * a["AU14"]
     corner += 1.5 * a["AU26"] * (1 - 0.5 * a["AU12"])
     # Pulled-up corners bend the whole line; pressed-down corners hook only its ends.
     bend = 2 + 1.2 * a["AU15"]
+    corner = corner + 0.8 * a["AU28"]
     line = middle + (corner - middle) * np.abs(u) ** bend
     raised = (3 * a["AU10"] + 1.6 * a["AU09"]) * (1 - np.abs(u) ** 3)
     gap = 3.2 * a["AU25"] + 11 * a["AU26"] * min(1.0, 2.5 * a["AU25"])
