@@ -45,9 +45,11 @@ def shortest(faces: RenderedFaces) -> float:
 
 def sample_window(start: float, end: float, faces: RenderedFaces, rng: np.random.Generator) -> Window:
     """An expression that is felt; onset and offset are as slow as the time between them allows."""
-    onset, offset = faces.fps * rng.uniform(*faces.onset), faces.fps * rng.uniform(*faces.offset)
-    shrink = min(1.0, 2 * (end - start) / (onset + offset))
-    return Window(start, end, shrink * onset, shrink * offset, rng.uniform(0.8, 1))
+    least = faces.fps * np.array([faces.onset[0], faces.offset[0]])
+    slower = faces.fps * rng.uniform(0, [np.ptp(faces.onset), np.ptp(faces.offset)])
+    room = max(0.0, 2 * (end - start) - least.sum())
+    onset, offset = least + slower * min(1.0, room / max(slower.sum(), 1e-6))
+    return Window(start, end, onset, offset, rng.uniform(0.8, 1))
 
 
 def sample_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> list[Window]:
