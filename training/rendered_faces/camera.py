@@ -35,7 +35,7 @@ class Camera:
         bright = photo * (brightness * across[:, None] * self.warm).astype(np.float32)
         if self.setting.noise > 0:
             x, y = frame * 37 % self.size, frame * 61 % self.size
-            bright += self.grain[y : y + self.size, x : x + self.size]
+            bright = bright + self.grain[y : y + self.size, x : x + self.size]
         return np.clip(bright, 0, 255).astype(np.uint8)
 
     def _smear(self, photo: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -48,5 +48,5 @@ class Camera:
         for i in range(1, steps + 1):
             there = (now + way * i / steps).astype(np.float32)
             affine = cv2.getAffineTransform(now.astype(np.float32), there)
-            total += cv2.warpAffine(photo, affine, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+            total = total + cv2.warpAffine(photo, affine, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
         return total / np.float32(steps + 1)

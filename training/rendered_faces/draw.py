@@ -100,8 +100,8 @@ class FacePainter:
             self._paint_occluder(canvas, self.setting.occluder, pose, seconds)
         moved = None
         if before is not None:
-            ways = np.stack([_project({"anchor": _ANCHORS}, p)["anchor"] for p in (before, pose)])
-            moved = tuple((ways / 112 + 0.5) * self.size)
+            anchors = [_project({"anchor": _ANCHORS}, p)["anchor"] for p in (before, pose)]
+            moved = (anchors[0] / 112 + 0.5) * self.size, (anchors[1] / 112 + 0.5) * self.size
         return self.camera.develop(canvas, frame, moved)
 
     def _one_side(self, action_units: np.ndarray, gain: float) -> np.ndarray:
@@ -169,10 +169,9 @@ class FacePainter:
             self._wrinkle_side(fine, s, au, side, sign)
         self._wrinkle(fine, s, units[0])
         shade = cv2.resize(cv2.GaussianBlur(broad, (0, 0), half / 50), (half, half))
-        shade += cv2.GaussianBlur(folds, (0, 0), half / 90)
-        shade += 132 + light_side * 38 * self.setting.light_contrast * self.across
-        shade += self._mottled(pose, half)
-        shade -= cv2.GaussianBlur(fine, (0, 0), half / 150)
+        shade = shade + cv2.GaussianBlur(folds, (0, 0), half / 90)
+        shade = shade + (132 + light_side * 38 * self.setting.light_contrast * self.across)
+        shade = shade + self._mottled(pose, half) - cv2.GaussianBlur(fine, (0, 0), half / 150)
         shade = cv2.convertScaleAbs(np.maximum(shade, 0))
         shade = cv2.resize(shade, (self.canvas_size, self.canvas_size))
         mask = np.zeros((self.canvas_size, self.canvas_size), np.uint8)
@@ -182,7 +181,8 @@ class FacePainter:
     def _mottled(self, pose: Pose, size: int) -> np.ndarray:
         """The unevenness of the skin, which goes with the head."""
         place = cv2.getRotationMatrix2D((size / 2, size / 2), -pose.tilt, pose.scale)
-        place[:, 2] += np.array([pose.x + 0.25 * pose.turn, pose.y + 0.25 * pose.nod]) * size / 112
+        moved = np.array([pose.x + 0.25 * pose.turn, pose.y + 0.25 * pose.nod]) * size / 112
+        place = np.column_stack([place[:, :2], place[:, 2] + moved])
         return cv2.warpAffine(self.mottle, place, (size, size), borderMode=cv2.BORDER_REFLECT)
 
     def _shade_broadly(self, shade: np.ndarray, s: Shapes, units: tuple[Units, Units], light_side: float) -> None:
@@ -275,8 +275,8 @@ class FacePainter:
             for dx, dy in ((-4, 1), (0, 2.5), (4, 1), (-2, 5), (2, 5)):
                 self._spot(dark, s["chin"][0] + [dx, dy], (1.2, 1.0), int(36 * au["AU17"]))
         if au["AU23"] > 0.1:
-            for dx in (-7, -3.5, 0, 3.5, 7):
-                top, low = s["philtrum"][0] + [dx, 1.6], s["lip_shadow"].mean(0) + [dx, -0.6]
+            for x in (-7.0, -3.5, 0.0, 3.5, 7.0):
+                top, low = s["philtrum"][0] + [x, 1.6], s["lip_shadow"].mean(0) + [x, -0.6]
                 wrinkle(dark, np.stack([top, top + [0, 2.6]]), 0.55 * au["AU23"])
                 wrinkle(dark, np.stack([low, low + [0, 2.2]]), 0.45 * au["AU23"])
 
@@ -406,7 +406,7 @@ def _named(action_units: np.ndarray) -> Units:
 
 def _paint(color) -> tuple[float, ...]:
     """A colour as OpenCV takes it."""
-    return (float(color),) if np.isscalar(color) else tuple(np.asarray(color, float).tolist())
+    return tuple(np.atleast_1d(np.asarray(color, float)).tolist())
 
 
 @lru_cache
@@ -451,9 +451,9 @@ def _mottle(person: Identity, size: int) -> np.ndarray:
     """Spots and unevenness of a person's skin (size, size), as differences from even skin."""
     rng = np.random.default_rng(int(1e9 * person.head_width))
     fine, coarse = (rng.standard_normal((size, size)).astype(np.float32) for _ in range(2))
-    coarse = cv2.GaussianBlur(coarse, (0, 0), size / 28)
-    fine = cv2.GaussianBlur(fine, (0, 0), size / 168)
-    return 3.5 * coarse / coarse.std() + (2 + 1.5 * person.age) * fine / fine.std()
+    broad = cv2.GaussianBlur(coarse, (0, 0), size / 28)
+    spots = cv2.GaussianBlur(fine, (0, 0), size / 168)
+    return np.asarray(3.5 * broad / broad.std() + (2 + 1.5 * person.age) * spots / spots.std(), np.float32)
 
 
 def _backdrop(setting: Setting, size: int, rng: np.random.Generator) -> np.ndarray:
