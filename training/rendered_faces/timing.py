@@ -59,9 +59,10 @@ def sample_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) ->
     likely as every other one to lie in a wave, first and last one included; waves may begin before the clip or outlast
     it.
     """
-    least, seconds = shortest(faces), frames / faces.fps
-    share = max(rng.uniform(*faces.share), min(faces.share[1], least / frames))
-    count = min(int(share * frames / least), int(np.ceil(seconds / _SECONDS_A_WAVE)), _MOST_WAVES)
+    least, most = shortest(faces), min(int(np.ceil(frames / faces.fps / _SECONDS_A_WAVE)), _MOST_WAVES)
+    # Short clips are filled at least so far that two waves, or else one, have the time to come and go.
+    share = max(rng.uniform(*faces.share), min(faces.share[1], min(most, 2) * least / frames))
+    count = min(int(share * frames / least + 1e-6), most)
     lengths, gaps = rng.uniform(0.75, 1.25, (2, max(1, count)))
     lengths, gaps = lengths * share * frames / lengths.sum(), gaps * (1 - share) * frames / gaps.sum()
     starts = rng.uniform(0, frames) + np.concatenate([[0], np.cumsum(lengths + gaps)[:-1]])
