@@ -103,8 +103,9 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
         if rng.uniform() < faces.lookalikes and gap.end - gap.start >= shortest(faces):
             lookalike = str(rng.choice(list(LOOKALIKES)))
             add_lookalike(units, lookalike, [gap], faces, rng)
-    # The two more that a neutral clip gets are of three kinds at once: with them it moves as much as the others.
-    kinds = [1] * int(rng.integers(faces.movements[0], faces.movements[1] + 1)) + [3, 3] * (label == "neutral")
+    kinds = [1] * int(rng.integers(faces.movements[0], faces.movements[1] + 1))
+    # With one more for every wave, of three kinds at once, a neutral clip moves as much as the others.
+    kinds += [3] * len(waves) * (label == "neutral")
     _add_distractions(units, kinds, rng.uniform() < faces.speech, faces, rng)
     segments = tuple(Segment(label, start / faces.fps, end / faces.fps) for start, end in _runs(intensity >= 0.5))
     poses = sample_poses(frames, faces, rng)
@@ -140,7 +141,7 @@ def sample_long_course(
         rest = end
     # As often as in a neutral clip of the usual length.
     clips = frames / np.mean(faces.frames)
-    kinds = [1] * rng.poisson(clips * np.mean(faces.movements)) + [3] * rng.poisson(2 * clips)
+    kinds = [1] * rng.poisson(clips * np.mean(faces.movements)) + [3] * rng.poisson(3 * clips)
     _add_distractions(units, kinds, rng.poisson(clips * faces.speech), faces, rng)
     side = _side(rng) if "contempt" in emotions else 0.0
     poses = sample_poses(frames, faces, rng)

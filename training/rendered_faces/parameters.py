@@ -45,7 +45,7 @@ class RenderedFaces:
         posed_offset: The same of a posed smile, which ends at once.
         lookalikes: Share of the clips in which something happens that only its course in time tells from an emotion: a
             posed smile, brows that go up in speech, lids that close slowly; neutral clips always hold one.
-        movements: Unrelated movements of single action units in a clip; a neutral clip gets two more.
+        movements: Unrelated movements of single action units in a clip; a neutral clip gets more, to move as much.
         movement: Intensity of such a movement.
         blinks: Blinks a second.
         speech: Share of the clips in which the person speaks for a while.

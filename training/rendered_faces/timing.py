@@ -9,7 +9,7 @@ from tgdfer.training.rendered_faces.parameters import RenderedFaces
 
 # An expression waxes and wanes: one wave for so many seconds, and not more than so many in a clip. With fewer, frames
 # near each other would be emotional together so often that any order of the positions finds them by accident.
-_SECONDS_A_WAVE, _MOST_WAVES = 0.8, 4
+_SECONDS_A_WAVE, _MOST_WAVES = 0.7, 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def sample_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) ->
     # Short clips are filled at least so far that two waves, or else one, have the time to come and go.
     share = max(rng.uniform(*faces.share), min(faces.share[1], min(most, 2) * least / frames))
     count = min(int(share * frames / least + 1e-6), most)
-    lengths, gaps = rng.uniform(0.75, 1.25, (2, max(1, count)))
+    # Uneven gaps: of even ones, an order that goes up and down as often as the waves would find many.
+    lengths, gaps = rng.uniform([[0.75], [0.4]], [[1.25], [1.6]], (2, max(1, count)))
     lengths, gaps = lengths * share * frames / lengths.sum(), gaps * (1 - share) * frames / gaps.sum()
     starts = rng.uniform(0, frames) + np.concatenate([[0], np.cumsum(lengths + gaps)[:-1]])
     return [
