@@ -7,7 +7,9 @@ from zlib import crc32
 import av
 import numpy as np
 import pytest
+import typer
 from datasets import Video, load_dataset
+from typer.testing import CliRunner
 
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
@@ -17,6 +19,8 @@ from tgdfer.training.rendered_faces import (
     Identity,
     RenderedFaces,
     apex,
+    contact_sheet,
+    film_strip,
     sample_clip,
     sample_course,
     sample_long_clip,
@@ -25,6 +29,7 @@ from tgdfer.training.rendered_faces import (
     write_dataset,
     write_long_videos,
 )
+from tgdfer.training.rendered_faces.__main__ import main
 from tgdfer.training.rendered_faces.action_units import INDEX
 from tgdfer.training.rendered_faces.lookalikes import LOOKALIKES
 
@@ -439,3 +444,47 @@ def test_nothing_is_left_of_a_data_set_that_failed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tmp_path / "cut", SMALL, clips={"train": 1}, progress=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+# Pictures and the command --------------------------------------------------------------------------------------------
+
+
+def test_pictures_show_what_they_say():
+    sheet = contact_sheet(SMALL, people=2, labels=("anger", "contempt", "neutral"))
+    assert sheet.shape == (2 * 48, 3 * 48, 3) and sheet.dtype == np.uint8
+    with pytest.raises(ValueError, match="'smugness' is no emotion"):
+        contact_sheet(SMALL, labels=("smugness",))
+    strip = film_strip(replace(SMALL, frames=(50, 60)), shown=4)
+    assert strip.shape[1:] == (4 * 48, 3)
+    plot = strip.shape[0] // 6 - 48
+    # Of a smile that is felt, the black curve leaves the ground; of the posed one below it does not.
+    felt, posed = (strip[i * (48 + plot) + 48 :][16 : plot - 6, :].max(-1) for i in (0, 1))
+    assert (felt < 60).any() and not (posed < 60).any()
+
+
+@pytest.fixture
+def command():
+    app = typer.Typer()
+    app.command()(main)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_videos_of_a_length(command, tmp_path):
+    done = command(tmp_path / "long", "--length", 2, "--clips", 1, "--test-clips", 1, "--workers", 1)
+    assert done.exit_code == 0 and "2 videos" in done.output
+    assert len(rows(tmp_path / "long", "test")[0]["intensity"]) == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "--clips", 0], "'train' needs at least one clip"),
+        (["data", "--length", 0], "length is 0 seconds"),
+        (["sheet.jpg", "--sheet"], "name a .png file"),
+        (["nowhere/strip.png", "--strip"], "in a folder that exists"),
+    ],
+)
+def test_the_command_answers_mistakes_in_one_sentence(command, tmp_path, arguments, message):
+    done = command(tmp_path / arguments[0], *arguments[1:])
+    assert done.exit_code == 2 and message in " ".join(done.output.split())
+    assert not list(tmp_path.iterdir())

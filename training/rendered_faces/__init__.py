@@ -17,7 +17,7 @@ from tgdfer.training.rendered_faces.dataset import (
 from tgdfer.training.rendered_faces.draw import FacePainter, Pose
 from tgdfer.training.rendered_faces.emotions import Course, Segment, sample_course, sample_long_course
 from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces, Setting
-from tgdfer.training.rendered_faces.pictures import contact_sheet
+from tgdfer.training.rendered_faces.pictures import contact_sheet, film_strip
 from tgdfer.training.rendered_faces.prototypes import EMOTIONS, PROTOTYPES, apex
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "action_unit_vector",
     "apex",
     "contact_sheet",
+    "film_strip",
     "sample_clip",
     "sample_course",
     "sample_long_clip",

@@ -1,6 +1,8 @@
 """Render a data set of faces: `python -m tgdfer.training.rendered_faces OUT --clips 60 --test-clips 20`."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,52 +12,91 @@ import typer
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, contact_sheet, write_dataset
+from tgdfer.training.rendered_faces import (
+    EMOTIONS,
+    PROTOTYPES,
+    RenderedFaces,
+    contact_sheet,
+    film_strip,
+    write_dataset,
+    write_long_videos,
+)
 
 
-def _with_names(sheet: np.ndarray) -> np.ndarray:
+def _with_names(sheet: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The sheet under a line with the names of its columns."""
-    width = sheet.shape[1] // len(EMOTIONS)
+    width = sheet.shape[1] // len(names)
     line = np.full((20, sheet.shape[1], 3), 255, np.uint8)
-    for i, name in enumerate(EMOTIONS):
+    for i, name in enumerate(names):
         cv2.putText(line, name, (i * width + 6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
     return np.vstack([line, sheet])
 
 
+def _require_png(path: Path) -> None:
+    """Make sure, before anything is drawn, that a picture can be written there."""
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: name a .png file in a folder that exists.")
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    """Write a picture in few colours: a small file."""
+    Image.fromarray(picture).quantize(256).save(path, optimize=True)
+
+
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder to write, or the picture if --sheet is given.")],
-    clips: Annotated[int, typer.Option(help="Clips for each label in train.")] = 60,
-    test_clips: Annotated[int, typer.Option(help="Clips for each label in test.")] = 20,
+    out: Annotated[Path, typer.Argument(help="Folder to write, or the picture of --sheet or --strip.")],
+    clips: Annotated[int, typer.Option(help="Clips for each label in train; with --length, videos in train.")] = 60,
+    test_clips: Annotated[int, typer.Option(help="The same in test.")] = 20,
     people: Annotated[int, typer.Option(help="People in train.")] = 30,
     test_people: Annotated[int, typer.Option(help="People in test.")] = 10,
+    contempt: Annotated[bool, typer.Option("--contempt", help="Show contempt too, as an eighth emotion.")] = False,
+    length: Annotated[
+        float | None, typer.Option(help="Seconds of each video: write videos of several emotions instead of clips.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
     sheet: Annotated[bool, typer.Option("--sheet", help="Draw one picture of emotions and people instead.")] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Draw clips frame by frame with their truth instead.")
+    ] = False,
 ) -> None:
     """Render clips of faces with the truth about every frame."""
-    if sheet:
-        # Without noise, and in few colours: a small file.
-        picture = contact_sheet(RenderedFaces(noise=(0.0, 0.0)), people=6, seed=seed)
-        Image.fromarray(_with_names(picture)).quantize(256).save(out, optimize=True)
-        typer.echo(f"{out}: {', '.join(EMOTIONS)}, from left to right")
-        return
+    labels = tuple(PROTOTYPES) if contempt else EMOTIONS
+    # Pictures to look at, without what is there to make it hard.
+    clear = replace(RenderedFaces(), noise=(0.0, 0.0), shutter=(0.0, 0.0), occlusion=0.0)
+    try:
+        if sheet or strip:
+            _require_png(out)
+        if sheet:
+            _save(_with_names(contact_sheet(clear, people=6, seed=seed, labels=labels), labels), out)
+            typer.echo(f"{out}: {', '.join(labels)}, from left to right")
+        elif strip:
+            _save(film_strip(clear, seed=seed), out)
+            typer.echo(f"{out}: a clip a row, and the truth about it below")
+        else:
+            count = {"train": clips, "test": test_clips}
+            persons = {"train": people, "test": test_people}
+            _render(out, count, persons, length, seed=seed, workers=workers, labels=labels)
+            each = 1 if length is not None else len(labels)
+            typer.echo(f"{out}: {each * sum(count.values())} {'clips' if length is None else 'videos'}")
+    except ValueError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(2) from error
+
+
+def _render(out: Path, count: dict[str, int], people: dict[str, int], length: float | None, **options) -> None:
+    """Write clips, or videos of a length, beneath a progress bar."""
     columns = TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns) as bar:
-        task = bar.add_task("clips")
-        try:
-            write_dataset(
-                out,
-                clips={"train": clips, "test": test_clips},
-                people={"train": people, "test": test_people},
-                seed=seed,
-                workers=workers,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except ValueError as error:
-            bar.stop()
-            typer.secho(f"error: {error}", fg="red", err=True)
-            raise typer.Exit(2) from error
-    typer.echo(f"{out}: {len(EMOTIONS) * (clips + test_clips)} clips")
+        task = bar.add_task("clips", total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if length is None:
+            write_dataset(out, clips=count, people=people, progress=advance, **options)
+        else:
+            write_long_videos(out, length, videos=count, people=people, progress=advance, **options)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.dataset import sample_clip, sample_person
+from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.training.rendered_faces.dataset import Clip, sample_clip, sample_person
 from tgdfer.training.rendered_faces.draw import FacePainter
-from tgdfer.training.rendered_faces.parameters import RenderedFaces
+from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces
 from tgdfer.training.rendered_faces.prototypes import EMOTIONS, apex, check_labels
 
 
@@ -35,3 +37,58 @@ def contact_sheet(
             row.append(painter.draw(apex(label, rng), clip.course.poses[0], side=clip.course.side))
         rows.append(np.hstack(row))
     return np.vstack(rows)
+
+
+# Rows of a film strip: a label, and what only its course in time tells from it, in a neutral clip.
+_COMPARED = (
+    ("happiness", "posed smile"),
+    ("surprise", "brows raised in speech"),
+    ("sadness", "lids that close slowly"),
+)
+_PLOT, _INK, _GREY = 48, (20, 20, 20), (150, 150, 150)
+
+
+def film_strip(faces: RenderedFaces | None = None, shown: int = 12, seed: int = 0, split: str = "test") -> np.ndarray:
+    """Clips as rows of `shown` frames, uint8 RGB, a plot of every frame's truth below each.
+
+    Emotions alternate with what looks like them in a neutral clip. Black is the intensity of the emotion, grey the
+    strongest action unit of the emotion, whatever moves it.
+    """
+    faces = faces or RenderedFaces()
+    rows = []
+    for number, (label, lookalike) in enumerate(_COMPARED):
+        person = sample_person(seed, split, number, faces.resting)
+        unit = {"happiness": "AU12", "surprise": "AU02", "sadness": "AU43"}[label]
+        for clip in (
+            _find(label, "", unit, person, faces, seed),
+            _find("neutral", lookalike, unit, person, faces, seed),
+        ):
+            frames = list(clip.draw())
+            picked = np.linspace(0, len(frames) - 1, shown).round().astype(int)
+            rows += [np.hstack([frames[i] for i in picked]), _plot(clip, unit, shown * faces.size)]
+    return np.vstack(rows)
+
+
+def _find(label: str, lookalike: str, unit: str, person: Identity, faces: RenderedFaces, seed: int) -> Clip:
+    """The first clip of many in which this happens, and lasts two seconds or more."""
+    for number in range(1000):
+        clip = sample_clip(label, person, faces, np.random.default_rng([seed, INDEX[unit], number]))
+        moved = clip.course.action_units[:, INDEX[unit]].max()
+        if clip.course.lookalike == lookalike and len(clip) >= 2 * faces.fps and moved > 0.4:
+            return clip
+    raise ValueError("no clip of two seconds shows it: let frames reach further and strength be higher.")
+
+
+def _plot(clip: Clip, unit: str, width: int) -> np.ndarray:
+    """Curves over the frames of a clip, each under the middle of its frame."""
+    top = 16
+    plot = np.full((_PLOT, width, 3), 255, np.uint8)
+    size = clip.faces.size
+    x = np.linspace(size / 2, width - size / 2, len(clip))
+    course = clip.course
+    for curve, color in ((course.action_units[:, INDEX[unit]], _GREY), (course.intensity, _INK)):
+        points = np.stack([x, _PLOT - 4 - (_PLOT - 4 - top) * curve], 1)
+        cv2.polylines(plot, [np.rint(points * 16).astype(np.int32)], False, color, 1, cv2.LINE_AA, 4)
+    name = course.label if course.label != "neutral" else f"neutral, with {course.lookalike}"
+    cv2.putText(plot, f"{name} ({unit})", (4, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
+    return plot
