@@ -69,9 +69,10 @@ def test_apex_varies_within_its_prototype():
 
 
 def test_only_contempt_has_a_side(courses):
-    sides = np.array([course.side for course in courses["contempt"]])
+    sides = np.array([course.side[course.intensity.argmax()] for course in courses["contempt"]])
     assert (np.abs(sides) >= 0.7).all() and 0.3 < (sides > 0).mean() < 0.7
-    assert not any(course.side for label in EMOTIONS for course in courses[label])
+    assert not any(course.side[course.intensity == 0].any() for course in courses["contempt"])
+    assert not any(course.side.any() for label in EMOTIONS for course in courses[label])
 
 
 # Time ----------------------------------------------------------------------------------------------------------------
@@ -358,6 +359,19 @@ def test_a_long_course_holds_several_emotions_with_rests_between():
         assert len(course.segments) > 5
     assert {s.label for s in course.segments} <= set(labels) - {"neutral"}
     assert 0.15 < np.mean(shares) < 0.6
+
+
+def test_in_a_long_course_smiles_are_felt_and_only_contempt_has_a_side():
+    left = right = 0
+    for seed in range(20):
+        course = sample_long_course(60, ("contempt", "happiness"), FACES, np.random.default_rng(seed))
+        # However soon the next one comes: a felt expression takes five frames or more, up and down.
+        assert np.abs(np.diff(course.intensity)).max() < 0.35
+        for segment in course.segments:
+            side = course.side[round((segment.start + segment.end) / 2 * FACES.fps)]
+            assert abs(side) >= 0.7 if segment.label == "contempt" else abs(side) < 0.1, segment
+            left, right = left + (side < -0.5), right + (side > 0.5)
+    assert min(left, right) > 10
 
 
 @pytest.mark.parametrize("seconds", [2, 2.5, 3, 5])

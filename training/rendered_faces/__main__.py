@@ -39,8 +39,10 @@ def _require_png(path: Path) -> None:
 
 
 def _save(picture: np.ndarray, path: Path) -> None:
-    """Write a picture in few colours: a small file."""
-    Image.fromarray(picture).quantize(256).save(path, optimize=True)
+    """Write a picture in few colours, which makes a small file, mixed so that soft shading shows no steps."""
+    image = Image.fromarray(picture)
+    mixed = image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
+    mixed.save(path, optimize=True)
 
 
 def main(

@@ -43,8 +43,9 @@ class Clip:
     def draw(self) -> Iterator[np.ndarray]:
         """Draw the frames one by one, uint8 RGB (size, size, 3)."""
         painter, before = FacePainter(self.person, self.setting, self.faces), None
-        for t, (units, pose) in enumerate(zip(self.course.action_units, self.course.poses, strict=True)):
-            yield painter.draw(units, pose, frame=t, before=before, side=self.course.side)
+        course = self.course
+        for t, (units, pose, side) in enumerate(zip(course.action_units, course.poses, course.side, strict=True)):
+            yield painter.draw(units, pose, frame=t, before=before, side=float(side))
             before = pose
 
 

@@ -63,8 +63,8 @@ class Course:
             is neutral.
         action_units: (T, A) in the order of `ACTION_UNITS`, everything that moves included, the resting face not.
         poses: T poses of head and eyes.
+        side: (T,) -1..1, how far AU12 and AU14 move on one side only; not 0 while contempt shows.
         segments: When an emotion is at half of its apex or more.
-        side: -1..1, how far AU12 and AU14 move on one side only; not 0 in contempt.
         lookalike: Which of `LOOKALIKES` happens beside, or "".
     """
 
@@ -72,8 +72,8 @@ class Course:
     intensity: np.ndarray
     action_units: np.ndarray
     poses: tuple[Pose, ...]
+    side: np.ndarray
     segments: tuple[Segment, ...] = ()
-    side: float = 0.0
     lookalike: str = ""
 
 
@@ -88,7 +88,7 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
     units = np.zeros((frames, len(ACTION_UNITS)))
     waves = _fitting_waves(frames, faces, rng)
     intensity, lookalike = np.zeros(frames), ""
-    side = _side(rng) if label == "contempt" else 0.0
+    one_side = _one_side(label, rng)
     if label == "neutral":
         # Where another clip has its emotion, this one has something that is none.
         lookalike = str(rng.choice(list(LOOKALIKES)))
@@ -109,7 +109,8 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
     _add_distractions(units, kinds, rng.uniform() < faces.speech, faces, rng)
     segments = tuple(Segment(label, start / faces.fps, end / faces.fps) for start, end in _runs(intensity >= 0.5))
     poses = sample_poses(frames, faces, rng)
-    return Course(label, intensity, np.clip(units, 0, 1), poses, segments, side, lookalike)
+    side = one_side * _shows(intensity)
+    return Course(label, intensity, np.clip(units, 0, 1), poses, side, segments, lookalike)
 
 
 def sample_long_course(
@@ -124,16 +125,20 @@ def sample_long_course(
     """
     emotions = check_long(seconds, labels)
     frames = round(seconds * faces.fps)
-    units, intensity, t = np.zeros((frames, len(ACTION_UNITS))), np.zeros(frames), np.arange(frames)
+    units, t = np.zeros((frames, len(ACTION_UNITS))), np.arange(frames)
+    intensity, side = np.zeros((2, frames))
     segments, rest = [], 0
     for window in _episodes(frames, faces, rng):
         label = emotions[rng.integers(len(emotions))]
         begin, end = int(window.start - window.onset), int(window.end + window.offset) + 2
         part = slice(max(0, begin), min(frames, end))
         curve = window.curve(t[part]) / window.height
-        intensity[part] = curve
         peak = apex(label, rng) * rng.uniform(*faces.strength)
-        units[part] = peak * curve[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
+        moved = peak * curve[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
+        # An emotion may begin while the one before is still fading.
+        side[part] = np.where(curve >= intensity[part], _one_side(label, rng) * _shows(curve), side[part])
+        np.maximum(intensity[part], curve, out=intensity[part])
+        np.maximum(units[part], moved, out=units[part])
         segments.append(Segment(label, window.start / faces.fps, window.end / faces.fps))
         gap = _middle(rest, begin)
         if gap.end - gap.start >= shortest(faces) and rng.uniform() < faces.lookalikes:
@@ -143,9 +148,8 @@ def sample_long_course(
     clips = frames / np.mean(faces.frames)
     kinds = [1] * rng.poisson(clips * np.mean(faces.movements)) + [3] * rng.poisson(3 * clips)
     _add_distractions(units, kinds, rng.poisson(clips * faces.speech), faces, rng)
-    side = _side(rng) if "contempt" in emotions else 0.0
     poses = sample_poses(frames, faces, rng)
-    return Course("", intensity, np.clip(units, 0, 1), poses, tuple(segments), side)
+    return Course("", intensity, np.clip(units, 0, 1), poses, side, tuple(segments))
 
 
 def check_long(seconds: float, labels: Sequence[str]) -> tuple[str, ...]:
@@ -179,9 +183,14 @@ def _episodes(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> It
         position += strong
 
 
-def _side(rng: np.random.Generator) -> float:
-    """Nearly all of the movement on one side, the left or the right one."""
-    return float(rng.choice([-1, 1]) * rng.uniform(0.7, 1))
+def _one_side(label: str, rng: np.random.Generator) -> float:
+    """In contempt nearly all of the movement is on one side, the left or the right one; else on both."""
+    return float(rng.choice([-1, 1]) * rng.uniform(0.7, 1)) if label == "contempt" else 0.0
+
+
+def _shows(intensity: np.ndarray) -> np.ndarray:
+    """How far (T,) an emotion decides which side moves; from 0 up, so that no corner of the mouth jumps."""
+    return np.minimum(5 * intensity, 1)
 
 
 def _fitting_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> list[Window]:

@@ -33,8 +33,8 @@ def contact_sheet(
         for i, label in enumerate(labels):
             rng = np.random.default_rng([seed, number, i])
             clip = sample_clip(label, person, faces, rng)
-            painter = FacePainter(person, clip.setting, faces)
-            row.append(painter.draw(apex(label, rng), clip.course.poses[0], side=clip.course.side))
+            painter, side = FacePainter(person, clip.setting, faces), clip.course.side[clip.course.intensity.argmax()]
+            row.append(painter.draw(apex(label, rng), clip.course.poses[0], side=float(side)))
         rows.append(np.hstack(row))
     return np.vstack(rows)
 
