@@ -276,8 +276,8 @@ def test_people_differ_more_than_their_movements():
 def test_beards_grow_below_the_nose(beard):
     bare, grown = painter(2), FacePainter(person(2, beard=beard), setting(2), STILL)
     change = difference(bare.draw(NEUTRAL), grown.draw(NEUTRAL))
-    # Stubble goes up to the ears.
-    assert change[64:].sum() > 5000 and change[:60].sum() < (0.3 if beard == "stubble" else 0.02) * change.sum()
+    # Stubble is blurred into the cheeks.
+    assert change[64:].sum() > 5000 and change[:60].sum() < (0.1 if beard == "stubble" else 0.02) * change.sum()
 
 
 def test_age_lines():

@@ -211,7 +211,7 @@ class FacePainter:
             self._spot(shade, middle + [0, 5], (10, 2.6), 32 * swell)
             self._line(shade, s["lip_line"], -34 * au["AU28"], 2.5)
         if self.person.beard == "stubble":
-            self._line(shade, s["head"][10:-10], -38, 18)
+            self._line(shade, s["head"][20:-20], -38, 18)
             self._spot(shade, s["philtrum"][0], (13, 3), -26)
 
     def _fold(self, shade: np.ndarray, s: Shapes, au: Units, side: str, sign: int) -> None:
