@@ -90,7 +90,7 @@ def fit(means: np.ndarray, labels: list[str], people: list[str] | None, seed: in
     views = len(means)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=USUAL_PENALTY, max_iter=2000))
     rows, targets = np.concatenate(means), np.tile(labels, views)
-    folds = _folds(targets, np.tile(people or [str(index) for index in range(len(labels))], views), seed)
+    folds = people_folds(targets, np.tile(people or [str(index) for index in range(len(labels))], views), seed)
     if not folds:
         return classifier.fit(rows, targets)
     search = GridSearchCV(
@@ -101,13 +101,23 @@ def fit(means: np.ndarray, labels: list[str], people: list[str] | None, seed: in
 
 def clip_means(seen: FrameFeatures) -> np.ndarray:
     """Mean over the frames, each of length one as in the model: (V, N, D)."""
-    frames = _directions(seen)
+    frames = directions(seen)
     mask = seen.frame_mask.numpy()[..., None]
     return (frames * mask).sum(2) / mask.sum(2)
 
 
-def _folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to check on, of different groups; every class is among the former. May be empty."""
+def people_folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds for cross-validation over people.
+
+    Args:
+        targets: (N,) label of each row.
+        groups: (N,) who is seen in it.
+        seed: decides the cut.
+
+    Returns:
+        For each fold the rows to fit on and the rows to check on, of different people; every class is among the
+        former. `FOLDS` of them, fewer where a class has fewer people, none where one has a single person.
+    """
     number = min(FOLDS, *(len(set(groups[targets == label])) for label in set(targets)))
     if number < 2:
         return []
@@ -119,9 +129,10 @@ def _folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.
 
 def _frames(unseen: FrameFeatures, index: int) -> np.ndarray:
     """The frames of a clip, (T, D)."""
-    return _directions(unseen)[0, index][unseen.frame_mask[0, index].numpy()]
+    return directions(unseen)[0, index][unseen.frame_mask[0, index].numpy()]
 
 
-def _directions(seen: FrameFeatures) -> np.ndarray:
+def directions(seen: FrameFeatures) -> np.ndarray:
+    """The frames with length one, (V, N, T, D)."""
     frames = seen.features.float().numpy()
     return frames / np.maximum(np.linalg.norm(frames, axis=-1, keepdims=True), 1e-6)

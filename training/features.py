@@ -4,9 +4,10 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich import get_console
@@ -32,7 +33,7 @@ class FrameFeatures:
     """What CLIP sees in N clips, each looked at V times. The first view is plain, the others are augmented.
 
     Attributes:
-        features: (V, N, T, D) float16, as `get_frame_features` gives them.
+        features: (V, N, T, ...) float16; (V, N, T, D) as `get_frame_features` gives them.
         frame_mask: (V, N, T) bool.
         timestamps: (V, N, T) float32, seconds.
     """
@@ -64,13 +65,68 @@ def frame_features(
         batch_size: clips a step.
         workers: processes that decode.
     """
-    num_frames = model.config.num_frames
-    path = cache_folder() / "features" / f"{_key(model, video_processor, clips, views, seed)}.safetensors"
+    path = _path("features", model, video_processor, clips, views, seed)
+    shape = (model.config.clip_config.projection_dim,)
+    looking = (views, seed, batch_size, workers)
+    return _cached(path, shape, model.get_frame_features, model, video_processor, clips, *looking)
+
+
+def frame_activations(
+    model: TGDFERForVideoClassification,
+    video_processor: TGDFERVideoProcessor,
+    clips: LabelledClips,
+    block: int,
+    views: int = 1,
+    seed: int = 0,
+    batch_size: int = 16,
+    workers: int = 0,
+) -> FrameFeatures:
+    """What enters a block of the frozen vision tower, so that training the blocks from there on need not run the rest.
+
+    Args:
+        model: as in `frame_features`.
+        video_processor: as in `frame_features`.
+        clips: the clips.
+        block: the first block that is not run, counted from 0.
+        views: as in `frame_features`.
+        seed: as in `frame_features`.
+        batch_size: clips a step.
+        workers: processes that decode.
+
+    Returns:
+        `features` are (V, N, T, P, C): P tokens of width C a frame, the class token first.
+    """
+    tower, sizes = model.tgdfer.clip.vision_model, model.config.clip_config.vision_config
+
+    def see(pixels: Tensor, mask: Tensor) -> Tensor:
+        states = tower(pixels.flatten(0, 1), output_hidden_states=True).hidden_states
+        return states[block].unflatten(0, mask.shape).masked_fill(~mask.bool()[..., None, None], 0.0)
+
+    path = _path("activations", model, video_processor, clips, views, seed, block)
+    shape = ((sizes.image_size // sizes.patch_size) ** 2 + 1, sizes.hidden_size)
+    looking = (views, seed, batch_size, workers)
+    return _cached(path, shape, see, model, video_processor, clips, *looking)
+
+
+def _cached(
+    path: Path,
+    shape: tuple[int, ...],
+    see: Callable[[Tensor, Tensor], Tensor],
+    model: TGDFERForVideoClassification,
+    video_processor: TGDFERVideoProcessor,
+    clips: LabelledClips,
+    views: int,
+    seed: int,
+    batch_size: int,
+    workers: int,
+) -> FrameFeatures:
+    """What `see` makes of pixels and mask, `shape` a frame, of every view of every clip; kept at `path`."""
     if path.is_file():
         return FrameFeatures(**load_file(path))
+    num_frames = model.config.num_frames
     size = (views, len(clips), num_frames)
     kept = {
-        "features": torch.zeros(*size, model.config.clip_config.projection_dim, dtype=torch.float16),
+        "features": torch.zeros(*size, *shape, dtype=torch.float16),
         "frame_mask": torch.zeros(size, dtype=torch.bool),
         "timestamps": torch.zeros(size),
     }
@@ -84,7 +140,7 @@ def frame_features(
         for batch in track(loader, f"Frame features, view {view + 1} of {views}", console=get_console()):
             mask = batch["frame_mask"]
             with torch.inference_mode():
-                features = model.get_frame_features(batch["pixel_values_videos"].to(device), mask.to(device))
+                features = see(batch["pixel_values_videos"].to(device), mask.to(device))
             where = (view, slice(start, start + len(mask)), slice(mask.shape[1]))
             kept["features"][where] = features.to("cpu", torch.float16)
             kept["frame_mask"][where] = mask
@@ -145,12 +201,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TGDFER_CACHE") or Path.home() / ".cache" / "tgdfer")
 
 
+def _path(kind: str, *depends_on: Any) -> Path:
+    """The cached file of what depends on the arguments of `_key`."""
+    return cache_folder() / kind / f"{_key(*depends_on)}.safetensors"
+
+
 def _key(
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     views: int,
     seed: int,
+    block: int | None = None,
 ) -> str:
     """Name of the cached file: changes with everything that the features depend on."""
     digest = hashlib.sha256()
@@ -168,6 +230,7 @@ def _key(
         "clips": clips.fingerprint(),
         "views": views,
         "seed": seed if views > 1 else None,
+        "block": block,
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]

@@ -1,5 +1,7 @@
 """How well frame scores find the frames that carry the emotion, as a module for `evaluate.load`."""
 
+from collections.abc import Sequence
+
 import datasets
 import evaluate
 import numpy as np
@@ -39,25 +41,27 @@ class FrameLocalisation(evaluate.Metric):
             exact expectations) and of closeness to the middle of the clip (`position_frame_ap`,
             `position_pointing`), and `num_clips` that count. All figures are None if no clip counts.
         """
-        rows = []
-        for scores, intensity in zip(predictions, references, strict=True):
-            truth = np.asarray(intensity) >= threshold
-            if truth.all() or not truth.any():
-                continue
-            middle = -np.abs(np.arange(len(truth)) - (len(truth) - 1) / 2)
-            rows.append(
-                {
-                    "frame_ap": average_precision_score(truth, scores),
-                    "pointing": _pointing(truth, np.asarray(scores)),
-                    "random_frame_ap": _random_average_precision(len(truth), int(truth.sum())),
-                    "random_pointing": truth.mean(),
-                    "position_frame_ap": average_precision_score(truth, middle),
-                    "position_pointing": _pointing(truth, middle),
-                }
-            )
+        known = [clip_figures(*clip, threshold) for clip in zip(predictions, references, strict=True)]
+        rows = [row for row in known if row is not None]
         names = [f"{who}{what}" for who in ("", "random_", "position_") for what in ("frame_ap", "pointing")]
         figures = {name: float(np.mean([row[name] for row in rows])) if rows else None for name in names}
         return figures | {"num_clips": len(rows)}
+
+
+def clip_figures(scores: Sequence[float], intensity: Sequence[float], threshold: float = 0.5) -> dict | None:
+    """The figures of one clip, by the names of `FrameLocalisation`; None if its frames are all of one kind."""
+    truth = np.asarray(intensity) >= threshold
+    if truth.all() or not truth.any():
+        return None
+    middle = -np.abs(np.arange(len(truth)) - (len(truth) - 1) / 2)
+    return {
+        "frame_ap": average_precision_score(truth, scores),
+        "pointing": _pointing(truth, np.asarray(scores)),
+        "random_frame_ap": _random_average_precision(len(truth), int(truth.sum())),
+        "random_pointing": truth.mean(),
+        "position_frame_ap": average_precision_score(truth, middle),
+        "position_pointing": _pointing(truth, middle),
+    }
 
 
 def _pointing(truth: np.ndarray, scores: np.ndarray) -> float:
