@@ -9,12 +9,18 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.clip_tiny_faces import WEIGHTS
-from tgdfer.training.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of
-from tgdfer.training.clip_tiny_faces.evaluate import file_apexes, rendered_apexes, zero_shot_recalls
+from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, normalise
+from tgdfer.training.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of, facts_of_prototype
+from tgdfer.training.clip_tiny_faces.evaluate import file_apexes, linear_probe, rendered_apexes, zero_shot_recalls
 from tgdfer.training.clip_tiny_faces.export import save_weights
+from tgdfer.training.clip_tiny_faces.model import build_model
+from tgdfer.training.clip_tiny_faces.muon import Muon, orthogonalise
+from tgdfer.training.clip_tiny_faces.photographs import Photographs, facts_of_photograph, load_photographs
 from tgdfer.training.clip_tiny_faces.stills import Stills, _draw_job, render_stills
+from tgdfer.training.clip_tiny_faces.teacher import Teacher, TeacherRecipe, draw_balanced
 from tgdfer.training.clip_tiny_faces.tokenizer import MAX_LENGTH, train_tokenizer
-from tgdfer.training.clip_tiny_faces.train import Recipe, build_model, contrastive_loss, train
+from tgdfer.training.clip_tiny_faces.train import Learner, Recipe, contrastive_loss, train
+from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     EMOTIONS,
@@ -26,7 +32,8 @@ from tgdfer.training.rendered_faces import (
     write_dataset,
 )
 
-TINY = Recipe(images=12, people=3, pairs=16, batch=4, checkpoint_every=2)
+TEACHER = TeacherRecipe(steps=2, photographs=4, drawn=4, width=4)
+TINY = Recipe(images=12, people=3, pairs=16, batch=4, checkpoint_every=2, teacher=TEACHER)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,7 @@ def test_weights_load_with_plain_transformers(parts):
 def test_the_class_descriptions_find_the_emotions_of_people_never_seen(parts):
     recalls = zero_shot_recalls(*parts, AutoImageProcessor.from_pretrained(WEIGHTS), *rendered_apexes(clips=12))
     assert list(recalls) == sorted(EMOTIONS)
-    assert np.mean(list(recalls.values())) > 0.8
+    assert np.mean(list(recalls.values())) > 0.55, "chance is 0.14"
     assert (WEIGHTS / "README.md").read_text("utf-8").startswith("---\nlicense: apache-2.0")
 
 
@@ -158,7 +165,7 @@ def test_stills_do_not_depend_on_the_workers():
 def test_training_resumes_where_it_stopped(tmp_path):
     whole, tokenizer, seconds = train(tmp_path / "whole", TINY)
     assert seconds > 0
-    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / "whole/pupil.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 4 and np.isfinite(log[-1]["loss"])
 
     def interrupt(what: str, done: int, total: int) -> None:
@@ -172,9 +179,110 @@ def test_training_resumes_where_it_stopped(tmp_path):
     assert steps == [("training", 3), ("training", 4)], "neither rendered again nor begun again"
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(UserError, match="another recipe"):
         train(tmp_path / "cut", Recipe(images=12, people=3, pairs=32, batch=4))
     assert not list(tmp_path.rglob("*.part"))
+
+
+def some_photographs(count=20):
+    rng = np.random.default_rng(0)
+    return Photographs(rng.integers(0, 255, (count, 112, 112), np.uint8), rng.integers(-1, 7, count))
+
+
+def test_photographs_and_their_teacher_take_part(tmp_path):
+    photographs, done = some_photographs(), []
+    model, *_ = train(tmp_path, TINY, photographs, progress=lambda what, step, total: done.append(what))
+    assert done.count("teacher") == 2 and done.count("training") == 4
+    last = json.loads((tmp_path / "pupil.jsonl").read_text().splitlines()[-1])
+    assert all(np.isfinite(last[name]) for name in ("contrast", "units", "facts", "classes", "map"))
+    again, *_ = train(tmp_path, TINY, photographs, progress=lambda what, step, total: done.append(what))
+    assert len(done) == 7, "all is done: only the rendering was"
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_photographs_come_from_a_file_without_the_labels_of_hidden_splits(tmp_path):
+    from datasets import Dataset, Features, Image, Value
+
+    pictures = [np.full((60, 60), 10 * i, np.uint8) for i in range(4)]
+    rows = {"image": pictures, "label": ["happy", "", "anger", "sadness"], "split": ["train"] * 3 + ["test"]}
+    features = Features({"image": Image(), "label": Value("string"), "split": Value("string")})
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "faces.parquet")
+    photographs = load_photographs(tmp_path / "faces.parquet")
+    assert photographs.images.shape == (4, 112, 112) and photographs.images[2].max() == 20
+    expected = [EMOTIONS.index("happiness"), -1, EMOTIONS.index("anger"), -1]
+    assert photographs.labels.tolist() == expected
+    with pytest.raises(UserError, match="not a file"):
+        load_photographs(tmp_path / "none.parquet")
+    Dataset.from_dict({**rows, "label": ["boredom"] * 4}, features=features).to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(UserError, match="boredom"):
+        load_photographs(tmp_path / "odd.parquet")
+
+
+def test_a_photograph_denies_what_its_emotion_never_shows():
+    surely, maybe = ({FACTS[i] for i in np.flatnonzero(v)} for v in facts_of_photograph(EMOTIONS.index("happiness")))
+    assert surely == {"happiness"}
+    assert {"AU12", "no AU12", "glasses", "turned left", "AU25"} <= maybe
+    assert not maybe & {"sadness", "neutral", "AU15", "AU09"}
+    assert not facts_of_photograph(-1)[0].any() and facts_of_photograph(-1)[1].all()
+
+
+def test_rare_emotions_are_drawn_as_often_as_others():
+    labels = np.array([3] * 900 + [0] * 90 + [5] * 10 + [-1] * 500)
+    drawn = labels[draw_balanced(labels, 6000, 1.0, np.random.default_rng(0))]
+    assert np.bincount(drawn, minlength=7)[[0, 3, 5]] == pytest.approx([2000] * 3, rel=0.1)
+    assert (drawn >= 0).all()
+
+
+def test_augmentation_keeps_what_captions_say():
+    images = np.zeros((64, 112, 112, 3), np.uint8)
+    images[:, :, 60:] = (200, 100, 50)
+    seen = augment_rendered(images, torch.Generator().manual_seed(0))
+    assert seen.shape == (64, 3, 112, 112) and seen.min() >= 0 and seen.max() <= 1
+    assert (seen[..., 90:].mean((1, 2, 3)) > seen[..., :30].mean((1, 2, 3))).all(), "left stays left"
+    photographs = augment_photographs(images[..., 0], torch.Generator().manual_seed(0))
+    mirrored = photographs[..., 90:].mean((1, 2, 3)) < photographs[..., :30].mean((1, 2, 3))
+    assert 0.2 < mirrored.float().mean() < 0.8
+    assert torch.equal(photographs, augment_photographs(images[..., 0], torch.Generator().manual_seed(0)))
+
+
+def test_muon_steps_along_orthogonal_matrices():
+    torch.manual_seed(0)
+    for shape in ((8, 8), (24, 8), (8, 24)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert values.min() > 0.3 and values.max() < 1.4
+    matrix, target = torch.nn.Parameter(torch.randn(6, 4)), torch.randn(6, 4)
+    optimizer = Muon([matrix], lr=0.05)
+    before = float(((matrix - target) ** 2).mean())
+    for _ in range(60):
+        optimizer.zero_grad()
+        ((matrix - target) ** 2).mean().backward()
+        optimizer.step()
+    assert ((matrix - target) ** 2).mean() < 0.1 * before
+
+
+def test_the_tower_sees_the_same_with_all_patches_as_in_transformers(parts):
+    model = parts[0]
+    learner = Learner(model, 8).eval()
+    pixels = normalise(torch.rand(2, 3, 112, 112))
+    with torch.no_grad():
+        embeddings, _, patches = learner.look(pixels, torch.arange(49).expand(2, -1))
+        whole = model.get_image_features(pixel_values=pixels).pooler_output
+        few = learner.look(pixels, torch.arange(30).expand(2, -1))
+    torch.testing.assert_close(embeddings, torch.nn.functional.normalize(whole, dim=-1), atol=1e-5, rtol=1e-4)
+    assert patches.shape == (2, 49, 192) and few[2].shape == (2, 30, 192)
+    assert not torch.allclose(few[0], embeddings, atol=1e-3)
+
+
+def test_the_teacher_has_a_place_for_every_patch():
+    seen, emotions, units = Teacher(4).eval()(torch.rand(2, 3, 112, 112))
+    assert seen.shape == (2, 24, 7, 7) and emotions.shape == (2, 7) and units.shape == (2, len(ACTION_UNITS))
+
+
+def test_captions_of_a_class_are_true_of_its_prototype():
+    rng = np.random.default_rng(0)
+    texts = {caption(facts_of_prototype("happiness", rng), rng)[0] for _ in range(50)}
+    assert any("smil" in text for text in texts) and len(texts) > 20
+    assert not any(word in text for text in texts for word in ("sad", "frown", "hair", "light"))
 
 
 def test_weights_are_written_whole_or_not_at_all(tmp_path, small_tokenizer, monkeypatch):
@@ -197,5 +305,17 @@ def test_weights_are_written_whole_or_not_at_all(tmp_path, small_tokenizer, monk
 def test_apex_frames_of_files(tmp_path):
     faces = RenderedFaces(frames=(16, 18))
     folder = write_dataset(tmp_path / "faces", faces, clips={"test": 1}, people={"test": 1}) / "test"
-    images, labels = file_apexes(folder)
-    assert labels == sorted(EMOTIONS) and {image.shape for image in images} == {(112, 112, 3)}
+    images, labels, people = file_apexes(folder, most=3)
+    assert sorted(set(labels)) == sorted(EMOTIONS) and {image.shape for image in images} == {(112, 112, 3)}
+    assert labels.count("neutral") == 3 and 1 <= labels.count("anger") <= 3 and len(people) == len(images)
+    with pytest.raises(UserError, match=r"metadata\.jsonl"):
+        file_apexes(tmp_path)
+
+
+def test_a_linear_probe_is_fitted_on_other_people(tmp_path, parts):
+    faces = RenderedFaces(frames=(16, 18), strength=(1.0, 1.0))
+    clips, people = {"train": 5, "test": 1}, {"train": 5, "test": 1}
+    folder = write_dataset(tmp_path / "faces", faces, clips=clips, people=people)
+    processor = AutoImageProcessor.from_pretrained(WEIGHTS)
+    figures = linear_probe(parts[0], processor, folder / "train", folder / "test")
+    assert figures["train"] > 0.4 and figures["train"] >= figures["validation"] and 0 <= figures["test"] <= 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, Identity, Pose, Setting
+from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, PROTOTYPES, Identity, Pose, Setting
 from tgdfer.training.rendered_faces.parameters import HAIR_COLORS, SKIN_TONES
 
 # Phrases about the face by the facts that they need. A fact with a leading "no " is the absence of an action unit.
@@ -112,11 +112,12 @@ FACE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("AU23",): ("lips tightened", "tight lips", "lips taut and narrow"),
     ("AU23", "AU25"): ("taut lips around an open mouth", "mouth open with tight lips, shouting"),
     ("AU24",): ("lips pressed together", "lips pressed firmly into a thin line", "thin, pressed lips"),
+    ("AU28",): ("lips sucked in", "lips rolled in over the teeth", "no red of the lips to be seen"),
     ("AU25",): ("lips parted", "mouth slightly open", "open mouth", "parted lips"),
     ("AU25", "AU26"): ("jaw dropped", "mouth hanging open", "jaw lowered, mouth wide open", "a gaping mouth"),
     ("AU43", "no AU45"): ("upper lids drooping", "eyes half closed", "lowered lids"),
     ("AU45",): ("eyes closed", "a blink", "both eyes shut", "closed lids"),
-    ("no AU25", "no AU24", "no AU23"): ("mouth closed", "lips closed"),
+    ("no AU25", "no AU24", "no AU23", "no AU28"): ("mouth closed", "lips closed"),
     ("no AU01", "no AU02", "no AU04"): ("smooth forehead", "level, relaxed brows", "brows at rest"),
     ("no AU05", "no AU06", "no AU07", "no AU43", "no AU45"): (
         "eyes open at their usual width",
@@ -225,6 +226,8 @@ SCENE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("bright",): ("bright light", "a bright picture"),
     ("warm",): ("warm, yellow light",),
     ("cold",): ("cold, blue light",),
+    ("hand",): ("a hand in front of the face", "a hand hides a part of the face"),
+    ("object",): ("something in front of the face", "an object hides a part of the face"),
 }
 
 OPENINGS = ("a photo of a face:",) * 4 + (
@@ -260,7 +263,7 @@ def facts_of(
         person: Who is seen.
         setting: Light.
         pose: Of the head.
-        action_units: Intensities (A,).
+        action_units: Intensities (A,) that are seen, the resting face included.
         label: The emotion, or None where action units were drawn without one: then any emotion might be true.
         strength: Of the emotion, 0..1.
 
@@ -271,6 +274,7 @@ def facts_of(
     def grade(value: float, low: float, high: float) -> int:
         return 0 if value < low else 1 if value < high else 2
 
+    hides = setting.occluder.kind if setting.occluder else None
     grades = {
         f"{person.hair_color} hair": 2 * (person.hair_style != "bald"),
         f"{person.skin_tone} skin": 2,
@@ -295,6 +299,8 @@ def facts_of(
         "bright": grade(setting.brightness, 1.05, 1.15),
         "warm": grade(setting.warmth, 0.2, 0.5),
         "cold": grade(-setting.warmth, 0.2, 0.5),
+        "hand": 2 * (hides is not None and hides.startswith("hand")),
+        "object": 2 * (hides is not None and not hides.startswith("hand")),
     }
     for name, value in zip(ACTION_UNITS, action_units, strict=True):
         grades[name] = grade(value, 0.15, 0.2 if name == "AU43" else 0.35)
@@ -308,6 +314,13 @@ def facts_of(
             grades[emotion] = grade(strength, 0.2, 0.4) if emotion == label else 0
     values = np.array([grades.get(fact, 0) for fact in FACTS])
     return values == 2, values >= 1
+
+
+def facts_of_prototype(emotion: str, rng: np.random.Generator) -> np.ndarray:
+    """Facts (F,) bool that are true of an emotion by itself, in one of its variants, whoever shows it."""
+    present = set(rng.choice(np.array(PROTOTYPES[emotion], dtype=object)))
+    absent = {"no " + unit for unit in ACTION_UNITS if unit not in present}
+    return np.array([fact in present or fact in absent or fact == emotion for fact in FACTS])
 
 
 def caption(surely: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarray]:

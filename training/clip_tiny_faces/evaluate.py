@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.training.clip_tiny_faces.captions import FACE
 from tgdfer.training.clip_tiny_faces.stills import render_stills
+from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     EMOTIONS,
@@ -72,29 +73,76 @@ def rendered_apexes(clips: int = 80, seed: int = 0, split: str = "held-out") -> 
             clip = sample_clip(label, person, faces, np.random.default_rng([seed, 11, number, i]))
             t = int(clip.course.intensity.argmax()) if label != "neutral" else len(clip) // 2
             painter = FacePainter(person, clip.setting, faces)
-            images.append(painter.draw(clip.course.action_units[t], clip.course.poses[t], grain=t))
+            images.append(painter.draw(clip.course.action_units[t], clip.course.poses[t], frame=t))
             labels.append(label)
     return images, labels
 
 
-def file_apexes(folder: Path) -> tuple[list[np.ndarray], list[str]]:
-    """One apex frame of each clip in a folder with `metadata.jsonl`; of a clip without intensity, its middle frame.
+def file_apexes(folder: Path, most: int = 12) -> tuple[list[np.ndarray], list[str], list[str]]:
+    """Apex frames of the clips in a folder with `metadata.jsonl`: those of full intensity, and all of a neutral clip.
+
+    Args:
+        folder: One split.
+        most: Frames of a clip at most, evenly spaced among those that count.
+
+    Returns:
+        Frames, uint8 RGB, and the label and the person of each; a clip without `person` is somebody of its own.
 
     Raises:
-        FileNotFoundError: If there is no `metadata.jsonl`.
+        UserError: If there is no `metadata.jsonl`.
     """
-    images, labels = [], []
+    if not (folder / "metadata.jsonl").is_file():
+        raise UserError(f"{folder} holds no metadata.jsonl: name the folder of one split.")
+    images, labels, people = [], [], []
     for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         intensity = np.array(row["intensity"])
-        # The middle one of the frames of highest intensity.
-        highest = np.flatnonzero(intensity >= intensity.max() - 1e-6)
-        wanted = int(highest[len(highest) // 2])
+        full = np.flatnonzero(intensity >= intensity.max() - 1e-3)
+        wanted = set(full[np.linspace(0, len(full) - 1, min(most, len(full))).round().astype(int)].tolist())
         with av.open(str(folder / row["file_name"])) as container:
-            frames = [frame for t, frame in enumerate(container.decode(video=0)) if t == wanted]
-        images.append(frames[0].to_ndarray(format="rgb24"))
-        labels.append(canonical_label(row["label"]))
-    return images, labels
+            frames = [
+                frame.to_ndarray(format="rgb24") for t, frame in enumerate(container.decode(video=0)) if t in wanted
+            ]
+        images += frames
+        labels += [canonical_label(row["label"])] * len(frames)
+        people += [row.get("person") or row["file_name"]] * len(frames)
+    return images, labels, people
+
+
+def linear_probe(model: CLIPModel, processor: CLIPImageProcessor, train: Path, test: Path) -> dict[str, float]:
+    """UAR of a linear classifier on the embeddings of apex frames, its penalty chosen by cross-validation over people.
+
+    Args:
+        model: Whose embeddings.
+        processor: Its image processor.
+        train: Folder of the split to fit on.
+        test: Folder of the split to measure on.
+
+    Returns:
+        `test`, `train` (on the people that it was fitted on) and `validation` (mean over the folds of train).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    seen, labels, people = file_apexes(train)
+    features = embed_images(model, processor, seen).numpy()
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000)),
+        {"logisticregression__C": np.logspace(-4, 0, 5)},
+        scoring="balanced_accuracy",
+        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
+    )
+    search.fit(features, labels, groups=people)
+    unseen, truth, _ = file_apexes(test)
+    predicted = search.predict(embed_images(model, processor, unseen).numpy())
+    return {
+        "test": float(balanced_accuracy_score(truth, predicted)),
+        "train": float(balanced_accuracy_score(labels, search.predict(features))),
+        "validation": float(search.best_score_),
+    }
 
 
 def action_unit_retrieval(

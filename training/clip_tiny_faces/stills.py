@@ -19,13 +19,14 @@ from tgdfer.training.rendered_faces import (
     FacePainter,
     RenderedFaces,
     Setting,
-    apex,
     sample_course,
     sample_person,
 )
 
 # Pictures a job draws; each job has a seed of its own, so that the number of workers changes nothing.
 _JOB = 250
+# Action units that say something of an emotion, unlike those of speech and blinks.
+_TELLING = [i for i, name in enumerate(ACTION_UNITS) if name not in ("AU25", "AU26", "AU43", "AU45")]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Stills:
         surely: bool (N, F), the facts that are true.
         maybe: bool (N, F), the facts that are true or in doubt.
         action_units: float32 (N, A).
-        labels: int64 (N,) index into `EMOTIONS`, -1 where action units were drawn without an emotion.
+        labels: int64 (N,) index into `EMOTIONS`, -1 where there is none or a picture does not tell.
     """
 
     images: np.ndarray
@@ -51,22 +52,28 @@ def draw_still(rng: np.random.Generator, faces: RenderedFaces, split: str, peopl
     """Draw one picture: image, facts, possible facts, action units, label; emotions and intensities are balanced."""
     person = sample_person(seed, split, int(rng.integers(people)))
     setting = Setting.sample(rng, faces)
-    pose = sample_course("neutral", faces, rng).poses[0]
-    kind = rng.uniform()
-    label = None if kind < 0.25 else EMOTIONS[rng.integers(len(EMOTIONS))]
-    units, strength = np.zeros(len(ACTION_UNITS)), 0.0
+    label = None if rng.uniform() < 0.25 else str(rng.choice(EMOTIONS))
+    # A moment of a clip, most often one in which the emotion is there.
+    apex = float(rng.uniform(0.3, 1))
+    course = sample_course(label or "neutral", replace(faces, strength=(apex, apex)), rng)
+    strong = np.flatnonzero(course.intensity[1:] >= 0.5) + 1
+    moment = int(rng.choice(strong) if len(strong) and rng.uniform() < 0.9 else rng.integers(1, len(course.poses)))
+    units, strength = course.action_units[moment].copy(), apex * float(course.intensity[moment])
     if label is None:
+        units[:] = 0
         for unit in rng.choice(len(ACTION_UNITS), rng.integers(1, 5), replace=False):
             units[unit] = rng.uniform(0.3, 1)
-    elif label != "neutral":
-        strength = float(rng.uniform(0.25, 1))
-        units = apex(label, rng) * strength
-    # Movement that means nothing comes with every emotion, as in the clips.
-    course = sample_course("neutral", faces, rng)
-    units = np.maximum(units, course.action_units[rng.integers(len(course.action_units))] * (label is not None))
-    image = FacePainter(person, setting, faces).draw(units, pose)
-    surely, maybe = facts_of(person, setting, pose, units, label, strength)
-    return image, surely, maybe, units.astype(np.float32), -1 if label is None else EMOTIONS.index(label)
+    elif strength < 0.1 and units[_TELLING].max() > 0.35:
+        # What looks like an emotion and is none, which a single picture does not tell.
+        label = None
+    before, pose = course.poses[moment - 1 : moment + 1]
+    image = FacePainter(person, setting, faces).draw(units, pose, before=before)
+    # What is seen is the movement on top of the resting face.
+    shown = person.shown(units)
+    surely, maybe = facts_of(person, setting, pose, shown, label, strength)
+    if label not in (None, "neutral") and strength < 0.3:
+        label = "neutral" if strength < 0.1 else None
+    return image, surely, maybe, shown.astype(np.float32), EMOTIONS.index(label) if label else -1
 
 
 def _eased(faces: RenderedFaces, share: float) -> RenderedFaces:
@@ -79,7 +86,10 @@ def _eased(faces: RenderedFaces, share: float) -> RenderedFaces:
         nod=share * faces.nod,
         tilt=share * faces.tilt,
         shift=share * faces.shift,
+        shake=share * faces.shake,
+        occlusion=share * faces.occlusion,
         scale=(middle - reach, middle + reach),
+        shutter=(share * faces.shutter[0], share * faces.shutter[1]),
         noise=(share * faces.noise[0], share * faces.noise[1]),
     )
 

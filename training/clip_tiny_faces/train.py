@@ -1,30 +1,35 @@
-"""Contrastive training of `clip-tiny-faces` on rendered faces and captions."""
+"""Training of `clip-tiny-faces` on rendered faces and captions, and on photographs with the help of a teacher."""
 
-import json
 import math
-import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
-from tgdfer.training.clip_tiny_faces.captions import FACTS, all_words, caption
+from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, normalise
+from tgdfer.training.clip_tiny_faces.captions import FACTS, caption, facts_of_prototype
+from tgdfer.training.clip_tiny_faces.model import build_model, build_tokenizer, whiten_patches
+from tgdfer.training.clip_tiny_faces.muon import Muon
+from tgdfer.training.clip_tiny_faces.photographs import Photographs, facts_of_photograph
+from tgdfer.training.clip_tiny_faces.resumable import ResumableTraining
 from tgdfer.training.clip_tiny_faces.stills import Stills, cached_stills
-from tgdfer.training.clip_tiny_faces.tokenizer import MAX_LENGTH, train_tokenizer
-from tgdfer.training.rendered_faces import ACTION_UNITS
+from tgdfer.training.clip_tiny_faces.teacher import (
+    UNIT_DEVIATION,
+    Teacher,
+    TeacherRecipe,
+    draw_balanced,
+    train_teacher,
+)
+from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS
 
-# Means and standard deviations of the rendered pictures' channels; what the image processor says.
-IMAGE_MEAN, IMAGE_STD = (0.50, 0.44, 0.40), (0.24, 0.23, 0.22)
-
-
-# Typical standard deviation of an action unit's intensity over the pictures.
-UNIT_DEVIATION = 0.25
+# A caption of a class is one of so many that are drawn for it in every step.
+_CLASS_CAPTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -34,204 +39,122 @@ class Recipe:
     Attributes:
         images: Rendered pictures.
         people: People they show.
-        pairs: Pairs of picture and caption seen in training.
-        batch: Pairs a step.
         ramp: So many pictures, the first to be seen, grow from easy to as varied as the rest.
+        pairs: Pictures seen in training, each with a caption.
+        batch: Pictures a step.
+        photographs: Share of the batch that are photographs, where there are any.
+        labelled: Share of these that have a label; the others are drawn from all photographs.
+        patches: Share of the patches that the vision tower sees in training (Li et al., 2023, FLIP), which costs as
+            much less; in the last fifth of the steps it sees all.
         rate: Highest learning rate of AdamW; warm-up over 5 % of the steps, then a cosine.
         muon_rate: That of Muon (Jordan et al., 2024), which trains the matrices of both towers.
         decay: Weight decay.
         unit_weight: Weight of the auxiliary regression of (standardised) action units from the pooled image.
         fact_weight: Weight of the auxiliary recognition of all facts that captions speak of, likewise.
+        map_weight: Weight of the auxiliary regression of the teacher's map from the patches.
+        class_weight: Weight of the cross-entropy of photographs between the captions of the classes, towards what the
+            teacher says and the label where there is one.
+        teacher: Parameters of the teacher.
         seed: Decides everything.
         checkpoint_every: Steps between two checkpoints.
-        bfloat16: Train in bfloat16; weights stay in float32.
     """
 
-    images: int = 24_000
+    images: int = 20_000
     people: int = 4_000
-    ramp: int = 12_000
-    pairs: int = 120_000
-    batch: int = 64
+    ramp: int = 8_000
+    pairs: int = 140_000
+    batch: int = 96
+    photographs: float = 0.4
+    labelled: float = 0.5
+    patches: float = 0.6
     rate: float = 1e-3
     muon_rate: float = 0.02
     decay: float = 0.05
     unit_weight: float = 1.0
     fact_weight: float = 5.0
+    map_weight: float = 2.0
+    class_weight: float = 1.0
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     seed: int = 0
     checkpoint_every: int = 100
-    bfloat16: bool = True
+
+
+class Ground(NamedTuple):
+    """What the training sees: rendered pictures, and, where there are any, photographs and their teacher."""
+
+    stills: Stills
+    photographs: Photographs | None
+    teacher: Teacher | None
 
 
 class Learner(nn.Module):
-    """The CLIP, and heads that read action units and facts from its pooled image; they are thrown away."""
+    """The CLIP, and heads that read what is known of a picture from it; they are thrown away.
 
-    def __init__(self, clip: CLIPModel):
+    Args:
+        clip: Untrained.
+        channels: Of the teacher's map.
+    """
+
+    def __init__(self, clip: CLIPModel, channels: int) -> None:
         super().__init__()
         self.clip = clip
         width = clip.config.vision_config.hidden_size
         self.units, self.facts = nn.Linear(width, len(ACTION_UNITS)), nn.Linear(width, len(FACTS))
+        self.map, self.emotions = nn.Linear(width, channels), nn.Linear(width, len(EMOTIONS))
 
-    def read(self, vision) -> tuple[Tensor, Tensor]:
-        """Action units (N, A) and logits of facts (N, F) from the output of the vision tower.
+    def look(self, pixels: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The vision tower on a part of the patches.
 
-        From the mean of all patches and the class token in equal shares: the patches learn at once, while the class
-        token sees hardly anything of them in the beginning.
+        Args:
+            pixels: (N, 3, H, W), normalised.
+            places: int64 (N, P), the patches to see.
+
+        Returns:
+            Normalised embeddings (N, D), what the heads read from (N, W), and the patches (N, P, W).
+
+        The heads read from the mean of the patches and the class token in equal shares: the patches learn at once,
+        while the class token sees hardly anything of them in the beginning.
         """
-        patches = self.clip.vision_model.post_layernorm(vision.last_hidden_state[:, 1:].mean(1))
-        seen = patches + vision.pooler_output
-        return self.units(seen).float(), self.facts(seen).float()
+        tower = self.clip.vision_model
+        tokens = tower.embeddings(pixels)
+        seen = torch.gather(tokens[:, 1:], 1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+        tokens = tower.pre_layrnorm(torch.cat([tokens[:, :1], seen], 1))
+        tokens = tower.encoder(inputs_embeds=tokens).last_hidden_state
+        pooled, patches = tower.post_layernorm(tokens[:, 0]), tower.post_layernorm(tokens[:, 1:])
+        embeddings = F.normalize(self.clip.visual_projection(pooled), dim=-1)
+        return embeddings, pooled + tower.post_layernorm(tokens[:, 1:].mean(1)), patches
 
-
-def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A CLIP of four million parameters for 112 x 112 pictures, with random weights."""
-    text = {
-        "vocab_size": len(tokenizer),
-        "projection_dim": 192,
-        "hidden_size": 128,
-        "intermediate_size": 512,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "max_position_embeddings": MAX_LENGTH,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "hidden_act": "gelu",
-    }
-    vision = {
-        "hidden_size": 192,
-        "intermediate_size": 768,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 3,
-        "projection_dim": 192,
-        "image_size": 112,
-        "patch_size": 16,
-        "hidden_act": "gelu",
-    }
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=192)
-    # On CPUs the fused attention's backward pass takes longer than all the rest.
-    model = CLIPModel._from_config(config, attn_implementation="eager")
-    with torch.no_grad():
-        # Places as sines, which tell neighbours from strangers; the noise of 0.02 of CLIP hides under the pixels.
-        model.vision_model.embeddings.position_embedding.weight.copy_(
-            0.5 * _sines(7, config.vision_config.hidden_size)
-        )
-    return model
-
-
-@torch.no_grad()
-def whiten_patches(model: CLIPModel, pixels: Tensor) -> None:
-    """Let the patch embedding begin with the whitened principal components of patches.
-
-    Light and colour make up nearly all of the variance of a patch; what a brow does is in the fine remainder.
-
-    Args:
-        model: Whose patch embedding to set.
-        pixels: (N, 3, H, W), normalised.
-    """
-    weight = model.vision_model.embeddings.patch_embedding.weight
-    patches = F.unfold(pixels, weight.shape[-1], stride=weight.shape[-1]).transpose(1, 2).flatten(0, 1)
-    variance, components = torch.linalg.eigh(torch.cov(patches.T))
-    first = slice(-len(weight), None)
-    weight.copy_((0.5 * components[:, first] / (variance[first] + 0.05).sqrt()).T.reshape(weight.shape))
-
-
-def _sines(side: int, width: int) -> Tensor:
-    """Embeddings (1 + side * side, width) of the class token, which has no place, and of a square of patches."""
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    frequencies = 20.0 ** -(torch.arange(width // 4) / (width // 4))
-    waves = [wave(axis.reshape(-1, 1) * frequencies) for axis in (x, y) for wave in (torch.sin, torch.cos)]
-    return torch.cat([torch.zeros(1, width), torch.cat(waves, 1)])
-
-
-def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
-    """The tokenizer, learned from captions and from the words of the built-in class descriptions."""
-    from tgdfer.processing.descriptions import built_in_descriptions
-
-    rng = np.random.default_rng([seed, 1])
-    words = [text for texts in built_in_descriptions().values() for text in texts] + list(all_words())
-    captions = (caption(rng.uniform(size=len(FACTS)) < 0.3, rng)[0] for _ in range(4000))
-    return train_tokenizer([*words, *words, *captions])
-
-
-def contrastive_loss(similarity: Tensor, fits: Tensor, doubtful: Tensor) -> Tensor:
-    """Cross-entropy from picture to captions and back, where several may fit and doubtful ones are left out.
-
-    Args:
-        similarity: (N, N) scaled cosines, pictures by captions.
-        fits: bool (N, N), the caption is true of the picture; true on the diagonal.
-        doubtful: bool (N, N), neither true nor false.
-    """
-    similarity = similarity.masked_fill(doubtful, -1e4)
-    total = similarity.new_zeros(())
-    for scores, targets in ((similarity, fits), (similarity.T, fits.T)):
-        weights = targets / targets.sum(1, keepdim=True)
-        total = total - (weights * scores.log_softmax(1)).sum(1).mean() / 2
-    return total
-
-
-def augment(images: np.ndarray, generator: torch.Generator) -> Tensor:
-    """From stored pictures to normalised pixels, each one framed, lit and coloured anew.
-
-    Args:
-        images: uint8 (N, H, W, 3).
-        generator: Source of chance.
-
-    Returns:
-        float32 (N, 3, H, W).
-    """
-
-    def chance(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator)
-
-    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
-    count = len(pixels)
-    grid = torch.zeros(count, 2, 3)
-    scale = 0.95 + 0.1 * chance(count)
-    grid[:, 0, 0] = grid[:, 1, 1] = scale
-    grid[:, :, 2] = 0.06 * (chance(count, 2) - 0.5)
-    sampling = F.affine_grid(grid, list(pixels.shape), align_corners=False)
-    pixels = F.grid_sample(pixels, sampling, padding_mode="border", align_corners=False)
-    # Some in grey, as many photographs are; another gamma for each.
-    grey = pixels.mean(1, keepdim=True)
-    pixels = torch.where(chance(count, 1, 1, 1) < 0.25, grey.expand_as(pixels), pixels)
-    pixels = pixels.clamp(1e-3, 1) ** torch.exp(0.3 * (chance(count, 1, 1, 1) - 0.5))
-    middle = pixels.mean((1, 2, 3), keepdim=True)
-    pixels = (pixels - middle) * (0.8 + 0.4 * chance(count, 1, 1, 1)) + middle
-    soft = F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2, mode="bilinear", align_corners=False)
-    pixels = torch.where(chance(count, 1, 1, 1) < 0.15, soft, pixels)
-    return normalise(pixels)
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """Normalise (N, 3, H, W) in 0..1 as the image processor does."""
-    return (pixels - torch.tensor(IMAGE_MEAN).view(3, 1, 1)) / torch.tensor(IMAGE_STD).view(3, 1, 1)
+    def speak(self, tokens: dict[str, Tensor]) -> Tensor:
+        """Normalised embeddings (N, D) of texts."""
+        return F.normalize(self.clip.get_text_features(**tokens).pooler_output, dim=-1)
 
 
 def train(
-    folder: Path, recipe: Recipe, workers: int = 1, progress: Callable[[str, int, int], None] | None = None
+    folder: Path,
+    recipe: Recipe,
+    photographs: Photographs | None = None,
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[CLIPModel, CLIPTokenizer, float]:
     """Train, or go on with a training that was interrupted.
 
     Every step is a function of the seed and its own number, so an interrupted training ends as one that was not.
 
     Args:
-        folder: Work folder: pictures, `log.jsonl` and `checkpoint.pt`.
+        folder: Work folder: pictures, logs and checkpoints.
         recipe: Parameters; a checkpoint of another recipe is refused.
+        photographs: To learn from, beside the rendered faces.
         workers: Processes that render.
         progress: Called with (what is being done, done, in all).
 
     Returns:
-        The model, its tokenizer, and the seconds of training and rendering, interruptions not counted.
+        The model, its tokenizer, and the seconds of training, without rendering and interruptions.
 
     Raises:
-        ValueError: If the folder holds a checkpoint of another recipe.
+        UserError: If the folder holds a checkpoint of another recipe.
     """
     progress = progress or (lambda what, done, total: None)
-    begin = time.perf_counter()
-    state_file = folder / "checkpoint.pt"
-    state = torch.load(state_file, weights_only=True) if state_file.is_file() else None
-    if state and state["recipe"] != asdict(recipe):
-        raise ValueError(f"{state_file} belongs to another recipe: name another work folder or remove it.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     stills = cached_stills(
         folder / "stills",
         recipe.images,
@@ -241,50 +164,32 @@ def train(
         workers=workers,
         progress=lambda done, total: progress("rendering", done, total),
     )
+    teacher, taught = None, 0.0
+    if photographs is not None:
+        teacher, taught = train_teacher(folder, recipe.teacher, stills, photographs, device, progress)
     tokenizer = build_tokenizer(recipe.seed)
     torch.manual_seed(recipe.seed)
-    learner = Learner(build_model(tokenizer))
-    steps = max(1, recipe.pairs // recipe.batch)
+    learner = Learner(build_model(tokenizer), 6 * recipe.teacher.width)
     sample = torch.from_numpy(np.array(stills.images[:: max(1, recipe.images // 1000)]))
     whiten_patches(learner.clip, normalise(sample.permute(0, 3, 1, 2) / 255))
+    learner.to(device).train()
+    steps = max(1, recipe.pairs // recipe.batch)
     optimizers, schedules = _optimizers(learner, recipe, steps)
-    first, before = 0, 0.0
-    if state:
-        learner.load_state_dict(state["learner"])
-        for part, saved in zip(optimizers + schedules, state["optimizers"] + state["schedules"], strict=True):
-            part.load_state_dict(saved)
-        first, before = state["step"], state["seconds"]
-    learner.train()
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(first, steps):
-            losses = _step(learner, tokenizer, stills, recipe, step)
-            learner.zero_grad()
-            losses["loss"].backward()
-            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            for part in optimizers + schedules:
-                part.step()
-            with torch.no_grad():
-                learner.clip.logit_scale.clamp_(max=math.log(50))
-            progress("training", step + 1, steps)
-            if (step + 1) % 20 == 0 or step + 1 == steps:
-                row = {"step": step + 1, **{name: round(float(value.detach()), 4) for name, value in losses.items()}}
-                log.write(
-                    json.dumps({**row, "scale": round(float(learner.clip.logit_scale.detach().exp()), 2)}) + "\n"
-                )
-                log.flush()
-            if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == steps:
-                state = {
-                    "recipe": asdict(recipe),
-                    "learner": learner.state_dict(),
-                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                    "schedules": [schedule.state_dict() for schedule in schedules],
-                    "step": step + 1,
-                    "seconds": before + time.perf_counter() - begin,
-                }
-                torch.save(state, state_file.with_suffix(".part"))
-                os.replace(state_file.with_suffix(".part"), state_file)
-    seconds = state["seconds"] if state else 0.0
-    return learner.clip.eval(), tokenizer, seconds
+    run = ResumableTraining(folder, "pupil", recipe, learner, optimizers + schedules, recipe.checkpoint_every)
+    ground = Ground(stills, photographs, teacher)
+    for step in run.steps(steps):
+        losses = _losses(learner, tokenizer, ground, recipe, step, steps)
+        learner.zero_grad()
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        for part in optimizers + schedules:
+            part.step()
+        with torch.no_grad():
+            learner.clip.logit_scale.clamp_(max=math.log(50))
+        progress("training", step + 1, steps)
+        if (step + 1) % 20 == 0 or step + 1 == steps:
+            run.log(step, losses | {"scale": learner.clip.logit_scale.exp()})
+    return learner.clip.cpu().eval(), tokenizer, taught + run.seconds
 
 
 def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, list]:
@@ -302,7 +207,7 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
     ]
     optimizers = [
         torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
-        torch.optim.Muon(matrices, lr=recipe.muon_rate, momentum=0.9, weight_decay=0.01),
+        Muon(matrices, lr=recipe.muon_rate, momentum=0.9, weight_decay=0.01),
     ]
     warm = max(1, steps // 20)
 
@@ -313,32 +218,138 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
     return optimizers, [torch.optim.lr_scheduler.LambdaLR(optimizer, factor) for optimizer in optimizers]
 
 
-def _step(learner: Learner, tokenizer: CLIPTokenizer, stills: Stills, recipe: Recipe, step: int) -> dict[str, Tensor]:
-    """Losses of one batch; which pictures, in which words, under which light follows from seed and step."""
+class _Batch(NamedTuple):
+    """N pictures, rendered ones first.
+
+    Attributes:
+        pixels: (N, 3, H, W) in 0..1.
+        surely: (N, F), facts that are true.
+        maybe: (N, F), facts that are true or in doubt.
+        action_units: (R, A) of the rendered ones.
+        labels: (P,) of the photographs, -1 unknown.
+    """
+
+    pixels: Tensor
+    surely: np.ndarray
+    maybe: np.ndarray
+    action_units: Tensor
+    labels: Tensor
+
+
+def _batch(ground: Ground, recipe: Recipe, step: int) -> _Batch:
+    """Which pictures, under which light, follows from seed and step."""
     rng = np.random.default_rng([recipe.seed, 2, step])
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-    per_epoch = max(1, recipe.images // recipe.batch)
-    epoch, place = divmod(step, per_epoch)
+    stills, photographs = ground.stills, ground.photographs
+    real = round(recipe.photographs * recipe.batch) if photographs else 0
+    drawn = _in_order(recipe, recipe.batch - real, step)
+    pixels = [augment_rendered(stills.images[drawn], generator)]
+    surely, maybe, labels = stills.surely[drawn], stills.maybe[drawn], np.zeros(0, np.int64)
+    if photographs and real:
+        labelled = draw_balanced(photographs.labels, round(recipe.labelled * real), recipe.teacher.balance, rng)
+        taken = np.concatenate([labelled, rng.integers(len(photographs), size=real - len(labelled))])
+        pixels.append(augment_photographs(photographs.images[taken], generator))
+        labels = photographs.labels[taken]
+        facts = [facts_of_photograph(int(label)) for label in labels]
+        surely = np.concatenate([surely, [sure for sure, _ in facts]])
+        maybe = np.concatenate([maybe, [possible for _, possible in facts]])
+    units = torch.from_numpy(stills.action_units[drawn])
+    return _Batch(torch.cat(pixels), surely, maybe, units, torch.from_numpy(labels))
+
+
+def _in_order(recipe: Recipe, count: int, step: int) -> np.ndarray:
+    """Indices (count,) of rendered pictures: the first time nearly as they were drawn, from easy to hard."""
+    epoch, place = divmod(step, max(1, recipe.images // count))
     shuffle = np.random.default_rng([recipe.seed, 3, epoch])
-    # The first time nearly in the order in which they were drawn, from easy to hard.
     reach = min(2000, recipe.images) if epoch == 0 else recipe.images**2
     order = np.argsort(np.arange(recipe.images) + shuffle.uniform(0, reach, recipe.images))
-    chosen = np.sort(order[place * recipe.batch : (place + 1) * recipe.batch])
-    texts, needs = zip(*(caption(stills.surely[i], rng) for i in chosen), strict=True)
+    return np.sort(order[place * count : (place + 1) * count])
+
+
+def _losses(
+    learner: Learner, tokenizer: CLIPTokenizer, ground: Ground, recipe: Recipe, step: int, steps: int
+) -> dict[str, Tensor]:
+    """Losses of one step."""
+    device = learner.clip.device
+    rng = np.random.default_rng([recipe.seed, 6, step])
+    batch = _batch(ground, recipe, step)
+    rendered = len(batch.action_units)
+    pixels = batch.pixels.to(device)
+    # An unlabelled photograph says nothing that a caption could say.
+    told = np.flatnonzero(batch.surely.any(1))
+    texts, needs = zip(*(caption(batch.surely[i], rng) for i in told), strict=True)
+    classes = [caption(facts_of_prototype(name, rng), rng)[0] for name in EMOTIONS for _ in range(_CLASS_CAPTIONS)]
+    tokens = tokenizer([*texts, *classes], padding=True, truncation=True, return_tensors="pt").to(device)
+
+    share = recipe.patches if step < 0.8 * steps else 1.0
+    patches = learner.clip.vision_model.embeddings.num_patches
+    order = torch.from_numpy(rng.permuted(np.tile(np.arange(patches), (len(pixels), 1)), axis=1))
+    places = order[:, : max(1, round(share * patches))].to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        images, seen, tokens_seen = learner.look(normalise(pixels), places)
+        words = learner.speak(tokens)
+        units, facts, emotions = (head(seen).float() for head in (learner.units, learner.facts, learner.emotions))
+        map_read = learner.map(tokens_seen).float()
+    scale = learner.clip.logit_scale.exp()
+    images, words = images.float(), words.float()
     required = torch.from_numpy(np.stack(needs)).float()
-    surely, maybe = (torch.from_numpy(facts[chosen]).float() for facts in (stills.surely, stills.maybe))
+    surely, maybe = (torch.from_numpy(known).float() for known in (batch.surely[told], batch.maybe[told]))
     fits = surely @ required.T == required.sum(1)
     doubtful = (maybe @ required.T == required.sum(1)) & ~fits
-    tokens = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-    pixels = augment(stills.images[chosen], generator)
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-        outputs = learner.clip(**tokens, pixel_values=pixels)
-        units, recognised = learner.read(outputs.vision_model_output)
-    similarity = outputs.image_embeds.float() @ outputs.text_embeds.float().T * learner.clip.logit_scale.exp()
-    contrast = contrastive_loss(similarity, fits, doubtful)
-    truth = torch.from_numpy(stills.action_units[chosen])
+    similarity = scale * images[torch.from_numpy(told).to(device)] @ words[: len(told)].T
+    losses = {"contrast": contrastive_loss(similarity, fits.to(device), doubtful.to(device))}
     # Most action units are absent from most pictures: without standardising, answering 0 is hard to improve on.
-    regression = (((units - truth) / UNIT_DEVIATION) ** 2).mean()
-    facts = F.binary_cross_entropy_with_logits(recognised, surely, weight=1 - maybe + surely)
-    loss = contrast + recipe.unit_weight * regression + recipe.fact_weight * facts
-    return {"loss": loss, "contrast": contrast, "units": regression, "facts": facts}
+    losses["units"] = (((units[:rendered] - batch.action_units.to(device)) / UNIT_DEVIATION) ** 2).mean()
+    surely, maybe = (torch.from_numpy(known).float().to(device) for known in (batch.surely, batch.maybe))
+    losses["facts"] = F.binary_cross_entropy_with_logits(facts, surely, weight=1 - maybe + surely)
+    weights = {"contrast": 1.0, "units": recipe.unit_weight, "facts": recipe.fact_weight}
+    if ground.teacher is not None:
+        named = F.normalize(words[len(told) :].view(len(EMOTIONS), _CLASS_CAPTIONS, -1).mean(1), dim=-1)
+        answers = torch.stack([scale * images @ named.T, emotions])
+        losses |= _taught(ground.teacher, pixels, batch.labels, answers[:, rendered:], map_read, places)
+        weights |= {"classes": recipe.class_weight, "map": recipe.map_weight}
+    loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+    return {"loss": loss, **losses}
+
+
+def _taught(
+    teacher: Teacher, pixels: Tensor, labels: Tensor, answers: Tensor, map_read: Tensor, places: Tensor
+) -> dict[str, Tensor]:
+    """What the teacher makes of the same pictures (Beyer et al., 2022), against what the pupil says of them.
+
+    Args:
+        teacher: In `eval` mode.
+        pixels: (N, 3, H, W) in 0..1, P photographs last.
+        labels: (P,) of the photographs, -1 unknown.
+        answers: (2, P, 7) logits of the photographs, by class captions and by a head.
+        map_read: (N, P, C), what is read from the patches.
+        places: (N, P), which patches they are.
+    """
+    with torch.no_grad():
+        seen, said, _ = teacher(pixels)
+        seen = seen.flatten(2).transpose(1, 2)
+        # Every channel counts alike, however strong it is.
+        seen = (seen - seen.mean((0, 1))) / (seen.std((0, 1)) + 1e-3)
+        there = torch.gather(seen, 1, places[..., None].expand(-1, -1, seen.shape[-1]))
+        target = said[len(pixels) - len(labels) :].softmax(-1)
+        labels = labels.to(pixels.device)
+        hard = F.one_hot(labels.clamp(min=0), len(EMOTIONS)).float()
+        target = torch.where((labels >= 0)[:, None], 0.5 * target + 0.5 * hard, target)
+    classes = -(target * answers.float().log_softmax(-1)).sum(-1).mean()
+    return {"classes": classes, "map": F.smooth_l1_loss(map_read, there)}
+
+
+def contrastive_loss(similarity: Tensor, fits: Tensor, doubtful: Tensor) -> Tensor:
+    """Cross-entropy from picture to captions and back, where several may fit and doubtful ones are left out.
+
+    Args:
+        similarity: (N, N) scaled cosines, pictures by captions.
+        fits: bool (N, N), the caption is true of the picture; true on the diagonal.
+        doubtful: bool (N, N), neither true nor false.
+    """
+    similarity = similarity.masked_fill(doubtful, -1e4)
+    total = similarity.new_zeros(())
+    for scores, targets in ((similarity, fits), (similarity.T, fits.T)):
+        weights = targets / targets.sum(1, keepdim=True)
+        total = total - (weights * scores.log_softmax(1)).sum(1).mean() / 2
+    return total
