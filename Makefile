@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench wheel
+.PHONY: help demo test check format bench bench-baselines wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ BIN := .venv/bin
 TYPED := .types/tgdfer
 
 help:  ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Everything is installed once, and again whenever pyproject.toml changes.
 .venv/installed: pyproject.toml
@@ -37,6 +37,11 @@ bench: .venv/installed  ## Measure: frames a second of the renderer, decoding, b
 	$(BIN)/python benchmarks/render_speed.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/broken_files.py
+
+# Goes on where it stopped; on real clips as well where TGDFER_REALCLIPS names a folder of them.
+bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/baselines.md (50 minutes a piece)
+	$(BIN)/python -m tgdfer.training.benchmark run
+	$(BIN)/python -m tgdfer.training.benchmark report
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment

@@ -1,0 +1,93 @@
+"""Measure simple methods and TG-DFER on the same clips: `python -m tgdfer.training.benchmark run | report`."""
+
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import get_console
+
+from tgdfer.training.benchmark.ground import Settings, real_ground, rendered_ground
+from tgdfer.training.benchmark.report import write_report
+from tgdfer.training.benchmark.rows import rows_of
+from tgdfer.training.benchmark.runner import run_rows
+from tgdfer.training.cli import quieten
+from tgdfer.training.errors import UserError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+WORK = Path("runs/benchmark")
+REPORT = Path("docs/baselines.md")
+
+
+@app.command()
+def run(
+    work: Annotated[Path, typer.Option(help="Folder of clips and results.")] = WORK,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TGDFER_REALCLIPS",
+            help="Folder of real clips: train and test, with person and intensity in the metadata.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="CLIP to start from.")] = Settings.model,
+    clips: Annotated[int, typer.Option(help="Rendered training clips of each label.", min=5)] = Settings.clips,
+    test_clips: Annotated[int, typer.Option(help="Rendered test clips of each label.", min=1)] = Settings.test_clips,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Run this row alone; may be given more than once.", show_default=False)
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Begin no part of a row after so many minutes.")] = 50.0,
+) -> None:
+    """Run all rows that are not done; the same command goes on where an earlier one stopped."""
+    end = time.monotonic() + 60 * minutes
+    settings = Settings(model=model, clips=clips, test_clips=test_clips)
+    # Folders by what they are, not by where they lie: the command is published with the figures.
+    words = ["python", "-m", "tgdfer.training.benchmark", "run"]
+    named = Path(model).name if Path(model).is_dir() else model
+    for flag, value, default in (
+        ("--model", named, Settings.model),
+        ("--clips", clips, Settings.clips),
+        ("--test-clips", test_clips, Settings.test_clips),
+    ):
+        words += [flag, str(value)] if value != default else []
+    command = shlex.join([*words, *(["--real", "FOLDER"] if real else [])])
+    quieten()
+    with _sentences():
+        grounds = [rendered_ground(settings, work)]
+        grounds += [real_ground(settings, real)] if real else []
+        for ground in grounds:
+            if not run_rows(ground, rows_of(ground), work, command, end, row or ()):
+                get_console().print(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
+                return
+    get_console().print("All rows are done. Write the report: python -m tgdfer.training.benchmark report")
+
+
+@app.command()
+def report(
+    work: Annotated[Path, typer.Option(help="Folder of the results.")] = WORK,
+    out: Annotated[Path, typer.Option(help="File to write; a picture and the figures go beside it.")] = REPORT,
+) -> None:
+    """Write tables and picture of what is measured so far."""
+    with _sentences():
+        write_report(work, out)
+    get_console().print(f"{out} is written.")
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """A sentence and code 2 for what the user can mend; what to do next after Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as stop:
+        typer.secho("Interrupted: the same command goes on where this one stopped.", err=True)
+        raise typer.Exit(130) from stop
+
+
+if __name__ == "__main__":
+    app()
