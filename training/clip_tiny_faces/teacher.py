@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered
+from tgdfer.training.clip_tiny_faces.model import bfloat16_is_fast
 from tgdfer.training.clip_tiny_faces.photographs import Photographs
 from tgdfer.training.clip_tiny_faces.resumable import ResumableTraining
 from tgdfer.training.clip_tiny_faces.stills import Stills
@@ -44,7 +45,7 @@ class TeacherRecipe:
         seed: Decides everything.
     """
 
-    steps: int = 1_200
+    steps: int = 2_500
     photographs: int = 48
     drawn: int = 24
     rate: float = 2e-3
@@ -190,7 +191,9 @@ def _losses(
     known = known * known[order]
     units = share * units + (1 - share) * units[order[: len(drawn)]]
 
-    _, logits, read = teacher(pixels.to(device))
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
+        _, logits, read = teacher(pixels.to(device))
+    logits, read = logits.float(), read.float()
     emotion = F.cross_entropy(logits, targets.to(device), label_smoothing=0.1, reduction="none")
     known = known.to(device)
     emotion = (emotion * known).sum() / known.sum().clamp(min=1)

@@ -14,7 +14,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, normalise
 from tgdfer.training.clip_tiny_faces.captions import FACTS, caption, facts_of_prototype
-from tgdfer.training.clip_tiny_faces.model import build_model, build_tokenizer, whiten_patches
+from tgdfer.training.clip_tiny_faces.model import bfloat16_is_fast, build_model, build_tokenizer, whiten_patches
 from tgdfer.training.clip_tiny_faces.muon import Muon
 from tgdfer.training.clip_tiny_faces.photographs import Photographs, facts_of_photograph
 from tgdfer.training.clip_tiny_faces.resumable import ResumableTraining
@@ -52,21 +52,21 @@ class Recipe:
         unit_weight: Weight of the auxiliary regression of (standardised) action units from the pooled image.
         fact_weight: Weight of the auxiliary recognition of all facts that captions speak of, likewise.
         map_weight: Weight of the auxiliary regression of the teacher's map from the patches.
-        class_weight: Weight of the cross-entropy of photographs between the captions of the classes, towards what the
-            teacher says and the label where there is one.
+        class_weight: Weight of the cross-entropy between the captions of the classes, towards what the teacher says
+            and the label where there is one.
         teacher: Parameters of the teacher.
         seed: Decides everything.
         checkpoint_every: Steps between two checkpoints.
     """
 
-    images: int = 20_000
-    people: int = 4_000
+    images: int = 40_000
+    people: int = 8_000
     ramp: int = 8_000
-    pairs: int = 140_000
-    batch: int = 96
-    photographs: float = 0.4
+    pairs: int = 450_000
+    batch: int = 128
+    photographs: float = 0.5
     labelled: float = 0.5
-    patches: float = 0.6
+    patches: float = 0.75
     rate: float = 1e-3
     muon_rate: float = 0.02
     decay: float = 0.05
@@ -226,7 +226,7 @@ class _Batch(NamedTuple):
         surely: (N, F), facts that are true.
         maybe: (N, F), facts that are true or in doubt.
         action_units: (R, A) of the rendered ones.
-        labels: (P,) of the photographs, -1 unknown.
+        labels: (N,), -1 unknown.
     """
 
     pixels: Tensor
@@ -244,13 +244,13 @@ def _batch(ground: Ground, recipe: Recipe, step: int) -> _Batch:
     real = round(recipe.photographs * recipe.batch) if photographs else 0
     drawn = _in_order(recipe, recipe.batch - real, step)
     pixels = [augment_rendered(stills.images[drawn], generator)]
-    surely, maybe, labels = stills.surely[drawn], stills.maybe[drawn], np.zeros(0, np.int64)
+    surely, maybe, labels = stills.surely[drawn], stills.maybe[drawn], stills.labels[drawn]
     if photographs and real:
         labelled = draw_balanced(photographs.labels, round(recipe.labelled * real), recipe.teacher.balance, rng)
         taken = np.concatenate([labelled, rng.integers(len(photographs), size=real - len(labelled))])
         pixels.append(augment_photographs(photographs.images[taken], generator))
-        labels = photographs.labels[taken]
-        facts = [facts_of_photograph(int(label)) for label in labels]
+        labels = np.concatenate([labels, photographs.labels[taken]])
+        facts = [facts_of_photograph(int(label)) for label in photographs.labels[taken]]
         surely = np.concatenate([surely, [sure for sure, _ in facts]])
         maybe = np.concatenate([maybe, [possible for _, possible in facts]])
     units = torch.from_numpy(stills.action_units[drawn])
@@ -285,7 +285,7 @@ def _losses(
     patches = learner.clip.vision_model.embeddings.num_patches
     order = torch.from_numpy(rng.permuted(np.tile(np.arange(patches), (len(pixels), 1)), axis=1))
     places = order[:, : max(1, round(share * patches))].to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
         images, seen, tokens_seen = learner.look(normalise(pixels), places)
         words = learner.speak(tokens)
         units, facts, emotions = (head(seen).float() for head in (learner.units, learner.facts, learner.emotions))
@@ -306,36 +306,41 @@ def _losses(
     if ground.teacher is not None:
         named = F.normalize(words[len(told) :].view(len(EMOTIONS), _CLASS_CAPTIONS, -1).mean(1), dim=-1)
         answers = torch.stack([scale * images @ named.T, emotions])
-        losses |= _taught(ground.teacher, pixels, batch.labels, answers[:, rendered:], map_read, places)
+        losses |= _taught(ground.teacher, pixels, batch, answers, map_read, places)
         weights |= {"classes": recipe.class_weight, "map": recipe.map_weight}
     loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
     return {"loss": loss, **losses}
 
 
 def _taught(
-    teacher: Teacher, pixels: Tensor, labels: Tensor, answers: Tensor, map_read: Tensor, places: Tensor
+    teacher: Teacher, pixels: Tensor, batch: _Batch, answers: Tensor, map_read: Tensor, places: Tensor
 ) -> dict[str, Tensor]:
     """What the teacher makes of the same pictures (Beyer et al., 2022), against what the pupil says of them.
 
     Args:
         teacher: In `eval` mode.
-        pixels: (N, 3, H, W) in 0..1, P photographs last.
-        labels: (P,) of the photographs, -1 unknown.
-        answers: (2, P, 7) logits of the photographs, by class captions and by a head.
+        pixels: (N, 3, H, W) in 0..1, where the teacher is.
+        batch: What is known of them. Nobody says a class of a rendered picture without a label.
+        answers: (2, N, 7) logits, by class captions and by a head.
         map_read: (N, P, C), what is read from the patches.
         places: (N, P), which patches they are.
     """
+    rendered = len(batch.action_units)
+    device = pixels.device
     with torch.no_grad():
-        seen, said, _ = teacher(pixels)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
+            seen, said, _ = teacher(pixels)
+        seen, said = seen.float(), said.float()
         seen = seen.flatten(2).transpose(1, 2)
         # Every channel counts alike, however strong it is.
         seen = (seen - seen.mean((0, 1))) / (seen.std((0, 1)) + 1e-3)
         there = torch.gather(seen, 1, places[..., None].expand(-1, -1, seen.shape[-1]))
-        target = said[len(pixels) - len(labels) :].softmax(-1)
-        labels = labels.to(pixels.device)
+        labels = batch.labels.to(device)
+        named = (labels >= 0)[:, None]
         hard = F.one_hot(labels.clamp(min=0), len(EMOTIONS)).float()
-        target = torch.where((labels >= 0)[:, None], 0.5 * target + 0.5 * hard, target)
-    classes = -(target * answers.float().log_softmax(-1)).sum(-1).mean()
+        target = torch.where(named, 0.5 * said.softmax(-1) + 0.5 * hard, said.softmax(-1))
+        target[:rendered] *= named[:rendered]
+    classes = -(target * answers.float().log_softmax(-1)).sum(-1).mean(0).sum() / target.sum()
     return {"classes": classes, "map": F.smooth_l1_loss(map_read, there)}
 
 
