@@ -60,7 +60,7 @@ def test_weights_load_with_plain_transformers(parts):
 def test_the_class_descriptions_find_the_emotions_of_people_never_seen(parts):
     recalls = zero_shot_recalls(*parts, AutoImageProcessor.from_pretrained(WEIGHTS), *rendered_apexes(clips=12))
     assert list(recalls) == sorted(EMOTIONS)
-    assert np.mean(list(recalls.values())) > 0.55, "chance is 0.14"
+    assert np.mean(list(recalls.values())) > 0.75, "chance is 0.14"
     assert (WEIGHTS / "README.md").read_text("utf-8").startswith("---\nlicense: apache-2.0")
 
 
