@@ -1,10 +1,12 @@
 """All that decides a training run, in one dataclass: read from YAML, overridden by flags, saved with the run."""
 
+import hashlib
 import json
 import os
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from importlib import resources
 from pathlib import Path
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -155,6 +157,13 @@ def read_json(path: str | Path) -> dict[str, Any]:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): restore it, or train again.") from error
+
+
+def source_hash(package: ModuleType) -> str:
+    """Hash of the Python files of a package, by which is known that what it makes may be another."""
+    files = sorted(resources.files(package).iterdir(), key=lambda file: file.name)
+    sources = (file.read_bytes() for file in files if file.name.endswith(".py"))
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

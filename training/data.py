@@ -149,7 +149,9 @@ def load_clips(
         files=[_short_name(name, dataset, split, index) for index, name in enumerate(names)],
         labels=labels,
         # A clip whose person is unknown counts as somebody of its own.
-        people=None if people is None else [f"clip {i}" if who is None else str(who) for i, who in enumerate(people)],
+        people=None
+        if people is None
+        else [f"clip {i} of {split}" if who is None else str(who) for i, who in enumerate(people)],
         intensity=columns.get("intensity"),
         activity=[_activity(units) for units in columns["action_units"]] if "action_units" in columns else None,
         left_out=_name_left_out(folder, paths),

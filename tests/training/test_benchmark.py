@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import recall_score
 
 from tgdfer.training.baseline import people_folds
+from tgdfer.training.benchmark import fitting
 from tgdfer.training.benchmark.comparison import (
     CHANCE,
     RANDOM,
@@ -28,7 +29,7 @@ from tgdfer.training.benchmark.fitting import (
 from tgdfer.training.benchmark.ground import Ground, Settings, Truth, real_ground, true_frames
 from tgdfer.training.benchmark.heads import AdaptedHead, LinearHead, top_mean
 from tgdfer.training.benchmark.rows import LORA_BLOCKS, targets_of
-from tgdfer.training.data import Clips, load_clips
+from tgdfer.training.data import Clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.models import start_model
@@ -108,17 +109,26 @@ def test_cross_validation_chooses_the_rate_that_learns():
     assert choice.uar > 0.9 and [rate for rate, _, _ in choice.tried] == [1e-12, 1e-2]
 
 
-def test_cross_validation_reads_no_clip_that_it_checks_on():
+def test_cross_validation_reads_no_clip_that_it_checks_on(monkeypatch):
     seen, targets = separable()
-    used = []
+    used, trained = [], []
 
     def make(indices, seed):
         used.append(set(indices.tolist()))
         return make_head(seen)(indices, seed)
 
+    def pick(bags, views, clips, frames):
+        if torch.is_grad_enabled():
+            trained.append(set(clips.tolist()))
+        return usual(bags, views, clips, frames)
+
+    usual = fitting._pick
+    monkeypatch.setattr(fitting, "_pick", pick)
     folds = people_folds(targets.numpy(), np.arange(40) // 2, seed=0)
     cross_validate(make, seen, targets, folds, Recipe(epochs=1), (1e-3,), seed=0)
     assert used == [set(fit.tolist()) for fit, _ in folds]
+    steps = len(trained) // len(folds)
+    assert [set().union(*trained[i * steps : (i + 1) * steps]) for i in range(len(folds))] == used
 
 
 def test_training_is_a_function_of_its_seed():
@@ -294,7 +304,22 @@ def test_other_bytes_or_another_truth_are_another_ground(tmp_path, ground, folde
     path = folder / "test" / "metadata.jsonl"
     path.write_text(path.read_text().replace("1.0", "0.9"))
     assert len({first, second, fingerprint()}) == 3
-    assert load_clips(str(folder), "train").fingerprint()
+
+
+def test_validation_split_that_one_method_alone_would_use_is_refused(tmp_path, ground):
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(UserError, match="validation split"):
+        real_ground(ground.settings, tmp_path)
+
+
+def test_empty_intensity_is_refused_like_none(tmp_path, ground, folder_writer):
+    folder = folder_writer(tmp_path / "clips", people=2)
+    path = folder / "test" / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["intensity"] = []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="test does not say the intensity of every clip"):
+        real_ground(ground.settings, folder).test  # noqa: B018
 
 
 # Figures and intervals -----------------------------------------------------------------------------------------------
@@ -364,4 +389,4 @@ def test_class_of_which_nobody_is_drawn_does_not_count():
     right = outcomes([{"predicted": TRUTH.labels, "scores": None}], TRUTH)
     wrong = outcomes([{"predicted": ["neutral"] * 6, "scores": None}], TRUTH)
     value, low, high = paired_bootstrap(right, wrong, TRUTH)["uar"]
-    assert value == pytest.approx(2 / 3) and 0 <= low <= high <= 1
+    assert value == pytest.approx(2 / 3) and low == pytest.approx(2 / 3) and high == 1

@@ -4,7 +4,6 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -67,8 +66,9 @@ def test_every_row_is_kept_with_what_it_rests_on(measured):
     for results in grounds:
         assert list(results.rows) == [name for name in ORDER if name != "tgdfer-lora"] and not results.unfinished
         for state in results.rows.values():
-            assert state["command"] == "the command" and state["complete"] and state["machine"]
+            assert state["complete"]
             for run in runs_of(state).values():
+                assert run["command"] == "the command" and "core" in run["machine"]
                 assert run["seconds"] >= 0 and set(run["versions"]) >= {"torch", "transformers"} and "commit" in run
                 if run["predicted"] != CHANCE:
                     assert len(run["predicted"]) == len(results.truth.labels)
@@ -123,11 +123,10 @@ class FakeGround:
     """What the runner needs of a ground."""
 
     name, title = "fake", "fake clips"
-    fingerprint, weights = "clips", "weights"
+    fingerprint, identity = "clips", "clips and weights"
     settings = Settings(num_frames=2)
     truth = Truth(LABELS, LABELS, ["a", "b", "a"], [[1.0, 0.0]] * 3)
     classes = LABELS
-    train = test = SimpleNamespace(people=["a", "b", "a"], classes=LABELS, __len__=lambda: 3)
 
     def __init__(self, **changes):
         clips = type("Three", (), {"people": ["a", "b", "a"], "classes": LABELS, "__len__": lambda _: 3})()
@@ -155,8 +154,8 @@ def test_finished_parts_are_not_run_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("ground", "config"),
-    [({"fingerprint": "other clips"}, {}), ({"weights": "other weights"}, {}), ({}, {"rate": 1})],
-    ids=["clips", "weights", "config"],
+    [({"identity": "others"}, {}), ({}, {"rate": 1})],
+    ids=["ground", "config"],
 )
 def test_row_is_run_again_when_what_decides_it_has_changed(tmp_path, ground, config):
     ran: list[str] = []
@@ -233,6 +232,22 @@ def test_interrupted_training_goes_on_from_its_checkpoint(settings, clips_folder
     assert asked == [(False, True, 0), (True, True, 0)]
 
 
+def test_what_decides_tgdfer_is_in_its_key(settings, clips_folder, monkeypatch):
+    ground = real_ground(settings, clips_folder)
+
+    def key():
+        return row_key(ground, next(row for row in rows_of(ground) if row.name == "tgdfer"))
+
+    first, usual = key(), type(ground).config
+    assert key() == first
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "source_hash", lambda package: "other code")
+        assert key() != first
+    with monkeypatch.context() as patch:
+        patch.setattr(type(ground), "config", lambda *a, **o: usual(*a, **{"epochs": 1} | o))
+        assert key() != first
+
+
 def test_damaged_results_are_named(tmp_path):
     run_rows(FakeGround(), [row([])], tmp_path, "", FAR)
     path = tmp_path / "results" / "fake" / "row.json"
@@ -293,9 +308,9 @@ def test_report_on_one_ground_with_a_row_that_is_not_done(tmp_path):
     assert "| frozen-mean | 100.0 ±0.0 | 100.0 ±0.0 |" in text and "Not measured to the end: oracle." in text
 
 
-def test_rows_of_other_clips_are_left_out(tmp_path):
+def test_rows_of_another_ground_are_left_out(tmp_path):
     run_rows(FakeGround(), [row([], "frozen-mean"), row([], "tgdfer")], tmp_path, "", FAR)
-    run_rows(FakeGround(fingerprint="other"), [row([], "tgdfer")], tmp_path, "", FAR)
+    run_rows(FakeGround(identity="other"), [row([], "tgdfer")], tmp_path, "", FAR)
     assert list(read_results(tmp_path)[0].rows) == ["tgdfer"]
 
 
@@ -318,5 +333,5 @@ def test_command_is_kept_without_paths_and_time_runs_out_cleanly(tmp_path, monke
     answer = CliRunner().invoke(command.app, [*arguments, "--model", settings.model, "--minutes", "1"])
     assert answer.exit_code == 0 and "the same command goes on" in answer.output
     assert [ground.name for ground, *_ in asked] == ["fake", "clips"]
-    assert asked[0][3] == "python -m tgdfer.training.benchmark run --model clip --clips 6 --real FOLDER"
+    assert asked[0][3] == "python -m tgdfer.training.benchmark run --model clip --clips 6 --row oracle --real FOLDER"
     assert asked[0][5] == ["oracle"]

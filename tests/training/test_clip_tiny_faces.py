@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tgdfer.training.clip_tiny_faces import WEIGHTS
 from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, normalise
 from tgdfer.training.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of, facts_of_prototype
 from tgdfer.training.clip_tiny_faces.evaluate import file_apexes, linear_probe, rendered_apexes, zero_shot_recalls
-from tgdfer.training.clip_tiny_faces.export import save_weights
+from tgdfer.training.clip_tiny_faces.export import require_weights_folder, save_weights
 from tgdfer.training.clip_tiny_faces.model import build_model
 from tgdfer.training.clip_tiny_faces.muon import Muon, orthogonalise
 from tgdfer.training.clip_tiny_faces.photographs import Photographs, facts_of_photograph, load_photographs
@@ -170,18 +171,22 @@ def test_training_resumes_where_it_stopped(tmp_path):
     assert log[-1]["step"] == 4 and np.isfinite(log[-1]["loss"])
 
     def interrupt(what: str, done: int, total: int) -> None:
-        if what == "training" and done == 3:
+        if what == "pupil" and done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", TINY, progress=interrupt)
     steps = []
     resumed, *_ = train(tmp_path / "cut", TINY, progress=lambda what, done, total: steps.append((what, done)))
-    assert steps == [("training", 3), ("training", 4)], "neither rendered again nor begun again"
+    assert steps == [("pupil", 3), ("pupil", 4)], "neither rendered again nor begun again"
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+    steps_logged = [json.loads(line)["step"] for line in (tmp_path / "cut/pupil.jsonl").read_text().splitlines()]
+    assert steps_logged == sorted(set(steps_logged))
     with pytest.raises(UserError, match="another recipe"):
         train(tmp_path / "cut", Recipe(images=12, people=3, pairs=32, batch=4))
+    with pytest.raises(UserError, match="other pictures"):
+        train(tmp_path / "cut", TINY, some_photographs())
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -193,12 +198,40 @@ def some_photographs(count=20):
 def test_photographs_and_their_teacher_take_part(tmp_path):
     photographs, done = some_photographs(), []
     model, *_ = train(tmp_path, TINY, photographs, progress=lambda what, step, total: done.append(what))
-    assert done.count("teacher") == 2 and done.count("training") == 4
+    assert done.count("teacher") == 2 and done.count("pupil") == 4
     last = json.loads((tmp_path / "pupil.jsonl").read_text().splitlines()[-1])
     assert all(np.isfinite(last[name]) for name in ("contrast", "units", "facts", "classes", "map"))
     again, *_ = train(tmp_path, TINY, photographs, progress=lambda what, step, total: done.append(what))
     assert len(done) == 7, "all is done: only the rendering was"
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_teacher_that_ran_out_of_time_loses_nothing(tmp_path):
+    """Its dropout is drawn from torch's random state, which is kept."""
+    photographs, recipe = some_photographs(), replace(TINY, teacher=replace(TINY.teacher, steps=3), pairs=4)
+    whole, *_ = train(tmp_path / "whole", recipe, photographs)
+    done = []
+
+    def stop(what, step, total):
+        done.append((what, step))
+        if what == "teacher" and step == 2 and len(set(done)) == len(done):
+            raise UserError("time is over")
+
+    with pytest.raises(UserError, match="time is over"):
+        train(tmp_path / "cut", recipe, photographs, progress=stop)
+    done.clear()
+    resumed, *_ = train(
+        tmp_path / "cut", recipe, photographs, progress=lambda what, step, _: done.append((what, step))
+    )
+    assert done[0] == ("teacher", 3)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_weights_replace_nothing_but_weights(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="something else than weights"):
+        require_weights_folder(tmp_path)
+    require_weights_folder(WEIGHTS), require_weights_folder(tmp_path / "new")
 
 
 def test_photographs_come_from_a_file_without_the_labels_of_hidden_splits(tmp_path):

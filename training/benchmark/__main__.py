@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich import get_console
 
+from tgdfer.processing.video_file_tgdfer import VideoReadError
 from tgdfer.training.benchmark.ground import Settings, real_ground, rendered_ground
 from tgdfer.training.benchmark.report import write_report
 from tgdfer.training.benchmark.rows import rows_of
@@ -53,11 +54,16 @@ def run(
         ("--test-clips", test_clips, Settings.test_clips),
     ):
         words += [flag, str(value)] if value != default else []
+    for name in row or ():
+        words += ["--row", name]
     command = shlex.join([*words, *(["--real", "FOLDER"] if real else [])])
     quieten()
     with _sentences():
-        grounds = [rendered_ground(settings, work)]
-        grounds += [real_ground(settings, real)] if real else []
+        # What the user gives is looked at before minutes are spent on rendering.
+        grounds = [real_ground(settings, real)] if real else []
+        for ground in grounds:
+            ground.test  # noqa: B018  reads train as well
+        grounds.insert(0, rendered_ground(settings, work))
         for ground in grounds:
             if not run_rows(ground, rows_of(ground), work, command, end, row or ()):
                 get_console().print(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
@@ -81,7 +87,7 @@ def _sentences() -> Iterator[None]:
     """A sentence and code 2 for what the user can mend; what to do next after Ctrl-C."""
     try:
         yield
-    except UserError as error:
+    except (UserError, VideoReadError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:

@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training import rendered_faces
-from tgdfer.training.config import TrainingConfig, write_text
+from tgdfer.training.config import TrainingConfig, source_hash, write_text
 from tgdfer.training.data import LabelledClips, load_clips, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import require_known
@@ -115,7 +114,7 @@ class Ground:
     def _load(self, split: str) -> LabelledClips:
         clips = load_clips(str(self.folder), split)
         for name, known in (("person", clips.people), ("intensity", clips.intensity)):
-            if known is None or any(value is None for value in known):
+            if known is None or not all(known):
                 raise UserError(
                     f"{self.folder}/{split} does not say the {name} of every clip, without which nothing can be"
                     f" measured: add {name!r} to its metadata.jsonl."
@@ -174,6 +173,12 @@ class Ground:
                 digest.update(hashlib.sha256(Path(video).read_bytes() if isinstance(video, str) else video).digest())
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """Hash of clips, weights, words and frames: rows of one identity may be compared."""
+        facts = [self.fingerprint, self.weights, self.settings.num_frames]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
     @cached_property
     def weights(self) -> str:
         """Hash of the CLIP, and of the words that its classes are described by."""
@@ -226,18 +231,13 @@ def rendered_ground(settings: Settings, work: Path) -> Ground:
         UserError: if they cannot be rendered, or the folder holds something else.
     """
     folder, note = work / "rendered", work / "rendered.json"
-    sources = "".join(
-        path.read_text(encoding="utf-8")
-        for path in sorted(resources.files(rendered_faces).iterdir(), key=lambda path: path.name)
-        if path.name.endswith(".py")
-    )
     wanted = {
         "faces": json.loads(json.dumps(asdict(settings.faces))),
         "clips": {"train": settings.clips, "test": settings.test_clips},
         "people": {"train": settings.clips, "test": settings.test_clips},
         "seed": settings.render_seed,
     }
-    made = wanted | {"generator": hashlib.sha256(sources.encode()).hexdigest()}
+    made = wanted | {"generator": source_hash(rendered_faces)}
     ground = Ground("rendered", "rendered faces", folder, settings)
     if folder.is_dir() and any(folder.iterdir()):
         if not note.is_file():
@@ -269,8 +269,12 @@ def real_ground(settings: Settings, folder: Path) -> Ground:
     """A folder of clips with `train` and `test`, whose metadata say `person` and `intensity`.
 
     Raises:
-        UserError: if there is no such folder.
+        UserError: if there is no such folder, or it has a validation split.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: name one with train and test clips with --real, or leave it out.")
+    if (folder / "validation").is_dir():
+        raise UserError(
+            f"{folder} has a validation split, of which TG-DFER alone would make use: name one with train and test alone."
+        )
     return Ground("real", "real faces", folder, settings)

@@ -62,8 +62,8 @@ class Results:
         return outcomes(list(runs_of(self.rows[row]).values()), self.truth)
 
 
-def read_results(work: Path, order: tuple[str, ...] = ORDER) -> list[Results]:
-    """The results of every ground; rows that were measured on other clips than the last are left out.
+def read_results(work: Path) -> list[Results]:
+    """The results of every ground; rows that were measured on other clips or another CLIP than the last are left out.
 
     Raises:
         UserError: if there are none, or a file cannot be read.
@@ -72,8 +72,8 @@ def read_results(work: Path, order: tuple[str, ...] = ORDER) -> list[Results]:
     for about in sorted((work / "results").glob("*/ground.json"), key=lambda path: path.parent.name != "rendered"):
         ground = read_row(about)
         states = [read_row(path) for path in sorted(about.parent.glob("*.json")) if path != about]
-        states = [state for state in states if state["fingerprint"] == ground["fingerprint"]]
-        states.sort(key=lambda state: order.index(state["row"]) if state["row"] in order else len(order))
+        states = [state for state in states if state["identity"] == ground["identity"]]
+        states.sort(key=lambda state: ORDER.index(state["row"]) if state["row"] in ORDER else len(ORDER))
         truth = Truth(*(ground[name] for name in ("classes", "labels", "people", "intensity")))
         rows = {state["row"]: state for state in states if state["complete"]}
         unfinished = [state["title"] for state in states if not state["complete"]]
@@ -115,8 +115,8 @@ def write_report(work: Path, path: Path) -> None:
 
 def _facts(grounds: list[Results], compared: Mapping[str, Any]) -> dict[str, Any]:
     """All that the report says, without the predictions of single clips."""
-    kept = ("title", "key", "command", "machine", "config", "figures")
-    of_runs = ("figures", "chosen", "tried", "audit", "seconds", "commit", "versions")
+    kept = ("title", "key", "config", "figures")
+    of_runs = ("figures", "chosen", "tried", "audit", "seconds", "command", "commit", "machine", "versions")
     return {
         results.name: {
             "clips": results.clips,
@@ -227,9 +227,9 @@ def _interval(difference: Difference) -> str:
 def _how(grounds: list[Results]) -> str:
     states = [state for results in grounds for state in results.rows.values()]
     parts = [part for state in states for part in state["parts"].values()]
-    commands = _in_words(f"`{state['command']}`" for state in states)
+    commands = _in_words(f"`{part['command']}`" for part in parts)
     commits = _in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
-    machines = _in_words(state["machine"] for state in states)
+    machines = _in_words(part["machine"] for part in parts)
     seconds = sum(part["seconds"] for part in parts)
     return f"""## How it is measured
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tgdfer import modeling_tgdfer
 from tgdfer.training import loop
-from tgdfer.training.baseline import clip_means, directions, fit, people_folds
+from tgdfer.training.baseline import FOLDS, PENALTIES, clip_means, directions, fit, people_folds
 from tgdfer.training.benchmark.comparison import CHANCE, RANDOM, figures_of, outcomes
 from tgdfer.training.benchmark.fitting import (
     Recipe,
@@ -25,6 +26,7 @@ from tgdfer.training.benchmark.fitting import (
 )
 from tgdfer.training.benchmark.ground import Ground, true_frames
 from tgdfer.training.benchmark.heads import AdaptedHead, LinearHead
+from tgdfer.training.config import source_hash
 from tgdfer.training.evaluation import predict_clips
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.models import load_trained, start_model
@@ -67,8 +69,13 @@ def rows_of(ground: Ground) -> list[Row]:
     """All rows, in the order of the tables."""
     settings = ground.settings
     seeds = tuple(f"seed {seed}" for seed in settings.seeds)
-    frozen = {"views": settings.views}
-    head = {"rates": HEAD_RATES, "recipe": asdict(Recipe(epochs=settings.epochs)), **frozen}
+    frozen = {"views": settings.views, "penalties": PENALTIES.tolist(), "folds": FOLDS}
+    head = {
+        "views": settings.views,
+        "folds": FOLDS,
+        "rates": HEAD_RATES,
+        "recipe": asdict(Recipe(epochs=settings.epochs)),
+    }
 
     def seeded(run: Callable[[int], Run]) -> Callable[[str, Mapping[str, Run], Path], Run]:
         return lambda part, earlier, folder: run(int(part.removeprefix("seed ")))
@@ -85,8 +92,8 @@ def rows_of(ground: Ground) -> list[Row]:
         Row("frozen-top", "frozen top quarter + linear", seeds, seeded(lambda seed: _frozen_top(ground, seed)), head),
         _lora_row(ground, "lora-mean", "LoRA + mean", "mean"),
         _lora_row(ground, "lora-top", "LoRA + top quarter", "top"),
-        Row("tgdfer", "TG-DFER, frozen", seeds, _tgdfer(ground, frozen_features=True), frozen),
-        Row("tgdfer-lora", "TG-DFER, LoRA", seeds[:1], _tgdfer(ground, frozen_features=False), {}, by_default=False),
+        Row("tgdfer", "TG-DFER, frozen", seeds, *_tgdfer(ground, frozen_features=True)),
+        Row("tgdfer-lora", "TG-DFER, LoRA", seeds[:1], *_tgdfer(ground, frozen_features=False), by_default=False),
         Row("oracle", "oracle: true frames + linear", seeds, seeded(lambda seed: _oracle(ground, seed)), frozen),
     ]
 
@@ -105,7 +112,7 @@ def answers(ground: Ground, logits: Tensor, frame_logits: Tensor, frame_mask: Te
     return {
         "predicted": [names[index] for index in logits.argmax(-1).tolist()],
         "scores": [
-            [round(score, 5) for score in clip[mask][:, names.index(label)].tolist()]
+            [_rounded(score) for score in clip[mask][:, names.index(label)].tolist()]
             for clip, mask, label in zip(scores, frame_mask, ground.test.labels, strict=True)
         ],
     }
@@ -225,6 +232,8 @@ def _lora_row(ground: Ground, name: str, title: str, pooling: str) -> Row:
     config = {
         "pooling": pooling,
         "views": settings.lora_views,
+        "frozen_views": settings.views,
+        "folds": FOLDS,
         "seed": seed,
         "epochs": settings.lora_epochs,
         "rates": LORA_RATES,
@@ -292,14 +301,17 @@ def _trained(head: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in head.named_parameters() if value.requires_grad}
 
 
-def _tgdfer(ground: Ground, **options: Any) -> Callable[[str, Mapping[str, Run], Path], Run]:
-    """TG-DFER by the training loop with its defaults: the best epoch on held-out people; frames by relevance."""
+def _tgdfer(ground: Ground, **options: Any) -> tuple[Callable[[str, Mapping[str, Run], Path], Run], dict[str, Any]]:
+    """TG-DFER by the training loop with its defaults: the best epoch on held-out people; frames by relevance.
+
+    Gives the method, and all that decides its figures: the training's options and the network's code.
+    """
+    options |= {"feature_views": ground.settings.views}
 
     def run(part: str, earlier: Mapping[str, Run], folder: Path) -> Run:
         config = ground.config(
             output=str(folder),
             seed=int(part.removeprefix("seed ")),
-            feature_views=ground.settings.views,
             resume=(folder / "config.yaml").is_file(),
             **options,
         )
@@ -308,7 +320,15 @@ def _tgdfer(ground: Ground, **options: Any) -> Callable[[str, Mapping[str, Run],
         found = list(predict_clips(model, processor.video_processor, ground.test))
         return {
             "predicted": [prediction.label for prediction in found],
-            "scores": [[round(score, 6) for score in prediction.relevance] for prediction in found],
+            "scores": [[_rounded(score) for score in prediction.relevance] for prediction in found],
         }
 
-    return run
+    # What the ground says already, and what is set for every run.
+    elsewhere = ("dataset", "model", "descriptions", "num_frames", "output", "seed", "resume")
+    training = {name: value for name, value in asdict(ground.config(**options)).items() if name not in elsewhere}
+    return run, {"training": training, "network": source_hash(modeling_tgdfer)}
+
+
+def _rounded(score: float) -> float:
+    """To seven digits, however small it is: rounding must not make frames equal."""
+    return float(f"{score:.7g}")

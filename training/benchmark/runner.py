@@ -53,7 +53,7 @@ def run_rows(
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "title": ground.title,
-        "fingerprint": ground.fingerprint,
+        "identity": ground.identity,
         "clips": _counts(ground),
         **asdict(ground.truth),
     }
@@ -70,8 +70,7 @@ def _run_row(ground: Ground, row: Row, work: Path, path: Path, command: str, end
     state = read_row(path) if path.is_file() else None
     if state is None or state["key"] != key:
         state = {"row": row.name, "title": row.title, "ground": ground.name, "key": key, "parts": {}}
-    # Written anew with every part: a row may be done in several pieces, and by several versions.
-    state |= {"fingerprint": ground.fingerprint, "config": row.config, "command": command, "machine": machine()}
+    state |= {"identity": ground.identity, "config": row.config}
     for part in row.parts:
         if part in state["parts"]:
             continue
@@ -83,7 +82,9 @@ def _run_row(ground: Ground, row: Row, work: Path, path: Path, command: str, end
         if "predicted" in found:
             figures = figures_of(outcomes([found], ground.truth), ground.truth)
             found["figures"] = {name: values[0] for name, values in figures.items()}
+        # A row may be done in several pieces, and by several versions.
         found |= {"seconds": round(time.perf_counter() - start, 1), "commit": commit(), "versions": _versions()}
+        found |= {"command": command, "machine": machine()}
         state["parts"][part] = found
         state["figures"] = _figures(state)
         state["complete"] = set(row.parts) <= set(state["parts"])
@@ -96,9 +97,7 @@ def _run_row(ground: Ground, row: Row, work: Path, path: Path, command: str, end
 def row_key(ground: Ground, row: Row) -> str:
     """Changes with all that decides the figures of a row: clips, weights, words, version and its own config."""
     facts = {
-        "clips": ground.fingerprint,
-        "weights": ground.weights,
-        "frames": ground.settings.num_frames,
+        "ground": ground.identity,
         "row": row.name,
         "parts": row.parts,
         "config": row.config,
@@ -132,18 +131,19 @@ def _figures(state: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> str:
     """What it runs on, in words that tell nothing of whose it is."""
-    if torch.cuda.is_available():
-        return "one GPU"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     words = {1: "one CPU core", 2: "two CPU cores", 4: "four CPU cores", 8: "eight CPU cores"}
-    return words.get(cores, f"{cores} CPU cores")
+    return words.get(cores, f"{cores} CPU cores") + (" and a GPU" if torch.cuda.is_available() else "")
 
 
 def commit() -> str | None:
     """The commit of the code that runs, marked where it has been changed since; None outside of a repository."""
-    here = Path(tgdfer.__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
+    here = Path(tgdfer.__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
     try:
+        # Where the package is installed below somebody's project, the commit is not that of this code.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        command = [*git, "describe", "--always", "--dirty", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -19,10 +19,12 @@ from tgdfer.training.clip_tiny_faces.evaluate import (
     file_apexes,
     linear_probe,
     rendered_apexes,
+    require_apexes,
     zero_shot_recalls,
 )
-from tgdfer.training.clip_tiny_faces.export import save_weights
+from tgdfer.training.clip_tiny_faces.export import require_weights_folder, save_weights
 from tgdfer.training.clip_tiny_faces.photographs import load_photographs
+from tgdfer.training.clip_tiny_faces.teacher import TeacherRecipe
 from tgdfer.training.clip_tiny_faces.train import Recipe, train
 from tgdfer.training.errors import UserError
 
@@ -48,17 +50,22 @@ def train_command(
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes; the same command goes on.")] = 60.0,
 ) -> None:
     """Train; the same command goes on where an interrupted one stopped."""
-    recipe = replace(Recipe(), pairs=pairs, images=images, seed=seed)
+    recipe = replace(Recipe(), pairs=pairs, images=images, seed=seed, teacher=TeacherRecipe(seed=seed))
     columns = TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     end = time.monotonic() + 60 * minutes
     with _sentences(), Progress(*columns, TimeRemainingColumn()) as bar:
-        tasks = {name: bar.add_task(name, total=None) for name in ("rendering", "teacher", "training")}
+        tasks = {name: bar.add_task(name, total=None) for name in ("rendering", "teacher", "pupil")}
 
         def show(name: str, done: int, total: int) -> None:
             bar.update(tasks[name], completed=done, total=total)
-            if time.monotonic() > end and done < total:
+            # The rendered pictures are kept when all are there, which takes minutes.
+            if time.monotonic() > end and done < total and name != "rendering":
                 raise UserError(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
 
+        require_weights_folder(out)
+        if real:
+            for split in ("train", "test"):
+                require_apexes(real / split)
         faces = load_photographs(photographs) if photographs else None
         model, tokenizer, seconds = train(work, recipe, faces, workers, show)
         figures = save_weights(out, model, tokenizer, recipe, seconds, faces, real)
@@ -72,9 +79,13 @@ def evaluate_command(
     weights: Annotated[Path, typer.Option(help="Folder of the weights.")] = WEIGHTS,
 ) -> None:
     """Zero-shot recalls, by class descriptions, of the apex frames of clips; and of a linear probe."""
-    model, processor = CLIPModel.from_pretrained(weights).eval(), AutoImageProcessor.from_pretrained(weights)
-    tokenizer: Any = AutoTokenizer.from_pretrained(weights)
     with _sentences():
+        if probe and not folder:
+            raise UserError("--probe is fitted on clips to be measured on others: name their folder too.")
+        if not (weights / "config.json").is_file():
+            raise UserError(f"{weights} holds no config.json: name the folder of the weights.")
+        model, processor = CLIPModel.from_pretrained(weights).eval(), AutoImageProcessor.from_pretrained(weights)
+        tokenizer: Any = AutoTokenizer.from_pretrained(weights)
         images, labels = file_apexes(folder)[:2] if folder else rendered_apexes()
         recalls = zero_shot_recalls(model, tokenizer, processor, images, labels)
         for name, recall in recalls.items():

@@ -10,14 +10,15 @@ IMAGE_MEAN, IMAGE_STD = (0.50, 0.44, 0.40), (0.24, 0.23, 0.22)
 
 
 def augment_rendered(images: np.ndarray, generator: torch.Generator) -> Tensor:
-    """Frame and light rendered pictures anew; what captions say of them stays true.
+    """Frame and light rendered pictures anew; what captions say of faces and places stays true.
 
     Args:
         images: uint8 (N, H, W, 3).
         generator: Source of chance.
 
     Returns:
-        float32 (N, 3, H, W) in 0..1. Half of them are grey, as the photographs are.
+        float32 (N, 3, H, W) in 0..1. Half of them are grey, as the photographs are; a colour that their captions
+        name is then to be guessed from its shade.
     """
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     chance = _Chance(len(pixels), generator)

@@ -89,13 +89,10 @@ def file_apexes(folder: Path, most: int = 12) -> tuple[list[np.ndarray], list[st
         Frames, uint8 RGB, and the label and the person of each; a clip without `person` is somebody of its own.
 
     Raises:
-        UserError: If there is no `metadata.jsonl`.
+        UserError: If there is no `metadata.jsonl`, or it does not say what is needed.
     """
-    if not (folder / "metadata.jsonl").is_file():
-        raise UserError(f"{folder} holds no metadata.jsonl: name the folder of one split.")
     images, labels, people = [], [], []
-    for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines():
-        row = json.loads(line)
+    for row in require_apexes(folder):
         intensity = np.array(row["intensity"])
         full = np.flatnonzero(intensity >= intensity.max() - 1e-3)
         wanted = set(full[np.linspace(0, len(full) - 1, min(most, len(full))).round().astype(int)].tolist())
@@ -107,6 +104,22 @@ def file_apexes(folder: Path, most: int = 12) -> tuple[list[np.ndarray], list[st
         labels += [canonical_label(row["label"])] * len(frames)
         people += [row.get("person") or row["file_name"]] * len(frames)
     return images, labels, people
+
+
+def require_apexes(folder: Path) -> list[dict]:
+    """The rows of `metadata.jsonl`, each with `file_name`, `label` and `intensity`.
+
+    Raises:
+        UserError: If there is no such file, or a row lacks one of these.
+    """
+    if not (folder / "metadata.jsonl").is_file():
+        raise UserError(f"{folder} holds no metadata.jsonl: name the folder of one split.")
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
+    for number, row in enumerate(rows, 1):
+        for name in ("file_name", "label", "intensity"):
+            if not row.get(name):
+                raise UserError(f"{folder}/metadata.jsonl says no {name} in row {number}: add it.")
+    return rows
 
 
 def linear_probe(model: CLIPModel, processor: CLIPImageProcessor, train: Path, test: Path) -> dict[str, float]:

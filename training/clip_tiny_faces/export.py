@@ -1,5 +1,6 @@
 """Writes the folder of weights: model, tokenizer, image processor, and a card with the measured figures."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from tgdfer.training.clip_tiny_faces.evaluate import (
 )
 from tgdfer.training.clip_tiny_faces.photographs import Photographs
 from tgdfer.training.clip_tiny_faces.train import Recipe
+from tgdfer.training.errors import UserError
 
 CARD = """---
 license: apache-2.0
@@ -51,8 +53,8 @@ Training took {minutes:.0f} minutes on two CPU cores, rendering not counted.
 
 ## Figures
 
-On rendered people whom the training did not see, in percent. The captions of the training use words like those of
-the class descriptions, but not their sentences. `python -m tgdfer.training.clip_tiny_faces evaluate` measures again.
+On rendered people whom the training did not see, in percent. The captions of the training are made of phrases of which
+some stand in the class descriptions too. `python -m tgdfer.training.clip_tiny_faces evaluate` measures again.
 
 | one apex frame a clip, classified by descriptions | |
 | --- | --- |
@@ -82,6 +84,19 @@ that the probe was fitted on). `python -m tgdfer.training.clip_tiny_faces evalua
 """
 
 
+def require_weights_folder(folder: Path) -> None:
+    """Refuses a folder that would be replaced by weights, and holds something else.
+
+    Raises:
+        UserError: If it does.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    config = folder / "config.json"
+    if not config.is_file() or json.loads(config.read_text("utf-8")).get("model_type") != "clip":
+        raise UserError(f"{folder} holds something else than weights of a CLIP: name another folder with --out.")
+
+
 def save_weights(
     folder: Path,
     model: CLIPModel,
@@ -104,6 +119,9 @@ def save_weights(
 
     Returns:
         The figures as fractions: `uar` and `retrieval`, and with `real` also `real_uar` and `probe`.
+
+    Raises:
+        UserError: If the folder holds something else.
     """
     processor = CLIPImageProcessor(
         size={"shortest_edge": 112},
@@ -151,6 +169,8 @@ def save_weights(
         retrieval=figures["retrieval"],
         real=section,
     )
+    require_weights_folder(folder)
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".weights-", dir=folder.parent))
     try:
@@ -160,9 +180,11 @@ def save_weights(
         draft.chmod(0o755)
         for file in draft.iterdir():
             file.chmod(0o644)
+        stale = draft.with_name(f"{draft.name}.old")
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, stale)
         os.replace(draft, folder)
+        shutil.rmtree(stale, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return figures

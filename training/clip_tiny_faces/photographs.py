@@ -1,13 +1,14 @@
 """Photographs of faces beside the rendered ones: grey, aligned, with a label where somebody gave one."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from datasets import Image, load_dataset
+from datasets import Dataset, Image, load_dataset
 
 from tgdfer.processing.descriptions import canonical_label
 from tgdfer.training.clip_tiny_faces.captions import FACTS
@@ -34,6 +35,11 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of pictures and labels."""
+        return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()
+
 
 def load_photographs(path: str | Path, hidden: Sequence[str] = ("test",)) -> Photographs:
     """Read a parquet file with columns `image` and `label`, and perhaps `split`.
@@ -52,14 +58,24 @@ def load_photographs(path: str | Path, hidden: Sequence[str] = ("test",)) -> Pho
         raise UserError(f"{path} is not a file: name a parquet file with the columns image and label.")
     try:
         rows = load_dataset("parquet", data_files=str(path), split="train").cast_column("image", Image(mode="L"))
-    except Exception as error:
+        images = [cv2.resize(np.asarray(row["image"]), (SIZE, SIZE), interpolation=cv2.INTER_AREA) for row in rows]
+    except Exception as error:  # damaged files make the libraries that read them raise anything
         raise UserError(f"{path} cannot be read as a parquet file with an image column ({error}).") from error
     if "label" not in rows.column_names:
         raise UserError(f"{path} has no column 'label'; it has {', '.join(rows.column_names)}.")
-    splits = rows["split"] if "split" in rows.column_names else [""] * len(rows)
-    labels = [label if split not in hidden else "" for label, split in zip(rows["label"], splits, strict=True)]
-    images = [cv2.resize(np.asarray(row["image"]), (SIZE, SIZE), interpolation=cv2.INTER_AREA) for row in rows]
-    return Photographs(np.stack(images), np.array([_index(label, path) for label in labels]))
+    given, splits = (_words(rows, name) for name in ("label", "split"))
+    labels = np.array([-1 if s in hidden else _index(label, path) for label, s in zip(given, splits, strict=True)])
+    if (labels < 0).all():
+        raise UserError(f"{path} has no label outside of the splits {', '.join(hidden)}: there is nothing to learn.")
+    return Photographs(np.stack(images), labels)
+
+
+def _words(rows: Dataset, name: str) -> list[str | None]:
+    """A column of names, of which the file may keep the numbers; no names where there is no column."""
+    if name not in rows.column_names:
+        return [None] * len(rows)
+    names = getattr(rows.features[name], "names", None)
+    return [names[value] if names and value is not None and value >= 0 else value for value in rows[name]]
 
 
 def _index(label: str | None, path: str | Path) -> int:

@@ -12,7 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tgdfer.training import rendered_faces
 from tgdfer.training.clip_tiny_faces.captions import FACTS, facts_of
+from tgdfer.training.config import source_hash
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     EMOTIONS,
@@ -143,7 +145,7 @@ def render_stills(
 
 def cached_stills(folder: Path, count: int, people: int, seed: int, ramp: int, **options) -> Stills:
     """The pictures of `render_stills`, kept in a folder; drawn anew where they were drawn with other arguments."""
-    key = json.dumps([count, people, seed, ramp, FACTS, list(ACTION_UNITS)])
+    key = json.dumps([count, people, seed, ramp, FACTS, source_hash(rendered_faces)])
     names = list(Stills.__dataclass_fields__)
     done = folder / "stills.json"
     if not done.is_file() or done.read_text("utf-8") != key:

@@ -139,9 +139,9 @@ def train_teacher(
         lambda step: min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(1, step / recipe.steps))),
     )
     both = nn.ModuleList([teacher, average])
-    run = ResumableTraining(folder, "teacher", recipe, both, [optimizer, schedule], every=200)
+    run = ResumableTraining(folder, "teacher", recipe, both, [optimizer, schedule], 200, photographs.fingerprint)
     teacher.train()
-    for step in run.steps(recipe.steps):
+    for step in run.steps(recipe.steps, progress):
         losses = _losses(teacher, recipe, stills, photographs, step, device)
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -151,7 +151,6 @@ def train_teacher(
         average.update_parameters(teacher)
         if (step + 1) % 20 == 0:
             run.log(step, losses)
-        progress("teacher", step + 1, recipe.steps)
     return cast(Teacher, average.module.eval()), run.seconds
 
 

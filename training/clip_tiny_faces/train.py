@@ -151,7 +151,7 @@ def train(
         The model, its tokenizer, and the seconds of training, without rendering and interruptions.
 
     Raises:
-        UserError: If the folder holds a checkpoint of another recipe.
+        UserError: If the folder holds a checkpoint of another recipe, or of other photographs.
     """
     progress = progress or (lambda what, done, total: None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -175,9 +175,10 @@ def train(
     learner.to(device).train()
     steps = max(1, recipe.pairs // recipe.batch)
     optimizers, schedules = _optimizers(learner, recipe, steps)
-    run = ResumableTraining(folder, "pupil", recipe, learner, optimizers + schedules, recipe.checkpoint_every)
+    data = photographs.fingerprint if photographs is not None else "rendered pictures alone"
+    run = ResumableTraining(folder, "pupil", recipe, learner, optimizers + schedules, recipe.checkpoint_every, data)
     ground = Ground(stills, photographs, teacher)
-    for step in run.steps(steps):
+    for step in run.steps(steps, progress):
         losses = _losses(learner, tokenizer, ground, recipe, step, steps)
         learner.zero_grad()
         losses["loss"].backward()
@@ -186,7 +187,6 @@ def train(
             part.step()
         with torch.no_grad():
             learner.clip.logit_scale.clamp_(max=math.log(50))
-        progress("training", step + 1, steps)
         if (step + 1) % 20 == 0 or step + 1 == steps:
             run.log(step, losses | {"scale": learner.clip.logit_scale.exp()})
     return learner.clip.cpu().eval(), tokenizer, taught + run.seconds
