@@ -275,6 +275,6 @@ def real_ground(settings: Settings, folder: Path) -> Ground:
         raise UserError(f"{folder} is no folder: name one with train and test clips with --real, or leave it out.")
     if (folder / "validation").is_dir():
         raise UserError(
-            f"{folder} has a validation split, of which TG-DFER alone would make use: name one with train and test alone."
+            f"{folder} has a validation split, which TG-DFER alone would use: name one with train and test alone."
         )
     return Ground("real", "real faces", folder, settings)
