@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
@@ -58,10 +59,10 @@ some stand in the class descriptions too. `python -m tgdfer.training.clip_tiny_f
 
 | one apex frame a clip, classified by descriptions | |
 | --- | --- |
-| UAR, seven emotions | {uar:.1f} |
+| UAR, seven emotions | {uar} |
 {recalls}
 
-The words for an action unit find the pictures that have it with a mean average precision of {retrieval:.3f}.
+The words for an action unit find the pictures that have it with a mean average precision of {retrieval}.
 {real}
 ## Limits
 
@@ -123,53 +124,17 @@ def save_weights(
     Raises:
         UserError: If the folder holds something else.
     """
+    require_weights_folder(folder)
     processor = CLIPImageProcessor(
         size={"shortest_edge": 112},
         crop_size={"height": 112, "width": 112},
         image_mean=list(IMAGE_MEAN),
         image_std=list(IMAGE_STD),
     )
-    recalls = zero_shot_recalls(model, tokenizer, processor, *rendered_apexes())
-    figures = {
-        "uar": float(np.mean(list(recalls.values()))),
-        "retrieval": float(np.mean(list(action_unit_retrieval(model, tokenizer, processor).values()))),
-    }
-    section = ""
-    if real:
-        images, labels, _ = file_apexes(real / "test")
-        seen = zero_shot_recalls(model, tokenizer, processor, images, labels)
-        probe = linear_probe(model, processor, real / "train", real / "test")
-        figures |= {"real_uar": float(np.mean(list(seen.values()))), "probe": probe["test"]}
-        section = REAL.format(
-            classes=len(seen),
-            uar=100 * figures["real_uar"],
-            recalls=", ".join(f"{name} {100 * recall:.0f}" for name, recall in seen.items()),
-            probe=100 * probe["test"],
-            probe_train=100 * probe["train"],
-        )
-    labelled = int((photographs.labels >= 0).sum()) if photographs else 0
+    figures, measured = _measure(model, tokenizer, processor, real)
     card = CARD.format(
-        parameters=model.num_parameters() / 1e6,
-        images=recipe.images,
-        people=recipe.people,
-        photographs=PHOTOGRAPHS.format(count=len(photographs), labelled=labelled)
-        if photographs
-        else WITHOUT_PHOTOGRAPHS,
-        flags=" --photographs FILE" if photographs else "",
-        teacher=TEACHER if photographs else "",
-        pairs=recipe.pairs,
-        seed=recipe.seed,
-        patches=100 * recipe.patches,
-        rate=recipe.rate,
-        muon=recipe.muon_rate,
-        batch=recipe.batch,
-        minutes=seconds / 60,
-        uar=100 * figures["uar"],
-        recalls="\n".join(f"| recall of {name} | {100 * recall:.1f} |" for name, recall in recalls.items()),
-        retrieval=figures["retrieval"],
-        real=section,
+        parameters=model.num_parameters() / 1e6, minutes=seconds / 60, **_told(recipe, photographs), **measured
     )
-    require_weights_folder(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".weights-", dir=folder.parent))
@@ -188,3 +153,55 @@ def save_weights(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return figures
+
+
+def _measure(
+    model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, real: Path | None
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The figures as fractions, and what the card says of them."""
+    recalls = zero_shot_recalls(model, tokenizer, processor, *rendered_apexes())
+    figures = {
+        "uar": float(np.mean(list(recalls.values()))),
+        "retrieval": float(np.mean(list(action_unit_retrieval(model, tokenizer, processor).values()))),
+    }
+    section = ""
+    if real:
+        images, labels, _ = file_apexes(real / "test")
+        seen = zero_shot_recalls(model, tokenizer, processor, images, labels)
+        probe = linear_probe(model, processor, real / "train", real / "test")
+        figures |= {"real_uar": float(np.mean(list(seen.values()))), "probe": probe["test"]}
+        section = REAL.format(
+            classes=len(seen),
+            uar=100 * figures["real_uar"],
+            recalls=", ".join(f"{name} {100 * recall:.0f}" for name, recall in seen.items()),
+            probe=100 * probe["test"],
+            probe_train=100 * probe["train"],
+        )
+    return figures, {
+        "uar": f"{100 * figures['uar']:.1f}",
+        "retrieval": f"{figures['retrieval']:.3f}",
+        "recalls": "\n".join(f"| recall of {name} | {100 * recall:.1f} |" for name, recall in recalls.items()),
+        "real": section,
+    }
+
+
+def _told(recipe: Recipe, photographs: Photographs | None) -> dict[str, Any]:
+    """What the card says of data and recipe."""
+    seen, flags, teacher = WITHOUT_PHOTOGRAPHS, "", ""
+    if photographs:
+        labelled = int((photographs.labels >= 0).sum())
+        seen = PHOTOGRAPHS.format(count=len(photographs), labelled=labelled)
+        flags, teacher = " --photographs FILE", TEACHER
+    return {
+        "images": recipe.images,
+        "people": recipe.people,
+        "pairs": recipe.pairs,
+        "seed": recipe.seed,
+        "patches": 100 * recipe.patches,
+        "rate": recipe.rate,
+        "muon": recipe.muon_rate,
+        "batch": recipe.batch,
+        "photographs": seen,
+        "flags": flags,
+        "teacher": teacher,
+    }
