@@ -15,7 +15,7 @@ help:  ## Say what each target does
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
-demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (10 minutes)
+demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (4 minutes)
 	$(BIN)/tgdfer demo
 
 test: .venv/installed  ## Run the tests (8 minutes at most, no network)
