@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -61,8 +62,7 @@ def _ordered(results: Results) -> Results:
             return 2, 0
         return (0, ORDER.index(name)) if name in ORDER else (1, 0)
 
-    results.rows = {name: results.rows[name] for name in sorted(results.rows, key=place)}
-    return results
+    return replace(results, rows={name: results.rows[name] for name in sorted(results.rows, key=place)})
 
 
 def part_differences(results: Results, work: Path) -> dict[str, dict[str, Difference]]:
