@@ -29,6 +29,7 @@ from transformers.utils.generic import (
     ModelOutput,
     TransformersKwargs,
     can_return_tuple,
+    maybe_autocast,
     merge_with_config_defaults,
 )
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -393,7 +394,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
             return self._read_texts(**own_record)["description_embeds"]
         if self._description_embeds is None:
             # Outside inference mode and autocast: it outlives them, and may take part in training later.
-            exact = torch.autocast(self.device.type, enabled=False)
+            exact = maybe_autocast(self.device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), exact:
                 self._description_embeds = self._read_texts(**own_record)["description_embeds"]
         return self._description_embeds
