@@ -22,6 +22,9 @@ class TGDFERConfig(PreTrainedConfig):
 
     Args:
         clip_config: Configuration of the CLIP that sees the frames and reads the texts.
+        clip_name: Hub id of the CLIP that the model started from; None of a folder.
+        clip_revision: Commit of that Hub repository.
+        clip_sha256: Fingerprint of the weights of that CLIP, by which an adapter knows its base.
         num_frames: Frames that are sampled from a clip (the bag holds that many instances).
         frame_interval: Seconds between two frames where the caller gives no timestamps.
         max_descriptions: Descriptions a class, the longest list of all classes (shorter ones are masked).
@@ -63,7 +66,11 @@ class TGDFERConfig(PreTrainedConfig):
     model_type = "tgdfer"
     sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=CLIPConfig)}
 
+    # The base.
     clip_config: dict | PreTrainedConfig | None = None
+    clip_name: str | None = None
+    clip_revision: str | None = None
+    clip_sha256: str | None = None
 
     # The bag.
     num_frames: int = 16

@@ -29,10 +29,21 @@ from transformers.utils.generic import (
     ModelOutput,
     TransformersKwargs,
     can_return_tuple,
+    maybe_autocast,
     merge_with_config_defaults,
 )
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .adapters_tgdfer import (
+    ADAPTER_NAME,
+    adapter_state,
+    fingerprint,
+    load_base,
+    load_clip,
+    locate,
+    read_adapter,
+    write_adapter,
+)
 from .bags_tgdfer import (
     alignment_loss,
     instance_loss,
@@ -289,12 +300,43 @@ class TGDFERPreTrainedModel(PreTrainedModel):
         """Whether LoRA is attached and not merged."""
         return any(_is_lora(module) for module in self.modules())
 
+    def attach_lora(self) -> None:
+        """Adapts the attention projections of the last blocks of CLIP by LoRA (Hu et al., 2021), as the config says.
+
+        LoRA starts at zero: the outputs are unchanged. All else of CLIP is frozen.
+
+        Raises:
+            ImportError: peft is not installed.
+            ValueError: The config asks for more blocks than a tower has.
+        """
+        if peft is None:
+            raise ImportError("LoRA needs peft: `pip install peft`.")
+        blocks = []
+        for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
+            layers = getattr(self.config.clip_config, f"{tower}_config").num_hidden_layers
+            if count > layers:
+                raise ValueError(f"LoRA is asked for on {count} blocks, but the {tower} tower has {layers}.")
+            numbers = "|".join(str(layer) for layer in range(layers - count, layers))
+            if count:
+                blocks.append(rf"{tower}_model\.encoder\.layers\.(?:{numbers})")
+        if not blocks:
+            return
+        lora = peft.LoraConfig(
+            r=self.config.lora_rank,
+            lora_alpha=self.config.lora_alpha,
+            lora_dropout=self.config.lora_dropout,
+            target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
+        )
+        peft.inject_adapter_in_model(lora, self.base_model.clip)
+        self.freeze_clip()
+
     def merge_lora(self) -> None:
         """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
         for name, module in list(self.named_modules()):
             if _is_lora(module):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
+        self.base_model._description_embeds = None
 
     def merged_copy(self) -> "TGDFERPreTrainedModel":
         """A copy of this model with LoRA merged."""
@@ -352,7 +394,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
             return self._read_texts(**own_record)["description_embeds"]
         if self._description_embeds is None:
             # Outside inference mode and autocast: it outlives them, and may take part in training later.
-            exact = torch.autocast(self.device.type, enabled=False)
+            exact = maybe_autocast(self.device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), exact:
                 self._description_embeds = self._read_texts(**own_record)["description_embeds"]
         return self._description_embeds
@@ -494,14 +536,14 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             ValueError: `clip` is not a CLIP, or the prompts do not fit it.
             OSError: `clip` cannot be found.
         """
-        # In fp32 whatever the checkpoint: small updates vanish in half precision.
-        clip_model = CLIPModel.from_pretrained(clip, revision=revision, dtype=torch.float32)
-        if os.path.isdir(clip):
-            clip_model.config._name_or_path = ""  # a path of this machine is nobody else's business
+        clip_model, commit = load_clip(clip, revision)
         if class_prompts is None:
-            class_prompts = _class_word_prompts(AutoTokenizer.from_pretrained(clip, revision=revision))
+            class_prompts = _class_word_prompts(AutoTokenizer.from_pretrained(clip, revision=commit))
         config = cls.config_class(
             clip_config=clip_model.config,
+            clip_name=None if os.path.isdir(clip) else str(clip),
+            clip_revision=commit,
+            clip_sha256=fingerprint(clip_model),
             id2label=dict(enumerate(class_prompts["labels"])),
             context_length=class_prompts["context_length"],
             **config_kwargs,
@@ -520,40 +562,64 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         model.freeze_clip()
         return model.eval()
 
-    def attach_lora(self) -> None:
-        """Adapts the attention projections of the last blocks of CLIP by LoRA (Hu et al., 2021), as the config says.
+    @classmethod
+    def from_adapter(
+        cls,
+        adapter: str | os.PathLike,
+        clip: str | os.PathLike | None = None,
+        revision: str | None = None,
+        **hub_options: Any,
+    ) -> "TGDFERForVideoClassification":
+        """Loads what `save_adapter` wrote, onto the CLIP that it was trained with.
 
-        LoRA starts at zero: the outputs are unchanged. All else of CLIP is frozen.
+        Args:
+            adapter: Hub id or folder of the adapter.
+            clip: Hub id or folder where that CLIP lies, in place of the id and revision in the adapter's config.
+            revision: Revision of the adapter's Hub repository.
+            **hub_options: `token`, `cache_dir`, `local_files_only` and so on, for both.
+
+        Returns:
+            The model, in `eval` mode, in fp32, with CLIP frozen, and LoRA attached where it was when saved.
 
         Raises:
-            ImportError: peft is not installed.
-            ValueError: The config asks for more blocks than a tower has.
+            ValueError: The CLIP is not the one that the adapter was trained with, or the adapter is damaged.
+            OSError: The adapter or its CLIP cannot be found.
+            ImportError: The adapter has LoRA, and peft is not installed.
         """
-        if peft is None:
-            raise ImportError("LoRA needs peft: `pip install peft`.")
-        blocks = []
-        for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
-            layers = getattr(self.config.clip_config, f"{tower}_config").num_hidden_layers
-            if count > layers:
-                raise ValueError(f"LoRA is asked for on {count} blocks, but the {tower} tower has {layers}.")
-            numbers = "|".join(str(layer) for layer in range(layers - count, layers))
-            if count:
-                blocks.append(rf"{tower}_model\.encoder\.layers\.(?:{numbers})")
-        if not blocks:
-            return
-        lora = peft.LoraConfig(
-            r=self.config.lora_rank,
-            lora_alpha=self.config.lora_alpha,
-            lora_dropout=self.config.lora_dropout,
-            target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
-        )
-        peft.inject_adapter_in_model(lora, self.tgdfer.clip)
-        self.freeze_clip()
+        path, commit = locate(adapter, ADAPTER_NAME, revision, **hub_options)
+        weights = read_adapter(path)
+        config = cls.config_class.from_pretrained(adapter, revision=commit, **hub_options)
+        clip_model = load_base(config, clip, **hub_options)
+        config.clip_config = clip_model.config
+        model = cls(config)
+        model.tgdfer.clip = clip_model
+        if any("lora_" in name for name in weights):
+            model.attach_lora()
+        expected = adapter_state(model)
+        wrong = {name for name in weights.keys() & expected.keys() if weights[name].shape != expected[name].shape}
+        wrong |= weights.keys() ^ expected.keys()
+        if wrong:
+            raise ValueError(
+                f"The weights and the config of the adapter {adapter} do not fit each other: {min(wrong)}."
+            )
+        model.load_state_dict(weights, strict=False)
+        model.freeze_clip()
+        return model.eval()
 
-    def merge_lora(self) -> None:
-        """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
-        super().merge_lora()
-        self.tgdfer._description_embeds = None
+    def save_adapter(self, folder: str | os.PathLike) -> None:
+        """Saves all that is not base CLIP, which an adapter names only: some MB in place of hundreds.
+
+        `tgdfer_adapter.safetensors` holds LoRA (not merged), class prompts, context, temporal network, visual prompts
+        and head; `config.json` the id, revision and fingerprint of the CLIP. `from_adapter` loads them.
+
+        Args:
+            folder: Where to; it is made if need be, and holds no adapter until both files are whole.
+
+        Raises:
+            ValueError: The CLIP of this model is not its base any more (LoRA was merged), or the folder holds a whole
+                model.
+        """
+        write_adapter(self, folder)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The trainable parameters by the rate they need: `lora`, `prompts` (context and visual prompts), `new`."""
@@ -576,12 +642,13 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
                 `description_mask` (K, M), `context_length`.
 
         Raises:
-            ValueError: Labels clash, prompts are too long for the text tower, or the context has another length.
+            ValueError: Labels clash, a class has no description, prompts are not for this text tower, or the context
+                has another length.
         """
         labels = list(class_prompts["labels"])
         ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
         mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
-        self._check_classes(labels, ids, int(class_prompts["context_length"]))
+        self._check_classes(labels, ids, mask, int(class_prompts["context_length"]))
         label2id = self.config.label2id
         known = [int(label2id[label]) if label in label2id else None for label in labels]
 
@@ -602,13 +669,27 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
         self.tgdfer._description_embeds = None
 
-    def _check_classes(self, labels: list[str], ids: Tensor, context_length: int) -> None:
+    def _check_classes(self, labels: list[str], ids: Tensor, mask: Tensor, context_length: int) -> None:
         doubled = sorted({label for label in labels if labels.count(label) > 1})
         if doubled:
             raise ValueError(f"The label {doubled[0]!r} is given more than once; name every class once.")
-        longest = self.config.clip_config.text_config.max_position_embeddings
+        if not labels or ids.ndim != 3 or mask.shape != ids.shape[:2] or len(ids) != len(labels):
+            raise ValueError(
+                f"{len(labels)} labels do not fit `input_ids` of shape {tuple(ids.shape)} and a `description_mask` of "
+                f"shape {tuple(mask.shape)}; give (classes, descriptions, tokens) and (classes, descriptions)."
+            )
+        wordless = [label for label, has_words in zip(labels, mask.any(1).tolist(), strict=True) if not has_words]
+        if wordless:
+            raise ValueError(f"The class {wordless[0]!r} has no description; give at least one.")
+        text_config = self.config.clip_config.text_config
+        longest = text_config.max_position_embeddings
         if ids.shape[-1] > longest:
             raise ValueError(f"A prompt has {ids.shape[-1]} tokens, but the text tower reads {longest}; shorten it.")
+        if ids.min() < 0 or ids.max() >= text_config.vocab_size:
+            raise ValueError(
+                f"The prompts have tokens from {ids.min()} to {ids.max()}, but the text tower knows those below "
+                f"{text_config.vocab_size}; make them with the processor of this model."
+            )
         if context_length != self.config.context_length:
             raise ValueError(
                 f"The prompts have a context of {context_length} tokens, but the model was made with "

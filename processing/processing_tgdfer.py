@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,8 @@ class TGDFERProcessor(ProcessorMixin):
             context phrase.
 
         Raises:
-            ValueError: no descriptions, an empty or doubled one, or one that the tokenizer cannot take; it is named.
+            ValueError: no descriptions, an empty or doubled one, one that the tokenizer cannot take, or labels that
+                clash; they are named.
         """
         descriptions = self.descriptions if descriptions is None else descriptions
         if not descriptions:
@@ -130,6 +131,9 @@ class TGDFERProcessor(ProcessorMixin):
         labels = sorted(descriptions)
         for label in labels:
             _check(label, descriptions[label])
+        _check_apart({label: _plain(label) for label in labels}, "are one label but for case and spaces; rename one")
+        said = {label: frozenset(map(_plain, descriptions[label])) for label in labels}
+        _check_apart(said, "have the same descriptions, so no clip could be told apart by them; reword one")
         most = max(len(descriptions[label]) for label in labels)
         texts = [[*descriptions[label], *[descriptions[label][0]] * most][:most] for label in labels]
         tokens = self._tokenize([text for several in texts for text in several])
@@ -165,12 +169,26 @@ class TGDFERProcessor(ProcessorMixin):
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
 
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _check_apart(classes: Mapping[str, Hashable], clash: str) -> None:
+    """Raises a ValueError about two classes of the same value."""
+    first: dict[Hashable, str] = {}
+    for label, value in classes.items():
+        if first.setdefault(value, label) != label:
+            raise ValueError(f'The classes "{first[value]}" and "{label}" {clash}.')
+
+
 def _check(label: str, texts: Sequence[str]) -> None:
+    if not label.strip():
+        raise ValueError("A class has an empty label; name it.")
     if isinstance(texts, str) or not texts:
         raise ValueError(f'The class "{label}" needs a list of descriptions; give at least one.')
     seen: set[str] = set()
     for text in texts:
-        plain = " ".join(text.lower().split())
+        plain = _plain(text)
         if not plain:
             raise ValueError(f'The class "{label}" has an empty description; write it or delete it.')
         if plain in seen:

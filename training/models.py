@@ -110,7 +110,8 @@ def _model_type(source: str | Path) -> str | None:
 
 def _require_options(options: dict[str, Any]) -> None:
     # Those that follow from the data, the processor or the CLIP are not for the user to set.
-    derived = {"clip_config", "num_frames", "max_descriptions", "prompt_length", "context_length"}
+    derived = {"num_frames", "max_descriptions", "prompt_length", "context_length"}
+    derived |= {"clip_config", "clip_name", "clip_revision", "clip_sha256"}
     inherited = {option.name for option in fields(PreTrainedConfig)}
     known = {option.name for option in fields(TGDFERConfig)} - inherited - derived
     for name in options:

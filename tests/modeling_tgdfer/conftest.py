@@ -1,5 +1,6 @@
 """A CLIP and class prompts of toy size, made in code."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,19 @@ from transformers import CLIPConfig, CLIPModel
 from tgdfer import TGDFERForVideoClassification
 
 BOS, EOS, DIM, SIDE = 98, 99, 24, 32
+
+# Each part in another of its states.
+PARTS = {
+    "no_short_term": {"short_term": False},
+    "no_long_range": {"long_range": False},
+    "no_visual_prompts": {"visual_prompts": False},
+    "prompted": {"relevance_text": "prompted"},
+    "topk": {"mil_pooling": "topk"},
+    "mean": {"mil_pooling": "mean"},
+    "max": {"mil_pooling": "max"},
+    "no_context": {"context": "none"},
+    "class_context": {"context": "class"},
+}
 
 
 def tiny_clip_config(eos_token_id: int = EOS) -> CLIPConfig:
@@ -48,6 +62,36 @@ def make_prompts(labels: list[str], descriptions: int = 3, context_length: int =
     return {"labels": labels, "input_ids": ids, "description_mask": mask, "context_length": context_length}
 
 
+def differ(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference between two tensors of one shape."""
+    assert one.shape == other.shape, (one.shape, other.shape)
+    return (one - other).abs().max().item()
+
+
+def move(model: torch.nn.Module, chosen: Callable[[str], bool], by: float = 0.2) -> None:
+    """Takes parameters from their start, as training would; the same ones to the same place."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if chosen(name):
+                parameter += by * torch.randn(parameter.shape, generator=generator)
+
+
+def move_all_but_clip(model: TGDFERForVideoClassification) -> TGDFERForVideoClassification:
+    move(model, lambda name: ".clip." not in name and not name.endswith("scale"))
+    return model.eval()
+
+
+def move_lora(model: torch.nn.Module) -> None:
+    move(model, lambda name: "lora_" in name, by=0.1)
+    model.eval()
+
+
+def switch_off_dropout(model: TGDFERForVideoClassification) -> None:
+    model.config.instance_dropout = model.config.lora_dropout = 0.0
+    model.tgdfer.feature_dropout.p = model.tgdfer.long_range.drop = 0.0
+
+
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
@@ -70,13 +114,7 @@ def untrained(clip_folder: Path, prompts: dict) -> TGDFERForVideoClassification:
 @pytest.fixture
 def model(untrained: TGDFERForVideoClassification) -> TGDFERForVideoClassification:
     """A model of which every part has left its start, as training would have it."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for name, parameter in untrained.named_parameters():
-            if ".clip." not in name and not name.endswith("scale"):
-                parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
-    untrained.tgdfer.train(False)
-    return untrained
+    return move_all_but_clip(untrained)
 
 
 @pytest.fixture

@@ -107,6 +107,12 @@ def test_prompts_of_other_words_and_without_a_phrase(processor):
         ({"awe": ["mouth open", "Mouth  open"]}, '"awe" has the description "Mouth  open" twice'),
         ({"awe": ["mouth " * 40]}, "and the CLIP takes 160; shorten it"),
         ({"awe": ["mouth <|endoftext|> open"]}, "does not know; reword it"),
+        ({" ": ["mouth open"]}, "A class has an empty label"),
+        ({"awe": ["mouth open"], "Awe ": ["brows up"]}, 'The classes "Awe " and "awe" are one label'),
+        (
+            {"awe": ["brows up", "a gasp"], "joy": ["A gasp", "brows  up"]},
+            '"awe" and "joy" have the same descriptions',
+        ),
     ],
 )
 def test_bad_descriptions_are_named(descriptions, sentence, processor):

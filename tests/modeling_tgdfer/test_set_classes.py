@@ -1,0 +1,265 @@
+"""New classes by words: from the seven basic emotions to the eleven of MAFW, and to labels that nobody has trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from sklearn.metrics import roc_auc_score
+from transformers import AutoModelForVideoClassification, AutoProcessor
+
+from tgdfer import (
+    TGDFERConfig,
+    TGDFERForVideoClassification,
+    TGDFERProcessor,
+    built_in_descriptions,
+    clip_tiny_faces,
+)
+from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
+from tgdfer.training.rendered_faces import RenderedFaces, sample_clip, sample_person
+from tgdfer.training.rendered_faces.draw import FacePainter
+
+from .conftest import PARTS, differ, make_prompts, move
+
+MAFW = sorted([*BASIC_EMOTIONS, "anxiety", "contempt", "disappointment", "helplessness"])
+INVENTED = {"sleepiness": ["half-closed eyes", "a slack, open mouth"], "doubt": ["one brow raised, lips pressed"]}
+
+
+# From 7 to 11 to invented ones, with real words and a real CLIP.
+
+
+@pytest.fixture(scope="module")
+def processor() -> TGDFERProcessor:
+    return TGDFERProcessor.from_clip(str(clip_tiny_faces()), built_in_descriptions())
+
+
+@pytest.fixture
+def seven(processor: TGDFERProcessor) -> TGDFERForVideoClassification:
+    """A model of the basic emotions that has learnt something about each, away from uniform description weights."""
+    model = TGDFERForVideoClassification.from_clip(clip_tiny_faces(), processor.class_prompts(), context="class")
+    move(model, lambda name: ".clip." not in name and "scale" not in name and "description_weight" not in name)
+    return model
+
+
+@torch.no_grad()
+def test_from_seven_to_eleven_to_invented_labels(
+    seven: TGDFERForVideoClassification, processor: TGDFERProcessor, tmp_path: Path
+) -> None:
+    features = torch.randn(2, 5, seven.config.clip_config.projection_dim)
+    of_seven = seven(frame_features=features)
+    assert list(seven.config.id2label.values()) == list(BASIC_EMOTIONS)
+
+    seven.set_classes(processor.class_prompts(built_in_descriptions(MAFW)))
+    assert list(seven.config.id2label.values()) == MAFW, "in the order of their names"
+    of_eleven = seven(frame_features=features)
+    assert of_eleven.logits.shape == (2, 11) and of_eleven.frame_relevance.shape == (2, 5, 11)
+    # What was there says what it said, in its new column; what is new says something of its own.
+    columns = [MAFW.index(label) for label in BASIC_EMOTIONS]
+    assert differ(of_eleven.logits[:, columns], of_seven.logits) < 1e-3
+    assert differ(of_eleven.frame_relevance[..., columns], of_seven.frame_relevance) < 1e-5
+    added = [MAFW.index(label) for label in MAFW if label not in BASIC_EMOTIONS]
+    assert torch.isfinite(of_eleven.logits).all()
+    assert (
+        torch.cdist(of_eleven.text_embeds[0, added], of_eleven.text_embeds[0]).add(torch.eye(11)[added]).min() > 1e-3
+    )
+
+    processor = TGDFERProcessor.from_clip(str(clip_tiny_faces()), INVENTED)
+    seven.set_classes(processor.class_prompts())
+    assert seven.config.id2label == {0: "doubt", 1: "sleepiness"} and seven.config.num_labels == 2
+    seven.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)
+    assert loaded.config.label2id == {"doubt": 0, "sleepiness": 1}
+    assert (loaded.config.max_descriptions, loaded.config.num_labels) == (2, 2)
+    assert torch.equal(loaded(frame_features=features).logits, seven(frame_features=features).logits)
+    # The words are saved beside the model, so that it can be re-labelled again from there.
+    prompts = AutoProcessor.from_pretrained(tmp_path).class_prompts()
+    assert torch.equal(prompts["input_ids"], loaded.tgdfer.text_guidance.prompt_ids)
+    loaded.set_classes(prompts)
+    assert differ(loaded(frame_features=features).logits, seven(frame_features=features).logits) < 1e-5
+
+
+@torch.no_grad()
+def test_other_words_are_another_class(seven: TGDFERForVideoClassification, processor: TGDFERProcessor) -> None:
+    """Of an invented label only the words count, not its name."""
+    features = torch.randn(2, 5, seven.config.clip_config.projection_dim)
+    logits = []
+    for words in (INVENTED, {"a": INVENTED["doubt"], "b": INVENTED["sleepiness"]}, {**INVENTED, "doubt": ["a smile"]}):
+        seven.set_classes(processor.class_prompts(words))
+        logits.append(seven(frame_features=features).logits)
+    assert differ(logits[0], logits[1]) < 1e-3
+    assert differ(logits[0][:, 1], logits[2][:, 1]) < 1e-3 < differ(logits[0][:, 0], logits[2][:, 0])
+
+
+# An emotion given by words alone, to a model trained on the six others.
+
+
+@pytest.fixture(scope="module")
+def rendered(processor: TGDFERProcessor) -> dict[str, tuple[torch.Tensor, list[str]]]:
+    """Features (clips, 6, D) of rendered clips of all emotions, and their labels; each clip shows another person."""
+    untrained = TGDFERForVideoClassification.from_clip(clip_tiny_faces(), processor.class_prompts())
+    faces = RenderedFaces(supersampling=2)
+    found = {}
+    for split, clips in (("train", 12), ("test", 10)):
+        features, labels = [], list(BASIC_EMOTIONS) * clips
+        for number, label in enumerate(labels):
+            rng = np.random.default_rng([number, len(split)])
+            clip = sample_clip(label, sample_person(0, split, number), faces, rng)
+            painter, course = FacePainter(clip.person, clip.setting, faces), clip.course
+            drawn = [
+                painter.draw(course.action_units[t], course.poses[t], frame=t, side=float(course.side[t]))
+                for t in np.linspace(0, len(clip) - 1, 6).round().astype(int)
+            ]
+            pixels = processor(videos=[np.stack(drawn)], num_frames=6, return_tensors="pt")["pixel_values_videos"]
+            features.append(untrained.get_frame_features(pixels).detach())
+        found[split] = (torch.cat(features), labels)
+    return found
+
+
+@pytest.mark.parametrize("left_out", ["disgust", "happiness", "surprise"])
+def test_an_emotion_that_was_never_trained_is_ranked_above_chance(
+    processor: TGDFERProcessor, rendered: dict[str, tuple[torch.Tensor, list[str]]], left_out: str
+) -> None:
+    words = built_in_descriptions()
+    six = [label for label in BASIC_EMOTIONS if label != left_out]
+    model = TGDFERForVideoClassification.from_clip(
+        clip_tiny_faces(), processor.class_prompts({label: words[label] for label in six}), context="none"
+    )
+    features, labels = rendered["train"]
+    kept = [index for index, label in enumerate(labels) if label != left_out]
+    features, targets = features[kept], torch.tensor([six.index(labels[index]) for index in kept])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    model.train()
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(frame_features=features, labels=targets).loss.backward()
+        optimizer.step()
+    model.eval()
+    features, labels = rendered["test"]
+    seen = [index for index, label in enumerate(labels) if label != left_out]
+    with torch.no_grad():
+        right = [six[index] for index in model(frame_features=features[seen]).logits.argmax(-1)]
+        model.set_classes(processor.class_prompts(words))
+        probabilities = model(frame_features=features).logits.softmax(-1)[:, model.config.label2id[left_out]]
+    assert np.mean([label == labels[index] for label, index in zip(right, seen, strict=True)]) > 0.4, "it has learnt"
+    area = roc_auc_score([label == left_out for label in labels], probabilities.numpy())
+    print(f"{left_out}: AUC {area:.3f}")
+    assert area > 0.65  # by chance 0.5, with a standard error of 0.1
+
+
+# What moves with a class.
+
+
+@pytest.fixture
+def by_class(clip_folder: Path, prompts: dict) -> TGDFERForVideoClassification:
+    model = TGDFERForVideoClassification.from_clip(clip_folder, prompts, context="class")
+    move(model, lambda name: ".clip." not in name)
+    return model
+
+
+def parameters_by_class(model: TGDFERForVideoClassification) -> dict[str, torch.Tensor]:
+    guidance = model.tgdfer.text_guidance
+    return {
+        "bias": model.bias.detach().clone(),
+        "sharpness": model.relevance.sharpness.detach().clone(),
+        "strength": model.visual_prompts.strength.detach().clone(),
+        "context": guidance.context.weight.detach().clone().unflatten(0, (-1, guidance.context_length)),
+    }
+
+
+def test_known_names_keep_theirs_and_new_ones_start_at_the_mean(by_class: TGDFERForVideoClassification) -> None:
+    before = parameters_by_class(by_class)
+    others = {name: value.clone() for name, value in by_class.state_dict().items()}
+    by_class.set_classes(make_prompts(["boredom", "fear", "neutral"], descriptions=2, seed=5))
+    assert by_class.config.id2label == {0: "boredom", 1: "fear", 2: "neutral"}
+    assert by_class.config.num_labels == 3
+    for name, value in parameters_by_class(by_class).items():
+        assert torch.equal(value[1:], before[name][[1, 3]]), name
+        assert differ(value[0], before[name].mean(0)) < 1e-6, name
+        assert before[name].std(0).min() > 0.01, "the classes differ, or this test says nothing"
+    assert by_class.tgdfer.text_guidance.description_weight.abs().max() == 0
+    assert by_class.tgdfer.text_guidance.description_weight.shape == (3, 2)
+    of_a_class = ("bias", "sharpness", "strength", "text_guidance")
+    for name, value in by_class.state_dict().items():
+        if not any(name == part or f"{part}" in name.split(".") for part in of_a_class):
+            assert torch.equal(value, others[name]), name
+
+
+def test_they_are_trained_as_before(by_class: TGDFERForVideoClassification) -> None:
+    trained = {name for name, parameter in by_class.named_parameters() if parameter.requires_grad}
+    by_class.set_classes(make_prompts(["boredom", "fear"], descriptions=2, seed=5))
+    assert {name for name, parameter in by_class.named_parameters() if parameter.requires_grad} == trained
+    by_class.train()
+    features = torch.randn(2, 4, by_class.config.clip_config.projection_dim)
+    by_class(frame_features=features, labels=torch.tensor([0, 1])).loss.backward()
+    assert all(parameter.grad is not None for parameter in by_class.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
+@torch.no_grad()
+def test_new_classes_are_saved(
+    clip_folder: Path, tmp_path: Path, prompts: dict, frames: torch.Tensor, options: dict
+) -> None:
+    model = TGDFERForVideoClassification.from_clip(clip_folder, prompts, **options)
+    model.set_classes(make_prompts(["boredom", "fear"], descriptions=4, seed=5))
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)
+    assert loaded.config.label2id == {"boredom": 0, "fear": 1}
+    assert torch.equal(loaded(frames).logits, model(frames).logits)
+
+
+# What does not fit.
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"labels": ["a", "a", "b", "c", "d"]}, "The label 'a' is given more than once"),
+        ({"labels": ["a", "b"]}, "2 labels do not fit `input_ids` of shape"),
+        ({"labels": [], "input_ids": torch.zeros(0, 3, 9), "description_mask": torch.ones(0, 3)}, "0 labels"),
+        ({"description_mask": torch.ones(5, 2)}, "`description_mask` of shape"),
+        ({"description_mask": torch.tensor([[1] * 3] * 4 + [[0] * 3])}, "'surprise' has no description"),
+        ({"input_ids": torch.zeros(5, 3, 30, dtype=torch.long)}, "30 tokens, but the text tower reads 20"),
+        ({"input_ids": torch.full((5, 3, 9), 100)}, "knows those below 100"),
+        ({"context_length": 2}, "context of 2"),
+    ],
+)
+def test_classes_that_do_not_fit(
+    model: TGDFERForVideoClassification, prompts: dict, frames: torch.Tensor, change: dict, sentence: str
+) -> None:
+    before = model(frames).logits
+    with pytest.raises(ValueError, match=sentence):
+        model.set_classes({**prompts, **change})
+    assert torch.equal(model.eval()(frames).logits, before), "nothing has changed"
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ({"awe": ["mouth open", "mouth open"]}, "twice"),
+        ({"awe": ["mouth open", ""]}, "empty description"),
+        ({"awe": []}, "needs a list of descriptions"),
+        ({"awe": ["a mouth that is wide open " * 20]}, "shorten it"),
+        ({"awe": ["mouth open"], "Awe": ["a gasp"]}, '"Awe" and "awe" are one label'),
+        ({"awe": ["mouth open"], "shock": ["Mouth open"]}, "have the same descriptions"),
+    ],
+    ids=["duplicate", "empty", "none", "too_long", "labels_clash", "classes_clash"],
+)
+def test_words_that_do_not_fit(processor: TGDFERProcessor, words: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        processor.class_prompts(words)
+
+
+def test_config_refuses_what_cannot_be() -> None:
+    for field, value in {
+        "mil_pooling": "sum",
+        "context": "each",
+        "short_term_width": 30,
+        "topk_fraction": 0.0,
+        "num_frames": 0,
+        "initial_scale": -1.0,
+        "feature_dropout": 1.0,
+    }.items():
+        with pytest.raises(StrictDataclassError, match=field):
+            TGDFERConfig(**{field: value})

@@ -1,0 +1,136 @@
+"""The class texts are read once, and again when something has made them stale: calls of the text tower, counted."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tgdfer import TGDFERForVideoClassification
+
+from .conftest import DIM, differ, make_prompts
+
+Reads = Callable[[], int]
+
+
+def count_reads(model: TGDFERForVideoClassification) -> Reads:
+    """How often the text tower runs in two passes."""
+    seen: list[int] = []
+    model.tgdfer.clip.text_model.encoder.register_forward_hook(lambda *_: seen.append(1))
+
+    def reads() -> int:
+        before = len(seen)
+        for _ in range(2):
+            model(frame_features=torch.randn(2, 6, DIM, dtype=model.dtype, device=model.device))
+        return len(seen) - before
+
+    return reads
+
+
+def test_texts_are_read_once(untrained: TGDFERForVideoClassification) -> None:
+    reads = count_reads(untrained)
+    assert [reads(), reads()] == [1, 0]
+    with torch.no_grad():
+        assert reads() == 0
+    untrained.get_text_features()
+    untrained.tgdfer(frame_features=torch.randn(1, 3, DIM))
+    assert reads() == 0
+
+
+STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
+    "train": lambda model: model.train().eval(),
+    "train_of_the_backbone": lambda model: model.tgdfer.train().eval(),
+    "set_classes": lambda model: model.set_classes(make_prompts(["anger", "awe"])),
+    "load_state_dict": lambda model: model.load_state_dict(model.state_dict()),
+    "load_state_dict_of_the_backbone": lambda model: model.tgdfer.load_state_dict(model.tgdfer.state_dict()),
+    "merge_lora": lambda model: model.merge_lora(),
+    "merge_lora_of_the_backbone": lambda model: model.tgdfer.merge_lora(),
+    "dtype": lambda model: model.double(),
+    "dtype_of_the_backbone": lambda model: model.tgdfer.float(),
+}
+
+
+@pytest.mark.parametrize("change", STALE.values(), ids=STALE)
+def test_what_makes_them_stale(
+    untrained: TGDFERForVideoClassification, change: Callable[[TGDFERForVideoClassification], object]
+) -> None:
+    untrained.attach_lora()
+    untrained.eval()
+    reads = count_reads(untrained)
+    assert [reads(), reads()] == [1, 0]
+    change(untrained)
+    assert [reads(), reads()] == [1, 0]
+
+
+def test_another_device_makes_them_stale(untrained: TGDFERForVideoClassification) -> None:
+    untrained.get_text_features()
+    elsewhere = untrained.to("meta")  # a device that every machine has
+    assert elsewhere.get_text_features().device.type == "meta"
+
+
+def test_a_loaded_model_reads_its_own(untrained: TGDFERForVideoClassification, tmp_path: Path) -> None:
+    untrained.get_text_features()
+    untrained.save_pretrained(tmp_path)
+    loaded = TGDFERForVideoClassification.from_pretrained(tmp_path)
+    reads = count_reads(loaded)
+    assert [reads(), reads()] == [1, 0]
+
+
+@torch.no_grad()
+def test_other_weights_are_other_texts(untrained: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    before = untrained(frames).logits
+    changed = {name: value * 1.5 if "text_model" in name else value for name, value in untrained.state_dict().items()}
+    untrained.load_state_dict(changed)
+    after = untrained(frames).logits
+    assert differ(before, after) > 1e-3
+    assert torch.equal(after, untrained.eval()(frames).logits)
+
+
+# In training, they are read at every step where something that reads them learns, and once where nothing does.
+
+
+@pytest.mark.parametrize(
+    "context, lora_text_layers, expected",
+    [("shared", 0, [2, 2]), ("class", 0, [2, 2]), ("none", 0, [1, 0]), ("none", 1, [2, 2])],
+    ids=["context", "class_context", "frozen", "lora_in_the_text_tower"],
+)
+def test_in_training(
+    clip_folder: Path, prompts: dict, context: str, lora_text_layers: int, expected: list[int]
+) -> None:
+    model = TGDFERForVideoClassification.from_clip(
+        clip_folder, prompts, context=context, lora_text_layers=lora_text_layers
+    )
+    model.config.lora_layers = 2
+    model.attach_lora()
+    reads = count_reads(model.train())
+    assert [reads(), reads()] == expected
+
+
+def test_in_training_with_a_frozen_context(untrained: TGDFERForVideoClassification) -> None:
+    untrained.tgdfer.text_guidance.context.requires_grad_(False)
+    reads = count_reads(untrained.train())
+    assert [reads(), reads()] == [1, 0]
+
+
+def test_after_training_they_are_those_that_were_learnt(untrained: TGDFERForVideoClassification) -> None:
+    before = untrained.get_text_features()
+    untrained.train()
+    optimizer = torch.optim.SGD(untrained.tgdfer.text_guidance.parameters(), lr=1.0)
+    untrained(frame_features=torch.randn(2, 6, DIM), labels=torch.tensor([0, 1])).loss.backward()
+    optimizer.step()
+    untrained.eval()
+    after = untrained.get_text_features()
+    assert differ(before, after) > 1e-3
+    assert torch.equal(after, untrained.eval().get_text_features())
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_what_was_read_outlives_its_mode(
+    untrained: TGDFERForVideoClassification, frames: torch.Tensor, mode: Callable
+) -> None:
+    with mode():
+        untrained(frames)
+    assert untrained.tgdfer.get_text_features().dtype == torch.float32
+    exact = untrained(frames, labels=torch.tensor([0, 1]))
+    exact.loss.backward()
+    assert torch.equal(exact.logits, untrained.eval()(frames).logits)
