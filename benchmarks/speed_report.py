@@ -275,8 +275,8 @@ def _how(sizes: Sizes, measured: Mapping[str, Parts]) -> str:
         "LoRA of rank 8 on queries, keys, values and outputs of the attention, with all that comes after CLIP; without"
         " a learnable context the class texts are read once. What is trained whole has the same parts after CLIP.",
         "Memory on the CPU: the highest resident memory of a fresh process after two steps, less that after its"
-        " imports; of what comes after CLIP, less that after a first pass of size one. On a GPU: the most that torch has"
-        " allocated.",
+        " imports; of what comes after CLIP, less that after a first pass of size one. On a GPU: the most that"
+        " torch has allocated.",
         f"{', '.join(commits)}; {versions}.",
     ]
     listed = (_filled(line, "- ", "  ") for line in lines)
