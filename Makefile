@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-baselines wheel
+.PHONY: help demo test check format bench bench-baselines bench-speed wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -42,6 +42,10 @@ bench: .venv/installed  ## Measure: frames a second of the renderer, decoding, b
 bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/baselines.md (50 minutes a piece)
 	$(BIN)/python -m tgdfer.training.benchmark run
 	$(BIN)/python -m tgdfer.training.benchmark report
+
+# Goes on where it stopped; on a GPU as well where there is one. Leave the machine alone meanwhile.
+bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/performance.md (90 minutes)
+	$(BIN)/python benchmarks/speed.py
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment

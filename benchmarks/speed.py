@@ -1,0 +1,105 @@
+"""What TG-DFER costs beside its own CLIP, in time and memory: `python benchmarks/speed.py [--repetitions 5]`.
+
+Each part runs in a process of its own and is kept in a folder as soon as it is done, so that a run that was stopped
+goes on. At the end the figures are written to `docs/performance.md`, `.json` and `.png`.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import speed_parts
+import torch
+from speed_parts import Sizes, measure, parts
+from speed_report import write_report
+
+from tgdfer import modeling_tgdfer
+from tgdfer.training.benchmark.runner import commit, machine
+from tgdfer.training.config import source_hash, write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(sizes: Sizes, work: Path, devices: list[str]) -> dict[str, dict[str, Any]]:
+    """Measures what is not measured yet; the parts of each device by name."""
+    work.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict[str, Any]] = {}
+    for device in devices:
+        found[device] = {}
+        for name, arguments in parts(sizes).items():
+            path = work / f"{device}-{name}.json"
+            key = _key(sizes, device, arguments)
+            part = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if part.get("key") != key:
+                print(f"{device} {name}", end=" ", flush=True)
+                part = _in_a_process(sizes, {"device": device, **arguments})
+                part |= {"key": key, "part": arguments, "commit": commit(), "versions": _versions()}
+                part |= {"machine": _machine(device, sizes)}
+                write_text(path, json.dumps(part) + "\n")
+                print({way: round(sorted(times)[len(times) // 2], 4) for way, times in part["seconds"].items()})
+            found[device][name] = part
+    return found
+
+
+def _in_a_process(sizes: Sizes, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures a part in a process of its own: whatever ran before neither takes its memory nor warms its caches."""
+    spec = json.dumps({"sizes": dataclasses.asdict(sizes), "arguments": arguments})
+    command = [sys.executable, __file__, "--part", spec]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _key(sizes: Sizes, device: str, arguments: Mapping[str, Any]) -> str:
+    """Changes with all that decides the figures of a part: sizes, code, versions and machine."""
+    source = Path(speed_parts.__file__).read_text(encoding="utf-8")
+    facts = [
+        dataclasses.asdict(sizes),
+        arguments,
+        source,
+        source_hash(modeling_tgdfer),
+        _versions(),
+        _machine(device, sizes),
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    names = ("tgdfer", "torch", "transformers", "peft")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _machine(device: str, sizes: Sizes) -> str:
+    """What a part runs on, in words."""
+    if device == "cuda":
+        return f"one {torch.cuda.get_device_name()}, bf16"
+    return f"{machine().removesuffix(' and a GPU')}, {sizes.threads} threads, fp32"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=Sizes.repetitions, help="how often each thing is timed")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs" / "speed", help="where parts that are done are kept"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "performance.md")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.part:
+        spec = json.loads(arguments.part)
+        print(json.dumps(measure(Sizes(**spec["sizes"]), **spec["arguments"])))
+        return
+    sizes = Sizes(repetitions=arguments.repetitions)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    write_report(sizes, run(sizes, arguments.work, devices), arguments.output)
+
+
+if __name__ == "__main__":
+    main()
