@@ -132,7 +132,11 @@ NAMED_UNITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "disappointment": {
         "lips pressed together with corners sinking, gaze dropping to the ground": ("AU15", "AU24", "AU64"),
-        "a smile that fades, cheeks and upper lids going slack, inner brows slightly raised": ("AU01", "AU43"),
+        "a smile that fades, cheeks and upper lids going slack, inner brows slightly raised": (
+            "AU01",
+            "AU12",
+            "AU43",
+        ),
         "a long sigh through barely open lips, head slowly shaking, eyes lowered": ("AU25", "AU64", "AU84"),
         "mouth pulled down at one corner, brows drawn up in the middle, looking away": (
             "AU01",
