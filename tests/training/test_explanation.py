@@ -83,7 +83,8 @@ WORDS = {"surprise": [BROWS, JAW, STARTLED], "happiness": [SMILE, CHEEKS], "neut
 
 
 def explanation(label: str, texts: list[str], spans=((0, 0),)) -> Explanation:
-    ranked = {text: -float(place) for place, text in enumerate(texts)}
+    """Whose descriptions stand out in this order."""
+    ranked = {text: 1 / (1 + place) for place, text in enumerate(texts)}
     return Explanation(label, 0.9, [Span(*span, None, None, 0.5) for span in spans], ranked)
 
 
@@ -115,6 +116,13 @@ def test_truth_of_words_by_hand():
     assert (found["explained"], found["fitting"], found["same_class"], found["clips"]) == (0.5, 0.0, 0.25, 2)
     assert found["any_class"] == pytest.approx((1 / 4 + 0.5 / 4) / 2), "half of the smile is AU12"
     assert truth_of_words([explanation("neutral", [CALM])], [{CALM: 1.0}], [shown], WORDS) == {"clips": 0}
+
+
+def test_where_nothing_stands_out_there_is_no_choice():
+    alike = replace(explanation("surprise", []), descriptions={BROWS: 0.0, JAW: 0.0})
+    shown = active({"AU01", "AU02"})
+    found = truth_of_words([alike], [{BROWS: 0.1, JAW: 0.9}], [shown], WORDS)
+    assert (found["explained"], found["same_class"], found["best"]) == (0.5, 0.5, 1.0)
 
 
 def test_truth_of_frames_by_hand():
