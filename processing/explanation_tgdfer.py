@@ -10,12 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A sentence names no more spans and no more descriptions than this, and of the descriptions those alone that stand out
-# at least half as much as the first.
+# A sentence names no more spans and no more descriptions than this.
 MOST_NAMED = 2
-# Just below a half: what adds up to it but for rounding.
-HALF = 0.5 - 1e-6
-# Decisive frames have at least so many times the relevance of the average frame.
+# Decisive frames have on average at least so many times the relevance of all.
 LEAST_LIFT = 1.25
 
 
@@ -45,6 +42,21 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Description:
+    """A description of the label, and how it fits the frames of the spans.
+
+    Attributes:
+        text: the description.
+        cosine: mean cosine with these frames.
+        gain: how much higher that is than with the other frames of the clip; None where there are no others.
+    """
+
+    text: str
+    cosine: float
+    gain: float | None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """The answer for a clip and what it rests on; printed, a sentence such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
 
@@ -52,14 +64,13 @@ class Explanation:
         label: the predicted label.
         score: its probability.
         spans: when: the frames that carry most of its relevance, the span with most of it first.
-        descriptions: each description of the label, and how much more it fits these frames than the other frames of
-            the clip (a difference of cosines); the one that stands out most first.
+        descriptions: all of the label, the one that fits these frames best first.
     """
 
     label: str
     score: float
     spans: list[Span]
-    descriptions: dict[str, float]
+    descriptions: list[Description]
 
     @property
     def start(self) -> float | None:
@@ -73,10 +84,8 @@ class Explanation:
 
     @property
     def named(self) -> list[str]:
-        """The descriptions that the sentence names; none where none fits these frames better than the others."""
-        most = max(self.descriptions.values(), default=0.0)
-        standing_out = [text for text, score in self.descriptions.items() if score > 0 and score >= most / 2]
-        return standing_out[:MOST_NAMED]
+        """What the sentence names: of the descriptions that fit these frames better than the others, the best."""
+        return [one.text for one in self.descriptions if one.gain is None or one.gain > 0][:MOST_NAMED]
 
     @property
     def times(self) -> str:
@@ -115,34 +124,23 @@ def explain_clip(
     places = torch.arange(len(relevance)) if frame_mask is None else frame_mask.nonzero().squeeze(1)
     relevance, cosines = relevance[places], cosines[places][:, : len(texts)]
     decisive = decisive_frames(relevance)
-    scores = standing_out(cosines, decisive).tolist()
-    ranked = sorted(zip(texts, scores, strict=True), key=lambda pair: -pair[1])
+    fits = cosines[decisive].mean(0)
+    gains = [None] * len(texts) if decisive.all() else (fits - cosines[~decisive].mean(0)).tolist()
+    # By the cosine and not by the gain: of what a moving face does, the largest change need not be what it shows.
+    ranked = sorted(map(Description, texts, fits.tolist(), gains), key=lambda one: -one.cosine)
     times = None if seconds is None or bool(seconds[places].isnan().any()) else seconds[places]
-    return Explanation(label, score, _spans(decisive, relevance, times, places.tolist()), dict(ranked))
+    return Explanation(label, score, _spans(decisive, relevance, times, places.tolist()), ranked)
 
 
 def decisive_frames(relevance: Tensor) -> Tensor:
-    """The fewest frames that carry half of the relevance (T,): mask (T,).
+    """The frames that count more than the average frame (T,): mask (T,).
 
-    All frames, where these count little more than any others: the answer then rests on the clip as a whole.
+    All frames, where these count little more than the others: the answer then rests on the clip as a whole.
     """
-    relevance = relevance / relevance.sum()
-    ranked = relevance.sort(descending=True).values
-    count = int((ranked.cumsum(0) < HALF).sum()) + 1
-    if ranked[:count].mean() < LEAST_LIFT * ranked.mean():
-        return torch.ones_like(relevance, dtype=torch.bool)
-    return relevance >= ranked[count - 1]
-
-
-def standing_out(cosines: Tensor, decisive: Tensor) -> Tensor:
-    """How much more each description fits the decisive frames than the others: (T, M), (T,) -> (M,).
-
-    Zero where there are no others: cosines of different descriptions are not to be compared as they are, as some fit
-    every face better than others do.
-    """
-    if decisive.all():
-        return cosines.new_zeros(cosines.shape[1])
-    return cosines[decisive].mean(0) - cosines[~decisive].mean(0)
+    decisive = relevance > relevance.mean()
+    if not decisive.any() or relevance[decisive].mean() < LEAST_LIFT * relevance.mean():
+        return torch.ones_like(decisive)
+    return decisive
 
 
 def _spans(decisive: Tensor, relevance: Tensor, seconds: Tensor | None, places: list[int]) -> list[Span]:

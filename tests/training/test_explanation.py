@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tgdfer.processing.descriptions import BASIC_EMOTIONS, built_in_descriptions
-from tgdfer.processing.explanation_tgdfer import Explanation, Span
+from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
 from tgdfer.training.benchmark import __main__ as command
 from tgdfer.training.benchmark import rows as room
 from tgdfer.training.benchmark.explanation import (
@@ -82,9 +82,9 @@ STARTLED, CALM = "startled", list(NAMED_UNITS["neutral"])[3]
 WORDS = {"surprise": [BROWS, JAW, STARTLED], "happiness": [SMILE, CHEEKS], "neutral": [CALM]}
 
 
-def explanation(label: str, texts: list[str], spans=((0, 0),)) -> Explanation:
-    """Whose descriptions stand out in this order."""
-    ranked = {text: 1 / (1 + place) for place, text in enumerate(texts)}
+def explanation(label: str, texts: list[str], spans=((0, 0),), gains=(1.0,) * 3) -> Explanation:
+    """Whose descriptions fit best in this order."""
+    ranked = [Description(text, 1 / (1 + place), gains[place]) for place, text in enumerate(texts)]
     return Explanation(label, 0.9, [Span(*span, None, None, 0.5) for span in spans], ranked)
 
 
@@ -93,36 +93,31 @@ def active(*frames: set[str]) -> np.ndarray:
 
 
 def test_truth_of_words_by_hand():
-    """Of the brows' two units both are active in one frame of two, of the jaw's two one in both."""
-    shown = active({"AU01", "AU02", "AU25"}, {"AU25"})
-    found = truth_of_words(
-        [explanation("surprise", [STARTLED, JAW, BROWS])], [{BROWS: 0.9, JAW: 0.1, STARTLED: 2.0}], [shown], WORDS
-    )
+    """Of the brows' two units both are active in one frame of two, of the jaw's two one in one."""
+    shown = active({"AU01", "AU02", "AU25"}, set())
+    found = truth_of_words([explanation("surprise", [STARTLED, JAW, BROWS], gains=(1.0, 0.1, 0.2))], [shown], WORDS)
     assert found == {
-        "explained": 0.5,  # the jaw; who is startled names no unit
-        "fitting": 0.5,  # the brows
-        "same_class": 0.5,
-        "any_class": 0.25,  # and nobody smiles
+        "explained": 0.25,  # the jaw; who is startled names no unit
+        "cosine": 0.25,
+        "gain": 0.5,
+        "same_class": 0.375,
+        "any_class": 0.1875,  # and nobody smiles
         "best": 0.5,
         "clips": 1,
     }
-    shown = active({"AU01", "AU02"}, {"AU12"})
-    found = truth_of_words(
-        [explanation("surprise", [BROWS, JAW])] * 2 + [explanation("neutral", [CALM])],
-        [{BROWS: 0.1, JAW: 0.9}] * 2 + [{CALM: 1.0}],
-        [shown[:1], shown[1:], shown],
-        WORDS,
-    )
-    assert (found["explained"], found["fitting"], found["same_class"], found["clips"]) == (0.5, 0.0, 0.25, 2)
-    assert found["any_class"] == pytest.approx((1 / 4 + 0.5 / 4) / 2), "half of the smile is AU12"
-    assert truth_of_words([explanation("neutral", [CALM])], [{CALM: 1.0}], [shown], WORDS) == {"clips": 0}
+    fading = explanation("surprise", [JAW, BROWS], gains=(-0.1, 0.2))
+    found = truth_of_words([fading, explanation("neutral", [CALM])], [shown, shown], WORDS)
+    assert (found["explained"], found["cosine"], found["clips"]) == (0.5, 0.25, 1)
+    found = truth_of_words([explanation("happiness", [SMILE, CHEEKS])], [active({"AU12"})], WORDS)
+    assert found["explained"] == 0.5 and found["any_class"] == 0.125, "half of the smile is AU12"
+    assert truth_of_words([explanation("neutral", [CALM])], [shown], WORDS) == {"clips": 0}
 
 
-def test_where_nothing_stands_out_there_is_no_choice():
-    alike = replace(explanation("surprise", []), descriptions={BROWS: 0.0, JAW: 0.0})
+def test_where_nothing_stands_out_there_is_no_choice_and_a_whole_clip_has_one():
     shown = active({"AU01", "AU02"})
-    found = truth_of_words([alike], [{BROWS: 0.1, JAW: 0.9}], [shown], WORDS)
-    assert (found["explained"], found["same_class"], found["best"]) == (0.5, 0.5, 1.0)
+    for gains, expected in (((0.0, -0.1), 0.5), ((None, None), 1.0)):
+        found = truth_of_words([explanation("surprise", [BROWS, JAW], gains=gains)], [shown], WORDS)
+        assert (found["explained"], found["same_class"], found["best"]) == (expected, 0.5, 1.0)
 
 
 def test_truth_of_frames_by_hand():

@@ -66,10 +66,7 @@ def moved_units(ground: Ground) -> list[np.ndarray]:
 
 
 def truth_of_words(
-    explanations: Sequence[Explanation],
-    fits: Sequence[Mapping[str, float]],
-    active: Sequence[np.ndarray],
-    words: Words,
+    explanations: Sequence[Explanation], active: Sequence[np.ndarray], words: Words
 ) -> dict[str, float]:
     """Whether the action units that descriptions name are active in the frames that decide.
 
@@ -78,32 +75,36 @@ def truth_of_words(
 
     Args:
         explanations: of N clips.
-        fits: of each clip how well each description of its predicted label fits it as it is, not compared.
         active: of each clip which action units are active in the frames that decide, (T, A) bool.
         words: descriptions of all labels.
 
     Returns:
-        Means over the clips: of the description that stands out most (`explained`), of the one that fits best
-        (`fitting`), of a random one of the label (`same_class`), of a random one of any label (`any_class`), and of
-        the best that there is for the label (`best`). And the number of `clips`.
+        Means over the clips: of the description that is named first (`explained`; a random one where none is), of the
+        one with the highest cosine (`cosine`), of the one with the largest gain (`gain`), of a random one of the label
+        (`same_class`), of a random one of any label (`any_class`), and of the best that there is for the label
+        (`best`). And the number of `clips`.
     """
-    kinds: dict[str, list[float]] = {"explained": [], "fitting": [], "same_class": [], "any_class": [], "best": []}
+    kinds: dict[str, list[float]] = {}
     named = {text: rendered_units(text) for label, texts in words.items() if label != "neutral" for text in texts}
-    for explanation, fit, shown in zip(explanations, fits, active, strict=True):
+    for explanation, shown in zip(explanations, active, strict=True):
         true = {text: float(shown[:, [INDEX[u] for u in units]].mean()) for text, units in named.items() if units}
-        ours = [text for text in explanation.descriptions if text in true]
+        ours = [one for one in explanation.descriptions if one.text in true]
         if not ours:
             continue
-        random = float(np.mean([true[text] for text in ours]))
-        # They come in this order; where none stands out, none is better than another.
-        kinds["explained"].append(true[ours[0]] if explanation.named else random)
-        kinds["fitting"].append(true[max(ours, key=lambda text: fit[text])])
-        kinds["same_class"].append(random)
-        kinds["any_class"].append(float(np.mean(list(true.values()))))
-        kinds["best"].append(max(true[text] for text in ours))
-    if not kinds["best"]:
-        return {"clips": 0}
-    return {name: float(np.mean(values)) for name, values in kinds.items()} | {"clips": len(kinds["best"])}
+        random = float(np.mean([true[one.text] for one in ours]))
+        risen = [one for one in ours if one.gain is None or one.gain > 0]
+        figures = {
+            "explained": true[risen[0].text] if risen else random,
+            "cosine": true[ours[0].text],
+            "gain": true[max(ours, key=lambda one: one.gain or 0.0).text],
+            "same_class": random,
+            "any_class": float(np.mean(list(true.values()))),
+            "best": max(true[one.text] for one in ours),
+        }
+        for name, value in figures.items():
+            kinds.setdefault(name, []).append(value)
+    means = {name: float(np.mean(values)) for name, values in kinds.items()}
+    return means | {"clips": len(kinds.get("best", []))}
 
 
 def truth_of_frames(
@@ -163,12 +164,8 @@ def explained(
     predicted = [names.index(explanation.label) for explanation in explanations]
     clips = range(len(labels))
     relevance = output.frame_relevance[clips, :, predicted]  # (N, T)
-    cosines = output.description_relevance[clips, :, predicted]  # (N, T, M)
-    fits = (relevance.unsqueeze(-1) * cosines).sum(1).tolist()
     top = top_frames(relevance, mask, SHARE)
     active = [units[frames] for units, frames in zip(moved_units(ground), top.numpy(), strict=True)]
-    descriptions: Words = processor.descriptions or {}
-    fitting = [dict(zip(descriptions[e.label], fit, strict=False)) for e, fit in zip(explanations, fits, strict=True)]
     true = [names.index(label) for label in labels]
     return found | {
         "predicted": [explanation.label for explanation in explanations],
@@ -176,7 +173,7 @@ def explained(
             [rounded(score) for score in output.frame_relevance[clip, mask[clip], label].tolist()]
             for clip, label in enumerate(true)
         ],
-        "words": truth_of_words(explanations, fitting, active, descriptions),
+        "words": truth_of_words(explanations, active, processor.descriptions or {}),
         "frames": truth_of_frames(explanations, labels, ground.truth.intensity),
         "sentences": [str(explanation) for explanation in explanations],
     }

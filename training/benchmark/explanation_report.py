@@ -12,8 +12,9 @@ from tgdfer.training.benchmark.runner import runs_of
 from tgdfer.training.config import write_text
 
 WORDS = {
-    "explained": "stands out most",
-    "fitting": "fits best",
+    "explained": "named first",
+    "cosine": "highest cosine",
+    "gain": "largest gain",
     "same_class": "random, same label",
     "any_class": "random, any label",
     "best": "best of the label",
@@ -79,8 +80,8 @@ def _means(state: Mapping[str, Any], group: str) -> dict[str, Figure]:
 def _head(results: Results) -> str:
     test = results.clips["test"]
     about = (
-        "An explanation names the frames that an answer rests on, and the descriptions that the face fits in them more"
-        " than in the rest of the clip. Of rendered faces it is known which action units are active in every frame, so"
+        "An explanation names the frames that an answer rests on, and the descriptions that the face fits in them,"
+        " more than in the rest of the clip. Of rendered faces it is known which action units are active in every frame, so"
         f" both can be checked: on {test['clips']} clips of {test['people']} people who are in no training clip. In"
         " percent; mean ± standard deviation over seeds."
     )
@@ -102,7 +103,7 @@ def _words(results: Results) -> str:
         " highest relevance for the predicted label. Situations name no action unit, and neutral says what a face does"
         " not do: both are left out."
     )
-    table = _table(["descriptions", *WORDS.values(), "stands out : any label"], rows)
+    table = _table(["descriptions", *WORDS.values(), "named first : any label"], rows)
     examples = "\n".join(f"- {sentence}" for sentence in _examples(results))
     return f"## What the words say\n\n{fill(about, 119)}\n\n{table}" + (
         f"\n\nThe first clip of each label, as TG-DFER explains it:\n\n{examples}" if examples else ""
@@ -146,8 +147,9 @@ def _how(results: Results) -> str:
   explained, by words of others. Class words: trained on the names of the labels alone, and then explained by the
   descriptions, which have no part in its answers.
 - An action unit is active from an intensity of 0.35 on, on top of the resting face.
-- Stands out most: the description that `TGDFERProcessor.explain` names first. Fits best: the one with the highest
-  cosine, weighted by relevance. Best of the label: what no choice among its descriptions can pass.
+- Named first: the first description that `TGDFERProcessor.explain` names: of those that fit the frames of its spans
+  better than the other frames of the clip (gain), the one with the highest cosine there. Best of the label: what no
+  choice among its descriptions can pass.
 - Frames count by their relevance, or by the log-probability of the label in the frame for heads that have no
   relevance. Random frames are the mean of ten draws.
 - Both linear heads choose rate and epochs by five-fold cross-validation over people in train.
