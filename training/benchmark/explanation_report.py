@@ -78,11 +78,11 @@ def _means(state: Mapping[str, Any], group: str) -> dict[str, Figure]:
 
 
 def _head(results: Results) -> str:
-    test = results.clips["test"]
+    clips, people = (results.clips["test"][name] for name in ("clips", "people"))
     about = (
         "An explanation names the frames that an answer rests on, and the descriptions that the face fits in them,"
         " more than in the rest of the clip. Of rendered faces it is known which action units are active in every"
-        f" frame, so both can be checked: on {test['clips']} clips of {test['people']} people who are in no training clip."
+        f" frame, so both can be checked: on {clips} clips of {people} people who are in no training clip."
         " In percent; mean ± standard deviation over seeds."
     )
     return f"""# Are the explanations true?
