@@ -19,7 +19,8 @@ class EmotionTimelinePipeline(Pipeline):
         timeline = pipeline("emotion-timeline", model="user/tgdfer-model")
         timeline("clip.mp4")
         # {"label": "surprise", "scores": {"anger": 0.01, ...}, "timestamps": [0.02, ...],
-        #  "frame_scores": {"anger": [0.05, ...], ...}, "frame_relevance": [0.01, ...]}
+        #  "frame_scores": {"anger": [0.05, ...], ...}, "frame_relevance": [0.01, ...],
+        #  "description_relevance": [[0.21, ...], ...]}
         ```
     """
 
@@ -43,7 +44,8 @@ class EmotionTimelinePipeline(Pipeline):
         Returns:
             For each video a dict: `label`, the most probable class; `scores`, the probability of each class, by name;
             `timestamps`, seconds of the T frames, None where unknown; `frame_scores`, for each class its probability
-            in each of the T frames; `frame_relevance`, how much each frame counts for the label: T shares of one.
+            in each of the T frames; `frame_relevance`, how much each frame counts for the label: T shares of one;
+            `description_relevance`, for each description of the label its cosine with each of the T frames.
             With the `face_crop` of the video processor also `track`, the number of the face in the video, and `boxes`,
             its left, top, right and bottom in pixels in each of the T frames, None where it was not found. With
             `face_crop="all"` a list of these for each video, the face that fills most of it first.
@@ -80,7 +82,8 @@ class EmotionTimelinePipeline(Pipeline):
         # What the model takes where it is given no time at all, here for single clips of a batch.
         usual = torch.arange(seconds.shape[1], device=seconds.device) * self.model.config.frame_interval
         outputs = self.model(**{**input_tensors, "timestamps": torch.where(seconds.isnan(), usual, seconds)})
-        chosen = {name: outputs[name].float() for name in ("logits", "frame_logits", "frame_relevance")}
+        names = ("logits", "frame_logits", "frame_relevance", "description_relevance")
+        chosen = {name: outputs[name].float() for name in names}
         return {**chosen, "timestamps": seconds, "frame_mask": frame_mask}
 
     def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> dict[str, Any]:
@@ -91,12 +94,14 @@ class EmotionTimelinePipeline(Pipeline):
         frame_scores = model_outputs["frame_logits"][0, mask].softmax(-1)
         best = int(scores.argmax())
         seconds = model_outputs["timestamps"][0, mask]
+        described = self.model.tgdfer.text_guidance.description_mask[best].cpu()
         return {
             "label": names[best],
             "scores": dict(zip(names, scores.tolist(), strict=True)),
             "timestamps": None if seconds.isnan().any() else seconds.tolist(),
             "frame_scores": dict(zip(names, frame_scores.T.tolist(), strict=True)),
             "frame_relevance": model_outputs["frame_relevance"][0, mask, best].tolist(),
+            "description_relevance": model_outputs["description_relevance"][0, mask, best][:, described].T.tolist(),
         }
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
+from .explanation_tgdfer import Explanation, explain_clip
 from .video_processing_tgdfer import TGDFERVideoProcessor, VideoBatchFeature
 
 
@@ -145,6 +146,55 @@ class TGDFERProcessor(ProcessorMixin):
             ),
             "context_length": self._context_length(),
         }
+
+    def explain(
+        self, outputs: Any, timestamps: torch.Tensor | None = None, frame_mask: torch.Tensor | None = None
+    ) -> list[Explanation]:
+        """Says in words what the answers of a model rest on: when, and what the face fits then.
+
+        Args:
+            outputs: of a model whose classes are those of `descriptions`, for B clips of T frames: `logits` (B, K),
+                `frame_relevance` (B, T, K) and `description_relevance` (B, T, K, M).
+            timestamps: (B, T) seconds of the frames; where not given, or NaN, spans are told in frames.
+            frame_mask: (B, T) frames that count; all where not given.
+
+        Returns:
+            An explanation for each clip; printed it is a sentence, its fields are the numbers behind it.
+
+        Raises:
+            ValueError: the processor does not describe the classes of the outputs.
+
+        Example:
+            ```python
+            clip = processor(videos="clip.mp4", return_tensors="pt")
+            print(processor.explain(model(**clip), clip["timestamps"])[0])
+            ```
+        """
+        words = self.descriptions or {}
+        labels = sorted(words)
+        relevance, cosines = (
+            outputs[name].detach().float().cpu() for name in ("frame_relevance", "description_relevance")
+        )
+        if cosines.shape[2:] != (len(labels), max(map(len, words.values()), default=0)):
+            raise ValueError(
+                f"The outputs are of {cosines.shape[2]} classes with up to {cosines.shape[3]} descriptions, which are"
+                " not those of the processor; set `processor.descriptions` to the words of the model's classes."
+            )
+        scores, classes = outputs["logits"].detach().float().cpu().softmax(-1).max(-1)
+        explanations = []
+        for clip, index in enumerate(classes.tolist()):
+            explanations.append(
+                explain_clip(
+                    labels[index],
+                    float(scores[clip]),
+                    relevance[clip, :, index],
+                    cosines[clip, :, index],
+                    words[labels[index]],
+                    None if timestamps is None else torch.as_tensor(timestamps)[clip].cpu(),
+                    None if frame_mask is None else torch.as_tensor(frame_mask)[clip].cpu().bool(),
+                )
+            )
+        return explanations
 
     def _context_length(self) -> int:
         return len(self.tokenizer(self.context_phrase, add_special_tokens=False)["input_ids"])

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from rich import get_console
 from rich.progress import track
 from rich.table import Table
 
+from tgdfer.processing.explanation_tgdfer import explain_clip
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.config import require_writable, write_text
 from tgdfer.training.errors import UserError
@@ -41,7 +43,8 @@ def predict(
         plot_path: picture of the timeline; of several videos each has its own, with the video's name added.
 
     Returns:
-        For each video that could be read its timeline, as `EmotionTimelinePipeline` gives it.
+        For each video that could be read its timeline, as `EmotionTimelinePipeline` gives it, and in it the
+        `explanation`: a `sentence`, and the `spans` and `descriptions` that it is made of.
 
     Raises:
         UserError: the model cannot be loaded, an output cannot be written, or some videos could not be read.
@@ -60,7 +63,7 @@ def predict(
     pictures = dict(zip(videos, _picture_paths(videos, plot_path), strict=True)) if plot_path else {}
     for video in track(list(dict.fromkeys(videos)), "Predicting", console=get_console(), transient=True):
         try:
-            timelines[video] = pipeline(video)
+            timelines[video] = _explained(pipeline(video), processor)
             if plot_path:
                 frames, _ = processor.video_processor.read_clip(video, network.config.num_frames)
                 strip = frames.permute(0, 2, 3, 1).numpy()
@@ -93,36 +96,34 @@ def frame_table(timelines: dict[str, Timeline]) -> str:
 
 
 def print_timelines(timelines: dict[str, Timeline]) -> None:
-    """Prints the answer for each video and the times that it rests on."""
+    """Prints the answer for each video, and what it rests on: when, and which words the face fits then."""
     if not timelines:
         return
-    table = Table("video", "expression", "score", "decided by", "runner-up")
+    table = Table("video", "score", "expression, when, and what is seen then", "runner-up")
     names = short_names(list(timelines))
     for video, timeline in timelines.items():
         first, *others = sorted(timeline["scores"].items(), key=lambda score: -score[1])
         table.add_row(
             names[video],
-            first[0],
             f"{first[1]:.0%}",
-            ", ".join(decisive_spans(timeline)),
+            timeline["explanation"]["sentence"],
             f"{others[0][0]} ({others[0][1]:.0%})" if others else "",
         )
     get_console().print(table)
 
 
-def decisive_spans(timeline: Timeline) -> list[str]:
-    """The stretches of time that hold the frames above the mean relevance, most relevant first, at most three."""
-    relevance = np.asarray(timeline["frame_relevance"])
-    times, unit = timeline["timestamps"], " s"
-    if times is None:
-        times, unit = list(range(len(relevance))), ""
-    above = relevance > relevance.mean() + 1e-6
-    if not above.any():
-        return ["all frames alike"]
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], above.astype(int), [0]])))
-    spans = sorted(zip(edges[::2], edges[1::2], strict=True), key=lambda span: -relevance[slice(*span)].sum())
-    digits = 0 if not unit else 1
-    return [f"{times[start]:.{digits}f} to {times[end - 1]:.{digits}f}{unit}" for start, end in spans[:3]]
+def _explained(timeline: Timeline, processor: TGDFERProcessor) -> Timeline:
+    """The timeline with its explanation."""
+    label, seconds = timeline["label"], timeline["timestamps"]
+    explanation = explain_clip(
+        label,
+        timeline["scores"][label],
+        torch.tensor(timeline["frame_relevance"]),
+        torch.tensor(timeline["description_relevance"]).T,
+        (processor.descriptions or {}).get(label, []),
+        None if seconds is None else torch.tensor(seconds),
+    )
+    return {**timeline, "explanation": explanation.to_dict()}
 
 
 def short_names(videos: Sequence[str]) -> dict[str, str]:

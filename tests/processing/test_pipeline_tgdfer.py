@@ -47,13 +47,16 @@ def clips(clip, video_writer, tmp_path_factory):
 def close(one, other):
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(one[0], list):
+        return len(one) == len(other) and all(map(close, one, other))
     return one == (other if isinstance(other, str | None) else pytest.approx(other, abs=1e-5))
 
 
 def test_timeline_of_a_clip(timeline, clip):
     assert type(timeline) is EmotionTimelinePipeline
     found = timeline(str(clip))
-    assert set(found) == {"label", "scores", "timestamps", "frame_scores", "frame_relevance"}
+    keys = {"label", "scores", "timestamps", "frame_scores", "frame_relevance", "description_relevance"}
+    assert set(found) == keys
     assert list(found["scores"]) == list(found["frame_scores"]) == ["anger", "awe", "sadness"]
     assert found["label"] == max(found["scores"], key=found["scores"].get)
     assert sum(found["scores"].values()) == pytest.approx(1, abs=1e-5)
@@ -100,6 +103,8 @@ def test_timeline_is_what_the_model_says(timeline, clip):
     assert found["frame_relevance"] == pytest.approx(outputs.frame_relevance[0, :, best].tolist(), abs=1e-5)
     awe = outputs.frame_logits[0].softmax(-1)[:, 1].tolist()
     assert found["frame_scores"]["awe"] == pytest.approx(awe, abs=1e-5)
+    words = outputs.description_relevance[0, :, best, : len(DESCRIPTIONS[found["label"]])]
+    assert torch.allclose(torch.tensor(found["description_relevance"]), words.T, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])

@@ -10,9 +10,9 @@ from PIL import Image
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
-from tgdfer.training.models import start_model
+from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
-from tgdfer.training.prediction import _picture_paths, decisive_spans, predict, print_timelines, short_names
+from tgdfer.training.prediction import _picture_paths, predict, print_timelines, short_names
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,28 @@ def test_predict_writes_what_it_returns(model_folder: Path, videos: list[str], t
     assert pictures == sorted(f"t-{Path(video).stem}.png" for video in videos)
 
 
+def test_timelines_are_explained_in_the_words_of_the_model(
+    model_folder: Path, videos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the processor explains the outputs of the model, clip by clip."""
+    timelines = predict(videos, model_folder)
+    model, processor = load_trained(model_folder)
+    for video in videos:
+        clip = processor(videos=video, num_frames=4, return_tensors="pt")
+        with torch.no_grad():
+            (expected,) = processor.explain(model(**clip), clip["timestamps"], clip["frame_mask"])
+        found = timelines[video]["explanation"]
+        assert found["sentence"] == str(expected)
+        fits = {one["text"]: one["cosine"] for one in found["descriptions"]}
+        assert fits == pytest.approx({one.text: one.cosine for one in expected.descriptions}, abs=1e-5)
+        assert set(fits) == set(processor.descriptions[found["label"]])
+        assert found["spans"][0]["start"] == pytest.approx(expected.start)
+        assert timelines[video]["timestamps"][0] <= expected.start < expected.end <= timelines[video]["timestamps"][-1]
+    print_timelines(timelines)
+    printed = "".join(capsys.readouterr().out.split())
+    assert all(timelines[video]["label"] + "," in printed for video in videos)
+
+
 def test_one_video_has_the_picture_of_that_name(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     predict(videos[:1], model_folder, plot_path=tmp_path / "one.png")
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
@@ -86,14 +108,15 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(tmp_path / f"{index:03d}.png")
     timelines = predict([str(tmp_path)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "picture" / "t.png")
     assert timelines[str(tmp_path)]["timestamps"] is None
+    assert ", frame" in timelines[str(tmp_path)]["explanation"]["sentence"]
     assert {row["seconds"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {""}
     assert (tmp_path / "picture" / "t.png").is_file()
 
 
 def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
-    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None, "frame_relevance": [0.5, 0.5]}
-    print_timelines({"clip.mp4": timeline})
-    assert "smile" in capsys.readouterr().out
+    explanation = {"sentence": "smile, frames 2 to 3"}
+    print_timelines({"clip.mp4": {"label": "smile", "scores": {"smile": 1.0}, "explanation": explanation}})
+    assert "smile, frames 2 to 3" in capsys.readouterr().out
 
 
 def test_short_names_tell_videos_apart() -> None:
@@ -103,13 +126,6 @@ def test_short_names_tell_videos_apart() -> None:
         "x/anger/1.mp4": "anger/1.mp4",
     }
     assert len(set(_picture_paths(["a/1.mp4", "a/1.avi"], Path("t.png")))) == 2
-
-
-def test_decisive_spans() -> None:
-    timeline = {"frame_relevance": [0.3, 0.05, 0.05, 0.2, 0.3, 0.1], "timestamps": [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]}
-    assert decisive_spans(timeline) == ["1.5 to 2.0 s", "0.0 to 0.0 s"]
-    assert decisive_spans({**timeline, "timestamps": None}) == ["3 to 4", "0 to 0"]
-    assert decisive_spans({**timeline, "frame_relevance": [1 / 6] * 6}) == ["all frames alike"]
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from tgdfer.training.ablation.rows import LADDER, WITHOUT
 from tgdfer.training.benchmark.comparison import Outcomes, mean_and_spread, paired_bootstrap
 from tgdfer.training.benchmark.ground import Truth
-from tgdfer.training.benchmark.report import Difference, Results, cell, in_words, interval, read_results
+from tgdfer.training.benchmark.report import Difference, Results, how_it_was_run, interval, percent, read_results
 from tgdfer.training.benchmark.runner import read_row, runs_of
 from tgdfer.training.config import write_text
 from tgdfer.training.plots import save_figure
@@ -175,9 +175,9 @@ def _cells(state: Mapping[str, Any]) -> list[str]:
         values = [get(run) for run in runs]
         return None if any(value is None for value in values) else mean_and_spread(values)
 
-    cells = [cell(over_runs(lambda run: run.get("chosen", {}).get("held_out_uar")))]
-    cells += [cell(state["figures"][name]) for name in ("war", "uar", "frame_ap", "pointing")]
-    cells += [cell(over_runs(lambda run, order=order: run.get("drops", {}).get(order))) for order in _ORDERS]
+    cells = [percent(over_runs(lambda run: run.get("chosen", {}).get("held_out_uar")))]
+    cells += [percent(state["figures"][name]) for name in ("war", "uar", "frame_ap", "pointing")]
+    cells += [percent(over_runs(lambda run, order=order: run.get("drops", {}).get(order))) for order in _ORDERS]
     size = runs[0].get("trained_parameters")
     return [*cells, "" if size is None else _short(size), f"{np.mean([run['seconds'] for run in runs]):.0f}"]
 
@@ -191,10 +191,6 @@ def _short(size: int) -> str:
 
 
 def _how(grounds: Sequence[Results]) -> str:
-    parts = [part for results in grounds for state in results.rows.values() for part in state["parts"].values()]
-    commands = in_words(f"`{part['command']}`" for part in parts)
-    commits = in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
-    minutes = sum(part["seconds"] for part in parts) / 60
     return f"""## How it is measured
 
 - Rates and epochs of every row are chosen by five-fold cross-validation over people inside train: the rate with the
@@ -206,8 +202,7 @@ def _how(grounds: Sequence[Results]) -> str:
   seconds. Seconds: of a seed, with its cross-validation.
 - Given features: of another net, without texts; class vectors are learnt. It measures heads alone.
 
-Command: {commands}. Commit: {commits}. Machine: {in_words(part["machine"] for part in parts)}; {minutes:.0f} minutes
-in all."""
+{how_it_was_run(list(grounds))}"""
 
 
 def draw(

@@ -1,4 +1,4 @@
-"""Measure simple methods and TG-DFER on the same clips: `python -m tgdfer.training.benchmark run | report`."""
+"""Measure TG-DFER beside simple methods, and its explanations: `python -m tgdfer.training.benchmark COMMAND`."""
 
 import shlex
 import time
@@ -11,6 +11,8 @@ import typer
 from rich import get_console
 
 from tgdfer.processing.video_file_tgdfer import VideoReadError
+from tgdfer.training.benchmark.explanation import explanation_rows
+from tgdfer.training.benchmark.explanation_report import write_explanation_report
 from tgdfer.training.benchmark.ground import Settings, real_ground, rendered_ground
 from tgdfer.training.benchmark.report import write_report
 from tgdfer.training.benchmark.rows import rows_of
@@ -22,6 +24,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 
 WORK = Path("runs/benchmark")
 REPORT = Path("docs/baselines.md")
+EXPLANATION = Path("docs/explanation.md")
 
 
 @app.command()
@@ -45,15 +48,7 @@ def run(
     """Run all rows that are not done; the same command goes on where an earlier one stopped."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model, clips=clips, test_clips=test_clips)
-    # Folders by what they are, not by where they lie: the command is published with the figures.
-    words = ["python", "-m", "tgdfer.training.benchmark", "run"]
-    named = Path(model).name if Path(model).is_dir() else model
-    for flag, value, default in (
-        ("--model", named, Settings.model),
-        ("--clips", clips, Settings.clips),
-        ("--test-clips", test_clips, Settings.test_clips),
-    ):
-        words += [flag, str(value)] if value != default else []
+    words = _words("run", settings)
     for name in row or ():
         words += ["--row", name]
     command = shlex.join([*words, *(["--real", "FOLDER"] if real else [])])
@@ -80,6 +75,45 @@ def report(
     with sentences():
         write_report(work, out)
     get_console().print(f"{out} is written.")
+
+
+@app.command()
+def explain(
+    work: Annotated[Path, typer.Option(help="Folder of clips and results.")] = WORK,
+    out: Annotated[Path, typer.Option(help="File to write; the figures go beside it.")] = EXPLANATION,
+    model: Annotated[str, typer.Option(help="CLIP to start from; one whose texts fit its pictures.")] = Settings.model,
+    clips: Annotated[int, typer.Option(help="Rendered training clips of each label.", min=5)] = Settings.clips,
+    test_clips: Annotated[int, typer.Option(help="Rendered test clips of each label.", min=1)] = Settings.test_clips,
+    minutes: Annotated[float, typer.Option(help="Begin no training after so many minutes.")] = 50.0,
+) -> None:
+    """Measure on rendered faces how true explanations are; the same command goes on where an earlier one stopped."""
+    end = time.monotonic() + 60 * minutes
+    settings = Settings(model=model, clips=clips, test_clips=test_clips)
+    quieten()
+    with sentences():
+        ground = rendered_ground(settings, work)
+        # Rows of their own, which are none of the baselines.
+        results = work / "explanation"
+        command = shlex.join(_words("explain", settings))
+        if not run_rows(ground, explanation_rows(ground), results, command, end):
+            get_console().print(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
+            return
+        write_explanation_report(results, out)
+    get_console().print(f"{out} is written.")
+
+
+def _words(command: str, settings: Settings) -> list[str]:
+    """What was typed. Folders by what they are, not by where they lie: it is published with the figures."""
+    model = settings.model
+    named = Path(model).name if Path(model).is_dir() else model
+    words = ["python", "-m", "tgdfer.training.benchmark", command]
+    for flag, value, default in (
+        ("--model", named, Settings.model),
+        ("--clips", settings.clips, Settings.clips),
+        ("--test-clips", settings.test_clips, Settings.test_clips),
+    ):
+        words += [flag, str(value)] if value != default else []
+    return words
 
 
 @contextmanager

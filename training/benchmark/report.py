@@ -170,7 +170,7 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, 
         "| --- | " + " | ".join("---:" for _ in TITLES) + " |",
     ]
     for state in results.rows.values():
-        cells = [cell(state["figures"][figure]) for figure in FIGURES]
+        cells = [percent(state["figures"][figure]) for figure in FIGURES]
         lines.append(f"| {state['title']} | {' | '.join(cells)} |")
     if "position" in results.rows and "random" in results.rows:
         lines += ["", _audit(results)]
@@ -180,8 +180,8 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, 
     return "\n".join(lines)
 
 
-def cell(figure: Any) -> str:
-    """Mean and spread over runs, in percent."""
+def percent(figure: Any) -> str:
+    """Mean and spread of a figure, from 0 to 1; nothing where there is none."""
     if figure is None:
         return ""
     mean, spread = figure
@@ -227,12 +227,6 @@ def interval(difference: Difference) -> str:
 
 
 def _how(grounds: list[Results]) -> str:
-    states = [state for results in grounds for state in results.rows.values()]
-    parts = [part for state in states for part in state["parts"].values()]
-    commands = in_words(f"`{part['command']}`" for part in parts)
-    commits = in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
-    machines = in_words(part["machine"] for part in parts)
-    seconds = sum(part["seconds"] for part in parts)
     return f"""## How it is measured
 
 - WAR is accuracy, UAR the mean of the classes' recalls. Frame AP: for each clip that is not neutral and has frames of
@@ -255,7 +249,17 @@ def _how(grounds: list[Results]) -> str:
   alone is trained on frame truth; nothing is chosen by it.
 - Intervals: 95 %, 2,000 paired bootstrap draws of test people with all of their clips; a row is the mean of its runs.
 
-Command: {commands}. Commit: {commits}. Machine: {machines}; {seconds / 60:.0f} minutes in all."""
+{how_it_was_run(grounds)}"""
+
+
+def how_it_was_run(grounds: list[Results]) -> str:
+    """Commands, commits, machines and minutes of all rows."""
+    parts = [part for results in grounds for state in results.rows.values() for part in state["parts"].values()]
+    commands = in_words(f"`{part['command']}`" for part in parts)
+    commits = in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
+    machines = in_words(part["machine"] for part in parts)
+    minutes = sum(part["seconds"] for part in parts) / 60
+    return f"Command: {commands}. Commit: {commits}. Machine: {machines}; {minutes:.0f} minutes in all."
 
 
 def in_words(values: Any) -> str:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training import loop
 from tgdfer.training.baseline import FOLDS, PENALTIES, clip_means, directions, fit
 from tgdfer.training.benchmark.comparison import CHANCE, RANDOM, figures_of, outcomes
 from tgdfer.training.benchmark.fitting import (
+    Choice,
     Recipe,
     cross_validate,
     frame_statistics,
@@ -158,10 +160,18 @@ def linear_head(ground: Ground, seen: FrameFeatures, indices: np.ndarray, poolin
 
 def _frozen_top(ground: Ground, seed: int) -> Run:
     """A linear layer on every frame; the clip is the mean of its top quarter, class by class."""
-    seen, unseen, targets = ground.features("train", seed), ground.features("test"), targets_of(ground)
+    head, choice = fitted_linear_head(ground, seed, "top")
+    unseen = ground.features("test")
+    chosen = {"rate": choice.recipe.rate, "epochs": choice.recipe.epochs, "held_out_uar": choice.uar}
+    return answers(ground, *predict(head, unseen), unseen.frame_mask[0]) | {"chosen": chosen, "tried": choice.tried}
+
+
+def fitted_linear_head(ground: Ground, seed: int, pooling: str) -> tuple[LinearHead, Choice]:
+    """A linear layer trained on all training clips, with the rate and the epochs that cross-validation chooses."""
+    seen, targets = ground.features("train", seed), targets_of(ground)
 
     def make(indices: np.ndarray, seed: int) -> LinearHead:
-        return linear_head(ground, seen, indices, "top")
+        return linear_head(ground, seen, indices, pooling)
 
     recipe = Recipe(epochs=ground.settings.epochs)
     choice = cross_validate(make, seen, targets, folds_of(ground, seed), recipe, HEAD_RATES, seed)
@@ -169,33 +179,40 @@ def _frozen_top(ground: Ground, seed: int) -> Run:
     head = make(everything, seed)
     for _ in train_epochs(head, seen, targets, everything, choice.recipe, seed):
         pass
-    chosen = {"rate": choice.recipe.rate, "epochs": choice.recipe.epochs, "held_out_uar": choice.uar}
-    return answers(ground, *predict(head, unseen), unseen.frame_mask[0]) | {"chosen": chosen, "tried": choice.tried}
+    return head, choice
 
 
 def _tgdfer(ground: Ground, **options: Any) -> tuple[Callable[[str, Mapping[str, Run], Path], Run], dict[str, Any]]:
     """TG-DFER by the training loop with its defaults: the best epoch on held-out people; frames by relevance.
 
-    Gives the method, and all that decides its figures: the training's options and the network's code.
+    Gives the method, and all that decides its figures.
     """
-    options |= {"feature_views": ground.settings.views}
 
     def run(part: str, earlier: Mapping[str, Run], folder: Path) -> Run:
-        config = ground.config(
-            output=str(folder),
-            seed=int(part.removeprefix("seed ")),
-            resume=(folder / "config.yaml").is_file(),
-            **options,
-        )
-        loop.train(config)
-        model, processor = load_trained(folder)
+        model, processor = train_tgdfer(ground, int(part.removeprefix("seed ")), folder, **options)
         found = list(predict_clips(model, processor.video_processor, ground.test))
         return {
             "predicted": [prediction.label for prediction in found],
             "scores": [[rounded(score) for score in prediction.relevance] for prediction in found],
         }
 
+    return run, tgdfer_facts(ground, **options)
+
+
+def train_tgdfer(
+    ground: Ground, seed: int, folder: Path, **options: Any
+) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
+    """Trains TG-DFER into a folder, from its last checkpoint where there is one; gives its best model."""
+    resume = (folder / "config.yaml").is_file()
+    views = ground.settings.views
+    loop.train(ground.config(output=str(folder), seed=seed, resume=resume, feature_views=views, **options))
+    return load_trained(folder)
+
+
+def tgdfer_facts(ground: Ground, **options: Any) -> dict[str, Any]:
+    """All that decides the figures of TG-DFER: the training's options and the network's code."""
     # What the ground says already, and what is set for every run.
     elsewhere = ("dataset", "model", "descriptions", "num_frames", "output", "seed", "resume")
-    training = {name: value for name, value in asdict(ground.config(**options)).items() if name not in elsewhere}
-    return run, {"training": training, "network": source_hash(modeling_tgdfer)}
+    config = asdict(ground.config(feature_views=ground.settings.views, **options))
+    training = {name: value for name, value in config.items() if name not in elsewhere}
+    return {"training": training, "network": source_hash(modeling_tgdfer)}
