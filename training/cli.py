@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from tgdfer.training.config import TrainingConfig, default_of, read_yaml
-from tgdfer.training.errors import UserError
+from tgdfer.training.errors import PartialResultError, UserError
 
 app = typer.Typer(
     name="tgdfer",
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the name of the program; those of the process when None.
 
     Returns:
-        Exit code: 0, 2 after a mistake of the user, 130 after Ctrl-C.
+        Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
+        after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     logger = logging.getLogger("tgdfer")
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_users(error):
             raise
-        return _refuse(_sentence(error))
+        return _refuse(_sentence(error), 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in _FULL_OR_CLOSED:
             raise
@@ -267,9 +268,9 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise UserError(f"--model-options has {text!r}, whose value is not valid YAML.") from error
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, code: int = 2) -> int:
     Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
-    return 2
+    return code
 
 
 def _is_users(error: ValueError) -> bool:
