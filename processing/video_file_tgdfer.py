@@ -53,6 +53,7 @@ MAX_PIXELS = 2**25
 # Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
 KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
 
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
 
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
@@ -419,7 +420,7 @@ class VideoFile:
         """
         todo = iter(runs or [])
         first, last = next(todo, (0, -1))
-        context = stream.codec_context
+        context = _context(stream)
         # Elsewhere, frames on which no frame of their layer leans may still be those that another layer leans on.
         skips = needed is not None and context.codec.canonical_name == "h264"
         for place, packet in enumerate(self._packets(container, stream)):
@@ -427,18 +428,18 @@ class VideoFile:
                 continue
             if skips:
                 context.skip_frame = "DEFAULT" if place in (needed or ()) else "NONREF"
-            yield from self._decode(stream, packet)
+            yield from self._decode(context, packet)
             if place == last:
-                yield from self._decode(stream, None)
+                yield from self._decode(context, None)
                 first, last = next(todo, (-1, -1))
                 if last < 0:
                     return
                 context.flush_buffers()
-        yield from self._decode(stream, None)
+        yield from self._decode(context, None)
 
-    def _decode(self, stream: Any, packet: Any) -> list[Any]:
+    def _decode(self, context: Any, packet: Any) -> list[Any]:
         try:
-            return stream.decode(packet)
+            return context.decode(packet)
         except (av.error.FFmpegError, OSError) as error:
             self.damage = f"some frames cannot be decoded: {getattr(error, 'strerror', None) or error}"
             return []
@@ -517,6 +518,15 @@ def _torchcodec() -> Any:
         logger.warning(f"torchcodec cannot be loaded ({reason}), so PyAV decodes.")
         return None
     return VideoDecoder
+
+
+def _context(stream: Any) -> Any:
+    """The decoder of a stream: that of libvpx where a WebM file has an alpha, which FFmpeg's own leaves out."""
+    context = stream.codec_context
+    name = WITH_ALPHA.get(context.codec.canonical_name)
+    if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
+        return context
+    return av.CodecContext.create(name, "r")
 
 
 def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:

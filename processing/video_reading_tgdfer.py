@@ -201,8 +201,27 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
         raise VideoReadError(
             f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
         ) from error
-    frames = frames.permute(0, 3, 1, 2) if last else frames
+    frames = _pictures(frames.permute(0, 3, 1, 2) if last else frames)
     return _clip(frames, None, None, indices, len(video), "array")
+
+
+def _pictures(frames: torch.Tensor) -> torch.Tensor:
+    """Frames (T, C, H, W) that float, or are bytes."""
+    if 0 in frames.shape:
+        raise VideoReadError(f"An array {tuple(frames.shape)} has no pixel in it; give frames with some.")
+    if frames.is_floating_point():
+        if not frames.isfinite().all():
+            raise VideoReadError("An array with values that are no numbers is not a clip; replace them.")
+        return frames
+    if frames.dtype == torch.uint8:
+        return frames
+    low, high = (int(value) for value in frames.to(torch.int64).aminmax())
+    if frames.dtype == torch.bool or low < 0 or high > 255:
+        raise VideoReadError(
+            f"An array of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is not a clip; scale it to "
+            "bytes, 0 to 255, or floats, 0 to 1."
+        )
+    return frames.to(torch.uint8)
 
 
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:

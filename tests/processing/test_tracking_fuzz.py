@@ -24,6 +24,7 @@ def times(draw, count: int) -> np.ndarray:
     return np.cumsum(draw(st.lists(st.floats(1e-3, 1.0), min_size=count, max_size=count)))
 
 
+@hypothesis.settings(max_examples=50, deadline=None)
 @hypothesis.given(st.data(), FRAMES)
 def test_each_face_is_in_one_track_and_no_track_outlives_its_face(data, found):
     seconds = times(data.draw, len(found))
@@ -37,6 +38,7 @@ def test_each_face_is_in_one_track_and_no_track_outlives_its_face(data, found):
             assert after == before + 1 or seconds[after] - seconds[before + 1] < BRIDGE
 
 
+@hypothesis.settings(max_examples=50, deadline=None)
 @hypothesis.given(st.data(), st.integers(1, 4), st.integers(2, 40))
 def test_people_apart_keep_their_tracks_however_the_detector_errs(data, people, count):
     size = data.draw(st.floats(10, 300))

@@ -187,6 +187,20 @@ def test_arrays_of_no_known_layout_are_refused(reader):
         reader.read_clip(np.zeros((4, 7, 20, 30), np.uint8))
 
 
+def test_arrays_of_other_numbers(reader):
+    deep = np.full((2, 20, 30, 3), 200, np.uint16)
+    assert (reader.read_clip(deep)[0] == 200).all() and reader.read_clip(deep.astype(np.int64))[0].dtype == torch.uint8
+    for reason, array in {
+        "of uint16 from 800 to 800": deep * 4,
+        "of int32 from -1 to 200": np.concatenate([-np.ones((1, 20, 30, 3), np.int32), deep]).astype(np.int32),
+        "of bool from 1 to 1": deep > 0,
+        "that are no numbers": np.full((2, 20, 30, 3), np.nan, np.float32),
+        "no pixel in it": np.zeros((2, 0, 30, 3), np.uint8),
+    }.items():
+        with pytest.raises(VideoReadError, match=reason):
+            reader.read_clip(array)
+
+
 def test_a_start_time_that_is_not_zero(tmp_path, reader, numbers):
     times = list(range(7000, 8600, 40))
     path = write_video(tmp_path / "late.mkv", times=times)
@@ -222,14 +236,26 @@ def test_depths_and_channels(name, codec, pix_fmt, tmp_path, reader, numbers):
     assert (torch.minimum(bars, 255 - bars) < 8).all(), "black and white stay what they are"
 
 
-def test_transparent_videos_lie_on_white(tmp_path, reader):
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt, encoder",
+    [
+        ("a.mov", "qtrle", "argb", {}),
+        ("a.webm", "libvpx-vp9", "yuva420p", {"auto-alt-ref": "0"}),
+        ("b.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0"}),
+        ("a.apng", "apng", "rgba", {}),
+    ],
+)
+def test_transparent_videos_lie_on_white(name, codec, pix_fmt, encoder, tmp_path, reader):
     def draw(number):
         pixels = np.zeros((64, 96, 4), np.uint8)
         pixels[:, 48:] = (0, 200, 0, 255)
         return pixels
 
-    frames, _ = reader.read_clip(write_video(tmp_path / "a.mov", "qtrle", 3, pix_fmt="argb", draw=draw))
-    assert frames[0, :, 30, 20].tolist() == [255] * 3 and frames[0, :, 30, 70].tolist() == [0, 200, 0]
+    path = write_video(tmp_path / name, codec, 12, pix_fmt=pix_fmt, draw=draw, encoder=encoder)
+    frames, seconds = reader.read_clip(path, num_frames=4)
+    assert torch.allclose(seconds, torch.tensor([1, 4, 7, 10]) / 25, atol=1e-3)
+    assert (frames[:, :, 30, 20] > 250).all()
+    assert (frames[:, :, 30, 70].int() - torch.tensor([0, 200, 0])).abs().max() < 6
 
 
 def test_interlaced_frames_become_one_moment(tmp_path, reader):

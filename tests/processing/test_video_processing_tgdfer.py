@@ -61,13 +61,13 @@ def test_explicit_none_preserved(tmp_path):
     assert TGDFERVideoProcessor.from_pretrained(tmp_path).do_resize is None
 
 
-def test_override_instance_attributes_does_not_affect_other_instances():
-    one, other = TGDFERVideoProcessor(), TGDFERVideoProcessor()
-    mean = list(other.image_mean)
-    one.image_mean[0] = -1
-    one.size["shortest_edge"] = 3
-    assert list(other.image_mean) == mean and dict(other.size) == {"shortest_edge": 224}
-    assert list(TGDFERVideoProcessor().image_mean) == mean
+def test_override_instance_attributes_does_not_affect_other_instances(processor, clip):
+    usual, before = TGDFERVideoProcessor().to_dict(), processor.to_dict()
+    other = TGDFERVideoProcessor(size={"shortest_edge": 3}, num_frames=2, image_mean=[0.0, 0.0, 0.0])
+    other.crop_size = {"height": 3, "width": 3}
+    assert TGDFERVideoProcessor().to_dict() == usual
+    processor(clip, num_frames=3, size={"shortest_edge": 40}, sampling="dense", stride=2, do_normalize=False)
+    assert processor.to_dict() == before, "nor does a call change what the next one does"
 
 
 def test_nested_input(processor):
