@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from tgdfer.training.config import TrainingConfig, default_of, read_yaml
-from tgdfer.training.errors import UserError
+from tgdfer.training.errors import PartialResultError, UserError
 
 app = typer.Typer(
     name="tgdfer",
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the name of the program; those of the process when None.
 
     Returns:
-        Exit code: 0, 2 after a mistake of the user, 130 after Ctrl-C.
+        Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
+        after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     logger = logging.getLogger("tgdfer")
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_users(error):
             raise
-        return _refuse(_sentence(error))
+        return _refuse(_sentence(error), 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in _FULL_OR_CLOSED:
             raise
@@ -132,22 +133,24 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
 
     Args:
         file: YAML file of fields of `TrainingConfig`.
-        **given: fields; None where a flag was not used. `model_options` may be a list of `field=value`.
+        **given: fields; None where a flag was not used. Those that are mappings may be a list of `field=value`.
 
     Raises:
         UserError: if a key is unknown, or a value is of the wrong type.
     """
     given = {name: value for name, value in given.items() if value not in (None, [])}
-    if isinstance(given.get("model_options"), list):
-        given["model_options"] = dict(_assignment(text) for text in given["model_options"])
+    for name in ("model_options", "augmentation"):
+        if isinstance(given.get(name), list):
+            given[name] = dict(_assignment(name, text) for text in given[name])
     values = read_yaml(file) if file else {}
     saved = Path(given.get("output") or values.get("output") or TrainingConfig(dataset="-").output) / "config.yaml"
     if given.get("resume") and not saved.is_file():
         raise UserError(f"There is no run to resume in {saved.parent}: name its folder with --output.")
     if given.get("resume") and file is None:
         values = read_yaml(saved)
-    if "model_options" in given and isinstance(values.get("model_options"), dict):
-        given["model_options"] = {**values["model_options"], **given["model_options"]}
+    for name in ("model_options", "augmentation"):
+        if name in given and isinstance(values.get(name), dict):
+            given[name] = {**values[name], **given[name]}
     return TrainingConfig.from_dict({**values, **given})
 
 
@@ -257,19 +260,20 @@ def quieten() -> None:
         enable_progress_bars()
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _assignment(option: str, text: str) -> tuple[str, Any]:
+    flag = "--" + option.replace("_", "-")
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"--model-options takes FIELD=VALUE, such as lora_layers=2, not {text!r}.")
+        raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
     try:
         return name.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"--model-options has {text!r}, whose value is not valid YAML.") from error
+        raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, code: int = 2) -> int:
     Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
-    return 2
+    return code
 
 
 def _is_users(error: ValueError) -> bool:

@@ -1,4 +1,4 @@
-"""The one error that a user's input can cause in this room."""
+"""The errors that a user's input can cause in this room."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,6 +9,23 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class PartialResultError(UserError):
+    """Some of the videos cannot be used; the results of the others are there.
+
+    The command line exits with code 3.
+
+    Attributes:
+        unusable: for each of these videos the sentence that says why.
+    """
+
+    def __init__(self, unusable: dict[str, str], total: int):
+        self.unusable = unusable
+        reasons = "\n".join(f"- {reason}" for reason in unusable.values())
+        super().__init__(
+            f"{len(unusable)} of {total} videos cannot be used, the others have their results.\n{reasons}"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.config import require_writable, write_text
-from tgdfer.training.errors import UserError
+from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.models import load_trained
 from tgdfer.training.plots import plot_timeline, require_picture_format
 
@@ -47,7 +47,8 @@ def predict(
         `explanation`: a `sentence`, and the `spans` and `descriptions` that it is made of.
 
     Raises:
-        UserError: the model cannot be loaded, an output cannot be written, or some videos could not be read.
+        UserError: the model cannot be loaded, an output cannot be written, or no video can be read;
+            `PartialResultError`, one of them, if some can and some cannot.
     """
     for path in filter(None, (csv_path, json_path, plot_path)):
         if path.is_dir():
@@ -58,7 +59,7 @@ def predict(
     network, processor = load_trained(model)
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
     timelines: dict[str, Timeline] = {}
-    unread: list[str] = []
+    unread: dict[str, str] = {}
     names = short_names(videos)
     pictures = dict(zip(videos, _picture_paths(videos, plot_path), strict=True)) if plot_path else {}
     for video in track(list(dict.fromkeys(videos)), "Predicting", console=get_console(), transient=True):
@@ -69,14 +70,16 @@ def predict(
                 strip = frames.permute(0, 2, 3, 1).numpy()
                 plot_timeline(timelines[video], strip, pictures[video], title=names[video])
         except VideoReadError as error:
-            unread.append(str(error))
+            unread[video] = str(error)
     if csv_path and timelines:
         write_text(_with_folder(csv_path), frame_table(timelines))
     if json_path and timelines:
         write_text(_with_folder(json_path), json.dumps(timelines, indent=2) + "\n")
+    if unread and not timelines:
+        raise UserError(" ".join(unread.values()))
     if unread:
         print_timelines(timelines)
-        raise UserError(" ".join(unread))
+        raise PartialResultError(unread, len(set(videos)))
     return timelines
 
 

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training.cli import main
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.errors import UserError
+from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
 from tgdfer.training.prediction import _picture_paths, predict, print_timelines, short_names
@@ -92,9 +93,29 @@ def test_videos_of_one_name_have_pictures_of_their_own(model_folder: Path, video
 def test_a_broken_video_loses_nothing_of_the_others(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
-    with pytest.raises(UserError, match="broken.mp4"):
+    with pytest.raises(PartialResultError, match="1 of 3 videos cannot be used") as error:
         predict([videos[0], str(broken), videos[1]], model_folder, json_path=tmp_path / "t.json")
+    assert list(error.value.unusable) == [str(broken)]
     assert list(json.loads((tmp_path / "t.json").read_text())) == videos[:2]
+
+
+def test_the_exit_code_says_whether_some_or_all_videos_are_bad(
+    model_folder: Path, videos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    broken = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for path in broken:
+        path.write_bytes(b"no video")
+
+    def run(*files: str | Path) -> tuple[int, str]:
+        code = main(["predict", *map(str, files), "--model", str(model_folder), "--csv", str(tmp_path / "t.csv")])
+        return code, capsys.readouterr().err
+
+    code, said = run(broken[0], videos[0], broken[1])
+    assert code == 3 and [f"- {path} is not a video" in said for path in broken] == [True, True]
+    assert {row["file"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {videos[0]}
+    assert run(videos[0])[0] == 0
+    code, said = run(*broken)
+    assert code == 2 and all(f"{path} is not a video" in said for path in broken)
 
 
 def test_an_output_that_is_a_folder(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
