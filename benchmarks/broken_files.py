@@ -73,10 +73,11 @@ class Worker:
         self.pipe.send(str(path))
         if not self.pipe.poll(SECONDS):
             self.process.kill()
+            self.process.join()
             return f"not done after {SECONDS} s", float(SECONDS), 0
         try:
             return self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self.process.join()
             return f"the worker died ({self.process.exitcode})", 0.0, 0
 

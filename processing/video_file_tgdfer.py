@@ -53,10 +53,12 @@ MAX_PIXELS = 2**25
 # Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
 KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
 
+# Decoders that keep the alpha of a codec.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
 
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **_LIMITS}
 # Titles of files are in any encoding. From PyAV 19 on that is no error, and the argument is gone.
 _ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -500,7 +502,7 @@ class VideoFile:
         stream = streams[0]
         if stream.codec_context is None:
             raise VideoReadError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = _LIMITS
         # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.
         self.large = stream.codec_context.width * stream.codec_context.height >= 640 * 480
         if self.large:
@@ -526,7 +528,9 @@ def _context(stream: Any) -> Any:
     name = WITH_ALPHA.get(context.codec.canonical_name)
     if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
         return context
-    return av.CodecContext.create(name, "r")
+    context = av.CodecContext.create(name, "r")
+    context.options = _LIMITS
+    return context
 
 
 def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:

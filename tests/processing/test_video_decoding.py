@@ -258,15 +258,23 @@ def test_transparent_videos_lie_on_white(name, codec, pix_fmt, encoder, tmp_path
     assert (frames[:, :, 30, 70].int() - torch.tensor([0, 200, 0])).abs().max() < 6
 
 
-def test_interlaced_frames_become_one_moment(tmp_path, reader):
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt, encoder",
+    [
+        ("a.mp4", "libx264", "yuv420p", {"x264-params": "interlaced=1:qp=1"}),
+        ("a.mkv", "libx264", "yuv422p10le", {"x264-params": "interlaced=1:qp=1"}),
+        ("a.ts", "mpeg2video", "yuv422p", {"qmin": "1", "qmax": "1", "g": "1"}),
+    ],
+)
+def test_interlaced_frames_become_one_moment(name, codec, pix_fmt, encoder, tmp_path, reader):
     def draw(number):
         combed = np.zeros((64, 96, 3), np.uint8)
         combed[::2, 16:48] = 255  # one field
         combed[1::2, 48:80] = 255  # the other, when the bar has moved
         return combed
 
-    settings = {"flags": "+ildct+ilme", "x264-params": "interlaced=1:qp=1"}
-    path = write_video(tmp_path / "a.mp4", num_frames=4, draw=draw, encoder=settings)
+    settings = {"flags": "+ildct+ilme", **encoder}
+    path = write_video(tmp_path / name, codec, 4, pix_fmt=pix_fmt, draw=draw, encoder=settings)
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).interlaced_frame
     bar = reader.read_clip(path)[0].float().mean(1)[:, 4:-4]
