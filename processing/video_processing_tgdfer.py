@@ -276,7 +276,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 tell(0.5 * place / len(grid))
                 yield index, float(times[place]), self._as_bytes(frame)
 
-        paths = locate_faces(sampled(), settings, one_at_a_time=True)
+        paths = locate_faces(sampled(), settings, longest=0.0)
         require_faces(paths, grid, settings, _name(source))
         if settings.crop == "all" and paths:
             settings = replace(settings, no_face="skip")
