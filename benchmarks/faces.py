@@ -37,7 +37,7 @@ def jitter(clip: np.ndarray, detector) -> tuple[float, float]:
     faces = np.stack([find_faces(detector, picture)[0] for picture in clip])
     points = faces[:, 4:14].reshape(-1, 5, 2)
     eyes = np.c_[points.mean(0)[:2], np.ones(2)]
-    still = steady(points, np.sqrt(faces[:, 2] * faces[:, 3]).mean(), np.arange(len(clip)) / 25)
+    still = steady(points, np.sqrt(faces[:, 2] * faces[:, 3]), np.arange(len(clip)) / 25)
     moved = [np.stack([eyes @ similarity(p, TEMPLATE).T for p in several]) for several in (points, still)]
     return tuple(float(np.abs(where - where.mean(0)).max()) for where in moved)
 

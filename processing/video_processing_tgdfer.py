@@ -1,7 +1,7 @@
 """Video processor of TG-DFER: from any video to frames, their mask and their time stamps."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,10 +16,19 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .faces_tgdfer import FaceClip, FaceSettings, NoFaceError, crop_faces, load_detector
+from .faces_tgdfer import (
+    CUT_MARK,
+    FaceClip,
+    FaceSettings,
+    crop_faces,
+    cut_face,
+    load_detector,
+    locate_faces,
+    require_faces,
+)
 from .frame_sampling_tgdfer import dense_indices, sample_indices, windows
-from .video_file_tgdfer import BACKENDS
-from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, read, read_windows
+from .video_file_tgdfer import BACKENDS, VideoFile
+from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, open_video, read, read_windows, stream
 
 logger = logging.get_logger(__name__)
 
@@ -29,6 +38,10 @@ FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_m
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
 MAX_ASPECT = 16
 _BOTH = "`num_frames` and `fps` both say how many frames to sample; give one of them."
+
+
+class LongVideo(Exception):
+    """A video that is longer than what is read as one clip."""
 
 
 class TGDFERVideosKwargs(VideosKwargs, total=False):
@@ -45,7 +58,8 @@ class TGDFERVideosKwargs(VideosKwargs, total=False):
         video_backend: "pyav", or "torchcodec", which decodes the clips that it gives the frames of PyAV for at the
             times of PyAV, where it is installed and finds its FFmpeg. Not saved: the frames are the same.
         face_crop: "none" takes the pictures as they are; "largest" and "center" cut out one face, "all" makes a clip
-            of each. Arrays that have the size of the crop already are taken as they are.
+            of each. Arrays that have the size of the crop already, and files of crops that `tgdfer faces` has written
+            at that size, are taken as they are.
         face_detector: "yunet", "mtcnn" or "auto": YuNet where its model can be had, else MTCNN.
         face_model: path of YuNet's model; None takes it from the Hub. Not saved.
         face_size: height and width of the crops in pixels, before `size` is applied.
@@ -153,8 +167,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         """
         fps = self.fps if num_frames is None else None
         clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
-        clip, _ = self._people(clip, self._face_settings(), _name(video))[0]
-        return self._as_bytes(clip), clip.seconds
+        clip, _ = self._people(clip, self._face_settings(), video)[0]
+        return self._as_bytes(clip.frames), clip.seconds
 
     def read_faces(
         self, video: Any, num_frames: int | None = None, generator: torch.Generator | None = None
@@ -174,49 +188,124 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
         fps = self.fps if num_frames is None else None
         clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
-        return crop_faces(self._as_bytes(clip), clip.seconds, settings, _name(video))
+        return crop_faces(self._as_bytes(clip.frames), clip.seconds, settings, _name(video))
+
+    def read_parts(
+        self,
+        video: Any,
+        num_frames: int | None = None,
+        longest: float | None = None,
+        interval: float | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[FaceClip]:
+        """Reads what a model looks at at once: a clip, or each face in it; of a longer video windows, as they come.
+
+        Args:
+            video: as in `read_clip`.
+            num_frames: frames of a part, default `self.num_frames`.
+            longest: seconds up to which a video is one clip; None for any.
+            interval: as in `read_windows`.
+            progress: as in `read_windows`.
+
+        Yields:
+            Parts with their frames, times and faces.
+
+        Raises:
+            VideoReadError: as `read_faces` and `read_windows`.
+        """
+        settings = self._face_settings()
+        source = open_video(video, **self._fetching())
+        try:
+            each = self._reducer() if settings is None else None
+            clip = self._read(source, num_frames or self.num_frames, longest=longest, each=each)
+        except LongVideo:
+            yield from self.read_windows(source, num_frames, interval=interval, progress=progress)
+            return
+        for one, face in self._people(clip, settings, source):
+            yield FaceClip.uncut(self._as_bytes(one.frames), one.seconds) if face is None else face
 
     def read_windows(
-        self, video: Any, num_frames: int | None = None, stride: int | None = None, hop: int | None = None
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Reads a video of any length window by window, each as `read_clip` reads a clip.
+        self,
+        video: Any,
+        num_frames: int | None = None,
+        stride: int | None = None,
+        hop: int | None = None,
+        interval: float | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[FaceClip]:
+        """Reads a video of any length window by window, of which one at a time is in memory.
 
-        A file is decoded once and only one window of it is in memory.
+        A file is decoded once; twice where faces are cut out, so that they are followed and steadied over the whole
+        video before the first of them is cut.
 
         Args:
             video: as in `read_clip`.
             num_frames: frames of a window, default `self.num_frames`.
             stride: from one frame of a window to the next, default `self.stride`.
             hop: sampled frames from the start of a window to that of the next, default half a window.
+            interval: seconds from one frame of a window to the next, instead of `stride` where the times are known.
+            progress: is called with the share of the video that is done.
 
         Yields:
-            Frames (T, 3, H, W) and their times (T,); T is `num_frames`, or less where the video is shorter or damaged.
+            Windows of `num_frames` frames, or less where the video is shorter or damaged, or the face is not in all of
+            them; each of the faces for `face_crop="all"`. The first one's `missing` are the sampled frames of the
+            whole video without a face.
 
         Raises:
-            VideoReadError: nothing can be read; one sentence names the video and the remedy. Windows without a face
-                are left out by `no_face="skip"`, and an error only where all are.
+            VideoReadError: nothing can be read; one sentence names the video and the remedy. `NoFaceError`, one of
+                them, where there is no face, by `no_face`.
             ValueError: numbers that leave frames out.
         """
         count, step = _given(num_frames, self.num_frames), _given(stride, self.stride)
-        plan = partial(windows, num_frames=count, stride=step, hop=hop)
-        settings, found = self._face_settings(), False
-        missing: NoFaceError | None = None
-        for clip in read_windows(video, plan, url_timeout=self.url_timeout, url_max_bytes=self.url_max_bytes):
-            try:
-                clip, _ = self._people(clip, settings, _name(video))[0]
-            except NoFaceError as error:
-                if self.no_face != "skip":
-                    raise
-                missing = error
-                continue
-            found = True
-            yield self._as_bytes(clip), clip.seconds
-        if missing is not None and not found:
-            raise missing
+        tell = progress or (lambda share: None)
+        source = open_video(video, **self._fetching())
+        settings = self._face_settings()
+        if settings is not None and _is_cut(source, settings):
+            settings = None
+        grid, times = np.zeros(0, np.int64), np.zeros(0)
 
-    def _as_bytes(self, clip: Clip) -> torch.Tensor:
-        frames: Any = self.convert_to_rgb(_in_bytes(clip.frames))
-        return frames if frames.dtype == torch.uint8 else frames.round().clamp(0, 255).to(torch.uint8)
+        def plan(total: int, seconds: np.ndarray | None) -> list[np.ndarray]:
+            nonlocal grid, times
+            planned = list(windows(total, count, step, hop, seconds, interval))
+            grid = np.unique(np.concatenate(planned))
+            times = grid / 25 if seconds is None else seconds[grid]
+            return planned
+
+        if settings is None:
+            for clip in read_windows(source, plan, self._reducer()):
+                tell(clip.metadata.frames_indices[-1] / max(1, grid[-1]))
+                yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
+            return
+
+        def sampled() -> Iterator[tuple[int, float, torch.Tensor]]:
+            frames = stream(source, lambda seconds, total, _: np.unique(np.concatenate(plan(total, seconds))))
+            for index, _, frame in frames:
+                place = int(np.searchsorted(grid, index))
+                tell(0.5 * place / len(grid))
+                yield index, float(times[place]), self._as_bytes(frame)
+
+        paths = locate_faces(sampled(), settings, longest=0.0)
+        require_faces(paths, grid, settings, _name(source))
+        if settings.crop == "all" and paths:
+            settings = replace(settings, no_face="skip")
+        seen = np.isin(grid, np.concatenate([path.indices for path in paths])) if paths else np.zeros(len(grid), bool)
+        for clip in read_windows(source, plan):
+            indices = np.array(clip.metadata.frames_indices)
+            tell(0.5 + 0.5 * indices[-1] / max(1, grid[-1]))
+            for path in paths or [None]:
+                face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
+                if len(face.frames):
+                    face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
+                    face.missing, seen = (grid if clip.seconds is None else times)[~seen], np.ones(len(grid), bool)
+                    yield face
+
+    def _fetching(self) -> dict[str, Any]:
+        return {"url_timeout": self.url_timeout, "url_max_bytes": self.url_max_bytes}
+
+    def _as_bytes(self, frames: torch.Tensor) -> torch.Tensor:
+        """Pictures (..., H, W) as RGB in uint8."""
+        pictures: Any = self.convert_to_rgb(_in_bytes(frames))
+        return pictures if pictures.dtype == torch.uint8 else pictures.round().clamp(0, 255).to(torch.uint8)
 
     def _face_settings(self, **given: Any) -> FaceSettings | None:
         """What to cut out, None for nothing. "auto" is settled once: models keep the crop they are trained with.
@@ -234,12 +323,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             settings = replace(settings, detector=self.face_detector)
         return settings
 
-    def _people(self, clip: Clip, settings: FaceSettings | None, name: str) -> list[tuple[Clip, FaceClip | None]]:
+    def _people(self, clip: Clip, settings: FaceSettings | None, video: Any) -> list[tuple[Clip, FaceClip | None]]:
         """The clip as it is, or a clip of each of its faces."""
-        size = (clip.metadata.height, clip.metadata.width)
-        if settings is None or (clip.metadata.video_backend == "array" and size == (settings.size, settings.size)):
+        if settings is None or (
+            (clip.metadata.height, clip.metadata.width) == (settings.size, settings.size) and _is_cut(video, settings)
+        ):
             return [(clip, None)]
-        faces = crop_faces(self._as_bytes(clip), clip.seconds, settings, name)
+        faces = crop_faces(self._as_bytes(clip.frames), clip.seconds, settings, _name(video))
         sampled = np.array(clip.metadata.frames_indices)
         return [
             (
@@ -263,7 +353,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 a second) set how many frames are taken, `do_sample_frames=False` takes all of them. `timestamps`, or
                 `video_metadata` with the `fps` of the source, time clips given as arrays. `return_metadata=True` adds
                 `video_metadata`, and with `face_crop` also `faces`: for each row of the batch the number of its
-                `video`, its `track`, its `boxes` (T, 4) in pixels and where the face was `found` (T,). Arrays that
+                `video`, its `track`, its `boxes` (T, 4) in pixels, where the face was `found` (T,), and the seconds of
+                the sampled frames in which it is `missing`. Arrays that
                 float are in 0..1, or in 0..255 if any value is above 1; they are taken as they are where
                 `do_rescale=False`.
 
@@ -296,9 +387,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         people = [
             (number, *person)
             for number, (video, seconds, source) in enumerate(zip(videos, timestamps, sources, strict=True))
-            for person in self._people(
-                self._read(video, num_frames, fps, seconds, source, **reading), settings, _name(video)
-            )
+            for person in self._people(self._read(video, num_frames, fps, seconds, source, **reading), settings, video)
         ]
         clips = [clip for _, clip, _ in people]
         rescale = _given(options.get("do_rescale"), self.do_rescale)
@@ -329,8 +418,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         url_max_bytes: int | None = None,
         video_backend: str | None = None,
         each: Each | None = None,
+        longest: float | None = None,
     ) -> Clip:
-        """Reads one clip; `timestamps`, or else `source` (its metadata), tell the times of frames that have none."""
+        """Reads one clip; `timestamps`, or else `source` (its metadata), tell the times of frames that have none.
+
+        Raises:
+            LongVideo: it has more than `longest` seconds.
+        """
         sampling = "fps" if fps is not None else _given(sampling, self.sampling)
         if sampling not in SAMPLINGS:
             raise ValueError(f'sampling is one of {", ".join(SAMPLINGS)}, not "{sampling}".')
@@ -346,6 +440,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             known = seconds if seconds is not None else _told_times(total, timestamps, source)
             if duration is None and known is not None and total > 1:
                 duration = float(known[-1] - known[0]) * total / (total - 1)
+            if longest is not None and duration is not None and duration > longest:
+                raise LongVideo
             if num_frames is None and fps is None:
                 return np.arange(total)
             if sampling == "dense":
@@ -473,7 +569,16 @@ def _pad(videos: list[torch.Tensor], clips: list[Clip]) -> dict[str, torch.Tenso
 
 
 def _about(face: FaceClip) -> dict[str, Any]:
-    return {"track": face.track, "boxes": face.boxes, "found": face.found}
+    return {"track": face.track, "boxes": face.boxes, "found": face.found, "missing": face.missing}
+
+
+def _is_cut(video: Any, settings: FaceSettings) -> bool:
+    """Whether a video holds faces that are cut out already: frames at hand of that size, or a file that says so."""
+    opened = open_video(video)
+    if isinstance(opened, VideoFile):
+        return opened.tags().get("comment") == f"{CUT_MARK} {settings.size}"
+    frames = read(opened, lambda *_: np.array([0]))
+    return frames.metadata.video_backend == "array" and frames.frames.shape[-2:] == (settings.size, settings.size)
 
 
 def _name(video: Any) -> str:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from transformers.video_utils import VideoMetadata, is_valid_video
 
 from .video_file_tgdfer import Each, Sampler, VideoFile, VideoReadError, on_white
 
+# Frames of arrays, folders and decoders that are read together where they are gone through one by one.
+_AT_A_TIME = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -42,7 +44,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
         video: path or URL of a video, bytes or binary file object of a video, a value of a `datasets` column of
             videos, decoded or not (`{"path": ..., "bytes": ...}`), an open PyAV container or torchcodec decoder;
             folder of frames or list of their files, in natural order (2 before 10); array or tensor (T, H, W, C) or
-            (T, C, H, W), or a list of T images or (H, W, C) arrays.
+            (T, C, H, W), or a list of T images or (H, W, C) arrays; or what `open_video` made of one of these.
         sampler: chooses the frames.
         each: is done to each picture (3, H, W) of a file or folder before it is kept.
         **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
@@ -52,7 +54,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
     """
     file, name = _file(video)
     if file is not None:
-        found = VideoFile(file, name, **options).read(sampler, each)
+        found = _opened(file, name, **options).read(sampler, each)
         total = len(found.seconds)
         return _clip(found.frames, found.seconds, found.duration, found.indices, total, found.backend, found.size)
     if isinstance(video, str | os.PathLike):
@@ -64,12 +66,62 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
     return _read_array(video, sampler)
 
 
-def read_windows(video: Any, plan: Callable[[int], Iterator[np.ndarray]], **options: Any) -> Iterator[Clip]:
-    """Reads windows of a long video one by one, a file in a single pass that keeps the frames of one window only.
+def stream(
+    video: Any, sampler: Sampler, each: Each | None = None, **options: Any
+) -> Iterator[tuple[int, float | None, torch.Tensor]]:
+    """The frames that `sampler` chooses one by one, a file in a single pass: a few of them are kept at a time.
 
     Args:
         video: as in `read`.
-        plan: gives, for the number of frames, the indices of each window, increasing; windows may overlap.
+        sampler: chooses the frames.
+        each: as in `read`.
+        **options: as in `read`.
+
+    Yields:
+        Index, seconds, None where unknown, and picture (3, H, W) of each frame; those that cannot be decoded are left
+        out.
+
+    Raises:
+        VideoReadError: nothing can be read from it.
+    """
+    file, name = _file(video)
+    if file is not None:
+        yield from _opened(file, name, **options).stream(sampler, each)
+        return
+    todo = np.zeros(0, np.int64)
+
+    def choose(seconds: Any, total: int, duration: Any) -> np.ndarray:
+        nonlocal todo
+        todo = sampler(seconds, total, duration)
+        return todo[:_AT_A_TIME]
+
+    clip = read(video, choose, each)
+    for start in range(0, len(todo), _AT_A_TIME):
+        part = todo[start : start + _AT_A_TIME]
+        clip = read(video, lambda *_, part=part: part, each) if start else clip
+        times = [None] * len(part) if clip.seconds is None else clip.seconds.tolist()
+        yield from zip(part.tolist(), times, clip.frames, strict=True)
+
+
+def open_video(video: Any, **options: Any) -> Any:
+    """A `VideoFile` of what is one, so that it is fetched once and can be read several times; others as they are."""
+    file, name = _file(video)
+    return video if file is None else _opened(file, name, **options)
+
+
+def read_windows(
+    video: Any,
+    plan: Callable[[int, np.ndarray | None], Iterable[np.ndarray]],
+    each: Each | None = None,
+    **options: Any,
+) -> Iterator[Clip]:
+    """Reads windows of a long video one by one, in a single pass that keeps the frames of one window only.
+
+    Args:
+        video: as in `read`.
+        plan: gives, for the number of frames and their seconds (None where unknown), the indices of each window,
+            increasing; windows may overlap.
+        each: as in `read`.
         **options: as in `read`.
 
     Yields:
@@ -78,52 +130,35 @@ def read_windows(video: Any, plan: Callable[[int], Iterator[np.ndarray]], **opti
     Raises:
         VideoReadError: nothing can be read from it.
     """
-    file, name = _file(video)
-    if file is None:
-        yield from _windows_at_hand(video, plan)
-        return
     todo: deque[np.ndarray] = deque()
-    length: list[Any] = []
+    about: dict[str, Any] = {}
 
-    def choose(seconds: Any, total: int, duration: float | None) -> np.ndarray:
-        todo.extend(plan(total))
-        length.extend([total, duration])
+    def choose(seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
+        todo.extend(plan(total, seconds))
+        about.update(total=total, duration=duration, backend="array" if seconds is None else "pyav")
         return np.unique(np.concatenate(todo))
 
-    kept: dict[int, tuple[float, torch.Tensor]] = {}
+    kept: dict[int, tuple[float | None, torch.Tensor]] = {}
+    last = -1
 
     def first_window() -> Iterator[Clip]:
-        window = todo.popleft()
-        indices = np.array([index for index in window.tolist() if index in kept])
-        if len(indices):
-            seconds = torch.tensor([kept[index][0] for index in indices.tolist()])
-            clip = _clip(
-                torch.stack([kept[i][1] for i in indices.tolist()]), None, length[1], indices, length[0], "pyav"
-            )
-            clip.seconds = seconds
+        indices = [index for index in todo.popleft().tolist() if index in kept]
+        if indices:
+            times = [kept[index][0] for index in indices]
+            clip = _clip(torch.stack([kept[index][1] for index in indices]), None, indices=np.array(indices), **about)
+            clip.seconds = None if None in times else torch.tensor(times)
             yield clip
         for index in [index for index in kept if not todo or index < todo[0][0]]:
             del kept[index]
 
-    for index, second, picture in VideoFile(file, name, **options).stream(choose):
+    for index, second, picture in stream(video, choose, each, **options):
         while todo and index > todo[0][-1]:
             yield from first_window()
-        kept[index] = (second, picture)
+        kept[index], last = (second, picture), index
+    if last < 0:
+        raise VideoReadError(f"Not one frame of {_file(video)[1] or video} can be decoded; encode it again.")
     while todo:
         yield from first_window()
-
-
-def _windows_at_hand(video: Any, plan: Callable[[int], Iterator[np.ndarray]]) -> Iterator[Clip]:
-    """Windows of arrays, pictures and decoders, where any frame is at hand."""
-    todo: list[np.ndarray] = []
-
-    def choose(seconds: Any, total: int, duration: Any) -> np.ndarray:
-        todo.extend(plan(total))
-        return todo[0]
-
-    yield read(video, choose)
-    for window in todo[1:]:
-        yield read(video, lambda *_, window=window: window)
 
 
 def is_frame_files(video: Any) -> bool:
@@ -151,6 +186,10 @@ def _file(video: Any) -> tuple[Any, str]:
     if isinstance(video, bytes | bytearray | av.container.InputContainer) or hasattr(video, "read"):
         return video, ""
     return None, ""
+
+
+def _opened(file: Any, name: str, **options: Any) -> VideoFile:
+    return file if isinstance(file, VideoFile) else VideoFile(file, name, **options)
 
 
 # Decoders, arrays and pictures

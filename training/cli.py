@@ -3,6 +3,7 @@
 import errno
 import inspect
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -195,7 +196,8 @@ def evaluate(
 @app.command(
     epilog="[bold]Examples[/]\n\n"
     "tgdfer predict clip.mp4 --model runs/first --plot timeline.png\n\n"
-    "tgdfer predict *.mp4 --model user/model --csv frames.csv --json timelines.json"
+    "tgdfer predict *.mp4 --model user/model --csv frames.csv --json timelines.json\n\n"
+    "tgdfer predict talk.mp4 --model user/model --face-crop largest --annotate talk-annotated.mp4"
 )
 def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files or URLs", metavar="VIDEO...")],
@@ -205,12 +207,67 @@ def predict(
     plot: Annotated[
         Path | None, typer.Option(help="Picture to write; of several videos each has its own, named after it")
     ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Video to write with boxes, labels and relevance; of several each has its own")
+    ] = None,
+    face_crop: Annotated[
+        Literal["none", "largest", "center", "all"] | None,
+        typer.Option(help="Face to cut out; by default what the model was trained with"),
+    ] = None,
+    face_model: Annotated[
+        Path | None, typer.Option(help="File of the face detector YuNet, instead of the Hub's")
+    ] = None,
+    no_face: Annotated[
+        Literal["skip", "error", "full_frame"] | None,
+        typer.Option(
+            help="Frames without the face: leave them out, stop, or see them whole; by default as in training"
+        ),
+    ] = None,
 ) -> None:
-    """Say which expression videos show, when, and which frames decided it."""
+    """Say which expression videos show, when, and which frames decided it; of long videos segment by segment."""
     quieten()
     from tgdfer.training import prediction
 
-    prediction.print_timelines(prediction.predict(videos, model, csv, json, plot))
+    faces = {"face_crop": face_crop, "face_model": face_model and str(face_model), "no_face": no_face}
+    prediction.print_timelines(prediction.predict(videos, model, csv, json, plot, annotate, faces))
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer faces clips/ clips-cropped/ --annotations list.csv\n\n"
+    "tgdfer train --dataset clips-cropped/ --output runs/first"
+)
+def faces(
+    source: Annotated[Path, typer.Argument(help="Video, or folder of videos or of folders of frames")],
+    output: Annotated[Path, typer.Argument(help="Folder of the crops, in the same order")],
+    face_crop: Annotated[
+        Literal["largest", "center", "all"], typer.Option(help="Which face; of all each has a file")
+    ] = "largest",
+    detector: Annotated[
+        Literal["auto", "yunet", "mtcnn"], typer.Option(help="auto: YuNet where its model can be had, else MTCNN")
+    ] = "auto",
+    face_model: Annotated[
+        Path | None, typer.Option(help="File of the face detector YuNet, instead of the Hub's")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, help="Height and width of the crops in pixels")] = 224,
+    margin: Annotated[float, typer.Option(help="How much more than the face is seen around it, as a share")] = 0.2,
+    every: Annotated[int, typer.Option(min=1, help="Look for faces in every n-th frame; between, interpolate")] = 1,
+    no_face: Annotated[
+        Literal["skip", "error", "full_frame"],
+        typer.Option(help="Frames without the face: leave them out, leave out the clip, or keep them whole"),
+    ] = "skip",
+    annotations: Annotated[Path | None, typer.Option(help="List of the clips that there should be")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a processor")] = None,
+) -> None:
+    """Cut the faces out of a whole data set, once, and report what is missing; goes on where it stopped."""
+    quieten()
+    from tgdfer.processing.faces_tgdfer import FaceSettings
+    from tgdfer.training.faces import cut_faces, print_report
+
+    settings = FaceSettings(face_crop, detector, face_model and str(face_model), size, margin, every, no_face)
+    report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
+    print_report(report)
+    get_console().print(f"The crops are in {output}, the report in {output / 'report.json'}.", highlight=False)
 
 
 @app.command(
@@ -278,7 +335,7 @@ def _refuse(sentence: str, code: int = 2) -> int:
 
 def _is_users(error: ValueError) -> bool:
     """Whether an error is one of those that this package raises about what it was given."""
-    return isinstance(error, UserError) or type(error).__name__ == "VideoReadError"
+    return isinstance(error, UserError) or "VideoReadError" in {kind.__name__ for kind in type(error).__mro__}
 
 
 def _sentence(error: ValueError) -> str:

@@ -50,6 +50,13 @@ class TrainingConfig:
     )
     descriptions: str | None = _option(None, "YAML file of `label: [description, ...]` for labels not built in")
     num_frames: int = _option(16, "Frames sampled from a clip")
+    face_crop: Literal["none", "largest", "center"] | None = _option(
+        None, "Face to cut out, here and wherever the model is used; by default as `tgdfer faces` or the model did"
+    )
+    face_model: str | None = _option(None, "File of the face detector YuNet, instead of the Hub's")
+    no_face: Literal["skip", "error", "full_frame"] | None = _option(
+        None, "Frames without the face: leave them out, stop, or give them whole; by default skip"
+    )
     frozen_features: bool = _option(False, "Freeze CLIP, compute its frame features once and train on these")
     feature_views: int = _option(4, "Views of a training clip that are cached for frozen_features; the first is plain")
     model_options: dict[str, Any] = _option(

@@ -30,7 +30,7 @@ from tgdfer.training.errors import UserError, nearest
 logger = logging.getLogger(__name__)
 
 # Videos that a user may well have put beside those that the videofolder builder of `datasets` reads.
-_VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
+VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
 # Folders that `datasets` takes for a split.
 _SPLIT_FOLDERS = {
     "train": {"train", "training"},
@@ -580,7 +580,7 @@ def _name_left_out(folder: Path | None, paths: list[str | None]) -> list[str]:
     left_out = sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if _VIDEO_NAME.search(path.name) and os.path.realpath(path) not in taken
+        if VIDEO_NAME.search(path.name) and os.path.realpath(path) not in taken
     )
     if left_out:
         more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""

@@ -18,6 +18,7 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data import words_for
 from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.faces import cropped_by
 
 
 def start_model(
@@ -52,10 +53,24 @@ def start_model(
             if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
                 processor.descriptions = descriptions
                 model.set_classes(processor.class_prompts())
+        set_faces(processor, config)
         model.freeze_clip()
         if not config.frozen_features:
             model.attach_lora()
         return model, processor
+
+
+def set_faces(processor: TGDFERProcessor, config: TrainingConfig) -> None:
+    """Settles which face the model sees, in training and ever after: the crop goes with the processor.
+
+    Crops that `tgdfer faces` has written are read as they are, and the model learns to be given such.
+    """
+    given = {"face_crop": config.face_crop, "face_model": config.face_model, "no_face": config.no_face}
+    options = cropped_by(config.dataset) | {name: value for name, value in given.items() if value is not None}
+    if options.get("face_crop") == "all":  # Each of several people is a clip; of a file there is one.
+        options["face_crop"] = "largest"
+    for name, value in options.items():
+        setattr(processor.video_processor, name, value)
 
 
 def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:

@@ -15,6 +15,8 @@ from tgdfer.training.errors import UserError
 
 # The best curves are drawn in colour, the others in grey: seven colours at once are read by nobody.
 COLOURED_CURVES = 3
+# Curves of more frames are read as lines, without a mark at each.
+MARKED_FRAMES = 64
 RELEVANCE_COLOUR = "#f2b134"
 
 
@@ -42,40 +44,44 @@ def plot_confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]
     save_figure(figure, path)
 
 
-def plot_timeline(timeline: Mapping[str, Any], frames: np.ndarray, path: str | Path, title: str = "") -> None:
-    """Draws what each frame says for the classes, and how much it counts, above a film strip of the frames.
+def plot_timeline(
+    timeline: Mapping[str, Any],
+    frames: np.ndarray,
+    path: str | Path,
+    title: str = "",
+    film_seconds: Sequence[float] | None = None,
+) -> None:
+    """Draws what each frame says for the classes, and how much it counts, above a film strip; over it the segments.
 
     Args:
         timeline: `label`, `scores` (label: probability of the clip), `timestamps` (T seconds, or None), `frame_scores`
-            (label: T probabilities) and `frame_relevance` (T shares), as `EmotionTimelinePipeline` gives them.
-        frames: (T, H, W, 3) uint8.
+            (label: T probabilities), `frame_relevance` (T shares) and, if there are any, `segments`, as
+            `EmotionTimelinePipeline` gives them.
+        frames: (T, H, W, 3) uint8; of a long video fewer.
         path: picture to write.
         title: name of the clip.
+        film_seconds: when the frames are shown, where they are not those of the timeline.
     """
     timed = timeline["timestamps"] is not None
-    seconds = np.asarray(timeline["timestamps"] if timed else range(len(frames)), dtype=float)
     relevance = np.asarray(timeline["frame_relevance"], dtype=float)
+    seconds = np.asarray(timeline["timestamps"] if timed else range(len(relevance)), dtype=float)
     step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
     aspect = frames.shape[1] / frames.shape[2]
     width, margin = 12.0, 1.5
-    strip = (width - margin) / len(seconds) * aspect
+    strip = (width - margin) / len(frames) * aspect
     figure = Figure(figsize=(width, 3.4 + min(strip, 3.0)), layout="constrained")
     curves, film = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, min(strip, 3.0)])
 
     _draw_relevance(curves, seconds, relevance, step)
-    _draw_curves(curves, seconds, timeline)
+    colours = _colours(timeline)
+    _draw_curves(curves, seconds, timeline, colours)
+    _draw_segments(curves, timeline, colours)
     curves.set_title(
         f"{title}   {timeline['label']} ({timeline['scores'][timeline['label']]:.0%})".strip(), loc="left"
     )
-
-    for frame, time, share in zip(frames, seconds, relevance / max(relevance.max(), 1e-9), strict=True):
-        left, right = time - 0.46 * step, time + 0.46 * step
-        film.imshow(frame, extent=(left, right, 0, 1), aspect="auto", interpolation="antialiased")
-        film.add_patch(
-            Rectangle(
-                (left, 0), right - left, 1, fill=False, edgecolor=RELEVANCE_COLOUR, linewidth=4 * share, clip_on=False
-            )
-        )
+    shown = seconds if film_seconds is None else np.asarray(film_seconds, dtype=float)
+    shares = np.interp(shown, seconds, relevance / max(relevance.max(), 1e-9))
+    _draw_film(film, frames, shown, shares if film_seconds is None else np.zeros(len(shown)))
     film.set(
         ylim=(0, 1),
         yticks=[],
@@ -84,6 +90,44 @@ def plot_timeline(timeline: Mapping[str, Any], frames: np.ndarray, path: str | P
     )
     film.spines[:].set_visible(False)
     save_figure(figure, path)
+
+
+def _draw_film(axes: Axes, frames: np.ndarray, seconds: np.ndarray, shares: np.ndarray) -> None:
+    """The frames side by side, each in a frame as thick as it is relevant."""
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+    for frame, time, share in zip(frames, seconds, shares, strict=True):
+        left, right = time - 0.46 * step, time + 0.46 * step
+        axes.imshow(frame, extent=(left, right, 0, 1), aspect="auto", interpolation="antialiased")
+        axes.add_patch(
+            Rectangle(
+                (left, 0), right - left, 1, fill=False, edgecolor=RELEVANCE_COLOUR, linewidth=4 * share, clip_on=False
+            )
+        )
+
+
+def _colours(timeline: Mapping[str, Any]) -> dict[str, str]:
+    """Classes in colour: those of the segments, the longest first, of a long video; else the most probable."""
+    segments, scores = timeline.get("segments", []), timeline["scores"]
+    total = {name: sum(one["end"] - one["start"] for one in segments if one["label"] == name) for name in scores}
+    if len(segments) > COLOURED_CURVES:
+        ranked = [name for name in sorted(total, key=lambda name: -total[name]) if total[name] > 0]
+    else:
+        ranked = sorted(scores, key=scores.get, reverse=True)[:COLOURED_CURVES]
+    return {name: f"C{place}" for place, name in enumerate(ranked)}
+
+
+def _draw_segments(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """A band along the top for each segment."""
+    for segment in timeline.get("segments", []):
+        axes.add_patch(
+            Rectangle(
+                (segment["start"], 0.97),
+                segment["end"] - segment["start"],
+                0.03,
+                color=colours.get(segment["label"], "grey"),
+                linewidth=0,
+            )
+        )
 
 
 def _draw_relevance(axes: Axes, seconds: np.ndarray, relevance: np.ndarray, step: float) -> None:
@@ -98,20 +142,21 @@ def _draw_relevance(axes: Axes, seconds: np.ndarray, relevance: np.ndarray, step
     axes.patch.set_visible(False)
 
 
-def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any]) -> None:
-    """A curve for each class: the predicted one thick, the next most likely in colour, the others grey."""
+def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    """A curve for each class: of a clip the predicted one thick, those without a colour grey."""
     label, scores = timeline["label"], timeline["scores"]
-    ranked = sorted(scores, key=scores.get, reverse=True)
-    for place, name in reversed(list(enumerate(ranked))):
-        coloured = place < COLOURED_CURVES
+    few = len(seconds) <= MARKED_FRAMES
+    greys = [name for name in sorted(scores, key=scores.get) if name not in colours]
+    for name in [*greys, *reversed(colours)]:
+        thick = few and name == label
         axes.plot(
             seconds,
             timeline["frame_scores"][name],
-            color=f"C{place}" if coloured else "silver",
-            linewidth=2.6 if name == label else 1.4 if coloured else 0.9,
-            marker="o" if name == label else None,
+            color=colours.get(name, "silver"),
+            linewidth=2.6 if thick else 1.4 if name in colours else 0.9,
+            marker="o" if thick else None,
             markersize=4,
-            label=f"{name} ({scores[name]:.0%})" if coloured else None,
+            label=f"{name} ({scores[name]:.0%})" if name in colours else None,
         )
     axes.set(ylim=(0, 1), ylabel="what the frame says")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -119,7 +164,7 @@ def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any]) -
     axes.spines["top"].set_visible(False)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(
-        handles[::-1], names[::-1], loc="lower right", bbox_to_anchor=(1, 1), ncols=COLOURED_CURVES, frameon=False
+        handles[::-1], names[::-1], loc="lower right", bbox_to_anchor=(1, 1), ncols=max(1, len(colours)), frameon=False
     )
 
 

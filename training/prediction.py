@@ -1,19 +1,22 @@
 """Prediction: label, class curves and relevance over time of video files, as a table, JSON and pictures."""
 
+import copy
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich import get_console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tgdfer.processing.explanation_tgdfer import explain_clip
-from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.faces_tgdfer import FaceClip
+from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP, EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
 from tgdfer.training.config import require_writable, write_text
@@ -22,6 +25,8 @@ from tgdfer.training.models import load_trained
 from tgdfer.training.plots import plot_timeline, require_picture_format
 
 Timeline = dict[str, Any]
+# Of a long video, in the film strip of its picture.
+FILM_FRAMES = 16
 
 
 def predict(
@@ -30,7 +35,9 @@ def predict(
     csv_path: Path | None = None,
     json_path: Path | None = None,
     plot_path: Path | None = None,
-) -> dict[str, Timeline]:
+    annotate_path: Path | None = None,
+    faces: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Analyses videos, and writes what was found where a path is given.
 
     A video that cannot be read stops none of the others: all that was found is written before the error is raised.
@@ -41,36 +48,59 @@ def predict(
         csv_path: table with a row for each sampled frame.
         json_path: the timelines as they are returned.
         plot_path: picture of the timeline; of several videos each has its own, with the video's name added.
+        annotate_path: video with boxes, labels and relevance; of several videos likewise.
+        faces: options of the video processor, such as `face_crop`, that differ from what the model was trained with;
+            None stands for none.
 
     Returns:
         For each video that could be read its timeline, as `EmotionTimelinePipeline` gives it, and in it the
-        `explanation`: a `sentence`, and the `spans` and `descriptions` that it is made of.
+        `explanation`: a `sentence`, and the `spans` and `descriptions` that it is made of. With `face_crop="all"` a
+        list of one for each face.
 
     Raises:
         UserError: the model cannot be loaded, an output cannot be written, or no video can be read;
             `PartialResultError`, one of them, if some can and some cannot.
     """
-    for path in filter(None, (csv_path, json_path, plot_path)):
+    for path in filter(None, (csv_path, json_path, plot_path, annotate_path)):
         if path.is_dir():
             raise UserError(f"{path} is a folder; name the file to write.")
         require_writable(path)
     if plot_path is not None:
         require_picture_format(plot_path)
+    if annotate_path is not None and annotate_path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
+        raise UserError(f"{annotate_path} is not the name of a video to write: end it in .mp4.")
     network, processor = load_trained(model)
+    for name, value in (faces or {}).items():
+        if value is not None:
+            setattr(processor.video_processor, name, value)
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
-    timelines: dict[str, Timeline] = {}
+    timelines: dict[str, Any] = {}
     unread: dict[str, str] = {}
     names = short_names(videos)
-    pictures = dict(zip(videos, _picture_paths(videos, plot_path), strict=True)) if plot_path else {}
-    for video in track(list(dict.fromkeys(videos)), "Predicting", console=get_console(), transient=True):
-        try:
-            timelines[video] = _explained(pipeline(video), processor)
-            if plot_path:
-                frames, _ = processor.video_processor.read_clip(video, network.config.num_frames)
-                strip = frames.permute(0, 2, 3, 1).numpy()
-                plot_timeline(timelines[video], strip, pictures[video], title=names[video])
-        except VideoReadError as error:
-            unread[video] = str(error)
+    pictures, films = _output_paths(videos, plot_path), _output_paths(videos, annotate_path)
+    columns = (TextColumn("Predicting {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=get_console(), transient=True) as bar:
+        task = bar.add_task("", total=len(set(videos)))
+        # Half of the time of a video that is annotated goes into what is drawn.
+        half = 0.5 if annotate_path else 1.0
+        for done, video in enumerate(dict.fromkeys(videos)):
+            bar.update(task, completed=done, description=names[video])
+            try:
+                found = pipeline(video, progress=partial(_advance, bar, task, done, half))
+                timelines[video] = _explained(found, processor)
+                if plot_path:
+                    _plot(processor.video_processor, video, timelines[video], pictures[video], names[video])
+                if annotate_path:
+                    from tgdfer.training.annotation import annotate
+
+                    annotate(
+                        video,
+                        _people(timelines[video]),
+                        films[video],
+                        partial(_advance, bar, task, done + 0.5, 0.5),
+                    )
+            except VideoReadError as error:
+                unread[video] = str(error)
     if csv_path and timelines:
         write_text(_with_folder(csv_path), frame_table(timelines))
     if json_path and timelines:
@@ -83,40 +113,98 @@ def predict(
     return timelines
 
 
-def frame_table(timelines: dict[str, Timeline]) -> str:
-    """CSV with a row for each sampled frame: the answer of its clip, its time, its relevance, what it says itself."""
+def _advance(bar: Progress, task: Any, begin: float, part: float, share: float) -> None:
+    bar.update(task, completed=begin + part * share)
+
+
+def _people(timeline: Any) -> list[Timeline]:
+    """The timelines of a video: of each person where all faces were cut out."""
+    return timeline if isinstance(timeline, list) else [timeline]
+
+
+def _is_long(timeline: Timeline) -> bool:
+    return timeline["timestamps"] is not None and timeline["timestamps"][-1] > LONGEST_CLIP
+
+
+def _plot(video_processor: Any, video: str, timeline: Any, path: Path, title: str) -> None:
+    """A picture for each person, above the frames that the model saw, or above a few of a long video."""
+    parts: list[Any] = []
+    people = _people(timeline)
+    if any(map(_is_long, people)):
+        whole = copy.copy(video_processor)
+        whole.face_crop = "none"
+        parts = [FaceClip.uncut(*whole.read_clip(video, FILM_FRAMES))] * len(people)
+    else:
+        parts = list(video_processor.read_parts(video, max(len(one["frame_relevance"]) for one in people)))
+    for number, (one, part) in enumerate(zip(people, parts, strict=True)):
+        own = path if number == 0 else path.with_stem(f"{path.stem}-face{number + 1}")
+        film = part.seconds.tolist() if _is_long(one) else None
+        plot_timeline(one, part.frames.permute(0, 2, 3, 1).numpy(), own, title, film)
+
+
+def frame_table(timelines: dict[str, Any]) -> str:
+    """CSV with a row for each sampled frame: the answer of its clip, its time, its relevance, what it says itself.
+
+    Where faces were cut out, also the number of the face and its box, empty where it was not found.
+    """
+    people = [(video, one) for video, timeline in timelines.items() for one in _people(timeline)]
+    faces = any("boxes" in one for _, one in people)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    names = list(next(iter(timelines.values()))["frame_scores"]) if timelines else []
-    writer.writerow(["file", "label", "score", "frame", "seconds", "relevance", *names])
-    for video, timeline in timelines.items():
+    names = list(people[0][1]["frame_scores"]) if people else []
+    where = ["track", "left", "top", "right", "bottom"] if faces else []
+    writer.writerow(["file", "label", "score", "frame", "seconds", "relevance", *where, *names])
+    for video, timeline in people:
         score = timeline["scores"][timeline["label"]]
         for index, relevance in enumerate(timeline["frame_relevance"]):
             seconds = "" if timeline["timestamps"] is None else f"{timeline['timestamps'][index]:.3f}"
             curves = [f"{timeline['frame_scores'][name][index]:.4f}" for name in names]
-            writer.writerow([video, timeline["label"], f"{score:.4f}", index, seconds, f"{relevance:.4f}", *curves])
+            box = (timeline["boxes"][index] or [""] * 4) if faces else []
+            place = [timeline["track"], *(f"{side:.1f}" if side != "" else "" for side in box)] if faces else []
+            row = [video, timeline["label"], f"{score:.4f}", index, seconds, f"{relevance:.4f}"]
+            writer.writerow([*row, *place, *curves])
     return table.getvalue()
 
 
-def print_timelines(timelines: dict[str, Timeline]) -> None:
-    """Prints the answer for each video, and what it rests on: when, and which words the face fits then."""
+def print_timelines(timelines: dict[str, Any]) -> None:
+    """Prints the answer for each video and what it rests on: when, and in which words; of long ones the segments."""
     if not timelines:
         return
-    table = Table("video", "score", "expression, when, and what is seen then", "runner-up")
     names = short_names(list(timelines))
+    named = []
     for video, timeline in timelines.items():
+        several = len(_people(timeline)) > 1
+        for one in _people(timeline):
+            named.append((f"{names[video]}, face {one['track']}" if several else names[video], one))
+    table = Table("video", "score", "expression, when, and what is seen then", "runner-up")
+    for name, timeline in named:
         first, *others = sorted(timeline["scores"].items(), key=lambda score: -score[1])
         table.add_row(
-            names[video],
+            name,
             f"{first[1]:.0%}",
             timeline["explanation"]["sentence"],
             f"{others[0][0]} ({others[0][1]:.0%})" if others else "",
         )
     get_console().print(table)
+    for name, timeline in named:
+        if without := timeline.get("without_face"):
+            get_console().print(f"{name}: no face in {len(without)} sampled frames", highlight=False, markup=False)
+        if _is_long(timeline):
+            get_console().print(_segments_table(name, timeline))
 
 
-def _explained(timeline: Timeline, processor: TGDFERProcessor) -> Timeline:
-    """The timeline with its explanation."""
+def _segments_table(name: str, timeline: Timeline) -> Table:
+    table = Table("from", "to", "expression", "confidence", title=f"{name}, {len(timeline['segments'])} segments")
+    for segment in timeline["segments"]:
+        start, end = (f"{segment[side] // 60:.0f}:{segment[side] % 60:04.1f}" for side in ("start", "end"))
+        table.add_row(start, end, segment["label"], f"{segment['confidence']:.0%}")
+    return table
+
+
+def _explained(timeline: Any, processor: TGDFERProcessor) -> Any:
+    """The timeline, or the timeline of each face, with its explanation."""
+    if isinstance(timeline, list):
+        return [_explained(one, processor) for one in timeline]
     label, seconds = timeline["label"], timeline["timestamps"]
     explanation = explain_clip(
         label,
@@ -139,10 +227,12 @@ def short_names(videos: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _picture_paths(videos: Sequence[str], path: Path) -> list[Path]:
-    """A picture for each video, all different: `plot.png`, or of several videos `plot-NAME.png`."""
+def _output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
+    """A file for each video, all different: `plot.png`, or of several videos `plot-NAME.png`; none without a path."""
+    if path is None:
+        return {}
     if len(set(videos)) == 1:
-        return [path] * len(videos)
+        return {videos[0]: path}
     taken: dict[str, int] = {}
     paths: dict[str, Path] = {}
     for video, name in short_names(videos).items():
@@ -150,7 +240,7 @@ def _picture_paths(videos: Sequence[str], path: Path) -> list[Path]:
         taken[stem] = taken.get(stem, 0) + 1
         number = f"-{taken[stem]}" if taken[stem] > 1 else ""  # the same name with another ending
         paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix}")
-    return [paths[video] for video in videos]
+    return paths
 
 
 def _with_folder(path: Path) -> Path:

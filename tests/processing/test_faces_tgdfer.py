@@ -143,7 +143,8 @@ def test_cropped_clips_give_the_same_batch_again(squares, tmp_path):
 def test_windows_of_crops(squares):
     long = np.concatenate([TWO, np.stack([drawn()] * 16), TWO])
     found = list(make(face_crop="largest").read_windows(long, hop=8))
-    assert [shades(frames) for frames, _ in found] == [[200] * 8] * 2
+    assert [shades(window.frames) for window in found] == [[200] * 8] * 2
+    assert found[0].missing.tolist() == list(range(8, 24)) and not len(found[1].missing)
     assert len(list(make(face_crop="largest", no_face="full_frame").read_windows(long, hop=8))) == 4
     with pytest.raises(NoFaceError):
         list(make(face_crop="largest").read_windows(long[8:24], hop=8))
@@ -236,10 +237,12 @@ def test_a_still_face_stands_still_and_a_moving_one_is_followed():
     still = np.repeat(TEMPLATE[None], 50, 0)
     noisy = still + rng.normal(0, 0.8, still.shape)
     assert np.abs(noisy - still).max() > 1.5
-    assert np.abs(steady(noisy, 80, seconds) - still).max() < 0.5
+    assert np.abs(steady(noisy, np.full(50, 80.0), seconds) - still).max() < 0.5
     moving = still + 60 * seconds[:, None, None]
-    assert np.abs(steady(moving, 80, seconds) - moving)[5:-5].max() < 0.1
-    assert np.abs(steady(moving, 80, seconds) - moving).max() < 4, "at its ends a movement is seen from one side"
+    assert np.abs(steady(moving, np.full(50, 80.0), seconds) - moving)[5:-5].max() < 0.1
+    assert np.abs(steady(moving, np.full(50, 80.0), seconds) - moving).max() < 4, (
+        "at its ends a movement is seen from one side"
+    )
 
 
 def test_settings_that_cannot_be(squares):

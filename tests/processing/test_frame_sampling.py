@@ -66,27 +66,27 @@ def test_windows_of_a_file_come_from_one_pass(name, tmp_path, reader, video_writ
     found = list(reader.read_windows(path, stride=3, hop=2))
     assert len(passes) == 1
     expected = [window.tolist() for window in windows(40, 4, 3, 2)]
-    assert [numbers(frames) for frames, _ in found] == expected
-    assert torch.allclose(torch.stack([seconds for _, seconds in found]), torch.tensor(expected) / 25)
+    assert [numbers(window.frames) for window in found] == expected
+    assert torch.allclose(torch.stack([window.seconds for window in found]), torch.tensor(expected) / 25)
 
 
 def test_windows_of_arrays_and_short_clips(reader, picture, video_writer, tmp_path, numbers):
     array = np.stack([picture(number) for number in range(10)])
-    assert [numbers(frames) for frames, _ in reader.read_windows(array, hop=3)] == [
+    assert [numbers(window.frames) for window in reader.read_windows(array, hop=3)] == [
         [0, 1, 2, 3],
         [3, 4, 5, 6],
         [6, 7, 8, 9],
     ]
     short = video_writer(tmp_path / "short.mp4", num_frames=3)
-    assert [numbers(frames) for frames, _ in reader.read_windows(short)] == [[0, 1, 2]]
+    assert [numbers(window.frames) for window in reader.read_windows(short)] == [[0, 1, 2]]
 
 
 def test_windows_leave_out_what_cannot_be_decoded(tmp_path, reader, video_writer, numbers):
     path = video_writer(tmp_path / "a.mp4", options={"movflags": "faststart"}, encoder={"g": "10"})
     data = path.read_bytes()
-    found = [pair for pair in reader.read_windows(data[: len(data) * 2 // 3])]
-    assert found and all(len(frames) == len(seconds) for frames, seconds in found)
-    assert numbers(found[0][0]) == [0, 1, 2, 3]
+    found = list(reader.read_windows(data[: len(data) * 2 // 3]))
+    assert found and all(len(window.frames) == len(window.seconds) for window in found)
+    assert numbers(found[0].frames) == [0, 1, 2, 3]
 
 
 def test_the_same_seed_draws_the_same_frames_in_every_worker(clip, reader):

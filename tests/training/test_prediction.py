@@ -13,7 +13,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
-from tgdfer.training.prediction import _picture_paths, predict, print_timelines, short_names
+from tgdfer.training.prediction import _output_paths, predict, print_timelines, short_names
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_short_names_tell_videos_apart() -> None:
         "x/fear/1.mp4": "fear/1.mp4",
         "x/anger/1.mp4": "anger/1.mp4",
     }
-    assert len(set(_picture_paths(["a/1.mp4", "a/1.avi"], Path("t.png")))) == 2
+    assert len(set(_output_paths(["a/1.mp4", "a/1.avi"], Path("t.png")).values())) == 2
 
 
 def pixels(path: Path) -> np.ndarray:
