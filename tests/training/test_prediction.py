@@ -135,8 +135,8 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
 
 
 def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
-    explanation = {"sentence": "smile, frames 2 to 3"}
-    print_timelines({"clip.mp4": {"label": "smile", "scores": {"smile": 1.0}, "explanation": explanation}})
+    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None}
+    print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
     assert "smile, frames 2 to 3" in capsys.readouterr().out
 
 
