@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification, TGDFERModel
 
-from .conftest import DIM, differ, make_prompts, move, move_lora, switch_off_dropout
+from .conftest import differ, make_prompts, move, move_lora, switch_off_dropout
 
 Network = TGDFERModel | TGDFERForVideoClassification
 CLASSES = [TGDFERModel, TGDFERForVideoClassification]
@@ -186,8 +186,6 @@ def test_can_be_initialized_on_meta(cls: type[Network], model: TGDFERForVideoCla
             on_meta.attach_lora()
     assert all(parameter.is_meta for parameter in on_meta.parameters())
     assert on_meta.has_lora == lora
-    output = on_meta(frame_features=torch.empty(2, 6, DIM, device="meta"), frame_mask=None)
-    assert next(iter(tensors(output).values())).shape[0] == 2
 
 
 def test_training(network: Network, frames: torch.Tensor) -> None:
@@ -201,14 +199,13 @@ def test_training(network: Network, frames: torch.Tensor) -> None:
     assert frozen == {name for name in dict(network.named_parameters()) if "clip." in name and "lora_" not in name}
 
 
-@pytest.mark.parametrize("reentrant", [False, True], ids=["non_reentrant", "reentrant"])
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # renamed in transformers 5.23
-def test_gradient_checkpointing(network: Network, frames: torch.Tensor, reentrant: bool) -> None:
+def test_gradient_checkpointing(network: Network, frames: torch.Tensor) -> None:
     network.train()
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            network.gradient_checkpointing_enable()
             assert network.is_gradient_checkpointing
         network.zero_grad()
         loss = loss_of(network, frames)
