@@ -89,21 +89,18 @@ def test_can_use_safetensors(network: Network, tmp_path: Path) -> None:
 
 
 def test_can_init_all_missing_weights(cls: type[Network], model: TGDFERForVideoClassification) -> None:
-    """Whatever a checkpoint lacks starts as in a new model."""
-    config = model.config
-    torch.manual_seed(0)
-    new = cls(config)
-    torch.manual_seed(0)
-    loaded = cls.from_pretrained(None, config=config, state_dict={})
+    """All that is not CLIP, where a checkpoint lacks it, starts as in a new model."""
+    model = model if cls is TGDFERForVideoClassification else model.tgdfer
+    kept = {name: value for name, value in model.state_dict().items() if "clip." in name}
+    loaded = cls.from_pretrained(None, config=model.config, state_dict=dict(kept))
+    new = cls(model.config)
     expected = dict(new.named_parameters()) | dict(new.named_buffers())
     found = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
     assert found.keys() == expected.keys() and any("time_frequencies" in name for name in found)
     for name, value in found.items():
-        other = expected[name]
-        if value.dtype.is_floating_point and value.numel() > 1:  # random, perhaps in another order
+        other = kept.get(name, expected[name])
+        if name not in kept and name.endswith("weight") and other.numel() > 1 and other.std() > 0:  # random
             assert differ(value.mean(), other.mean()) < 0.1 and differ(value.std(), other.std()) < 0.1, name
-            # What is constant at the start is exactly that constant.
-            assert other.std() > 0 or torch.equal(value, other), name
         else:
             assert torch.equal(value, other), name
 
