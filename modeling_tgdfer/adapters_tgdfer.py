@@ -50,9 +50,10 @@ def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options
             f"{name_or_folder} is a checkpoint of {kind or 'another program'}: give the Hub id or folder of a CLIP, "
             "such as openai/clip-vit-base-patch16."
         )
-    clip, report = CLIPModel.from_pretrained(
+    loaded: Any = CLIPModel.from_pretrained(
         name_or_folder, revision=commit, dtype=torch.float32, output_loading_info=True, **options
     )
+    clip, report = loaded
     if report["missing_keys"]:
         raise ValueError(f"{name_or_folder} lacks weights of its CLIP, such as {min(report['missing_keys'])}.")
     if os.path.isdir(name_or_folder):
@@ -72,7 +73,7 @@ def fingerprint(clip: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(_base_weights(clip)):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(weight.float().cpu().flatten().numpy())
+        digest.update(weight.float().cpu().flatten().numpy().data)
     return digest.hexdigest()
 
 
@@ -90,8 +91,9 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     Raises:
         ValueError: The CLIP of the model is not its base any more, or the folder holds a whole model.
     """
-    config: TGDFERConfig = model.config
-    if fingerprint(model.base_model.clip) != config.clip_sha256:
+    config: Any = copy.deepcopy(model.config)
+    clip: Any = model.base_model.clip
+    if fingerprint(clip) != config.clip_sha256:
         raise ValueError(
             "The CLIP of this model is not the one it started from (LoRA was merged into it, or its weights or their "
             "dtype were changed), so an adapter would not fit: save the whole model with `save_pretrained`."
@@ -100,7 +102,6 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     if (folder / SAFE_WEIGHTS_NAME).exists():
         raise ValueError(f"{folder} holds a whole model; save the adapter in a folder of its own.")
     folder.mkdir(parents=True, exist_ok=True)
-    config = copy.deepcopy(config)
     for name in ("auto_map", "custom_pipelines"):  # name code that is saved with whole models only
         if hasattr(config, name):
             delattr(config, name)

@@ -243,6 +243,8 @@ class TGDFERPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, std=module.in_features**-0.5)  # narrow layers: 0.02 would silence them
         elif isinstance(module, TGDFERTextGuidance):
             init.zeros_(module.description_weight)
+            init.zeros_(module.prompt_ids)
+            init.ones_(module.description_mask)
         elif isinstance(module, TGDFERTemporalAttention):
             init.copy_(module.time_frequencies, module.frequencies())
         elif isinstance(module, TGDFERRelevance):
@@ -327,7 +329,8 @@ class TGDFERPreTrainedModel(PreTrainedModel):
             lora_dropout=self.config.lora_dropout,
             target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
         )
-        peft.inject_adapter_in_model(lora, self.base_model.clip)
+        clip: Any = self.base_model.clip
+        peft.inject_adapter_in_model(lora, clip)
         self.freeze_clip()
 
     def merge_lora(self) -> None:
