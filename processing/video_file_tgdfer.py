@@ -158,7 +158,7 @@ class VideoFile:
         self.source: str | BinaryIO
         self.damage = ""
         self.large = False
-        self.decoder = _torchcodec() if backend == "torchcodec" else None
+        self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
         if isinstance(video, bytes | bytearray):
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
         elif not isinstance(video, str | os.PathLike):
@@ -228,7 +228,7 @@ class VideoFile:
         self, packets: _Packets, indices: np.ndarray
     ) -> Iterator[tuple[str, Iterator[tuple[int, torch.Tensor]]]]:
         """Ways to decode the chosen frames, the sparing ones first; each may end in a `_Mismatch`."""
-        if packets.exact and self.decoder is not None:
+        if packets.exact and self.decoder:
             yield "torchcodec", self._by_torchcodec(packets, indices)
         if packets.exact:
             yield "pyav", self._by_stamp(packets, indices, True)
@@ -368,7 +368,7 @@ class VideoFile:
             _Mismatch: torchcodec cannot read the file, or does not give these frames as PyAV gives them. In some
                 containers it lands on others than those it was asked for; their times tell.
         """
-        if not self._is_plain():
+        if self.decoder is None or not self._is_plain():
             raise _Mismatch
         try:
             with self._from_the_start() as source:
