@@ -514,7 +514,12 @@ class VideoFile:
 def _torchcodec() -> Any:
     """The decoder of torchcodec, None where it is not installed or finds no FFmpeg."""
     try:
+        import torchcodec
         from torchcodec.decoders import VideoDecoder
+
+        # Versions that load FFmpeg late tell by this that they have found none.
+        if getattr(torchcodec, "ffmpeg_major_version", 0) is None:
+            raise ImportError("it finds no FFmpeg")
     except (ImportError, OSError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         logger.warning(f"torchcodec cannot be loaded ({reason}), so PyAV decodes.")
