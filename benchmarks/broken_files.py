@@ -47,7 +47,9 @@ def work(pipe: Any) -> None:
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
         try:
             timeline = predict(path)
-            numbers = [*timeline["scores"].values(), *timeline["frame_relevance"], *timeline["timestamps"]]
+            # A picture has no time.
+            times = timeline["timestamps"] or []
+            numbers = [*timeline["scores"].values(), *timeline["frame_relevance"], *times]
             result = "prediction" if all(map(math.isfinite, numbers)) else "a prediction that is no number"
         except VideoReadError as error:
             named = str(path) in str(error) and "\n" not in str(error)

@@ -158,7 +158,7 @@ class VideoFile:
         self.source: str | BinaryIO
         self.damage = ""
         self.large = False
-        self.decoder = _torchcodec() if backend == "torchcodec" else None
+        self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
         if isinstance(video, bytes | bytearray):
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
         elif not isinstance(video, str | os.PathLike):
@@ -237,7 +237,7 @@ class VideoFile:
         self, packets: _Packets, indices: np.ndarray
     ) -> Iterator[tuple[str, Iterator[tuple[int, torch.Tensor]]]]:
         """Ways to decode the chosen frames, the sparing ones first; each may end in a `_Mismatch`."""
-        if packets.exact and self.decoder is not None:
+        if packets.exact and self.decoder:
             yield "torchcodec", self._by_torchcodec(packets, indices)
         if packets.exact:
             yield "pyav", self._by_stamp(packets, indices, True)
@@ -377,7 +377,7 @@ class VideoFile:
             _Mismatch: torchcodec cannot read the file, or does not give these frames as PyAV gives them. In some
                 containers it lands on others than those it was asked for; their times tell.
         """
-        if not self._is_plain():
+        if self.decoder is None or not self._is_plain():
             raise _Mismatch
         try:
             with self._from_the_start() as source:
@@ -523,7 +523,12 @@ class VideoFile:
 def _torchcodec() -> Any:
     """The decoder of torchcodec, None where it is not installed or finds no FFmpeg."""
     try:
+        import torchcodec
         from torchcodec.decoders import VideoDecoder
+
+        # Versions that load FFmpeg late tell by this that they have found none.
+        if getattr(torchcodec, "ffmpeg_major_version", 0) is None:
+            raise ImportError("it finds no FFmpeg")
     except (ImportError, OSError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         logger.warning(f"torchcodec cannot be loaded ({reason}), so PyAV decodes.")
