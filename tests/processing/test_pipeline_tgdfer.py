@@ -47,13 +47,15 @@ def clips(clip, video_writer, tmp_path_factory):
 def close(one, other):
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(close(one[name], other[name]) for name in one)
+    if isinstance(one, list) and one and isinstance(one[0], dict):
+        return len(one) == len(other) and all(map(close, one, other))
     return one == (other if isinstance(other, str | None) else pytest.approx(other, abs=1e-5))
 
 
 def test_timeline_of_a_clip(timeline, clip):
     assert type(timeline) is EmotionTimelinePipeline
     found = timeline(str(clip))
-    assert set(found) == {"label", "scores", "timestamps", "frame_scores", "frame_relevance"}
+    assert set(found) == {"label", "scores", "timestamps", "frame_scores", "frame_relevance", "segments"}
     assert list(found["scores"]) == list(found["frame_scores"]) == ["anger", "awe", "sadness"]
     assert found["label"] == max(found["scores"], key=found["scores"].get)
     assert sum(found["scores"].values()) == pytest.approx(1, abs=1e-5)
