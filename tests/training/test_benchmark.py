@@ -28,7 +28,8 @@ from tgdfer.training.benchmark.fitting import (
 )
 from tgdfer.training.benchmark.ground import Ground, Settings, Truth, real_ground, true_frames
 from tgdfer.training.benchmark.heads import AdaptedHead, LinearHead, top_mean
-from tgdfer.training.benchmark.rows import LORA_BLOCKS, targets_of
+from tgdfer.training.benchmark.lora import LORA_BLOCKS
+from tgdfer.training.benchmark.row import targets_of
 from tgdfer.training.data import Clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures

@@ -10,12 +10,13 @@ import yaml
 from typer.testing import CliRunner
 
 from tgdfer.training.benchmark import __main__ as command
+from tgdfer.training.benchmark import lora, runner
 from tgdfer.training.benchmark import rows as room
-from tgdfer.training.benchmark import runner
 from tgdfer.training.benchmark.comparison import CHANCE, RANDOM
 from tgdfer.training.benchmark.ground import Settings, Truth, real_ground, rendered_ground
 from tgdfer.training.benchmark.report import ORDER, read_results, write_report
-from tgdfer.training.benchmark.rows import Row, rows_of
+from tgdfer.training.benchmark.row import Row
+from tgdfer.training.benchmark.rows import rows_of
 from tgdfer.training.benchmark.runner import row_key, run_rows, runs_of
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
@@ -50,9 +51,9 @@ def measured(settings, clips_folder, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         # Epochs of TG-DFER and rates of the others are many, and not what is tested here.
-        patch.setattr(room, "LORA_RATES", (1e-3, 1e-2))
+        patch.setattr(lora, "LORA_RATES", (1e-3, 1e-2))
         patch.setattr(room, "HEAD_RATES", (1e-3, 1e-2))
-        patch.setattr(room, "WARM", replace(room.WARM, epochs=1))
+        patch.setattr(lora, "WARM", replace(lora.WARM, epochs=1))
         usual = type(real_ground(settings, clips_folder)).config
         patch.setattr("tgdfer.training.benchmark.ground.Ground.config", lambda *a, **o: usual(*a, **{"epochs": 1} | o))
         for ground in (rendered_ground(settings, work), real_ground(settings, clips_folder)):

@@ -14,14 +14,14 @@ from tgdfer.training.clip_tiny_faces import WEIGHTS
 from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, normalise
 from tgdfer.training.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of, facts_of_prototype
 from tgdfer.training.clip_tiny_faces.evaluate import file_apexes, linear_probe, rendered_apexes, zero_shot_recalls
-from tgdfer.training.clip_tiny_faces.export import require_weights_folder, save_weights
-from tgdfer.training.clip_tiny_faces.model import build_model
+from tgdfer.training.clip_tiny_faces.export import history, require_weights_folder, save_weights
+from tgdfer.training.clip_tiny_faces.model import build_model, weights_hash
 from tgdfer.training.clip_tiny_faces.muon import Muon, orthogonalise
 from tgdfer.training.clip_tiny_faces.photographs import Photographs, facts_of_photograph, load_photographs
 from tgdfer.training.clip_tiny_faces.stills import Stills, _draw_job, render_stills
 from tgdfer.training.clip_tiny_faces.teacher import Teacher, TeacherRecipe, draw_balanced
 from tgdfer.training.clip_tiny_faces.tokenizer import MAX_LENGTH, train_tokenizer
-from tgdfer.training.clip_tiny_faces.train import Learner, Recipe, contrastive_loss, train
+from tgdfer.training.clip_tiny_faces.train import Learner, Recipe, balanced_cross_entropy, contrastive_loss, train
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
@@ -225,6 +225,43 @@ def test_a_teacher_that_ran_out_of_time_loses_nothing(tmp_path):
     )
     assert done[0] == ("teacher", 3)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_training_goes_on_from_weights(tmp_path, small_tokenizer, monkeypatch):
+    from tgdfer.training.clip_tiny_faces import export
+
+    monkeypatch.setattr(export, "rendered_apexes", lambda: rendered_apexes(clips=1))
+    monkeypatch.setattr(export, "action_unit_retrieval", lambda *parts: {"AU12": 0.5})
+    first = tmp_path / "first"
+    save_weights(first, build_model(small_tokenizer).eval(), small_tokenizer, TINY, 60.0, some_photographs())
+    recipe = replace(TINY, seed=1, start=weights_hash(first))
+    model, tokenizer, seconds = train(tmp_path / "work", recipe, start=first)
+    assert tokenizer.get_vocab() == small_tokenizer.get_vocab()
+    begin = CLIPModel.from_pretrained(first).vision_model.encoder.layers[0].mlp.fc1.weight
+    moved = (model.vision_model.encoder.layers[0].mlp.fc1.weight - begin).norm() / begin.norm()
+    assert 0 < moved < 0.5, "it learns, and does not begin anew"
+    with pytest.raises(UserError, match="another recipe"):
+        train(tmp_path / "work", replace(recipe, start="other weights"), start=first)
+    save_weights(tmp_path / "second", model, tokenizer, recipe, 120.0, start=first)
+    assert [stage["seed"] for stage in history(tmp_path / "second")] == [0, 1]
+    card = (tmp_path / "second/README.md").read_text()
+    assert "--seed 0 --photographs FILE`, then" in card and "--seed 1 --start WEIGHTS`" in card
+    assert "Training took 3 minutes" in card
+    (first / "training.json").unlink()
+    with pytest.raises(UserError, match="does not say how"):
+        save_weights(tmp_path / "third", model, tokenizer, recipe, 1.0, start=first)
+
+
+def test_a_class_gains_nothing_by_being_frequent():
+    """Where pictures say nothing, the best answer is the frequencies: they must not be learnt by the logits."""
+    target = torch.nn.functional.one_hot(torch.tensor([0] * 9 + [1]), 2).float()
+    even, skewed = torch.zeros(1, 10, 2), torch.zeros(1, 10, 2)
+    skewed[..., 0] = 2.0
+    assert balanced_cross_entropy(even, target, [10]) < balanced_cross_entropy(skewed, target, [10])
+    # Each part has frequencies of its own, and rows without a target have no part.
+    mirrored = torch.cat([target, target.flip(1), torch.zeros(3, 2)])
+    both = balanced_cross_entropy(torch.zeros(1, 23, 2), mirrored, [10, 13])
+    assert both == pytest.approx(float(balanced_cross_entropy(even, target, [10])), abs=1e-5)
 
 
 def test_weights_replace_nothing_but_weights(tmp_path):

@@ -58,7 +58,7 @@ def run(
         words += ["--row", name]
     command = shlex.join([*words, *(["--real", "FOLDER"] if real else [])])
     quieten()
-    with _sentences():
+    with sentences():
         # What the user gives is looked at before minutes are spent on rendering.
         grounds = [real_ground(settings, real)] if real else []
         for ground in grounds:
@@ -77,13 +77,13 @@ def report(
     out: Annotated[Path, typer.Option(help="File to write; a picture and the figures go beside it.")] = REPORT,
 ) -> None:
     """Write tables and picture of what is measured so far."""
-    with _sentences():
+    with sentences():
         write_report(work, out)
     get_console().print(f"{out} is written.")
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """A sentence and code 2 for what the user can mend; what to do next after Ctrl-C."""
     try:
         yield

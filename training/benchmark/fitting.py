@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tgdfer.training.benchmark.heads import head_loss
 from tgdfer.training.data import derived_seed
 from tgdfer.training.features import FrameFeatures
 
@@ -46,7 +47,9 @@ def train_epochs(
     """Trains a head; yields the number of each epoch, from 1, when it is over.
 
     Args:
-        head: a module with `groups(rate)`, whose `forward(frames, frame_mask, timestamps)` gives the logits first.
+        head: a module with `groups(rate)`, whose `forward(frames, frame_mask, timestamps)` gives the logits first. It
+            may have a `loss(frames, frame_mask, timestamps, targets, smoothing)` in place of the cross-entropy of the
+            logits, and a `start_epoch(epoch)`.
         bags: V views of N clips; a step sees any view of a clip.
         targets: (N,) class of each clip.
         indices: the clips to train on.
@@ -57,12 +60,13 @@ def train_epochs(
     clips, views = torch.from_numpy(indices), len(bags.features)
     for epoch in range(1, recipe.epochs + 1):
         head.train()
+        if hasattr(head, "start_epoch"):
+            head.start_epoch(epoch)
         torch.manual_seed(derived_seed(seed, epoch))
         for chosen in clips[torch.randperm(len(clips))].split(recipe.batch_size):
             bag = _pick(bags, torch.randint(views, (len(chosen),)), chosen, recipe.frames)
             with torch.autocast(bags.features.device.type, torch.bfloat16, enabled=recipe.bf16):
-                logits = head(*bag)[0]
-            loss = F.cross_entropy(logits.float(), targets[chosen], label_smoothing=recipe.smoothing)
+                loss = head_loss(head, bag, targets[chosen], recipe.smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -85,16 +89,22 @@ def _pick(bags: FrameFeatures, views: Tensor, clips: Tensor, frames: int | None)
 def predict(
     head: nn.Module, bags: FrameFeatures, indices: np.ndarray | None = None, bf16: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """What a head says of the plain view of clips: logits (N, K) and frame logits (N, T, K), in float32."""
+    """What a head says of the plain view of clips: logits (N, K) and frame scores (N, T, K) in float32.
+
+    Of a head that says nothing of frames, the scores are NaN.
+    """
     head.eval()
     clips = torch.arange(bags.features.shape[1]) if indices is None else torch.from_numpy(indices)
     answers = []
     for chosen in clips.split(64):
         bag = _pick(bags, torch.zeros_like(chosen), chosen, None)
         with torch.autocast(bags.features.device.type, torch.bfloat16, enabled=bf16):
-            answers.append(head(*bag))
-    logits, frame_logits = (torch.cat(parts).float() for parts in zip(*answers, strict=True))
-    return logits, frame_logits
+            logits, scores = head(*bag)
+        if scores is None:
+            scores = logits.new_full((*bag[1].shape, logits.shape[1]), torch.nan)
+        answers.append((logits.float(), scores.float()))
+    logits, frame_scores = (torch.cat(parts) for parts in zip(*answers, strict=True))
+    return logits, frame_scores
 
 
 def uar(logits: Tensor, targets: Tensor) -> float:
@@ -116,11 +126,13 @@ class Choice:
         recipe: with the rate and the epochs chosen.
         uar: of held-out people, with these.
         tried: (rate, epochs, UAR) of the best epoch of every rate.
+        held_out: (N,) class of each clip, said of it while it was held out, with these; None without folds.
     """
 
     recipe: Recipe
     uar: float
     tried: list[tuple[float, int, float]]
+    held_out: Tensor | None = None
 
 
 def cross_validate(
@@ -150,8 +162,9 @@ def cross_validate(
     """
     if not folds:
         return Choice(replace(recipe, rate=rates[0]), float("nan"), [])
-    checked = targets[np.concatenate([check for _, check in folds])]
-    results = []
+    order = np.concatenate([check for _, check in folds])
+    checked = targets[order]
+    results, answers = [], {}
     jobs = track([(rate, fold) for rate in rates for fold in range(len(folds))], what, console=get_console())
     held_out: list[list[Tensor]] = []
     for rate, fold in jobs:
@@ -161,11 +174,14 @@ def cross_validate(
         held_out.append([predict(head, bags, check)[0] for _ in training])
         if fold == len(folds) - 1:
             by_epoch = [torch.cat(parts) for parts in zip(*held_out, strict=True)]
+            answers[rate] = by_epoch
             results.append((*max((*goodness(logits, checked), -e) for e, logits in enumerate(by_epoch, 1)), rate))
             held_out = []
     best, _, epochs, rate = max(results)
     tried = [(rate, -epochs, round(value, 4)) for value, _, epochs, rate in results]
-    return Choice(replace(recipe, rate=rate, epochs=-epochs), best, tried)
+    said = torch.full_like(targets, -1)
+    said[order] = answers[rate][-epochs - 1].argmax(-1)
+    return Choice(replace(recipe, rate=rate, epochs=-epochs), best, tried, said)
 
 
 def frame_statistics(bags: FrameFeatures, indices: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -74,11 +74,11 @@ class AdaptedHead(nn.Module):
 
     Args:
         model: with LoRA attached to its last `lora_layers` vision blocks; its modules are trained in place.
-        head: of any pooling.
+        head: on frame features: linear, or all of TG-DFER after CLIP.
         head_rate: learning rate of the head; that of LoRA is the one to be chosen.
     """
 
-    def __init__(self, model: TGDFERForVideoClassification, head: LinearHead, head_rate: float) -> None:
+    def __init__(self, model: TGDFERForVideoClassification, head: nn.Module, head_rate: float) -> None:
         super().__init__()
         clip, layers = model.tgdfer.clip, model.config.lora_layers
         self.head, self.head_rate = head, head_rate
@@ -97,10 +97,26 @@ class AdaptedHead(nn.Module):
         return self.projection(self.norm(_class_token(self.blocks[-1], tokens)))
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What enters the first adapted block (B, T, P, C), mask (B, T) -> logits (B, K), frame logits (B, T, K)."""
+        """What enters the first adapted block (B, T, P, C), mask (B, T) -> logits (B, K), frame scores (B, T, K)."""
+        return self.head(self._features(frames, frame_mask), frame_mask, timestamps)
+
+    def loss(
+        self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor, targets: Tensor, smoothing: float
+    ) -> Tensor:
+        """That of the head."""
+        return head_loss(self.head, (self._features(frames, frame_mask), frame_mask, timestamps), targets, smoothing)
+
+    def _features(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
         features = frames.new_zeros(*frame_mask.shape, self.projection.out_features)
         features[frame_mask] = self.see(frames[frame_mask]).to(features.dtype)
-        return self.head(features, frame_mask)
+        return features
+
+
+def head_loss(head: Any, bag: tuple[Tensor, Tensor, Tensor], targets: Tensor, smoothing: float) -> Tensor:
+    """The loss of a head on frames, mask and seconds: its own, or else the cross-entropy of its logits."""
+    if hasattr(head, "loss"):
+        return head.loss(*bag, targets, smoothing)
+    return F.cross_entropy(head(*bag)[0].float(), targets, label_smoothing=smoothing)
 
 
 def _class_token(block: Any, tokens: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, 
         "| --- | " + " | ".join("---:" for _ in TITLES) + " |",
     ]
     for state in results.rows.values():
-        cells = [_cell(state["figures"][figure]) for figure in FIGURES]
+        cells = [cell(state["figures"][figure]) for figure in FIGURES]
         lines.append(f"| {state['title']} | {' | '.join(cells)} |")
     if "position" in results.rows and "random" in results.rows:
         lines += ["", _audit(results)]
@@ -180,7 +180,8 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, 
     return "\n".join(lines)
 
 
-def _cell(figure: Any) -> str:
+def cell(figure: Any) -> str:
+    """Mean and spread over runs, in percent."""
     if figure is None:
         return ""
     mean, spread = figure
@@ -208,7 +209,7 @@ def _difference_table(results: Results, compared: Mapping[str, Mapping[str, Mapp
     heads = [f"{figure}, {columns[name]}" for name in shown for figure in ("UAR", "frame AP")]
     lines = [f"| method | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for row, of_row in compared.items():
-        cells = [_interval(of_row.get(name, {}).get(figure)) for name in shown for figure in ("uar", "frame_ap")]
+        cells = [interval(of_row.get(name, {}).get(figure)) for name in shown for figure in ("uar", "frame_ap")]
         lines.append(f"| {results.rows[row]['title']} | {' | '.join(cells)} |")
     return lines
 
@@ -217,7 +218,8 @@ def _title(results: Results, row: str) -> str:
     return results.rows[row]["title"] if row in results.rows else row
 
 
-def _interval(difference: Difference) -> str:
+def interval(difference: Difference) -> str:
+    """A difference and the ends of its interval, in points."""
     if difference is None:
         return ""
     value, low, high = (100 * number for number in difference)
@@ -227,9 +229,9 @@ def _interval(difference: Difference) -> str:
 def _how(grounds: list[Results]) -> str:
     states = [state for results in grounds for state in results.rows.values()]
     parts = [part for state in states for part in state["parts"].values()]
-    commands = _in_words(f"`{part['command']}`" for part in parts)
-    commits = _in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
-    machines = _in_words(part["machine"] for part in parts)
+    commands = in_words(f"`{part['command']}`" for part in parts)
+    commits = in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
+    machines = in_words(part["machine"] for part in parts)
     seconds = sum(part["seconds"] for part in parts)
     return f"""## How it is measured
 
@@ -256,7 +258,8 @@ def _how(grounds: list[Results]) -> str:
 Command: {commands}. Commit: {commits}. Machine: {machines}; {seconds / 60:.0f} minutes in all."""
 
 
-def _in_words(values: Any) -> str:
+def in_words(values: Any) -> str:
+    """Values without doubles, between commas."""
     return ", ".join(dict.fromkeys(values))
 
 

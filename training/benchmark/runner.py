@@ -19,7 +19,7 @@ from rich import get_console
 import tgdfer
 from tgdfer.training.benchmark.comparison import figures_of, mean_and_spread, outcomes
 from tgdfer.training.benchmark.ground import Ground
-from tgdfer.training.benchmark.rows import Row
+from tgdfer.training.benchmark.row import Row
 from tgdfer.training.config import write_text
 from tgdfer.training.errors import UserError, nearest
 
@@ -55,6 +55,7 @@ def run_rows(
         "title": ground.title,
         "identity": ground.identity,
         "clips": _counts(ground),
+        "train": {"labels": ground.train.labels, "people": ground.people},
         **asdict(ground.truth),
     }
     write_text(folder / "ground.json", json.dumps(about) + "\n")

@@ -22,7 +22,8 @@ from tgdfer.training.clip_tiny_faces.evaluate import (
     require_apexes,
     zero_shot_recalls,
 )
-from tgdfer.training.clip_tiny_faces.export import require_weights_folder, save_weights
+from tgdfer.training.clip_tiny_faces.export import history, require_weights_folder, save_weights
+from tgdfer.training.clip_tiny_faces.model import weights_hash
 from tgdfer.training.clip_tiny_faces.photographs import load_photographs
 from tgdfer.training.clip_tiny_faces.teacher import TeacherRecipe
 from tgdfer.training.clip_tiny_faces.train import Recipe, train
@@ -39,6 +40,9 @@ def train_command(
     real: Annotated[
         Path | None, typer.Option(help="Folder of clips with train and test, for figures in the card.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of weights to go on from, at half the rates; default: start anew.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the weights; replaced when all is done.")] = WEIGHTS,
     work: Annotated[Path, typer.Option(help="Folder of pictures, logs and checkpoints.")] = Path(
         "runs/clip_tiny_faces"
@@ -50,7 +54,6 @@ def train_command(
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes; the same command goes on.")] = 60.0,
 ) -> None:
     """Train; the same command goes on where an interrupted one stopped."""
-    recipe = replace(Recipe(), pairs=pairs, images=images, seed=seed, teacher=TeacherRecipe(seed=seed))
     columns = TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     end = time.monotonic() + 60 * minutes
     with _sentences(), Progress(*columns, TimeRemainingColumn()) as bar:
@@ -63,12 +66,16 @@ def train_command(
                 raise UserError(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
 
         require_weights_folder(out)
+        recipe = replace(Recipe(), pairs=pairs, images=images, seed=seed, teacher=TeacherRecipe(seed=seed))
+        if start:
+            history(start)
+            recipe = replace(recipe, start=weights_hash(start))
         if real:
             for split in ("train", "test"):
                 require_apexes(real / split)
         faces = load_photographs(photographs) if photographs else None
-        model, tokenizer, seconds = train(work, recipe, faces, workers, show)
-        figures = save_weights(out, model, tokenizer, recipe, seconds, faces, real)
+        model, tokenizer, seconds = train(work, recipe, faces, start, workers, show)
+        figures = save_weights(out, model, tokenizer, recipe, seconds, faces, real, start)
     typer.echo(f"{out}: {figures}")
 
 

@@ -14,12 +14,12 @@ from tgdfer.training.rendered_faces.parameters import HAIR_COLORS, SKIN_TONES
 
 # Phrases about the face by the facts that they need. A fact with a leading "no " is the absence of an action unit.
 FACE: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("AU01", "no AU02"): (
+    ("AU01",): (
         "inner brows raised",
         "the inner ends of the brows pulled up",
         "inner corners of the eyebrows lifted",
     ),
-    ("AU02", "no AU01"): ("outer brows raised", "the outer ends of the brows lifted"),
+    ("AU02",): ("outer brows raised", "the outer ends of the brows lifted"),
     ("AU01", "AU02", "no AU04"): (
         "both brows raised high in round arches",
         "raised eyebrows",
@@ -37,10 +37,10 @@ FACE: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "brows raised and drawn together into a flat line",
         "short wrinkles in the middle of the forehead between lifted, knitted brows",
     ),
+    ("AU04",): ("brows drawn together", "knitted brows", "a crease between the brows"),
     ("AU04", "no AU01", "no AU02"): (
         "brows lowered and drawn together",
         "brows pulled low and tight together",
-        "knitted brows",
         "a frown with upright creases between the brows",
         "lowered brows, a deep crease between them",
     ),

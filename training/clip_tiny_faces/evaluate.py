@@ -167,11 +167,11 @@ def action_unit_retrieval(
     stills = render_stills(count, people=200, seed=seed, split="held-out")
     images = embed_images(model, processor, list(stills.images))
     scores = {}
+    present = {needs: {fact for fact in needs if not fact.startswith("no ")} for needs in FACE}
     for i, name in enumerate(ACTION_UNITS):
         # The jaw drops behind parted lips only, so no phrase is its own.
-        phrases = [texts for needs, texts in FACE.items() if needs[0] == name and len(needs) < 3]
-        phrases = phrases or [texts for needs, texts in FACE.items() if needs[-1] == name]
-        words = [text for texts in phrases for text in texts]
+        alone = {name} if {name} in present.values() else {name, "AU25"}
+        words = [text for needs, texts in FACE.items() if present[needs] == alone for text in texts]
         text = embed_texts(model, tokenizer, [f"{CONTEXT} {word}" for word in words]).mean(0)
         scores[name] = float(average_precision_score(stills.action_units[:, i] >= 0.35, (images @ text).numpy()))
     return scores

@@ -43,14 +43,15 @@ seen. {photographs}
 
 ## Recipe
 
-`python -m tgdfer.training.clip_tiny_faces train --pairs {pairs} --images {images} --seed {seed}{flags}`
+{commands}
 
 {pairs} pictures seen, each with a caption, contrastive in both directions; captions that are also true of another
 picture of the batch are positives there, doubtful ones are left out. Heads that read action units and facts from the
 pooled picture help in training and are thrown away. The first pictures are easy (frontal, in one place), the later
-ones vary fully. The vision tower sees {patches:.0f} % of the patches, and all of them in the last fifth of the steps.
-Muon at {muon:g} for the matrices of both towers, AdamW at {rate:g} for the rest, batch {batch}.{teacher}
-Training took {minutes:.0f} minutes on two CPU cores, rendering not counted.
+ones vary fully. Captions of classes are told apart as if all emotions were equally frequent. The vision tower
+sees {patches:.0f} % of the patches, and all of them in the last fifth of the steps.
+Muon at {muon:g} for the matrices of both towers, AdamW at {rate:g} for the rest, batch {batch}.{teacher}{stages}
+Training took {minutes} minutes on two CPU cores, rendering not counted.
 
 ## Figures
 
@@ -78,6 +79,10 @@ without any. Nobody's label was used who is in the clips of photographs below.""
 TEACHER = """
 A convolutional net, trained before on the labelled photographs and the rendered pictures, teaches the tower what it
 makes of every photograph and of every place in a picture; it is thrown away as well."""
+STAGES = """
+A training that goes on from the weights of another one draws pictures of other people and takes half of both rates."""
+# What is kept of every training that the weights have been through, for the card of those that go on from them.
+HISTORY = "training.json"
 REAL = """
 On clips of photographs, apex frames of people of whom the training knew no label: UAR over {classes} emotions
 {uar:.1f} zero-shot by descriptions ({recalls}), {probe:.1f} with a linear probe ({probe_train:.1f} on the people
@@ -106,6 +111,7 @@ def save_weights(
     seconds: float,
     photographs: Photographs | None = None,
     real: Path | None = None,
+    start: Path | None = None,
 ) -> dict[str, float]:
     """Measure the model and write it, replacing what was in the folder when everything is there.
 
@@ -117,6 +123,7 @@ def save_weights(
         seconds: How long that took.
         photographs: What it has seen beside the rendered pictures.
         real: Folder of clips of photographs, with `train` and `test`, to measure on as well.
+        start: Folder of the weights that the training went on from.
 
     Returns:
         The figures as fractions: `uar` and `retrieval`, and with `real` also `real_uar` and `probe`.
@@ -131,10 +138,9 @@ def save_weights(
         image_mean=list(IMAGE_MEAN),
         image_std=list(IMAGE_STD),
     )
+    trainings = [*history(start), _remembered(recipe, seconds, photographs)]
     figures, measured = _measure(model, tokenizer, processor, real)
-    card = CARD.format(
-        parameters=model.num_parameters() / 1e6, minutes=seconds / 60, **_told(recipe, photographs), **measured
-    )
+    card = CARD.format(parameters=model.num_parameters() / 1e6, **_told(recipe, trainings), **measured)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".weights-", dir=folder.parent))
@@ -142,6 +148,7 @@ def save_weights(
         for part in (model, tokenizer, processor):
             part.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
+        (draft / HISTORY).write_text(json.dumps(trainings, indent=2) + "\n", "utf-8")
         draft.chmod(0o755)
         for file in draft.iterdir():
             file.chmod(0o644)
@@ -185,23 +192,52 @@ def _measure(
     }
 
 
-def _told(recipe: Recipe, photographs: Photographs | None) -> dict[str, Any]:
-    """What the card says of data and recipe."""
-    seen, flags, teacher = WITHOUT_PHOTOGRAPHS, "", ""
+def history(folder: Path | None) -> list[dict[str, Any]]:
+    """The trainings that weights in a folder have been through, the first one first.
+
+    Raises:
+        UserError: If the folder does not say.
+    """
+    if folder is None:
+        return []
+    try:
+        return json.loads((folder / HISTORY).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} does not say how its weights were trained ({HISTORY}: {error}).") from error
+
+
+def _remembered(recipe: Recipe, seconds: float, photographs: Photographs | None) -> dict[str, Any]:
+    kept = {name: getattr(recipe, name) for name in ("pairs", "images", "people", "seed")}
+    seen = {"photographs": 0, "labelled": 0}
     if photographs:
-        labelled = int((photographs.labels >= 0).sum())
-        seen = PHOTOGRAPHS.format(count=len(photographs), labelled=labelled)
-        flags, teacher = " --photographs FILE", TEACHER
+        seen = {"photographs": len(photographs), "labelled": int((photographs.labels >= 0).sum())}
+    return kept | seen | {"minutes": round(seconds / 60)}
+
+
+def _told(recipe: Recipe, trainings: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the card says of data and recipe."""
+    last, seen, teacher = trainings[-1], WITHOUT_PHOTOGRAPHS, ""
+    if last["photographs"]:
+        seen, teacher = PHOTOGRAPHS.format(count=last["photographs"], labelled=last["labelled"]), TEACHER
+    commands = []
+    for number, training in enumerate(trainings):
+        flags = " --photographs FILE" if training["photographs"] else ""
+        flags += " --start WEIGHTS" if number else ""
+        commands.append(
+            "`python -m tgdfer.training.clip_tiny_faces train"
+            f" --pairs {training['pairs']} --images {training['images']} --seed {training['seed']}{flags}`"
+        )
     return {
-        "images": recipe.images,
-        "people": recipe.people,
-        "pairs": recipe.pairs,
-        "seed": recipe.seed,
+        "images": sum(training["images"] for training in trainings),
+        "people": sum(training["people"] for training in trainings),
+        "pairs": sum(training["pairs"] for training in trainings),
+        "minutes": sum(training["minutes"] for training in trainings),
+        "commands": ", then\n".join(commands),
         "patches": 100 * recipe.patches,
         "rate": recipe.rate,
         "muon": recipe.muon_rate,
         "batch": recipe.batch,
         "photographs": seen,
-        "flags": flags,
         "teacher": teacher,
+        "stages": STAGES if len(trainings) > 1 else "",
     }

@@ -1,7 +1,7 @@
 """Training of `clip-tiny-faces` on rendered faces and captions, and on photographs with the help of a teacher."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,13 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from tgdfer.training.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, normalise
 from tgdfer.training.clip_tiny_faces.captions import FACTS, caption, facts_of_prototype
-from tgdfer.training.clip_tiny_faces.model import bfloat16_is_fast, build_model, build_tokenizer, whiten_patches
+from tgdfer.training.clip_tiny_faces.model import (
+    bfloat16_is_fast,
+    build_model,
+    build_tokenizer,
+    load_weights,
+    whiten_patches,
+)
 from tgdfer.training.clip_tiny_faces.muon import Muon
 from tgdfer.training.clip_tiny_faces.photographs import Photographs, facts_of_photograph
 from tgdfer.training.clip_tiny_faces.resumable import ResumableTraining
@@ -55,6 +61,7 @@ class Recipe:
         class_weight: Weight of the cross-entropy between the captions of the classes, towards what the teacher says
             and the label where there is one.
         teacher: Parameters of the teacher.
+        start: Hash of the weights to go on from, at half of both rates and without easy pictures; None starts anew.
         seed: Decides everything.
         checkpoint_every: Steps between two checkpoints.
     """
@@ -75,6 +82,7 @@ class Recipe:
     map_weight: float = 2.0
     class_weight: float = 1.0
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    start: str | None = None
     seed: int = 0
     checkpoint_every: int = 100
 
@@ -133,6 +141,7 @@ def train(
     folder: Path,
     recipe: Recipe,
     photographs: Photographs | None = None,
+    start: Path | None = None,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[CLIPModel, CLIPTokenizer, float]:
@@ -142,8 +151,9 @@ def train(
 
     Args:
         folder: Work folder: pictures, logs and checkpoints.
-        recipe: Parameters; a checkpoint of another recipe is refused.
+        recipe: Parameters; a checkpoint of another recipe is refused. `start` is the hash of the weights in `start`.
         photographs: To learn from, beside the rendered faces.
+        start: Folder of the weights of an earlier training, to go on from.
         workers: Processes that render.
         progress: Called with (what is being done, done, in all).
 
@@ -160,18 +170,16 @@ def train(
         recipe.images,
         recipe.people,
         recipe.seed,
-        recipe.ramp,
+        0 if start else recipe.ramp,
         workers=workers,
         progress=lambda done, total: progress("rendering", done, total),
     )
     teacher, taught = None, 0.0
     if photographs is not None:
         teacher, taught = train_teacher(folder, recipe.teacher, stills, photographs, device, progress)
-    tokenizer = build_tokenizer(recipe.seed)
+    clip, tokenizer = load_weights(start) if start else _untrained(recipe, stills)
     torch.manual_seed(recipe.seed)
-    learner = Learner(build_model(tokenizer), 6 * recipe.teacher.width)
-    sample = torch.from_numpy(np.array(stills.images[:: max(1, recipe.images // 1000)]))
-    whiten_patches(learner.clip, normalise(sample.permute(0, 3, 1, 2) / 255))
+    learner = Learner(clip, 6 * recipe.teacher.width)
     learner.to(device).train()
     steps = max(1, recipe.pairs // recipe.batch)
     optimizers, schedules = _optimizers(learner, recipe, steps)
@@ -192,6 +200,15 @@ def train(
     return learner.clip.cpu().eval(), tokenizer, taught + run.seconds
 
 
+def _untrained(recipe: Recipe, stills: Stills) -> tuple[CLIPModel, CLIPTokenizer]:
+    tokenizer = build_tokenizer(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    clip = build_model(tokenizer)
+    sample = torch.from_numpy(np.array(stills.images[:: max(1, recipe.images // 1000)]))
+    whiten_patches(clip, normalise(sample.permute(0, 3, 1, 2) / 255))
+    return clip, tokenizer
+
+
 def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, list]:
     """Muon for the matrices of both towers' layers, AdamW for the rest, and their schedules.
 
@@ -205,9 +222,10 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    share = 0.5 if recipe.start else 1.0
     optimizers = [
-        torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
-        Muon(matrices, lr=recipe.muon_rate, momentum=0.9, weight_decay=0.01),
+        torch.optim.AdamW(groups, lr=share * recipe.rate, betas=(0.9, 0.98)),
+        Muon(matrices, lr=share * recipe.muon_rate, momentum=0.9, weight_decay=0.01),
     ]
     warm = max(1, steps // 20)
 
@@ -258,10 +276,10 @@ def _batch(ground: Ground, recipe: Recipe, step: int) -> _Batch:
 
 
 def _in_order(recipe: Recipe, count: int, step: int) -> np.ndarray:
-    """Indices (count,) of rendered pictures: the first time nearly as they were drawn, from easy to hard."""
+    """Indices (count,) of rendered pictures: the first time nearly as they were drawn, where easy ones came first."""
     epoch, place = divmod(step, max(1, recipe.images // count))
     shuffle = np.random.default_rng([recipe.seed, 3, epoch])
-    reach = min(2000, recipe.images) if epoch == 0 else recipe.images**2
+    reach = min(2000, recipe.images) if epoch == 0 and not recipe.start else recipe.images**2
     order = np.argsort(np.arange(recipe.images) + shuffle.uniform(0, reach, recipe.images))
     return np.sort(order[place * count : (place + 1) * count])
 
@@ -340,8 +358,28 @@ def _taught(
         hard = F.one_hot(labels.clamp(min=0), len(EMOTIONS)).float()
         target = torch.where(named, 0.5 * said.softmax(-1) + 0.5 * hard, said.softmax(-1))
         target[:rendered] *= named[:rendered]
-    classes = -(target * answers.float().log_softmax(-1)).sum(-1).mean(0).sum() / target.sum()
+    classes = balanced_cross_entropy(answers.float(), target, [rendered, len(target) - rendered])
     return {"classes": classes, "map": F.smooth_l1_loss(map_read, there)}
+
+
+def balanced_cross_entropy(answers: Tensor, target: Tensor, parts: Sequence[int]) -> Tensor:
+    """Cross-entropy that lets no class be answered for being frequent (Menon et al., 2021; Ren et al., 2020).
+
+    Most photographs are neutral or happy. The frequency of a class in its part of the batch is added to its logit, as
+    its logarithm, so that the logit itself need not say how frequent it is.
+
+    Args:
+        answers: (A, N, K) logits, of A ways to answer.
+        target: (N, K) probabilities; a row of zeros has no part.
+        parts: Sizes of the parts of the batch that have frequencies of their own; their sum is N.
+    """
+    frequency = torch.cat(
+        [
+            (part.sum(0) / part.sum().clamp(min=1e-6)).clamp(min=1e-3).log().expand(len(part), -1)
+            for part in target.split(list(parts))
+        ]
+    )
+    return -(target * (answers + frequency).log_softmax(-1)).sum(-1).mean(0).sum() / target.sum()
 
 
 def contrastive_loss(similarity: Tensor, fits: Tensor, doubtful: Tensor) -> Tensor:
