@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-baselines wheel
+.PHONY: help demo test check format bench bench-broken bench-baselines wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,9 +33,11 @@ format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/installed  ## Measure: frames a second of the renderer, decoding, broken files
+bench: .venv/installed bench-broken  ## Measure: frames a second of the renderer, decoding, broken files
 	$(BIN)/python benchmarks/render_speed.py
 	$(BIN)/python benchmarks/decoding.py
+
+bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: each gives an answer or one sentence
 	$(BIN)/python benchmarks/broken_files.py
 
 # Goes on where it stopped; on real clips as well where TGDFER_REALCLIPS names a folder of them.

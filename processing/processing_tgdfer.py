@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
@@ -143,6 +144,25 @@ class TGDFERProcessor(ProcessorMixin):
             "context_length": self._context_length(),
         }
 
+    def encode_classes(self, descriptions: Mapping[str, Sequence[str]] | str | os.PathLike) -> dict[str, Any]:
+        """Takes over the classes of a label set, and gives their token ids: `model.set_classes` takes them.
+
+        Args:
+            descriptions: for each label one sentence or more, or a YAML or JSON file of them, one file a label set.
+
+        Returns:
+            What `class_prompts` gives. From then on these are the descriptions of the processor.
+
+        Raises:
+            ValueError: the file holds something else, or the descriptions cannot be used; the others are kept.
+            OSError: the file cannot be read.
+        """
+        if isinstance(descriptions, str | os.PathLike):
+            descriptions = _read_descriptions(Path(descriptions))
+        prompts = self.class_prompts(descriptions)
+        self.descriptions = {label: list(texts) for label, texts in descriptions.items()}
+        return prompts
+
     def _context_length(self) -> int:
         return len(self.tokenizer(self.context_phrase, add_special_tokens=False)["input_ids"])
 
@@ -166,8 +186,18 @@ class TGDFERProcessor(ProcessorMixin):
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
 
+def _read_descriptions(file: Path) -> dict[str, list[str]]:
+    try:
+        words = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(words, dict) or not all(isinstance(label, str) for label in words):
+        raise ValueError(f"{file} holds no descriptions; write `label: [description, ...]` lines.")
+    return words
+
+
 def _check(label: str, texts: Sequence[str]) -> None:
-    if isinstance(texts, str) or not texts:
+    if not texts or not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'The class "{label}" needs a list of descriptions; give at least one.')
     seen: set[str] = set()
     for text in texts:

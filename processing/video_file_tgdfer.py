@@ -6,12 +6,14 @@ decoded. Nothing but the given file is opened, whatever its content asks for.
 """
 
 import errno
+import functools
 import io
 import os
 import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -23,6 +25,8 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
+
+from .edit_list_tgdfer import unfollowed_edit
 
 try:
     from huggingface_hub.utils import httpx
@@ -49,7 +53,12 @@ MAX_PIXELS = 2**25
 # Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
 KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
 
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+# Decoders that keep the alpha of a codec.
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+BACKENDS = ("pyav", "torchcodec")
+
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **_LIMITS}
 # Titles of files are in any encoding. From PyAV 19 on that is no error, and the argument is gone.
 _ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -108,6 +117,7 @@ class Pictures:
         seconds: (N,) when they are shown, the first at 0.
         duration: seconds to the end of the last.
         size: height and width of the video, whatever was done to the frames.
+        backend: what has decoded them, one of `BACKENDS`.
     """
 
     frames: torch.Tensor
@@ -115,6 +125,7 @@ class Pictures:
     seconds: np.ndarray
     duration: float
     size: tuple[int, int]
+    backend: str = "pyav"
 
 
 class VideoFile:
@@ -126,18 +137,28 @@ class VideoFile:
         name: of the video in messages, where it has none of its own.
         url_timeout: seconds that fetching a URL may take.
         url_max_bytes: size that what a URL gives may have.
+        backend: "torchcodec" lets it decode where it works and gives what PyAV gives.
 
     Raises:
         VideoReadError: it does not exist, is empty, or cannot be fetched.
     """
 
-    def __init__(self, video: Any, name: str = "", url_timeout: float = 60.0, url_max_bytes: int = 2**30):
+    def __init__(
+        self,
+        video: Any,
+        name: str = "",
+        url_timeout: float = 60.0,
+        url_max_bytes: int = 2**30,
+        backend: str = "pyav",
+    ):
         if isinstance(video, av.container.InputContainer):
             video = video.file.file if video.file is not None else video.name
         if isinstance(video, str) and video.startswith("file:"):
             video = unquote(urlsplit(video).path) if video.startswith("file://") else video[len("file:") :]
         self.source: str | BinaryIO
         self.damage = ""
+        self.large = False
+        self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
         if isinstance(video, bytes | bytearray):
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
         elif not isinstance(video, str | os.PathLike):
@@ -152,7 +173,8 @@ class VideoFile:
             self.name = os.fspath(video)
             # The prefix keeps names such as "concat:a" or "http:b" from being read as protocols.
             self.source = f"file:{self.name}"
-        size = os.path.getsize(self.name) if isinstance(self.source, str) else self.source.seek(0, io.SEEK_END)
+        with self._from_the_start() as source:
+            size = os.path.getsize(self.name) if isinstance(source, str) else source.seek(0, io.SEEK_END)
         if size == 0:
             raise VideoReadError(f"{self.name} is empty (0 bytes); copy or download it again.")
 
@@ -178,13 +200,13 @@ class VideoFile:
         packets = self._packets_of()
         if packets is not None:
             indices = sampler(packets.seconds, len(packets.stamps), packets.duration)
-            for from_keys in [True, False] if packets.exact else [False]:
+            for backend, pictures in self._ways(packets, indices):
                 try:
-                    frames, _, size = self._gather(self._by_stamp(packets, indices, from_keys), len(indices), each)
+                    frames, _, size = self._gather(pictures, len(indices), each)
                 except _Mismatch:
                     continue
                 self._warn()
-                return Pictures(frames, indices, packets.seconds, packets.duration, size)
+                return Pictures(frames, indices, packets.seconds, packets.duration, size, backend)
         seconds, duration = self._decoded_times()
         indices = sampler(seconds, len(seconds), duration)
         # Decoders with several threads do not always get the same out of a damaged file: some may be missing.
@@ -210,6 +232,16 @@ class VideoFile:
         for index, picture in self._in_turn(packets, indices):
             yield index, float(seconds[index]), each(picture) if each else picture
         self._warn()
+
+    def _ways(
+        self, packets: _Packets, indices: np.ndarray
+    ) -> Iterator[tuple[str, Iterator[tuple[int, torch.Tensor]]]]:
+        """Ways to decode the chosen frames, the sparing ones first; each may end in a `_Mismatch`."""
+        if packets.exact and self.decoder:
+            yield "torchcodec", self._by_torchcodec(packets, indices)
+        if packets.exact:
+            yield "pyav", self._by_stamp(packets, indices, True)
+        yield "pyav", self._by_stamp(packets, indices, False)
 
     def _in_turn(self, packets: _Packets | None, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
         """Index and picture of each of the chosen frames that decode, in order; from key frames on, if possible."""
@@ -264,9 +296,12 @@ class VideoFile:
                     last = packet.duration or last
             unit = float(stream.time_base or 0)
             header = stream.duration * unit if stream.duration else None
+            edited = "mp4" in container.format.name
             exact = _starts_anew_at_keys(stream.codec_context, stamps)
         if not stamps:
             raise VideoReadError(f"{self.name} has a video stream without a frame; download or encode it again.")
+        if edited:
+            self._refuse_edits()
         if None in place or len(place) < len(stamps) or any(pts is None for _, pts in keys):
             return None
         stamps.sort()
@@ -315,7 +350,7 @@ class VideoFile:
             runs = packets.runs(wanted)
             keys = {stamp for place, stamp in packets.keys if place in dict(runs)}
         last, damage = None, self.damage
-        convert = _Converter()
+        convert = _Converter(self.name)
         with self._open() as container:
             stream = self._stream(container)
             for frame in self._frames(container, stream, runs, places if from_keys else None):
@@ -335,10 +370,45 @@ class VideoFile:
         if strict and wanted:
             raise _Mismatch
 
+    def _by_torchcodec(self, packets: _Packets, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
+        """Index and picture of each of the chosen frames, in order.
+
+        Raises:
+            _Mismatch: torchcodec cannot read the file, or does not give these frames as PyAV gives them. In some
+                containers it lands on others than those it was asked for; their times tell.
+        """
+        if self.decoder is None or not self._is_plain():
+            raise _Mismatch
+        try:
+            with self._from_the_start() as source:
+                decoder = self.decoder(source, device="cpu", num_ffmpeg_threads=0 if self.large else 1)
+                start = decoder.metadata.begin_stream_seconds
+                if len(decoder) != len(packets.stamps):
+                    raise _Mismatch
+                for index in indices.tolist():
+                    frame = decoder.get_frame_at(index)
+                    if abs(frame.pts_seconds - start - packets.seconds[index]) > 1e-3:
+                        raise _Mismatch
+                    yield index, frame.data
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise _Mismatch from error
+
+    def _is_plain(self) -> bool:
+        """Whether the pictures are shown as they are stored, by the first of them."""
+        with self._open() as container:
+            stream = self._stream(container)
+            frame = next(self._frames(container, stream), None)
+            if frame is None or frame.interlaced_frame or frame.rotation:
+                return False
+            square = _square(frame.width, frame.height, stream.sample_aspect_ratio)
+            return square == {"width": frame.width, "height": frame.height} and all(
+                part.bits == 8 and not part.is_alpha for part in frame.format.components
+            )
+
     def _by_number(self, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
         """Index and picture of each of the chosen frames, as the decoder counts them."""
         wanted = set(indices.tolist())
-        convert = _Converter()
+        convert = _Converter(self.name)
         with self._open() as container:
             stream = self._stream(container)
             for number, frame in enumerate(self._frames(container, stream)):
@@ -361,7 +431,7 @@ class VideoFile:
         """
         todo = iter(runs or [])
         first, last = next(todo, (0, -1))
-        context = stream.codec_context
+        context = _context(stream)
         # Elsewhere, frames on which no frame of their layer leans may still be those that another layer leans on.
         skips = needed is not None and context.codec.canonical_name == "h264"
         for place, packet in enumerate(self._packets(container, stream)):
@@ -369,18 +439,18 @@ class VideoFile:
                 continue
             if skips:
                 context.skip_frame = "DEFAULT" if place in (needed or ()) else "NONREF"
-            yield from self._decode(stream, packet)
+            yield from self._decode(context, packet)
             if place == last:
-                yield from self._decode(stream, None)
+                yield from self._decode(context, None)
                 first, last = next(todo, (-1, -1))
                 if last < 0:
                     return
                 context.flush_buffers()
-        yield from self._decode(stream, None)
+        yield from self._decode(context, None)
 
-    def _decode(self, stream: Any, packet: Any) -> list[Any]:
+    def _decode(self, context: Any, packet: Any) -> list[Any]:
         try:
-            return stream.decode(packet)
+            return context.decode(packet)
         except (av.error.FFmpegError, OSError) as error:
             self.damage = f"some frames cannot be decoded: {getattr(error, 'strerror', None) or error}"
             return []
@@ -395,20 +465,42 @@ class VideoFile:
 
     # Opening
 
-    def _open(self) -> Any:
-        if not isinstance(self.source, str):
-            self.source.seek(0)
+    @contextmanager
+    def _from_the_start(self) -> Iterator[Any]:
+        """The source, from its first byte on. File objects are left where they were: others may be reading them."""
+        if isinstance(self.source, str):
+            yield self.source
+            return
+        place = self.source.tell()
+        self.source.seek(0)
         try:
-            return av.open(self.source, "r", options=_OPTIONS, **_ANY_TAGS)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            # What FFmpeg answers where a format is not allowed.
-            if getattr(error, "errno", None) == errno.EINVAL:
-                reason = "formats that open other files or none that hold video are refused"
-            raise VideoReadError(
-                f"{self.name} is not a video, or was cut off before it can be played ({reason}); download or convert "
-                "it again."
-            ) from error
+            yield self.source
+        finally:
+            self.source.seek(place)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        with self._from_the_start() as source:
+            try:
+                container = av.open(source, "r", options=_OPTIONS, **_ANY_TAGS)
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                # What FFmpeg answers where a format is not allowed.
+                if getattr(error, "errno", None) == errno.EINVAL:
+                    reason = "formats that open other files or none that hold video are refused"
+                raise VideoReadError(
+                    f"{self.name} is not a video, or was cut off before it can be played ({reason}); download or "
+                    "convert it again."
+                ) from error
+            with container:
+                yield container
+
+    def _refuse_edits(self) -> None:
+        is_path = isinstance(self.source, str)
+        with self._from_the_start() as source, open(self.name, "rb") if is_path else nullcontext(source) as file:
+            reason = unfollowed_edit(file)
+        if reason:
+            raise VideoReadError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
 
     def _stream(self, container: Any) -> Any:
         # The cover of a song is a video stream of one picture.
@@ -419,11 +511,35 @@ class VideoFile:
         stream = streams[0]
         if stream.codec_context is None:
             raise VideoReadError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = _LIMITS
         # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.
-        if stream.codec_context.width * stream.codec_context.height >= 640 * 480:
+        self.large = stream.codec_context.width * stream.codec_context.height >= 640 * 480
+        if self.large:
             stream.thread_type = "AUTO"
         return stream
+
+
+@functools.cache
+def _torchcodec() -> Any:
+    """The decoder of torchcodec, None where it is not installed or finds no FFmpeg."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logger.warning(f"torchcodec cannot be loaded ({reason}), so PyAV decodes.")
+        return None
+    return VideoDecoder
+
+
+def _context(stream: Any) -> Any:
+    """The decoder of a stream: that of libvpx where a WebM file has an alpha, which FFmpeg's own leaves out."""
+    context = stream.codec_context
+    name = WITH_ALPHA.get(context.codec.canonical_name)
+    if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
+        return context
+    context = av.CodecContext.create(name, "r")
+    context.options = _LIMITS
+    return context
 
 
 def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:
@@ -447,7 +563,8 @@ def _end(seconds: np.ndarray, last: float) -> float:
 class _Converter:
     """Makes decoded frames upright RGB pictures of one size with square pixels."""
 
-    def __init__(self):
+    def __init__(self, name: str):
+        self.name = name
         # One converter for all frames: `frame.to_ndarray` sets one up for each, which takes longer than decoding.
         self.convert = VideoReformatter()
         self.size: dict[str, int] = {}
@@ -456,10 +573,15 @@ class _Converter:
         """Picture (3, H, W), uint8."""
         # A stream may change its size midway; the clip has that of its first frame.
         self.size = self.size or _square(frame.width, frame.height, stream.sample_aspect_ratio)
-        if frame.interlaced_frame:
-            frame = _deinterlace(frame)
         see_through = any(component.is_alpha for component in frame.format.components)
-        picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
+        try:
+            if frame.interlaced_frame:
+                frame = _deinterlace(frame)
+            picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoReadError(
+                f"The pictures of {self.name} ({frame.format.name}) cannot be made RGB; convert it to H.264."
+            ) from error
         pixels = np.rot90(on_white(picture.to_ndarray()), round(frame.rotation / 90))
         # Channels stay last in memory: resizing wants them so, and would make a copy of its own.
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)

@@ -27,15 +27,17 @@ from .faces_tgdfer import (
     require_faces,
 )
 from .frame_sampling_tgdfer import dense_indices, sample_indices, windows
-from .video_file_tgdfer import VideoFile
+from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, open_video, read, read_windows, stream
 
 logger = logging.get_logger(__name__)
 
+READING = ("sampling", "stride", "url_timeout", "url_max_bytes", "video_backend")
 SAMPLINGS = ("segments", "dense", "fps")
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_margin", "face_every", "no_face")
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
 MAX_ASPECT = 16
+_BOTH = "`num_frames` and `fps` both say how many frames to sample; give one of them."
 
 
 class LongVideo(Exception):
@@ -53,6 +55,8 @@ class TGDFERVideosKwargs(VideosKwargs, total=False):
         stride: from one frame of a dense window to the next.
         url_timeout: seconds that fetching a URL may take.
         url_max_bytes: size that the video behind a URL may have.
+        video_backend: "pyav", or "torchcodec", which decodes the clips that it gives the frames of PyAV for at the
+            times of PyAV, where it is installed and finds its FFmpeg. Not saved: the frames are the same.
         face_crop: "none" takes the pictures as they are; "largest" and "center" cut out one face, "all" makes a clip
             of each. Arrays that have the size of the crop already, and files of crops that `tgdfer faces` has written
             at that size, are taken as they are.
@@ -70,6 +74,7 @@ class TGDFERVideosKwargs(VideosKwargs, total=False):
     stride: int
     url_timeout: float
     url_max_bytes: int
+    video_backend: str
     face_crop: str
     face_detector: str
     face_model: str | None
@@ -84,9 +89,11 @@ class VideoBatchFeature(BatchFeature):
 
     def to(self, *args, **kwargs) -> "VideoBatchFeature":
         seconds = self.data.pop("timestamps", None)
-        super().to(*args, **kwargs)
-        if seconds is not None:
-            self.data["timestamps"] = seconds.to(self.data["frame_mask"].device)
+        try:
+            super().to(*args, **kwargs)
+        finally:
+            if seconds is not None:
+                self.data["timestamps"] = seconds.to(self.data["frame_mask"].device)
         return self
 
 
@@ -122,6 +129,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     stride = 1
     url_timeout = 60.0
     url_max_bytes = 2**30
+    video_backend = "pyav"
     face_crop = "none"
     face_detector = "auto"
     face_model: str | None = None
@@ -292,7 +300,11 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                     yield face
 
     def _fetching(self) -> dict[str, Any]:
-        return {"url_timeout": self.url_timeout, "url_max_bytes": self.url_max_bytes}
+        return {
+            "url_timeout": self.url_timeout,
+            "url_max_bytes": self.url_max_bytes,
+            "backend": self.video_backend,
+        }
 
     def _as_bytes(self, frames: torch.Tensor) -> torch.Tensor:
         """Pictures (..., H, W) as RGB in uint8."""
@@ -332,8 +344,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings but the path of the face model, which is one of this machine."""
-        return {name: value for name, value in super().to_dict().items() if name != "face_model"}
+        """All settings but those of this machine: the path of the face model, and what decodes."""
+        settings = super().to_dict()
+        return {name: value for name, value in settings.items() if name not in ("face_model", "video_backend")}
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideosKwargs]) -> BatchFeature:
         """Reads, samples and normalises clips; `video_processor(...)` calls it.
@@ -363,7 +376,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         sources = _one_each("video_metadata", _flat(kwargs.pop("video_metadata", None)), len(videos))
         num_frames, fps = kwargs.pop("num_frames", None), kwargs.pop("fps", None)
         if num_frames is not None and fps is not None:
-            raise ValueError("`num_frames` and `fps` both say how many frames to sample; give one of them.")
+            raise ValueError(_BOTH)
         if num_frames is None and fps is None:
             num_frames, fps = self.num_frames, self.fps
         if not _given(kwargs.pop("do_sample_frames", None), self.do_sample_frames):
@@ -372,7 +385,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         kwargs.pop("input_data_format", None)
 
         options: dict[str, Any] = {**kwargs}
-        reading = {name: options.pop(name, None) for name in ("sampling", "stride", "url_timeout", "url_max_bytes")}
+        reading = {name: options.pop(name, None) for name in READING}
         settings = self._face_settings(**{name: options.pop(name, None) for name in FACE_OPTIONS})
         reading["each"] = self._reducer(**options) if settings is None else None
         people = [
@@ -407,6 +420,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         stride: int | None = None,
         url_timeout: float | None = None,
         url_max_bytes: int | None = None,
+        video_backend: str | None = None,
         each: Each | None = None,
         longest: float | None = None,
     ) -> Clip:
@@ -420,6 +434,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             raise ValueError(f'sampling is one of {", ".join(SAMPLINGS)}, not "{sampling}".')
         if sampling == "fps" and fps is None and num_frames is not None:
             raise ValueError('sampling="fps" needs to know how many frames a second: give `fps`.')
+        backend = _given(video_backend, self.video_backend)
+        if backend not in BACKENDS:
+            raise ValueError(f'video_backend is one of {", ".join(BACKENDS)}, not "{backend}".')
         known: np.ndarray | None = None
 
         def choose(seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
@@ -433,12 +450,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 return np.arange(total)
             if sampling == "dense":
                 return dense_indices(total, num_frames or 0, _given(stride, self.stride), generator)
-            count = num_frames
-            if fps is not None:
-                if duration is None:
-                    raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
-                count = max(1, int(duration * fps))
-            return sample_indices(total, count or 0, known, duration, generator)
+            return sample_indices(total, _count(num_frames, fps, duration), known, duration, generator)
 
         clip = read(
             video,
@@ -446,12 +458,40 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             each,
             url_timeout=_given(url_timeout, self.url_timeout),
             url_max_bytes=_given(url_max_bytes, self.url_max_bytes),
+            backend=backend,
         )
         if clip.seconds is None and known is not None:
             clip.seconds = torch.from_numpy(known[clip.metadata.frames_indices]).float()
         if clip.metadata.fps is None and source is not None:
             clip.metadata.fps = dict(source).get("fps")
         return clip
+
+    def sample_frames(
+        self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
+    ) -> np.ndarray:
+        """Which frames of a clip are taken, by the interface that `transformers` has for it.
+
+        Args:
+            metadata: its `total_num_frames`, and for `fps` its own `fps`.
+            num_frames: frames wanted, default `self.num_frames`.
+            fps: frames wanted a second.
+            **kwargs: ignored.
+
+        Returns:
+            Strictly increasing indices.
+
+        Raises:
+            ValueError: both are given, or `fps` without the rate of the clip.
+        """
+        if num_frames is not None and fps is not None:
+            raise ValueError(_BOTH)
+        total, rate = metadata.total_num_frames, metadata.fps
+        if num_frames is None and fps is None:
+            num_frames, fps = self.num_frames, self.fps
+        if self.sampling == "dense" and fps is None:
+            return dense_indices(total, num_frames or 0, self.stride)
+        seconds = np.arange(total) / rate if rate else None
+        return sample_indices(total, _count(num_frames, fps, total / rate if rate else None), seconds)
 
     def resize(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Resizes pictures (..., H, W), the middle of those that no camera makes (one side 16 times the other)."""
@@ -478,6 +518,15 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if not _given(do_resize, self.do_resize) or device is not None or aim.longest_edge or aim.max_height:
             return None
         return partial(self.resize, size=aim, resample=_given(resample, self.resample))
+
+
+def _count(num_frames: int | None, fps: float | None, duration: float | None) -> int:
+    """Segments of a clip that is `duration` seconds long."""
+    if fps is None:
+        return num_frames or 0
+    if duration is None:
+        raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
+    return max(1, int(duration * fps))
 
 
 def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:

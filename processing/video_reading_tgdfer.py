@@ -37,26 +37,26 @@ class Clip:
     metadata: VideoMetadata
 
 
-def read(video: Any, sampler: Sampler, each: Each | None = None, **fetching: Any) -> Clip:
+def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any) -> Clip:
     """Reads the frames that `sampler` chooses.
 
     Args:
-        video: path or URL of a video, bytes or binary file object of a video, a `datasets` value
-            `{"path": ..., "bytes": ...}`, an open PyAV container or torchcodec decoder; folder of frames or list of
-            their files, in natural order (2 before 10); array or tensor (T, H, W, C) or (T, C, H, W), or a list of T
-            images or (H, W, C) arrays; or what `open_video` made of one of these.
+        video: path or URL of a video, bytes or binary file object of a video, a value of a `datasets` column of
+            videos, decoded or not (`{"path": ..., "bytes": ...}`), an open PyAV container or torchcodec decoder;
+            folder of frames or list of their files, in natural order (2 before 10); array or tensor (T, H, W, C) or
+            (T, C, H, W), or a list of T images or (H, W, C) arrays; or what `open_video` made of one of these.
         sampler: chooses the frames.
         each: is done to each picture (3, H, W) of a file or folder before it is kept.
-        **fetching: `url_timeout` and `url_max_bytes` of a `VideoFile`.
+        **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
 
     Raises:
         VideoReadError: nothing can be read from it.
     """
     file, name = _file(video)
     if file is not None:
-        found = _opened(file, name, **fetching).read(sampler, each)
+        found = _opened(file, name, **options).read(sampler, each)
         total = len(found.seconds)
-        return _clip(found.frames, found.seconds, found.duration, found.indices, total, "pyav", found.size)
+        return _clip(found.frames, found.seconds, found.duration, found.indices, total, found.backend, found.size)
     if isinstance(video, str | os.PathLike):
         return _read_images(_frame_files(Path(video)), sampler, each)
     if is_frame_files(video):
@@ -67,7 +67,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **fetching: Any
 
 
 def stream(
-    video: Any, sampler: Sampler, each: Each | None = None, **fetching: Any
+    video: Any, sampler: Sampler, each: Each | None = None, **options: Any
 ) -> Iterator[tuple[int, float | None, torch.Tensor]]:
     """The frames that `sampler` chooses one by one, a file in a single pass: a few of them are kept at a time.
 
@@ -75,7 +75,7 @@ def stream(
         video: as in `read`.
         sampler: chooses the frames.
         each: as in `read`.
-        **fetching: as in `read`.
+        **options: as in `read`.
 
     Yields:
         Index, seconds, None where unknown, and picture (3, H, W) of each frame; those that cannot be decoded are left
@@ -86,7 +86,7 @@ def stream(
     """
     file, name = _file(video)
     if file is not None:
-        yield from _opened(file, name, **fetching).stream(sampler, each)
+        yield from _opened(file, name, **options).stream(sampler, each)
         return
     todo = np.zeros(0, np.int64)
 
@@ -103,17 +103,17 @@ def stream(
         yield from zip(part.tolist(), times, clip.frames, strict=True)
 
 
-def open_video(video: Any, **fetching: Any) -> Any:
+def open_video(video: Any, **options: Any) -> Any:
     """A `VideoFile` of what is one, so that it is fetched once and can be read several times; others as they are."""
     file, name = _file(video)
-    return video if file is None else _opened(file, name, **fetching)
+    return video if file is None else _opened(file, name, **options)
 
 
 def read_windows(
     video: Any,
     plan: Callable[[int, np.ndarray | None], Iterable[np.ndarray]],
     each: Each | None = None,
-    **fetching: Any,
+    **options: Any,
 ) -> Iterator[Clip]:
     """Reads windows of a long video one by one, in a single pass that keeps the frames of one window only.
 
@@ -122,7 +122,7 @@ def read_windows(
         plan: gives, for the number of frames and their seconds (None where unknown), the indices of each window,
             increasing; windows may overlap.
         each: as in `read`.
-        **fetching: as in `read`.
+        **options: as in `read`.
 
     Yields:
         The clip of each window; frames that cannot be decoded are left out, and windows that have none.
@@ -151,7 +151,7 @@ def read_windows(
         for index in [index for index in kept if not todo or index < todo[0][0]]:
             del kept[index]
 
-    for index, second, picture in stream(video, choose, each, **fetching):
+    for index, second, picture in stream(video, choose, each, **options):
         while todo and index > todo[0][-1]:
             yield from first_window()
         kept[index], last = (second, picture), index
@@ -172,6 +172,10 @@ def is_frame_files(video: Any) -> bool:
 
 def _file(video: Any) -> tuple[Any, str]:
     """The video file behind what was given, and its name; None where it is not a file."""
+    # A decoder that `datasets` has made says of what.
+    encoded = getattr(video, "_hf_encoded", None)
+    if encoded and (encoded["bytes"] is not None or os.path.isfile(encoded["path"])):
+        video = encoded
     if isinstance(video, dict):
         path, data = video.get("path"), video.get("bytes")
         if path is None and data is None:
@@ -200,14 +204,22 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
     rate = decoder.metadata.average_fps
     guess = np.arange(total) / rate if rate else None
     indices = sampler(guess, total, total / rate if rate else None)
+    start = decoder.metadata.begin_stream_seconds or 0.0
     try:
         batch = decoder.get_frames_at(indices.tolist())
-    except (RuntimeError, ValueError) as error:
+        seconds = batch.pts_seconds.cpu() - start
+        if rate and (seconds - torch.from_numpy(indices) / rate).abs().max() > 1 / rate:
+            # Frames at no even pace: those that are shown when these would be.
+            batch = decoder.get_frames_played_at((start + (indices + 0.5) / rate).tolist())
+            seconds = batch.pts_seconds.cpu() - start
+    except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise VideoReadError(f"The decoder cannot read its video ({reason}); open it anew.") from error
     frames = batch.data if batch.data.shape[1] in (1, 3, 4) else batch.data.permute(0, 3, 1, 2)
-    clip = _clip(frames.cpu(), None, total / rate if rate else None, indices, total, "torchcodec")
-    clip.seconds = (batch.pts_seconds.cpu() - (decoder.metadata.begin_stream_seconds or 0.0)).float()
+    # A frame that is shown for long comes once.
+    new = torch.cat([torch.ones(1, dtype=torch.bool), seconds.diff() > 0])
+    clip = _clip(frames.cpu()[new], None, total / rate if rate else None, indices[new], total, "torchcodec")
+    clip.seconds = seconds[new].float()
     return clip
 
 
@@ -228,8 +240,27 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
         raise VideoReadError(
             f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
         ) from error
-    frames = frames.permute(0, 3, 1, 2) if last else frames
+    frames = _pictures(frames.permute(0, 3, 1, 2) if last else frames)
     return _clip(frames, None, None, indices, len(video), "array")
+
+
+def _pictures(frames: torch.Tensor) -> torch.Tensor:
+    """Frames (T, C, H, W) that float, or are bytes."""
+    if 0 in frames.shape:
+        raise VideoReadError(f"An array {tuple(frames.shape)} has no pixel in it; give frames with some.")
+    if frames.is_floating_point():
+        if not frames.isfinite().all():
+            raise VideoReadError("An array with values that are no numbers is not a clip; replace them.")
+        return frames
+    if frames.dtype == torch.uint8:
+        return frames
+    low, high = (int(value) for value in frames.to(torch.int64).aminmax())
+    if frames.dtype == torch.bool or low < 0 or high > 255:
+        raise VideoReadError(
+            f"An array of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is not a clip; scale it to "
+            "bytes, 0 to 255, or floats, 0 to 1."
+        )
+    return frames.to(torch.uint8)
 
 
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:

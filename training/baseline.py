@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import LabelledClips, Part
+from tgdfer.training.data import LabelledClips, Part, augmentation
 from tgdfer.training.evaluation import Prediction, measure
 from tgdfer.training.features import FrameFeatures, frame_features
 from tgdfer.training.models import is_trained, start_model
@@ -49,7 +49,8 @@ def mean_baseline(
     """
     config = replace(config, model=base_model, frozen_features=True, model_options={})
     model, processor = start_model(config, train.clips.classes)
-    options = {"seed": config.seed, "batch_size": config.batch_size, "workers": config.workers}
+    options: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size, "workers": config.workers}
+    options["augment"] = augmentation(config.augmentation)
     # Of all clips of the split, as a run on frozen features looks at them: it has left them in the cache.
     seen = frame_features(model, processor.video_processor, train.clips, views=config.feature_views, **options)
     clips = train.clips.select(train.indices)

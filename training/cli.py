@@ -134,22 +134,24 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
 
     Args:
         file: YAML file of fields of `TrainingConfig`.
-        **given: fields; None where a flag was not used. `model_options` may be a list of `field=value`.
+        **given: fields; None where a flag was not used. Those that are mappings may be a list of `field=value`.
 
     Raises:
         UserError: if a key is unknown, or a value is of the wrong type.
     """
     given = {name: value for name, value in given.items() if value not in (None, [])}
-    if isinstance(given.get("model_options"), list):
-        given["model_options"] = dict(_assignment(text) for text in given["model_options"])
+    for name in ("model_options", "augmentation"):
+        if isinstance(given.get(name), list):
+            given[name] = dict(_assignment(name, text) for text in given[name])
     values = read_yaml(file) if file else {}
     saved = Path(given.get("output") or values.get("output") or TrainingConfig(dataset="-").output) / "config.yaml"
     if given.get("resume") and not saved.is_file():
         raise UserError(f"There is no run to resume in {saved.parent}: name its folder with --output.")
     if given.get("resume") and file is None:
         values = read_yaml(saved)
-    if "model_options" in given and isinstance(values.get("model_options"), dict):
-        given["model_options"] = {**values["model_options"], **given["model_options"]}
+    for name in ("model_options", "augmentation"):
+        if name in given and isinstance(values.get(name), dict):
+            given[name] = {**values[name], **given[name]}
     return TrainingConfig.from_dict({**values, **given})
 
 
@@ -315,14 +317,15 @@ def quieten() -> None:
         enable_progress_bars()
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _assignment(option: str, text: str) -> tuple[str, Any]:
+    flag = "--" + option.replace("_", "-")
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"--model-options takes FIELD=VALUE, such as lora_layers=2, not {text!r}.")
+        raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
     try:
         return name.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"--model-options has {text!r}, whose value is not valid YAML.") from error
+        raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
 
 
 def _refuse(sentence: str, code: int = 2) -> int:

@@ -63,6 +63,10 @@ class TrainingConfig:
         {}, "Any other field of TGDFERConfig, such as lora_layers=2 or mil_pooling=mean"
     )
 
+    augmentation: dict[str, Any] = _option(
+        {}, "Any field of Augmentation, how training clips are changed, such as erase=0.25 or crop=0.8"
+    )
+
     # Optimisation
     epochs: int = _option(20, "Passes over the training clips")
     batch_size: int = _option(16, "Clips a step and process")

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ import yaml
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
+from tgdfer.processing.augmentation_tgdfer import Augmentation
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.video_processing_tgdfer import VideoReadError
-from tgdfer.training.augment import augment
 from tgdfer.training.config import TrainingConfig, read_yaml, write_text
-from tgdfer.training.errors import UserError
+from tgdfer.training.errors import UserError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -338,6 +338,22 @@ def words_for(
     return {label: texts for label, texts in words.items() if texts}
 
 
+def augmentation(options: dict[str, Any]) -> Augmentation:
+    """How training clips are changed, by fields of `Augmentation`.
+
+    Raises:
+        UserError: a field is unknown, or its value cannot be used.
+    """
+    known = {field.name for field in fields(Augmentation)}
+    for name in options:
+        if name not in known:
+            raise UserError(f"augmentation has the unknown field {name!r}{nearest(name, known)}")
+    try:
+        return Augmentation(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"augmentation cannot be {options!r}: {error}") from error
+
+
 class Clips(torch.utils.data.Dataset):
     """Frames of labelled clips, sampled and batched by the video processor.
 
@@ -353,8 +369,10 @@ class Clips(torch.utils.data.Dataset):
         num_frames: int,
         training: bool = False,
         seed: int = 0,
+        augment: Augmentation | None = None,
     ) -> None:
         self.clips = clips
+        self.augment = augment or Augmentation()
         self.video_processor = video_processor
         self.num_frames = num_frames
         self.training = training
@@ -375,7 +393,7 @@ class Clips(torch.utils.data.Dataset):
             seed = derived_seed(self.seed, self.epoch, index)
             generator = torch.Generator().manual_seed(seed)
             frames, item["timestamps"] = self.video_processor.read_clip(item["video"], self.num_frames, generator)
-            item["video"] = augment(frames, seed)
+            item["video"] = self.augment(frames, seed)
         return item
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:

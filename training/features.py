@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from torch import Tensor
 import tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing import (
+    augmentation_tgdfer,
     frame_sampling_tgdfer,
     video_file_tgdfer,
     video_processing_tgdfer,
     video_reading_tgdfer,
 )
+from tgdfer.processing.augmentation_tgdfer import Augmentation
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training import augment
 from tgdfer.training.data import Clips, LabelledClips, derived_seed
 
 
@@ -51,6 +52,7 @@ def frame_features(
     seed: int = 0,
     batch_size: int = 16,
     workers: int = 0,
+    augment: Augmentation | None = None,
 ) -> FrameFeatures:
     """Frame features of clips, from the cache on disk where they are there already.
 
@@ -64,10 +66,11 @@ def frame_features(
         seed: decides the augmented views.
         batch_size: clips a step.
         workers: processes that decode.
+        augment: changes the augmented views.
     """
-    path = _path("features", model, video_processor, clips, views, seed)
+    path = _path("features", model, video_processor, clips, views, seed, augment)
     shape = (model.config.clip_config.projection_dim,)
-    looking = (views, seed, batch_size, workers)
+    looking = (views, seed, batch_size, workers, augment)
     return _cached(path, shape, model.get_frame_features, model, video_processor, clips, *looking)
 
 
@@ -80,6 +83,7 @@ def frame_activations(
     seed: int = 0,
     batch_size: int = 16,
     workers: int = 0,
+    augment: Augmentation | None = None,
 ) -> FrameFeatures:
     """What enters a block of the frozen vision tower, so that training the blocks from there on need not run the rest.
 
@@ -92,6 +96,7 @@ def frame_activations(
         seed: as in `frame_features`.
         batch_size: clips a step.
         workers: processes that decode.
+        augment: changes the augmented views.
 
     Returns:
         `features` are (V, N, T, P, C): P tokens of width C a frame, the class token first.
@@ -102,9 +107,9 @@ def frame_activations(
         states = tower(pixels.flatten(0, 1), output_hidden_states=True).hidden_states
         return states[block].unflatten(0, mask.shape).masked_fill(~mask.bool()[..., None, None], 0.0)
 
-    path = _path("activations", model, video_processor, clips, views, seed, block)
+    path = _path("activations", model, video_processor, clips, views, seed, augment, block)
     shape = ((sizes.image_size // sizes.patch_size) ** 2 + 1, sizes.hidden_size)
-    looking = (views, seed, batch_size, workers)
+    looking = (views, seed, batch_size, workers, augment)
     return _cached(path, shape, see, model, video_processor, clips, *looking)
 
 
@@ -119,6 +124,7 @@ def _cached(
     seed: int,
     batch_size: int,
     workers: int,
+    augment: Augmentation | None,
 ) -> FrameFeatures:
     """What `see` makes of pixels and mask, `shape` a frame, of every view of every clip; kept at `path`."""
     if path.is_file():
@@ -133,7 +139,7 @@ def _cached(
     model.eval()
     device = next(model.parameters()).device
     for view in range(views):
-        data = Clips(clips, clips.classes, video_processor, num_frames, training=view > 0, seed=seed)
+        data = Clips(clips, clips.classes, video_processor, num_frames, view > 0, seed, augment)
         data.set_epoch(view)
         loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
         start = 0
@@ -193,7 +199,13 @@ class FeatureClips(torch.utils.data.Dataset):
 
 
 # What decides the frames that CLIP is shown, beside the settings of the video processor.
-_SOURCES = (augment, frame_sampling_tgdfer, video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer)
+_SOURCES = (
+    augmentation_tgdfer,
+    frame_sampling_tgdfer,
+    video_file_tgdfer,
+    video_processing_tgdfer,
+    video_reading_tgdfer,
+)
 
 
 def cache_folder() -> Path:
@@ -212,6 +224,7 @@ def _key(
     clips: LabelledClips,
     views: int,
     seed: int,
+    augment: Augmentation | None = None,
     block: int | None = None,
 ) -> str:
     """Name of the cached file: changes with everything that the features depend on."""
@@ -230,6 +243,7 @@ def _key(
         "clips": clips.fingerprint(),
         "views": views,
         "seed": seed if views > 1 else None,
+        "augmentation": asdict(augment or Augmentation()) if views > 1 else None,
         "block": block,
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())

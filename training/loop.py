@@ -24,7 +24,16 @@ from transformers import get_cosine_schedule_with_warmup
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
-from tgdfer.training.data import Clips, EpochSampler, Part, load_parts, people_of, require_readable, write_left_out
+from tgdfer.training.data import (
+    Clips,
+    EpochSampler,
+    Part,
+    augmentation,
+    load_parts,
+    people_of,
+    require_readable,
+    write_left_out,
+)
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation import require_known
 from tgdfer.training.features import FeatureClips, frame_features
@@ -301,6 +310,7 @@ def _datasets(
 ) -> tuple[Any, Any]:
     """The data to train on and the data to validate on: clips, or the cached features of clips."""
     names = train_part.clips.classes
+    augment = augmentation(config.augmentation)
     model.to(accelerator.device)
 
     def look_at(part: Part | None, training: bool) -> Clips | FeatureClips | None:
@@ -308,13 +318,12 @@ def _datasets(
             return None
         if not config.frozen_features:
             clips = part.clips.select(part.indices)
-            return Clips(clips, names, processor.video_processor, config.num_frames, training, config.seed)
+            return Clips(clips, names, processor.video_processor, config.num_frames, training, config.seed, augment)
         # Clips that are held out of train are looked at like the others, so that all folds share one computation.
         views = config.feature_views if part.clips is train_part.clips else 1
         with accelerator.main_process_first():
-            features = frame_features(
-                model, processor.video_processor, part.clips, views, config.seed, config.batch_size, config.workers
-            )
+            looking = (views, config.seed, config.batch_size, config.workers, augment)
+            features = frame_features(model, processor.video_processor, part.clips, *looking)
         targets = [names.index(part.clips.labels[index]) for index in part.indices]
         return FeatureClips(features, part.indices, targets, training, config.seed)
 

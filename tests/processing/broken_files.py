@@ -83,6 +83,29 @@ def patch(name: str, marker: bytes, offset: int, value: bytes) -> bytes:
     return bytes(data)
 
 
+def in_boxes(data: bytes, start: int, end: int, new: bytes, *kinds: bytes) -> bytes:
+    """Other bytes from `start` to `end` of a file of one track, in boxes whose sizes follow, the innermost first."""
+    changed = bytearray(data)
+    for kind in kinds:
+        at = data.rindex(kind, 0, start) - 4
+        changed[at : at + 4] = (int.from_bytes(data[at : at + 4]) + len(new) - (end - start)).to_bytes(4)
+    changed[start:end] = new
+    return bytes(changed)
+
+
+def elsewhere(url: bytes) -> bytes:
+    """An MP4 file whose frames are said to be in another file."""
+    data = good("h264.mp4")
+    start = data.index(b"url ") - 4
+    entry = struct.pack(">I4sI", 12 + len(url) + 1, b"url ", 0) + url + b"\0"
+    return in_boxes(data, start, start + 12, entry, b"dref", b"dinf", b"minf", b"mdia", b"trak", b"moov")
+
+
+def header_only(name: str, marker: bytes) -> bytes:
+    data = good(name)
+    return data[: data.index(marker)]
+
+
 def still(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, (200, 100, 0)).save(file, kind)
@@ -128,6 +151,13 @@ FILES |= {
     "other_extension/mp4_named.avi": functools.partial(good, "h264.mp4"),
     "other_extension/gif_named.m3u8": functools.partial(good, "animated.gif"),
     "no_moov/h264.mp4": lambda: good("h264.mp4").replace(b"moov", b"free"),
+    "header_only/h264.mp4": lambda: (
+        good("h264.mp4")[: good("h264.mp4").index(b"mdat") + 4]
+        + good("h264.mp4")[good("h264.mp4").index(b"moov") - 4 :]
+    ),
+    "header_only/h264.mkv": functools.partial(header_only, "h264.mkv", b"\x1f\x43\xb6\x75"),
+    "header_only/vp9.webm": functools.partial(header_only, "vp9.webm", b"\x1f\x43\xb6\x75"),
+    "header_only/mjpeg.avi": functools.partial(header_only, "mjpeg.avi", b"movi"),
     "two_in_one/h264.mp4": lambda: good("h264.mp4") + good("vp9.webm"),
     "junk_before/h264.ts": lambda: Random(1).randbytes(999) + good("h264.ts"),
     "huge/png": huge_png,
@@ -148,5 +178,14 @@ FILES |= {
     "playlist/a.m3u8": lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
     "playlist/a.mp4": lambda: b"ffconcat version 1.0\nfile /etc/hostname\n",
     "playlist/b.mp4": lambda: b"#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    "playlist/c.mp4": lambda: b"ffconcat version 1.0\nfile concat:/etc/hostname|/etc/hostname\n",
+    "playlist/a.asx": lambda: b'<asx version="3.0"><entry><ref href="http://127.0.0.1:9/a.wmv"/></entry></asx>',
+    "playlist/a.mpd": lambda: (
+        b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static">'
+        b"<Period><AdaptationSet><Representation><BaseURL>file:///etc/hostname</BaseURL></Representation></AdaptationSet>"
+        b"</Period></MPD>"
+    ),
+    "elsewhere/file.mp4": functools.partial(elsewhere, b"file:///etc/hostname"),
+    "elsewhere/http.mp4": functools.partial(elsewhere, b"http://127.0.0.1:9/a.mp4"),
     "playlist/a.sdp": lambda: b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
 }

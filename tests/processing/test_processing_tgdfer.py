@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 import torch
+import yaml
 from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor
 
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
@@ -103,6 +104,7 @@ def test_prompts_of_other_words_and_without_a_phrase(processor):
         (None, "no class descriptions"),
         ({"awe": []}, '"awe" needs a list'),
         ({"awe": "mouth open"}, '"awe" needs a list'),
+        ({"awe": [3]}, '"awe" needs a list'),
         ({"awe": ["mouth open", "  "]}, '"awe" has an empty description'),
         ({"awe": ["mouth open", "Mouth  open"]}, '"awe" has the description "Mouth  open" twice'),
         ({"awe": ["mouth " * 40]}, "and the CLIP takes 160; shorten it"),
@@ -115,11 +117,36 @@ def test_bad_descriptions_are_named(descriptions, sentence, processor):
         processor.class_prompts(descriptions)
 
 
+def test_a_file_of_descriptions_encodes_a_label_set(processor, tmp_path):
+    words = {"joy": ["a broad smile"], "boredom": ["half-closed eyes", "a slack mouth"]}
+    expected = processor.class_prompts(words)
+    for name, text in (("words.json", json.dumps(words)), ("words.yaml", yaml.safe_dump(words))):
+        file = tmp_path / name
+        file.write_text(text)
+        processor.descriptions = None
+        prompts = processor.encode_classes(file)
+        assert prompts["labels"] == ["boredom", "joy"] and torch.equal(prompts["input_ids"], expected["input_ids"])
+        assert processor.descriptions == words
+    processor.encode_classes(str(file))
+    for text, sentence in {
+        "- joy": "holds no descriptions",
+        "joy: [": "is not valid YAML",
+        "joy: ''": "needs a list",
+    }.items():
+        file.write_text(text)
+        with pytest.raises(ValueError, match=sentence):
+            processor.encode_classes(file)
+    assert processor.descriptions == words, "what cannot be used changes nothing"
+    assert processor.encode_classes(DESCRIPTIONS)["labels"] == ["anger", "sadness"]
+    assert processor.descriptions == DESCRIPTIONS and processor.descriptions is not DESCRIPTIONS
+
+
 def test_built_in_descriptions(processor):
     basic = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
     mafw = sorted([*basic, "anxiety", "contempt", "disappointment", "helplessness"])
     assert list(built_in_descriptions()) == basic
     everything = built_in_descriptions(mafw)
+    assert built_in_descriptions("mafw") == everything and built_in_descriptions("basic") == built_in_descriptions()
     assert all(4 <= len(texts) <= 6 for texts in everything.values())
     texts = [text for several in everything.values() for text in several]
     assert len(set(texts)) == len(texts) and max(len(text.split()) for text in texts) < 25
@@ -129,6 +156,8 @@ def test_built_in_descriptions(processor):
     assert built_in_descriptions()["anger"], "callers get copies"
     with pytest.raises(ValueError, match="no built-in descriptions of boredom"):
         built_in_descriptions(["anger", "boredom"])
+    with pytest.raises(ValueError, match="no label set 'dfew'; it is one of basic, mafw"):
+        built_in_descriptions("dfew")
 
 
 def test_canonical_labels():

@@ -14,6 +14,7 @@ TOTALS = st.integers(1, 3000)
 GENERATORS = st.none() | st.integers(0, 2**40).map(lambda seed: torch.Generator().manual_seed(seed))
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(COUNTS, st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=80), GENERATORS)
 def test_segments_of_frames_at_any_times(count, gaps, generator):
     seconds = np.cumsum(gaps) - gaps[0]
@@ -23,6 +24,7 @@ def test_segments_of_frames_at_any_times(count, gaps, generator):
         assert indices[0] >= 0 and indices[-1] < len(seconds) and (np.diff(indices) > 0).all()
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(TOTALS, COUNTS, GENERATORS)
 def test_segments_each_have_their_frame(total, count, generator):
     hypothesis.assume(total >= count)
@@ -31,6 +33,7 @@ def test_segments_each_have_their_frame(total, count, generator):
     assert (indices + 1 > borders[:-1]).all() and (indices < borders[1:]).all()
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(TOTALS, COUNTS, st.integers(1, 50), GENERATORS)
 def test_dense_windows_lie_within_the_clip(total, count, stride, generator):
     indices = dense_indices(total, count, stride, generator)
@@ -42,6 +45,7 @@ def test_dense_windows_lie_within_the_clip(total, count, stride, generator):
             assert abs((indices[0] + indices[-1]) - (total - 1)) <= 1, "it is in the middle"
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(TOTALS, COUNTS, st.integers(1, 50), st.data())
 def test_windows_cover_every_frame_of_the_grid(total, count, stride, data):
     hop = data.draw(st.none() | st.integers(1, count))

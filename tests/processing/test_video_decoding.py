@@ -1,6 +1,7 @@
 """What is decoded and what is not: exact frames from key frames on, odd pictures, and nothing beside the file."""
 
 import io
+import socket
 import struct
 import tempfile
 from fractions import Fraction
@@ -17,7 +18,8 @@ from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
 
-from .conftest import moving_picture, write_video
+from .broken_files import elsewhere, good, in_boxes
+from .conftest import moving_picture, number_of, write_video
 
 # Whether less than everything is decoded, the codec and what its encoder is told.
 ENCODINGS = {
@@ -135,10 +137,16 @@ def test_other_ways_to_hand_over_a_file(clip, reader):
             container,
             from_file,
         ]
+        next(from_file.decode(video=0))
         for value in values:
             frames, times = reader.read_clip(value)
             assert torch.equal(frames, expected) and torch.equal(times, seconds)
-        assert next(container.decode(video=0)).pts > 0, "the container of the caller has not been moved"
+        for opened in (container, from_file):
+            numbers = [
+                number_of(torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1))
+                for f in opened.decode(video=0)
+            ]
+            assert numbers == list(range(1, 40)), "the caller reads on where it was"
     with tempfile.TemporaryFile("w+b") as file:
         file.write(clip.read_bytes())
         assert torch.equal(reader.read_clip(file)[0], expected)
@@ -146,42 +154,6 @@ def test_other_ways_to_hand_over_a_file(clip, reader):
         reader.read_clip({"path": "elsewhere.mp4", "bytes": b""})
     with pytest.raises(VideoReadError, match='needs "path" or "bytes"'):
         reader.read_clip({"path": None, "bytes": None})
-
-
-def test_torchcodec_gives_the_same_frames_at_the_same_times(clip, reader, numbers):
-    try:
-        from torchcodec.decoders import VideoDecoder
-
-        decoder = VideoDecoder(str(clip))
-    except (ImportError, RuntimeError, OSError):
-        pytest.skip("torchcodec is not installed, or finds no FFmpeg")
-    expected, seconds = reader.read_clip(clip)
-    frames, times = reader.read_clip(decoder)
-    assert numbers(frames) == numbers(expected)
-    assert torch.allclose(times, seconds, atol=1e-4)
-
-
-def test_a_decoder_is_asked_for_the_sampled_frames_alone(reader, picture):
-    """The interface of torchcodec's decoder, for machines that lack its FFmpeg."""
-
-    class Decoder:
-        class metadata:  # noqa: N801
-            average_fps, begin_stream_seconds = 10.0, 2.0
-
-        def __len__(self):
-            return 40
-
-        def get_frames_at(self, indices):
-            class Batch:
-                data = torch.stack([torch.from_numpy(picture(index)).permute(2, 0, 1) for index in indices])
-                pts_seconds = torch.tensor(indices, dtype=torch.float64) / 10 + 2
-
-            return Batch
-
-    batch = reader([Decoder()], num_frames=4, do_resize=False, do_center_crop=False, return_metadata=True)
-    assert batch["video_metadata"][0].frames_indices == [5, 15, 25, 35]
-    assert torch.allclose(batch["timestamps"], torch.tensor([[0.5, 1.5, 2.5, 3.5]]))
-    assert reader([Decoder()], fps=2)["timestamps"].shape == (1, 8)
 
 
 def test_lists_of_frame_files(tmp_path, reader, picture, numbers):
@@ -213,6 +185,20 @@ def test_arrays_of_no_known_layout_are_refused(reader):
     assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
     with pytest.raises(VideoReadError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
         reader.read_clip(np.zeros((4, 7, 20, 30), np.uint8))
+
+
+def test_arrays_of_other_numbers(reader):
+    deep = np.full((2, 20, 30, 3), 200, np.uint16)
+    assert (reader.read_clip(deep)[0] == 200).all() and reader.read_clip(deep.astype(np.int64))[0].dtype == torch.uint8
+    for reason, array in {
+        "of uint16 from 800 to 800": deep * 4,
+        "of int32 from -1 to 200": np.concatenate([-np.ones((1, 20, 30, 3), np.int32), deep]).astype(np.int32),
+        "of bool from 1 to 1": deep > 0,
+        "that are no numbers": np.full((2, 20, 30, 3), np.nan, np.float32),
+        "no pixel in it": np.zeros((2, 0, 30, 3), np.uint8),
+    }.items():
+        with pytest.raises(VideoReadError, match=reason):
+            reader.read_clip(array)
 
 
 def test_a_start_time_that_is_not_zero(tmp_path, reader, numbers):
@@ -250,25 +236,45 @@ def test_depths_and_channels(name, codec, pix_fmt, tmp_path, reader, numbers):
     assert (torch.minimum(bars, 255 - bars) < 8).all(), "black and white stay what they are"
 
 
-def test_transparent_videos_lie_on_white(tmp_path, reader):
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt, encoder",
+    [
+        ("a.mov", "qtrle", "argb", {}),
+        ("a.webm", "libvpx-vp9", "yuva420p", {"auto-alt-ref": "0"}),
+        ("b.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0"}),
+        ("a.apng", "apng", "rgba", {}),
+    ],
+)
+def test_transparent_videos_lie_on_white(name, codec, pix_fmt, encoder, tmp_path, reader):
     def draw(number):
         pixels = np.zeros((64, 96, 4), np.uint8)
         pixels[:, 48:] = (0, 200, 0, 255)
         return pixels
 
-    frames, _ = reader.read_clip(write_video(tmp_path / "a.mov", "qtrle", 3, pix_fmt="argb", draw=draw))
-    assert frames[0, :, 30, 20].tolist() == [255] * 3 and frames[0, :, 30, 70].tolist() == [0, 200, 0]
+    path = write_video(tmp_path / name, codec, 12, pix_fmt=pix_fmt, draw=draw, encoder=encoder)
+    frames, seconds = reader.read_clip(path, num_frames=4)
+    assert torch.allclose(seconds, torch.tensor([1, 4, 7, 10]) / 25, atol=1e-3)
+    assert (frames[:, :, 30, 20] > 250).all()
+    assert (frames[:, :, 30, 70].int() - torch.tensor([0, 200, 0])).abs().max() < 6
 
 
-def test_interlaced_frames_become_one_moment(tmp_path, reader):
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt, encoder",
+    [
+        ("a.mp4", "libx264", "yuv420p", {"x264-params": "interlaced=1:qp=1"}),
+        ("a.mkv", "libx264", "yuv422p10le", {"x264-params": "interlaced=1:qp=1"}),
+        ("a.ts", "mpeg2video", "yuv422p", {"qmin": "1", "qmax": "1", "g": "1"}),
+    ],
+)
+def test_interlaced_frames_become_one_moment(name, codec, pix_fmt, encoder, tmp_path, reader):
     def draw(number):
         combed = np.zeros((64, 96, 3), np.uint8)
         combed[::2, 16:48] = 255  # one field
         combed[1::2, 48:80] = 255  # the other, when the bar has moved
         return combed
 
-    settings = {"flags": "+ildct+ilme", "x264-params": "interlaced=1:qp=1"}
-    path = write_video(tmp_path / "a.mp4", num_frames=4, draw=draw, encoder=settings)
+    settings = {"flags": "+ildct+ilme", **encoder}
+    path = write_video(tmp_path / name, codec, 4, pix_fmt=pix_fmt, draw=draw, encoder=settings)
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).interlaced_frame
     bar = reader.read_clip(path)[0].float().mean(1)[:, 4:-4]
@@ -276,21 +282,55 @@ def test_interlaced_frames_become_one_moment(tmp_path, reader):
     assert ((left - right).abs() > 200).all() and left.std() < 5 and right.std() < 5
 
 
-def test_edit_lists_say_where_a_clip_begins(tmp_path, reader, numbers):
-    data = bytearray(write_video(tmp_path / "a.mp4", encoder={"g": "100"}).read_bytes())
-    entry = data.index(b"elst") + 12
-    duration, start, _ = struct.unpack(">3i", data[entry : entry + 12])
+ONE = 1 << 16  # Plain speed.
+# Of a clip of 40 frames: (frames it is shown for, first frame or -1 for nothing, speed), and the frames to be seen.
+EDITS = {
+    "begins late": ([(30, 10, ONE)], range(10, 40)),
+    "ends early": ([(15, 0, ONE)], range(15)),
+    "a delay": ([(10, -1, ONE), (40, 0, ONE)], range(40)),
+    "cut out": ([(10, 0, ONE), (10, 20, ONE)], [*range(10), *range(20, 30)]),
+    "swapped": ([(10, 20, ONE), (10, 0, ONE)], [*range(20, 30), *range(10)]),
+    "twice": ([(10, 0, ONE), (10, 0, ONE)], [*range(10), *range(10)]),
+    "a gap": ([(10, 0, ONE), (5, -1, ONE), (10, 10, ONE)], "a gap between its parts"),
+    "slow": ([(40, 0, ONE // 2)], "at 0.5 times its speed"),
+    "frozen": ([(40, 5, 0)], "at 0 times its speed"),
+}
+
+
+def edited(data, edits):
+    """A clip of 40 frames with another edit list."""
+    start = data.index(b"elst") + 4
+    size = int.from_bytes(data[start - 8 : start - 4]) - 8
+    duration, first, _ = struct.unpack(">3i", data[start + 8 : start + 20])
     with av.open(io.BytesIO(data)) as container:
         ticks = round(1 / container.streams.video[0].time_base / 25)
-    data[entry : entry + 8] = struct.pack(">2i", duration * 30 // 40, start + 10 * ticks)
-    frames, seconds = reader.read_clip(bytes(data), num_frames=30)
-    assert numbers(frames) == list(range(10, 40))
-    assert torch.allclose(seconds, torch.arange(30) / 25)
+    entries = b"".join(
+        struct.pack(">3i", duration * length // 40, at if at < 0 else first + at * ticks, speed)
+        for length, at, speed in edits
+    )
+    table = struct.pack(">2I", 0, len(edits)) + entries
+    return in_boxes(data, start, start + size, table, b"elst", b"edts", b"trak", b"moov")
+
+
+@pytest.mark.parametrize("keys", ["100", "8"])
+@pytest.mark.parametrize("name", EDITS)
+def test_edit_lists_are_followed_or_refused(name, keys, tmp_path, reader, numbers):
+    edits, expected = EDITS[name]
+    data = edited(write_video(tmp_path / "a.mp4", encoder={"g": keys}).read_bytes(), edits)
+    if isinstance(expected, str):
+        with pytest.raises(VideoReadError, match=f"edit list that cannot be followed: .*{expected}; export it anew"):
+            reader.read_clip(data)
+        return
+    frames, seconds = reader.read_clip(data, num_frames=40)
+    assert numbers(frames) == list(expected)
+    assert torch.allclose(seconds, torch.arange(len(expected)) / 25)
 
 
 def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch):
     monkeypatch.chdir(tmp_path)
     uri = clip.as_uri()
+    # The reference is not followed: what is there is what the file itself holds.
+    assert torch.equal(reader.read_clip(elsewhere(uri.encode()))[0], reader.read_clip(good("h264.mp4"))[0])
     playlists = {
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{uri}\n#EXT-X-ENDLIST\n",
         "list.mp4": f"ffconcat version 1.0\nfile {clip}\n",
@@ -305,6 +345,26 @@ def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch)
     for name in (f"concat:{clip}", f"subfile,,start,0,end,9,,:{clip}", "pipe:0"):
         with pytest.raises(VideoReadError, match="does not exist"):
             reader.read_clip(name)
+
+
+def test_nothing_is_fetched_for_a_file(reader):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.mp4"
+        playlists = [
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n",
+            f"ffconcat version 1.0\nfile {url}\n",
+            f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{url}</BaseURL></MPD>',
+            f'<asx version="3.0"><entry><ref href="{url}"/></entry></asx>',
+        ]
+        for text in playlists:
+            with pytest.raises(VideoReadError):
+                reader.read_clip(text.encode())
+        reader.read_clip(elsewhere(url.encode()))
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        socket.create_connection(server.getsockname()).close()
+        server.accept()[0].close()  # A visit would have been seen.
 
 
 def test_frames_too_large_for_any_camera_are_refused(tmp_path, reader):

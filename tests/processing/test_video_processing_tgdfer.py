@@ -35,6 +35,57 @@ def test_from_and_save_pretrained(processor, tmp_path):
     assert TGDFERVideoProcessor.from_pretrained(tmp_path, num_frames=4).num_frames == 4
 
 
+def test_to_json_string_and_file(processor, tmp_path):
+    told = json.loads(processor.to_json_string())
+    assert told["size"] == {"shortest_edge": 32} and told["num_frames"] == 8 and told["sampling"] == "segments"
+    processor.to_json_file(tmp_path / "a.json")
+    assert TGDFERVideoProcessor.from_json_file(tmp_path / "a.json").to_dict() == processor.to_dict()
+
+
+def test_from_dict_with_kwargs(processor):
+    again = TGDFERVideoProcessor.from_dict(processor.to_dict())
+    assert again.to_dict() == processor.to_dict()
+    other = TGDFERVideoProcessor.from_dict(processor.to_dict(), size=42, crop_size=84)
+    assert dict(other.size) == {"shortest_edge": 42} and dict(other.crop_size) == {"height": 84, "width": 84}
+
+
+def test_init_without_params():
+    processor = TGDFERVideoProcessor()
+    assert (processor.num_frames, dict(processor.size)) == (16, {"shortest_edge": 224})
+
+
+def test_explicit_none_preserved(tmp_path):
+    processor = TGDFERVideoProcessor(do_resize=None)
+    assert processor.to_dict()["do_resize"] is None
+    processor.save_pretrained(tmp_path)
+    assert TGDFERVideoProcessor.from_pretrained(tmp_path).do_resize is None
+
+
+def test_override_instance_attributes_does_not_affect_other_instances(processor, clip):
+    usual, before = TGDFERVideoProcessor().to_dict(), processor.to_dict()
+    other = TGDFERVideoProcessor(size={"shortest_edge": 3}, num_frames=2, image_mean=[0.0, 0.0, 0.0])
+    other.crop_size = {"height": 3, "width": 3}
+    assert TGDFERVideoProcessor().to_dict() == usual
+    processor(clip, num_frames=3, size={"shortest_edge": 40}, sampling="dense", stride=2, do_normalize=False)
+    assert processor.to_dict() == before, "nor does a call change what the next one does"
+
+
+def test_nested_input(processor):
+    clips = [array(seed=0), array(seed=1, height=64)]
+    batch = processor([list(clip) for clip in clips], return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(batch, processor(clips, return_tensors="pt")["pixel_values_videos"])
+    one = processor(list(clips[0]), return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(one, batch[:1])
+
+
+def test_call_numpy_4_channels(processor):
+    clips = [np.concatenate([array(seed=seed), np.full((8, 40, 56, 1), 255, np.uint8)], -1) for seed in (0, 1)]
+    options = {"input_data_format": "channels_last", "image_mean": 0.0, "image_std": 1.0, "return_tensors": "pt"}
+    for videos in (clips, [[Image.fromarray(frame) for frame in clip] for clip in clips]):
+        assert processor(videos, **options)["pixel_values_videos"].shape == (2, 8, 3, 32, 32)
+        assert processor(videos[0], **options)["pixel_values_videos"].shape == (1, 8, 3, 32, 32)
+
+
 @pytest.mark.parametrize("kind", ["pil", "numpy", "pytorch"])
 def test_call(kind, processor):
     clips = [array(seed=0), array(seed=1, height=64)]
@@ -94,6 +145,21 @@ def test_call_sample_frames(processor):
         processor(clip, video_metadata=[metadata, metadata])
     with pytest.raises(ValueError, match="num_frames must be at least 1"):
         processor(clip, num_frames=0)
+    processor.do_sample_frames = False
+    assert processor(clip, num_frames=3)["pixel_values_videos"].shape[1] == 20
+
+
+def test_sample_frames_are_those_that_a_call_takes(processor):
+    clip, metadata = array(20), VideoMetadata(total_num_frames=20, fps=10)
+    for options in ({}, {"num_frames": 3}, {"fps": 3}):
+        batch = processor(clip, video_metadata=[metadata], return_metadata=True, **options)
+        assert processor.sample_frames(metadata, **options).tolist() == batch["video_metadata"][0].frames_indices
+    dense = TGDFERVideoProcessor(num_frames=4, sampling="dense", stride=3)
+    assert dense.sample_frames(metadata).tolist() == [5, 8, 11, 14]
+    with pytest.raises(ValueError, match="needs the times"):
+        processor.sample_frames(VideoMetadata(total_num_frames=8), fps=3)
+    with pytest.raises(ValueError, match="give one of them"):
+        processor.sample_frames(metadata, num_frames=3, fps=3)
 
 
 def test_cast_dtype(processor, clip):
@@ -105,6 +171,19 @@ def test_cast_dtype(processor, clip):
         assert cast["frame_mask"].dtype == torch.bool
         assert torch.equal(cast["timestamps"], seconds)
     assert batch.to("cpu", dtype=torch.float32)["pixel_values_videos"].dtype == torch.float32
+    with pytest.raises(TypeError):
+        batch.to(torch.bfloat16, "cpu")
+    assert torch.equal(batch["timestamps"], seconds)
+    batch["input_ids"] = torch.tensor([[1, 2, 3]])
+    assert batch.to(torch.float16)["input_ids"].dtype == torch.int64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_can_compile_and_run_on_a_gpu(processor):
+    clips = [torch.from_numpy(array(seed=seed)).permute(0, 3, 1, 2) for seed in (0, 1)]
+    eager = processor(clips, device="cuda", do_sample_frames=False)["pixel_values_videos"]
+    compiled = torch.compile(processor)(clips, device="cuda", do_sample_frames=False)["pixel_values_videos"]
+    assert eager.is_cuda and torch.allclose(eager, compiled, rtol=1e-4, atol=1e-4)
 
 
 def test_call_return_tensors_numpy(processor, clip):

@@ -8,9 +8,17 @@ import pytest
 import torch
 
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.augment import augment
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import Clips, EpochSampler, hold_out, load_clips, load_parts, require_readable, words_for
+from tgdfer.training.data import (
+    Clips,
+    EpochSampler,
+    augmentation,
+    hold_out,
+    load_clips,
+    load_parts,
+    require_readable,
+    words_for,
+)
 from tgdfer.training.errors import UserError
 
 
@@ -228,13 +236,16 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
         assert not torch.equal(first, other)
 
 
-def test_augmentation_is_the_same_for_all_frames_and_leaves_randomness_alone():
-    picture = torch.randint(0, 256, (3, 24, 32), dtype=torch.uint8)
-    before = torch.get_rng_state()
-    frames = augment(picture.expand(5, -1, -1, -1), seed=3)
-    assert frames.shape == (5, 3, 24, 32) and frames.dtype == torch.uint8
-    assert (frames == frames[:1]).all() and not torch.equal(frames[0], picture)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
+    def look(**options):
+        data = Clips(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
+        return data.collate([data[2]])["pixel_values_videos"]
+
+    assert torch.equal(look(), look(erase=0.0)) and not torch.equal(look(), look(erase=1.0))
+    with pytest.raises(UserError, match="augmentation has the unknown field 'erasing'; did you mean 'erase'"):
+        augmentation({"erasing": 1.0})
+    with pytest.raises(UserError, match="augmentation cannot be .*erase .*between 0 and 1, not 2"):
+        augmentation({"erase": 2})
 
 
 def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):

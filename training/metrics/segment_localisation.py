@@ -24,8 +24,8 @@ class SegmentLocalisation(evaluate.Metric):
         }
         return evaluate.MetricInfo(
             description=(
-                "mAP: the segments of a class in all videos are ranked by confidence, and each is right if it overlaps a"
-                " true one of its class that no other has (intersection over union in time at or above a threshold)."
+                "mAP: the segments of a class in all videos are ranked by confidence, and each is right if it overlaps"
+                " a true one of its class that no other has (intersection over union in time at or above a threshold)."
                 " Average precision, mean over the classes that occur."
             ),
             citation="",

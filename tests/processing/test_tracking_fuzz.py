@@ -1,0 +1,62 @@
+"""The arithmetic of tracking, for any faces at any times."""
+
+import numpy as np
+import pytest
+
+from tgdfer.processing.faces_tgdfer import BRIDGE, TEMPLATE, follow
+
+hypothesis = pytest.importorskip("hypothesis", reason="the tracking arithmetic is fuzzed by hypothesis")
+st = hypothesis.strategies
+
+
+def face(x: float, y: float, size: float) -> np.ndarray:
+    """(15,) upright face: its box, five landmarks and a score."""
+    landmarks = np.array([x, y]) + TEMPLATE / 112 * size
+    return np.array([x, y, size, size, *landmarks.reshape(-1), 0.9])
+
+
+PLACES = st.floats(-2000, 4000)
+FACES = st.builds(face, PLACES, PLACES, st.floats(1, 2000))
+FRAMES = st.lists(st.lists(FACES, max_size=4), max_size=12)
+
+
+def times(draw, count: int) -> np.ndarray:
+    return np.cumsum(draw(st.lists(st.floats(1e-3, 1.0), min_size=count, max_size=count)))
+
+
+@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.given(st.data(), FRAMES)
+def test_each_face_is_in_one_track_and_no_track_outlives_its_face(data, found):
+    seconds = times(data.draw, len(found))
+    tracks = follow([np.array(faces).reshape(-1, 15) for faces in found], seconds)
+    seen = [(frame, tuple(one)) for track in tracks for frame, one in zip(track.frames, track.faces, strict=True)]
+    assert sorted(seen) == sorted((frame, tuple(one)) for frame, faces in enumerate(found) for one in faces)
+    assert len({track.number for track in tracks}) == len(tracks)
+    for track in tracks:
+        for before, after in zip(track.frames, track.frames[1:], strict=False):
+            assert after > before
+            assert after == before + 1 or seconds[after] - seconds[before + 1] < BRIDGE
+
+
+@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.given(st.data(), st.integers(1, 4), st.integers(2, 40))
+def test_people_apart_keep_their_tracks_however_the_detector_errs(data, people, count):
+    size = data.draw(st.floats(10, 300))
+    unsure = data.draw(st.lists(st.floats(-0.05, 0.05), min_size=2 * count * people, max_size=2 * count * people))
+    errors = size * np.array(unsure).reshape(count, people, 2)
+    lost = np.array(data.draw(st.lists(st.booleans(), min_size=count * people, max_size=count * people)))
+    there = ~lost.reshape(count, people)
+    there[:: int(BRIDGE * 25) // 2] = True  # Nobody is lost for so long that the track ends.
+    order = data.draw(st.permutations(range(people)))
+    found = [
+        np.array(
+            [face(3 * size * one + x, y, size) for one in order if there[frame, one] for x, y in [errors[frame, one]]]
+        )
+        for frame in range(count)
+    ]
+    tracks = follow([faces.reshape(-1, 15) for faces in found], np.arange(count) / 25)
+    assert len(tracks) == people
+    for track in tracks:
+        who = {round(one[0] / (3 * size)) for one in track.faces}
+        assert len(who) == 1
+        assert track.frames == np.flatnonzero(there[:, who.pop()]).tolist()
