@@ -92,9 +92,10 @@ def _average_precision(
     total = sum(map(len, free))
     right = np.zeros(len(ranked))
     for place, (_, video, one) in enumerate(ranked):
-        best = max(free[video], key=lambda true, one=one: overlap(one, true), default=None)
-        if best is not None and overlap(one, best) >= threshold:
-            free[video].remove(best)
+        overlaps = [overlap(one, true) for true in free[video]]
+        best = int(np.argmax(overlaps)) if overlaps else 0
+        if overlaps and overlaps[best] >= threshold:
+            del free[video][best]
             right[place] = 1
     hits = np.cumsum(right)
     precision = np.maximum.accumulate((hits / np.arange(1, len(ranked) + 1))[::-1])[::-1]
