@@ -259,12 +259,9 @@ def _report(figures: dict[str, Any], out: Path) -> str:
             "| --- | ---: | " + "---: | " * (len(names) - 1) + "---: |",
             *rows,
             "",
-            fill(
-                f"Hysteresis gains {gap:+.1f} on the argmax, 95 % interval over videos {low:+.1f} to {high:+.1f}.", 119
-            ),
+            f"Hysteresis gains {gap:+.1f} on the argmax, 95 % interval over videos {low:+.1f} to {high:+.1f}.",
             "",
-            f"![A rendered video: what its frames say, the segments found and, below them, the true ones]"
-            f"({out.with_suffix('.png').name})",
+            f"![A rendered video, the segments found and, below, the true ones]({out.with_suffix('.png').name})",
             "",
             f"`{figures['command']}`",
             "",
