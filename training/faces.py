@@ -100,6 +100,8 @@ def cut_faces(
     jobs = _jobs(source, output, settings)
     done = _done(output, jobs)
     todo = [job for job in jobs if job.file not in done]
+    # Without the lines that are true no more, or were cut off.
+    write_text(output / ROWS, "".join(json.dumps(row) + "\n" for row in done.values()))
     columns = (TextColumn("Cutting faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         (output / ROWS).open("a", encoding="utf-8") as log,

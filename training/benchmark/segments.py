@@ -235,17 +235,18 @@ def _report(figures: dict[str, Any], out: Path) -> str:
     gap, low, high = (100 * value for value in figures["difference"])
     heads = " | ".join(f"mAP at {threshold}" for threshold in THRESHOLDS)
     how = (
-        "A video of more than 15 seconds is read in windows that overlap by half; what they say of a frame is averaged,"
-        " and a curve for each class runs over the whole video. Segments of emotion are cut out of the curves by"
-        f" hysteresis: one rises to a probability of {rule['high']:g}, reaches as far as it stays above"
+        "A video of more than 15 seconds is read in windows that overlap by half; what they say of a frame is"
+        " averaged, and a curve for each class runs over the whole video. Segments of emotion are cut out of the"
+        f" curves by hysteresis: one rises to a probability of {rule['high']:g}, reaches as far as it stays above"
         f" {rule['low']:g}, and lasts {rule['shortest']:g} s at least. Its confidence is the mean probability."
     )
     measured = (
-        f"Measured on {videos['test']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']} true"
-        f" segments of six emotions. The thresholds were chosen, of {figures['tried']} triples, on {videos['train']}"
-        f" other videos (mAP {100 * figures['train']['map']:.1f} there). By default the model is one that was trained"
-        " on the short clips of the benchmark and knows nobody in these videos. A segment is right if it has the"
-        " emotion and overlaps the true one by 0.3, 0.5 or 0.7 (intersection over union in time). In percent:"
+        f"Measured on {videos['test']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']}"
+        f" true segments of six emotions. The thresholds were chosen, of {figures['tried']} triples, on"
+        f" {videos['train']} other videos (mAP {100 * figures['train']['map']:.1f} there). By default the model is"
+        " one that was trained on the short clips of the benchmark and knows nobody in these videos. A segment is"
+        " right if it has the emotion and overlaps the true one by 0.3, 0.5 or 0.7 (intersection over union in time)."
+        " In percent:"
     )
     return "\n".join(
         [
