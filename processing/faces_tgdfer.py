@@ -190,10 +190,13 @@ def crop_faces(
     indices = np.arange(len(frames))
     paths = locate_faces(zip(indices.tolist(), times.tolist(), frames, strict=True), settings)
     require_faces(paths, indices, settings, name)
-    clips = [cut_face(frames, indices, path, settings) for path in paths or [None]]
-    for clip in clips if seconds is not None else []:
-        clip.seconds = seconds[clip.indices]
-        clip.missing = times[clip.missing.astype(np.int64)]
+    clips = [cut_face(frames, indices, path, settings) for path in paths] or [
+        cut_face(frames, indices, None, settings)
+    ]
+    if seconds is not None:
+        for clip in clips:
+            clip.seconds = seconds[clip.indices]
+            clip.missing = times[clip.missing.astype(np.int64)]
     return clips
 
 
@@ -271,13 +274,11 @@ def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: Face
         )
 
 
-def cut_face(
-    frames: Sequence[torch.Tensor] | torch.Tensor, indices: np.ndarray, path: FacePath | None, settings: FaceSettings
-) -> FaceClip:
+def cut_face(frames: torch.Tensor, indices: np.ndarray, path: FacePath | None, settings: FaceSettings) -> FaceClip:
     """Cuts one face out of frames, and does what `no_face` says where it is not.
 
     Args:
-        frames: T pictures (3, H, W), uint8 RGB.
+        frames: (T, 3, H, W) uint8 RGB.
         indices: (T,) their numbers in the video.
         path: where the face is; None if there is none.
         settings: what is cut out.
@@ -527,7 +528,7 @@ def _path(track: Track, indices: np.ndarray, seconds: np.ndarray) -> FacePath:
 def _one_after_the_other(paths: list[FacePath], indices: np.ndarray, seconds: np.ndarray) -> list[FacePath]:
     """One path: the first, and of each next one what lies where none is so far and lasts as long as somebody."""
     free = np.ones(len(indices), bool)
-    parts = []
+    parts: list[FacePath] = []
     for path in paths:
         places = np.searchsorted(indices, path.indices)
         rest = np.flatnonzero(free[places])

@@ -1,5 +1,6 @@
 """Which frames of a clip are looked at: one of each segment, a dense window, or windows that cover a long video."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -113,7 +114,8 @@ def windows(
         grid = np.arange(0, total, stride)
     else:
         # The frame that is shown in the middle of each interval.
-        moments = np.arange(seconds[0] + interval / 2, seconds[-1] + interval, interval)
+        count = max(1, math.ceil((seconds[-1] - seconds[0]) / interval))
+        moments = seconds[0] + (np.arange(count) + 0.5) * interval
         grid = np.unique(np.clip(np.searchsorted(seconds, moments, side="right") - 1, 0, total - 1))
     start = 0
     while start + num_frames < len(grid):

@@ -52,7 +52,7 @@ class Segment:
 
 
 def find_segments(
-    curves: Mapping[str, Sequence[float]], seconds: Sequence[float], rule: Hysteresis | None = None
+    curves: Mapping[str, Sequence[float]], seconds: Sequence[float] | np.ndarray, rule: Hysteresis | None = None
 ) -> list[dict[str, Any]]:
     """Segments of emotion by hysteresis on the curve of each class but neutral.
 

@@ -273,7 +273,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         if settings is None:
             for clip in read_windows(source, plan, self._reducer()):
-                tell(clip.metadata.frames_indices[-1] / max(1, grid[-1]))
+                tell((clip.metadata.frames_indices or [0])[-1] / max(1, grid[-1]))
                 yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
             return
 
@@ -292,7 +292,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         for clip in read_windows(source, plan):
             indices = np.array(clip.metadata.frames_indices)
             tell(0.5 + 0.5 * indices[-1] / max(1, grid[-1]))
-            for path in paths or [None]:
+            anyone: list[Any] = paths or [None]
+            for path in anyone:
                 face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
                 if len(face.frames):
                     face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
@@ -300,7 +301,11 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                     yield face
 
     def _fetching(self) -> dict[str, Any]:
-        return {"url_timeout": self.url_timeout, "url_max_bytes": self.url_max_bytes}
+        return {
+            "url_timeout": self.url_timeout,
+            "url_max_bytes": self.url_max_bytes,
+            "backend": self.video_backend,
+        }
 
     def _as_bytes(self, frames: torch.Tensor) -> torch.Tensor:
         """Pictures (..., H, W) as RGB in uint8."""

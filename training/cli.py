@@ -264,7 +264,8 @@ def faces(
     from tgdfer.processing.faces_tgdfer import FaceSettings
     from tgdfer.training.faces import cut_faces, print_report
 
-    settings = FaceSettings(face_crop, detector, face_model and str(face_model), size, margin, every, no_face)
+    model = None if face_model is None else str(face_model)
+    settings = FaceSettings(face_crop, detector, model, size, margin, every, no_face)
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
     get_console().print(f"The crops are in {output}, the report in {output / 'report.json'}.", highlight=False)

@@ -100,6 +100,8 @@ def cut_faces(
     jobs = _jobs(source, output, settings)
     done = _done(output, jobs)
     todo = [job for job in jobs if job.file not in done]
+    # Without the lines that are true no more, or were cut off.
+    write_text(output / ROWS, "".join(json.dumps(row) + "\n" for row in done.values()))
     columns = (TextColumn("Cutting faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         (output / ROWS).open("a", encoding="utf-8") as log,
@@ -345,8 +347,9 @@ def _write_crops(video: Any, paths: Sequence[FacePath], job: _Job) -> list[str]:
             files.enter_context(writing(job.folder / name, crf=15, comment=f"{CUT_MARK} {job.settings.size}"))
             for name in names
         ]
+        anyone: list[Any] = list(paths) or [None]
         for number, second, frame in _Seen().frames(video):
-            for path, writer in zip(paths or [None], writers, strict=True):
+            for path, writer in zip(anyone, writers, strict=True):
                 face = cut_face(frame[None], np.array([number]), path, job.settings)
                 for crop in face.frames:
                     writer.write(second, crop.permute(1, 2, 0).numpy())

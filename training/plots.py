@@ -50,6 +50,7 @@ def plot_timeline(
     path: str | Path,
     title: str = "",
     film_seconds: Sequence[float] | None = None,
+    truth: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Draws what each frame says for the classes, and how much it counts, above a film strip; over it the segments.
 
@@ -61,6 +62,7 @@ def plot_timeline(
         path: picture to write.
         title: name of the clip.
         film_seconds: when the frames are shown, where they are not those of the timeline.
+        truth: true segments, drawn below those that were found.
     """
     timed = timeline["timestamps"] is not None
     relevance = np.asarray(timeline["frame_relevance"], dtype=float)
@@ -75,7 +77,8 @@ def plot_timeline(
     _draw_relevance(curves, seconds, relevance, step)
     colours = _colours(timeline)
     _draw_curves(curves, seconds, timeline, colours)
-    _draw_segments(curves, timeline, colours)
+    _draw_segments(curves, timeline.get("segments", []), colours, 0.97)
+    _draw_segments(curves, truth, colours, 0.93)
     curves.set_title(
         f"{title}   {timeline['label']} ({timeline['scores'][timeline['label']]:.0%})".strip(), loc="left"
     )
@@ -116,12 +119,14 @@ def _colours(timeline: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"C{place}" for place, name in enumerate(ranked)}
 
 
-def _draw_segments(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """A band along the top for each segment."""
-    for segment in timeline.get("segments", []):
+def _draw_segments(
+    axes: Axes, segments: Sequence[Mapping[str, Any]], colours: Mapping[str, str], height: float
+) -> None:
+    """A band for each segment, at a height along the top."""
+    for segment in segments:
         axes.add_patch(
             Rectangle(
-                (segment["start"], 0.97),
+                (segment["start"], height),
                 segment["end"] - segment["start"],
                 0.03,
                 color=colours.get(segment["label"], "grey"),
@@ -147,7 +152,7 @@ def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any], c
     label, scores = timeline["label"], timeline["scores"]
     few = len(seconds) <= MARKED_FRAMES
     greys = [name for name in sorted(scores, key=scores.get) if name not in colours]
-    for name in [*greys, *reversed(colours)]:
+    for name in [*greys, *reversed(list(colours))]:
         thick = few and name == label
         axes.plot(
             seconds,

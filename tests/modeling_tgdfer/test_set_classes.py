@@ -72,7 +72,7 @@ def test_from_seven_to_eleven_to_invented_labels(
     loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)
     assert loaded.config.label2id == {"doubt": 0, "sleepiness": 1}
     assert (loaded.config.max_descriptions, loaded.config.num_labels) == (2, 2)
-    assert torch.equal(loaded(frame_features=features).logits, seven(frame_features=features).logits)
+    assert differ(loaded(frame_features=features).logits, seven(frame_features=features).logits) < 1e-5
     # The words are saved beside the model, so that it can be re-labelled again from there.
     prompts = AutoProcessor.from_pretrained(tmp_path).class_prompts()
     assert torch.equal(prompts["input_ids"], loaded.tgdfer.text_guidance.prompt_ids)

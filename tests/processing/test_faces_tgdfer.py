@@ -21,6 +21,7 @@ from tgdfer.processing.faces_tgdfer import (
     find_faces,
     follow,
     load_detector,
+    locate_faces,
     similarity,
     steady,
 )
@@ -335,3 +336,90 @@ def test_a_still_person_stands_still(portrait, settings):
     grey = person.frames.float().mean(1).numpy()[:, 60:140, 40:184]
     shifts = [cv2.phaseCorrelate(grey[0], other)[0] for other in grey[1:]]
     assert np.abs(shifts).max() / 2 < 0.5, "pixels at 112"
+
+
+# Faces through a long video
+
+
+@pytest.fixture
+def locate(monkeypatch):
+    """Paths in a video, 8 frames a second, in whose frames these faces are found."""
+
+    def paths(found, crop="largest", longest=0.0):
+        turn = iter(found)
+        monkeypatch.setattr(faces_tgdfer, "find_in_all", lambda _, pictures: [next(turn) for _ in pictures])
+        monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: None)
+        frames = (
+            (number, number / 8, torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)) for number in range(len(found))
+        )
+        return locate_faces(frames, FaceSettings(crop=crop, detector="yunet"), longest)
+
+    return paths
+
+
+def test_who_turns_away_is_followed_on_in_a_long_video(locate):
+    here, nothing = face(20, 20, 40, 40)[None], np.zeros((0, 15))
+    found = [here] * 20 + [nothing] * 10 + [here] * 20
+    (path,) = locate(found)
+    assert path.indices.tolist() == [*range(20), *range(30, 50)]
+    assert path.tracks.tolist() == [0] * 20 + [1] * 20
+    (clip,) = locate(found, longest=15.0)
+    assert len(clip.indices) == 20, "of a clip one track"
+
+
+def test_somebody_else_is_seen_while_the_largest_face_is_away(locate):
+    large, small, nothing = face(60, 20, 60, 60), face(5, 5, 20, 20), np.zeros((0, 15))
+    found = [np.stack([large, small])] * 20 + [small[None]] * 20 + [nothing] * 2 + [large[None]] * 20
+    (path,) = locate(found)
+    widths = (path.boxes[:, 2] - path.boxes[:, 0]).round().tolist()
+    assert widths == [60] * 20 + [20] * 20 + [60] * 20
+    assert sorted(len(one.indices) for one in locate(found, crop="all")) == [20, 20, 40]
+
+
+def test_steadying_block_by_block_is_the_same_as_all_at_once():
+    rng = np.random.default_rng(0)
+    points = np.cumsum(rng.normal(0, 0.5, (700, 5, 2)), 0)
+    seconds = np.cumsum(rng.uniform(0.02, 0.2, 700))
+    sizes = rng.uniform(60, 90, 700)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1).mean(-1) / sizes[:, None]
+    between = seconds[:, None] - seconds[None]
+    weights = np.exp(-0.5 * ((apart / 0.05) ** 2 + (between / 0.5) ** 2))
+    whole = np.einsum("ts,spc->tpc", weights / weights.sum(1, keepdims=True), points)
+    assert np.abs(steady(points, sizes, seconds) - whole).max() < 0.01
+
+
+def test_windows_of_a_long_file_follow_one_face(squares, tmp_path):
+    """The file is decoded twice, and every window has its own frames of the path."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "gray"
+        for number in range(100):
+            shown = (10 + number // 4, 20, 50, 200)
+            picture = drawn(shown) if not 30 <= number < 70 else drawn()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    told = []
+    found = list(make(face_crop="largest").read_windows(tmp_path / "a.mkv", interval=0.08, progress=told.append))
+    assert told == sorted(told) and told[0] >= 0 and told[-1] == 1
+    times = np.unique(np.concatenate([window.seconds.numpy() for window in found])).round(3)
+    assert times.min() == pytest.approx(0.04) and np.diff(times).max() > 1.5
+    gone = found[0].missing
+    assert gone.min() >= 1.2 - 1e-6 and gone.max() < 2.8 and len(gone) == 20
+    assert all(not len(window.missing) for window in found[1:])
+    for window in found:
+        assert window.found.all() and shades(window.frames) == [200] * len(window.frames)
+        for second, box in zip(window.seconds.tolist(), window.boxes.tolist(), strict=True):
+            assert box[0] == pytest.approx(10 + round(second * 25) // 4)
+    whole = list(make(face_crop="largest", no_face="full_frame").read_windows(tmp_path / "a.mkv", interval=0.08))
+    assert len(np.unique(np.concatenate([window.seconds.numpy() for window in whole]))) == len(times) + 20
+    with pytest.raises(NoFaceError, match="no face in 20 of 50 sampled frames"):
+        list(make(face_crop="largest", no_face="error").read_windows(tmp_path / "a.mkv", interval=0.08))
+
+
+def test_clips_and_long_videos_are_told_apart(squares, clip):
+    processor = make()
+    (part,) = processor.read_parts(clip, 8, longest=2.0)
+    assert part.seconds.tolist() == pytest.approx([number / 25 for number in range(2, 40, 5)], abs=1e-6)
+    windows = list(processor.read_parts(clip, 4, longest=1.0, interval=0.2))
+    assert [len(window.frames) for window in windows] == [4, 4, 4]
+    assert windows[0].frames.shape[2:] == (32, 48), "already at the size of the model, as few fit into memory"

@@ -185,3 +185,32 @@ def test_timeline_without_this_package(timeline, clips, tmp_path):
     timelines, classes = json.loads(done.stdout.splitlines()[-1])
     assert all(close(one, other) for one, other in zip(timelines, timeline(clips), strict=True))
     assert close({one["label"]: one["score"] for one in classes}, timelines[0]["scores"])
+
+
+def test_a_long_video_is_read_in_windows_and_joined(timeline, clips):
+    told = []
+    slow = timeline(clips[2], longest_clip=2.0, progress=told.append)
+    assert told[-1] == 1 and told == sorted(told)
+    times = np.array(slow["timestamps"])
+    assert len(times) == len(slow["frame_relevance"]) == 48 and (np.diff(times) > 0.09).all()
+    assert times[0] < 0.2 and times[-1] > 5.8
+    assert sum(slow["frame_relevance"]) == pytest.approx(1) and sum(slow["scores"].values()) == pytest.approx(1)
+    curves = np.array(list(slow["frame_scores"].values()))
+    assert curves.shape == (3, 48) and np.allclose(curves.sum(0), 1, atol=1e-5)
+    for segment in slow["segments"]:
+        inside = [name for name in slow["frame_scores"] if name == segment["label"]]
+        assert inside and 0 <= segment["start"] < segment["end"] <= 6.1
+    assert close(slow, timeline(clips[2], longest_clip=2.0, batch_size=3))
+    # Each window by itself says what the long video has at its place, where it is in no other.
+    first = next(iter(timeline.video_processor.read_parts(clips[2], 8, 2.0, timeline.model.config.frame_interval)))
+    batch = timeline.video_processor([first.frames], timestamps=[first.seconds], num_frames=8, return_tensors="pt")
+    with torch.no_grad():
+        alone = timeline.model(**batch).frame_logits[0].softmax(-1)[:4]
+    assert np.allclose(curves[:, :4].T, alone, atol=1e-5)
+
+
+def test_short_and_long_videos_in_one_list(timeline, clips):
+    together = timeline(clips, longest_clip=2.0, batch_size=2)
+    alone = [timeline(clip, longest_clip=2.0) for clip in clips]
+    assert all(close(one, other) for one, other in zip(together, alone, strict=True))
+    assert [len(one["timestamps"]) for one in alone] == [8, 3, 48]

@@ -68,3 +68,31 @@ def test_no_clip_with_both_kinds_of_frames_gives_no_figures(localisation):
     figures = localisation.compute(predictions=[[0.3, 0.2]], references=[[0.0, 0.0]])
     assert figures["num_clips"] == 0
     assert figures["frame_ap"] is None and figures["random_frame_ap"] is None
+
+
+def segment(start, end, label="joy", confidence=None):
+    known = {"start": float(start), "end": float(end), "label": label}
+    return known if confidence is None else known | {"confidence": confidence}
+
+
+def test_segments_by_hand() -> None:
+    references = [[segment(0, 10), segment(20, 30), segment(40, 50, "fear")], [segment(0, 4)]]
+    predictions = [
+        # Right at 0.5 and not at 0.7; a second one on the same truth; a wrong label.
+        [segment(0, 6, confidence=0.9), segment(0, 10, confidence=0.8), segment(20, 30, "fear", 0.9)],
+        [segment(0, 4, confidence=0.5)],
+    ]
+    found = load_metric("segment_localisation").compute(predictions=predictions, references=references)
+    # Joy at 0.5: right, wrong, right of 3; at 0.7 the first is wrong and the second right.
+    assert found["map_30"] == found["map_50"] == pytest.approx((1 + 2 / 3) / 3 / 2)
+    assert found["map_70"] == pytest.approx((2 / 3 + 2 / 3) / 3 / 2)
+    assert found["map"] == pytest.approx((found["map_30"] + found["map_50"] + found["map_70"]) / 3)
+
+
+def test_segments_that_are_all_right_or_none() -> None:
+    truth = [[segment(0, 2), segment(2, 5, "fear")], [segment(1, 2, "fear")]]
+    perfect = [[one | {"confidence": 0.5} for one in video] for video in truth]
+    metric = load_metric("segment_localisation")
+    assert metric.compute(predictions=perfect, references=truth)["map"] == 1
+    assert metric.compute(predictions=[[], []], references=truth)["map"] == 0
+    assert metric.compute(predictions=perfect, references=[[], []])["map"] is None

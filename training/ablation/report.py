@@ -101,13 +101,16 @@ def gap(results: Results) -> dict[str, float] | None:
     """How much of the gap in UAR between the best baseline and the oracle the full model closes.
 
     Returns:
-        `baseline`, `oracle` and `full`, their mean UAR, and `closed`, a share; None where a row is missing.
+        `baseline`, `oracle` and `full`, their mean UAR, and `closed`, a share; None where a row is missing, or there is
+        no gap.
     """
     rows = results.rows
     if FULL not in rows or "oracle" not in rows or not any(name in rows for name in BASELINES):
         return None
     baseline = max(rows[name]["figures"]["uar"][0] for name in BASELINES if name in rows)
     oracle, full = rows["oracle"]["figures"]["uar"][0], rows[FULL]["figures"]["uar"][0]
+    if oracle <= baseline:
+        return None
     return {"baseline": baseline, "oracle": oracle, "full": full, "closed": (full - baseline) / (oracle - baseline)}
 
 

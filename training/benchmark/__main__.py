@@ -17,6 +17,7 @@ from tgdfer.training.benchmark.ground import Settings, real_ground, rendered_gro
 from tgdfer.training.benchmark.report import write_report
 from tgdfer.training.benchmark.rows import rows_of
 from tgdfer.training.benchmark.runner import run_rows
+from tgdfer.training.benchmark.segments import LongVideos, measure_segments
 from tgdfer.training.cli import quieten
 from tgdfer.training.errors import UserError
 
@@ -25,6 +26,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 WORK = Path("runs/benchmark")
 REPORT = Path("docs/baselines.md")
 EXPLANATION = Path("docs/explanation.md")
+LONG_VIDEOS = Path("docs/long_videos.md")
 
 
 @app.command()
@@ -64,6 +66,36 @@ def run(
                 get_console().print(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
                 return
     get_console().print("All rows are done. Write the report: python -m tgdfer.training.benchmark report")
+
+
+@app.command()
+def segments(
+    work: Annotated[Path, typer.Option(help="Folder of videos, clips and the model.")] = WORK,
+    out: Annotated[Path, typer.Option(help="Report to write; picture and figures go beside it.")] = LONG_VIDEOS,
+    model: Annotated[
+        str | None, typer.Option(help="Trained model; by default one is trained on the rendered clips.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of a video.", min=10)] = LongVideos.seconds,
+    train: Annotated[int, typer.Option(help="Videos to choose thresholds on.", min=1)] = LongVideos.train,
+    test: Annotated[int, typer.Option(help="Videos to measure on.", min=1)] = LongVideos.test,
+) -> None:
+    """Find segments of emotion in long rendered videos, beside the argmax of every frame."""
+    videos = LongVideos(seconds, train, test)
+    words = ["python", "-m", "tgdfer.training.benchmark", "segments"]
+    for flag, value, default in (
+        ("--model", model and Path(model).name, None),
+        ("--seconds", f"{seconds:g}", f"{LongVideos.seconds:g}"),
+        ("--train", train, LongVideos.train),
+        ("--test", test, LongVideos.test),
+    ):
+        words += [flag, str(value)] if value != default else []
+    quieten()
+    with sentences():
+        figures = measure_segments(work, out, model, videos, shlex.join(words))
+    for name, row in figures["test"].items():
+        shown = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
+        get_console().print(f"{name}: {shown}", highlight=False)
+    get_console().print(f"Thresholds {figures['rule']}. {out} is written.", highlight=False)
 
 
 @app.command()

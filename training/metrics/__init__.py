@@ -7,7 +7,7 @@ from typing import Any
 
 @cache
 def load_metric(name: str) -> Any:
-    """The metric of this folder called `name`: `expression_recognition` or `frame_localisation`."""
+    """The metric of this folder of that name: expression_recognition, frame_localisation or segment_localisation."""
     import evaluate
 
     return evaluate.load(str(Path(__file__).with_name(f"{name}.py")))
