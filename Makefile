@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-broken bench-baselines bench-speed wheel
+.PHONY: help demo test check format bench bench-broken bench-baselines bench-explain bench-speed ablation wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -48,6 +48,14 @@ bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into 
 # Goes on where it stopped; on a GPU as well where there is one. Leave the machine alone meanwhile.
 bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/performance.md (90 minutes)
 	$(BIN)/python benchmarks/speed.py
+
+bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/explanation.md
+	$(BIN)/python -m tgdfer.training.benchmark explain
+
+# On real clips and on given features as well, where TGDFER_REALCLIPS and TGDFER_FEATURES name them.
+ablation: .venv/installed  ## Measure what every part brings into docs/ablation.md (50 minutes a piece)
+	$(BIN)/python -m tgdfer.training.ablation run
+	$(BIN)/python -m tgdfer.training.ablation report
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment

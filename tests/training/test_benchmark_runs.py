@@ -130,8 +130,9 @@ class FakeGround:
     classes = LABELS
 
     def __init__(self, **changes):
-        clips = type("Three", (), {"people": ["a", "b", "a"], "classes": LABELS, "__len__": lambda _: 3})()
-        self.train = self.test = clips
+        known = {"people": ["a", "b", "a"], "labels": LABELS, "classes": LABELS}
+        self.train = self.test = type("Three", (), {**known, "__len__": lambda _: 3})()
+        self.people = self.train.people
         self.__dict__.update(changes)
 
 
