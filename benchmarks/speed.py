@@ -8,12 +8,14 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import speed_parts
@@ -44,7 +46,7 @@ def run(sizes: Sizes, work: Path, devices: list[str]) -> dict[str, dict[str, Any
                 part |= {"key": key, "part": arguments, "commit": commit(), "versions": _versions()}
                 part |= {"machine": _machine(device, sizes)}
                 write_text(path, json.dumps(part) + "\n")
-                print({way: round(sorted(times)[len(times) // 2], 4) for way, times in part["seconds"].items()})
+                print(_shown(part))
             found[device][name] = part
     return found
 
@@ -53,8 +55,17 @@ def _in_a_process(sizes: Sizes, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Measures a part in a process of its own: whatever ran before neither takes its memory nor warms its caches."""
     spec = json.dumps({"sizes": dataclasses.asdict(sizes), "arguments": arguments})
     command = [sys.executable, __file__, "--part", spec]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    extra = speed_parts.MEMORY_ENVIRONMENT if arguments["kind"].endswith("memory") else {}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | extra)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _shown(part: Mapping[str, Any]) -> str:
+    """A part in a line."""
+    if "seconds" in part:
+        return ", ".join(f"{way} {median(times):.3g} s" for way, times in part["seconds"].items())
+    peaks = part["peak"] if isinstance(part["peak"], dict) else {"peak": part["peak"]}
+    return ", ".join(f"{way} {peak:.0f} MiB" for way, peak in peaks.items())
 
 
 def _key(sizes: Sizes, device: str, arguments: Mapping[str, Any]) -> str:

@@ -117,8 +117,11 @@ def parts(sizes: Sizes) -> dict[str, dict[str, Any]]:
     for frames, batch in itertools.product(sizes.frames, sizes.batches):
         found[f"inference-{frames}x{batch}"] = {"kind": "inference", "frames": frames, "batch": batch}
     for axis, training in itertools.product(sizes.growth, (False, True)):
-        name = f"growth-{axis}-{'training' if training else 'inference'}"
-        found[name] = {"kind": "growth", "axis": axis, "training": training}
+        name = f"{axis}-{'training' if training else 'inference'}"
+        found[f"growth-{name}"] = {"kind": "growth", "axis": axis, "training": training}
+        found[f"growth-memory-{name}"] = {"kind": "growth-memory", "axis": axis, "training": training}
+    for batch, way in itertools.product(sizes.batches, WAYS):
+        found[f"training-memory-{way}-{batch}"] = {"kind": "training-memory", "way": way, "batch": batch}
     for way in ("lora", "context"):
         found[f"epoch-{way}"] = {"kind": "epoch", "way": way, "batch": max(sizes.batches)}
     for batch, way in itertools.product(sizes.batches, WAYS):
@@ -126,15 +129,22 @@ def parts(sizes: Sizes) -> dict[str, dict[str, Any]]:
     return found
 
 
+# A process that measures memory gives every large tensor back to the system at once: what it holds is then what is in
+# use, and not what its allocator keeps in reserve.
+MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
+
+
 def measure(sizes: Sizes, device: str, kind: str, **arguments: Any) -> dict[str, Any]:
-    """Measures a part: `seconds` of each thing that is timed, a list of repetitions; `peak` MiB of memory."""
+    """Measures a part: `seconds` of each thing that is timed, a list of repetitions; or `peak` MiB of memory."""
     torch.set_num_threads(sizes.threads)
     torch.manual_seed(0)
     measures: dict[str, Callable[..., dict[str, Any]]] = {
         "inference": _inference,
         "training": _training,
+        "training-memory": _training_memory,
         "epoch": _epoch,
         "growth": _growth,
+        "growth-memory": _growth_memory,
     }
     return measures[kind](sizes, torch.device(device), **arguments)
 
@@ -153,14 +163,23 @@ def _inference(sizes: Sizes, device: torch.device, frames: int, batch: int) -> d
 
 def _training(sizes: Sizes, device: torch.device, way: str, batch: int) -> dict[str, Any]:
     """A training step from pixels, beside CLIP's vision tower alone on the same frames, without gradient."""
+    step, clips = _Step(sizes, device, WAYS[way]), _batch(sizes, device, batch)
+    tower = CLIPVisionModel._from_config(CLIPConfig(**sizes.clip).vision_config).eval().to(device)
+
+    def look() -> None:
+        with torch.inference_mode(), _precision(device):
+            tower(clips["pixel_values_videos"].flatten(0, 1))
+
+    return {"seconds": in_turns({"tower": look, "step": lambda: step(clips)}, sizes.repetitions, device)}
+
+
+def _training_memory(sizes: Sizes, device: torch.device, way: str, batch: int) -> dict[str, Any]:
+    """Peak memory of training: weights, gradients, state of the optimizer and activations."""
     before = peak_memory(device)
-    step = _Step(sizes, device, WAYS[way])
-    clips = _batch(sizes, device, batch)
+    step, clips = _Step(sizes, device, WAYS[way]), _batch(sizes, device, batch)
     for _ in range(2):  # the first brings the optimizer its state
         step(clips)
-    peak = peak_memory(device) - before
-    ways = {"tower": _frozen_tower(sizes, device, clips["pixel_values_videos"]), "step": lambda: step(clips)}
-    return {"seconds": in_turns(ways, sizes.repetitions, device, warm=("step",)), "peak": peak}
+    return {"peak": peak_memory(device) - before}
 
 
 def _epoch(sizes: Sizes, device: torch.device, way: str, batch: int) -> dict[str, Any]:
@@ -180,31 +199,29 @@ def _epoch(sizes: Sizes, device: torch.device, way: str, batch: int) -> dict[str
 
 def _growth(sizes: Sizes, device: torch.device, axis: str, training: bool) -> dict[str, Any]:
     """What comes after CLIP, on features, while `axis` grows: a forward, or a training step."""
-    shallow = Sizes(
-        **{**vars(sizes), "clip": {**sizes.clip, **{tower: sizes.clip[tower] | _SHALLOW for tower in _TOWERS}}}
-    )
-    batch = max(sizes.batches)
+    runs = {size: _after_clip(sizes, device, axis, size, training) for size in sizes.growth[axis]}
+    # They are short, so more rounds.
+    return {"seconds": in_turns(runs, 4 * sizes.repetitions, device), "batch": max(sizes.batches)}
 
-    def run_of(size: int) -> Callable[[], Any]:
-        amount = {**sizes.usual, axis: size}
-        classes = {f"class {number}": ["a face"] * amount["descriptions"] for number in range(amount["classes"])}
-        features = torch.randn(batch, amount["frames"], sizes.clip["projection_dim"], device=device)
-        return _after_clip(shallow, device, classes, features, training)
 
-    run_of(1)()  # what is loaded late is loaded
+def _growth_memory(sizes: Sizes, device: torch.device, axis: str, training: bool) -> dict[str, Any]:
+    """The peak memory of the same, with the weights of what comes after CLIP."""
+    _after_clip(sizes, device, axis, 1, training)()  # what is loaded late is loaded
     before = memory(device)
     peaks: dict[int, float] = {}
     for size in sorted(sizes.growth[axis]):  # ascending, because the peak of a process never falls
-        run_of(size)()
+        _after_clip(sizes, device, axis, size, training)()
         peaks[size] = peak_memory(device) - before
-    runs = {size: run_of(size) for size in sizes.growth[axis]}
-    # They are short, so more rounds.
-    return {"seconds": in_turns(runs, 4 * sizes.repetitions, device), "peak": peaks, "batch": batch}
+    return {"peak": peaks}
 
 
-def _after_clip(
-    sizes: Sizes, device: torch.device, classes: Mapping[str, Sequence[str]], features: Tensor, training: bool
-) -> Callable[[], Any]:
+def _after_clip(sizes: Sizes, device: torch.device, axis: str, size: int, training: bool) -> Callable[[], Any]:
+    """A pass of what comes after CLIP on features of which there are `size` along `axis`."""
+    amount = {**sizes.usual, axis: size}
+    classes = {f"class {number}": ["a face"] * amount["descriptions"] for number in range(amount["classes"])}
+    features = torch.randn(max(sizes.batches), amount["frames"], sizes.clip["projection_dim"], device=device)
+    shallow = {tower: sizes.clip[tower] | _SHALLOW for tower in ("vision_config", "text_config")}
+    sizes = Sizes(**{**vars(sizes), "clip": {**sizes.clip, **shallow}})
     if training:
         step = _Step(sizes, device, Way("", ""), classes)
         labels = torch.arange(len(features), device=device) % len(classes)
@@ -212,19 +229,18 @@ def _after_clip(
     model = network(sizes, device, classes).eval()
     if device.type == "cuda":
         model.bfloat16()
-    kept = features.to(model.dtype)
+    features = features.to(model.dtype)
 
-    def run() -> None:
+    def look() -> None:
         with torch.inference_mode():
-            model(frame_features=kept)
+            model(frame_features=features)
 
-    run()  # reads the texts
-    return run
+    look()  # reads the texts
+    return look
 
 
 # What is measured on.
 
-_TOWERS = ("vision_config", "text_config")
 # For what comes after CLIP: it does not know how deep CLIP is, and thousands of texts are read at no cost.
 _SHALLOW = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 
@@ -301,17 +317,6 @@ def _cached_clips(sizes: Sizes) -> FeatureClips:
     return FeatureClips(features, range(sizes.epoch_clips), targets, training=True, seed=0)
 
 
-def _frozen_tower(sizes: Sizes, device: torch.device, pixels: Tensor) -> Callable[[], Any]:
-    """CLIP's vision tower, as it comes, on the frames of a batch."""
-    tower = CLIPVisionModel._from_config(CLIPConfig(**sizes.clip).vision_config).eval().to(device)
-
-    def run() -> None:
-        with torch.inference_mode(), _precision(device):
-            tower(pixels.flatten(0, 1))
-
-    return run
-
-
 class _Step:
     """A training step, as the training loop takes it: forward, back, clipped, AdamW."""
 
@@ -348,20 +353,16 @@ def _precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def in_turns(
-    ways: Mapping[Any, Callable[[], Any]], repetitions: int, device: torch.device, warm: Sequence[Any] = ()
-) -> dict[Any, list[float]]:
+def in_turns(ways: Mapping[Any, Callable[[], Any]], repetitions: int, device: torch.device) -> dict[Any, list[float]]:
     """Seconds of each way, taken in turns (A B A B), so that what else the machine does meets them alike.
 
     Args:
         ways: what is timed.
-        repetitions: rounds that count.
+        repetitions: rounds that count; one before them does not.
         device: where it runs.
-        warm: ways that have run already; all others run once before the first round.
     """
-    for name, way in ways.items():
-        if name not in warm:
-            way()
+    for way in ways.values():
+        way()
     seconds: dict[Any, list[float]] = {name: [] for name in ways}
     for _ in range(repetitions):
         for name, way in ways.items():

@@ -29,14 +29,19 @@ def write_report(sizes: Sizes, measured: Mapping[str, Parts], path: Path) -> Non
         path: the report.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(sizes, measured, path.with_suffix(".png"))
-    summary = {device: figures(sizes, of_device) for device, of_device in measured.items()}
-    facts = {device: {"figures": summary[device], "parts": of_device} for device, of_device in measured.items()}
+    joined = {device: _joined(parts) for device, parts in measured.items()}
+    draw(sizes, joined, path.with_suffix(".png"))
+    summary = {device: figures(sizes, parts) for device, parts in joined.items()}
+    facts = {device: {"figures": summary[device], "parts": parts} for device, parts in measured.items()}
     write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    sections = [_section(sizes, summary[device], of_device) for device, of_device in measured.items()]
-    write_text(
-        path, "\n\n".join([_head(path), *sections, _growth(sizes, measured, path), _how(sizes, measured)]) + "\n"
-    )
+    sections = [_section(sizes, summary[device], parts) for device, parts in joined.items()]
+    write_text(path, "\n\n".join([_head(path), *sections, _growth(sizes, joined, path), _how(sizes, joined)]) + "\n")
+
+
+def _joined(parts: Parts) -> Parts:
+    """The parts that were timed, with the memory that was measured apart."""
+    peaks = {name.replace("-memory", ""): {"peak": part["peak"]} for name, part in parts.items() if "peak" in part}
+    return {name: {**part, **peaks.get(name, {})} for name, part in parts.items() if "seconds" in part}
 
 
 def ratio(part: Mapping[str, Any], above: str, below: str) -> list[float]:
@@ -274,9 +279,10 @@ def _how(sizes: Sizes, measured: Mapping[str, Parts]) -> str:
         "Seven classes of five built-in descriptions; a prompt has a token for every word and mark, on random ids.",
         "LoRA of rank 8 on queries, keys, values and outputs of the attention, with all that comes after CLIP; without"
         " a learnable context the class texts are read once. What is trained whole has the same parts after CLIP.",
-        "Memory on the CPU: the highest resident memory of a fresh process after two steps, less that after its"
-        " imports; of what comes after CLIP, less that after a first pass of size one. On a GPU: the most that"
-        " torch has allocated.",
+        "Memory on the CPU: the highest resident memory of a fresh process in two steps, less that after its imports;"
+        " of what comes after CLIP, less that after a first pass of size one. Tensors are given back to the system as"
+        " soon as they are free; an allocator that keeps some in reserve holds more. On a GPU: the most that torch has"
+        " allocated.",
         f"{', '.join(commits)}; {versions}.",
     ]
     listed = (_filled(line, "- ", "  ") for line in lines)
