@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-broken bench-baselines wheel
+.PHONY: help demo test check format bench bench-broken bench-baselines bench-segments wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -44,6 +44,9 @@ bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: eac
 bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/baselines.md (50 minutes a piece)
 	$(BIN)/python -m tgdfer.training.benchmark run
 	$(BIN)/python -m tgdfer.training.benchmark report
+
+bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/long_videos.md
+	$(BIN)/python -m tgdfer.training.benchmark segments
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment
