@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-broken bench-baselines bench-explain bench-speed ablation wheel
+.PHONY: help demo test check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
+	ablation wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -56,6 +57,9 @@ bench-explain: .venv/installed  ## Measure whether explanations are true, and re
 ablation: .venv/installed  ## Measure what every part brings into docs/ablation.md (50 minutes a piece)
 	$(BIN)/python -m tgdfer.training.ablation run
 	$(BIN)/python -m tgdfer.training.ablation report
+
+bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/long_videos.md
+	$(BIN)/python -m tgdfer.training.benchmark segments
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment

@@ -18,7 +18,7 @@ from tgdfer.training.errors import UserError
 TEMPLATE = Path(__file__).with_name("template.md")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Options that mean something on the machine of the training alone.
-LOCAL = ("output", "resume", "workers")
+LOCAL = ("output", "resume", "workers", "face_model")
 # What is no name of a file, whatever it holds.
 TEXTS = ("labels", "validation")
 

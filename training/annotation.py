@@ -171,7 +171,7 @@ def _write(
 
 def _bar(person: _Person, width: int, length: float) -> np.ndarray:
     """Relevance over the time of a video (h, width, 3), below it the segments: a name wherever there is room."""
-    height = max(32, width // 24 // 2 * 2)
+    height = max(40, width // 16 // 2 * 2)
     image = Image.new("RGB", (width, height), (24, 24, 24))
     pen = ImageDraw.Draw(image)
     unit = (width - 1) / max(length, 1e-9)

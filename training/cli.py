@@ -268,7 +268,9 @@ def faces(
     settings = FaceSettings(face_crop, detector, model, size, margin, every, no_face)
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
-    get_console().print(f"The crops are in {output}, the report in {output / 'report.json'}.", highlight=False)
+    get_console().print(
+        f"The crops are in {output}, the report in {output / 'report.json'}.", highlight=False, soft_wrap=True
+    )
 
 
 @app.command(

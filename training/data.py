@@ -411,6 +411,7 @@ class Clips(torch.utils.data.Dataset):
             return_tensors="pt",
         )
         metadata = batch.pop("video_metadata")
+        batch.pop("faces", None)  # Where they were cut out: nothing that a model takes.
         batch = dict(batch, labels=torch.tensor([self.targets[item["index"]] for item in items]))
         if not self.training:
             truths = {"intensity": self.clips.intensity, "activity": self.clips.activity}

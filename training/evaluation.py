@@ -110,6 +110,8 @@ def evaluate_model(
     if subject.output is not None:
         require_writable(subject.output / "metrics.json")
     network, processor = load_trained(subject.source)
+    if subject.run is not None:  # The path is one of this machine, and not saved with the model.
+        processor.video_processor.face_model = subject.run.face_model
     labels = list(network.config.id2label.values())
     clips = load_clips(*subject.data)
     require_known(clips, labels, subject.data[1])

@@ -43,7 +43,7 @@ from tgdfer.training.models import model_source, start_model
 logger = logging.getLogger(__name__)
 
 # What may differ between a run and its continuation.
-_MAY_CHANGE = {"resume", "workers", "output"}
+_MAY_CHANGE = {"resume", "workers", "output", "face_model"}
 
 
 def train(config: TrainingConfig) -> Path:

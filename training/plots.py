@@ -74,7 +74,7 @@ def plot_timeline(
     figure = Figure(figsize=(width, 3.4 + min(strip, 3.0)), layout="constrained")
     curves, film = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, min(strip, 3.0)])
 
-    _draw_relevance(curves, seconds, relevance, step)
+    _draw_relevance(curves, seconds, relevance)
     colours = _colours(timeline)
     _draw_curves(curves, seconds, timeline, colours)
     _draw_segments(curves, timeline.get("segments", []), colours, 0.97)
@@ -97,15 +97,22 @@ def plot_timeline(
 
 def _draw_film(axes: Axes, frames: np.ndarray, seconds: np.ndarray, shares: np.ndarray) -> None:
     """The frames side by side, each in a frame as thick as it is relevant."""
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
-    for frame, time, share in zip(frames, seconds, shares, strict=True):
-        left, right = time - 0.46 * step, time + 0.46 * step
+    for frame, left, right, share in zip(frames, *_places(seconds), shares, strict=True):
         axes.imshow(frame, extent=(left, right, 0, 1), aspect="auto", interpolation="antialiased")
         axes.add_patch(
             Rectangle(
                 (left, 0), right - left, 1, fill=False, edgecolor=RELEVANCE_COLOUR, linewidth=4 * share, clip_on=False
             )
         )
+
+
+def _places(seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of T frames begins and ends (T,): half the way to those beside it, and a little apart from them."""
+    steps = np.diff(seconds)
+    usual = float(np.median(steps)) if len(steps) else 1.0
+    # Of frames that are left out nobody knows anything.
+    before, after = (np.minimum(sides, 1.5 * usual) for sides in (np.r_[usual, steps], np.r_[steps, usual]))
+    return seconds - 0.46 * before, seconds + 0.46 * after
 
 
 def _colours(timeline: Mapping[str, Any]) -> dict[str, str]:
@@ -135,10 +142,11 @@ def _draw_segments(
         )
 
 
-def _draw_relevance(axes: Axes, seconds: np.ndarray, relevance: np.ndarray, step: float) -> None:
+def _draw_relevance(axes: Axes, seconds: np.ndarray, relevance: np.ndarray) -> None:
     """Bars of relevance, on an axis of their own."""
     shares = axes.twinx()
-    shares.bar(seconds, relevance, width=0.92 * step, color=RELEVANCE_COLOUR, alpha=0.35, linewidth=0)
+    left, right = _places(seconds)
+    shares.bar(left, relevance, width=right - left, align="edge", color=RELEVANCE_COLOUR, alpha=0.35, linewidth=0)
     shares.set(ylim=(0, max(1.15 * relevance.max(), 2.5 / len(relevance))), ylabel="relevance (bars)")
     shares.yaxis.set_major_formatter(PercentFormatter(1))
     shares.spines["top"].set_visible(False)

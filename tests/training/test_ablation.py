@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tgdfer.training.ablation import peers, rows
-from tgdfer.training.ablation.grounds import FeatureGround
 from tgdfer.training.ablation.heads import TextGuidedHead
 from tgdfer.training.ablation.report import gap, write_report
 from tgdfer.training.benchmark.fitting import Recipe, predict, train_epochs, uar
+from tgdfer.training.benchmark.given_features import FeatureGround
 from tgdfer.training.benchmark.ground import Settings
 from tgdfer.training.benchmark.report import read_results
 from tgdfer.training.benchmark.row import targets_of

@@ -274,3 +274,53 @@ def test_a_real_person_in_other_processes(tmp_path, monkeypatch):
     settings = FaceSettings(detector="yunet", model=str(YUNET), size=64)
     report = cut_faces(tmp_path / "clips", tmp_path / "out", settings, workers=2)
     assert report["frames"] == 6 and report["frames_without_face"] == 0 and os.path.isfile(tmp_path / "out" / "b.mp4")
+
+
+def test_several_people_have_a_file_each(tmp_path, monkeypatch):
+    def two(picture):
+        (one,) = squares(picture)
+        other = one.copy()
+        other[0] += 70
+        other[2:4] /= 2
+        other[4:14:2] += 70
+        return np.stack([other, one])
+
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: two)
+    write(tmp_path / "clips" / "a.mp4", [True] * 4)
+    (tmp_path / "clips" / "metadata.jsonl").write_text('{"file_name": "a.mp4", "intensity": [0, 1, 2, 3]}\n')
+    cut_faces(tmp_path / "clips", tmp_path / "out", FaceSettings(crop="all", detector="yunet", size=48))
+    lines = (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"file_name": f"a-{number}.mp4", "intensity": [0, 1, 2, 3]} for number in (1, 2)
+    ]
+    large, small = (TGDFERVideoProcessor().read_clip(tmp_path / "out" / f"a-{number}.mp4")[0] for number in (1, 2))
+    assert large[:, :, 24, 24].float().mean() > 200 > small[:, :, 24, 24].float().mean()
+
+
+def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, monkeypatch):
+    """Train on crops, evaluate on crops, predict on what they were cut from: the model is given the same faces."""
+    clips, out, run = tmp_path / "clips", tmp_path / "crops", tmp_path / "run"
+    for split, number in (("train", 4), ("test", 1)):
+        for label in ("happy", "sad"):
+            for index in range(number):
+                write(clips / split / label / f"{index}.mp4", [True] * 6)
+    assert main(["faces", str(clips), str(out), "--detector", "yunet", "--size", "48", "--workers", "1"]) == 0
+    shared = ["--model", options["model"], "--descriptions", options["descriptions"], "--num-frames", "4"]
+    words = [*shared, *["--epochs", "1", "--frozen-features", "--feature-views", "1", "--validation-fraction", "0"]]
+    assert main(["train", "--dataset", str(out), "--output", str(run), *words, "--face-model", "there.onnx"]) == 0
+    saved = json.loads((run / "best" / "processor_config.json").read_text())["video_processor"]
+    assert (saved["face_crop"], saved["face_size"], saved["face_detector"]) == ("largest", 48, "yunet")
+    assert "there.onnx" not in (run / "best" / "processor_config.json").read_text()
+
+    asked = []
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: [asked.append(model), squares][1])
+    assert main(["evaluate", str(run)]) == 0 and asked == ["there.onnx"] * len(asked)
+    whole, crop = str(clips / "test" / "sad" / "0.mp4"), str(out / "test" / "sad" / "0.mp4")
+    said = {}
+    for video in (whole, crop):
+        assert main(["predict", video, "--model", str(run), "--json", str(tmp_path / "t.json")]) == 0
+        said[video] = json.loads((tmp_path / "t.json").read_text())[video]
+    assert said[whole]["boxes"][0] == pytest.approx([8, 8, 48, 48], abs=1)
+    assert list(said[whole]["scores"].values()) == pytest.approx(list(said[crop]["scores"].values()), abs=0.01)
+    words = ["predict", whole, "--model", str(run), "--face-crop", "none", "--json", str(tmp_path / "t.json")]
+    assert main(words) == 0 and "boxes" not in json.loads((tmp_path / "t.json").read_text())[whole]

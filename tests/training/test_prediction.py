@@ -7,7 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.processing.video_processing_tgdfer import VideoReadError
+from tgdfer.training.annotation import _Person, annotate
 from tgdfer.training.cli import main
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
@@ -182,3 +185,79 @@ def test_timeline_shows_relevance_and_frames(tmp_path: Path) -> None:
     seen = [shade for shade in row[:, 0] if (np.abs(shades.numpy().astype(int) - shade) <= 1).any()]
     order = [value for index, value in enumerate(seen) if index == 0 or value != seen[index - 1]]
     assert [order.index(shade) for shade in (0, 80, 160, 240)] == sorted(order.index(s) for s in (0, 80, 160, 240))
+
+
+def test_a_long_video_has_segments_and_a_picture(
+    model_folder: Path, clip_writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = clip_writer(tmp_path / "long.mp4", num_frames=25 * 16)
+    timeline = predict([str(long)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "t.png")[str(long)]
+    assert len(timeline["timestamps"]) > 100 and timeline["timestamps"][-1] > 15.5
+    assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == len(timeline["timestamps"])
+    assert (tmp_path / "t.png").is_file()
+    timeline["segments"] = [{"start": 61.0, "end": 63.5, "label": "happiness", "confidence": 0.8}]
+    print_timelines({"long.mp4": timeline})
+    printed = capsys.readouterr().out
+    assert "1:01.0" in printed and "1:03.5" in printed and "80%" in printed
+
+
+def test_faces_are_found_in_prediction_as_well(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people in every frame: each has a timeline, rows, a picture and a box in the annotated video."""
+    marks = (np.array([[38, 52], [74, 52], [56, 72], [42, 92], [70, 92]]) - 20) / 72
+
+    def seen(picture: np.ndarray) -> np.ndarray:
+        return np.array(
+            [[x, y, side, side, *(marks * side + [x, y]).ravel(), 0.9] for x, y, side in ((2, 2, 18), (18, 18, 12))]
+        )
+
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
+    faces = {"face_crop": "all", "face_model": None, "no_face": None}
+    paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
+    people = predict(videos[:1], model_folder, *paths, faces)[videos[0]]
+    assert [one["boxes"][0] for one in people] == [[2, 2, 20, 20], [18, 18, 30, 30]]
+    assert json.loads(paths[1].read_text()) == {videos[0]: people}
+    rows = list(csv.DictReader(paths[0].open()))
+    assert [row["track"] for row in rows] == [str(one["track"]) for one in people for _ in range(4)]
+    assert [float(rows[0][side]) for side in ("left", "top", "right", "bottom")] == [2, 2, 20, 20]
+    assert (tmp_path / "t-face2.png").is_file()
+    frames, seconds = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(paths[3], 8)
+    assert len(frames) == 8 and seconds is not None and seconds.tolist() == pytest.approx(np.arange(8) / 25, abs=1e-3)
+    # Twelve times as large, below it two bars; the box of the first face is blue, and white words are on blue above.
+    assert frames.shape[2] > frames.shape[3] >= 360
+    scale = frames.shape[3] / 32
+    left_edge = frames[4, :, round(11 * scale), round(2 * scale) - 2 : round(2 * scale) + 4].float()
+    assert (left_edge[2] - left_edge[0]).max() > 60
+
+
+def test_boxes_of_frames_between_and_words_of_long_videos() -> None:
+    said = {
+        "label": "fear",
+        "scores": {"fear": 0.9, "joy": 0.1},
+        "frame_scores": {"fear": [0.9, 0.2, 0.2, 0.2], "joy": [0.1, 0.8, 0.8, 0.8]},
+        "timestamps": [0.0, 0.5, 1.0, 20.0],
+        "frame_relevance": [0.5, 0.3, 0.1, 0.1],
+        "segments": [{"start": 5.0, "end": 6.0, "label": "fear", "confidence": 0.7}],
+        "boxes": [[0, 0, 10, 10], [10, 10, 20, 20], [10, 10, 20, 20], [50, 50, 60, 60]],
+    }
+    person = _Person.of(said, 0, np.arange(600) / 25)
+    box = person.box(0.25)
+    assert box is not None and box.tolist() == [5, 5, 15, 15]
+    assert person.box(10.0) is None, "nobody looked there"
+    assert (person.label(5.5), person.label(0.6), person.label(0.1)) == ("fear 70%", "joy 80%", "fear 90%")
+    short = _Person.of({**said, "timestamps": [0.0, 0.5, 1.0, 1.5]}, 0, np.arange(50) / 25)
+    assert short.label(0.6) == "fear 90%", "a clip has one answer"
+
+
+@pytest.mark.parametrize("name", ["t", "t.png"])
+def test_annotated_videos_have_the_name_of_a_video(model_folder: Path, videos: list[str], name: str) -> None:
+    with pytest.raises(UserError, match="is not the name of a video to write"):
+        predict(videos, model_folder, annotate_path=Path(name))
+
+
+def test_a_clip_that_is_broken_leaves_no_annotated_video(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoReadError):
+        annotate(tmp_path / "bad.mp4", [], tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.mp4"]

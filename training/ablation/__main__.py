@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich import get_console
 
-from tgdfer.training.ablation.grounds import FeatureGround
 from tgdfer.training.ablation.report import write_report
-from tgdfer.training.ablation.rows import AnyGround, rows_of
+from tgdfer.training.ablation.rows import rows_of
 from tgdfer.training.benchmark.__main__ import sentences
+from tgdfer.training.benchmark.given_features import AnyGround, FeatureGround
 from tgdfer.training.benchmark.ground import Settings, real_ground, rendered_ground
 from tgdfer.training.benchmark.runner import run_rows
 from tgdfer.training.cli import quieten

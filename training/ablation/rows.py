@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.ablation import peers
-from tgdfer.training.ablation.grounds import FeatureGround
 from tgdfer.training.ablation.heads import TextGuidedHead, free_text_model
 from tgdfer.training.benchmark.fitting import (
     Choice,
@@ -26,6 +25,7 @@ from tgdfer.training.benchmark.fitting import (
     train_epochs,
     uar,
 )
+from tgdfer.training.benchmark.given_features import AnyGround, FeatureGround
 from tgdfer.training.benchmark.ground import Ground
 from tgdfer.training.benchmark.heads import LinearHead
 from tgdfer.training.benchmark.lora import LORA_BLOCKS, lora_row
@@ -35,7 +35,6 @@ from tgdfer.training.config import source_hash
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.models import start_model
 
-AnyGround = Ground | FeatureGround
 MakeHead = Callable[[AnyGround, FrameFeatures, np.ndarray, int], nn.Module]
 
 # Rates that are tried for every row with the first seed; its choice holds for the others.

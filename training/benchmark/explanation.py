@@ -7,6 +7,7 @@ frozen features of a ground; those with words are measured by what they name, al
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -253,5 +254,5 @@ def _seeds(ground: Ground) -> tuple[str, ...]:
 
 def _measure() -> str:
     """Hash of the code that explains and measures."""
-    modules = (explanation_tgdfer, named_units, faithfulness_module, inspect.getmodule(_measure))
+    modules = (explanation_tgdfer, named_units, faithfulness_module, sys.modules[__name__])
     return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()

@@ -81,7 +81,8 @@ class AdaptedHead(nn.Module):
     def __init__(self, model: TGDFERForVideoClassification, head: nn.Module, head_rate: float) -> None:
         super().__init__()
         clip, layers = model.tgdfer.clip, model.config.lora_layers
-        self.head, self.head_rate = head, head_rate
+        self.head: Any = head
+        self.head_rate = head_rate
         self.blocks = clip.vision_model.encoder.layers[-layers:]
         self.norm, self.projection = clip.vision_model.post_layernorm, clip.visual_projection
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tgdfer.training.baseline import people_folds
-from tgdfer.training.benchmark.ground import Ground
+from tgdfer.training.benchmark.given_features import AnyGround
 
 Run = dict[str, Any]
 
@@ -38,7 +38,9 @@ class Row:
     by_default: bool = True
 
 
-def answers(ground: Ground, logits: Tensor, frame_scores: Tensor, frame_mask: Tensor, are_logits: bool = True) -> Run:
+def answers(
+    ground: AnyGround, logits: Tensor, frame_scores: Tensor, frame_mask: Tensor, are_logits: bool = True
+) -> Run:
     """What is kept of a run: predicted labels, and what every frame says for the true class.
 
     Args:
@@ -62,12 +64,12 @@ def answers(ground: Ground, logits: Tensor, frame_scores: Tensor, frame_mask: Te
     }
 
 
-def targets_of(ground: Ground) -> Tensor:
+def targets_of(ground: AnyGround) -> Tensor:
     """Class of each training clip, (N,)."""
     return torch.tensor([ground.classes.index(label) for label in ground.train.labels])
 
 
-def folds_of(ground: Ground, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds_of(ground: AnyGround, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Training clips to fit on and to check on, of different people: five folds, or fewer where people are few."""
     return people_folds(np.array(ground.train.labels), np.array(ground.people), seed)
 

@@ -23,6 +23,7 @@ from tgdfer.training.benchmark.fitting import (
     predict,
     train_epochs,
 )
+from tgdfer.training.benchmark.given_features import AnyGround
 from tgdfer.training.benchmark.ground import Ground, true_frames
 from tgdfer.training.benchmark.heads import LinearHead
 from tgdfer.training.benchmark.lora import LORA_BLOCKS, MakeAdapted, lora_row
@@ -65,17 +66,17 @@ def rows_of(ground: Ground) -> list[Row]:
     ]
 
 
-def mean_row(ground: Ground) -> Row:
+def mean_row(ground: AnyGround) -> Row:
     """Logistic regression on the mean of the frames."""
     return _frozen_row(ground, "frozen-mean", "frozen mean + linear", _frozen_mean)
 
 
-def oracle_row(ground: Ground) -> Row:
+def oracle_row(ground: AnyGround) -> Row:
     """What there is to win: the same, told the true frames."""
     return _frozen_row(ground, "oracle", "oracle: true frames + linear", _oracle)
 
 
-def _frozen_row(ground: Ground, name: str, title: str, run: Callable[[Ground, int], Run]) -> Row:
+def _frozen_row(ground: AnyGround, name: str, title: str, run: Callable[[AnyGround, int], Run]) -> Row:
     settings = ground.settings
     config = {"views": settings.views, "penalties": PENALTIES.tolist(), "folds": FOLDS}
     parts = tuple(f"seed {seed}" for seed in settings.seeds)
@@ -120,20 +121,20 @@ def _zero_shot(ground: Ground, words: bool) -> Run:
     return answers(ground, means, scale * cosines, mask)
 
 
-def _frozen_mean(ground: Ground, seed: int) -> Run:
+def _frozen_mean(ground: AnyGround, seed: int) -> Run:
     """Logistic regression on the mean of the frames."""
     seen, unseen = ground.features("train", seed), ground.features("test")
     return _linear(ground, seen, unseen, unseen.frame_mask, seed)
 
 
-def _oracle(ground: Ground, seed: int) -> Run:
+def _oracle(ground: AnyGround, seed: int) -> Run:
     """The same, trained and tested on the true frames alone: what is there to win. It alone reads them."""
     seen, unseen = ground.features("train", seed), ground.features("test")
     seen = replace(seen, frame_mask=true_frames(seen, ground.train))
     return _linear(ground, seen, unseen, true_frames(unseen, ground.test), seed)
 
 
-def _linear(ground: Ground, seen: FrameFeatures, unseen: FrameFeatures, shown: Tensor, seed: int) -> Run:
+def _linear(ground: AnyGround, seen: FrameFeatures, unseen: FrameFeatures, shown: Tensor, seed: int) -> Run:
     """Logistic regression on the mean of `seen`; asked about the mean of the frames `shown` (1, N, T)."""
     classifier = fit(clip_means(seen), ground.train.labels, ground.people, seed)
     logits = classifier.predict_log_proba(clip_means(replace(unseen, frame_mask=shown))[0])

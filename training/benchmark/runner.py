@@ -18,14 +18,14 @@ from rich import get_console
 
 import tgdfer
 from tgdfer.training.benchmark.comparison import figures_of, mean_and_spread, outcomes
-from tgdfer.training.benchmark.ground import Ground
+from tgdfer.training.benchmark.given_features import AnyGround
 from tgdfer.training.benchmark.row import Row
 from tgdfer.training.config import write_text
 from tgdfer.training.errors import UserError, nearest
 
 
 def run_rows(
-    ground: Ground, rows: Sequence[Row], work: Path, command: str, end: float, only: Sequence[str] = ()
+    ground: AnyGround, rows: Sequence[Row], work: Path, command: str, end: float, only: Sequence[str] = ()
 ) -> bool:
     """Runs all parts of rows that are not done yet.
 
@@ -66,7 +66,7 @@ def run_rows(
     return True
 
 
-def _run_row(ground: Ground, row: Row, work: Path, path: Path, command: str, end: float) -> bool:
+def _run_row(ground: AnyGround, row: Row, work: Path, path: Path, command: str, end: float) -> bool:
     key = row_key(ground, row)
     state = read_row(path) if path.is_file() else None
     if state is None or state["key"] != key:
@@ -95,7 +95,7 @@ def _run_row(ground: Ground, row: Row, work: Path, path: Path, command: str, end
     return True
 
 
-def row_key(ground: Ground, row: Row) -> str:
+def row_key(ground: AnyGround, row: Row) -> str:
     """Changes with all that decides the figures of a row: clips, weights, words, version and its own config."""
     facts = {
         "ground": ground.identity,
@@ -155,7 +155,7 @@ def _versions() -> dict[str, str]:
     return versions | {"torch": torch.__version__, "transformers": transformers.__version__}
 
 
-def _counts(ground: Ground) -> dict[str, dict[str, int]]:
+def _counts(ground: AnyGround) -> dict[str, dict[str, int]]:
     """Clips and people of each part, and labels."""
     return {
         split: {"clips": len(clips), "people": len(set(clips.people or [])), "labels": len(clips.classes)}

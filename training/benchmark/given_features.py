@@ -1,4 +1,4 @@
-"""Grounds of the ablation: clips that CLIP looks at, or the features of another net from a file."""
+"""Frame features of another net from a file, as a ground to measure heads on."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tgdfer.training.benchmark.ground import Settings, Truth
+from tgdfer.training.benchmark.ground import Ground, Settings, Truth
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures
 
@@ -80,10 +80,8 @@ class FeatureGround:
 
     def _clips(self, split: str) -> Clips:
         taken = self.arrays["split"] == split
-        return Clips(
-            *([str(value) for value in self.arrays[name][taken]] for name in ("label", "person")),
-            self.arrays["intensity"][taken].astype(float).tolist(),
-        )
+        labels, people = ([str(value) for value in self.arrays[name][taken]] for name in ("label", "person"))
+        return Clips(labels, people, self.arrays["intensity"][taken].astype(float).tolist())
 
     @property
     def classes(self) -> list[str]:
@@ -119,3 +117,6 @@ class FeatureGround:
             digest.update(json.dumps([name, str(values.dtype), values.shape]).encode())
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
+
+
+AnyGround = Ground | FeatureGround
