@@ -101,7 +101,7 @@ def gap(results: Results) -> dict[str, float] | None:
     """How much of the gap in UAR between the best baseline and the oracle the full model closes.
 
     Returns:
-        `baseline`, `oracle` and `full`, their mean UAR, and `closed`, a share; None where a row is missing, or the gap.
+        `baseline`, `oracle` and `full`, their mean UAR, and `closed`, a share; None where there is no gap to be told.
     """
     rows = results.rows
     if FULL not in rows or "oracle" not in rows or not any(name in rows for name in BASELINES):

@@ -195,14 +195,14 @@ def sampled(intensity: list[float], num_frames: int) -> list[float]:
     return [float(intensity[index]) for index in sample_indices(len(intensity), num_frames)]
 
 
-def true_frames(seen: FrameFeatures, clips: LabelledClips) -> torch.Tensor:
+def true_frames(seen: FrameFeatures, clips: Any) -> torch.Tensor:
     """Frames that carry the label: from half of the intensity on, and all of a neutral clip. For the oracle alone.
 
     A clip whose sampled frames all miss the emotion keeps the one that shows most of it.
 
     Args:
         seen: V views of N clips at T frames, the first of them plain.
-        clips: the same clips.
+        clips: the same clips, with their `labels` and the `intensity` of their frames.
 
     Returns:
         (V, N, T) bool.
