@@ -14,7 +14,7 @@ AT_REST = "neutral"
 class Hysteresis:
     """When a curve makes a segment: it must rise to `high`, and lasts as long as it stays above `low`.
 
-    The defaults are what `python -m tgdfer.training.benchmark segments` chose on rendered training videos.
+    The defaults are a start; `python -m tgdfer.training.benchmark segments` chooses them on rendered training videos.
 
     Attributes:
         high: probability that starts a segment.
