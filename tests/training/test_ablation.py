@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tgdfer.training.ablation import peers, rows
-from tgdfer.training.ablation.heads import TextGuidedHead
+from tgdfer.training.ablation.heads import TextGuidedHead, free_text_model
 from tgdfer.training.ablation.report import gap, write_report
 from tgdfer.training.benchmark.fitting import Recipe, predict, train_epochs, uar
 from tgdfer.training.benchmark.given_features import FeatureGround
@@ -146,6 +146,14 @@ def measured(features_file, tmp_path_factory):
     wanted = ["frozen-mean", "oracle", "frozen-top", "full", "no-short", "dsmil", "dfer-clip"]
     assert run_rows(ground, rows.rows_of(ground), work, "the command", FAR, wanted)
     return work
+
+
+def test_free_class_vectors_start_at_about_length_one():
+    """At length sqrt(D) a step of AdamW hardly turns them, and the temporal network learns in their place."""
+    texts = free_text_model(LABELS, 192, FRAMES, context="none").tgdfer.text_guidance
+    lengths = texts.context.weight.norm(dim=-1)
+    assert ((lengths > 0.7) & (lengths < 1.3)).all()
+    assert texts.context.weight.requires_grad
 
 
 def test_rows_keep_what_was_said_of_held_out_people(measured):

@@ -57,6 +57,8 @@ class FreeTexts(nn.Module):
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()
         self.context = nn.Embedding(classes, dim)  # what the model looks at to know whether texts are trained
+        # About length one: at the usual sqrt(D) a step hardly turns them, and the rest learns in their place.
+        nn.init.normal_(self.context.weight, std=dim**-0.5)
         self.register_buffer("description_mask", torch.ones(classes, 1, dtype=torch.bool))
 
     def encode(self, clip: CLIPModel) -> Tensor:
@@ -72,7 +74,7 @@ def free_text_model(classes: list[str], dim: int, num_frames: int, **options: An
     """TG-DFER for features of width `dim` alone: its CLIP is an empty shell, its class texts are learnt vectors."""
     shell = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     clip = CLIPConfig(
-        text_config={**shell, "vocab_size": 8, "projection_dim": dim},
+        text_config={**shell, "vocab_size": 8, "projection_dim": dim, "bos_token_id": 0, "eos_token_id": 1},
         vision_config={**shell, "image_size": 8, "patch_size": 8, "projection_dim": dim},
         projection_dim=dim,
     )
