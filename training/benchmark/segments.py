@@ -261,7 +261,7 @@ def _report(figures: dict[str, Any], out: Path) -> str:
             *rows,
             "",
             fill(
-                "The more is found, ranked by its confidence, the higher is mAP: thresholds that are chosen by it find"
+                "Segments are ranked by confidence, so weak ones hardly cost mAP: thresholds that are chosen by it find"
                 " several segments for each true one. `Hysteresis()`, which predictions use, is stricter.",
                 119,
             ),
