@@ -261,8 +261,8 @@ def _report(figures: dict[str, Any], out: Path) -> str:
             *rows,
             "",
             fill(
-                "Segments are ranked by confidence, so weak ones hardly cost mAP: thresholds that are chosen by it find"
-                " several segments for each true one. `Hysteresis()`, which predictions use, is stricter.",
+                "Segments are ranked by confidence, so weak ones hardly cost mAP: thresholds that are chosen by it"
+                " find several segments for each true one. `Hysteresis()`, which predictions use, is stricter.",
                 119,
             ),
             "",
