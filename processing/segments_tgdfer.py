@@ -14,8 +14,8 @@ AT_REST = "neutral"
 class Hysteresis:
     """When a curve makes a segment: it must rise to `high`, and lasts as long as it stays above `low`.
 
-    Lower thresholds find more, and are chosen where mean average precision is the measure (docs/long_videos.md), but
-    several segments for each true one then. The defaults are stricter, for people who read them.
+    Lower thresholds have a higher mean average precision (docs/long_videos.md), but find several segments for each
+    true one. The defaults are stricter, for people who read them.
 
     Attributes:
         high: probability that starts a segment.
