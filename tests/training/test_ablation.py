@@ -163,6 +163,8 @@ def test_rows_keep_what_was_said_of_held_out_people(measured):
     assert set(part["drops"]) == {"shuffled", "reversed"} and part["trained_parameters"] > 1000
     assert len(part["tried"]) == len(rows.RATES) and len(results.rows["full"]["parts"]["seed 1"]["tried"]) == 1
     assert results.rows["dfer-clip"]["figures"]["frame_ap"] is None
+    assert "faithful" not in results.rows["dfer-clip"]["parts"]["seed 0"]
+    assert set(part["faithful"]) == {"all", "without_top", "without_random", "top_alone", "random_alone"}
 
 
 def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path):
@@ -174,6 +176,8 @@ def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path)
     assert set(facts["full minus"]["no-short"]) == {"uar", "frame_ap", "held_out_uar"}
     assert "held_out_uar" not in facts["full minus"]["frozen-mean"]
     assert "predicted" not in json.dumps(facts)
+    table = text.partition("### Without the frames that it rests on")[2]
+    assert "| DSMIL |" in table and "DFER-CLIP" not in table.partition("\n## ")[0], "it has no score"
 
 
 def test_the_gap_is_that_between_the_better_baseline_and_the_oracle(measured):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tgdfer.training.ablation.rows import LADDER, WITHOUT
 from tgdfer.training.benchmark.comparison import Outcomes, mean_and_spread, paired_bootstrap
+from tgdfer.training.benchmark.explanation_report import faithful_table
 from tgdfer.training.benchmark.ground import Truth
 from tgdfer.training.benchmark.report import Difference, Results, how_it_was_run, interval, percent, read_results
 from tgdfer.training.benchmark.runner import read_row, runs_of
@@ -160,7 +161,7 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]])
         for row, of_row in compared.items():
             cells = [interval(of_row.get(name)) for name in names]
             lines.append(f"| {results.rows[row]['title']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "### Without the frames that it rests on", "", faithful_table(results)])
 
 
 def _gap_sentence(closed: Mapping[str, float]) -> str:

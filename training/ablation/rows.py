@@ -16,6 +16,7 @@ from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.ablation import peers
 from tgdfer.training.ablation.heads import TextGuidedHead, free_text_model
+from tgdfer.training.benchmark.faithfulness import answer_of_head, faithfulness
 from tgdfer.training.benchmark.fitting import (
     Choice,
     Recipe,
@@ -179,13 +180,17 @@ def train_and_test(ground: AnyGround, make: MakeHead, recipe: Recipe, rates: tup
     orders = {name: recall - uar(predict(head, disordered(unseen, name, seed))[0], truth) for name in ORDERS}
     are_logits = not getattr(head, "says_relevance", False)
     assert choice.held_out is not None
-    return answers(ground, logits, scores, unseen.frame_mask[0], are_logits) | {
+    found = answers(ground, logits, scores, unseen.frame_mask[0], are_logits) | {
         "chosen": {"rate": choice.recipe.rate, "epochs": choice.recipe.epochs, "held_out_uar": choice.uar},
         "tried": choice.tried,
         "held_out": [ground.classes[index] for index in choice.held_out.tolist()],
         "drops": orders,
         "trained_parameters": sum(p.numel() for p in head.parameters() if p.requires_grad),
     }
+    if found["scores"] is not None:
+        bags = unseen.features[0].float(), unseen.frame_mask[0], unseen.timestamps[0]
+        found["faithful"] = faithfulness(answer_of_head(head), *bags)
+    return found
 
 
 ORDERS = ("shuffled", "reversed")

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor
-from torch.nn import functional as F
 
 from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -27,7 +26,7 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.baseline import FOLDS
 from tgdfer.training.benchmark import faithfulness as faithfulness_module
 from tgdfer.training.benchmark import named_units
-from tgdfer.training.benchmark.faithfulness import SHARE, Answer, faithfulness
+from tgdfer.training.benchmark.faithfulness import SHARE, Answer, answer_of_head, faithfulness
 from tgdfer.training.benchmark.fitting import Recipe, predict
 from tgdfer.training.benchmark.ground import THRESHOLD, Ground
 from tgdfer.training.benchmark.named_units import rendered_units
@@ -232,13 +231,8 @@ def _linear_row(ground: Ground, pooling: str, title: str) -> Row:
         head, choice = fitted_linear_head(ground, int(part.removeprefix("seed ")), pooling)
         unseen = ground.features("test")
         mask = unseen.frame_mask[0]
-
-        def answer(frames: Tensor, frame_mask: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
-            logits, frame_logits = head(frames, frame_mask, timestamps)
-            return logits, F.log_softmax(frame_logits, dim=-1)
-
         found = answers(ground, *predict(head, unseen), mask)
-        faithful = faithfulness(answer, unseen.features[0].float(), mask, unseen.timestamps[0])
+        faithful = faithfulness(answer_of_head(head), unseen.features[0].float(), mask, unseen.timestamps[0])
         chosen = {"rate": choice.recipe.rate, "epochs": choice.recipe.epochs, "held_out_uar": choice.uar}
         return found | {"faithful": faithful, "chosen": chosen}
 

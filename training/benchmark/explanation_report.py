@@ -124,19 +124,23 @@ def _frames(results: Results) -> str:
 
 
 def _faithful(results: Results) -> str:
+    return f"## What happens without these frames\n\n{faithful_table(results)}"
+
+
+def faithful_table(results: Results) -> str:
+    """What becomes of the answers of all rows that score frames, without these frames and with these alone."""
     rows = []
     for state in results.rows.values():
-        figures = _means(state, "faithful")
-        cells = [percent(state["figures"]["uar"]), percent(figures.get("all"))]
-        rows.append([state["title"], *cells, *(_times(figures.get(kind)) for kind in FAITHFUL)])
+        if figures := _means(state, "faithful"):
+            cells = [percent(state["figures"]["uar"]), percent(figures.get("all"))]
+            rows.append([state["title"], *cells, *(_times(figures.get(kind)) for kind in FAITHFUL)])
     about = (
         "Probability of the predicted label with all frames, and what it is multiplied by when frames are taken away:"
         " those with the highest score for that label, or as many random ones. What an answer rests on must be missed"
         " (below the random frames beside it), and must do alone (above them; above 1 where the other frames speak"
         " against it)."
     )
-    table = _table(["method", "UAR", "probability", *FAITHFUL.values()], rows)
-    return f"## What happens without these frames\n\n{fill(about, 119)}\n\n{table}"
+    return f"{fill(about, 119)}\n\n{_table(['method', 'UAR', 'probability', *FAITHFUL.values()], rows)}"
 
 
 def _how(results: Results) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 
@@ -13,6 +14,17 @@ from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 Answer = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 SHARE = 0.25
+
+
+def answer_of_head(head: nn.Module) -> Answer:
+    """A head that scores frames: by their relevance where it says so, or by the log-probability of each class."""
+    says_relevance = getattr(head, "says_relevance", False)
+
+    def answer(frames: Tensor, frame_mask: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
+        logits, scores = head(frames, frame_mask, timestamps)
+        return logits, scores if says_relevance else F.log_softmax(scores, dim=-1)
+
+    return answer
 
 
 @torch.no_grad()
