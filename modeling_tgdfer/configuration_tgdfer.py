@@ -82,13 +82,14 @@ class TGDFERConfig(PreTrainedConfig):
     context: str = "shared"
     context_length: int = 0
 
-    # Multi-grained temporal network. Small bottlenecks: a few hundred clips are learnt by heart at full width, and the
-    # frames are the first thing lost.
+    # Multi-grained temporal network. Narrow bottlenecks: a few hundred clips are learnt by heart at full width, and
+    # the frames are the first thing lost. On held-out people a width of 16 had 1 to 3 points of UAR more than widths
+    # of 48 and 64 on photographs, and no less on rendered faces; thousands of clips may fill more.
     short_term: bool = True
-    short_term_width: int = 48
+    short_term_width: int = 16
     short_term_window: int = 2
     long_range: bool = True
-    long_range_width: int = 64
+    long_range_width: int = 16
     long_range_layers: int = 1
     temporal_heads: int = 4
 

@@ -143,8 +143,9 @@ def test_hidden_states_output(network: Network, frames: torch.Tensor, by: str) -
         network.config.output_hidden_states = True
         wanted = {}
     # Those of the long-range Transformer alone, whether or not the texts are read on the way.
+    shape = (2, 6, network.config.long_range_width)
     for _ in range(2):
-        assert [state.shape for state in network(frames, **wanted).hidden_states] == [(2, 6, 64)] * 2
+        assert [state.shape for state in network(frames, **wanted).hidden_states] == [shape] * 2
 
 
 @torch.no_grad()
