@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	ablation wheel
+	bench-relabel ablation wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -52,6 +52,9 @@ bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP 
 
 bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/explanation.md
 	$(BIN)/python -m tgdfer.training.benchmark explain
+
+bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/relabelling.md
+	$(BIN)/python -m tgdfer.training.ablation relabel
 
 # On real clips and on given features as well, where TGDFER_REALCLIPS and TGDFER_FEATURES name them.
 ablation: .venv/installed  ## Measure what every part brings into docs/ablation.md (50 minutes a piece)

@@ -1,4 +1,4 @@
-"""Measure what every part of TG-DFER brings: `python -m tgdfer.training.ablation run | report`."""
+"""Measure what every part of TG-DFER brings: `python -m tgdfer.training.ablation run | report | relabel`."""
 
 import shlex
 import time
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich import get_console
 
+from tgdfer.training.ablation.relabelling import measure_relabelling, write_relabelling_report
 from tgdfer.training.ablation.report import write_report
 from tgdfer.training.ablation.rows import rows_of
 from tgdfer.training.benchmark.__main__ import sentences
@@ -22,6 +23,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 CLIPS = Path("runs/benchmark")
 WORK = Path("runs/ablation")
 REPORT = Path("docs/ablation.md")
+RELABELLING = Path("docs/relabelling.md")
 
 
 @app.command()
@@ -82,6 +84,20 @@ def report(
     """Write tables and picture of what is measured so far."""
     with sentences():
         write_report(work, out)
+    get_console().print(f"{out} is written.")
+
+
+@app.command()
+def relabel(
+    clips: Annotated[Path, typer.Option(help="Folder of the rendered clips; rendered where there are none.")] = CLIPS,
+    out: Annotated[Path, typer.Option(help="File to write; the figures go beside it.")] = RELABELLING,
+) -> None:
+    """Leave out each emotion in training, and rank its clips by words alone."""
+    quieten()
+    with sentences():
+        ground = rendered_ground(Settings(), clips)
+        found = measure_relabelling(ground)
+        write_relabelling_report(ground, found, out, "python -m tgdfer.training.ablation relabel")
     get_console().print(f"{out} is written.")
 
 
