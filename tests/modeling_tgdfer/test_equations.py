@@ -1,0 +1,146 @@
+"""The equations of docs/model.md, written down again frame by frame and in numpy, against the network."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tgdfer import TGDFERForVideoClassification
+
+from .conftest import PARTS, move_all_but_clip
+
+FRAMES, HELD = 7, (True, True, False, True, True, True, False)
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().numpy()
+
+
+def norm(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def softmax(x, axis=-1):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def linear(layer, x):
+    return x @ array(layer.weight).T + (0 if layer.bias is None else array(layer.bias))
+
+
+def layer_norm(layer, x):
+    scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + layer.eps)
+    return scaled * array(layer.weight) + array(layer.bias)
+
+
+def attention(layer, h, tau, allowed):
+    """(T, C), (T,), (T, T) -> (T, C), head by head."""
+    c = layer.head_dim
+    theta = 2 * math.pi * np.geomspace(1 / 32, 4, c // 2)
+    q, k, v = (linear(part, h) for part in (layer.q_proj, layer.k_proj, layer.v_proj))
+
+    def turned(x):
+        pairs = x[:, : c // 2] + 1j * x[:, c // 2 :]
+        pairs = pairs * np.exp(1j * tau[:, None] * theta)
+        return np.concatenate([pairs.real, pairs.imag], -1)
+
+    heads = []
+    for start in range(0, h.shape[1], c):
+        part = slice(start, start + c)
+        scores = turned(q[:, part]) @ turned(k[:, part]).T / math.sqrt(c)
+        heads.append(softmax(np.where(allowed, scores, -np.inf)) @ v[:, part])
+    return linear(layer.out_proj, np.concatenate(heads, -1))
+
+
+def short_term(grain, f, tau):
+    """Of the unmasked frames alone: (T, D) -> (T, D)."""
+    h = linear(grain.down, layer_norm(grain.input_norm, f))
+    before, after = np.vstack([h[:1], h[:-1]]), np.vstack([h[1:], h[-1:]])
+    h = h + gelu(linear(grain.change, np.hstack([h, h - before, after - h])))
+    place = np.arange(len(f))
+    near = abs(place[:, None] - place) <= grain.window
+    a = attention(grain.attention, layer_norm(grain.attention_norm, h), tau, near)
+    return f + linear(grain.up, gelu(layer_norm(grain.output_norm, h + a)))
+
+
+def long_range(grain, f, tau):
+    h = linear(grain.down, layer_norm(grain.input_norm, f))
+    for layer in grain.layers:
+        h = h + attention(layer.attention, layer_norm(layer.attention_norm, h), tau, np.full((len(f), len(f)), True))
+        h = h + linear(layer.mlp[2], gelu(linear(layer.mlp[0], layer_norm(layer.mlp_norm, h))))
+    return f + linear(grain.up, gelu(layer_norm(grain.output_norm, h)))
+
+
+def relevance(part, s, f):
+    hidden = layer_norm(part.norm, f)
+    u = linear(part.score, np.tanh(linear(part.value, hidden)) / (1 + np.exp(-linear(part.gate, hidden))))
+    return softmax(array(part.sharpness) * s + u, axis=0)
+
+
+def prompted(part, t, x, A):
+    """(K, D), (T, D), (T, K) -> (K, D)."""
+    D = x.shape[1]
+    gamma = part.limit * np.tanh(array(part.strength) / part.limit)
+    v = A.T @ x - x.mean(0)
+    words = np.tanh(linear(part.up, gelu(linear(part.down, math.sqrt(D) * v)))) / math.sqrt(D)
+    return norm(t + gamma[:, None] * words)
+
+
+def pooled(kind, e, A):
+    if kind == "attention":
+        return A
+    count = {"mean": len(e), "max": 1, "topk": math.ceil(0.25 * len(e))}[kind]
+    return (np.argsort(np.argsort(-e, axis=0), axis=0) < count) / count
+
+
+@pytest.mark.parametrize("part", ["whole", *(name for name in PARTS if "context" not in name)])
+def test_the_network_is_what_its_equations_say(part: str, clip_folder: Path, prompts: dict) -> None:
+    options = PARTS.get(part, {})
+    model = move_all_but_clip(TGDFERForVideoClassification.from_clip(clip_folder, prompts, **options))
+    torch.manual_seed(0)
+    features, mask = torch.randn(1, FRAMES, model.config.clip_config.projection_dim), torch.tensor([HELD])
+    seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.7, 1.1, 2.0]])
+    with torch.no_grad():
+        found = model(frame_features=features, frame_mask=mask, timestamps=seconds)
+        g = array(model.tgdfer.get_text_features())
+    base, config, kept = model.tgdfer, model.config, np.array(HELD)
+
+    # Masked frames are as if they were not there.
+    f, tau = norm(array(features)[0, kept]), array(seconds)[0, kept]
+    guidance = base.text_guidance
+    w = softmax(np.where(guidance.description_mask.numpy(), array(guidance.description_weight), -np.inf))
+    t = norm((w[..., None] * g).sum(1))
+    near = short_term(base.short_term, f, tau) if base.short_term else f
+    x = long_range(base.long_range, near, tau) if base.long_range else near
+    scale, b = math.exp(model.log_scale.item()), array(model.bias)
+    s = scale * norm(near) @ t.T + b
+    A = relevance(model.relevance, s, near)
+    texts = t
+    if model.visual_prompts:
+        texts = prompted(model.visual_prompts, t, x, A)
+        if config.relevance_text == "prompted":
+            s = scale * norm(near) @ texts.T + b
+            A = relevance(model.relevance, s, near)
+    e = scale * norm(x) @ texts.T + b
+    P = pooled(config.mil_pooling, e, A)
+    logits = (P * e).sum(0)
+    z = norm((x * (P @ softmax(logits))[:, None]).sum(0))
+
+    expected = {
+        "logits": logits,
+        "frame_logits": s,
+        "frame_relevance": A,
+        "description_relevance": np.einsum("td,kmd->tkm", norm(near), g) * guidance.description_mask.numpy(),
+        "video_embeds": z,
+    }
+    for name, value in expected.items():
+        got = array(getattr(found, name)[0])
+        got = got[kept] if len(got) == FRAMES and name not in ("logits", "video_embeds") else got
+        np.testing.assert_allclose(got, value, atol=2e-4, err_msg=name)
