@@ -9,13 +9,15 @@ import torch
 from transformers import AutoModelForVideoClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
-from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator, PipelinePackIterator
+from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
 from .segments_tgdfer import find_segments, stitch
 
 TASK = "emotion-timeline"
 # A video of more seconds is no clip any more: what the field calls one is shorter. It is read window by window.
 LONGEST_CLIP = 15.0
+# So many parts of a long video are kept as they come, before their numbers are put together.
+_LOOSE = 64
 
 
 class EmotionTimelinePipeline(ChunkPipeline):
@@ -111,8 +113,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
         return {**chosen, "timestamps": seconds, "frame_mask": frame_mask, **kept}
 
     def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
-        """Names and numbers of one video, without the frames that only pad it; of each person with all faces."""
-        parts = [_numbers(part) for part in model_outputs]
+        """Names for the numbers of one video, or of each person in it with all faces."""
+        parts: list[dict[str, np.ndarray]] = model_outputs
         missing = np.unique(np.concatenate([part.pop("missing") for part in parts]))
         crop = self.video_processor.face_crop
         if crop != "all":
@@ -168,8 +170,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
         loader = torch.utils.data.DataLoader(
             parts, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=_collate
         )
-        outputs = PipelinePackIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(outputs, self.postprocess, postprocess_params)
+        outputs = (self.forward(batch, **forward_params) for batch in loader)
+        return PipelineIterator(_videos(outputs), self.postprocess, postprocess_params)
 
 
 class _Parts(PipelineChunkIterator):
@@ -188,18 +190,45 @@ def _and_whether_last(parts: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     yield part, True
 
 
+def _videos(outputs: Iterable[dict[str, torch.Tensor]]) -> Iterator[list[dict[str, np.ndarray]]]:
+    """The numbers of all parts of each video, from batches of parts."""
+    parts: list[dict[str, np.ndarray]] = []
+    for batch in outputs:
+        for index, is_last in enumerate(batch.pop("is_last").tolist()):
+            parts.append(_numbers({name: value[index] for name, value in batch.items()}))
+            if len(parts) % _LOOSE == 0:
+                parts[-_LOOSE:] = _together(parts[-_LOOSE:])
+            if is_last:
+                yield parts
+                parts = []
+
+
+def _together(parts: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The same numbers, as views of a few large arrays.
+
+    Thousands of small ones, kept between the frames and activations that come and go, would leave no gap in memory
+    large enough to be used again: half an hour of video took two gigabytes more.
+    """
+    found: list[dict[str, np.ndarray]] = [{} for _ in parts]
+    for name in parts[0]:
+        rows = [part[name] for part in parts]
+        ends = np.cumsum([len(row) for row in rows])
+        for one, row in zip(found, np.split(np.concatenate(rows), ends[:-1]), strict=True):
+            one[name] = row
+    return found
+
+
 def _numbers(part: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """What the model says of one part (1, T, ...), in numpy and without padding."""
-    (mask,) = part["frame_mask"]
-    (scores,) = part["logits"].softmax(-1)
-    (missing,) = part["missing"]
+    """What the model says of one part (T, ...), in numpy and without padding."""
+    mask, missing = part["frame_mask"], part["missing"]
+    scores = part["logits"].softmax(-1)
     rows = {
-        "seconds": part["timestamps"][0, mask],
-        "frame_scores": part["frame_logits"][0, mask].softmax(-1),
-        "relevance": part["frame_relevance"][0, mask, scores.argmax()],
-        "descriptions": part["description_relevance"][0, mask],
-        "track": part["track"][0, mask],
-        "boxes": part["boxes"][0, mask],
+        "seconds": part["timestamps"][mask],
+        "frame_scores": part["frame_logits"][mask].softmax(-1),
+        "relevance": part["frame_relevance"][mask, scores.argmax()],
+        "descriptions": part["description_relevance"][mask],
+        "track": part["track"][mask],
+        "boxes": part["boxes"][mask],
     }
     found = {"scores": scores, "missing": missing[~missing.isnan()], **rows}
     return {name: value.cpu().numpy() for name, value in found.items()}

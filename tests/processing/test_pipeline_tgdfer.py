@@ -11,7 +11,7 @@ import torch
 from transformers import pipeline
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing import faces_tgdfer
+from tgdfer.processing import faces_tgdfer, pipeline_tgdfer
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -214,3 +214,18 @@ def test_short_and_long_videos_in_one_list(timeline, clips):
     alone = [timeline(clip, longest_clip=2.0) for clip in clips]
     assert all(close(one, other) for one, other in zip(together, alone, strict=True))
     assert [len(one["timestamps"]) for one in alone] == [8, 3, 48]
+
+
+def test_numbers_of_many_windows_lie_in_few_arrays(timeline, clips, monkeypatch):
+    """Else they break up the memory that frames and activations take in turn, and it grows with the video."""
+    seen = []
+    usual = pipeline_tgdfer._together
+    monkeypatch.setattr(pipeline_tgdfer, "_together", lambda parts: seen.append(usual(parts)) or seen[-1])
+    expected = timeline(clips[2], longest_clip=2.0)
+    assert not seen, "they are few"
+    monkeypatch.setattr(pipeline_tgdfer, "_LOOSE", 3)
+    assert close(timeline(clips[2], longest_clip=2.0), expected)
+    assert len(seen) >= 3 and {len(parts) for parts in seen} == {3}
+    for parts in seen:
+        for name in parts[0]:
+            assert len({id(part[name].base) for part in parts}) == 1, name
