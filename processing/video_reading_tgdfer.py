@@ -244,20 +244,20 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
     return _clip(frames, None, None, indices, len(video), "array")
 
 
-def _pictures(frames: torch.Tensor) -> torch.Tensor:
-    """Frames (T, C, H, W) that float, or are bytes."""
+def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
+    """Frames (..., C, H, W) that float, or are bytes; `name` is what messages call them."""
     if 0 in frames.shape:
-        raise VideoReadError(f"An array {tuple(frames.shape)} has no pixel in it; give frames with some.")
+        raise VideoReadError(f"{name} {tuple(frames.shape)} has no pixel in it; give frames with some.")
     if frames.is_floating_point():
         if not frames.isfinite().all():
-            raise VideoReadError("An array with values that are no numbers is not a clip; replace them.")
+            raise VideoReadError(f"{name} has values that are no numbers; replace them.")
         return frames
     if frames.dtype == torch.uint8:
         return frames
     low, high = (int(value) for value in frames.to(torch.int64).aminmax())
     if frames.dtype == torch.bool or low < 0 or high > 255:
         raise VideoReadError(
-            f"An array of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is not a clip; scale it to "
+            f"{name} of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is no picture; scale it to "
             "bytes, 0 to 255, or floats, 0 to 1."
         )
     return frames.to(torch.uint8)
@@ -274,6 +274,11 @@ def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
 def _pixels(image: Any, size: tuple[int, int] | None) -> np.ndarray:
     if not isinstance(image, Image.Image):
         return np.asarray(image)
+    if image.mode.startswith("I;16"):  # Pillow clips these to bytes where it converts them, most of them to white.
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):  # Their range is nobody's promise: they are judged as arrays are.
+        grey = image if image.size == (size or image.size) else image.resize(size, Image.Resampling.BICUBIC)
+        return np.asarray(grey)[..., None].repeat(3, -1)
     see_through = image.has_transparency_data
     image = image.convert("RGBA" if see_through else "RGB")
     pixels = np.asarray(image if image.size == size else image.resize(size or image.size, Image.Resampling.BICUBIC))
@@ -305,9 +310,13 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
                 # Cameras turn their pictures by a note in the file.
                 image = ImageOps.exif_transpose(opened)
                 size = size or image.size
-                picture = torch.from_numpy(_pixels(image, size).copy()).permute(2, 0, 1)
+                picture = _pictures(
+                    torch.from_numpy(_pixels(image, size).copy()).permute(2, 0, 1), f"The frame {file}"
+                )
         except FileNotFoundError as error:
             raise VideoReadError(f"The frame {file} does not exist; check the path.") from error
+        except VideoReadError:
+            raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoReadError(f"The frame {file} is damaged or no image; replace or delete it.") from error
         frames.append(each(picture) if each else picture)
