@@ -15,11 +15,13 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_file_tgdfer import Each, Sampler, VideoFile, VideoReadError, on_white
+from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoFile, VideoReadError, on_white
 
 # Frames of arrays, folders and decoders that are read together where they are gone through one by one.
 _AT_A_TIME = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What a file of such a name may hold. Not among them: EPS and others that Pillow hands to programs of the system.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass
@@ -306,7 +308,8 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
     size = None
     for file in (files[index] for index in indices):
         try:
-            with Image.open(file) as opened:
+            with Image.open(file, formats=IMAGE_FORMATS) as opened:
+                _refuse_large(opened, file)
                 # Cameras turn their pictures by a note in the file.
                 image = ImageOps.exif_transpose(opened)
                 size = size or image.size
@@ -321,6 +324,15 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
             raise VideoReadError(f"The frame {file} is damaged or no image; replace or delete it.") from error
         frames.append(each(picture) if each else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
+
+
+def _refuse_large(image: Image.Image, file: Path) -> None:
+    """Looks at what the head of a file declares, before any of its pixels is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise VideoReadError(
+            f"The frame {file} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are read; "
+            "make it smaller."
+        )
 
 
 def _clip(

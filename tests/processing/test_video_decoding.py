@@ -208,6 +208,26 @@ def test_frames_of_numbers_follow_the_rules_of_arrays(tmp_path, reader):
         reader.read_clip([Image.fromarray(large)])
 
 
+def test_frames_are_opened_by_no_other_program(tmp_path, reader, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a program of the system was started")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", refuse)
+    Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", "EPS")
+    with pytest.raises(VideoReadError, match="frame.png is damaged or no image"):
+        reader.read_clip([tmp_path / "frame.png"])
+    for name in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
+        Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", name)
+        assert reader.read_clip([tmp_path / "frame.png"])[0].shape == (1, 3, 20, 20)
+
+
+def test_frames_of_more_pixels_than_any_camera_has_are_not_decoded(tmp_path, reader, monkeypatch):
+    Image.new("L", (MAX_PIXELS // 4096 + 1, 4096)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(VideoReadError, match=r"^The frame \S*huge.png has 8193 x 4096 pixels, [^\n]+\.$"):
+        reader.read_clip([tmp_path / "huge.png"])
+
+
 def test_arrays_of_no_known_layout_are_refused(reader):
     assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
     with pytest.raises(VideoReadError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
