@@ -247,9 +247,11 @@ def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_fol
 
 
 def test_the_command(clips, tmp_path, capsys):
-    words = ["faces", str(clips), str(tmp_path / "out"), "--detector", "yunet", "--size", "48", "--workers", "1"]
+    out = tmp_path / "[/out]"
+    words = ["faces", str(clips), str(out), "--detector", "yunet", "--size", "48", "--workers", "1"]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
+    assert "[/out], the report in" in printed
     assert "3 clips, 18 frames, of which 8 are without the face" in printed
     assert "1 clips without a face: train/fear/c.mp4" in printed and "report.json" in printed
 

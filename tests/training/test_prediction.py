@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -141,6 +143,29 @@ def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str])
     timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None}
     print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
     assert "smile, frames 2 to 3" in capsys.readouterr().out
+
+
+def test_names_with_brackets_are_printed_as_they_are(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What rich reads as markup: an end without a beginning, and a style."""
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=True, width=200, color_system=None)
+    monkeypatch.setattr("tgdfer.training.prediction.get_console", lambda: console)
+    names = ["[/a].mp4", "[red]/a].mp4"]
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(Path(videos[0]).read_bytes())
+    timelines = predict([str(tmp_path / name) for name in names], model_folder)
+    for timeline in timelines.values():
+        timeline["explanation"]["sentence"] = "[/joy], because of [bold]"
+        timeline["timestamps"][-1] = 60.0
+        timeline["segments"] = [{"start": 1.0, "end": 2.0, "label": "[/joy]", "confidence": 0.9}]
+    print_timelines(timelines)
+    printed = said.getvalue()
+    assert f"Predicting {names[-1]}" in printed
+    assert all(f"{name},1segments" in "".join(printed.split()) for name in names)
+    assert printed.count("[/joy], because of [bold]") == 2 and printed.count("[/joy] ") == 2
 
 
 def test_short_names_tell_videos_apart() -> None:
