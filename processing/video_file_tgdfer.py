@@ -398,7 +398,7 @@ class VideoFile:
         with self._open() as container:
             stream = self._stream(container)
             frame = next(self._frames(container, stream), None)
-            if frame is None or frame.interlaced_frame or frame.rotation:
+            if frame is None or frame.interlaced_frame or frame.side_data.get("DISPLAYMATRIX") is not None:
                 return False
             square = _square(frame.width, frame.height, stream.sample_aspect_ratio)
             return square == {"width": frame.width, "height": frame.height} and all(
@@ -587,9 +587,22 @@ class _Converter:
             raise VideoReadError(
                 f"The pictures of {self.name} ({frame.format.name}) cannot be made RGB; convert it to H.264."
             ) from error
-        pixels = np.rot90(on_white(picture.to_ndarray()), round(frame.rotation / 90))
+        pixels = _upright(on_white(picture.to_ndarray()), frame)
         # Channels stay last in memory: resizing wants them so, and would make a copy of its own.
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+    """A picture (H, W, 3) as the display matrix of its frame has it shown: turned, and mirrored where that says so."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    across, down = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].reshape(2, 2) / 2**16
+    if across[0] * down[1] - across[1] * down[0] < 0:
+        # Mirrored first, its first row points the other way, and what is left is a rotation.
+        pixels, across = pixels[:, ::-1], -across
+    turned = np.degrees(np.arctan2(-across[1], across[0]))
+    return np.rot90(pixels, round(turned / 90))
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:

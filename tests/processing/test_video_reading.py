@@ -16,6 +16,8 @@ from PIL import Image
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
 
+from .conftest import moving_picture
+
 MIDDLES = [(2 * segment + 1) * 40 // 32 for segment in range(16)]
 FORMATS = {
     "h264.mp4": {},
@@ -77,16 +79,34 @@ def test_a_frame_shown_for_long_comes_once(tmp_path, reader, video_writer, numbe
     assert len(found) == 6 and found == sorted(set(found))
 
 
+def shown_by(path, a, b, c, d):
+    """An mp4 file whose picture (x, y) is shown at (a x + c y, b x + d y), moved to where it can be seen."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    return bytes(data)
+
+
 @pytest.mark.parametrize("degrees, turns", [(90, -1), (180, 2), (270, 1)])
 def test_rotation_of_phone_videos_is_undone(degrees, turns, tmp_path, reader, video_writer):
     path = video_writer(tmp_path / "a.mp4", num_frames=6)
     upright, _ = reader.read_clip(path)
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
     cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    data[matrix : matrix + 36] = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
-    turned, _ = reader.read_clip(bytes(data))
+    turned, _ = reader.read_clip(shown_by(path, cos, sin, -sin, cos))
     assert torch.equal(turned, torch.rot90(upright, turns, (2, 3)))
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_mirrored_videos_are_shown_as_they_are_meant(matrix, tmp_path, reader, video_writer):
+    """Left to right, upside down, and along both diagonals."""
+    path = video_writer(tmp_path / "a.mp4", num_frames=3, draw=moving_picture)
+    stored, _ = reader.read_clip(path)
+    a, b, c, d = matrix
+    y, x = np.indices(stored.shape[2:])
+    across, down = a * x + c * y, b * x + d * y
+    expected = torch.zeros(*stored.shape[:2], int(np.ptp(down)) + 1, int(np.ptp(across)) + 1, dtype=torch.uint8)
+    expected[:, :, down - down.min(), across - across.min()] = stored
+    assert torch.equal(reader.read_clip(shown_by(path, *matrix))[0], expected)
 
 
 def test_short_clips_give_each_frame_once(tmp_path, reader, video_writer, numbers):
