@@ -137,7 +137,7 @@ def read_annotations(path: Path) -> dict[str, int | None]:
             listed = {_name_of(row): _frames_of(row) for row in rows}
         else:
             listed = _of_table(lines)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} is no list of clips ({error}): give a CSV, JSON lines, or a name a line.") from error
     if not listed:
         raise UserError(f"{path} lists no clip: give a CSV, JSON lines, or a name a line.")
@@ -425,18 +425,26 @@ def _key(name: str) -> str:
 
 
 def _of_table(lines: Sequence[str]) -> dict[str, int | None]:
-    """Clips of a CSV or TSV with or without a head, or of lines that begin with a name."""
-    mark = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None)
-    rows = [
-        line.split() if mark is None else row
-        for line, row in zip(lines, csv.reader(lines, delimiter=mark or ","), strict=True)
-    ]
+    """Clips of a CSV or TSV with or without a head, or of lines that begin with a name.
+
+    Raises:
+        ValueError: a row lacks a column.
+    """
+    mark = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None) if lines else None
+    cells = map(str.split, lines) if mark is None else csv.reader(lines, delimiter=mark)
+    rows = [row for row in cells if any(cell.strip() for cell in row)]
+    if not rows:
+        return {}
     head = [cell.strip().lower() for cell in rows[0]]
-    if not _NAMES & set(head):
-        return {row[0]: None for row in rows}
-    column = next(index for index, cell in enumerate(head) if cell in _NAMES)
-    counts = next((index for index, cell in enumerate(head) if cell in _COUNTS), None)
-    return {row[column]: None if counts is None else int(row[counts]) for row in rows[1:]}
+    has_head = bool(_NAMES & set(head))
+    column = next((index for index, cell in enumerate(head) if cell in _NAMES), 0)
+    counts = next((index for index, cell in enumerate(head) if cell in _COUNTS), None) if has_head else None
+    listed: dict[str, int | None] = {}
+    for row in rows[has_head:]:
+        if len(row) <= max(column, counts or 0) or not row[column].strip():
+            raise ValueError(f"the row {(mark or ' ').join(row)!r} lacks the name of its clip or a column of the head")
+        listed[row[column]] = None if counts is None else _count(row[counts])
+    return listed
 
 
 # What lists call the clip and its number of frames.
@@ -444,14 +452,42 @@ _NAMES = {"file_name", "file", "filename", "name", "video", "video_name", "clip"
 _COUNTS = {"frames", "num_frames", "frame_count", "n_frames"}
 
 
-def _name_of(row: dict[str, Any]) -> str:
-    return str(next(row[name] for name in row if name.lower() in _NAMES))
+def _name_of(row: Any) -> str:
+    """The clip that a row of JSON lines is about.
+
+    Raises:
+        ValueError: it names none.
+    """
+    names = [row[name] for name in row if name.lower() in _NAMES] if isinstance(row, dict) else []
+    if not names:
+        raise ValueError(f'the row {json.dumps(row)[:80]} names no clip, as {{"file_name": "a.mp4"}} does')
+    return str(names[0])
 
 
 def _frames_of(row: dict[str, Any]) -> int | None:
     """Frames of a clip by a row of `metadata.jsonl`: what it says, or how long what it says of each frame is."""
     counts = [row[name] for name in row if name.lower() in _COUNTS]
-    return int(counts[0]) if counts else len(row["intensity"]) if row.get("intensity") else None
+    if counts:
+        return _count(counts[0])
+    intensity = row.get("intensity")
+    return len(intensity) if isinstance(intensity, list) and intensity else None
+
+
+def _count(told: Any) -> int | None:
+    """A number of frames as lists tell it, 12, "12" or "12.0"; None where it is left blank.
+
+    Raises:
+        ValueError: it is another thing.
+    """
+    if told is None or not str(told).strip():
+        return None
+    try:
+        count = float(told)
+    except (TypeError, ValueError):
+        count = -1.0
+    if count < 0 or not count.is_integer():
+        raise ValueError(f"{told!r} is no number of frames")
+    return int(count)
 
 
 def _carry_metadata(source: Path, output: Path, rows: Sequence[dict[str, Any]]) -> dict[str, int | None]:

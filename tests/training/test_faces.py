@@ -173,11 +173,37 @@ def test_data_sets_that_are_aligned_already_are_told(tmp_path):
         ("a.txt", "00001.mp4 anger\n00002.mp4 joy\n", {"00001.mp4": None, "00002.mp4": None}),
         ("a.tsv", "order\tlabel\n1\t4\n", {"1": None}),
         ("a.jsonl", '{"file_name": "x/1.mp4", "intensity": [0, 1]}\n', {"x/1.mp4": 2}),
+        ("a.csv", "clip,frames\n1.mp4,12.0\n2.mp4,\n3.mp4, 7 \n,\n", {"1.mp4": 12, "2.mp4": None, "3.mp4": 7}),
+        ("a.jsonl", '{"clip": "1", "frames": 12.0}\n{"clip": "2", "frames": null}\n', {"1": 12, "2": None}),
     ],
 )
 def test_lists_of_clips(name, text, listed, tmp_path):
     (tmp_path / name).write_text(text)
     assert read_annotations(tmp_path / name) == listed
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.csv", "", "lists no clip"),
+        ("a.csv", " \n\n", "lists no clip"),
+        ("a.csv", ",,\n", "lists no clip"),
+        ("a.csv", "label,clip,frames\n1\n", "the row '1' lacks the name of its clip or a column"),
+        ("a.csv", "clip,frames\na.mp4\n", "the row 'a.mp4' lacks"),
+        ("a.csv", "clip,frames\n,12\n", "the row ',12' lacks"),
+        ("a.csv", "clip,frames\na.mp4,12.5\n", "'12.5' is no number of frames"),
+        ("a.csv", "clip,frames\na.mp4,many\n", "'many' is no number of frames"),
+        ("a.csv", f"clip\ta,b\n{'x' * 200_000}\t1\n", "field larger than field limit"),
+        ("a.jsonl", '{"label": "joy"}\n', "names no clip"),
+        ("a.jsonl", '["a.mp4", 12]\n', "names no clip"),
+        ("a.jsonl", '{"clip": "a", "frames": [1, 2]}\n', r"\[1, 2\] is no number of frames"),
+        ("a.jsonl", '{"clip": "a"\n', "is no list of clips"),
+    ],
+)
+def test_lists_that_cannot_be_read_are_one_sentence(name, text, reason, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} [^\n]*{reason}[^\n]*: give a CSV, JSON lines, or a name a line\.$"):
+        read_annotations(tmp_path / name)
 
 
 def test_names_match_by_their_end_and_without_zeros(clips, tmp_path):
