@@ -163,7 +163,7 @@ class VideoFile:
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
         elif not isinstance(video, str | os.PathLike):
             self.name = name or str(getattr(video, "name", "The video file object"))
-            self.source = video if video.seekable() else io.BytesIO(video.read())
+            self.source = _seekable(video, self.name)
         elif "://" in os.fspath(video):
             self.name = os.fspath(video)
             self.source = _fetch(self.name, url_timeout, url_max_bytes)
@@ -517,6 +517,24 @@ class VideoFile:
         if self.large:
             stream.thread_type = "AUTO"
         return stream
+
+
+def _seekable(file: Any, name: str) -> BinaryIO:
+    """A file object, or where it cannot be gone through again, what it reads.
+
+    Raises:
+        VideoReadError: it is closed, or gives something else than bytes.
+    """
+    if not hasattr(file, "read"):
+        raise VideoReadError(f"A {type(file).__name__} is no video file; give a path, bytes or a binary file object.")
+    try:
+        seeks = hasattr(file, "seekable") and file.seekable()
+        data = file.read(0) if seeks else file.read()
+    except (OSError, ValueError) as error:
+        raise VideoReadError(f"{name} cannot be read ({error}); open it for reading and leave it open.") from error
+    if not isinstance(data, bytes | bytearray):
+        raise VideoReadError(f'{name} gives {type(data).__name__} instead of bytes; open it in binary mode, "rb".')
+    return file if seeks else io.BytesIO(data)
 
 
 @functools.cache

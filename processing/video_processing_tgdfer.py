@@ -525,6 +525,8 @@ def _count(num_frames: int | None, fps: float | None, duration: float | None) ->
     """Segments of a clip that is `duration` seconds long."""
     if fps is None:
         return num_frames or 0
+    if not 0 < fps < float("inf"):
+        raise VideoReadError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
     if duration is None:
         raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
     return max(1, int(duration * fps))
@@ -538,8 +540,10 @@ def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:
             raise ValueError(f"A clip of {total} frames needs {total} timestamps, not an array {seconds.shape}.")
         return seconds
     rate = dict(source).get("fps") if source is not None else None
-    if not rate:
+    if not rate:  # What writers say that do not know it.
         return None
+    if not 0 < rate < float("inf"):
+        raise VideoReadError(f"The metadata of a clip tells an fps of {rate:g}; give one above 0, or none.")
     indices = dict(source).get("frames_indices")
     return np.asarray(indices if indices is not None and len(indices) == total else np.arange(total)) / rate
 

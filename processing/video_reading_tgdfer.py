@@ -232,10 +232,12 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
             "of frames or a list of their files, an array (T, H, W, 3) or a list of images."
         )
     indices = sampler(None, len(video), None)
+    if isinstance(video, torch.Tensor):
+        video = video.to_dense()
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
-    frames: Any = chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(chosen))
+    frames: Any = chosen if isinstance(chosen, torch.Tensor) else _tensor(chosen)
     try:
         last = infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
@@ -256,6 +258,8 @@ def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
         return frames
     if frames.dtype == torch.uint8:
         return frames
+    if frames.is_complex():
+        raise VideoReadError(f"{name} of complex numbers is no picture; give its absolute values.")
     low, high = (int(value) for value in frames.to(torch.int64).aminmax())
     if frames.dtype == torch.bool or low < 0 or high > 255:
         raise VideoReadError(
@@ -265,12 +269,27 @@ def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
     return frames.to(torch.uint8)
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """An array of any numbers, in an order of bytes and of a kind that torch knows."""
+    if array.dtype.kind not in "biufc":
+        raise VideoReadError(f"An array of {array.dtype} holds no pictures; give numbers, 0 to 255 or 0 to 1.")
+    kind = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.ascontiguousarray(array, kind))
+
+
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
     """Frames of one clip as one array; PIL images that differ in size are brought to the size of the first."""
-    if all(isinstance(image, torch.Tensor) for image in images):
-        return torch.stack(images)
     size = images[0].size if isinstance(images[0], Image.Image) else None
-    return np.stack([_pixels(image, size) for image in images])
+    try:
+        if all(isinstance(image, torch.Tensor) for image in images):
+            return torch.stack(images)
+        return np.stack([_pixels(image, size) for image in images])
+    except (RuntimeError, TypeError, ValueError) as error:
+        shapes = list(dict.fromkeys(str(tuple(getattr(image, "shape", ()))) for image in images))
+        raise VideoReadError(
+            f"Frames {' and '.join(shapes[:2])} are not those of one clip ({str(error).splitlines()[0]}); give arrays "
+            "of one shape, or PIL images."
+        ) from error
 
 
 def _pixels(image: Any, size: tuple[int, int] | None) -> np.ndarray:
