@@ -1,6 +1,7 @@
 """Faces of a whole data set: crops, what is carried along, and the report."""
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -123,6 +124,42 @@ def test_other_processes_cut_the_same(clips, tmp_path):
     """Where nothing is left to do, no process is started; with a real detector they are in `test_a_real_person`."""
     one = cut_faces(clips, tmp_path / "one", SETTINGS)
     assert cut_faces(clips, tmp_path / "one", SETTINGS, workers=2) == one
+
+
+def read_or_die(job):
+    """In place of `_cut_video`: one of the clips ends its process without a word, as a fault of a decoder does."""
+    if "2" in job.file:
+        os._exit(1)
+    return {"file": job.file}
+
+
+def test_a_clip_that_ends_its_process_costs_no_other(tmp_path, monkeypatch):
+    forked = multiprocessing.get_context("fork")
+    # Processes that are forked know this module; nothing in them needs the threads that do not survive it.
+    monkeypatch.setattr(faces.multiprocessing, "get_context", lambda _: forked)
+    monkeypatch.setattr(faces, "_one_thread", None)
+    monkeypatch.setattr(faces, "_cut_video", read_or_die)
+    for number in range(6):
+        (tmp_path / f"{number}.mp4").write_bytes(b"clip")
+    jobs = [faces._Job(path, path.name, tmp_path / "out", path.name, SETTINGS) for path in sorted(tmp_path.iterdir())]
+    rows = {row["file"]: row for row in faces._run(jobs, workers=2)}
+    assert sorted(rows) == [job.file for job in jobs]
+    assert [name for name, row in rows.items() if "error" in row] == ["2.mp4"]
+    assert rows["2.mp4"]["error"] == "2.mp4 ends the process that reads it; encode it again or remove it."
+    assert rows["2.mp4"]["crops"] == [] and rows["2.mp4"]["source"][0] == 4
+
+
+def test_videos_of_other_names_are_reported(clips, tmp_path, capsys):
+    for name in ("x.asf", "train/y.MXF", ".hidden.asf", "notes.txt"):
+        (clips / name).write_bytes(b"")
+    assert cut_faces(clips, tmp_path / "out", SETTINGS)["skipped"] == ["train/y.MXF", "x.asf"]
+    main(["faces", str(clips), str(tmp_path / "out"), "--detector", "yunet", "--size", "48"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 files skipped, whose names do not end as those of videos do: train/y.MXF, x.asf" in printed
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.asf").write_bytes(b"")
+    with pytest.raises(UserError, match=r"only files such as a\.asf: name the folder"):
+        cut_faces(tmp_path / "only", tmp_path / "other", SETTINGS)
 
 
 def test_what_becomes_of_frames_without_a_face(clips, tmp_path):
