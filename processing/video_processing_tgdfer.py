@@ -26,7 +26,7 @@ from .faces_tgdfer import (
     locate_faces,
     require_faces,
 )
-from .frame_sampling_tgdfer import dense_indices, sample_indices, windows
+from .frame_sampling_tgdfer import ASSUMED_FPS, dense_indices, sample_indices, windows
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, open_video, read, read_windows, stream
 
@@ -203,7 +203,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Args:
             video: as in `read_clip`.
             num_frames: frames of a part, default `self.num_frames`.
-            longest: seconds up to which a video is one clip; None for any.
+            longest: seconds up to which a video is one clip, at `ASSUMED_FPS` where nothing tells its times; None for
+                any.
             interval: as in `read_windows`.
             progress: as in `read_windows`.
 
@@ -243,13 +244,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             num_frames: frames of a window, default `self.num_frames`.
             stride: from one frame of a window to the next, default `self.stride`.
             hop: sampled frames from the start of a window to that of the next, default half a window.
-            interval: seconds from one frame of a window to the next, instead of `stride` where the times are known.
+            interval: seconds from one frame of a window to the next, instead of `stride`.
             progress: is called with the share of the video that is done.
 
         Yields:
-            Windows of `num_frames` frames, or less where the video is shorter or damaged, or the face is not in all of
-            them; each of the faces for `face_crop="all"`. The first one's `missing` are the sampled frames of the
-            whole video without a face.
+            Windows with the times of their frames, at `ASSUMED_FPS` where nothing tells them (arrays, folders of
+            frames). They have `num_frames` frames, or less where the video is shorter or damaged, or the face is not
+            in all of them; each of the faces for `face_crop="all"`. The first one's `missing` are the sampled frames
+            of the whole video without a face.
 
         Raises:
             VideoReadError: nothing can be read; one sentence names the video and the remedy. `NoFaceError`, one of
@@ -266,13 +268,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         def plan(total: int, seconds: np.ndarray | None) -> list[np.ndarray]:
             nonlocal grid, times
-            planned = list(windows(total, count, step, hop, seconds, interval))
+            known = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
+            planned = list(windows(total, count, step, hop, known, interval))
             grid = np.unique(np.concatenate(planned))
-            times = grid / 25 if seconds is None else seconds[grid]
+            times = known[grid]
             return planned
 
         if settings is None:
-            for clip in read_windows(source, plan, self._reducer()):
+            for clip in map(_timed, read_windows(source, plan, self._reducer())):
                 tell((clip.metadata.frames_indices or [0])[-1] / max(1, grid[-1]))
                 yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
             return
@@ -289,15 +292,15 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if settings.crop == "all" and paths:
             settings = replace(settings, no_face="skip")
         seen = np.isin(grid, np.concatenate([path.indices for path in paths])) if paths else np.zeros(len(grid), bool)
-        for clip in read_windows(source, plan):
+        for clip in map(_timed, read_windows(source, plan)):
             indices = np.array(clip.metadata.frames_indices)
             tell(0.5 + 0.5 * indices[-1] / max(1, grid[-1]))
             anyone: list[Any] = paths or [None]
             for path in anyone:
                 face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
                 if len(face.frames):
-                    face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
-                    face.missing, seen = (grid if clip.seconds is None else times)[~seen], np.ones(len(grid), bool)
+                    face.seconds = clip.seconds[face.indices]
+                    face.missing, seen = times[~seen], np.ones(len(grid), bool)
                     yield face
 
     def _fetching(self) -> dict[str, Any]:
@@ -445,7 +448,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             known = seconds if seconds is not None else _told_times(total, timestamps, source)
             if duration is None and known is not None and total > 1:
                 duration = float(known[-1] - known[0]) * total / (total - 1)
-            if longest is not None and duration is not None and duration > longest:
+            # Without times nothing is sampled by them, but a recording of an hour is no clip for that.
+            if longest is not None and (total / ASSUMED_FPS if duration is None else duration) > longest:
                 raise LongVideo
             if num_frames is None and fps is None:
                 return np.arange(total)
@@ -519,6 +523,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if not _given(do_resize, self.do_resize) or device is not None or aim.longest_edge or aim.max_height:
             return None
         return partial(self.resize, size=aim, resample=_given(resample, self.resample))
+
+
+def _timed(clip: Clip) -> Clip:
+    """A window with the times of its frames, assumed ones where nothing tells them: windows are joined by time."""
+    if clip.seconds is None:
+        clip.seconds = torch.tensor(clip.metadata.frames_indices) / ASSUMED_FPS
+    return clip
 
 
 def _count(num_frames: int | None, fps: float | None, duration: float | None) -> int:

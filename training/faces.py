@@ -28,6 +28,7 @@ from tgdfer.processing.faces_tgdfer import (
     locate_faces,
     require_faces,
 )
+from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES, VideoReadError, open_video, stream
 from tgdfer.training.config import read_json, require_writable, write_text
@@ -37,8 +38,6 @@ from tgdfer.training.video_writing import writing
 
 # Beside the clips: how they were cut, a line for each clip that is done, and what there is to say of all of them.
 SETTINGS, ROWS, REPORT = "faces.json", "clips.jsonl", "report.json"
-# Frames a second where nothing tells: folders of frames.
-_RATE = 25
 # What lies beside the videos of a data set and is no video.
 _COMPANIONS = (".csv", ".json", ".jsonl", ".md", ".pdf", ".tsv", ".txt", ".wav", ".xlsx", ".xml", ".yaml", ".yml")
 # A square picture of no more pixels a side that a face fills is a crop already.
@@ -386,7 +385,7 @@ class _Seen:
         for number, second, frame in stream(video, lambda _, total, __: np.arange(total)):
             self.numbers.append(number)
             self.size = (frame.shape[-2], frame.shape[-1])
-            yield number, number / _RATE if second is None else second, frame
+            yield number, number / ASSUMED_FPS if second is None else second, frame
 
 
 def _write_crops(video: Any, paths: Sequence[FacePath], job: _Job) -> list[str]:

@@ -141,8 +141,16 @@ def _plot(video_processor: Any, video: str, timeline: Any, path: Path, title: st
         parts = list(video_processor.read_parts(video, max(len(one["frame_relevance"]) for one in people)))
     for number, (one, part) in enumerate(zip(people, parts, strict=True)):
         own = path if number == 0 else path.with_stem(f"{path.stem}-face{number + 1}")
-        film = part.seconds.tolist() if _is_long(one) else None
+        film = _film_seconds(one, part) if _is_long(one) else None
         plot_timeline(one, part.frames.permute(0, 2, 3, 1).numpy(), own, title, film)
+
+
+def _film_seconds(timeline: Timeline, film: FaceClip) -> list[float]:
+    """When the frames beneath a long timeline are shown: in the middle of equal parts, where nothing tells."""
+    if film.seconds is not None:
+        return film.seconds.tolist()
+    count = len(film.frames)
+    return [(place + 0.5) / count * timeline["timestamps"][-1] for place in range(count)]
 
 
 def frame_table(timelines: dict[str, Any]) -> str:

@@ -139,6 +139,18 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
     assert (tmp_path / "picture" / "t.png").is_file()
 
 
+def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is taken to have 25 frames a second: in the table, the segments and the picture."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(400):
+        Image.new("RGB", (16, 16), (index % 256, 0, 0)).save(frames / f"{index}.bmp")
+    timelines = predict([str(frames)], model_folder, plot_path=tmp_path / "t.png")
+    assert 15.5 < timelines[str(frames)]["timestamps"][-1] < 16
+    print_timelines(timelines)
+    assert "segments" in capsys.readouterr().out and (tmp_path / "t.png").is_file()
+
+
 def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
     timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None}
     print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
