@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from transformers.utils import logging
 
+from .frame_sampling_tgdfer import ASSUMED_FPS
 from .video_file_tgdfer import VideoReadError
 
 try:
@@ -175,7 +176,7 @@ def crop_faces(
 
     Args:
         frames: (T, 3, H, W) uint8 RGB.
-        seconds: (T,) of the frames; where unknown, they are taken to be 25 a second.
+        seconds: (T,) of the frames; where unknown, they are taken to be `ASSUMED_FPS` a second.
         settings: what to cut out.
         name: of the video, for messages.
 
@@ -186,7 +187,7 @@ def crop_faces(
         NoFaceError: by `no_face`.
         VideoReadError: OpenCV or the model of the detector is missing.
     """
-    times = np.arange(len(frames)) / 25 if seconds is None else seconds.double().numpy()
+    times = np.arange(len(frames)) / ASSUMED_FPS if seconds is None else seconds.double().numpy()
     indices = np.arange(len(frames))
     paths = locate_faces(zip(indices.tolist(), times.tolist(), frames, strict=True), settings)
     require_faces(paths, indices, settings, name)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+# Frames a second that are assumed where nothing tells: folders of frames and arrays.
+ASSUMED_FPS = 25
+
 
 def sample_indices(
     total: int,

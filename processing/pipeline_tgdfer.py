@@ -57,10 +57,11 @@ class EmotionTimelinePipeline(ChunkPipeline):
 
         Returns:
             For each video a dict: `label`, the most probable class; `scores`, the probability of each class, by name;
-            `timestamps`, seconds of the T frames, None where unknown; `frame_scores`, for each class its probability
-            in each of the T frames; `frame_relevance`, how much each frame counts for the label: T shares of one;
-            `description_relevance`, for each description of the label its cosine with each of the T frames;
-            `segments` of emotion, each with `start` and `end` in seconds, `label` and `confidence`.
+            `timestamps`, seconds of the T frames, None where unknown (in a longer video at 25 frames a second);
+            `frame_scores`, for each class its probability in each of the T frames; `frame_relevance`, how much each
+            frame counts for the label: T shares of one; `description_relevance`, for each description of the label its
+            cosine with each of the T frames; `segments` of emotion, each with `start` and `end` in seconds, `label`
+            and `confidence`.
             In a long video a frame counts for the label of its window, and `scores` are the mean over the windows.
             With the `face_crop` of the video processor also `track`, the number of the face in the video, `boxes`,
             its left, top, right and bottom in pixels in each of the T frames, None where it was not found, and

@@ -163,7 +163,7 @@ class VideoFile:
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
         elif not isinstance(video, str | os.PathLike):
             self.name = name or str(getattr(video, "name", "The video file object"))
-            self.source = video if video.seekable() else io.BytesIO(video.read())
+            self.source = _seekable(video, self.name)
         elif "://" in os.fspath(video):
             self.name = os.fspath(video)
             self.source = _fetch(self.name, url_timeout, url_max_bytes)
@@ -398,7 +398,7 @@ class VideoFile:
         with self._open() as container:
             stream = self._stream(container)
             frame = next(self._frames(container, stream), None)
-            if frame is None or frame.interlaced_frame or frame.rotation:
+            if frame is None or frame.interlaced_frame or frame.side_data.get("DISPLAYMATRIX") is not None:
                 return False
             square = _square(frame.width, frame.height, stream.sample_aspect_ratio)
             return square == {"width": frame.width, "height": frame.height} and all(
@@ -519,6 +519,24 @@ class VideoFile:
         return stream
 
 
+def _seekable(file: Any, name: str) -> BinaryIO:
+    """A file object, or where it cannot be gone through again, what it reads.
+
+    Raises:
+        VideoReadError: it is closed, or gives something else than bytes.
+    """
+    if not hasattr(file, "read"):
+        raise VideoReadError(f"A {type(file).__name__} is no video file; give a path, bytes or a binary file object.")
+    try:
+        seeks = hasattr(file, "seekable") and file.seekable()
+        data = file.read(0) if seeks else file.read()
+    except (OSError, ValueError) as error:
+        raise VideoReadError(f"{name} cannot be read ({error}); open it for reading and leave it open.") from error
+    if not isinstance(data, bytes | bytearray):
+        raise VideoReadError(f'{name} gives {type(data).__name__} instead of bytes; open it in binary mode, "rb".')
+    return file if seeks else io.BytesIO(data)
+
+
 @functools.cache
 def _torchcodec() -> Any:
     """The decoder of torchcodec, None where it is not installed or finds no FFmpeg."""
@@ -587,9 +605,22 @@ class _Converter:
             raise VideoReadError(
                 f"The pictures of {self.name} ({frame.format.name}) cannot be made RGB; convert it to H.264."
             ) from error
-        pixels = np.rot90(on_white(picture.to_ndarray()), round(frame.rotation / 90))
+        pixels = _upright(on_white(picture.to_ndarray()), frame)
         # Channels stay last in memory: resizing wants them so, and would make a copy of its own.
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+    """A picture (H, W, 3) as the display matrix of its frame has it shown: turned, and mirrored where that says so."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    across, down = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].reshape(2, 2) / 2**16
+    if across[0] * down[1] - across[1] * down[0] < 0:
+        # Mirrored first, its first row points the other way, and what is left is a rotation.
+        pixels, across = pixels[:, ::-1], -across
+    turned = np.degrees(np.arctan2(-across[1], across[0]))
+    return np.rot90(pixels, round(turned / 90))
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:

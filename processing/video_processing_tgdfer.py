@@ -26,7 +26,7 @@ from .faces_tgdfer import (
     locate_faces,
     require_faces,
 )
-from .frame_sampling_tgdfer import dense_indices, sample_indices, windows
+from .frame_sampling_tgdfer import ASSUMED_FPS, dense_indices, sample_indices, windows
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, open_video, read, read_windows, stream
 
@@ -203,7 +203,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Args:
             video: as in `read_clip`.
             num_frames: frames of a part, default `self.num_frames`.
-            longest: seconds up to which a video is one clip; None for any.
+            longest: seconds up to which a video is one clip, at `ASSUMED_FPS` where nothing tells its times; None for
+                any.
             interval: as in `read_windows`.
             progress: as in `read_windows`.
 
@@ -243,13 +244,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             num_frames: frames of a window, default `self.num_frames`.
             stride: from one frame of a window to the next, default `self.stride`.
             hop: sampled frames from the start of a window to that of the next, default half a window.
-            interval: seconds from one frame of a window to the next, instead of `stride` where the times are known.
+            interval: seconds from one frame of a window to the next, instead of `stride`.
             progress: is called with the share of the video that is done.
 
         Yields:
-            Windows of `num_frames` frames, or less where the video is shorter or damaged, or the face is not in all of
-            them; each of the faces for `face_crop="all"`. The first one's `missing` are the sampled frames of the
-            whole video without a face.
+            Windows with the times of their frames, at `ASSUMED_FPS` where nothing tells them (arrays, folders of
+            frames). They have `num_frames` frames, or less where the video is shorter or damaged, or the face is not
+            in all of them; each of the faces for `face_crop="all"`. The first one's `missing` are the sampled frames
+            of the whole video without a face.
 
         Raises:
             VideoReadError: nothing can be read; one sentence names the video and the remedy. `NoFaceError`, one of
@@ -266,13 +268,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         def plan(total: int, seconds: np.ndarray | None) -> list[np.ndarray]:
             nonlocal grid, times
-            planned = list(windows(total, count, step, hop, seconds, interval))
+            known = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
+            planned = list(windows(total, count, step, hop, known, interval))
             grid = np.unique(np.concatenate(planned))
-            times = grid / 25 if seconds is None else seconds[grid]
+            times = known[grid]
             return planned
 
         if settings is None:
-            for clip in read_windows(source, plan, self._reducer()):
+            for clip in map(_timed, read_windows(source, plan, self._reducer())):
                 tell((clip.metadata.frames_indices or [0])[-1] / max(1, grid[-1]))
                 yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
             return
@@ -289,15 +292,15 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if settings.crop == "all" and paths:
             settings = replace(settings, no_face="skip")
         seen = np.isin(grid, np.concatenate([path.indices for path in paths])) if paths else np.zeros(len(grid), bool)
-        for clip in read_windows(source, plan):
+        for clip in map(_timed, read_windows(source, plan)):
             indices = np.array(clip.metadata.frames_indices)
             tell(0.5 + 0.5 * indices[-1] / max(1, grid[-1]))
             anyone: list[Any] = paths or [None]
             for path in anyone:
                 face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
                 if len(face.frames):
-                    face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
-                    face.missing, seen = (grid if clip.seconds is None else times)[~seen], np.ones(len(grid), bool)
+                    face.seconds = clip.seconds[face.indices]
+                    face.missing, seen = times[~seen], np.ones(len(grid), bool)
                     yield face
 
     def _fetching(self) -> dict[str, Any]:
@@ -445,7 +448,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             known = seconds if seconds is not None else _told_times(total, timestamps, source)
             if duration is None and known is not None and total > 1:
                 duration = float(known[-1] - known[0]) * total / (total - 1)
-            if longest is not None and duration is not None and duration > longest:
+            # Without times nothing is sampled by them, but a recording of an hour is no clip for that.
+            if longest is not None and (total / ASSUMED_FPS if duration is None else duration) > longest:
                 raise LongVideo
             if num_frames is None and fps is None:
                 return np.arange(total)
@@ -521,10 +525,19 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return partial(self.resize, size=aim, resample=_given(resample, self.resample))
 
 
+def _timed(clip: Clip) -> Clip:
+    """A window with the times of its frames, assumed ones where nothing tells them: windows are joined by time."""
+    if clip.seconds is None:
+        clip.seconds = torch.tensor(clip.metadata.frames_indices) / ASSUMED_FPS
+    return clip
+
+
 def _count(num_frames: int | None, fps: float | None, duration: float | None) -> int:
     """Segments of a clip that is `duration` seconds long."""
     if fps is None:
         return num_frames or 0
+    if not 0 < fps < float("inf"):
+        raise VideoReadError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
     if duration is None:
         raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
     return max(1, int(duration * fps))
@@ -538,8 +551,10 @@ def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:
             raise ValueError(f"A clip of {total} frames needs {total} timestamps, not an array {seconds.shape}.")
         return seconds
     rate = dict(source).get("fps") if source is not None else None
-    if not rate:
+    if not rate:  # What writers say that do not know it.
         return None
+    if not 0 < rate < float("inf"):
+        raise VideoReadError(f"The metadata of a clip tells an fps of {rate:g}; give one above 0, or none.")
     indices = dict(source).get("frames_indices")
     return np.asarray(indices if indices is not None and len(indices) == total else np.arange(total)) / rate
 

@@ -15,11 +15,13 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_file_tgdfer import Each, Sampler, VideoFile, VideoReadError, on_white
+from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoFile, VideoReadError, on_white
 
 # Frames of arrays, folders and decoders that are read together where they are gone through one by one.
 _AT_A_TIME = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# What a file of such a name may hold. Not among them: EPS and others that Pillow hands to programs of the system.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass
@@ -230,10 +232,12 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
             "of frames or a list of their files, an array (T, H, W, 3) or a list of images."
         )
     indices = sampler(None, len(video), None)
+    if isinstance(video, torch.Tensor):
+        video = video.to_dense()
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
-    frames: Any = chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(chosen))
+    frames: Any = chosen if isinstance(chosen, torch.Tensor) else _tensor(chosen)
     try:
         last = infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
@@ -244,36 +248,58 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
     return _clip(frames, None, None, indices, len(video), "array")
 
 
-def _pictures(frames: torch.Tensor) -> torch.Tensor:
-    """Frames (T, C, H, W) that float, or are bytes."""
+def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
+    """Frames (..., C, H, W) that float, or are bytes; `name` is what messages call them."""
     if 0 in frames.shape:
-        raise VideoReadError(f"An array {tuple(frames.shape)} has no pixel in it; give frames with some.")
+        raise VideoReadError(f"{name} {tuple(frames.shape)} has no pixel in it; give frames with some.")
     if frames.is_floating_point():
         if not frames.isfinite().all():
-            raise VideoReadError("An array with values that are no numbers is not a clip; replace them.")
+            raise VideoReadError(f"{name} has values that are no numbers; replace them.")
         return frames
     if frames.dtype == torch.uint8:
         return frames
+    if frames.is_complex():
+        raise VideoReadError(f"{name} of complex numbers is no picture; give its absolute values.")
     low, high = (int(value) for value in frames.to(torch.int64).aminmax())
     if frames.dtype == torch.bool or low < 0 or high > 255:
         raise VideoReadError(
-            f"An array of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is not a clip; scale it to "
+            f"{name} of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is no picture; scale it to "
             "bytes, 0 to 255, or floats, 0 to 1."
         )
     return frames.to(torch.uint8)
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """An array of any numbers, in an order of bytes and of a kind that torch knows."""
+    if array.dtype.kind not in "biufc":
+        raise VideoReadError(f"An array of {array.dtype} holds no pictures; give numbers, 0 to 255 or 0 to 1.")
+    kind = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.ascontiguousarray(array, kind))
+
+
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
     """Frames of one clip as one array; PIL images that differ in size are brought to the size of the first."""
-    if all(isinstance(image, torch.Tensor) for image in images):
-        return torch.stack(images)
     size = images[0].size if isinstance(images[0], Image.Image) else None
-    return np.stack([_pixels(image, size) for image in images])
+    try:
+        if all(isinstance(image, torch.Tensor) for image in images):
+            return torch.stack(images)
+        return np.stack([_pixels(image, size) for image in images])
+    except (RuntimeError, TypeError, ValueError) as error:
+        shapes = list(dict.fromkeys(str(tuple(getattr(image, "shape", ()))) for image in images))
+        raise VideoReadError(
+            f"Frames {' and '.join(shapes[:2])} are not those of one clip ({str(error).splitlines()[0]}); give arrays "
+            "of one shape, or PIL images."
+        ) from error
 
 
 def _pixels(image: Any, size: tuple[int, int] | None) -> np.ndarray:
     if not isinstance(image, Image.Image):
         return np.asarray(image)
+    if image.mode.startswith("I;16"):  # Pillow clips these to bytes where it converts them, most of them to white.
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):  # Their range is nobody's promise: they are judged as arrays are.
+        grey = image if image.size == (size or image.size) else image.resize(size, Image.Resampling.BICUBIC)
+        return np.asarray(grey)[..., None].repeat(3, -1)
     see_through = image.has_transparency_data
     image = image.convert("RGBA" if see_through else "RGB")
     pixels = np.asarray(image if image.size == size else image.resize(size or image.size, Image.Resampling.BICUBIC))
@@ -301,17 +327,31 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
     size = None
     for file in (files[index] for index in indices):
         try:
-            with Image.open(file) as opened:
+            with Image.open(file, formats=IMAGE_FORMATS) as opened:
+                _refuse_large(opened, file)
                 # Cameras turn their pictures by a note in the file.
                 image = ImageOps.exif_transpose(opened)
                 size = size or image.size
-                picture = torch.from_numpy(_pixels(image, size).copy()).permute(2, 0, 1)
+                picture = _pictures(
+                    torch.from_numpy(_pixels(image, size).copy()).permute(2, 0, 1), f"The frame {file}"
+                )
         except FileNotFoundError as error:
             raise VideoReadError(f"The frame {file} does not exist; check the path.") from error
+        except VideoReadError:
+            raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoReadError(f"The frame {file} is damaged or no image; replace or delete it.") from error
         frames.append(each(picture) if each else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
+
+
+def _refuse_large(image: Image.Image, file: Path) -> None:
+    """Looks at what the head of a file declares, before any of its pixels is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise VideoReadError(
+            f"The frame {file} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are read; "
+            "make it smaller."
+        )
 
 
 def _clip(

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
+from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
 from tgdfer.processing.video_reading_tgdfer import stream
 from tgdfer.training.plots import RELEVANCE_COLOUR
@@ -23,8 +24,6 @@ _SMALLEST_SIDE = 360
 _MOST_BARS = 4
 # A box is drawn between two sampled frames no further apart, in seconds or in the usual steps between frames.
 _GAP, _STEPS = 1.0, 3.0
-# Frames a second where nothing tells: folders of frames.
-_RATE = 25
 
 Colour = tuple[int, int, int]
 
@@ -101,7 +100,7 @@ def annotate(
 
     def every(times: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
         nonlocal seconds
-        seconds = np.arange(total) / _RATE if times is None else times
+        seconds = np.arange(total) / ASSUMED_FPS if times is None else times
         return np.arange(total)
 
     drawn: list[_Person] = []

@@ -121,11 +121,12 @@ def train(config: Path | None = None, **given: Any) -> None:
         get_console().print(
             f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.output)}",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
         raise
     get_console().print(
-        f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}", highlight=False, soft_wrap=True
+        f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}", highlight=False, markup=False, soft_wrap=True
     )
 
 
@@ -269,7 +270,10 @@ def faces(
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
     get_console().print(
-        f"The crops are in {output}, the report in {output / 'report.json'}.", highlight=False, soft_wrap=True
+        f"The crops are in {output}, the report in {output / 'report.json'}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -291,7 +295,7 @@ def push(
 
     url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
     if not dry_run:
-        get_console().print(f"Published: {url}", highlight=False, soft_wrap=True)
+        get_console().print(f"Published: {url}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntgdfer demo\n\ntgdfer demo --clips 10 --epochs 10 --output runs/small")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import get_console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.rule import Rule
@@ -93,7 +94,7 @@ class Demo:
 
     def _render(self) -> None:
         if self.data.is_dir():
-            get_console().print(f"{self.data} is rendered already.")
+            get_console().print(f"{self.data} is rendered already.", markup=False)
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=get_console(), transient=True) as progress:
@@ -161,16 +162,17 @@ class Demo:
         return videos
 
     def _say_where(self, videos: list[str], seconds: float) -> None:
-        out = self.output
+        out, best = escape(str(self.output)), escape(str(self.output / "best"))
+        metrics, figures = escape(str(self.output / "metrics.json")), escape(str(self.output / "figures"))
         get_console().print(
             Panel(
-                f"[bold]{out / 'best'}[/]  the model and its card (README.md), as they go to the Hub\n"
-                f"[bold]{out / 'metrics.json'}[/]  what was measured; [bold]predictions.csv[/], clip by clip\n"
-                f"[bold]{out / 'figures'}[/]  confusion matrix and timelines: look at them\n"
-                f"[bold]{self.data}[/]  the clips, with the truth about every frame\n\n"
+                f"[bold]{best}[/]  the model and its card (README.md), as they go to the Hub\n"
+                f"[bold]{metrics}[/]  what was measured; [bold]predictions.csv[/], clip by clip\n"
+                f"[bold]{figures}[/]  confusion matrix and timelines: look at them\n"
+                f"[bold]{escape(str(self.data))}[/]  the clips, with the truth about every frame\n\n"
                 "Try next:\n"
-                f"  tgdfer predict {videos[0]} --model {out} --plot timeline.png\n"
-                f"  tgdfer train --dataset YOUR_CLIPS --model {out / 'best'} --output runs/mine\n"
+                f"  tgdfer predict {escape(videos[0])} --model {out} --plot timeline.png\n"
+                f"  tgdfer train --dataset YOUR_CLIPS --model {best} --output runs/mine\n"
                 f"  tgdfer push {out} your-name/your-model --dry-run",
                 title=f"The demo took {seconds / 60:.1f} minutes{_peak_memory()}",
                 title_align="left",

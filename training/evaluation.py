@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from rich import get_console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -285,7 +286,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         table.add_row(title, *("" if cell is None else f"{unit * cell:.1f}" for cell in cells), style=style)
 
     for label, recall in metrics["recall"].items():
-        add(f"recall of {label}", recall, None, None)
+        add(escape(f"recall of {label}"), recall, None, None)
     table.add_section()
     chance = 1 / len(metrics["labels"])
     add("UAR (mean recall)", metrics["uar"], baseline.get("uar"), chance, style="bold")

@@ -4,9 +4,10 @@ import csv
 import json
 import multiprocessing
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from tgdfer.processing.faces_tgdfer import (
     locate_faces,
     require_faces,
 )
+from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES, VideoReadError, open_video, stream
 from tgdfer.training.config import read_json, require_writable, write_text
@@ -36,8 +38,8 @@ from tgdfer.training.video_writing import writing
 
 # Beside the clips: how they were cut, a line for each clip that is done, and what there is to say of all of them.
 SETTINGS, ROWS, REPORT = "faces.json", "clips.jsonl", "report.json"
-# Frames a second where nothing tells: folders of frames.
-_RATE = 25
+# What lies beside the videos of a data set and is no video.
+_COMPANIONS = (".csv", ".json", ".jsonl", ".md", ".pdf", ".tsv", ".txt", ".wav", ".xlsx", ".xml", ".yaml", ".yml")
 # A square picture of no more pixels a side that a face fills is a crop already.
 _ALIGNED_SIDE, _ALIGNED_SHARE = 256, 0.6
 
@@ -85,9 +87,9 @@ def cut_faces(
     Returns:
         The report, which is in `output/report.json` too: `clips`, `frames`, `frames_without_face`; `without_face`, the
         clips that have none; `left_out`, those of which there is no crop, by `no_face`; `unreadable`, for each such
-        clip the reason; `frame_counts`, how many clips have how many frames; `mismatches` with the annotations;
-        `milliseconds_per_frame` of decoding and looking for faces; `aligned`, how many clips look as if they were
-        aligned already; and `advice`, if there is any.
+        clip the reason; `skipped`, files that are not named as videos are; `frame_counts`, how many clips have how
+        many frames; `mismatches` with the annotations; `milliseconds_per_frame` of decoding and looking for faces;
+        `aligned`, how many clips look as if they were aligned already; and `advice`, if there is any.
 
     Raises:
         UserError: there is nothing to cut, or the folder holds something else; `PartialResultError`, one of them, if
@@ -115,7 +117,7 @@ def cut_faces(
             bar.advance(task)
     rows = [done[job.file] for job in jobs]
     metadata = _carry_metadata(source, output, rows)
-    report = _report(rows, settings, metadata if listed is None else listed)
+    report = _report(rows, settings, metadata if listed is None else listed) | {"skipped": _skipped(source)}
     write_text(output / REPORT, json.dumps(report, indent=2) + "\n")
     if report["unreadable"]:
         print_report(report)
@@ -137,7 +139,7 @@ def read_annotations(path: Path) -> dict[str, int | None]:
             listed = {_name_of(row): _frames_of(row) for row in rows}
         else:
             listed = _of_table(lines)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} is no list of clips ({error}): give a CSV, JSON lines, or a name a line.") from error
     if not listed:
         raise UserError(f"{path} lists no clip: give a CSV, JSON lines, or a name a line.")
@@ -154,16 +156,17 @@ def print_report(report: dict[str, Any]) -> None:
         highlight=False,
     )
     for what, names in {
-        "without a face": report["without_face"],
-        "left out": report["left_out"],
-        "that cannot be read": list(report["unreadable"]),
-        "in the list without a video": report["mismatches"]["missing"],
-        "that are not in the list": report["mismatches"]["unlisted"],
-        "with another number of frames than the list says": list(report["mismatches"]["frames"]),
+        "clips without a face": report["without_face"],
+        "clips left out": report["left_out"],
+        "clips that cannot be read": list(report["unreadable"]),
+        "clips in the list without a video": report["mismatches"]["missing"],
+        "clips that are not in the list": report["mismatches"]["unlisted"],
+        "clips with another number of frames than the list says": list(report["mismatches"]["frames"]),
+        "files skipped, whose names do not end as those of videos do": report["skipped"],
     }.items():
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            console.print(f"{len(names)} clips {what}: {', '.join(names[:5])}{more}", highlight=False, markup=False)
+            console.print(f"{len(names)} {what}: {', '.join(names[:5])}{more}", highlight=False, markup=False)
     if report["advice"]:
         console.print(report["advice"], style="bold", highlight=False, markup=False)
 
@@ -212,7 +215,12 @@ def _jobs(source: Path, output: Path, settings: FaceSettings) -> list[_Job]:
     root = source if source.is_dir() else source.parent
     videos = list(_videos(source))
     if not videos:
-        raise UserError(f"{source} has no videos in it, and no folders of frames: name the folder of a data set.")
+        others = _skipped(source)
+        only = f", only files such as {others[0]}" if others else ""
+        raise UserError(
+            f"{source} has no videos in it, and no folders of frames{only}: name the folder of a data set, or convert"
+            " its videos to .mp4."
+        )
     names = [video.relative_to(root) if video != root else Path(root.name) for video in videos]
     plain = [
         name.as_posix() if video.is_dir() else name.with_suffix("").as_posix()
@@ -236,6 +244,19 @@ def _videos(source: Path) -> Iterator[Path]:
     videos = [path for path in files if VIDEO_NAME.search(path.name)]
     of_frames = {path.parent for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
     yield from sorted({*videos, *(of_frames - {path.parent for path in videos})})
+
+
+def _skipped(source: Path) -> list[str]:
+    """Files of a data set that may be videos, but are not named as one: nothing is cut out of them."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else []
+    names = [path.relative_to(source) for path in files]
+    return [
+        name.as_posix()
+        for name in names
+        if not VIDEO_NAME.search(name.name)
+        and name.suffix.lower() not in (*IMAGE_SUFFIXES, *_COMPANIONS)
+        and not any(part.startswith(".") for part in name.parts)
+    ]
 
 
 def _done(output: Path, jobs: Sequence[_Job]) -> dict[str, dict[str, Any]]:
@@ -268,18 +289,47 @@ def _state(path: Path) -> list[int]:
 
 
 def _run(jobs: Sequence[_Job], workers: int) -> Iterator[dict[str, Any]]:
+    """The row of each clip, as they are done; a clip that ends the process which reads it costs its own row alone."""
     if workers <= 1 or len(jobs) <= 1:
         yield from map(_cut_video, jobs)
         return
+    todo = deque(jobs)
+    while todo:
+        # No more than run at once, so that few are under suspicion where a process ends.
+        running: dict[Future, _Job] = {}
+        with _pool(min(workers, len(todo))) as pool:
+            try:
+                while todo or running:
+                    while todo and len(running) < workers:
+                        future = pool.submit(_cut_video, todo[0])
+                        running[future] = todo.popleft()
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        row = future.result()
+                        del running[future]
+                        yield row
+            except BrokenProcessPool:
+                pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for future, job in running.items():
+            yield _cut_alone(job) if future.exception() else future.result()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     # Not forked: OpenCV's and torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_one_thread) as pool:
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+
+
+def _cut_alone(job: _Job) -> dict[str, Any]:
+    """The row of a clip in a process of its own, which tells whether it was this clip that ended one before."""
+    with _pool(1) as pool:
         try:
-            for future in as_completed([pool.submit(_cut_video, job) for job in jobs]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            return pool.submit(_cut_video, job).result()
+        except BrokenProcessPool:
+            reason = f"{job.file} ends the process that reads it; encode it again or remove it."
+            return {"file": job.file, "source": _state(job.source), "crops": [], "kept": [], "error": reason}
 
 
 def _one_thread() -> None:
@@ -335,7 +385,7 @@ class _Seen:
         for number, second, frame in stream(video, lambda _, total, __: np.arange(total)):
             self.numbers.append(number)
             self.size = (frame.shape[-2], frame.shape[-1])
-            yield number, number / _RATE if second is None else second, frame
+            yield number, number / ASSUMED_FPS if second is None else second, frame
 
 
 def _write_crops(video: Any, paths: Sequence[FacePath], job: _Job) -> list[str]:
@@ -425,18 +475,26 @@ def _key(name: str) -> str:
 
 
 def _of_table(lines: Sequence[str]) -> dict[str, int | None]:
-    """Clips of a CSV or TSV with or without a head, or of lines that begin with a name."""
-    mark = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None)
-    rows = [
-        line.split() if mark is None else row
-        for line, row in zip(lines, csv.reader(lines, delimiter=mark or ","), strict=True)
-    ]
+    """Clips of a CSV or TSV with or without a head, or of lines that begin with a name.
+
+    Raises:
+        ValueError: a row lacks a column.
+    """
+    mark = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None) if lines else None
+    cells = map(str.split, lines) if mark is None else csv.reader(lines, delimiter=mark)
+    rows = [row for row in cells if any(cell.strip() for cell in row)]
+    if not rows:
+        return {}
     head = [cell.strip().lower() for cell in rows[0]]
-    if not _NAMES & set(head):
-        return {row[0]: None for row in rows}
-    column = next(index for index, cell in enumerate(head) if cell in _NAMES)
-    counts = next((index for index, cell in enumerate(head) if cell in _COUNTS), None)
-    return {row[column]: None if counts is None else int(row[counts]) for row in rows[1:]}
+    has_head = bool(_NAMES & set(head))
+    column = next((index for index, cell in enumerate(head) if cell in _NAMES), 0)
+    counts = next((index for index, cell in enumerate(head) if cell in _COUNTS), None) if has_head else None
+    listed: dict[str, int | None] = {}
+    for row in rows[has_head:]:
+        if len(row) <= max(column, counts or 0) or not row[column].strip():
+            raise ValueError(f"the row {(mark or ' ').join(row)!r} lacks the name of its clip or a column of the head")
+        listed[row[column]] = None if counts is None else _count(row[counts])
+    return listed
 
 
 # What lists call the clip and its number of frames.
@@ -444,14 +502,42 @@ _NAMES = {"file_name", "file", "filename", "name", "video", "video_name", "clip"
 _COUNTS = {"frames", "num_frames", "frame_count", "n_frames"}
 
 
-def _name_of(row: dict[str, Any]) -> str:
-    return str(next(row[name] for name in row if name.lower() in _NAMES))
+def _name_of(row: Any) -> str:
+    """The clip that a row of JSON lines is about.
+
+    Raises:
+        ValueError: it names none.
+    """
+    names = [row[name] for name in row if name.lower() in _NAMES] if isinstance(row, dict) else []
+    if not names:
+        raise ValueError(f'the row {json.dumps(row)[:80]} names no clip, as {{"file_name": "a.mp4"}} does')
+    return str(names[0])
 
 
 def _frames_of(row: dict[str, Any]) -> int | None:
     """Frames of a clip by a row of `metadata.jsonl`: what it says, or how long what it says of each frame is."""
     counts = [row[name] for name in row if name.lower() in _COUNTS]
-    return int(counts[0]) if counts else len(row["intensity"]) if row.get("intensity") else None
+    if counts:
+        return _count(counts[0])
+    intensity = row.get("intensity")
+    return len(intensity) if isinstance(intensity, list) and intensity else None
+
+
+def _count(told: Any) -> int | None:
+    """A number of frames as lists tell it, 12, "12" or "12.0"; None where it is left blank.
+
+    Raises:
+        ValueError: it is another thing.
+    """
+    if told is None or not str(told).strip():
+        return None
+    try:
+        count = float(told)
+    except (TypeError, ValueError):
+        count = -1.0
+    if count < 0 or not count.is_integer():
+        raise ValueError(f"{told!r} is no number of frames")
+    return int(count)
 
 
 def _carry_metadata(source: Path, output: Path, rows: Sequence[dict[str, Any]]) -> dict[str, int | None]:

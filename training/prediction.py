@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich import get_console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -78,7 +79,9 @@ def predict(
     unread: dict[str, str] = {}
     names = short_names(videos)
     pictures, films = _output_paths(videos, plot_path), _output_paths(videos, annotate_path)
-    columns = (TextColumn("Predicting {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # Names of files are no markup: "[/a].mp4" would end a style that nobody has begun.
+    doing = TextColumn("Predicting {task.description}", markup=False)
+    columns = (doing, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=get_console(), transient=True) as bar:
         task = bar.add_task("", total=len(set(videos)))
         # Half of the time of a video that is annotated goes into what is drawn.
@@ -138,8 +141,16 @@ def _plot(video_processor: Any, video: str, timeline: Any, path: Path, title: st
         parts = list(video_processor.read_parts(video, max(len(one["frame_relevance"]) for one in people)))
     for number, (one, part) in enumerate(zip(people, parts, strict=True)):
         own = path if number == 0 else path.with_stem(f"{path.stem}-face{number + 1}")
-        film = part.seconds.tolist() if _is_long(one) else None
+        film = _film_seconds(one, part) if _is_long(one) else None
         plot_timeline(one, part.frames.permute(0, 2, 3, 1).numpy(), own, title, film)
+
+
+def _film_seconds(timeline: Timeline, film: FaceClip) -> list[float]:
+    """When the frames beneath a long timeline are shown: in the middle of equal parts, where nothing tells."""
+    if film.seconds is not None:
+        return film.seconds.tolist()
+    count = len(film.frames)
+    return [(place + 0.5) / count * timeline["timestamps"][-1] for place in range(count)]
 
 
 def frame_table(timelines: dict[str, Any]) -> str:
@@ -179,12 +190,9 @@ def print_timelines(timelines: dict[str, Any]) -> None:
     table = Table("video", "score", "expression, when, and what is seen then", "runner-up")
     for name, timeline in named:
         first, *others = sorted(timeline["scores"].items(), key=lambda score: -score[1])
-        table.add_row(
-            name,
-            f"{first[1]:.0%}",
-            timeline["explanation"]["sentence"],
-            f"{others[0][0]} ({others[0][1]:.0%})" if others else "",
-        )
+        runner_up = f"{others[0][0]} ({others[0][1]:.0%})" if others else ""
+        cells = (name, f"{first[1]:.0%}", timeline["explanation"]["sentence"], runner_up)
+        table.add_row(*map(escape, cells))
     get_console().print(table)
     for name, timeline in named:
         if without := timeline.get("without_face"):
@@ -194,10 +202,11 @@ def print_timelines(timelines: dict[str, Any]) -> None:
 
 
 def _segments_table(name: str, timeline: Timeline) -> Table:
-    table = Table("from", "to", "expression", "confidence", title=f"{name}, {len(timeline['segments'])} segments")
+    title = escape(f"{name}, {len(timeline['segments'])} segments")
+    table = Table("from", "to", "expression", "confidence", title=title)
     for segment in timeline["segments"]:
         start, end = (f"{segment[side] // 60:.0f}:{segment[side] % 60:04.1f}" for side in ("start", "end"))
-        table.add_row(start, end, segment["label"], f"{segment['confidence']:.0%}")
+        table.add_row(start, end, escape(segment["label"]), f"{segment['confidence']:.0%}")
     return table
 
 

@@ -145,7 +145,8 @@ def test_windows_of_crops(squares):
     long = np.concatenate([TWO, np.stack([drawn()] * 16), TWO])
     found = list(make(face_crop="largest").read_windows(long, hop=8))
     assert [shades(window.frames) for window in found] == [[200] * 8] * 2
-    assert found[0].missing.tolist() == list(range(8, 24)) and not len(found[1].missing)
+    # Seconds at the rate that is assumed.
+    assert found[0].missing.tolist() == [number / 25 for number in range(8, 24)] and not len(found[1].missing)
     assert len(list(make(face_crop="largest", no_face="full_frame").read_windows(long, hop=8))) == 4
     with pytest.raises(NoFaceError):
         list(make(face_crop="largest").read_windows(long[8:24], hop=8))

@@ -209,6 +209,20 @@ def test_a_long_video_is_read_in_windows_and_joined(timeline, clips):
     assert np.allclose(curves[:, :4].T, alone, atol=1e-5)
 
 
+def test_a_long_video_without_times_is_read_in_windows_too(timeline, picture):
+    """At an assumed rate of 25 frames a second: 1000 frames are 40 seconds, and no clip."""
+    video = np.stack([picture(number) for number in range(256)])[np.arange(1000) % 256]
+    found = timeline(video)
+    interval = timeline.model.config.frame_interval
+    times = np.array(found["timestamps"])
+    assert len(times) == len(found["frame_relevance"]) == pytest.approx(40 / interval, abs=2)
+    assert times[0] < interval and 39 < times[-1] < 40 and np.allclose(np.diff(times).mean(), interval, rtol=0.05)
+    windows = timeline.video_processor.read_parts(video, 8, longest=15.0, interval=interval)
+    assert len(next(windows).frames) == 8
+    assert timeline(video[:370])["timestamps"] is None, "a clip that is short enough has none"
+    assert len(timeline(video[:380])["timestamps"]) > 8
+
+
 def test_short_and_long_videos_in_one_list(timeline, clips):
     together = timeline(clips, longest_clip=2.0, batch_size=2)
     alone = [timeline(clip, longest_clip=2.0) for clip in clips]

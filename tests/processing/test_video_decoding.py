@@ -181,6 +181,53 @@ def test_frames_of_cameras_and_with_alpha(tmp_path, reader):
     assert frames[0, :, 5, 5].tolist() == [200, 100, 0] and frames[0, :, 5, 15].tolist() == [255] * 3
 
 
+def test_grey_frames_of_sixteen_bits_keep_their_brightness(tmp_path, reader):
+    deep = np.full((20, 30), 100 * 257, np.uint16)
+    deep[:, 15:] = 65535
+    for name in ("deep.png", "deep.tiff"):
+        Image.fromarray(deep).save(tmp_path / name)
+    for video in ([tmp_path / "deep.png"], [tmp_path / "deep.tiff"], [Image.fromarray(deep)]):
+        frames, _ = reader.read_clip(video)
+        assert frames.shape == (1, 3, 20, 30) and frames.dtype == torch.uint8
+        assert (frames[..., :15] == 100).all() and (frames[..., 15:] == 255).all()
+
+
+def test_frames_of_numbers_follow_the_rules_of_arrays(tmp_path, reader):
+    half, large = np.full((20, 30), 0.5, np.float32), np.full((20, 30), 3000, np.int32)
+    for name, pixels in {"half.tif": half, "grey.tif": large // 15, "large.tif": large}.items():
+        Image.fromarray(pixels).save(tmp_path / name)
+    for video in ([tmp_path / "half.tif"], [Image.fromarray(half)]):
+        assert reader.read_clip(video)[0].unique().tolist() == [128]
+    for video in ([tmp_path / "grey.tif"], [Image.fromarray(large // 15)]):
+        assert reader.read_clip(video)[0].unique().tolist() == [200]
+    with pytest.raises(
+        VideoReadError, match=r"^The frame \S*large.tif of int32 from 3000 to 3000 is no picture; [^\n]+\.$"
+    ):
+        reader.read_clip([tmp_path / "large.tif"])
+    with pytest.raises(VideoReadError, match="An array of int32 from 3000 to 3000"):
+        reader.read_clip([Image.fromarray(large)])
+
+
+def test_frames_are_opened_by_no_other_program(tmp_path, reader, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a program of the system was started")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", refuse)
+    Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", "EPS")
+    with pytest.raises(VideoReadError, match="frame.png is damaged or no image"):
+        reader.read_clip([tmp_path / "frame.png"])
+    for name in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
+        Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", name)
+        assert reader.read_clip([tmp_path / "frame.png"])[0].shape == (1, 3, 20, 20)
+
+
+def test_frames_of_more_pixels_than_any_camera_has_are_not_decoded(tmp_path, reader, monkeypatch):
+    Image.new("L", (MAX_PIXELS // 4096 + 1, 4096)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(VideoReadError, match=r"^The frame \S*huge.png has 8193 x 4096 pixels, [^\n]+\.$"):
+        reader.read_clip([tmp_path / "huge.png"])
+
+
 def test_arrays_of_no_known_layout_are_refused(reader):
     assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
     with pytest.raises(VideoReadError, match=r"An array \(4, 7, 20, 30\) is not a clip"):

@@ -16,6 +16,8 @@ from PIL import Image
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
 
+from .conftest import moving_picture
+
 MIDDLES = [(2 * segment + 1) * 40 // 32 for segment in range(16)]
 FORMATS = {
     "h264.mp4": {},
@@ -77,16 +79,34 @@ def test_a_frame_shown_for_long_comes_once(tmp_path, reader, video_writer, numbe
     assert len(found) == 6 and found == sorted(set(found))
 
 
+def shown_by(path, a, b, c, d):
+    """An mp4 file whose picture (x, y) is shown at (a x + c y, b x + d y), moved to where it can be seen."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    return bytes(data)
+
+
 @pytest.mark.parametrize("degrees, turns", [(90, -1), (180, 2), (270, 1)])
 def test_rotation_of_phone_videos_is_undone(degrees, turns, tmp_path, reader, video_writer):
     path = video_writer(tmp_path / "a.mp4", num_frames=6)
     upright, _ = reader.read_clip(path)
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44
     cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    data[matrix : matrix + 36] = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
-    turned, _ = reader.read_clip(bytes(data))
+    turned, _ = reader.read_clip(shown_by(path, cos, sin, -sin, cos))
     assert torch.equal(turned, torch.rot90(upright, turns, (2, 3)))
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_mirrored_videos_are_shown_as_they_are_meant(matrix, tmp_path, reader, video_writer):
+    """Left to right, upside down, and along both diagonals."""
+    path = video_writer(tmp_path / "a.mp4", num_frames=3, draw=moving_picture)
+    stored, _ = reader.read_clip(path)
+    a, b, c, d = matrix
+    y, x = np.indices(stored.shape[2:])
+    across, down = a * x + c * y, b * x + d * y
+    expected = torch.zeros(*stored.shape[:2], int(np.ptp(down)) + 1, int(np.ptp(across)) + 1, dtype=torch.uint8)
+    expected[:, :, down - down.min(), across - across.min()] = stored
+    assert torch.equal(reader.read_clip(shown_by(path, *matrix))[0], expected)
 
 
 def test_short_clips_give_each_frame_once(tmp_path, reader, video_writer, numbers):
@@ -217,6 +237,65 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
             reader.read_clip(video)
     with pytest.raises(VideoReadError, match="empty list"):
         reader([])
+
+
+class OnlyReads:
+    """A file object with nothing but `read`."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def read(self):
+        return self.data
+
+
+def test_arrays_that_are_no_clip_are_named_in_one_sentence(reader):
+    array = np.zeros((4, 20, 30, 3))
+    frame, wide = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 31, 3), np.uint8)
+    cases = [
+        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) are not those of one clip"),
+        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not those"),
+        ([Image.fromarray(frame), wide], "are not those of one clip"),
+        (array.astype(object), "An array of object holds no pictures"),
+        (array.astype(str), "An array of <U32 holds no pictures"),
+        ([array[0].astype(object)] * 2, "An array of object holds no pictures"),
+        (array.astype("datetime64[s]"), "holds no pictures"),
+        (array.astype(complex), "of complex numbers is no picture"),
+        (torch.zeros(4, 3, 20, 30, dtype=torch.complex64), "of complex numbers is no picture"),
+    ]
+    for video, sentence in cases:
+        with pytest.raises(VideoReadError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
+            reader.read_clip(video)
+    for kind in (">u2", np.longdouble, np.float16):
+        assert reader.read_clip((array + 7).astype(kind))[0].unique().tolist() == [7]
+    assert reader.read_clip(torch.zeros(4, 3, 20, 30).to_sparse())[0].shape == (4, 3, 20, 30)
+
+
+def test_file_objects_that_cannot_be_read_are_named_in_one_sentence(tmp_path, reader, clip):
+    (tmp_path / "a.mp4").write_bytes(b"abc")
+    closed = (tmp_path / "a.mp4").open("rb")
+    closed.close()
+    with (tmp_path / "a.mp4").open() as text, (tmp_path / "b.mp4").open("wb") as writing:
+        for video, sentence in [
+            (text, r'a\.mp4 gives str instead of bytes; open it in binary mode, "rb"'),
+            (writing, r"b\.mp4 cannot be read \([^)]+\); open it for reading"),
+            (closed, r"a\.mp4 cannot be read \([^)]+\); open it for reading and leave it open"),
+            (io.StringIO("abc"), "gives str instead of bytes"),
+            (OnlyReads("abc"), "gives str instead of bytes"),
+            ({"path": 3}, "A int is no video file"),
+        ]:
+            with pytest.raises(VideoReadError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
+                reader.read_clip(video)
+    assert torch.equal(reader.read_clip(OnlyReads(clip.read_bytes()))[0], reader.read_clip(clip)[0])
+
+
+@pytest.mark.parametrize("fps", [0, -3, float("nan"), float("inf")])
+def test_frames_are_sampled_at_a_rate_above_nothing(fps, reader, clip):
+    with pytest.raises(VideoReadError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
+        reader(clip, fps=fps)
+    if fps:  # 0 is what those tell that do not know it.
+        with pytest.raises(VideoReadError, match=f"metadata of a clip tells an fps of {fps:g}; give one above 0"):
+            reader([np.zeros((4, 20, 30, 3), np.uint8)], video_metadata=[{"total_num_frames": 4, "fps": fps}])
 
 
 def test_cover_art_is_no_video(tmp_path, reader):

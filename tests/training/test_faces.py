@@ -1,6 +1,7 @@
 """Faces of a whole data set: crops, what is carried along, and the report."""
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -125,6 +126,42 @@ def test_other_processes_cut_the_same(clips, tmp_path):
     assert cut_faces(clips, tmp_path / "one", SETTINGS, workers=2) == one
 
 
+def read_or_die(job):
+    """In place of `_cut_video`: one of the clips ends its process without a word, as a fault of a decoder does."""
+    if "2" in job.file:
+        os._exit(1)
+    return {"file": job.file}
+
+
+def test_a_clip_that_ends_its_process_costs_no_other(tmp_path, monkeypatch):
+    forked = multiprocessing.get_context("fork")
+    # Processes that are forked know this module; nothing in them needs the threads that do not survive it.
+    monkeypatch.setattr(faces.multiprocessing, "get_context", lambda _: forked)
+    monkeypatch.setattr(faces, "_one_thread", None)
+    monkeypatch.setattr(faces, "_cut_video", read_or_die)
+    for number in range(6):
+        (tmp_path / f"{number}.mp4").write_bytes(b"clip")
+    jobs = [faces._Job(path, path.name, tmp_path / "out", path.name, SETTINGS) for path in sorted(tmp_path.iterdir())]
+    rows = {row["file"]: row for row in faces._run(jobs, workers=2)}
+    assert sorted(rows) == [job.file for job in jobs]
+    assert [name for name, row in rows.items() if "error" in row] == ["2.mp4"]
+    assert rows["2.mp4"]["error"] == "2.mp4 ends the process that reads it; encode it again or remove it."
+    assert rows["2.mp4"]["crops"] == [] and rows["2.mp4"]["source"][0] == 4
+
+
+def test_videos_of_other_names_are_reported(clips, tmp_path, capsys):
+    for name in ("x.asf", "train/y.MXF", ".hidden.asf", "notes.txt"):
+        (clips / name).write_bytes(b"")
+    assert cut_faces(clips, tmp_path / "out", SETTINGS)["skipped"] == ["train/y.MXF", "x.asf"]
+    main(["faces", str(clips), str(tmp_path / "out"), "--detector", "yunet", "--size", "48"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 files skipped, whose names do not end as those of videos do: train/y.MXF, x.asf" in printed
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.asf").write_bytes(b"")
+    with pytest.raises(UserError, match=r"only files such as a\.asf: name the folder"):
+        cut_faces(tmp_path / "only", tmp_path / "other", SETTINGS)
+
+
 def test_what_becomes_of_frames_without_a_face(clips, tmp_path):
     whole = cut_faces(clips, tmp_path / "whole", FaceSettings(detector="yunet", size=48, no_face="full_frame"))
     assert whole["left_out"] == [] and whole["without_face"] == ["train/fear/c.mp4"]
@@ -173,11 +210,37 @@ def test_data_sets_that_are_aligned_already_are_told(tmp_path):
         ("a.txt", "00001.mp4 anger\n00002.mp4 joy\n", {"00001.mp4": None, "00002.mp4": None}),
         ("a.tsv", "order\tlabel\n1\t4\n", {"1": None}),
         ("a.jsonl", '{"file_name": "x/1.mp4", "intensity": [0, 1]}\n', {"x/1.mp4": 2}),
+        ("a.csv", "clip,frames\n1.mp4,12.0\n2.mp4,\n3.mp4, 7 \n,\n", {"1.mp4": 12, "2.mp4": None, "3.mp4": 7}),
+        ("a.jsonl", '{"clip": "1", "frames": 12.0}\n{"clip": "2", "frames": null}\n', {"1": 12, "2": None}),
     ],
 )
 def test_lists_of_clips(name, text, listed, tmp_path):
     (tmp_path / name).write_text(text)
     assert read_annotations(tmp_path / name) == listed
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.csv", "", "lists no clip"),
+        ("a.csv", " \n\n", "lists no clip"),
+        ("a.csv", ",,\n", "lists no clip"),
+        ("a.csv", "label,clip,frames\n1\n", "the row '1' lacks the name of its clip or a column"),
+        ("a.csv", "clip,frames\na.mp4\n", "the row 'a.mp4' lacks"),
+        ("a.csv", "clip,frames\n,12\n", "the row ',12' lacks"),
+        ("a.csv", "clip,frames\na.mp4,12.5\n", "'12.5' is no number of frames"),
+        ("a.csv", "clip,frames\na.mp4,many\n", "'many' is no number of frames"),
+        ("a.csv", f"clip\ta,b\n{'x' * 200_000}\t1\n", "field larger than field limit"),
+        ("a.jsonl", '{"label": "joy"}\n', "names no clip"),
+        ("a.jsonl", '["a.mp4", 12]\n', "names no clip"),
+        ("a.jsonl", '{"clip": "a", "frames": [1, 2]}\n', r"\[1, 2\] is no number of frames"),
+        ("a.jsonl", '{"clip": "a"\n', "is no list of clips"),
+    ],
+)
+def test_lists_that_cannot_be_read_are_one_sentence(name, text, reason, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} [^\n]*{reason}[^\n]*: give a CSV, JSON lines, or a name a line\.$"):
+        read_annotations(tmp_path / name)
 
 
 def test_names_match_by_their_end_and_without_zeros(clips, tmp_path):
@@ -247,9 +310,11 @@ def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_fol
 
 
 def test_the_command(clips, tmp_path, capsys):
-    words = ["faces", str(clips), str(tmp_path / "out"), "--detector", "yunet", "--size", "48", "--workers", "1"]
+    out = tmp_path / "[/out]"
+    words = ["faces", str(clips), str(out), "--detector", "yunet", "--size", "48", "--workers", "1"]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
+    assert "[/out], the report in" in printed
     assert "3 clips, 18 frames, of which 8 are without the face" in printed
     assert "1 clips without a face: train/fear/c.mp4" in printed and "report.json" in printed
 

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -137,10 +139,45 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
     assert (tmp_path / "picture" / "t.png").is_file()
 
 
+def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is taken to have 25 frames a second: in the table, the segments and the picture."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(400):
+        Image.new("RGB", (16, 16), (index % 256, 0, 0)).save(frames / f"{index}.bmp")
+    timelines = predict([str(frames)], model_folder, plot_path=tmp_path / "t.png")
+    assert 15.5 < timelines[str(frames)]["timestamps"][-1] < 16
+    print_timelines(timelines)
+    assert "segments" in capsys.readouterr().out and (tmp_path / "t.png").is_file()
+
+
 def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
     timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None}
     print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
     assert "smile, frames 2 to 3" in capsys.readouterr().out
+
+
+def test_names_with_brackets_are_printed_as_they_are(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What rich reads as markup: an end without a beginning, and a style."""
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=True, width=200, color_system=None)
+    monkeypatch.setattr("tgdfer.training.prediction.get_console", lambda: console)
+    names = ["[/a].mp4", "[red]/a].mp4"]
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(Path(videos[0]).read_bytes())
+    timelines = predict([str(tmp_path / name) for name in names], model_folder)
+    for timeline in timelines.values():
+        timeline["explanation"]["sentence"] = "[/joy], because of [bold]"
+        timeline["timestamps"][-1] = 60.0
+        timeline["segments"] = [{"start": 1.0, "end": 2.0, "label": "[/joy]", "confidence": 0.9}]
+    print_timelines(timelines)
+    printed = said.getvalue()
+    assert f"Predicting {names[-1]}" in printed
+    assert all(f"{name},1segments" in "".join(printed.split()) for name in names)
+    assert printed.count("[/joy], because of [bold]") == 2 and printed.count("[/joy] ") == 2
 
 
 def test_short_names_tell_videos_apart() -> None:
