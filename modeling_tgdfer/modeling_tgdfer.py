@@ -364,6 +364,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self._description_embeds: Tensor | None = None
+        self._read_from: list[tuple[Any, ...]] = []  # the readers as they were, by `_state`
+        self._readers_held: list[Tensor] = []
         self.post_init()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
@@ -372,12 +374,22 @@ class TGDFERModel(TGDFERPreTrainedModel):
         return super().train(mode)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
-        self._description_embeds = None  # another device or dtype
+        self._description_embeds, self._read_from, self._readers_held = None, [], []  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._description_embeds = None  # other weights
         super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cached class texts: a copy or a pickle reads its own."""
+        return self.__dict__ | {"_description_embeds": None, "_read_from": [], "_readers_held": []}
+
+    def _text_readers(self) -> list[Tensor]:
+        """What the single descriptions are computed from."""
+        readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
+        tensors = [tensor for reader in readers if reader is not None for tensor in reader.parameters()]
+        return [*tensors, self.text_guidance.prompt_ids]
 
     @capture_outputs
     def _read_texts(self, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
@@ -389,12 +401,16 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
         Computed once and kept, in `eval` and wherever nothing that reads texts is trained.
         """
-        readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
+        readers = self._text_readers()
         own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
-        if self.training and any(
-            parameter.requires_grad for reader in readers if reader is not None for parameter in reader.parameters()
-        ):
+        if self.training and any(reader.requires_grad for reader in readers):
             return self._read_texts(**own_record)["description_embeds"]
+        # A part may be loaded or moved by itself, which nothing here is told of. A compiled graph knows no addresses:
+        # it goes by what `train` and loading, moving or re-labelling the whole model have dropped.
+        if not torch.compiler.is_compiling() and (states := [_state(reader) for reader in readers]) != self._read_from:
+            self._description_embeds, self._read_from = None, states
+            # Held, or other weights might come to lie at the same address.
+            self._readers_held = [reader.detach() for reader in readers]
         if self._description_embeds is None:
             # Outside inference mode and autocast: it outlives them, and may take part in training later.
             exact = maybe_autocast(self.device.type, enabled=False)
@@ -824,6 +840,12 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             top = top_frames(relevance, frame_mask, config.topk_fraction)
             total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
         return total
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """Where a tensor lies, as what, and how often it was written to, which inference tensors do not count."""
+    written = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), tensor.dtype, tensor.device, written
 
 
 def _is_lora(module: nn.Module) -> bool:
