@@ -106,8 +106,9 @@ class TGDFEROutput(ModelOutput):
         description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
         video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
         text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.
-        hidden_states: States of the long-range Transformer, on request.
-        attentions: Its attention weights, on request.
+        hidden_states: (B, T, long_range_width) states of the long-range Transformer, the input of each layer and the
+            output of the last, on request.
+        attentions: (B, heads, T, T) its attention weights, of each layer, on request.
     """
 
     loss: Tensor | None = None
@@ -220,6 +221,11 @@ class TGDFERVisualPrompts(nn.Module):
 
 
 class TGDFERPreTrainedModel(PreTrainedModel):
+    """What the backbone and the classifier share: how they start, are saved and loaded, and take on and off LoRA.
+
+    CLIP is frozen in every model that `from_clip`, `from_pretrained` or `from_adapter` gives.
+    """
+
     config: TGDFERConfig
     config_class = TGDFERConfig
     base_model_prefix = "tgdfer"
@@ -484,7 +490,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
             The frames at both grains, and the texts.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked.
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. A
+                compiled graph cannot look into the mask: its answer for such a clip means nothing, and none is raised.
         """
         if (pixel_values_videos is None) == (frame_features is None):
             raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
@@ -766,7 +773,8 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             Logits, relevance and, where labels are given, the loss.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked.
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. A
+                compiled graph cannot look into the mask: its answer for such a clip means nothing, and none is raised.
         """
         seen: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
         mask, texts, scale = seen.frame_mask, seen.text_embeds, self.log_scale.exp()
