@@ -76,7 +76,8 @@ class TGDFERConfig(PreTrainedConfig):
     num_frames: int = 16
     frame_interval: float | int = 0.125
 
-    # Text guidance.
+    # Text guidance. One context for all classes, as CoOp has by default: few clips teach it, and new ones use it.
+    # Its length is that of the phrase it starts from, so that an untrained model is CLIP reading that phrase.
     max_descriptions: int = 1
     prompt_length: int = 3
     context: str = "shared"
@@ -84,7 +85,9 @@ class TGDFERConfig(PreTrainedConfig):
 
     # Multi-grained temporal network. Narrow bottlenecks: a few hundred clips are learnt by heart at full width, and
     # the frames are the first thing lost. On held-out people a width of 16 had 1 to 3 points of UAR more than widths
-    # of 48 and 64 on photographs, and no less on rendered faces; thousands of clips may fill more.
+    # of 48 and 64 on photographs, and no less on rendered faces; thousands of clips may fill more. A window of 2 is a
+    # quarter of a second either way at the default interval; one layer, the fewest, for the same reason as the width;
+    # 4 heads leave 4 channels, two rotations, each. Window, layers and heads: not tuned.
     short_term: bool = True
     short_term_width: int = 16
     short_term_window: int = 2
@@ -95,18 +98,21 @@ class TGDFERConfig(PreTrainedConfig):
 
     # Relevance. "label": with relevance against the prompted text, which has seen the whole clip, every frame of an
     # emotional clip looks emotional, and the frames are lost. A scale near 10, not CLIP's 100: at 100 the softmax over
-    # time starts saturated on one frame.
+    # time starts saturated on one frame. Gated attention has 128 hidden units in Ilse et al. (2018); a quarter of them
+    # here, for few clips: it is still the largest part beside LoRA. Not tuned.
     relevance_text: str = "label"
     relevance_width: int = 32
     initial_scale: float | int = 10.0
     initial_sharpness: float | int = 1.0
 
-    # Visual prompts. The limit keeps the label readable: it turns the text by at most some 17 degrees.
+    # Visual prompts. The limit keeps the label readable: it turns the text by at most some 17 degrees. The rank is
+    # that of the grains' bottlenecks, and not tuned.
     visual_prompts: bool = True
     visual_prompt_rank: int = 16
     visual_prompt_limit: float | int = 0.3
 
-    # Multiple-instance head.
+    # Multiple-instance head. A quarter of the frames, about what an apex takes of a short clip: a guess, not tuned.
+    # Only "topk" and the instance loss use it.
     mil_pooling: str = "attention"
     topk_fraction: float | int = 0.25
 
@@ -115,14 +121,16 @@ class TGDFERConfig(PreTrainedConfig):
     instance_dropout: float | int = 0.3
     long_range_dropout: float | int = 0.5
 
-    # LoRA. The last blocks only: those below run without gradient.
+    # LoRA. The last blocks only: those below run without gradient. Rank 8 is what peft takes by default; alpha at
+    # twice the rank is a common convention, so that updates are doubled. Neither was tuned.
     lora_layers: int = 4
     lora_text_layers: int = 0
     lora_rank: int = 8
     lora_alpha: int = 16
     lora_dropout: float | int = 0.1
 
-    # Loss.
+    # Loss. Smoothing by 0.1 is that of Szegedy et al. (2016). The auxiliary terms are to help the bag, not to lead it:
+    # weights well below its 1, the instance term a little more because it alone trains single frames. None was tuned.
     label_smoothing: float | int = 0.1
     alignment_weight: float | int = 0.1
     separation_weight: float | int = 0.0

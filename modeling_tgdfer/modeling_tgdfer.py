@@ -106,8 +106,9 @@ class TGDFEROutput(ModelOutput):
         description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
         video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
         text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.
-        hidden_states: States of the long-range Transformer, on request.
-        attentions: Its attention weights, on request.
+        hidden_states: (B, T, long_range_width) states of the long-range Transformer, the input of each layer and the
+            output of the last, on request.
+        attentions: (B, heads, T, T) its attention weights, of each layer, on request.
     """
 
     loss: Tensor | None = None
@@ -220,6 +221,11 @@ class TGDFERVisualPrompts(nn.Module):
 
 
 class TGDFERPreTrainedModel(PreTrainedModel):
+    """What the backbone and the classifier share: how they start, are saved and loaded, and take on and off LoRA.
+
+    CLIP is frozen in every model that `from_clip`, `from_pretrained` or `from_adapter` gives.
+    """
+
     config: TGDFERConfig
     config_class = TGDFERConfig
     base_model_prefix = "tgdfer"
@@ -364,6 +370,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self._description_embeds: Tensor | None = None
+        self._read_from: list[tuple[Any, ...]] = []  # the readers as they were, by `_state`
+        self._readers_held: list[Tensor] = []
         self.post_init()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
@@ -372,12 +380,22 @@ class TGDFERModel(TGDFERPreTrainedModel):
         return super().train(mode)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
-        self._description_embeds = None  # another device or dtype
+        self._description_embeds, self._read_from, self._readers_held = None, [], []  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._description_embeds = None  # other weights
         super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cached class texts: a copy or a pickle reads its own."""
+        return self.__dict__ | {"_description_embeds": None, "_read_from": [], "_readers_held": []}
+
+    def _text_readers(self) -> list[Tensor]:
+        """What the single descriptions are computed from."""
+        readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
+        tensors = [tensor for reader in readers if reader is not None for tensor in reader.parameters()]
+        return [*tensors, self.text_guidance.prompt_ids]
 
     @capture_outputs
     def _read_texts(self, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
@@ -389,12 +407,16 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
         Computed once and kept, in `eval` and wherever nothing that reads texts is trained.
         """
-        readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
+        readers = self._text_readers()
         own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
-        if self.training and any(
-            parameter.requires_grad for reader in readers if reader is not None for parameter in reader.parameters()
-        ):
+        if self.training and any(reader.requires_grad for reader in readers):
             return self._read_texts(**own_record)["description_embeds"]
+        # A part may be loaded or moved by itself, which nothing here is told of. A compiled graph knows no addresses:
+        # it goes by what `train` and loading, moving or re-labelling the whole model have dropped.
+        if not torch.compiler.is_compiling() and (states := [_state(reader) for reader in readers]) != self._read_from:
+            self._description_embeds, self._read_from = None, states
+            # Held, or other weights might come to lie at the same address.
+            self._readers_held = [reader.detach() for reader in readers]
         if self._description_embeds is None:
             # Outside inference mode and autocast: it outlives them, and may take part in training later.
             exact = maybe_autocast(self.device.type, enabled=False)
@@ -468,7 +490,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
             The frames at both grains, and the texts.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked.
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. A
+                compiled graph cannot look into the mask: its answer for such a clip means nothing, and none is raised.
         """
         if (pixel_values_videos is None) == (frame_features is None):
             raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
@@ -750,7 +773,8 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             Logits, relevance and, where labels are given, the loss.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked.
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. A
+                compiled graph cannot look into the mask: its answer for such a clip means nothing, and none is raised.
         """
         seen: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
         mask, texts, scale = seen.frame_mask, seen.text_embeds, self.log_scale.exp()
@@ -824,6 +848,12 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
             top = top_frames(relevance, frame_mask, config.topk_fraction)
             total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
         return total
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """Where a tensor lies, as what, and how often it was written to, which inference tensors do not count."""
+    written = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), tensor.dtype, tensor.device, written
 
 
 def _is_lora(module: nn.Module) -> bool:

@@ -150,7 +150,11 @@ class TGDFERProcessor(ProcessorMixin):
         }
 
     def explain(
-        self, outputs: Any, timestamps: torch.Tensor | None = None, frame_mask: torch.Tensor | None = None
+        self,
+        outputs: Any,
+        timestamps: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        labels: Mapping[int, str] | Sequence[str] | None = None,
     ) -> list[Explanation]:
         """Says in words what the answers of a model rest on: when, and what the face fits then.
 
@@ -159,6 +163,8 @@ class TGDFERProcessor(ProcessorMixin):
                 `frame_relevance` (B, T, K) and `description_relevance` (B, T, K, M).
             timestamps: (B, T) seconds of the frames; where not given, or NaN, spans are told in frames.
             frame_mask: (B, T) frames that count; all where not given.
+            labels: names of the K classes in the order of the model, as `model.config.id2label` gives them; where not
+                given, those of `descriptions` in the order of `class_prompts`, by name.
 
         Returns:
             An explanation for each clip; printed it is a sentence, its fields are the numbers behind it.
@@ -169,11 +175,16 @@ class TGDFERProcessor(ProcessorMixin):
         Example:
             ```python
             clip = processor(videos="clip.mp4", return_tensors="pt")
-            print(processor.explain(model(**clip), clip["timestamps"])[0])
+            print(processor.explain(model(**clip), clip["timestamps"], labels=model.config.id2label)[0])
             ```
         """
         words = self.descriptions or {}
-        labels = sorted(words)
+        labels = sorted(words) if labels is None else _in_order(labels)
+        if sorted(labels) != sorted(words):
+            raise ValueError(
+                f"The labels are {', '.join(labels)}, but the processor describes {', '.join(sorted(words)) or 'none'}"
+                "; set `processor.descriptions` to the words of the model's classes."
+            )
         relevance, cosines = (
             outputs[name].detach().float().cpu() for name in ("frame_relevance", "description_relevance")
         )
@@ -238,6 +249,11 @@ class TGDFERProcessor(ProcessorMixin):
             text = texts[int((ends != 1).nonzero()[0])]
             raise ValueError(f'The description "{text}" has characters that the tokenizer does not know; reword it.')
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+
+
+def _in_order(labels: Mapping[int, str] | Sequence[str]) -> list[str]:
+    """Names by their numbers, which are strings in a `config.json`."""
+    return [labels[index] for index in sorted(labels, key=int)] if isinstance(labels, Mapping) else list(labels)
 
 
 def _plain(text: str) -> str:

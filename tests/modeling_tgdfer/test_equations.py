@@ -31,6 +31,11 @@ def gelu(x):
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
+def log_softmax(x, axis=-1):
+    x = x - x.max(axis, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis, keepdims=True))
+
+
 def linear(layer, x):
     return x @ array(layer.weight).T + (0 if layer.bias is None else array(layer.bias))
 
@@ -144,3 +149,49 @@ def test_the_network_is_what_its_equations_say(part: str, clip_folder: Path, pro
         got = array(getattr(found, name)[0])
         got = got[kept] if len(got) == FRAMES and name not in ("logits", "video_embeds") else got
         np.testing.assert_allclose(got, value, atol=2e-4, err_msg=name)
+
+
+WEIGHTS = {"alignment_weight": 0.3, "separation_weight": 0.5, "smoothness_weight": 0.7, "instance_weight": 1.1}
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [1, 1]], ids=["two_classes", "one_class"])
+@torch.no_grad()
+def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path, prompts: dict) -> None:
+    """Of two clips, with every term, class weights and an adjustment; from the outputs, whose equations are above."""
+    model = move_all_but_clip(TGDFERForVideoClassification.from_clip(clip_folder, prompts, **WEIGHTS))
+    torch.manual_seed(0)
+    features, mask = torch.randn(2, FRAMES, model.config.clip_config.projection_dim), torch.tensor([HELD, (True,) * 7])
+    weights, adjustment = torch.tensor([0.5, 1.0, 2.0, 3.0, 1.5]), torch.linspace(-1, 1, 5)
+    found = model(
+        frame_features=features,
+        frame_mask=mask,
+        labels=torch.tensor(labels),
+        class_weights=weights,
+        logit_adjustment=adjustment,
+    )
+    y, kept, scale, t = np.array(labels), mask.numpy(), model.log_scale.exp().item(), array(model.get_text_features())
+
+    # Bag: the right class has 1 - 0.1 of the target, and all classes share the rest, each by its weight.
+    log_p = log_softmax(array(found.logits + adjustment))
+    w, smooth, K = array(weights), 0.1, 5
+    exact = sum(w[y[b]] * -log_p[b, y[b]] for b in range(2))
+    spread = sum(w[k] * -log_p[b, k] for b in range(2) for k in range(K)) / K
+    bag = ((1 - smooth) * exact + smooth * spread) / sum(w[y])
+
+    # Alignment: over the clips, for the text of each clip's label.
+    over_clips = log_softmax(scale * array(found.video_embeds) @ t[y].T, axis=0)
+    alignment = -np.mean([np.mean([over_clips[i, j] for i in range(2) if y[i] == y[j]]) for j in range(2)])
+    separation = np.mean([(t[k] @ t[other]) ** 2 for k in range(K) for other in range(K) if k != other])
+
+    jumps, terms = [], []
+    for b in range(2):
+        A, s = array(found.frame_relevance)[b, kept[b], y[b]], array(found.frame_logits)[b, kept[b]]
+        jumps.append(abs(np.diff(A)).sum())
+        top = np.argsort(-A)[: math.ceil(len(A) / 4)]
+        terms += [-log_softmax(s[frame])[y[b]] for frame in top]
+    assert len(terms) == 4, "the quarter of 5 and of 7 frames: all four count alike, whichever clip they are of"
+    smoothness, instance = np.mean(jumps), np.mean(terms)
+    named = {"alignment": alignment, "separation": separation, "smoothness": smoothness, "instance": instance}
+    assert min(named.values()) > 0.01, "each term has its say"
+    expected = bag + sum(WEIGHTS[f"{name}_weight"] * value for name, value in named.items())
+    assert found.loss.item() == pytest.approx(expected, abs=2e-4)

@@ -45,8 +45,12 @@ def test_masked_frames_change_nothing(
     mask[:, places] = True
     times = torch.full((2, 9), 100.0)
     times[:, places] = SECONDS
-    output = variant(padded, mask, times)
-    assert_same(output, variant(frames, timestamps=SECONDS), lambda every: every[:, places])
+    # With every term of the loss.
+    variant.config.separation_weight = variant.config.smoothness_weight = 1.0
+    labels = torch.tensor([0, 3])
+    output, expected = variant(padded, mask, times, labels=labels), variant(frames, timestamps=SECONDS, labels=labels)
+    assert_same(output, expected, lambda every: every[:, places])
+    assert differ(output.loss, expected.loss) < 1e-4
     assert output.frame_relevance[~mask].abs().max() == 0
     # Where nobody gives the seconds, unmasked frames follow each other.
     assert_same(variant(padded, mask), variant(frames), lambda every: every[:, places])

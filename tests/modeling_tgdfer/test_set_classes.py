@@ -117,35 +117,57 @@ def rendered(processor: TGDFERProcessor) -> dict[str, tuple[torch.Tensor, list[s
     return found
 
 
-@pytest.mark.parametrize("left_out", ["disgust", "happiness", "surprise"])
-def test_an_emotion_that_was_never_trained_is_ranked_above_chance(
-    processor: TGDFERProcessor, rendered: dict[str, tuple[torch.Tensor, list[str]]], left_out: str
-) -> None:
-    words = built_in_descriptions()
-    six = [label for label in BASIC_EMOTIONS if label != left_out]
-    model = TGDFERForVideoClassification.from_clip(
-        clip_tiny_faces(), processor.class_prompts({label: words[label] for label in six}), context="none"
-    )
-    features, labels = rendered["train"]
+def trained_without(
+    left_out: str, processor: TGDFERProcessor, features: torch.Tensor, labels: list[str]
+) -> TGDFERForVideoClassification:
+    """A model of all basic emotions but one, trained on the clips of these."""
+    words = {label: texts for label, texts in built_in_descriptions().items() if label != left_out}
+    model = TGDFERForVideoClassification.from_clip(clip_tiny_faces(), processor.class_prompts(words), context="none")
     kept = [index for index, label in enumerate(labels) if label != left_out]
-    features, targets = features[kept], torch.tensor([six.index(labels[index]) for index in kept])
+    targets = torch.tensor([model.config.label2id[labels[index]] for index in kept])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     model.train()
     for _ in range(40):
         optimizer.zero_grad()
-        model(frame_features=features, labels=targets).loss.backward()
+        model(frame_features=features[kept], labels=targets).loss.backward()
         optimizer.step()
-    model.eval()
+    return model.eval()
+
+
+def area_under(column: torch.Tensor, labels: list[str], label: str) -> float:
+    return roc_auc_score([other == label for other in labels], column.numpy())
+
+
+@pytest.mark.parametrize("left_out", ["disgust", "happiness", "surprise"])
+def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
+    processor: TGDFERProcessor, rendered: dict[str, tuple[torch.Tensor, list[str]]], left_out: str
+) -> None:
+    """Given by words alone, to a model trained on the six others.
+
+    CLIP knows these faces before any training, and ranks the emotion better than after it (AUC 0.93 to 0.99, then 0.80
+    to 0.95). So chance is not the only bound: training on the others may not cost more than 0.2, and what is ranked
+    must come from the frames as the trained grains have changed them.
+    """
+    model = trained_without(left_out, processor, *rendered["train"])
+    names = model.config.id2label
     features, labels = rendered["test"]
     seen = [index for index, label in enumerate(labels) if label != left_out]
+    prompts = processor.class_prompts(built_in_descriptions())
+    untrained = TGDFERForVideoClassification.from_clip(clip_tiny_faces(), prompts, context="none")
+    new = untrained.config.label2id[left_out]
     with torch.no_grad():
-        right = [six[index] for index in model(frame_features=features[seen]).logits.argmax(-1)]
-        model.set_classes(processor.class_prompts(words))
-        probabilities = model(frame_features=features).logits.softmax(-1)[:, model.config.label2id[left_out]]
-    assert np.mean([label == labels[index] for label, index in zip(right, seen, strict=True)]) > 0.4, "it has learnt"
-    area = roc_auc_score([label == left_out for label in labels], probabilities.numpy())
-    print(f"{left_out}: AUC {area:.3f}")
-    assert area > 0.65  # by chance 0.5, with a standard error of 0.1
+        answers = model(frame_features=features[seen]).logits.argmax(-1).tolist()
+        model.set_classes(prompts)
+        read, at_first = model(frame_features=features).logits, untrained(frame_features=features).logits
+        for grain in (model.tgdfer.short_term, model.tgdfer.long_range):
+            grain.up.weight.zero_()
+            grain.up.bias.zero_()
+        unread = model(frame_features=features).logits
+    assert np.mean([names[answer] == labels[index] for answer, index in zip(answers, seen, strict=True)]) > 0.4
+    # Not shifted as a whole: from clip to clip the column differs by half as much as it varies, or more.
+    assert (read - unread)[:, new].std() > 0.5 * read[:, new].std()
+    area, before = (area_under(logits.softmax(-1)[:, new], labels, left_out) for logits in (read, at_first))
+    assert area > max(0.65, before - 0.2)  # by chance 0.5, with a standard error of 0.1
 
 
 # What moves with a class.

@@ -1,5 +1,6 @@
 """The class texts are read once, and again when something has made them stale: calls of the text tower, counted."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,18 @@ STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
     "set_classes": lambda model: model.set_classes(make_prompts(["anger", "awe"])),
     "load_state_dict": lambda model: model.load_state_dict(model.state_dict()),
     "load_state_dict_of_the_backbone": lambda model: model.tgdfer.load_state_dict(model.tgdfer.state_dict()),
+    "load_state_dict_of_clip": lambda model: model.tgdfer.clip.load_state_dict(model.tgdfer.clip.state_dict()),
+    "load_state_dict_of_the_text_tower": lambda model: model.tgdfer.clip.text_model.load_state_dict(
+        model.tgdfer.clip.text_model.state_dict()
+    ),
+    "load_state_dict_of_the_prompts": lambda model: model.tgdfer.text_guidance.load_state_dict(
+        model.tgdfer.text_guidance.state_dict()
+    ),
+    "dtype_of_clip_and_back": lambda model: model.tgdfer.clip.half().float(),
+    "another_text_tower": lambda model: setattr(
+        model.tgdfer.clip, "text_model", copy.deepcopy(model.tgdfer.clip.text_model)
+    ),
+    "other_weights_in_place": lambda model: model.tgdfer.clip.text_projection.weight.requires_grad_(False).mul_(2),
     "merge_lora": lambda model: model.merge_lora(),
     "merge_lora_of_the_backbone": lambda model: model.tgdfer.merge_lora(),
     "dtype": lambda model: model.double(),
@@ -60,6 +73,23 @@ def test_what_makes_them_stale(
     assert [reads(), reads()] == [1, 0]
     change(untrained)
     assert [reads(), reads()] == [1, 0]
+
+
+@torch.no_grad()
+def test_a_copy_reads_its_own(untrained: TGDFERForVideoClassification) -> None:
+    before = untrained.get_text_features()
+    twin = copy.deepcopy(untrained)
+    assert twin.tgdfer._description_embeds is None and not twin.tgdfer._readers_held
+    twin.tgdfer.clip.text_projection.weight.normal_()
+    assert differ(twin.get_text_features(), before) > 1e-3
+    assert torch.equal(untrained.get_text_features(), before)
+
+
+@torch.no_grad()
+def test_clip_in_another_dtype_gives_its_texts_in_it(untrained: TGDFERForVideoClassification) -> None:
+    assert untrained.tgdfer.get_text_features().dtype == torch.float32
+    untrained.tgdfer.clip.double()
+    assert untrained.tgdfer.get_text_features().dtype == torch.float64
 
 
 def test_another_device_makes_them_stale(untrained: TGDFERForVideoClassification) -> None:

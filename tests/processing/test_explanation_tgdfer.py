@@ -135,3 +135,27 @@ def test_words_of_another_model_are_refused(processor, words):
     processor.descriptions = words
     with pytest.raises(ValueError, match="2 classes with up to 2 descriptions.*processor.descriptions"):
         processor.explain(outputs())
+
+
+@pytest.mark.parametrize("labels", [{0: "awe", 1: "anger"}, {"1": "anger", "0": "awe"}, ["awe", "anger"]])
+def test_classes_in_the_order_of_the_model(processor, labels):
+    """As after `set_classes` with an order that is not by name."""
+    turned = {name: value.flip(2 if value.ndim > 2 else 1) for name, value in outputs().items()}
+    angry, awed = processor.explain(turned, labels=labels)
+    assert (angry.label, str(awed)) == ("anger", "awe, frame 4: mouth open")
+    assert str(angry) == "anger, frames 1 to 2: a hard stare"
+    assert [one.label for one in processor.explain(turned)] == ["awe", "anger"], "without labels, by name"
+
+
+@pytest.mark.parametrize(
+    "labels, named",
+    [
+        (["awe", "joy"], "awe, joy, but the processor describes anger, awe"),
+        (["awe"], "labels are awe, but"),
+        (["anger", "awe", "awe"], "labels are anger, awe, awe, but"),
+        ({0: "anger", 1: "awe", 2: "joy"}, "labels are anger, awe, joy, but"),
+    ],
+)
+def test_labels_without_words_are_refused(processor, labels, named):
+    with pytest.raises(ValueError, match=f"{named}.*set `processor.descriptions`"):
+        processor.explain(outputs(), labels=labels)

@@ -68,7 +68,9 @@ def test_timelines_are_explained_in_the_words_of_the_model(
     for video in videos:
         clip = processor(videos=video, num_frames=4, return_tensors="pt")
         with torch.no_grad():
-            (expected,) = processor.explain(model(**clip), clip["timestamps"], clip["frame_mask"])
+            (expected,) = processor.explain(
+                model(**clip), clip["timestamps"], clip["frame_mask"], model.config.id2label
+            )
         found = timelines[video]["explanation"]
         assert found["sentence"] == str(expected)
         fits = {one["text"]: one["cosine"] for one in found["descriptions"]}
