@@ -630,7 +630,7 @@ def _display_matrix(frame: Any) -> Any:
         side_data = frame.side_data
     except ValueError:
         # One kind that PyAV has no name for, such as the EXIF of a JPEG, keeps it from listing any: without those.
-        unknown = range(max(kind.value for kind in SideDataType) + 1, 64)
+        unknown = range(len(SideDataType), 64)
         side_data = _filtered(frame, *[("sidedata", f"mode=delete:type={kind}") for kind in unknown]).side_data
     return side_data.get("DISPLAYMATRIX")
 
