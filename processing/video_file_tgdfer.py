@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 import av
 import numpy as np
 import torch
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
@@ -398,7 +399,7 @@ class VideoFile:
         with self._open() as container:
             stream = self._stream(container)
             frame = next(self._frames(container, stream), None)
-            if frame is None or frame.interlaced_frame or frame.side_data.get("DISPLAYMATRIX") is not None:
+            if frame is None or frame.interlaced_frame or _display_matrix(frame) is not None:
                 return False
             square = _square(frame.width, frame.height, stream.sample_aspect_ratio)
             return square == {"width": frame.width, "height": frame.height} and all(
@@ -612,7 +613,7 @@ class _Converter:
 
 def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
     """A picture (H, W, 3) as the display matrix of its frame has it shown: turned, and mirrored where that says so."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix = _display_matrix(frame)
     if matrix is None:
         return pixels
     across, down = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].reshape(2, 2) / 2**16
@@ -621,6 +622,17 @@ def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
         pixels, across = pixels[:, ::-1], -across
     turned = np.degrees(np.arctan2(-across[1], across[0]))
     return np.rot90(pixels, round(turned / 90))
+
+
+def _display_matrix(frame: Any) -> Any:
+    """The nine numbers of 32 bits that say how a frame is to be shown, None where it is shown as it is stored."""
+    try:
+        side_data = frame.side_data
+    except ValueError:
+        # One kind that PyAV has no name for, such as the EXIF of a JPEG, keeps it from listing any: without those.
+        unknown = range(len(SideDataType), 64)
+        side_data = _filtered(frame, *[("sidedata", f"mode=delete:type={kind}") for kind in unknown]).side_data
+    return side_data.get("DISPLAYMATRIX")
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
@@ -642,11 +654,16 @@ def _square(width: int, height: int, ratio: Any) -> dict[str, int]:
 
 def _deinterlace(frame: Any) -> Any:
     """One field of a frame, its missing lines filled along the edges: one moment instead of two."""
+    return _filtered(frame, ("estdif", "mode=frame:deint=all"))
+
+
+def _filtered(frame: Any, *filters: tuple[str, str]) -> Any:
+    """A frame after filters of FFmpeg, a name and its options each."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
     )
-    graph.link_nodes(source, graph.add("estdif", "mode=frame:deint=all"), graph.add("buffersink")).configure()
+    graph.link_nodes(source, *[graph.add(*one) for one in filters], graph.add("buffersink")).configure()
     graph.push(frame)
     graph.push(None)
     return graph.pull()

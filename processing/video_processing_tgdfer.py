@@ -299,7 +299,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             for path in anyone:
                 face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
                 if len(face.frames):
-                    face.seconds = clip.seconds[face.indices]
+                    face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
                     face.missing, seen = times[~seen], np.ones(len(grid), bool)
                     yield face
 

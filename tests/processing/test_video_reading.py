@@ -109,6 +109,19 @@ def test_mirrored_videos_are_shown_as_they_are_meant(matrix, tmp_path, reader, v
     assert torch.equal(reader.read_clip(shown_by(path, *matrix))[0], expected)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_of_a_jpeg_turns_it_as_pillow_does(orientation, tmp_path, reader):
+    """Beside the matrix its frame carries the EXIF itself, which PyAV 18 has no name for."""
+    image = Image.fromarray(moving_picture(0))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif, subsampling=0)
+    as_video, _ = reader.read_clip((tmp_path / "a.jpg").read_bytes())
+    as_image, _ = reader.read_clip([tmp_path / "a.jpg"])
+    assert as_video.shape == as_image.shape
+    assert (as_video.float() - as_image.float()).abs().mean() < 3
+
+
 def test_short_clips_give_each_frame_once(tmp_path, reader, video_writer, numbers):
     frames, seconds = reader.read_clip(video_writer(tmp_path / "a.mp4", num_frames=5))
     assert numbers(frames) == [0, 1, 2, 3, 4]
