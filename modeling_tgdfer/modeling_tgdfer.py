@@ -395,7 +395,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         """What the single descriptions are computed from."""
         readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
         tensors = [tensor for reader in readers if reader is not None for tensor in reader.parameters()]
-        return [*tensors, self.text_guidance.prompt_ids]
+        return [*tensors, *self.text_guidance.buffers()]
 
     @capture_outputs
     def _read_texts(self, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
