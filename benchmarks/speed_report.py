@@ -126,8 +126,9 @@ def _section(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Part
             "",
             _filled(
                 f"An epoch of {sizes.epoch_clips} clips of {sizes.train_frames} frames, {sizes.epoch_batch} a step,"
-                " with everything after CLIP trained; beside the end-to-end epoch with LoRA, as its steps come to"
-                " without reading any video. The aim is at least 50 times.",
+                " with everything after CLIP trained; beside the end-to-end epoch with LoRA, as its steps of"
+                f" {_count(max(sizes.batches), 'clip')} come to without reading any video. The aim is at least 50"
+                " times.",
             ),
             "",
             "| trained after CLIP | epoch, s | end to end, s | times |",
