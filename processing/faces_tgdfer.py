@@ -45,8 +45,8 @@ TEMPLATE = np.array(
 BRIDGE = 0.5
 # Of a long video every face counts that is there for as long, however long the video.
 LASTING = 2.0
-# Pictures that are searched together, a few at a time.
-BATCH = 16
+# Pictures that are searched together, a few at a time: so many, or fewer where they are so many bytes.
+BATCH, BATCH_BYTES = 16, 2**27
 # How far, in time and in shares of the size of the face, landmarks steady one another. A face that moves is further
 # from itself than detectors err, and is not smeared.
 STEADY_SECONDS, STEADY_SHARE = 0.5, 0.05
@@ -233,7 +233,7 @@ def locate_faces(
         if place % settings.every == 0:
             looked.append(place)
             waiting.append(picture)
-        if len(waiting) == BATCH:
+        if len(waiting) == BATCH or len(waiting) * picture.nbytes >= BATCH_BYTES:
             found += find_in_all(detector, waiting)
             waiting = []
     if looked and looked[-1] != len(numbers) - 1:

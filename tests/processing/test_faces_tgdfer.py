@@ -76,6 +76,22 @@ TWO = np.stack([drawn((5 + 2 * t, 10, 50, 200), (100, 50, 30, 90)) for t in rang
 GONE = np.stack([drawn((40, 30, 40, 200)) if 2 <= t < 6 else drawn() for t in range(8)])
 
 
+def test_large_pictures_wait_in_smaller_batches(squares, monkeypatch):
+    """Sixteen of 4K, each copied, would be gigabytes."""
+    batches, usual = [], faces_tgdfer.find_in_all
+
+    def counted(detector, pictures):
+        batches.append(len(pictures))
+        return usual(detector, pictures)
+
+    monkeypatch.setattr(faces_tgdfer, "find_in_all", counted)
+    expected = make(face_crop="largest").read_clip(TWO)[0]
+    assert batches == [8]
+    monkeypatch.setattr(faces_tgdfer, "BATCH_BYTES", 3 * TWO[0].nbytes)
+    assert torch.equal(make(face_crop="largest").read_clip(TWO)[0], expected)
+    assert batches[1:] == [3, 3, 2]
+
+
 def test_which_face_is_cut_out(squares):
     assert shades(make(face_crop="largest").read_clip(TWO)[0]) == [200] * 8
     middle = np.stack([drawn((2, 10, 60, 200), (68, 48, 24, 90))] * 8)
