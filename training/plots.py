@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
 from tgdfer.training.errors import UserError
@@ -197,5 +198,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")  # the same ending, which says the format
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names of files and labels are no formulas, whatever their dollars
     figure.savefig(temporary, dpi=110)
     os.replace(temporary, path)

@@ -204,6 +204,19 @@ def test_confusion_matrix_shows_the_counts(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
+    plot_confusion_matrix([[1, 0], [0, 1]], ["a$\\fracc$", "$b$"], tmp_path / "m.png")
+    timeline = {
+        "label": "$\\x$",
+        "scores": {"$\\x$": 1.0},
+        "timestamps": [0.5],
+        "frame_scores": {"$\\x$": [1.0]},
+        "frame_relevance": [1.0],
+    }
+    plot_timeline(timeline, np.zeros((1, 20, 20, 3), np.uint8), tmp_path / "t.png", title="clip$\\y$.mp4")
+    assert (tmp_path / "m.png").is_file() and (tmp_path / "t.png").is_file()
+
+
 def test_timeline_shows_relevance_and_frames(tmp_path: Path) -> None:
     """The relevance colour is where relevance is, and the film strip holds the frames in order."""
     shades = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
