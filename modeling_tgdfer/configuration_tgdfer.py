@@ -98,10 +98,10 @@ class TGDFERConfig(PreTrainedConfig):
     long_range_layers: int = 1
     temporal_heads: int = 4
 
-    # Relevance. "label": with relevance against the prompted text, which has seen the whole clip, every frame of an
-    # emotional clip looks emotional, and the frames are lost. A scale near 10, not CLIP's 100: at 100 the softmax over
-    # time starts saturated on one frame. Gated attention has 128 hidden units in Ilse et al. (2018); a quarter of them
-    # here, for few clips: it is still the largest part beside LoRA. Not tuned.
+    # Relevance. "label": a text that has seen the whole clip may make every frame of it look emotional. With prompts
+    # as short as ours (below) "prompted" makes no difference that was measured. A scale near 10, not CLIP's 100: at
+    # 100 the softmax over time starts saturated on one frame. Gated attention has 128 hidden units in Ilse et al.
+    # (2018); a quarter of them here, for few clips: it is still the largest part beside LoRA. Not tuned.
     relevance_text: str = "label"
     relevance_width: int = 32
     initial_scale: float | int = 10.0

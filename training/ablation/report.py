@@ -165,9 +165,10 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]])
 
 
 def _gap_sentence(closed: Mapping[str, float]) -> str:
+    share = f"{100 * closed['closed']:.0f} %" if closed["closed"] > 0 else "nothing"
     return (
-        f"The full network closes {100 * closed['closed']:.0f} % of the gap in UAR between the better of mean and top"
-        f" quarter ({100 * closed['baseline']:.1f}) and the oracle ({100 * closed['oracle']:.1f})."
+        f"The full network ({100 * closed['full']:.1f}) closes {share} of the gap in UAR between the better of mean"
+        f" and top quarter ({100 * closed['baseline']:.1f}) and the oracle ({100 * closed['oracle']:.1f})."
     )
 
 
