@@ -2,7 +2,7 @@
 
     python benchmarks/broken_files.py
 
-Ends with exit code 1 where a file takes 10 s or 1 GB, raises anything but `VideoReadError`, or ends the worker.
+Ends with exit code 1 where a file takes 10 s or 1 GB, raises anything but `VideoDecodeError`, or ends the worker.
 """
 
 import math
@@ -36,7 +36,7 @@ def work(pipe: Any) -> None:
     import torch
     from transformers.utils import logging
 
-    from tgdfer.processing.video_processing_tgdfer import VideoReadError
+    from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 
     av.logging.set_level(av.logging.PANIC)
     logging.set_verbosity_error()
@@ -51,7 +51,7 @@ def work(pipe: Any) -> None:
             times = timeline["timestamps"] or []
             numbers = [*timeline["scores"].values(), *timeline["frame_relevance"], *times]
             result = "prediction" if all(map(math.isfinite, numbers)) else "a prediction that is no number"
-        except VideoReadError as error:
+        except VideoDecodeError as error:
             named = str(path) in str(error) and "\n" not in str(error)
             result = "sentence" if named else f"unclear: {error}"
         except Exception as error:

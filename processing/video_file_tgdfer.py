@@ -64,7 +64,7 @@ _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **_LIMITS
 _ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
-class VideoReadError(ValueError):
+class VideoDecodeError(ValueError):
     """A video that cannot be read. Its message is one sentence that names the video and what to do about it."""
 
 
@@ -141,7 +141,7 @@ class VideoFile:
         backend: "torchcodec" lets it decode where it works and gives what PyAV gives.
 
     Raises:
-        VideoReadError: it does not exist, is empty, or cannot be fetched.
+        VideoDecodeError: it does not exist, is empty, or cannot be fetched.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class VideoFile:
             self.name = os.fspath(video)
             self.source = _fetch(self.name, url_timeout, url_max_bytes)
         elif not os.path.isfile(video):
-            raise VideoReadError(f"{os.fspath(video)} does not exist; check the path.")
+            raise VideoDecodeError(f"{os.fspath(video)} does not exist; check the path.")
         else:
             self.name = os.fspath(video)
             # The prefix keeps names such as "concat:a" or "http:b" from being read as protocols.
@@ -177,13 +177,13 @@ class VideoFile:
         with self._from_the_start() as source:
             size = os.path.getsize(self.name) if isinstance(source, str) else source.seek(0, io.SEEK_END)
         if size == 0:
-            raise VideoReadError(f"{self.name} is empty (0 bytes); copy or download it again.")
+            raise VideoDecodeError(f"{self.name} is empty (0 bytes); copy or download it again.")
 
     def tags(self) -> dict[str, str]:
         """What the file says of itself.
 
         Raises:
-            VideoReadError: it cannot be opened.
+            VideoDecodeError: it cannot be opened.
         """
         with self._open() as container:
             return dict(container.metadata)
@@ -196,7 +196,7 @@ class VideoFile:
             each: is done to each picture before it is kept, so that large ones need not be kept.
 
         Raises:
-            VideoReadError: there is no video in it, or none of its frames can be decoded.
+            VideoDecodeError: there is no video in it, or none of its frames can be decoded.
         """
         packets = self._packets_of()
         if packets is not None:
@@ -222,7 +222,7 @@ class VideoFile:
         out.
 
         Raises:
-            VideoReadError: as `read`.
+            VideoDecodeError: as `read`.
         """
         packets = self._packets_of()
         if packets is not None and self._in_order(packets):
@@ -278,7 +278,7 @@ class VideoFile:
             indices.append(index)
             del picture  # Else it stays until the next one is there.
         if frames is None:
-            raise VideoReadError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
+            raise VideoDecodeError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
         return frames[: len(indices)], np.array(indices), size
 
     # Times
@@ -300,7 +300,7 @@ class VideoFile:
             edited = "mp4" in container.format.name
             exact = _starts_anew_at_keys(stream.codec_context, stamps)
         if not stamps:
-            raise VideoReadError(f"{self.name} has a video stream without a frame; download or encode it again.")
+            raise VideoDecodeError(f"{self.name} has a video stream without a frame; download or encode it again.")
         if edited:
             self._refuse_edits()
         if None in place or len(place) < len(stamps) or any(pts is None for _, pts in keys):
@@ -320,7 +320,7 @@ class VideoFile:
             unit = float(stream.time_base or 0)
             stamps = [frame.pts for frame in self._frames(container, stream)]
         if not stamps:
-            raise VideoReadError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
+            raise VideoDecodeError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
         if None in stamps or (np.diff(stamps) <= 0).any():
             seconds = np.arange(len(stamps)) / rate
         else:
@@ -489,7 +489,7 @@ class VideoFile:
                 # What FFmpeg answers where a format is not allowed.
                 if getattr(error, "errno", None) == errno.EINVAL:
                     reason = "formats that open other files or none that hold video are refused"
-                raise VideoReadError(
+                raise VideoDecodeError(
                     f"{self.name} is not a video, or was cut off before it can be played ({reason}); download or "
                     "convert it again."
                 ) from error
@@ -501,17 +501,17 @@ class VideoFile:
         with self._from_the_start() as source, open(self.name, "rb") if is_path else nullcontext(source) as file:
             reason = unfollowed_edit(file)
         if reason:
-            raise VideoReadError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
+            raise VideoDecodeError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
 
     def _stream(self, container: Any) -> Any:
         # The cover of a song is a video stream of one picture.
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
-            raise VideoReadError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
+            raise VideoDecodeError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
         stream = streams[0]
         if stream.codec_context is None:
-            raise VideoReadError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
+            raise VideoDecodeError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
         stream.codec_context.options = _LIMITS
         # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.
         self.large = stream.codec_context.width * stream.codec_context.height >= 640 * 480
@@ -524,17 +524,19 @@ def _seekable(file: Any, name: str) -> BinaryIO:
     """A file object, or where it cannot be gone through again, what it reads.
 
     Raises:
-        VideoReadError: it is closed, or gives something else than bytes.
+        VideoDecodeError: it is closed, or gives something else than bytes.
     """
     if not hasattr(file, "read"):
-        raise VideoReadError(f"A {type(file).__name__} is no video file; give a path, bytes or a binary file object.")
+        raise VideoDecodeError(
+            f"A {type(file).__name__} is no video file; give a path, bytes or a binary file object."
+        )
     try:
         seeks = hasattr(file, "seekable") and file.seekable()
         data = file.read(0) if seeks else file.read()
     except (OSError, ValueError) as error:
-        raise VideoReadError(f"{name} cannot be read ({error}); open it for reading and leave it open.") from error
+        raise VideoDecodeError(f"{name} cannot be read ({error}); open it for reading and leave it open.") from error
     if not isinstance(data, bytes | bytearray):
-        raise VideoReadError(f'{name} gives {type(data).__name__} instead of bytes; open it in binary mode, "rb".')
+        raise VideoDecodeError(f'{name} gives {type(data).__name__} instead of bytes; open it in binary mode, "rb".')
     return file if seeks else io.BytesIO(data)
 
 
@@ -603,7 +605,7 @@ class _Converter:
                 frame = _deinterlace(frame)
             picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
         except (av.error.FFmpegError, ValueError) as error:
-            raise VideoReadError(
+            raise VideoDecodeError(
                 f"The pictures of {self.name} ({frame.format.name}) cannot be made RGB; convert it to H.264."
             ) from error
         pixels = _upright(on_white(picture.to_ndarray()), frame)
@@ -688,7 +690,7 @@ def _fetch(url: str, timeout: float, max_bytes: int) -> BinaryIO:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         kept.close()
-        raise VideoReadError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
+        raise VideoDecodeError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
     return kept
 
 

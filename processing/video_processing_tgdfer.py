@@ -28,7 +28,7 @@ from .faces_tgdfer import (
 )
 from .frame_sampling_tgdfer import ASSUMED_FPS, dense_indices, sample_indices, windows
 from .video_file_tgdfer import BACKENDS, VideoFile
-from .video_reading_tgdfer import Clip, Each, VideoReadError, is_frame_files, open_video, read, read_windows, stream
+from .video_reading_tgdfer import Clip, Each, VideoDecodeError, is_frame_files, open_video, read, read_windows, stream
 
 logger = logging.get_logger(__name__)
 
@@ -163,7 +163,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             crops of the first face that `read_faces` gives.
 
         Raises:
-            VideoReadError: nothing can be read; one sentence names the video and the remedy.
+            VideoDecodeError: nothing can be read; one sentence names the video and the remedy.
         """
         fps = self.fps if num_frames is None else None
         clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
@@ -180,7 +180,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             Each can be given to the processor: `video_processor([face.frames], timestamps=[face.seconds])`.
 
         Raises:
-            VideoReadError: nothing can be read; `NoFaceError`, one of them, where there is no face, by `no_face`.
+            VideoDecodeError: nothing can be read; `NoFaceError`, one of them, where there is no face, by `no_face`.
             ValueError: `face_crop` is "none".
         """
         settings = self._face_settings()
@@ -212,7 +212,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             Parts with their frames, times and faces.
 
         Raises:
-            VideoReadError: as `read_faces` and `read_windows`.
+            VideoDecodeError: as `read_faces` and `read_windows`.
         """
         settings = self._face_settings()
         source = open_video(video, **self._fetching())
@@ -254,7 +254,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             of the whole video without a face.
 
         Raises:
-            VideoReadError: nothing can be read; one sentence names the video and the remedy. `NoFaceError`, one of
+            VideoDecodeError: nothing can be read; one sentence names the video and the remedy. `NoFaceError`, one of
                 them, where there is no face, by `no_face`.
             ValueError: numbers that leave frames out.
         """
@@ -320,7 +320,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         Raises:
             ValueError: a value that is not known.
-            VideoReadError: there is no detector.
+            VideoDecodeError: there is no detector.
         """
         values = {name: _given(given.get(name), getattr(self, name)) for name in FACE_OPTIONS}
         settings = FaceSettings(**{name.removeprefix("face_"): value for name, value in values.items()})
@@ -372,7 +372,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             by its last frame; `timestamps` (B, T) float32 seconds, left out where those of a clip are unknown.
 
         Raises:
-            VideoReadError: a video cannot be read.
+            VideoDecodeError: a video cannot be read.
             ValueError: arguments that contradict each other.
         """
         videos = _as_list(videos)
@@ -537,7 +537,7 @@ def _count(num_frames: int | None, fps: float | None, duration: float | None) ->
     if fps is None:
         return num_frames or 0
     if not 0 < fps < float("inf"):
-        raise VideoReadError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
+        raise VideoDecodeError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
     if duration is None:
         raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
     return max(1, int(duration * fps))
@@ -554,7 +554,7 @@ def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:
     if not rate:  # What writers say that do not know it.
         return None
     if not 0 < rate < float("inf"):
-        raise VideoReadError(f"The metadata of a clip tells an fps of {rate:g}; give one above 0, or none.")
+        raise VideoDecodeError(f"The metadata of a clip tells an fps of {rate:g}; give one above 0, or none.")
     indices = dict(source).get("frames_indices")
     return np.asarray(indices if indices is not None and len(indices) == total else np.arange(total)) / rate
 
@@ -615,7 +615,7 @@ def _as_list(videos: Any) -> list[Any]:
     if not isinstance(videos, list | tuple) or is_valid_video(videos) or is_frame_files(videos):
         return [videos]
     if not videos:
-        raise VideoReadError("An empty list has no video in it; give at least one.")
+        raise VideoDecodeError("An empty list has no video in it; give at least one.")
     return [video for item in videos for video in _as_list(item)]
 
 

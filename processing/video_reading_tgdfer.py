@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoFile, VideoReadError, on_white
+from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoDecodeError, VideoFile, on_white
 
 # Frames of arrays, folders and decoders that are read together where they are gone through one by one.
 _AT_A_TIME = 16
@@ -52,7 +52,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
         **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
 
     Raises:
-        VideoReadError: nothing can be read from it.
+        VideoDecodeError: nothing can be read from it.
     """
     file, name = _file(video)
     if file is not None:
@@ -84,7 +84,7 @@ def stream(
         out.
 
     Raises:
-        VideoReadError: nothing can be read from it.
+        VideoDecodeError: nothing can be read from it.
     """
     file, name = _file(video)
     if file is not None:
@@ -130,7 +130,7 @@ def read_windows(
         The clip of each window; frames that cannot be decoded are left out, and windows that have none.
 
     Raises:
-        VideoReadError: nothing can be read from it.
+        VideoDecodeError: nothing can be read from it.
     """
     todo: deque[np.ndarray] = deque()
     about: dict[str, Any] = {}
@@ -158,7 +158,7 @@ def read_windows(
             yield from first_window()
         kept[index], last = (second, picture), index
     if last < 0:
-        raise VideoReadError(f"Not one frame of {_file(video)[1] or video} can be decoded; encode it again.")
+        raise VideoDecodeError(f"Not one frame of {_file(video)[1] or video} can be decoded; encode it again.")
     while todo:
         yield from first_window()
 
@@ -181,7 +181,7 @@ def _file(video: Any) -> tuple[Any, str]:
     if isinstance(video, dict):
         path, data = video.get("path"), video.get("bytes")
         if path is None and data is None:
-            raise VideoReadError('A video given as a dict needs "path" or "bytes"; give one of them.')
+            raise VideoDecodeError('A video given as a dict needs "path" or "bytes"; give one of them.')
         return (path, "") if data is None else (data, str(path or ""))
     if isinstance(video, str | os.PathLike):
         return (None if os.path.isdir(video) else video), ""
@@ -201,7 +201,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
     """Reads from a decoder with the interface of `torchcodec.decoders.VideoDecoder`, by the times it tells."""
     total = len(decoder)
     if total == 0:
-        raise VideoReadError("The decoder has no frame; open another video.")
+        raise VideoDecodeError("The decoder has no frame; open another video.")
     # A decoder tells the time of single frames; those of all it knows only by decoding them.
     rate = decoder.metadata.average_fps
     guess = np.arange(total) / rate if rate else None
@@ -216,7 +216,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
             seconds = batch.pts_seconds.cpu() - start
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
-        raise VideoReadError(f"The decoder cannot read its video ({reason}); open it anew.") from error
+        raise VideoDecodeError(f"The decoder cannot read its video ({reason}); open it anew.") from error
     frames = batch.data if batch.data.shape[1] in (1, 3, 4) else batch.data.permute(0, 3, 1, 2)
     # A frame that is shown for long comes once.
     new = torch.cat([torch.ones(1, dtype=torch.bool), seconds.diff() > 0])
@@ -227,7 +227,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
 
 def _read_array(video: Any, sampler: Sampler) -> Clip:
     if not is_valid_video(video) or len(video) == 0:
-        raise VideoReadError(
+        raise VideoDecodeError(
             f"A {type(video).__name__} is not a clip; give the path, URL, bytes or file object of a video, a folder "
             "of frames or a list of their files, an array (T, H, W, 3) or a list of images."
         )
@@ -241,7 +241,7 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
     try:
         last = infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
-        raise VideoReadError(
+        raise VideoDecodeError(
             f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
         ) from error
     frames = _pictures(frames.permute(0, 3, 1, 2) if last else frames)
@@ -251,18 +251,18 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
 def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
     """Frames (..., C, H, W) that float, or are bytes; `name` is what messages call them."""
     if 0 in frames.shape:
-        raise VideoReadError(f"{name} {tuple(frames.shape)} has no pixel in it; give frames with some.")
+        raise VideoDecodeError(f"{name} {tuple(frames.shape)} has no pixel in it; give frames with some.")
     if frames.is_floating_point():
         if not frames.isfinite().all():
-            raise VideoReadError(f"{name} has values that are no numbers; replace them.")
+            raise VideoDecodeError(f"{name} has values that are no numbers; replace them.")
         return frames
     if frames.dtype == torch.uint8:
         return frames
     if frames.is_complex():
-        raise VideoReadError(f"{name} of complex numbers is no picture; give its absolute values.")
+        raise VideoDecodeError(f"{name} of complex numbers is no picture; give its absolute values.")
     low, high = (int(value) for value in frames.to(torch.int64).aminmax())
     if frames.dtype == torch.bool or low < 0 or high > 255:
-        raise VideoReadError(
+        raise VideoDecodeError(
             f"{name} of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is no picture; scale it to "
             "bytes, 0 to 255, or floats, 0 to 1."
         )
@@ -272,7 +272,7 @@ def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
 def _tensor(array: np.ndarray) -> torch.Tensor:
     """An array of any numbers, in an order of bytes and of a kind that torch knows."""
     if array.dtype.kind not in "biufc":
-        raise VideoReadError(f"An array of {array.dtype} holds no pictures; give numbers, 0 to 255 or 0 to 1.")
+        raise VideoDecodeError(f"An array of {array.dtype} holds no pictures; give numbers, 0 to 255 or 0 to 1.")
     kind = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype.newbyteorder("=")
     return torch.from_numpy(np.ascontiguousarray(array, kind))
 
@@ -286,7 +286,7 @@ def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
         return np.stack([_pixels(image, size) for image in images])
     except (RuntimeError, TypeError, ValueError) as error:
         shapes = list(dict.fromkeys(str(tuple(getattr(image, "shape", ()))) for image in images))
-        raise VideoReadError(
+        raise VideoDecodeError(
             f"Frames {' and '.join(shapes[:2])} are not those of one clip ({str(error).splitlines()[0]}); give arrays "
             "of one shape, or PIL images."
         ) from error
@@ -314,7 +314,7 @@ def _natural(file: Path) -> list[Any]:
 def _frame_files(folder: Path) -> list[Path]:
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
-        raise VideoReadError(
+        raise VideoDecodeError(
             f"The folder {folder} has no frames ({', '.join(IMAGE_SUFFIXES)}) in it; give a video file or a folder of "
             "frames."
         )
@@ -336,11 +336,11 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
                     torch.from_numpy(_pixels(image, size).copy()).permute(2, 0, 1), f"The frame {file}"
                 )
         except FileNotFoundError as error:
-            raise VideoReadError(f"The frame {file} does not exist; check the path.") from error
-        except VideoReadError:
+            raise VideoDecodeError(f"The frame {file} does not exist; check the path.") from error
+        except VideoDecodeError:
             raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise VideoReadError(f"The frame {file} is damaged or no image; replace or delete it.") from error
+            raise VideoDecodeError(f"The frame {file} is damaged or no image; replace or delete it.") from error
         frames.append(each(picture) if each else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
 
@@ -348,7 +348,7 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
 def _refuse_large(image: Image.Image, file: Path) -> None:
     """Looks at what the head of a file declares, before any of its pixels is decoded."""
     if image.width * image.height > MAX_PIXELS:
-        raise VideoReadError(
+        raise VideoDecodeError(
             f"The frame {file} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are read; "
             "make it smaller."
         )

@@ -94,7 +94,7 @@ def annotate(
         progress: is called with the share that is done.
 
     Raises:
-        VideoReadError: the video cannot be read.
+        VideoDecodeError: the video cannot be read.
     """
     seconds = np.zeros(0)
 

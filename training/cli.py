@@ -342,7 +342,7 @@ def _refuse(sentence: str, code: int = 2) -> int:
 
 def _is_users(error: ValueError) -> bool:
     """Whether an error is one of those that this package raises about what it was given."""
-    return isinstance(error, UserError) or "VideoReadError" in {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, UserError) or "VideoDecodeError" in {kind.__name__ for kind in type(error).__mro__}
 
 
 def _sentence(error: ValueError) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tgdfer.processing.augmentation_tgdfer import Augmentation
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
-from tgdfer.processing.video_processing_tgdfer import VideoReadError
+from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.config import TrainingConfig, read_yaml, write_text
 from tgdfer.training.errors import UserError, nearest
 
@@ -293,7 +293,7 @@ def require_readable(clips: LabelledClips, video_processor: Any) -> None:
             pass
         try:  # The video processor has the last word, and the better words.
             video_processor.read_clip(video, num_frames=1)
-        except VideoReadError as error:
+        except VideoDecodeError as error:
             return str(error).replace("The video of", f"{clips.files[index]}, the video of", 1)
         return None
 

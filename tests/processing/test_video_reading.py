@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoReadError
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 
 from .conftest import moving_picture
 
@@ -176,7 +176,7 @@ def test_urls(clip, reader, monkeypatch):
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         assert torch.equal(reader.read_clip(f"{url}/clip.mp4")[0], reader.read_clip(clip)[0])
-        with pytest.raises(VideoReadError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
+        with pytest.raises(VideoDecodeError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
             reader.read_clip(f"{url}/missing.mp4")
         server.shutdown()
 
@@ -237,7 +237,7 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
         "broken": "1.png is damaged",
     }
     for name, sentence in cases.items():
-        with pytest.raises(VideoReadError, match=sentence) as error:
+        with pytest.raises(VideoDecodeError, match=sentence) as error:
             reader.read_clip(tmp_path / name)
         assert name in str(error.value) and re.fullmatch(r"[^\n]+\.", str(error.value))
     for video, sentence in {
@@ -246,9 +246,9 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
         3: "is not a clip",
         "no://such": "fetched",
     }.items():
-        with pytest.raises(VideoReadError, match=sentence):
+        with pytest.raises(VideoDecodeError, match=sentence):
             reader.read_clip(video)
-    with pytest.raises(VideoReadError, match="empty list"):
+    with pytest.raises(VideoDecodeError, match="empty list"):
         reader([])
 
 
@@ -277,7 +277,7 @@ def test_arrays_that_are_no_clip_are_named_in_one_sentence(reader):
         (torch.zeros(4, 3, 20, 30, dtype=torch.complex64), "of complex numbers is no picture"),
     ]
     for video, sentence in cases:
-        with pytest.raises(VideoReadError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
+        with pytest.raises(VideoDecodeError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
             reader.read_clip(video)
     for kind in (">u2", np.longdouble, np.float16):
         assert reader.read_clip((array + 7).astype(kind))[0].unique().tolist() == [7]
@@ -297,17 +297,17 @@ def test_file_objects_that_cannot_be_read_are_named_in_one_sentence(tmp_path, re
             (OnlyReads("abc"), "gives str instead of bytes"),
             ({"path": 3}, "A int is no video file"),
         ]:
-            with pytest.raises(VideoReadError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
+            with pytest.raises(VideoDecodeError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
                 reader.read_clip(video)
     assert torch.equal(reader.read_clip(OnlyReads(clip.read_bytes()))[0], reader.read_clip(clip)[0])
 
 
 @pytest.mark.parametrize("fps", [0, -3, float("nan"), float("inf")])
 def test_frames_are_sampled_at_a_rate_above_nothing(fps, reader, clip):
-    with pytest.raises(VideoReadError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
+    with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
         reader(clip, fps=fps)
     if fps:  # 0 is what those tell that do not know it.
-        with pytest.raises(VideoReadError, match=f"metadata of a clip tells an fps of {fps:g}; give one above 0"):
+        with pytest.raises(VideoDecodeError, match=f"metadata of a clip tells an fps of {fps:g}; give one above 0"):
             reader([np.zeros((4, 20, 30, 3), np.uint8)], video_metadata=[{"total_num_frames": 4, "fps": fps}])
 
 
@@ -323,5 +323,5 @@ def test_cover_art_is_no_video(tmp_path, reader):
     path.write_bytes(tag + silence * 20)
     with av.open(str(path)) as container:
         assert container.streams.video, "the cover is seen as a video stream"
-    with pytest.raises(VideoReadError, match="only audio;"):
+    with pytest.raises(VideoDecodeError, match="only audio;"):
         reader.read_clip(path)

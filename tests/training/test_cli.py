@@ -149,7 +149,7 @@ def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, tmp_pa
     from tgdfer.training import data
 
     def unreadable(self, index):
-        raise data.VideoReadError("clip.mp4 is empty (0 bytes); copy or download it again.")
+        raise data.VideoDecodeError("clip.mp4 is empty (0 bytes); copy or download it again.")
 
     monkeypatch.setattr(data.Clips, "__getitem__", unreadable)
     assert main(["train", *flags({**options, "workers": 1})]) == 2

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_processing_tgdfer import VideoReadError
+from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.annotation import _Person, annotate
 from tgdfer.training.cli import main
 from tgdfer.training.config import TrainingConfig
@@ -310,6 +310,6 @@ def test_annotated_videos_have_the_name_of_a_video(model_folder: Path, videos: l
 
 def test_a_clip_that_is_broken_leaves_no_annotated_video(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(VideoReadError):
+    with pytest.raises(VideoDecodeError):
         annotate(tmp_path / "bad.mp4", [], tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.mp4"]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich import get_console
 
-from tgdfer.processing.video_file_tgdfer import VideoReadError
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training.benchmark.explanation import explanation_rows
 from tgdfer.training.benchmark.explanation_report import write_explanation_report
 from tgdfer.training.benchmark.ground import Settings, real_ground, rendered_ground
@@ -153,7 +153,7 @@ def sentences() -> Iterator[None]:
     """A sentence and code 2 for what the user can mend; what to do next after Ctrl-C."""
     try:
         yield
-    except (UserError, VideoReadError) as error:
+    except (UserError, VideoDecodeError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
