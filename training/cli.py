@@ -215,6 +215,10 @@ def predict(
         Literal["none", "largest", "center", "all"] | None,
         typer.Option(help="Face to cut out; by default what the model was trained with"),
     ] = None,
+    face_detector: Annotated[
+        Literal["auto", "yunet", "mtcnn"] | None,
+        typer.Option(help="What finds it; by default what found it in training, else YuNet where it can be had"),
+    ] = None,
     face_model: Annotated[
         Path | None, typer.Option(help="File of the face detector YuNet, instead of the Hub's")
     ] = None,
@@ -229,7 +233,8 @@ def predict(
     quieten()
     from tgdfer.training import prediction
 
-    faces = {"face_crop": face_crop, "face_model": face_model and str(face_model), "no_face": no_face}
+    faces = {"face_crop": face_crop, "face_detector": face_detector, "no_face": no_face}
+    faces["face_model"] = face_model and str(face_model)
     prediction.print_timelines(prediction.predict(videos, model, csv, json, plot, annotate, faces))
 
 
@@ -244,7 +249,7 @@ def faces(
     face_crop: Annotated[
         Literal["largest", "center", "all"], typer.Option(help="Which face; of all each has a file")
     ] = "largest",
-    detector: Annotated[
+    face_detector: Annotated[
         Literal["auto", "yunet", "mtcnn"], typer.Option(help="auto: YuNet where its model can be had, else MTCNN")
     ] = "auto",
     face_model: Annotated[
@@ -266,7 +271,7 @@ def faces(
     from tgdfer.training.faces import cut_faces, print_report
 
     model = None if face_model is None else str(face_model)
-    settings = FaceSettings(face_crop, detector, model, size, margin, every, no_face)
+    settings = FaceSettings(face_crop, face_detector, model, size, margin, every, no_face)
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
     get_console().print(

@@ -53,6 +53,9 @@ class TrainingConfig:
     face_crop: Literal["none", "largest", "center"] | None = _option(
         None, "Face to cut out, here and wherever the model is used; by default as `tgdfer faces` or the model did"
     )
+    face_detector: Literal["auto", "yunet", "mtcnn"] | None = _option(
+        None, "What finds the face; by default as `tgdfer faces` or the model did, else YuNet where it can be had"
+    )
     face_model: str | None = _option(None, "File of the face detector YuNet, instead of the Hub's")
     no_face: Literal["skip", "error", "full_frame"] | None = _option(
         None, "Frames without the face: leave them out, stop, or give them whole; by default skip"

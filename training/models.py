@@ -65,7 +65,7 @@ def set_faces(processor: TGDFERProcessor, config: TrainingConfig) -> None:
 
     Crops that `tgdfer faces` has written are read as they are, and the model learns to be given such.
     """
-    given = {"face_crop": config.face_crop, "face_model": config.face_model, "no_face": config.no_face}
+    given = {name: getattr(config, name) for name in ("face_crop", "face_detector", "face_model", "no_face")}
     options = cropped_by(config.dataset) | {name: value for name, value in given.items() if value is not None}
     if options.get("face_crop") == "all":  # Each of several people is a clip; of a file there is one.
         options["face_crop"] = "largest"

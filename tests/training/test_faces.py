@@ -153,7 +153,7 @@ def test_videos_of_other_names_are_reported(clips, tmp_path, capsys):
     for name in ("x.asf", "train/y.MXF", ".hidden.asf", "notes.txt"):
         (clips / name).write_bytes(b"")
     assert cut_faces(clips, tmp_path / "out", SETTINGS)["skipped"] == ["train/y.MXF", "x.asf"]
-    main(["faces", str(clips), str(tmp_path / "out"), "--detector", "yunet", "--size", "48"])
+    main(["faces", str(clips), str(tmp_path / "out"), "--face-detector", "yunet", "--size", "48"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "2 files skipped, whose names do not end as those of videos do: train/y.MXF, x.asf" in printed
     (tmp_path / "only").mkdir()
@@ -177,7 +177,7 @@ def test_videos_that_cannot_be_read_stop_no_other(clips, tmp_path):
         cut_faces(clips, tmp_path / "out", SETTINGS)
     assert list(error.value.unusable) == ["train/joy/bad.mp4"]
     assert (tmp_path / "out" / "train" / "joy" / "a.mp4").is_file()
-    assert main(["faces", str(clips), str(tmp_path / "out"), "--detector", "yunet", "--size", "48"]) == 3
+    assert main(["faces", str(clips), str(tmp_path / "out"), "--face-detector", "yunet", "--size", "48"]) == 3
 
 
 def test_folders_of_frames_and_single_videos(tmp_path):
@@ -311,7 +311,7 @@ def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_fol
 
 def test_the_command(clips, tmp_path, capsys):
     out = tmp_path / "[/out]"
-    words = ["faces", str(clips), str(out), "--detector", "yunet", "--size", "48", "--workers", "1"]
+    words = ["faces", str(clips), str(out), "--face-detector", "yunet", "--size", "48", "--workers", "1"]
     assert main(words) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "[/out], the report in" in printed
@@ -369,7 +369,7 @@ def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, mo
         for label in ("happy", "sad"):
             for index in range(number):
                 write(clips / split / label / f"{index}.mp4", [True] * 6)
-    assert main(["faces", str(clips), str(out), "--detector", "yunet", "--size", "48", "--workers", "1"]) == 0
+    assert main(["faces", str(clips), str(out), "--face-detector", "yunet", "--size", "48", "--workers", "1"]) == 0
     shared = ["--model", options["model"], "--descriptions", options["descriptions"], "--num-frames", "4"]
     words = [*shared, *["--epochs", "1", "--frozen-features", "--feature-views", "1", "--validation-fraction", "0"]]
     assert main(["train", "--dataset", str(out), "--output", str(run), *words, "--face-model", "there.onnx"]) == 0
@@ -389,3 +389,5 @@ def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, mo
     assert list(said[whole]["scores"].values()) == pytest.approx(list(said[crop]["scores"].values()), abs=0.01)
     words = ["predict", whole, "--model", str(run), "--face-crop", "none", "--json", str(tmp_path / "t.json")]
     assert main(words) == 0 and "boxes" not in json.loads((tmp_path / "t.json").read_text())[whole]
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: [asked.append((name, model)), squares][1])
+    assert main([*words[:4], "--face-detector", "mtcnn"]) == 0 and asked[-1] == ("mtcnn", None)

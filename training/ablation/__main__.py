@@ -84,7 +84,7 @@ def report(
     """Write tables and picture of what is measured so far."""
     with sentences():
         write_report(work, out)
-    get_console().print(f"{out} is written.")
+    get_console().print(f"{out} is written.", highlight=False, markup=False)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def relabel(
         ground = rendered_ground(Settings(), clips)
         found = measure_relabelling(ground)
         write_relabelling_report(ground, found, out, "python -m tgdfer.training.ablation relabel")
-    get_console().print(f"{out} is written.")
+    get_console().print(f"{out} is written.", highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def segments(
     for name, row in figures["test"].items():
         shown = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
         get_console().print(f"{name}: {shown}", highlight=False)
-    get_console().print(f"Thresholds {figures['rule']}. {out} is written.", highlight=False)
+    get_console().print(f"Thresholds {figures['rule']}. {out} is written.", highlight=False, markup=False)
 
 
 @app.command()
@@ -106,7 +106,7 @@ def report(
     """Write tables and picture of what is measured so far."""
     with sentences():
         write_report(work, out)
-    get_console().print(f"{out} is written.")
+    get_console().print(f"{out} is written.", highlight=False, markup=False)
 
 
 @app.command()
@@ -131,7 +131,7 @@ def explain(
             get_console().print(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
             return
         write_explanation_report(results, out)
-    get_console().print(f"{out} is written.")
+    get_console().print(f"{out} is written.", highlight=False, markup=False)
 
 
 def _words(command: str, settings: Settings) -> list[str]:
