@@ -16,7 +16,7 @@ class Augmentation:
     """Changes clips at random, all frames of a clip alike.
 
     The face is turned, moved and scaled a little, as an aligned face is by another detector; edges are cut off by the
-    shift. Hue and saturation stay: a blush is part of the expression.
+    shift. The hue stays, and unless asked for the saturation, too: a blush is part of the expression.
 
     Attributes:
         flip: how often, as a share of the clips, left and right are exchanged.
@@ -25,6 +25,7 @@ class Augmentation:
         scale: smallest and largest factor it is scaled by.
         brightness: largest change of the brightness, as a share.
         contrast: largest change of the contrast, as a share.
+        saturation: largest change of the saturation, as a share.
         crop: smallest share of the area that is kept and brought back to the full size; 1 crops nothing.
         erase: how often, as a share of the clips, a rectangle is covered, as a hand or a microphone would.
 
@@ -42,11 +43,12 @@ class Augmentation:
     scale: Sequence[float] = (0.95, 1.15)
     brightness: float = 0.25
     contrast: float = 0.25
+    saturation: float = 0.0
     crop: float = 1.0
     erase: float = 0.0
 
     def __post_init__(self):
-        for name in ("flip", "shift", "brightness", "contrast", "crop", "erase"):
+        for name in ("flip", "shift", "brightness", "contrast", "saturation", "crop", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"The {name} of an augmentation is between 0 and 1, not {getattr(self, name)}.")
         if not self.crop:
@@ -88,7 +90,7 @@ class Augmentation:
                 interpolation=v2.InterpolationMode.BILINEAR,
                 fill=GREY,
             ),
-            v2.ColorJitter(brightness=self.brightness, contrast=self.contrast),
+            v2.ColorJitter(brightness=self.brightness, contrast=self.contrast, saturation=self.saturation),
         ]
         # These draw after the others, so that what is off changes nothing of what they do.
         if self.crop < 1:

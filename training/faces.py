@@ -82,7 +82,7 @@ def cut_faces(
         annotations: a list of the clips that there should be: CSV, TSV, JSON lines, or lines that begin with the name
             of a clip; a column "frames", "num_frames" or "frame_count" says how many frames each has. By default the
             `metadata.jsonl` files of the data set.
-        workers: processes; with one, or for one clip, it is done in this process, which a fault of a decoder would end.
+        workers: processes; with one, or for one clip, this process does it, and a fault of a decoder ends it.
 
     Returns:
         The report, which is in `output/report.json` too: `clips`, `frames`, `frames_without_face`; `without_face`, the

@@ -50,6 +50,10 @@ def test_each_part_does_what_it_says(picture):
     assert steep.float().std() > 1.1 * cropped.float().std(), "it shows a part of it, enlarged"
     darker = {Augmentation(**{**OFF, "brightness": 0.25})(clip, seed).float().mean().item() for seed in range(9)}
     assert min(darker) < picture.float().mean() < max(darker)
+    muted = clip // 4 + 96
+    coloured = Augmentation(**OFF, saturation=0.5)(muted, seed=1)
+    grey, before = (v2.functional.rgb_to_grayscale(one).int() for one in (coloured, muted))
+    assert not torch.equal(coloured, muted) and (grey - before).abs().max() <= 2, "colours change, lightness does not"
 
 
 def test_what_is_off_changes_nothing_of_the_others(picture):
