@@ -215,7 +215,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             VideoDecodeError: as `read_faces` and `read_windows`.
         """
         settings = self._face_settings()
-        source = open_video(video, **self._fetching())
+        source = self.open_video(video)
         try:
             each = self._reducer() if settings is None else None
             clip = self._read(source, num_frames or self.num_frames, longest=longest, each=each)
@@ -260,7 +260,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         """
         count, step = _given(num_frames, self.num_frames), _given(stride, self.stride)
         tell = progress or (lambda share: None)
-        source = open_video(video, **self._fetching())
+        source = self.open_video(video)
         settings = self._face_settings()
         if settings is not None and _is_cut(source, settings):
             settings = None
@@ -303,12 +303,17 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                     face.missing, seen = times[~seen], np.ones(len(grid), bool)
                     yield face
 
-    def _fetching(self) -> dict[str, Any]:
-        return {
-            "url_timeout": self.url_timeout,
-            "url_max_bytes": self.url_max_bytes,
-            "backend": self.video_backend,
-        }
+    def open_video(self, video: Any) -> Any:
+        """What to give to several readings of a video, so that a URL is fetched once and checked once.
+
+        Args:
+            video: as in `read_clip`.
+
+        Raises:
+            VideoDecodeError: it does not exist, is empty, or cannot be fetched.
+        """
+        limits = {"url_timeout": self.url_timeout, "url_max_bytes": self.url_max_bytes}
+        return open_video(video, **limits, backend=self.video_backend)
 
     def _as_bytes(self, frames: torch.Tensor) -> torch.Tensor:
         """Pictures (..., H, W) as RGB in uint8."""

@@ -89,15 +89,16 @@ def predict(
         for done, video in enumerate(dict.fromkeys(videos)):
             bar.update(task, completed=done, description=names[video])
             try:
-                found = pipeline(video, progress=partial(_advance, bar, task, done, half))
+                source = processor.video_processor.open_video(video)
+                found = pipeline(source, progress=partial(_advance, bar, task, done, half))
                 timelines[video] = _explained(found, processor)
                 if plot_path:
-                    _plot(processor.video_processor, video, timelines[video], pictures[video], names[video])
+                    _plot(processor.video_processor, source, timelines[video], pictures[video], names[video])
                 if annotate_path:
                     from tgdfer.training.annotation import annotate
 
                     annotate(
-                        video,
+                        source,
                         _people(timelines[video]),
                         films[video],
                         partial(_advance, bar, task, done + 0.5, 0.5),
@@ -129,7 +130,7 @@ def _is_long(timeline: Timeline) -> bool:
     return timeline["timestamps"] is not None and timeline["timestamps"][-1] > LONGEST_CLIP
 
 
-def _plot(video_processor: Any, video: str, timeline: Any, path: Path, title: str) -> None:
+def _plot(video_processor: Any, video: Any, timeline: Any, path: Path, title: str) -> None:
     """A picture for each person, above the frames that the model saw, or above a few of a long video."""
     parts: list[Any] = []
     people = _people(timeline)

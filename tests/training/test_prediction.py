@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from tgdfer.processing import faces_tgdfer
+from tgdfer.processing import faces_tgdfer, video_file_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.annotation import _Person, annotate
@@ -251,6 +251,24 @@ def test_a_long_video_has_segments_and_a_picture(
     print_timelines({"long.mp4": timeline})
     printed = capsys.readouterr().out
     assert "1:01.0" in printed and "1:03.5" in printed and "80%" in printed
+
+
+def test_what_is_behind_a_url_is_fetched_once(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the limits of the processor, for the answer, the picture and the annotated video alike."""
+    fetched = []
+
+    def fetch(url: str, timeout: float, max_bytes: int) -> io.BytesIO:
+        fetched.append((url, timeout, max_bytes))
+        return io.BytesIO(Path(videos[0]).read_bytes())
+
+    monkeypatch.setattr(video_file_tgdfer, "_fetch", fetch)
+    url = "https://example.org/clip.mp4"
+    found = predict([url], model_folder, plot_path=tmp_path / "t.png", annotate_path=tmp_path / "t.mp4")
+    assert fetched == [(url, 60.0, 2**30)]
+    assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
+    assert found[url]["scores"] == predict(videos[:1], model_folder)[videos[0]]["scores"]
 
 
 def test_faces_are_found_in_prediction_as_well(
