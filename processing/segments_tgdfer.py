@@ -14,8 +14,7 @@ AT_REST = "neutral"
 class Hysteresis:
     """When a curve makes a segment: it must rise to `high`, and lasts as long as it stays above `low`.
 
-    Lower thresholds have a higher mean average precision (docs/long_videos.md), but find several segments for each
-    true one. The defaults are stricter, for people who read them.
+    The defaults are those with the highest mean average precision on rendered videos (docs/long_videos.md).
 
     Attributes:
         high: probability that starts a segment.

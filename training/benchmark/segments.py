@@ -226,11 +226,12 @@ def _picture(one: _Read, segments: list[dict[str, Any]], path: Path) -> None:
 
 def _report(figures: dict[str, Any], out: Path) -> str:
     """The report in Markdown."""
-    videos, rule = figures["videos"], figures["rule"]
+    videos, rule, usual = figures["videos"], figures["rule"], figures["default_rule"]
     names = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
     rows = [
         f"| {name} | {figures['found'][name]} | " + " | ".join(f"{100 * row[key]:.1f}" for key in names) + " |"
         for name, row in figures["test"].items()
+        if rule != usual or "Hysteresis()" not in name
     ]
     gap, low, high = (100 * value for value in figures["difference"])
     heads = " | ".join(f"mAP at {threshold}" for threshold in THRESHOLDS)
@@ -262,7 +263,13 @@ def _report(figures: dict[str, Any], out: Path) -> str:
             "",
             fill(
                 "Segments are ranked by confidence, so weak ones hardly cost mAP: thresholds that are chosen by it"
-                " find several segments for each true one. `Hysteresis()`, which predictions use, is stricter.",
+                " find several segments for each true one."
+                + (
+                    " Those chosen are those of `Hysteresis()`, which predictions use."
+                    if rule == usual
+                    else f" `Hysteresis()`, which predictions use, has {usual['high']:g}, {usual['low']:g} and"
+                    f" {usual['shortest']:g} s."
+                ),
                 119,
             ),
             "",
