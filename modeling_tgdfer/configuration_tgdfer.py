@@ -125,8 +125,8 @@ class TGDFERConfig(PreTrainedConfig):
     long_range_dropout: float | int = 0.5
 
     # LoRA. The last blocks only: those below run without gradient. Rank 8 is what peft takes by default; alpha at
-    # twice the rank is a common convention, so that updates are doubled. Neither was tuned. Of a few hundred clips LoRA
-    # learns the people (docs/experiments.md): small data are trained on frozen features, without it.
+    # twice the rank is a common convention, so that updates are doubled. Neither was tuned. Of a few hundred clips
+    # LoRA learns the people (docs/experiments.md): small data are trained on frozen features, without it.
     lora_layers: int = 4
     lora_text_layers: int = 0
     lora_rank: int = 8
