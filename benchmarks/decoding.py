@@ -34,6 +34,8 @@ def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        # One slice a frame, as phones and x264 by itself write them; PyAV asks for one a thread.
+        stream.thread_type = "FRAME"
         stream.options = {"preset": "veryfast", "g": str(keys), "keyint_min": str(keys), "sc_threshold": "0"}
         for number in range(seconds * fps):
             top, left = (256 + np.array([200, 250]) * np.sin(np.array([0.011, 0.017]) * number)).astype(int)

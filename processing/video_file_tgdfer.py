@@ -594,11 +594,17 @@ class _Converter:
         # One converter for all frames: `frame.to_ndarray` sets one up for each, which takes longer than decoding.
         self.convert = VideoReformatter()
         self.size: dict[str, int] = {}
+        # How frames are turned, and the display matrix of the first that is turned so.
+        self.rotation: int | None = None
+        self.matrix: Any = None
 
     def __call__(self, frame: Any, stream: Any) -> torch.Tensor:
         """Picture (3, H, W), uint8."""
         # A stream may change its size midway; the clip has that of its first frame.
         self.size = self.size or _square(frame.width, frame.height, stream.sample_aspect_ratio)
+        # Read once: frames whose side data was looked at stay in memory until the garbage collector comes.
+        if frame.rotation != self.rotation:
+            self.rotation, self.matrix = frame.rotation, _display_matrix(frame)
         see_through = any(component.is_alpha for component in frame.format.components)
         try:
             if frame.interlaced_frame:
@@ -608,14 +614,13 @@ class _Converter:
             raise VideoDecodeError(
                 f"The pictures of {self.name} ({frame.format.name}) cannot be made RGB; convert it to H.264."
             ) from error
-        pixels = _upright(on_white(picture.to_ndarray()), frame)
+        pixels = _upright(on_white(picture.to_ndarray()), self.matrix)
         # Channels stay last in memory: resizing wants them so, and would make a copy of its own.
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
-def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
-    """A picture (H, W, 3) as the display matrix of its frame has it shown: turned, and mirrored where that says so."""
-    matrix = _display_matrix(frame)
+def _upright(pixels: np.ndarray, matrix: Any) -> np.ndarray:
+    """A picture (H, W, 3) as its display matrix has it shown: turned, and mirrored where that says so."""
     if matrix is None:
         return pixels
     across, down = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].reshape(2, 2) / 2**16
