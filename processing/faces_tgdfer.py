@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
+from torchvision.ops import box_convert, box_iou
 from transformers.utils import logging
 
 from .frame_sampling_tgdfer import ASSUMED_FPS
@@ -45,6 +46,8 @@ TEMPLATE = np.array(
 BRIDGE = 0.5
 # Of a long video every face counts that is there for as long, however long the video.
 LASTING = 2.0
+# Two boxes that overlap by more, as a share of their union, are of one face.
+SAME_FACE = 0.3
 # Pictures that are searched together, a few at a time: so many, or fewer where they are so many bytes.
 BATCH, BATCH_BYTES = 16, 2**27
 # How far, in time and in shares of the size of the face, landmarks steady one another. A face that moves is further
@@ -220,6 +223,8 @@ def locate_faces(
         VideoDecodeError: OpenCV or the model of the detector is missing.
     """
     detector = load_detector(settings.detector, settings.model)[1]
+    # The largest face is found as it is; of several, or in the middle, one may be small beside another.
+    look = functools.partial(find_faces, detector, of_all_sizes=settings.crop != "largest")
     numbers: list[int] = []
     seconds: list[float] = []
     looked: list[int] = []
@@ -234,12 +239,12 @@ def locate_faces(
             looked.append(place)
             waiting.append(picture)
         if len(waiting) == BATCH or len(waiting) * picture.nbytes >= BATCH_BYTES:
-            found += find_in_all(detector, waiting)
+            found += find_in_all(look, waiting)
             waiting = []
     if looked and looked[-1] != len(numbers) - 1:
         looked.append(len(numbers) - 1)
         waiting.append(picture)
-    found += find_in_all(detector, waiting)
+    found += find_in_all(look, waiting)
     indices, times = np.array(numbers, dtype=np.int64), np.array(seconds)
     goes_on = settings.crop != "all" and len(times) > 0 and times[-1] > longest
     tracks = follow(found, times[looked])
@@ -408,38 +413,52 @@ class _Mtcnn(threading.local):
         return np.array(rows, dtype=np.float64).reshape(-1, 15)
 
 
-def find_faces(detector: Detector, picture: np.ndarray) -> np.ndarray:
+def find_faces(detector: Detector, picture: np.ndarray, of_all_sizes: bool = False) -> np.ndarray:
     """Faces (N, 15) of a picture (H, W, 3): at 640 pixels; then, if there are none, with a border, and larger.
 
     Faces that fill the picture are found only with something around them, small ones only where they are not shrunk.
+
+    Args:
+        detector: finds faces of usual sizes.
+        picture: uint8, RGB.
+        of_all_sizes: small ones are looked for beside those that are found at 640 pixels, too.
     """
     longest = max(picture.shape[:2])
-    tries = [(min(1.0, 640 / longest), 0), (min(2.0, 640 / (1.5 * longest)), longest // 4)]
-    if longest != 640:
-        tries.append((min(2.0, 1600 / longest), 0))
-    for scale, border in tries:
-        view = picture
-        if border:
-            view = cv2.copyMakeBorder(view, border, border, border, border, cv2.BORDER_CONSTANT)
-        if scale != 1:
-            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            size = [max(1, round(side * scale)) for side in (view.shape[1], view.shape[0])]
-            view = cv2.resize(view, size, interpolation=method)
-        # Nets halve a picture again and again; a line of pixels has no face.
-        faces = detector(view) if min(view.shape[:2]) >= 16 else np.zeros((0, 15))
-        if len(faces):
-            faces[:, :14] /= scale
-            faces[:, [0, 1, *range(4, 14)]] -= border
-            return faces
+    usual, bordered = (min(1.0, 640 / longest), 0), (min(2.0, 640 / (1.5 * longest)), longest // 4)
+    larger = (min(2.0, 1600 / longest), 0)
+    if of_all_sizes and longest > 640:
+        found, small = _look(detector, picture, *usual), _look(detector, picture, *larger)
+        boxes = [box_convert(torch.from_numpy(faces[:, :4].copy()), "xywh", "xyxy") for faces in (small, found)]
+        new = (box_iou(*boxes) < SAME_FACE).all(1).numpy()
+        found = np.concatenate([found, small[new]])
+        return found if len(found) else _look(detector, picture, *bordered)
+    for scale, border in (usual, bordered, larger)[: 2 if longest == 640 else 3]:
+        if len(found := _look(detector, picture, scale, border)):
+            return found
     return np.zeros((0, 15))
 
 
-def find_in_all(detector: Detector, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Faces of several pictures, as many at a time as OpenCV may use threads: its nets gain little from two by itself.
+def _look(detector: Detector, picture: np.ndarray, scale: float, border: int) -> np.ndarray:
+    """Faces (N, 15) that are found in a picture with a border around it, at another size."""
+    view = picture
+    if border:
+        view = cv2.copyMakeBorder(view, border, border, border, border, cv2.BORDER_CONSTANT)
+    if scale != 1:
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        size = [max(1, round(side * scale)) for side in (view.shape[1], view.shape[0])]
+        view = cv2.resize(view, size, interpolation=method)
+    # Nets halve a picture again and again; a line of pixels has no face.
+    faces = detector(view) if min(view.shape[:2]) >= 16 else np.zeros((0, 15))
+    faces[:, :14] /= scale
+    faces[:, [0, 1, *range(4, 14)]] -= border
+    return faces
 
-    YuNet's file takes one picture a run, so a batch is a matter of threads.
+
+def find_in_all(look: Detector, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Faces of several pictures by `look`, as many at a time as OpenCV may use threads.
+
+    Its nets gain little from two by itself. YuNet's file takes one picture a run, so a batch is a matter of threads.
     """
-    look = functools.partial(find_faces, detector)
     threads = cv2.getNumThreads()
     return list((_threads(os.getpid(), threads).map if threads > 1 else map)(look, pictures))
 

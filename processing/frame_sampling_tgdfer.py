@@ -120,6 +120,9 @@ def windows(
         count = max(1, math.ceil((seconds[-1] - seconds[0]) / interval))
         moments = seconds[0] + (np.arange(count) + 0.5) * interval
         grid = np.unique(np.clip(np.searchsorted(seconds, moments, side="right") - 1, 0, total - 1))
+        # How long the last frame is shown nobody knows; where it comes late, it counts.
+        if seconds[-1] - seconds[grid[-1]] > interval:
+            grid = np.append(grid, total - 1)
     start = 0
     while start + num_frames < len(grid):
         yield grid[start : start + num_frames]

@@ -9,7 +9,9 @@ import errno
 import functools
 import io
 import os
+import queue
 import tempfile
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -187,6 +189,15 @@ class VideoFile:
         """
         with self._open() as container:
             return dict(container.metadata)
+
+    def has_video(self) -> bool:
+        """Whether its head promises pictures.
+
+        Raises:
+            VideoDecodeError: it cannot be opened.
+        """
+        with self._open() as container:
+            return bool(container.streams.video)
 
     def read(self, sampler: Sampler, each: Each | None = None) -> Pictures:
         """Samples by the times of the packets, and by those of the decoded frames where packets mislead.
@@ -685,18 +696,54 @@ def _fetch(url: str, timeout: float, max_bytes: int) -> BinaryIO:
     # Small clips stay in memory; the file of a large one is gone with the object.
     kept: Any = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115
     try:
-        for chunk in _chunks(url, timeout):
+        for chunk in _until(deadline, _chunks(url, timeout)):
             kept.write(chunk)
             if kept.tell() > max_bytes:
                 raise OSError(f"it has more than {max_bytes / 2**20:.0f} MiB, see `url_max_bytes`")
-            if time.monotonic() > deadline:
-                raise OSError(f"it takes longer than {timeout:g} s, see `url_timeout`")
+    except TimeoutError as error:
+        kept.close()
+        raise VideoDecodeError(f"{url} takes longer than {timeout:g} s; see `url_timeout`.") from error
     # Every file system has exceptions of its own.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         kept.close()
         raise VideoDecodeError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
     return kept
+
+
+def _until(deadline: float, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What comes before the deadline. It is waited for in a thread of its own: file systems may wait for ever.
+
+    Raises:
+        TimeoutError: the deadline has come.
+    """
+    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def wait() -> None:
+        try:
+            for chunk in chunks:
+                if left.is_set():
+                    return
+                found.put(chunk)
+            found.put(None)
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=wait, daemon=True, name="fetching a video").start()
+    try:
+        while True:
+            try:
+                chunk = found.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError from None
+            if chunk is None:
+                return
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+    finally:
+        left.set()
 
 
 def _chunks(url: str, timeout: float) -> Iterator[bytes]:

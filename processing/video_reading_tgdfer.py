@@ -158,7 +158,7 @@ def read_windows(
             yield from first_window()
         kept[index], last = (second, picture), index
     if last < 0:
-        raise VideoDecodeError(f"Not one frame of {_file(video)[1] or video} can be decoded; encode it again.")
+        raise VideoDecodeError(f"Not one frame of {getattr(video, 'name', video)} can be decoded; encode it again.")
     while todo:
         yield from first_window()
 

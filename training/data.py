@@ -1,7 +1,6 @@
 """Labelled clips of any data set, and the torch data set that samples and augments them."""
 
 import hashlib
-import io
 import logging
 import os
 import re
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import av
 import datasets
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor
 
 from tgdfer.processing.augmentation_tgdfer import Augmentation
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
-from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
 from tgdfer.training.config import TrainingConfig, read_yaml, write_text
 from tgdfer.training.errors import UserError, nearest
 
@@ -286,13 +284,9 @@ def require_readable(clips: LabelledClips, video_processor: Any) -> None:
     def broken(index: int) -> str | None:
         video = clips.video(index)
         try:
-            with av.open(io.BytesIO(video) if isinstance(video, bytes) else video) as container:
-                if container.streams.video:
-                    return None
-        except (av.error.FFmpegError, OSError, ValueError):
-            pass
-        try:  # The video processor has the last word, and the better words.
-            video_processor.read_clip(video, num_frames=1)
+            opened = video_processor.open_video(video)
+            if not isinstance(opened, VideoFile) or not opened.has_video():
+                video_processor.read_clip(video, num_frames=1)  # It says what is there instead.
         except VideoDecodeError as error:
             return str(error).replace("The video of", f"{clips.files[index]}, the video of", 1)
         return None

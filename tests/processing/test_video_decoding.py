@@ -447,6 +447,6 @@ def test_limits_of_addresses(reader, monkeypatch):
         with pytest.raises(VideoDecodeError, match="more than 1 MiB, see `url_max_bytes`"):
             reader(url, url_max_bytes=2**20)
         reader.url_timeout = 0.05
-        with pytest.raises(VideoDecodeError, match="takes longer than 0.05 s, see `url_timeout`"):
+        with pytest.raises(VideoDecodeError, match="takes longer than 0.05 s; see `url_timeout`"):
             reader.read_clip(url)
         server.shutdown()

@@ -3,9 +3,9 @@
 import io
 import re
 import struct
+import threading
 import wave
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import av
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tgdfer.processing import video_file_tgdfer, video_reading_tgdfer
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 
@@ -173,7 +174,7 @@ def test_urls(clip, reader, monkeypatch):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         assert torch.equal(reader.read_clip(f"{url}/clip.mp4")[0], reader.read_clip(clip)[0])
         with pytest.raises(VideoDecodeError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
@@ -325,3 +326,25 @@ def test_cover_art_is_no_video(tmp_path, reader):
         assert container.streams.video, "the cover is seen as a video stream"
     with pytest.raises(VideoDecodeError, match="only audio;"):
         reader.read_clip(path)
+
+
+def test_no_address_is_waited_for_beyond_the_limit(monkeypatch):
+    """Whatever file system it belongs to: they have limits of their own, or none."""
+    answer = threading.Event()
+
+    def never(url, timeout):
+        answer.wait()
+        yield b""
+
+    monkeypatch.setattr(video_file_tgdfer, "_chunks", never)
+    processor = TGDFERVideoProcessor(url_timeout=0.05)
+    with pytest.raises(VideoDecodeError, match=r"hf://buckets/a/b.mp4 takes longer than 0.05 s; see `url_timeout`\."):
+        processor.read_clip("hf://buckets/a/b.mp4")
+    answer.set()
+
+
+def test_a_long_video_without_a_frame_is_named(video_writer, tmp_path, monkeypatch):
+    path = video_writer(tmp_path / "long.mp4")
+    monkeypatch.setattr(video_reading_tgdfer, "stream", lambda *_, **__: iter([]))
+    with pytest.raises(VideoDecodeError, match=r"Not one frame of .*long\.mp4 can be decoded"):
+        list(TGDFERVideoProcessor().read_windows(path))

