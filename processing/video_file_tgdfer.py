@@ -2,7 +2,8 @@
 
 Nothing a container declares is believed: frames are counted and timed by the packets that are there, and where the
 packets and the decoder disagree, by the decoder. Only the packets that lead from a key frame to a sampled frame are
-decoded. Nothing but the given file is opened, whatever its content asks for.
+decoded, where key frames and time stamps can be trusted. Nothing but the given file is opened, whatever its content
+asks for.
 """
 
 import errno
