@@ -175,7 +175,7 @@ class TGDFERProcessor(ProcessorMixin):
         Example:
             ```python
             clip = processor(videos="clip.mp4", return_tensors="pt")
-            print(processor.explain(model(**clip), clip["timestamps"], labels=model.config.id2label)[0])
+            print(processor.explain(model(**clip), clip["timestamps"], clip["frame_mask"], model.config.id2label)[0])
             ```
         """
         words = self.descriptions or {}

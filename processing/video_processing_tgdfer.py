@@ -101,7 +101,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     """Decodes clips, samples their frames and makes them what a CLIP sees.
 
     Each clip is cut into `num_frames` equal segments and the middle frame of each is taken; `sampling` has other ways.
-    Clips with fewer frames give each of them once and are padded at the end under `frame_mask`.
+    Clips with fewer frames give each of them once; their last frame is repeated under `frame_mask`, so that clips can
+    be batched afterwards, too. With `fps`, or where nothing is sampled, they are as long as the longest of the batch.
 
     Example:
         ```python
@@ -408,7 +409,10 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         processed = super().preprocess(
             frames, **options, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
         )
-        batch = VideoBatchFeature(_pad(processed["pixel_values_videos"], clips), tensor_type=return_tensors)
+        batch = VideoBatchFeature(
+            _pad(processed["pixel_values_videos"], clips, (num_frames or 0) if fps is None else 0),
+            tensor_type=return_tensors,
+        )
         if _given(with_metadata, self.return_metadata):
             batch["video_metadata"] = [clip.metadata for clip in clips]
             if settings is not None:
@@ -569,12 +573,12 @@ def _in_bytes(frames: torch.Tensor) -> torch.Tensor:
     return frames * 255.0 if frames.is_floating_point() and frames.max() <= 1 else frames
 
 
-def _pad(videos: list[torch.Tensor], clips: list[Clip]) -> dict[str, torch.Tensor]:
-    """Batch of clips (T_i, C, H, W), the short ones padded by their last frame."""
+def _pad(videos: list[torch.Tensor], clips: list[Clip], least: int) -> dict[str, torch.Tensor]:
+    """Batch of clips (T_i, C, H, W), padded by their last frame to the longest or to `least`."""
     if len({video.shape[1:] for video in videos}) > 1:
         raise ValueError("The clips of a batch differ in size; leave `do_resize` and `do_center_crop` on.")
     lengths = torch.tensor([len(video) for video in videos], device=videos[0].device)
-    longest = int(lengths.max())
+    longest = max(int(lengths.max()), least)
 
     def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
         steps = torch.arange(longest, device=lengths.device)

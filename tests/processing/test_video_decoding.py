@@ -162,7 +162,7 @@ def test_lists_of_frame_files(tmp_path, reader, picture, numbers):
         Image.fromarray(picture(int(file.stem[5:]))).save(file)
     assert numbers(reader.read_clip(files)[0]) == [1, 2, 10]
     assert numbers(reader.read_clip([str(file) for file in files])[0]) == [1, 2, 10]
-    assert reader(files)["frame_mask"].shape == (1, 3)
+    assert reader(files)["frame_mask"].sum(1).tolist() == [3]
     assert reader([files, files[:1]])["frame_mask"].sum(1).tolist() == [3, 1]
     with pytest.raises(VideoDecodeError, match="frame3.png does not exist"):
         reader.read_clip([*files, tmp_path / "frame3.png"])

@@ -111,7 +111,9 @@ def test_pixels_are_those_of_the_clip_image_processor(processor, clip_folder):
     )
     clip = array()
     expected = images([Image.fromarray(frame) for frame in clip], return_tensors="pt")["pixel_values"]
-    assert torch.allclose(like(clip, return_tensors="pt")["pixel_values_videos"][0], expected, atol=1e-6)
+    assert torch.allclose(
+        like(clip, num_frames=len(clip), return_tensors="pt")["pixel_values_videos"][0], expected, atol=1e-6
+    )
 
 
 def test_pictures_of_the_right_size_are_not_resampled(processor):
@@ -132,7 +134,7 @@ def test_call_sample_frames(processor):
     assert processor(clip, do_sample_frames=False)["pixel_values_videos"].shape[1] == 20
     assert processor(clip)["pixel_values_videos"].shape[1] == 8
     assert processor(clip, num_frames=3)["pixel_values_videos"].shape[1] == 3
-    assert processor(clip, num_frames=99)["pixel_values_videos"].shape[1] == 20
+    assert processor(clip, num_frames=99)["frame_mask"].sum(1).tolist() == [20]
     batch = processor([[clip]], fps=3, video_metadata=[[metadata]], return_metadata=True)
     assert batch["pixel_values_videos"].shape[1] == 6
     assert torch.allclose(batch["timestamps"], torch.tensor([[0.1, 0.5, 0.8, 1.1, 1.5, 1.8]]))
@@ -207,7 +209,12 @@ def test_short_clips_are_padded_under_the_mask(processor, clip, video_writer, tm
     pixels, seconds = batch["pixel_values_videos"][1], batch["timestamps"][1]
     assert torch.allclose(seconds, torch.tensor([0, 1, 2, 2, 2, 2, 2, 2]) / 25)
     assert torch.equal(pixels[2:], pixels[2].expand(6, -1, -1, -1))
-    assert torch.equal(processor(short, return_tensors="pt")["pixel_values_videos"][0], pixels[:3])
+    alone = processor(short, return_tensors="pt")
+    assert torch.equal(alone["pixel_values_videos"][0], pixels), "so that clips can be batched afterwards"
+    assert torch.equal(alone["frame_mask"][0], batch["frame_mask"][1])
+    whole = processor([clip, short], fps=25, return_tensors="pt")
+    assert whole["frame_mask"].sum(1).tolist() == [40, 3] and whole["frame_mask"].shape == (2, 40)
+    assert processor(short, do_sample_frames=False, return_tensors="pt")["frame_mask"].shape == (1, 3)
 
 
 def test_times_of_arrays(processor):
