@@ -233,8 +233,12 @@ def predict(
     quieten()
     from tgdfer.training import prediction
 
-    faces = {"face_crop": face_crop, "face_detector": face_detector, "no_face": no_face}
-    faces["face_model"] = face_model and str(face_model)
+    faces = {
+        "face_crop": face_crop,
+        "face_detector": face_detector,
+        "face_model": face_model and str(face_model),
+        "no_face": no_face,
+    }
     prediction.print_timelines(prediction.predict(videos, model, csv, json, plot, annotate, faces))
 
 
