@@ -34,9 +34,10 @@ format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/installed bench-broken  ## Measure: frames a second of the renderer, decoding, broken files
+bench: .venv/installed bench-broken  ## Measure: frames a second of the renderer, decoding, faces, broken files
 	$(BIN)/python benchmarks/render_speed.py
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/faces.py
 
 bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: each gives an answer or one sentence
 	$(BIN)/python benchmarks/broken_files.py
