@@ -8,10 +8,12 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,8 +32,8 @@ from tgdfer.training.config import source_hash, write_text
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(sizes: Sizes, work: Path, devices: list[str]) -> dict[str, dict[str, Any]]:
-    """Measures what is not measured yet; the parts of each device by name."""
+def run(sizes: Sizes, work: Path, devices: list[str], end: float = math.inf) -> dict[str, dict[str, Any]]:
+    """Measures what is not measured yet, and begins nothing after `end`; the parts of each device by name."""
     work.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Any]] = {}
     for device in devices:
@@ -41,6 +43,8 @@ def run(sizes: Sizes, work: Path, devices: list[str]) -> dict[str, dict[str, Any
             key = _key(sizes, device, arguments)
             part = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if part.get("key") != key:
+                if time.monotonic() > end:
+                    continue
                 print(f"{device} {name}", end=" ", flush=True)
                 part = _in_a_process(sizes, {"device": device, **arguments})
                 part |= {"key": key, "part": arguments, "commit": commit(), "versions": _versions()}
@@ -101,6 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         "--work", type=Path, default=ROOT / "runs" / "speed", help="where parts that are done are kept"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "performance.md")
+    parser.add_argument("--minutes", type=float, default=100, help="begin nothing after so many minutes")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.part:
@@ -109,7 +114,13 @@ def main(argv: list[str] | None = None) -> None:
         return
     sizes = Sizes(repetitions=arguments.repetitions)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    write_report(sizes, run(sizes, arguments.work, devices), arguments.output)
+    measured = run(sizes, arguments.work, devices, time.monotonic() + 60 * arguments.minutes)
+    left = [part for found in measured.values() for name, part in parts(sizes).items() if name not in found]
+    if left:
+        print(f"The time is over, {len(left)} parts are left: the same command goes on where this one stopped.")
+    # What trainings take comes last, and can be left out of the report.
+    if all(part["kind"] == "training" for part in left):
+        write_report(sizes, measured, arguments.output)
 
 
 if __name__ == "__main__":

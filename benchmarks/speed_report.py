@@ -59,9 +59,9 @@ def figures(sizes: Sizes, parts: Parts) -> dict[str, dict[str, Any]]:
         if kind == "inference":
             found[name] = {"seconds": seconds, "over_tower": ratio(part, "network", "tower")}
         elif kind == "training":
-            full = parts[f"training-{FULL}-{part['part']['batch']}"]
-            found[name] = {"seconds": seconds, "over_tower": ratio(part, "step", "tower")}
-            found[name] |= {"peak": part["peak"], "peak_over_full": part["peak"] / full["peak"]}
+            found[name] = {"seconds": seconds, "over_tower": ratio(part, "step", "tower"), "peak": part["peak"]}
+            if full := parts.get(f"training-{FULL}-{part['part']['batch']}"):
+                found[name]["peak_over_full"] = part["peak"] / full["peak"]
         elif kind == "epoch":
             steps = sizes.epoch_clips / part["batch"]
             found[name] = {"seconds": seconds["epoch"], "end_to_end_seconds": steps * seconds["step"]}
@@ -146,8 +146,7 @@ def _section(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Part
 def _training_rows(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
     rows = []
     for name, part in parts.items():
-        if part["part"]["kind"] == "training":
-            row = summary[name]
+        if part["part"]["kind"] == "training" and "peak_over_full" in (row := summary[name]):
             rows.append(
                 f"| {part['part']['batch']} | {WAYS[part['part']['way']].title} | {_number(row['seconds']['step'])} |"
                 f" {_spread(row['over_tower'])} | {row['peak']:,.0f} | {row['peak_over_full']:.2f} |"
@@ -159,7 +158,10 @@ def _context_words(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> li
     """What a learnable context adds, and what gradient checkpointing saves, batch by batch."""
     words = []
     for batch in sizes.batches:
-        of = {way: summary[f"training-{way}-{batch}"] for way in WAYS}
+        of = {way: row for way in WAYS if (row := summary.get(f"training-{way}-{batch}"))}
+        if len(of) < len(WAYS):
+            words.append(f"- {_count(batch, 'clip')} a step: not measured to the end.")
+            continue
         over = {way: row["over_tower"][0] for way, row in of.items()}
         saved = {way: 1 - of[f"{way}-checkpointing"]["peak"] / of[way]["peak"] for way in ("lora", FULL)}
         words.append(
