@@ -78,7 +78,8 @@ def test_paths_lie_within_the_clip_and_crops_can_be_cut(data, found, crop, longe
         patch.setattr(faces_tgdfer, "find_in_all", lambda _, pictures: [next(turn) for _ in pictures])
         paths = locate_faces(frames, settings, longest)
     assert len(paths) <= (1 if crop != "all" else sum(map(len, found)))
-    assert any(found) == bool(paths)
+    # Of all faces those that come by for a moment do not count.
+    assert bool(paths) == any(found) if crop != "all" else any(found) >= bool(paths)
     for path in paths:
         assert set(path.indices) <= {number for number, _, _ in frames} and (np.diff(path.indices) > 0).all()
         face = cut_face(picture.expand(len(frames), -1, -1, -1), np.arange(len(frames)) * 7, path, settings)
