@@ -262,6 +262,7 @@ def _draw_part(above: Axes, below: Axes, part: Mapping[str, Any], device: str, c
 def _dress(above: Axes, below: Axes, axis: str, grown: Sequence[int]) -> None:
     for axes in (above, below):
         axes.set(xscale="log", yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     ticks = sorted(grown)[::-2]  # half of them, for there is no room for all
