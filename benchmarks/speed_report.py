@@ -39,9 +39,15 @@ def write_report(sizes: Sizes, measured: Mapping[str, Parts], path: Path) -> Non
 
 
 def _joined(parts: Parts) -> Parts:
-    """The parts that were timed, with the memory that was measured apart."""
-    peaks = {name.replace("-memory", ""): {"peak": part["peak"]} for name, part in parts.items() if "peak" in part}
-    return {name: {**part, **peaks.get(name, {})} for name, part in parts.items() if "seconds" in part}
+    """The parts that were timed, with the memory that was measured apart, and that of full fine-tuning."""
+    peaks = {name.replace("-memory", ""): part["peak"] for name, part in parts.items() if "peak" in part}
+    joined = {name: {**part} for name, part in parts.items() if "seconds" in part}
+    for name, part in joined.items():
+        if name in peaks:
+            part["peak"] = peaks[name]
+        if part["part"]["kind"] == "training":
+            part["full_peak"] = peaks[f"training-{FULL}-{part['part']['batch']}"]
+    return joined
 
 
 def ratio(part: Mapping[str, Any], above: str, below: str) -> list[float]:
@@ -60,8 +66,7 @@ def figures(sizes: Sizes, parts: Parts) -> dict[str, dict[str, Any]]:
             found[name] = {"seconds": seconds, "over_tower": ratio(part, "network", "tower")}
         elif kind == "training":
             found[name] = {"seconds": seconds, "over_tower": ratio(part, "step", "tower"), "peak": part["peak"]}
-            if full := parts.get(f"training-{FULL}-{part['part']['batch']}"):
-                found[name]["peak_over_full"] = part["peak"] / full["peak"]
+            found[name]["peak_over_full"] = part["peak"] / part["full_peak"]
         elif kind == "epoch":
             steps = sizes.epoch_clips / part["batch"]
             found[name] = {"seconds": seconds["epoch"], "end_to_end_seconds": steps * seconds["step"]}
@@ -146,7 +151,8 @@ def _section(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Part
 def _training_rows(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
     rows = []
     for name, part in parts.items():
-        if part["part"]["kind"] == "training" and "peak_over_full" in (row := summary[name]):
+        if part["part"]["kind"] == "training":
+            row = summary[name]
             rows.append(
                 f"| {part['part']['batch']} | {WAYS[part['part']['way']].title} | {_number(row['seconds']['step'])} |"
                 f" {_spread(row['over_tower'])} | {row['peak']:,.0f} | {row['peak_over_full']:.2f} |"
@@ -160,7 +166,7 @@ def _context_words(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> li
     for batch in sizes.batches:
         of = {way: row for way in WAYS if (row := summary.get(f"training-{way}-{batch}"))}
         if len(of) < len(WAYS):
-            words.append(f"- {_count(batch, 'clip')} a step: not measured to the end.")
+            words.append(f"- {_count(batch, 'clip')} a step: some ways are not timed yet.")
             continue
         over = {way: row["over_tower"][0] for way, row in of.items()}
         saved = {way: 1 - of[f"{way}-checkpointing"]["peak"] / of[way]["peak"] for way in ("lora", FULL)}
