@@ -159,7 +159,8 @@ class TGDFERTextGuidance(nn.Module):
             end = 1 + self.context_length
             embeds = torch.cat([embeds[:, :1], context.flatten(0, 1).to(embeds.dtype), embeds[:, end:]], dim=1)
         hidden = tower.embeddings(inputs_embeds=embeds)
-        mask = create_causal_mask(config=tower.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
+        # By position, because the name of the last one, a cache, differs between the versions of transformers.
+        mask = create_causal_mask(tower.config, hidden, None, None)
         hidden = tower.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True).last_hidden_state
         hidden = tower.final_layer_norm(hidden)
         # OpenAI's configs say that EOS is 2 although it is the highest id; CLIP reads them by argmax, and so do we.
