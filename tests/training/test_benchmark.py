@@ -28,7 +28,7 @@ from tgdfer.training.benchmark.fitting import (
 )
 from tgdfer.training.benchmark.ground import Ground, Settings, Truth, real_ground, true_frames
 from tgdfer.training.benchmark.heads import AdaptedHead, LinearHead, top_mean
-from tgdfer.training.benchmark.lora import LORA_BLOCKS
+from tgdfer.training.benchmark.lora import LORA_OPTIONS
 from tgdfer.training.benchmark.row import targets_of
 from tgdfer.training.data import Clips
 from tgdfer.training.errors import UserError
@@ -188,7 +188,7 @@ def ground(clips_folder, clip_folder, descriptions_file) -> Ground:
 @pytest.fixture
 def adapted(ground) -> AdaptedHead:
     """Of a CLIP with as many blocks as are adapted."""
-    model, _ = start_model(ground.config(model_options={"lora_layers": LORA_BLOCKS}), ground.classes)
+    model, _ = start_model(ground.config(model_options=dict(LORA_OPTIONS)), ground.classes)
     head = LinearHead(*frame_statistics(ground.features("train"), np.arange(len(ground.train))), 3, "mean")
     torch.nn.init.normal_(head.linear.weight)
     adapted = AdaptedHead(model, head, head_rate=1e-3)

@@ -29,7 +29,7 @@ from tgdfer.training.benchmark.fitting import (
 from tgdfer.training.benchmark.given_features import AnyGround, FeatureGround
 from tgdfer.training.benchmark.ground import Ground
 from tgdfer.training.benchmark.heads import LinearHead
-from tgdfer.training.benchmark.lora import LORA_BLOCKS, lora_row
+from tgdfer.training.benchmark.lora import LORA_OPTIONS, lora_row
 from tgdfer.training.benchmark.row import Row, Run, answers, folds_of, targets_of
 from tgdfer.training.benchmark.rows import mean_row, oracle_row
 from tgdfer.training.config import source_hash
@@ -100,7 +100,7 @@ def rows_of(ground: AnyGround) -> list[Row]:
 
 def _adapted_row(ground: Ground) -> Row:
     """The full network with LoRA on the last blocks of CLIP."""
-    options = FULL | {"lora_layers": LORA_BLOCKS}
+    options = FULL | LORA_OPTIONS
 
     def make(
         ground: Ground, seen: FrameFeatures, indices: np.ndarray

@@ -28,6 +28,8 @@ WARM = Recipe(rate=1e-3, epochs=10)
 # LoRA's steps see half of the frames of a clip: half the cost, and a clip that is not the same twice.
 LORA = Recipe(batch_size=16, frames=8)
 LORA_BLOCKS = 2
+# Dropout is what these rows were measured with. The network does without by default (docs/experiments.md).
+LORA_OPTIONS = {"lora_layers": LORA_BLOCKS, "lora_dropout": 0.1}
 
 
 def lora_row(ground: Ground, name: str, title: str, make: MakeAdapted, config: dict[str, Any]) -> Row:

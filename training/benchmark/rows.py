@@ -26,7 +26,7 @@ from tgdfer.training.benchmark.fitting import (
 from tgdfer.training.benchmark.given_features import AnyGround
 from tgdfer.training.benchmark.ground import Ground, true_frames
 from tgdfer.training.benchmark.heads import LinearHead
-from tgdfer.training.benchmark.lora import LORA_BLOCKS, MakeAdapted, lora_row
+from tgdfer.training.benchmark.lora import LORA_OPTIONS, MakeAdapted, lora_row
 from tgdfer.training.benchmark.row import Row, Run, answers, folds_of, rounded, targets_of
 from tgdfer.training.config import source_hash
 from tgdfer.training.evaluation import predict_clips
@@ -148,7 +148,7 @@ def _adapted_linear(pooling: str) -> MakeAdapted:
     """LoRA under a linear layer."""
 
     def make(ground: Ground, seen: FrameFeatures, indices: np.ndarray) -> tuple[TGDFERForVideoClassification, Any]:
-        model, _ = start_model(ground.config(model_options={"lora_layers": LORA_BLOCKS}), ground.classes)
+        model, _ = start_model(ground.config(model_options=dict(LORA_OPTIONS)), ground.classes)
         return model, linear_head(ground, seen, indices, pooling)
 
     return make
