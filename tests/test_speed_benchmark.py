@@ -44,8 +44,7 @@ def sizes(speed: ModuleType):
 
 @pytest.fixture
 def in_this_process(speed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """
-    Measures where the test runs, not in a process for each part; gives the parts that were measured.
+    """Measures where the test runs, not in a process for each part; gives the parts that were measured.
 
     The memory of a step is given: this process has had more at its height, so that a step here seems to need none.
     """

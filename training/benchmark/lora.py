@@ -69,7 +69,7 @@ def lora_row(ground: Ground, name: str, title: str, make: MakeAdapted, config: d
         "seed": seed,
         "epochs": settings.lora_epochs,
         "rates": LORA_RATES,
-        "blocks": LORA_BLOCKS,
+        "model_options": LORA_OPTIONS,
         "recipe": asdict(LORA),
         "warm": asdict(WARM),
     }

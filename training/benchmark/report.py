@@ -241,9 +241,9 @@ def _how(grounds: list[Results]) -> str:
   five-fold cross-validation over people in train. Frozen top quarter: a linear layer on every frame; a class's score
   is the mean of the highest quarter of its frames' scores; AdamW, rate and epochs chosen in the same way. The seed
   decides views, folds and order.
-- LoRA: on the attention of CLIP's last two vision blocks, over a linear layer that is first trained on frozen frames.
-  Five folds over people in train with one seed; the epoch is chosen on the fold's held-out people, the rate on the
-  first fold; every fold reads test once.
+- LoRA: on the attention of CLIP's last two vision blocks, its input dropped at 0.1, over a linear layer that is first
+  trained on frozen frames. Five folds over people in train with one seed; the epoch is chosen on the fold's held-out
+  people, the rate on the first fold; every fold reads test once.
 - TG-DFER: the training loop with its defaults; the best epoch on people held out of train.
 - Oracle: frozen mean, trained and tested on frames of intensity of at least 0.5 and on all frames of neutral clips. It
   alone is trained on frame truth; nothing is chosen by it.
