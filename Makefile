@@ -4,16 +4,22 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# The room folders, seen as the package they become, for the type checker.
-TYPED := .types/tgdfer
+# The folders that become the package. Their times change when a file is added or removed.
+FOLDERS := $(shell find package modeling_tgdfer processing training model_card -type d -not -name __pycache__)
 
 help:  ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Everything is installed once, and again whenever pyproject.toml changes.
-.venv/installed: pyproject.toml
+.venv/dependencies: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" --config-settings editable_mode=strict
+	@touch $@
+
+# The strict mode links every file into one tree below build/, which editors and type checkers can follow. New files
+# are linked when the package is installed again, which takes two seconds.
+.venv/installed: .venv/dependencies $(FOLDERS)
+	$(BIN)/python -m pip install --quiet --editable . --no-deps --config-settings editable_mode=strict
 	@touch $@
 
 demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (4 minutes)
@@ -25,10 +31,7 @@ test: .venv/installed  ## Run the tests (8 minutes at most, no network)
 check: .venv/installed  ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@mkdir -p $(TYPED)
-	@ln -sfn ../../tgdfer/__init__.py $(TYPED)/__init__.py
-	@for room in modeling_tgdfer processing training model_card; do ln -sfn ../../$$room $(TYPED)/$$room; done
-	MYPYPATH=.types $(BIN)/mypy -p tgdfer
+	$(BIN)/mypy -p tgdfer -p benchmarks -p recipes
 
 format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
@@ -44,30 +47,30 @@ bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: eac
 
 # Goes on where it stopped; on real clips as well where TGDFER_REALCLIPS names a folder of them.
 bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/baselines.md (50 minutes a piece)
-	$(BIN)/python -m tgdfer.training.benchmark run
-	$(BIN)/python -m tgdfer.training.benchmark report
+	$(BIN)/python -m benchmarks.harness run
+	$(BIN)/python -m benchmarks.harness report
 
 # Goes on where it stopped; on a GPU as well where there is one. Leave the machine alone meanwhile.
 bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/performance.md (90 minutes)
 	$(BIN)/python benchmarks/speed.py
 
 bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/explanation.md
-	$(BIN)/python -m tgdfer.training.benchmark explain
+	$(BIN)/python -m benchmarks.harness explain
 
 bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/relabelling.md
-	$(BIN)/python -m tgdfer.training.ablation relabel
+	$(BIN)/python -m benchmarks.ablation relabel
 
 # On real clips and on given features as well, where TGDFER_REALCLIPS and TGDFER_FEATURES name them.
 ablation: .venv/installed  ## Measure what every part brings into docs/ablation.md (50 minutes a piece)
-	$(BIN)/python -m tgdfer.training.ablation run
-	$(BIN)/python -m tgdfer.training.ablation report
+	$(BIN)/python -m benchmarks.ablation run
+	$(BIN)/python -m benchmarks.ablation report
 
 bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/long_videos.md
-	$(BIN)/python -m tgdfer.training.benchmark segments
+	$(BIN)/python -m benchmarks.harness segments
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment
-	rm -rf build dist
+	rm -rf dist build/lib build/bdist.*
 	$(BIN)/python -m build --wheel
 	set -e; empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; \
 	$(PYTHON) -m venv $$empty/venv; \

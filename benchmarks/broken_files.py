@@ -1,6 +1,6 @@
 """Predicts hundreds of broken and odd videos in a worker: each gives an answer or one sentence, soon and small.
 
-    python benchmarks/broken_files.py
+    python -m benchmarks.broken_files
 
 Ends with exit code 1 where a file takes 10 s or 1 GB, raises anything but `VideoDecodeError`, or ends the worker.
 """
@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "processing"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 SECONDS, BYTES = 10, 2**30
 

@@ -1,6 +1,6 @@
 """Reads 16 frames of 60 s of 1080p H.264, beside `transformers`: time and growth of peak memory.
 
-    python benchmarks/decoding.py [--seconds 60] [--repeats 3]
+    python -m benchmarks.decoding [--seconds 60] [--repeats 3]
 
 Each figure is the best of its repeats, taken in turns, each in a process of its own.
 """
@@ -80,7 +80,7 @@ def main() -> None:
             figures: dict[str, list[list[float]]] = {way: [] for way in WAYS}
             for _ in range(arguments.repeats):
                 for way in WAYS:
-                    command = [sys.executable, __file__, "--read", way, str(path)]
+                    command = [sys.executable, "-m", "benchmarks.decoding", "--read", way, str(path)]
                     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                     figures[way].append(json.loads(out.splitlines()[-1]))
             best = {way: np.min(figures[way], axis=0) for way in WAYS}

@@ -1,4 +1,4 @@
-"""Cuts the face out of 16 frames of 640x480, beside CLIP ViT-B/16: `python benchmarks/faces.py --model YUNET.onnx`."""
+"""Cuts the face out of 16 frames of 640x480, beside CLIP ViT-B/16: `python -m benchmarks.faces --model YUNET.onnx`."""
 
 import argparse
 import time

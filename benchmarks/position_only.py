@@ -1,4 +1,4 @@
-"""What position and movement give away of rendered clips: `python benchmarks/position_only.py [--courses 4000]`."""
+"""What position and movement give away of rendered clips: `python -m benchmarks.position_only [--courses 4000]`."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Frames a second of the renderer, alone and with encoding: `python benchmarks/render_speed.py [--workers 2]`."""
+"""Frames a second of the renderer, alone and with encoding: `python -m benchmarks.render_speed [--workers 2]`."""
 
 import argparse
 import json

@@ -10,6 +10,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from small_clips import write_clip, write_folder  # noqa: E402
 from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer  # noqa: E402
 from transformers.utils import logging  # noqa: E402
@@ -52,3 +53,51 @@ def clip_folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     CLIPModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory):
+    """Keeps cached features and data sets out of the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TGDFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def clip_writer():
+    return write_clip
+
+
+@pytest.fixture(scope="session")
+def folder_writer():
+    return write_folder
+
+
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory) -> Path:
+    """Train and test split of three labels and five people each, with people and the intensity of every frame."""
+    return write_folder(tmp_path_factory.mktemp("data") / "clips")
+
+
+@pytest.fixture(scope="session")
+def descriptions_file(tmp_path_factory) -> Path:
+    """Two short descriptions a label, so that the text tower has little to read."""
+    path = tmp_path_factory.mktemp("words") / "descriptions.yaml"
+    path.write_text("happy: [a smile, cheeks up]\nsad: [a frown, tears]\nneutral: [at rest, still]\n")
+    return path
+
+
+@pytest.fixture
+def options(clips_folder, clip_folder, descriptions_file, tmp_path) -> dict:
+    """Fields of a `TrainingConfig` that trains in a second."""
+    return {
+        "dataset": str(clips_folder),
+        "model": str(clip_folder),
+        "descriptions": str(descriptions_file),
+        "output": str(tmp_path / "run"),
+        "num_frames": 4,
+        "batch_size": 4,
+        "epochs": 2,
+        "model_options": {"lora_layers": 1},
+    }

@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import LabelledClips, Part, augmentation
-from tgdfer.training.evaluation import Prediction, measure
+from tgdfer.training.data.clips import LabelledClips, Part, augmentation
+from tgdfer.training.evaluate import Prediction, measure
 from tgdfer.training.features import FrameFeatures, frame_features
 from tgdfer.training.models import is_trained, start_model
 

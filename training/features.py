@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing import (
     augmentation_tgdfer,
@@ -26,7 +26,7 @@ from tgdfer.processing import (
 )
 from tgdfer.processing.augmentation_tgdfer import Augmentation
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.data import Clips, LabelledClips, derived_seed
+from tgdfer.training.data.clips import Clips, LabelledClips, derived_seed
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _key(
     for module in _SOURCES:
         digest.update(inspect.getsource(module).encode())
     facts = {
-        "tgdfer": tgdfer.__version__,
+        "tgdfer": version("tgdfer"),
         "clip": model.config.clip_config.vision_config.to_dict(),
         "video_processor": video_processor.to_dict(),
         "num_frames": model.config.num_frames,

@@ -11,14 +11,14 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
-import tgdfer
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import words_for
+from tgdfer.training.data.clips import words_for
 from tgdfer.training.errors import UserError, nearest
-from tgdfer.training.faces import cropped_by
+from tgdfer.training.face_crops.cut import cropped_by
+from tgdfer.weights import CLIP_TINY_FACES
 
 
 def start_model(
@@ -107,7 +107,7 @@ def is_trained(source: str | Path) -> bool:
 def model_source(name: str | Path) -> str:
     """Where a model lies: of the folder of a run, its best one."""
     if str(name) == "clip-tiny-faces":
-        return str(tgdfer.clip_tiny_faces())
+        return str(CLIP_TINY_FACES)
     best = Path(name) / "best"
     return str(best if (best / "config.json").is_file() else name)
 

@@ -94,8 +94,8 @@ def real_run(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Pat
     Everything lies below a folder `jane-doe`, of which nobody else should hear.
     """
     from tgdfer.training.config import TrainingConfig
-    from tgdfer.training.evaluation import evaluate_model
-    from tgdfer.training.loop import train
+    from tgdfer.training.evaluate import evaluate_model
+    from tgdfer.training.train import train
 
     home = tmp_path_factory.mktemp("homes") / "jane-doe"
     for seed, split in enumerate(("train", "test")):

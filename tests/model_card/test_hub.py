@@ -18,7 +18,7 @@ publish(sys.argv[1], "user/smile")
 
 TGDFER = """
 import sys
-from tgdfer.training.cli import main
+from tgdfer.command_line import main
 
 sys.exit(main(sys.argv[1:]))
 """

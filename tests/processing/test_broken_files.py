@@ -6,12 +6,11 @@ import time
 
 import av
 import pytest
+from broken_files import FILES, GOOD
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
-
-from .broken_files import FILES, GOOD
 
 _BROKEN = [name for name in FILES if not name.startswith(("whole", "one_frame", "size", "still"))]
 _CRAFTED = [name for name in FILES if name.startswith(("huge", "playlist", "elsewhere", "no_moov", "header_only"))]

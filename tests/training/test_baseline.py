@@ -10,11 +10,11 @@ import torch
 from tgdfer.training import baseline as room
 from tgdfer.training.baseline import NAME, clip_means, fit, mean_baseline
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import Part, load_clips, load_parts
+from tgdfer.training.data.clips import Part, load_clips, load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluation import Prediction, evaluate_model
+from tgdfer.training.evaluate import Prediction, evaluate_model
 from tgdfer.training.features import FrameFeatures
-from tgdfer.training.loop import train
+from tgdfer.training.train import train
 
 LABELS = ["happiness", "neutral", "sadness"]
 NAN = float("nan")

@@ -6,7 +6,7 @@ import torch
 
 from tgdfer.training import features as room
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data import Clips, load_clips
+from tgdfer.training.data.clips import Clips, load_clips
 from tgdfer.training.features import FeatureClips, cache_folder, frame_features
 from tgdfer.training.models import start_model
 

@@ -1,0 +1,94 @@
+"""Peak memory and time of `tgdfer predict` on a long file.
+
+The file repeats the packets of a minute of a rendered face, so that half an hour of video is there in seconds.
+
+    python -m benchmarks.long_videos.memory --model runs/demo
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, sample_long_clip, sample_person
+
+# What the child process does: it is a user's command, and says how much memory it took at most.
+_CHILD = """
+import resource, sys
+from tgdfer.command_line import main
+code = main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def write_minute(path: Path, height: int, width: int) -> None:
+    """A minute of a face that fills two thirds of the height of a picture, with a key frame every two seconds."""
+    person = sample_person(0, "test", 0)
+    clip = sample_long_clip(60.0, EMOTIONS, person, RenderedFaces(), np.random.default_rng(0))
+    side = height * 2 // 3 // 2 * 2
+    top, left = (height - side) // 2, (width - side) // 2
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=width, height=height, pix_fmt="yuv420p")
+        stream.options = {"preset": "veryfast", "g": "50"}
+        canvas = np.full((height, width, 3), 120, np.uint8)
+        for face in clip.draw():
+            canvas[top : top + side, left : left + side] = cv2.resize(face, (side, side))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def repeat(path: Path, times: int, out: Path) -> None:
+    """Writes the packets of a file so many times, one after the other."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        taken = source.streams.video[0]
+        stream = target.add_stream_from_template(taken)
+        length = round(Fraction(60) / taken.time_base)
+        for number in range(times):
+            source.seek(0)
+            for packet in source.demux(taken):
+                if packet.size:
+                    packet.pts += number * length
+                    packet.dts += number * length
+                    packet.stream = stream
+                    target.mux(packet)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="a trained model")
+    parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--size", default="1280x720", help="of the pictures")
+    parser.add_argument("--face-model", help="file of YuNet: cut the face out, too")
+    arguments = parser.parse_args()
+    width, height = map(int, arguments.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        minute, file = Path(folder) / "minute.mp4", Path(folder) / "long.mp4"
+        write_minute(minute, height, width)
+        repeat(minute, arguments.minutes, file)
+        words = ["predict", str(file), "--model", arguments.model, "--json", str(Path(folder) / "out.json")]
+        if arguments.face_model:
+            words += ["--face-crop", "largest", "--face-model", arguments.face_model]
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", _CHILD, *words], capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(done.stderr)
+    peak = int(done.stdout.rsplit("peak", 1)[1]) * (1 if sys.platform == "darwin" else 1024)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"{arguments.minutes} minutes of {arguments.size}: {peak / 1e9:.2f} GB at most, {seconds:.0f} s"
+        f" ({spent.ru_utime + spent.ru_stime:.0f} s of processor time)"
+    )
+
+
+if __name__ == "__main__":
+    main()

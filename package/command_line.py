@@ -1,0 +1,365 @@
+"""The command line. Each command is a short function that imports what it needs when it is called."""
+
+import errno
+import inspect
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+import yaml
+from rich import get_console
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from tgdfer.training.config import TrainingConfig, default_of, read_yaml
+from tgdfer.training.errors import PartialResultError, UserError
+
+app = typer.Typer(
+    name="tgdfer",
+    help="Recognise facial expressions in video: train, evaluate and use TG-DFER models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+# What makes an output unwritable that looked writable when it was asked for.
+_FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        argv: arguments without the name of the program; those of the process when None.
+
+    Returns:
+        Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
+        after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logger = logging.getLogger("tgdfer")
+    handler = RichHandler(console=get_console(), show_time=False, show_path=False)
+    logger.addHandler(handler)
+    try:
+        app(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except ValueError as error:
+        if not _is_users(error):
+            raise
+        return _refuse(_sentence(error), 3 if isinstance(error, PartialResultError) else 2)
+    except OSError as error:
+        if error.errno not in _FULL_OR_CLOSED:
+            raise
+        return _refuse(f"Cannot write {error.filename or 'the output'}: {error.strerror}.")
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        logger.removeHandler(handler)
+    return 0
+
+
+def _from_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `command(config=..., **given)` an option for every field of `TrainingConfig`."""
+    hints = get_type_hints(TrainingConfig)
+    config = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[Path | None, typer.Option(help="YAML file of these options; flags override it")],
+    )
+    parameters = [config]
+    for option in fields(TrainingConfig):
+        hint, default = hints[option.name], default_of(option)
+        if get_origin(hint) in (Union, UnionType):
+            hint = get_args(hint)[0]
+        help_text = escape(option.metadata["help"])
+        if default not in (MISSING, None, {}):
+            help_text += f" [dim]\\[default: {str(default).lower() if hint is bool else default}][/]"
+        shown: dict[str, Any] = {"help": help_text, "show_default": False}
+        if get_origin(hint) is Literal:
+            hint, shown["metavar"] = str, "|".join(get_args(hint))
+        elif get_origin(hint) is dict:
+            hint, shown["metavar"] = list[str], "FIELD=VALUE"
+        # None stands for a flag that was not given, so that it does not override the file.
+        annotation = Annotated[hint | None, typer.Option(**shown)]  # type: ignore[valid-type]
+        parameters.append(
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer train --dataset clips/ --output runs/first --frozen-features\n\n"
+    "tgdfer train --dataset user/clips --model openai/clip-vit-base-patch16 --mixed-precision bf16\n\n"
+    "tgdfer train --config clips.yaml --epochs 30 --model-options lora_layers=2 --model-options mil_pooling=topk\n\n"
+    "tgdfer train --output runs/first --resume"
+)
+@_from_config
+def train(config: Path | None = None, **given: Any) -> None:
+    """Train a model on labelled clips."""
+    resolved = resolve_config(config, **given)
+    quieten()
+    from tgdfer.training.train import train as run_training
+
+    try:
+        run = run_training(resolved)
+    except KeyboardInterrupt:
+        get_console().print(
+            f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.output)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        raise
+    get_console().print(
+        f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
+    """The config of a run: of a YAML file, or of the run to resume, overridden by what else is given.
+
+    Args:
+        file: YAML file of fields of `TrainingConfig`.
+        **given: fields; None where a flag was not used. Those that are mappings may be a list of `field=value`.
+
+    Raises:
+        UserError: if a key is unknown, or a value is of the wrong type.
+    """
+    given = {name: value for name, value in given.items() if value not in (None, [])}
+    for name in ("model_options", "augmentation"):
+        if isinstance(given.get(name), list):
+            given[name] = dict(_assignment(name, text) for text in given[name])
+    values = read_yaml(file) if file else {}
+    saved = Path(given.get("output") or values.get("output") or TrainingConfig(dataset="-").output) / "config.yaml"
+    if given.get("resume") and not saved.is_file():
+        raise UserError(f"There is no run to resume in {saved.parent}: name its folder with --output.")
+    if given.get("resume") and file is None:
+        values = read_yaml(saved)
+    for name in ("model_options", "augmentation"):
+        if name in given and isinstance(values.get(name), dict):
+            given[name] = {**values[name], **given[name]}
+    return TrainingConfig.from_dict({**values, **given})
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer evaluate runs/first --baseline\n\n"
+    "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere"
+)
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of a run or a model, or Hub id")],
+    dataset: Annotated[str | None, typer.Option(help="Hub id or folder; by default what the run trained on")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to evaluate on; by default test")] = None,
+    which: Annotated[Literal["best", "last"], typer.Option(help="Model of the run")] = "best",
+    output: Annotated[Path | None, typer.Option(help="Where to write; by default the folder of the run")] = None,
+    baseline: Annotated[bool, typer.Option(help="Train and measure the baseline beside a run")] = False,
+    dataset_config: Annotated[str | None, typer.Option(help="Configuration of a Hub data set")] = None,
+    video_column: Annotated[str | None, typer.Option(help="Column that holds the videos")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column that holds the label")] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips a step")] = 16,
+    workers: Annotated[int, typer.Option(help="Processes that decode clips")] = 0,
+) -> None:
+    """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
+    quieten()
+    from tgdfer.training.evaluate import evaluate_model, print_metrics
+
+    metrics = evaluate_model(
+        model,
+        dataset,
+        split,
+        output=output,
+        which=which,
+        baseline=baseline,
+        dataset_config=dataset_config,
+        video_column=video_column,
+        label_column=label_column,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    print_metrics(metrics)
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer predict clip.mp4 --model runs/first --plot timeline.png\n\n"
+    "tgdfer predict *.mp4 --model user/model --csv frames.csv --json timelines.json\n\n"
+    "tgdfer predict talk.mp4 --model user/model --face-crop largest --annotate talk-annotated.mp4"
+)
+def predict(
+    videos: Annotated[list[str], typer.Argument(help="Video files or URLs", metavar="VIDEO...")],
+    model: Annotated[str, typer.Option(help="Folder of a run or a model, or Hub id")],
+    csv: Annotated[Path | None, typer.Option(help="Table to write, a row for each sampled frame")] = None,
+    json: Annotated[Path | None, typer.Option(help="The same as JSON, a timeline for each video")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture to write; of several videos each has its own, named after it")
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Video to write with boxes, labels and relevance; of several each has its own")
+    ] = None,
+    face_crop: Annotated[
+        Literal["none", "largest", "center", "all"] | None,
+        typer.Option(help="Face to cut out; by default what the model was trained with"),
+    ] = None,
+    face_detector: Annotated[
+        Literal["auto", "yunet", "mtcnn"] | None,
+        typer.Option(help="What finds it; by default what found it in training, else YuNet where it can be had"),
+    ] = None,
+    face_model: Annotated[
+        Path | None, typer.Option(help="File of the face detector YuNet, instead of the Hub's")
+    ] = None,
+    no_face: Annotated[
+        Literal["skip", "error", "full_frame"] | None,
+        typer.Option(
+            help="Frames without the face: leave them out, stop, or see them whole; by default as in training"
+        ),
+    ] = None,
+) -> None:
+    """Say which expression videos show, when, and which frames decided it; of long videos segment by segment."""
+    quieten()
+    from tgdfer.training.predict import predict as predict_videos
+    from tgdfer.training.predict import print_timelines
+
+    faces = {
+        "face_crop": face_crop,
+        "face_detector": face_detector,
+        "face_model": face_model and str(face_model),
+        "no_face": no_face,
+    }
+    print_timelines(predict_videos(videos, model, csv, json, plot, annotate, faces))
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer faces clips/ clips-cropped/ --annotations list.csv\n\n"
+    "tgdfer train --dataset clips-cropped/ --output runs/first"
+)
+def faces(
+    source: Annotated[Path, typer.Argument(help="Video, or folder of videos or of folders of frames")],
+    output: Annotated[Path, typer.Argument(help="Folder of the crops, in the same order")],
+    face_crop: Annotated[
+        Literal["largest", "center", "all"], typer.Option(help="Which face; of all each has a file")
+    ] = "largest",
+    face_detector: Annotated[
+        Literal["auto", "yunet", "mtcnn"], typer.Option(help="auto: YuNet where its model can be had, else MTCNN")
+    ] = "auto",
+    face_model: Annotated[
+        Path | None, typer.Option(help="File of the face detector YuNet, instead of the Hub's")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, help="Height and width of the crops in pixels")] = 224,
+    margin: Annotated[float, typer.Option(help="How much more than the face is seen around it, as a share")] = 0.2,
+    every: Annotated[int, typer.Option(min=1, help="Look for faces in every n-th frame; between, interpolate")] = 1,
+    no_face: Annotated[
+        Literal["skip", "error", "full_frame"],
+        typer.Option(help="Frames without the face: leave them out, leave out the clip, or keep them whole"),
+    ] = "skip",
+    annotations: Annotated[Path | None, typer.Option(help="List of the clips that there should be")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a processor")] = None,
+) -> None:
+    """Cut the faces out of a whole data set, once, and report what is missing; goes on where it stopped."""
+    quieten()
+    from tgdfer.processing.faces_tgdfer import FaceSettings
+    from tgdfer.training.face_crops.cut import cut_faces, print_report
+
+    model = None if face_model is None else str(face_model)
+    settings = FaceSettings(face_crop, face_detector, model, size, margin, every, no_face)
+    report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
+    print_report(report)
+    get_console().print(
+        f"The crops are in {output}, the report in {output / 'report.json'}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tgdfer push runs/first user/name --dry-run\n\n"
+    "tgdfer push runs/first user/name --private --no-pictures"
+)
+def push(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a model")],
+    repository: Annotated[str, typer.Argument(help="Hub repository, made if it does not exist", metavar="USER/NAME")],
+    private: Annotated[bool, typer.Option("--private", help="Let only yourself see the repository")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing")] = False,
+    pictures: Annotated[bool, typer.Option(help="Send the pictures of the run; timelines show frames")] = True,
+) -> None:
+    """Publish a model on the Hub, with its code, card and figures, in one commit."""
+    quieten()
+    from tgdfer.model_card.publish import publish
+
+    url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
+    if not dry_run:
+        get_console().print(f"Published: {url}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command(epilog="[bold]Examples[/]\n\ntgdfer demo\n\ntgdfer demo --clips 10 --epochs 10 --output runs/small")
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder that everything is written to")] = Path("runs/demo"),
+    clips: Annotated[int, typer.Option(min=2, help="Training clips of each emotion; half as many to test on")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs on frozen features")] = 10,
+    lora_epochs: Annotated[int, typer.Option(min=1, help="Epochs end to end, with LoRA")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the faces and the training")] = 0,
+) -> None:
+    """Render faces, train, evaluate, read videos and pack a model: the whole path in ten minutes on two cores."""
+    quieten()
+    from tgdfer.demo import Demo
+
+    Demo(output, clips, epochs, lora_epochs, seed).run()
+
+
+def quieten() -> None:
+    """Switches off the progress bars of `transformers` for every load and save of a model, but not for downloads."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    downloads_are_shown = not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if downloads_are_shown:
+        enable_progress_bars()
+
+
+def _assignment(option: str, text: str) -> tuple[str, Any]:
+    flag = "--" + option.replace("_", "-")
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
+
+
+def _refuse(sentence: str, code: int = 2) -> int:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    return code
+
+
+def _is_users(error: ValueError) -> bool:
+    """Whether an error is one of those that this package raises about what it was given."""
+    return isinstance(error, UserError) or "VideoDecodeError" in {kind.__name__ for kind in type(error).__mro__}
+
+
+def _sentence(error: ValueError) -> str:
+    """The message of an error, out of the traceback that it is wrapped in if a decoding process raised it."""
+    message = str(error).strip()
+    return message.splitlines()[-1].partition("Error: ")[2] if "Original Traceback" in message else message
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How `clip-tiny-faces` is trained, the small CLIP that the package carries."""

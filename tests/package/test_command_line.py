@@ -1,0 +1,192 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tgdfer.command_line import main, resolve_config
+from tgdfer.training import train as loop
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.errors import UserError
+
+
+def flags(options: dict) -> list[str]:
+    """The command line of some options."""
+    words = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, dict):
+            words += [word for key, item in value.items() for word in (flag, f"{key}={item}")]
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+@pytest.fixture
+def output(capsys):
+    """What the command printed, as one line."""
+    return lambda: " ".join("".join(capsys.readouterr()).split())
+
+
+def test_train_interrupt_resume_evaluate(options, tmp_path, monkeypatch, output):
+    validate, calls = loop._Loop._validate, []
+
+    def stop_in_the_second_epoch(self):
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "_validate", stop_in_the_second_epoch)
+        assert main(["train", *flags(options)]) == 130
+    assert f"Continue with: tgdfer train --resume --output {run}" in output()
+    assert not (run / "last").exists()
+
+    assert main(["train", "--resume", "--output", str(run)]) == 0
+    assert f"tgdfer evaluate {run}" in output()
+    assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
+    assert yaml.safe_load((run / "config.yaml").read_text())["model_options"] == {"lora_layers": 1}
+
+    assert main(["evaluate", str(run)]) == 0
+    printed = output()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert "UAR (mean recall)" in printed and f"{100 * metrics['uar']:.1f}" in printed and "frame AP" in printed
+
+
+def test_every_field_of_the_config_is_a_flag(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{field.name.replace('_', '-')}" in shown for field in fields(TrainingConfig))
+    assert "`label: [description, ...]`" in " ".join(shown.replace("│", " ").split())
+    assert "tgdfer train --output runs/first --resume" in shown
+
+
+def test_flags_override_the_file(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("dataset: clips\nepochs: 3\nnew_lr: 1e-3\nmodel_options: {lora_layers: 1, lora_rank: 4}\n")
+    config = resolve_config(file, epochs=5, frozen_features=False, model_options=["lora_rank=2", "mil_pooling=topk"])
+    assert (config.epochs, config.new_lr, config.frozen_features) == (5, 1e-3, False)
+    assert config.model_options == {"lora_layers": 1, "lora_rank": 2, "mil_pooling": "topk"}
+
+
+def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("dataset: clips\nfrozen_features: true\n")
+    assert resolve_config(file).frozen_features is True
+    assert resolve_config(file, frozen_features=False).frozen_features is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("train", "No data set to train on"),
+        ("train --dataset /no/such/folder", "Cannot read the data set '/no/such/folder'"),
+        ("train --dataset nobody/nothing", "Cannot read the data set 'nobody/nothing'"),
+        ("train --config {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
+        ("train --config {tmp}/typo.yaml", "Unknown option 'epoch'; did you mean 'epochs'?"),
+        ("train --dataset {clips} --model-options lora", "--model-options takes FIELD=VALUE"),
+        ("train --dataset {clips} --class-balance loss", "class_balance is 'loss', but must be one of"),
+        ("train --dataset {clips} --model nobody/nothing", "Cannot read the model 'nobody/nothing'"),
+        (
+            "train --dataset {clips} --model-options lora_layers=[1",
+            "--model-options has 'lora_layers=[1', whose",
+        ),
+        ("train --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/config.yaml: {tmp}/typo"),
+        ("train --dataset {clips} --output {tmp}/typo.yaml/run", "Cannot write {tmp}/typo.yaml/run/config.yaml: "),
+        ("predict x.mp4 --model m --plot timeline", "timeline is not the name of a picture: end it in .png"),
+        ("predict x.mp4 --model m --plot x.txt", "x.txt is not the name of a picture: end it in .png"),
+        (
+            "predict x.mp4 --model m --plot {tmp}/typo.yaml/x.png",
+            "Cannot write {tmp}/typo.yaml/x.png: {tmp}/typo.yaml",
+        ),
+        ("predict x.mp4 --model m --csv {tmp}/typo.yaml/x.csv", "Cannot write {tmp}/typo.yaml/x.csv: {tmp}/typo.yaml"),
+        ("predict x.mp4 --model m --json {tmp}/typo.yaml/x", "Cannot write {tmp}/typo.yaml/x: {tmp}/typo.yaml is not"),
+        ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),
+        (
+            "demo --output {tmp}/typo.yaml",
+            "Cannot write {tmp}/typo.yaml/demo.json: {tmp}/typo.yaml is not a folder; name another place.",
+        ),
+        ("train --resume --output {tmp}/none", "There is no run to resume in {tmp}/none"),
+        ("evaluate {tmp}/none --dataset {clips}", "Cannot read the model"),
+        ("evaluate {tmp}/none", "{tmp}/none is not the folder of a run"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, sentence, clips_folder, tmp_path, output, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo.yaml").write_text("dataset: clips\nepoch: 3\n")
+    names = {"tmp": tmp_path, "clips": clips_folder}
+    assert main(arguments.format(**names).split()) == 2
+    printed = output()
+    assert printed.startswith("error: " + sentence.format(**names)) and printed.count("error:") == 1
+    assert "Traceback" not in printed
+    assert sorted(os.listdir(tmp_path)) == ["typo.yaml"]
+
+
+@pytest.mark.parametrize("arguments", ["train --epochs many", "train --no-such-flag", "no-such-command"])
+def test_misspelt_commands_exit_with_code_2(arguments):
+    assert main(arguments.split()) == 2
+
+
+def test_template_of_missing_words_is_printed_as_it_must_be_saved(options, tmp_path, folder_writer, capsys):
+    folder = folder_writer(tmp_path / "clips", people=2, metadata=False, splits=("train",))
+    (folder / "train" / "happy").rename(folder / "train" / "bored")
+    arguments = {**options, "dataset": folder, "validation_fraction": 0.5, "epochs": 1}
+    assert main(["train", *flags(arguments)]) == 2
+    template = capsys.readouterr().err.split("--descriptions FILE.\n\n", 1)[1]
+    assert list(yaml.safe_load(template)) == ["bored"]
+
+
+def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, tmp_path, output, monkeypatch):
+    from tgdfer.training.data import clips as data
+
+    def unreadable(self, index):
+        raise data.VideoDecodeError("clip.mp4 is empty (0 bytes); copy or download it again.")
+
+    monkeypatch.setattr(data.Clips, "__getitem__", unreadable)
+    assert main(["train", *flags({**options, "workers": 1})]) == 2
+    assert output().endswith("error: clip.mp4 is empty (0 bytes); copy or download it again.")
+
+
+def test_errors_that_are_not_the_users_are_not_hidden(options, monkeypatch):
+    monkeypatch.setattr(loop, "load_parts", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", *flags(options)])
+    monkeypatch.setattr(loop, "load_parts", lambda config: int("x"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        main(["train", *flags(options)])
+
+
+def test_full_disk_is_one_sentence_and_a_missing_file_of_ours_is_not_hidden(options, monkeypatch, output):
+    def fail(number):
+        raise OSError(number, os.strerror(number), "runs/first/last")
+
+    monkeypatch.setattr(loop._Loop, "_keep", lambda self, row: fail(errno.ENOSPC))
+    assert main(["train", *flags(options)]) == 2
+    assert output().endswith("error: Cannot write runs/first/last: No space left on device.")
+    monkeypatch.setattr(loop, "load_parts", lambda config: fail(errno.ENOENT))
+    with pytest.raises(FileNotFoundError):
+        main(["train", *flags({**options, "output": options["output"] + "2"})])
+
+
+def test_error_class_is_documented_as_a_value_error():
+    assert issubclass(UserError, ValueError)
+
+
+def test_help_comes_at_once_without_the_heavy_libraries():
+    code = (
+        "import sys; from tgdfer.command_line import main; main(['--help']);"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'datasets', 'accelerate')))"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.home())
+    assert done.returncode == 0 and "train" in done.stdout
+    assert time.perf_counter() - start < 5  # 0.4 s on an idle machine; the imports above are what must not come back

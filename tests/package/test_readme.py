@@ -1,0 +1,61 @@
+"""Every block of code in the README runs as it is printed, in the folder that the demo leaves."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tgdfer.command_line import main
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+# Run by whoever runs these tests, and by the tests of the demo.
+ELSEWHERE = ("make demo", "make test")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _where_the_demo_ran(tmp_path_factory: pytest.TempPathFactory):
+    """A folder with `runs/demo` as `make demo` leaves it, only smaller."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TGDFER_CACHE", str(folder / "cache"))
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "datasets")
+        assert main(["demo", "--clips", "5", "--epochs", "2", "--lora-epochs", "1"]) == 0
+        yield
+
+
+def test_all_blocks_are_of_a_kind_that_is_run() -> None:
+    """Commands on data that is not here stand in blocks of plain text, indented under what they made."""
+    assert {language for language, _ in BLOCKS} == {"python", "bash"}
+
+
+def test_python(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict = {}
+    for language, block in BLOCKS:
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"(\w+), \d+\.\d s.*", printed[0]) and printed[1].startswith(printed[0].partition(",")[0])
+    assert names["found"]["label"] in printed[-1]
+    assert list(names["model"].config.label2id) == ["boredom", "joy"]
+
+
+def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+    commands = [line.partition("  #")[0].strip() for line in lines]
+    assert set(ELSEWHERE) <= set(commands)
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == "tgdfer":
+            paths = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in arguments]
+            assert main([word for words in paths for word in words]) == 0, command
+        else:
+            assert command in ELSEWHERE
+    assert len(list(Path().glob("timeline-*.png"))) > 1 and Path("frames.csv").is_file()
+
+
+def test_links_to_files_of_this_repository_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (Path(__file__).parents[2] / target).exists(), target

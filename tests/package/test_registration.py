@@ -1,0 +1,48 @@
+"""Registration with the Auto classes, whatever is imported first: each case in an interpreter of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Each enters the circle of modules of Auto classes, which import one another, at another place.
+NAMES = {
+    "model": "from transformers import AutoModelForVideoClassification",
+    "schedule": "from transformers import get_cosine_schedule_with_warmup",
+    "processor": "from transformers import AutoProcessor",
+    "ours": "import tgdfer.training.train",
+}
+CHECK = """
+import sys
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+from tgdfer import TGDFERConfig, TGDFERForVideoClassification, TGDFERModel, TGDFERProcessor, TGDFERVideoProcessor
+
+assert type(AutoConfig.for_model("tgdfer")) is TGDFERConfig
+assert AutoModel._model_mapping[TGDFERConfig] is TGDFERModel
+assert AutoModelForVideoClassification._model_mapping[TGDFERConfig] is TGDFERForVideoClassification
+found = VIDEO_PROCESSOR_MAPPING[TGDFERConfig]  # one for each backend, from transformers 5.23 on
+assert TGDFERVideoProcessor in (found.values() if isinstance(found, dict) else [found])
+assert PROCESSOR_MAPPING[TGDFERConfig] is TGDFERProcessor
+assert "emotion-timeline" in PIPELINE_REGISTRY.get_supported_tasks()
+"""
+
+
+def run(code: str) -> None:
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("first", NAMES)
+def test_after_tgdfer(first: str) -> None:
+    run(f"import tgdfer\n{NAMES[first]}\n{CHECK}")
+
+
+def test_before_tgdfer() -> None:
+    run(f"from transformers import pipeline\nimport tgdfer\n{CHECK}")
+
+
+def test_importing_tgdfer_imports_nothing_heavy() -> None:
+    run("import tgdfer, tgdfer.command_line, sys\nassert not {'torch', 'transformers', 'datasets'} & set(sys.modules)")

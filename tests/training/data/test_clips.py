@@ -1,0 +1,298 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.clips import (
+    Clips,
+    EpochSampler,
+    augmentation,
+    hold_out,
+    load_clips,
+    load_parts,
+    require_readable,
+    words_for,
+)
+from tgdfer.training.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def clips(clips_folder):
+    return load_clips(str(clips_folder), "train")
+
+
+@pytest.fixture
+def video_processor():
+    return TGDFERVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, num_frames=4)
+
+
+# What a data set may look like
+
+
+def test_labels_people_and_intensity_come_by_name(clips):
+    assert clips.classes == ["happiness", "neutral", "sadness"]
+    assert len(clips) == 15 and set(clips.people) == {f"train-{person}" for person in range(5)}
+    at = clips.files.index("train/happy/happy_3.mp4")
+    assert (clips.labels[at], clips.people[at]) == ("happiness", "train-3")
+    assert clips.intensity[at] == [0, 0, 1, 1, 1, 0, 0, 0]
+    assert clips.left_out == []
+
+
+def test_folder_without_metadata_gives_the_same_labels(tmp_path, folder_writer, clips):
+    plain = load_clips(str(folder_writer(tmp_path / "plain", metadata=False)), "train")
+    assert sorted(zip(plain.files, plain.labels, strict=True)) == sorted(zip(clips.files, clips.labels, strict=True))
+    assert plain.people is None and plain.intensity is None
+
+
+def test_parquet_with_embedded_videos_and_other_columns(tmp_path, clips_folder, clips, video_processor):
+    rows = {"clip": [], "feeling": []}
+    for index in range(len(clips)):
+        rows["clip"].append(clips.video(index))
+        rows["feeling"].append(index % 3)
+    features = datasets.Features(
+        {"clip": datasets.Video(decode=False), "feeling": datasets.ClassLabel(names=["Surprised", "ANGRY", "Fear"])}
+    )
+    rows["clip"] = [{"path": None, "bytes": Path(path).read_bytes()} for path in rows["clip"]]
+    rows["clip"][0]["path"] = "first.mp4"
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "data" / "train-00000.parquet")
+    loaded = load_clips(str(tmp_path), "train")
+    assert loaded.labels[:3] == ["surprise", "anger", "fear"] and loaded.files[:2] == ["first.mp4", "train/1"]
+    assert isinstance(loaded.video(0), bytes)
+    frames, _ = video_processor.read_clip(loaded.video(2))
+    same, _ = video_processor.read_clip(clips.video(2))
+    assert torch.equal(frames, same)
+
+
+def test_videos_that_datasets_drops_are_named(tmp_path, folder_writer, clip_writer, caplog):
+    folder = folder_writer(tmp_path / "clips", people=2)
+    clip_writer(folder / "train" / "happy" / "unlisted.mp4")
+    shutil.copy(folder / "train" / "happy" / "unlisted.mp4", folder / "train" / "happy" / "phone.m4v")
+    (folder / "train" / "happy" / "notes.txt").write_text("no video")
+    with caplog.at_level(logging.WARNING, "tgdfer"):
+        clips = load_clips(str(folder), "train")
+    assert clips.left_out == ["happy/phone.m4v", "happy/unlisted.mp4"]
+    assert "2 videos" in caplog.text and "happy/phone.m4v, happy/unlisted.mp4" in caplog.text
+    assert load_clips(str(folder), "test").left_out == []
+
+
+def test_folder_without_splits_is_its_train_split(tmp_path, folder_writer, caplog):
+    folder = folder_writer(tmp_path / "clips", people=2, metadata=False, splits=("train",)) / "train"
+    shutil.copy(next(folder.glob("*/*.mp4")), folder / "neutral" / "phone.webm")
+    clips = load_clips(str(folder), "train")
+    assert len(clips) == 6 and clips.left_out == ["neutral/phone.webm"]
+
+
+def _one_class(folder):
+    shutil.rmtree(folder / "train" / "happy")
+    shutil.rmtree(folder / "train" / "Sadness")
+
+
+def _one_class_in_metadata(folder):
+    _one_class(folder)
+    _keep_rows(folder, lambda row: row["label"] == "neutral")
+
+
+def _keep_rows(folder, wanted, **changes):
+    path = folder / "train" / "metadata.jsonl"
+    rows = [json.loads(line) | changes for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if wanted(row)))
+
+
+def _deeper(folder):
+    for label in list((folder / "train").iterdir()):
+        (folder / "train" / "more").mkdir(exist_ok=True)
+        label.rename(folder / "train" / "more" / label.name)
+    next((folder / "train" / "more").glob("*/*.mp4")).rename(folder / "train" / "up.mp4")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spoil", "sentence"),
+    [
+        (False, _one_class, "one class only, 'neutral'"),
+        (True, _one_class_in_metadata, "one class only, 'neutral'"),
+        (False, _deeper, "no labels: its clips must lie one folder deep"),
+        (True, lambda folder: _keep_rows(folder, lambda row: True, label=3), "holds ints: labels are read by name"),
+        (True, lambda folder: _keep_rows(folder, lambda row: True, label=""), "6 clips without a label"),
+        (True, lambda folder: next(folder.glob("train/*/*.mp4")).unlink(), "lists 1 clips that are not there, .*mp4"),
+        (True, lambda folder: next(folder.glob("train/*/*.mp4")).write_bytes(b""), "1 empty files, .*mp4"),
+    ],
+)
+def test_data_sets_that_cannot_be_used_say_why(tmp_path, folder_writer, metadata, spoil, sentence):
+    folder = folder_writer(tmp_path / "clips", people=2, metadata=metadata, splits=("train",))
+    spoil(folder)
+    with pytest.raises(UserError, match=sentence):
+        load_clips(str(folder), "train")
+
+
+def test_metadata_in_one_split_only_says_so(tmp_path, folder_writer):
+    folder = folder_writer(tmp_path / "clips", people=2)
+    (folder / "test" / "metadata.jsonl").unlink()
+    with pytest.raises(UserError, match="metadata.jsonl in every split or in none"):
+        load_clips(str(folder), "train")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"dataset": "nobody/nothing"}, "Cannot read the data set 'nobody/nothing'"),
+        ({"dataset": "/no/such/folder"}, "Cannot read the data set '/no/such/folder'"),
+        ({"split": "dev"}, "no split 'dev': there are 'train', 'test'"),
+        ({"video_column": "clip"}, "no video column 'clip'"),
+        ({"label_column": "mood"}, "no column 'mood'"),
+    ],
+)
+def test_names_that_do_not_exist_are_named(clips_folder, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_clips(**{"dataset": str(clips_folder), "split": "train"} | arguments)
+
+
+# Validation
+
+
+def test_held_out_people_are_in_no_other_part_and_folds_share_out_everybody(clips):
+    seen = []
+    for fold in range(5):
+        train, held_out = hold_out(clips, 5, fold, seed=0)
+        assert sorted(train + held_out) == list(range(15))
+        assert not {clips.people[i] for i in train} & {clips.people[i] for i in held_out}
+        seen += held_out
+    assert sorted(seen) == list(range(15))
+    assert len({tuple(hold_out(clips, 5, 0, seed)[1]) for seed in range(8)}) > 1
+
+
+def test_too_few_people_to_hold_some_out(clips):
+    with pytest.raises(UserError, match="Too few people to hold out one of 6 folds"):
+        hold_out(clips, 6, 0, seed=0)
+    lonely = clips.select([0, 5, 6, 7, 8, 9])  # one person has all of the first label
+    with pytest.raises(UserError, match="would have none left to train on"):
+        for fold in range(2):
+            hold_out(lonely, 2, fold, seed=0)
+
+
+def test_validation_by_clip_is_announced(tmp_path, folder_writer, caplog):
+    folder = folder_writer(tmp_path / "clips", metadata=False)
+    with caplog.at_level(logging.WARNING, "tgdfer"):
+        _, _, how = load_parts(TrainingConfig(dataset=str(folder)))
+    assert how == "by clip" and "held out by clip" in caplog.text
+
+
+def test_validation_split_is_used_where_there_is_one_and_never_the_test_split(tmp_path, folder_writer):
+    folder = str(folder_writer(tmp_path / "clips", people=2, splits=("train", "validation", "test")))
+    train, validation, how = load_parts(TrainingConfig(dataset=folder))
+    assert how == "by split" and len(train.indices) == 6
+    assert all(name.startswith("validation/") for name in validation.clips.files)
+    with pytest.raises(UserError, match="must not pick the best epoch"):
+        load_parts(TrainingConfig(dataset=folder, validation_split="test"))
+    _, nothing, how = load_parts(TrainingConfig(dataset=folder, test_split="validation", validation_fraction=0))
+    assert nothing is None and how is None
+
+
+# Words
+
+
+def test_own_words_come_before_those_of_the_model_and_the_built_in_ones(tmp_path):
+    path = tmp_path / "words.yaml"
+    path.write_text("Happy: [a grin]\nbored: [the lids hang]\n")
+    words = words_for(["happiness", "fear", "bored", "calm"], str(path), {"calm": ["at ease"], "happiness": ["x"]})
+    assert words["happiness"] == ["a grin"] and words["bored"] == ["the lids hang"] and words["calm"] == ["at ease"]
+    assert len(words["fear"]) >= 4
+
+
+def test_template_for_missing_words_works_once_it_is_saved(tmp_path):
+    with pytest.raises(UserError, match="No description of 'bored', 'calm'") as caught:
+        words_for(["fear", "calm", "bored"])
+    path = tmp_path / "words.yaml"
+    path.write_text(str(caught.value).split("\n\n", 1)[1])
+    assert set(words_for(["fear", "calm", "bored"], str(path))) == {"fear", "calm", "bored"}
+
+
+@pytest.mark.parametrize("text", ["happy: a grin", "happy: []", "happy: [1]", "happy:"])
+def test_words_of_the_wrong_shape(tmp_path, text):
+    (tmp_path / "words.yaml").write_text(text)
+    with pytest.raises(UserError, match="'happy' must have a list of descriptions"):
+        words_for(["happiness"], str(tmp_path / "words.yaml"))
+
+
+# Clips as the model sees them
+
+
+def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_processor):
+    def look(seed=0, epoch=0, index=2):
+        data = Clips(clips, clips.classes, video_processor, 4, training=True, seed=seed)
+        data.set_epoch(epoch)
+        torch.rand(7)
+        return data.collate([data[index]])["pixel_values_videos"]
+
+    first = look()
+    assert torch.equal(first, look())
+    for other in (look(seed=1), look(epoch=1), look(index=3)):
+        assert not torch.equal(first, other)
+
+
+def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
+    def look(**options):
+        data = Clips(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
+        return data.collate([data[2]])["pixel_values_videos"]
+
+    assert torch.equal(look(), look(erase=0.0)) and not torch.equal(look(), look(erase=1.0))
+    with pytest.raises(UserError, match="augmentation has the unknown field 'erasing'; did you mean 'erase'"):
+        augmentation({"erasing": 1.0})
+    with pytest.raises(UserError, match="augmentation cannot be .*erase .*between 0 and 1, not 2"):
+        augmentation({"erase": 2})
+
+
+def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):
+    data = Clips(clips, clips.classes, video_processor, 4)
+    batch = data.collate([data[0], data[9]])
+    expected = video_processor([clips.video(0), clips.video(9)], return_tensors="pt")
+    for name in ("pixel_values_videos", "frame_mask", "timestamps"):
+        assert torch.equal(batch[name], expected[name])
+    assert batch["labels"].tolist() == [clips.classes.index(clips.labels[i]) for i in (0, 9)]
+
+
+def test_intensity_is_that_of_the_sampled_frames(clips, video_processor):
+    data = Clips(clips, clips.classes, video_processor, 4)
+    happy = clips.labels.index("happiness")
+    # The middle frames of four segments of eight are 1, 3, 5 and 7; the apex is 2 to 4.
+    assert data.collate([data[happy]])["intensity"].tolist() == [[0, 1, 0, 0]]
+    clips.intensity[happy], kept = None, clips.intensity[happy]
+    assert data.collate([data[happy]])["intensity"].isnan().all()
+    clips.intensity[happy] = kept
+
+
+def test_sampler_visits_every_clip_once_in_another_order_each_epoch():
+    sampler = EpochSampler([0] * 20, seed=0)
+    first = list(sampler)
+    assert sorted(first) == list(range(20)) and list(sampler) == first
+    sampler.set_epoch(1)
+    assert sorted(sampler) == list(range(20)) and list(sampler) != first
+
+
+def test_balanced_sampler_draws_classes_equally_often():
+    targets = [0] * 900 + [1] * 100
+    drawn = torch.tensor(targets)[list(EpochSampler(targets, seed=0, balanced=True))]
+    assert len(drawn) == 1000 and 0.45 < drawn.float().mean() < 0.55
+
+
+def test_broken_clip_is_named_before_training(tmp_path, folder_writer, video_processor):
+    folder = folder_writer(tmp_path / "clips", people=2)
+    bad = folder / "train" / "happy" / "happy_1.mp4"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_1.mp4"):
+        require_readable(load_clips(str(folder), "train"), video_processor)
+    require_readable(load_clips(str(folder), "test"), video_processor)
+
+
+def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
+    folder = folder_writer(tmp_path / "clips", people=2)
+    secret = (folder / "train" / "happy" / "happy_0.mp4").rename(tmp_path / "secret.mp4")
+    (folder / "train" / "happy" / "happy_0.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
+    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*open other files"):
+        require_readable(load_clips(str(folder), "train"), video_processor)

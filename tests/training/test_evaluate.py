@@ -1,0 +1,174 @@
+import csv
+import dataclasses
+import hashlib
+import json
+import shlex
+import shutil
+
+import pytest
+
+from tgdfer.training.config import TrainingConfig, read_yaml
+from tgdfer.training.data.clips import load_clips
+from tgdfer.training.errors import UserError
+from tgdfer.training.evaluate import Prediction, activity_gain, evaluate_model, measure, predict_clips, print_metrics
+from tgdfer.training.models import load_trained
+from tgdfer.training.train import train
+
+LABELS = ["happiness", "neutral", "sadness"]
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def run(clips_folder, clip_folder, descriptions_file, tmp_path_factory):
+    return train(
+        TrainingConfig(
+            dataset=str(clips_folder),
+            model=str(clip_folder),
+            descriptions=str(descriptions_file),
+            output=str(tmp_path_factory.mktemp("runs") / "run"),
+            num_frames=4,
+            epochs=1,
+            frozen_features=True,
+            feature_views=1,
+        )
+    )
+
+
+def test_writes_figures_predictions_and_picture(run, clips_folder):
+    metrics = evaluate_model(run)
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert (metrics["dataset"], metrics["split"], metrics["num_clips"], metrics["num_people"]) == (
+        "clips",
+        "test",
+        15,
+        5,
+    )
+    assert metrics["labels"] == LABELS and metrics["model"] == "best" and metrics["training"]["num_clips"] == 12
+    assert metrics["command"] == f"tgdfer evaluate {run}"
+    assert metrics["weights_sha256"] == hashlib.sha256((run / "best" / "model.safetensors").read_bytes()).hexdigest()
+    with open(run / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == load_clips(str(clips_folder), "test").files
+    assert sum(row["label"] == row["predicted"] for row in rows) / 15 == pytest.approx(metrics["war"])
+    assert (run / "figures" / "confusion_matrix.png").stat().st_size > 1000
+    assert not list(run.glob("**/.*"))
+
+
+def test_command_says_all_that_was_given(run, clips_folder, tmp_path):
+    """As the shell reads it, blanks included; what the run decides is not repeated."""
+    output = tmp_path / "a folder"
+    given = {"split": "train", "output": output, "which": "last", "video_column": "video", "label_column": "label"}
+    metrics = evaluate_model(run, str(clips_folder), **given, baseline=True)
+    words = shlex.split(metrics["command"])
+    assert words[:3] == ["tgdfer", "evaluate", str(run)] and words[-1] == "--baseline"
+    flags = {"--dataset": clips_folder, "--split": "train", "--output": output, "--which": "last"}
+    flags |= {"--video-column": "video", "--label-column": "label"}
+    assert dict(zip(words[3:-1:2], words[4:-1:2], strict=True)) == {name: str(value) for name, value in flags.items()}
+    config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
+    assert metrics["model"] == "last" and metrics["dataset"] == config.dataset.rpartition("/")[2]
+
+
+def test_predictions_are_those_of_the_model_on_the_file_itself(run, clips_folder):
+    model, processor = load_trained(run / "best")
+    clips = load_clips(str(clips_folder), "test")
+    predictions = list(predict_clips(model, processor.video_processor, clips, batch_size=4))
+    for index in (0, 7, 14):
+        output = model(**processor(videos=clips.video(index), return_tensors="pt"))
+        label = model.config.label2id[clips.labels[index]]
+        assert predictions[index].label == model.config.id2label[int(output.logits.argmax())]
+        assert predictions[index].score == pytest.approx(output.logits.softmax(-1).max().item(), abs=1e-5)
+        assert predictions[index].relevance == pytest.approx(output.frame_relevance[0, :, label].tolist(), abs=1e-5)
+
+
+def test_figures_made_by_hand(clips_folder):
+    clips = load_clips(str(clips_folder), "test")
+    happy, neutral, sad = (clips.labels.index(label) for label in LABELS)
+    chosen = clips.select([happy, happy + 1, neutral, sad])
+    predictions = [
+        Prediction(
+            "happiness", 0.9, [0.7, 0.2, 0.1], [0.9, 0.0, 0.5], [NAN, NAN, NAN]
+        ),  # ranks 1 and 3: AP 5/6, points well
+        Prediction("sadness", 0.5, [0.1, 0.9], [1.0, NAN], [NAN, NAN]),  # truth unknown: not counted
+        Prediction("neutral", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # neutral: not counted
+        Prediction("sadness", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # rank 2: AP 1/2, points badly
+    ]
+    metrics = measure(chosen, predictions, LABELS)
+    assert metrics["war"] == 0.75 and metrics["uar"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert metrics["recall"] == {"happiness": 0.5, "neutral": 1.0, "sadness": 1.0}
+    assert metrics["confusion_matrix"] == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
+    assert metrics["frame_ap"] == pytest.approx((5 / 6 + 1 / 2) / 2) and metrics["pointing"] == 0.5
+
+
+def test_without_frame_truth_there_are_no_frame_figures(run, tmp_path, folder_writer):
+    plain = folder_writer(tmp_path / "plain", people=2, metadata=False)
+    metrics = evaluate_model(run, str(plain), output=tmp_path / "elsewhere")
+    assert metrics["frame_ap"] is None and metrics["pointing"] is None and metrics["num_people"] is None
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == [
+        "figures",
+        "metrics.json",
+        "predictions.csv",
+    ]
+
+
+def test_model_folder_alone_is_measured_without_writing(run, clips_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    metrics = evaluate_model(run / "last", str(clips_folder), "train")
+    assert metrics["split"] == "train" and "training" not in metrics
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_baseline_stands_beside_the_model(run, tmp_path, capsys):
+    metrics = evaluate_model(run, baseline=True, output=tmp_path / "elsewhere")
+    assert metrics["command"].endswith(" --baseline")
+    baseline = metrics["baseline"]
+    assert baseline["name"] and all(0 <= baseline[name] <= 1 for name in ("war", "uar", "frame_ap", "pointing"))
+    print_metrics(metrics)
+    row = next(line for line in capsys.readouterr().out.splitlines() if "UAR" in line)
+    assert f"{100 * metrics['uar']:.1f}" in row and f"{100 * baseline['uar']:.1f}" in row and "33.3" in row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"model": "nobody/nothing", "baseline": True}, "nothing to train its baseline on"),
+        ({"which": "first"}, "no 'first' model yet"),
+        ({"split": "dev"}, "no split 'dev'"),
+        ({"model": "nobody/nothing", "dataset": "x"}, "Cannot read the model 'nobody/nothing'"),
+        ({"model": "nobody/nothing"}, "not the folder of a run: name the data set"),
+    ],
+)
+def test_names_that_do_not_exist_are_named(run, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        evaluate_model(**{"model": run} | arguments)
+
+
+def test_clip_is_not_a_trained_model(clip_folder, clips_folder):
+    with pytest.raises(UserError, match="is a checkpoint of clip, not of a trained TG-DFER model"):
+        evaluate_model(clip_folder, str(clips_folder))
+
+
+def test_label_that_the_model_does_not_know(run, tmp_path, folder_writer):
+    folder = folder_writer(tmp_path / "more", people=2, metadata=False)
+    (folder / "test" / "happy").rename(folder / "test" / "fear")
+    with pytest.raises(UserError, match="labels fear, which the model does not know"):
+        evaluate_model(run, str(folder), output=tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_truncated_weights_are_one_sentence(run, clips_folder, tmp_path):
+    shutil.copytree(run / "best", tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match="Cannot read the model"):
+        evaluate_model(tmp_path / "model", str(clips_folder))
+
+
+def test_activity_gain_compares_the_deciding_frames_with_the_clip():
+    quiet, unknown = [0.0] * 4, [NAN] * 4
+    moves = Prediction("fear", 0.9, [0.7, 0.1, 0.1, 0.1], [NAN] * 4, [4.0, 1.0, 2.0, 1.0])
+    assert activity_gain([moves]) == pytest.approx(2.0)
+    alike = dataclasses.replace(moves, relevance=[0.1, 0.2, 0.6, 0.1])
+    assert activity_gain([moves, alike]) == pytest.approx(1.5)
+    skipped = [dataclasses.replace(moves, activity=activity) for activity in (quiet, unknown)]
+    assert activity_gain([moves, *skipped]) == pytest.approx(2.0)
+    assert activity_gain(skipped) is None
