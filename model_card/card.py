@@ -12,8 +12,8 @@ from urllib.parse import quote, unquote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from tgdfer.training.config import read_json, read_yaml, write_text
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_json, read_yaml, write_text
 
 TEMPLATE = Path(__file__).with_name("template.md")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

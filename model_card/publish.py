@@ -15,8 +15,8 @@ from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
 from tgdfer.model_card.card import CardData, model_folder, pictures_of
-from tgdfer.training.config import read_json
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_json
 
 # All that may leave the machine, beside the code that model and processor name. No pickle is among it: whoever loads
 # one runs it.

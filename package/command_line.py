@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from tgdfer.training.config import TrainingConfig, default_of, read_yaml
+from tgdfer.training.config import TrainingConfig, default_of
 from tgdfer.training.errors import PartialResultError, UserError
+from tgdfer.training.files import read_yaml
 
 app = typer.Typer(
     name="tgdfer",

@@ -22,9 +22,10 @@ from rich.rule import Rule
 
 from tgdfer.model_card.card import write_card
 from tgdfer.model_card.publish import publish
-from tgdfer.training.config import TrainingConfig, require_writable, write_text
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import evaluate_model, print_metrics
+from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.predict import predict, print_timelines
 from tgdfer.training.rendered_faces import write_dataset
 from tgdfer.training.train import train

@@ -20,9 +20,10 @@ from rich.table import Table
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import Clips, LabelledClips, load_clips, load_parts, require_readable, write_left_out
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
 from tgdfer.training.metrics import load_metric
 from tgdfer.training.models import load_trained, model_source
 

@@ -20,9 +20,9 @@ from tgdfer.processing.faces_tgdfer import FaceClip
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP, EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
-from tgdfer.training.config import require_writable, write_text
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.figures.plots import plot_timeline, require_picture_format
+from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.models import load_trained
 
 Timeline = dict[str, Any]

@@ -23,7 +23,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.config import TrainingConfig, read_json, read_yaml, require_writable, write_text
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import (
     Clips,
     EpochSampler,
@@ -37,6 +37,7 @@ from tgdfer.training.data.clips import (
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import require_known
 from tgdfer.training.features import FeatureClips, frame_features
+from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
 from tgdfer.training.metrics import load_metric
 from tgdfer.training.models import model_source, start_model
 

@@ -17,8 +17,8 @@ from benchmarks.explanation.report import faithful_table
 from benchmarks.harness.comparison import Outcomes, mean_and_spread, paired_bootstrap
 from benchmarks.harness.ground import Truth
 from benchmarks.harness.runner import read_row, runs_of
-from tgdfer.training.config import write_text
 from tgdfer.training.figures.plots import save_figure
+from tgdfer.training.files import write_text
 
 FULL = "full"
 ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT))

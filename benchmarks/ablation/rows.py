@@ -32,8 +32,8 @@ from benchmarks.harness.lora import LORA_OPTIONS, lora_row
 from benchmarks.harness.row import Row, Run, answers, folds_of, targets_of
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.training.config import source_hash
 from tgdfer.training.features import FrameFeatures
+from tgdfer.training.files import source_hash
 from tgdfer.training.models import start_model
 
 MakeHead = Callable[[AnyGround, FrameFeatures, np.ndarray, int], nn.Module]

@@ -27,9 +27,9 @@ from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.baseline import FOLDS, PENALTIES, clip_means, directions, fit
-from tgdfer.training.config import source_hash
 from tgdfer.training.evaluate import predict_clips
 from tgdfer.training.features import FrameFeatures
+from tgdfer.training.files import source_hash
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.train import train
 

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.baselines.report import Results, how_it_was_run, percent, read_results
 from benchmarks.harness.comparison import mean_and_spread
 from benchmarks.harness.runner import runs_of
-from tgdfer.training.config import write_text
+from tgdfer.training.files import write_text
 
 WORDS = {
     "explained": "named first",

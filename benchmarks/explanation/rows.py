@@ -32,8 +32,8 @@ from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.baseline import FOLDS
-from tgdfer.training.config import write_text
 from tgdfer.training.data.clips import words_for
+from tgdfer.training.files import write_text
 from tgdfer.training.rendered_faces import ACTION_UNITS
 from tgdfer.training.rendered_faces.action_units import INDEX
 

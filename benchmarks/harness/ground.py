@@ -18,11 +18,12 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training import rendered_faces
-from tgdfer.training.config import TrainingConfig, source_hash, write_text
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips, load_clips, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import require_known
 from tgdfer.training.features import FrameFeatures, frame_activations, frame_features
+from tgdfer.training.files import source_hash, write_text
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
 

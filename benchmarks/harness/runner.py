@@ -20,8 +20,8 @@ import tgdfer
 from benchmarks.harness.comparison import figures_of, mean_and_spread, outcomes
 from benchmarks.harness.given_features import AnyGround
 from benchmarks.harness.row import Row
-from tgdfer.training.config import write_text
 from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.files import write_text
 
 
 def run_rows(

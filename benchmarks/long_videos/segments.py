@@ -18,9 +18,10 @@ from benchmarks.harness.ground import Settings, rendered_ground
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
 from tgdfer.training import rendered_faces
-from tgdfer.training.config import TrainingConfig, read_json, source_hash, write_text
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.figures.plots import plot_timeline
+from tgdfer.training.files import read_json, source_hash, write_text
 from tgdfer.training.metrics.segment_localisation import THRESHOLDS, mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos

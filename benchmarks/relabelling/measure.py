@@ -22,7 +22,7 @@ from benchmarks.harness.ground import Ground
 from benchmarks.harness.row import targets_of
 from benchmarks.harness.runner import commit, machine
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.training.config import write_text
+from tgdfer.training.files import write_text
 from tgdfer.training.models import start_model
 
 # Set beforehand and not chosen: there is nothing to choose by for an emotion that nobody has labelled.

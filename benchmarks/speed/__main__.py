@@ -27,7 +27,7 @@ from benchmarks.speed import parts as speed_parts
 from benchmarks.speed.parts import Sizes, measure, parts
 from benchmarks.speed.report import write_report
 from tgdfer import modeling_tgdfer
-from tgdfer.training.config import source_hash, write_text
+from tgdfer.training.files import source_hash, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 

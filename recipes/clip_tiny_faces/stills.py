@@ -14,7 +14,7 @@ import numpy as np
 
 from recipes.clip_tiny_faces.captions import FACTS, facts_of
 from tgdfer.training import rendered_faces
-from tgdfer.training.config import source_hash
+from tgdfer.training.files import source_hash
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     EMOTIONS,

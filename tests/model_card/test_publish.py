@@ -9,8 +9,9 @@ import yaml
 from hub_server import READ_TOKEN, Hub
 
 from tgdfer.model_card.publish import files_to_publish, publish
-from tgdfer.training.config import TrainingConfig, read_yaml
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_yaml
 
 # The endpoint is read when huggingface_hub is imported, so whatever talks to the Hub is a process of its own.
 PUBLISH = """

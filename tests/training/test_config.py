@@ -2,8 +2,9 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from tgdfer.training.config import TrainingConfig, read_yaml
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_yaml
 
 
 def test_survives_a_round_trip_through_yaml(tmp_path):

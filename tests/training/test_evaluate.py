@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 
-from tgdfer.training.config import TrainingConfig, read_yaml
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import load_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import Prediction, activity_gain, evaluate_model, measure, predict_clips, print_metrics
+from tgdfer.training.files import read_yaml
 from tgdfer.training.models import load_trained
 from tgdfer.training.train import train
 

@@ -1,0 +1,74 @@
+"""Reading and writing the small files of a run: YAML, JSON and text, each written whole or not at all."""
+
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from tgdfer.training.errors import UserError
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping.
+
+    Raises:
+        UserError: if the file cannot be read, is no YAML or holds something else.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, but must hold `key: value` lines.")
+    return values
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Reads a JSON file that a run has written.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): restore it, or train again.") from error
+
+
+def source_hash(package: ModuleType) -> str:
+    """Hash of the Python files of a package, by which is known that what it makes may be another."""
+    files = sorted(resources.files(package).iterdir(), key=lambda file: file.name)
+    sources = (file.read_bytes() for file in files if file.name.endswith(".py"))
+    return hashlib.sha256(b"".join(sources)).hexdigest()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a file whole or not at all: to a temporary name first, then renamed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def require_writable(path: str | Path) -> None:
+    """Checks that a file or folder can be made where there may be none yet, before hours go into what it will hold.
+
+    Raises:
+        UserError: if not.
+    """
+    folder = Path(path).absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"Cannot write {path}: {folder} is not a folder; name another place.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"Cannot write {path}: you may not write to {folder}; name another place.")
