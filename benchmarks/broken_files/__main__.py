@@ -34,6 +34,7 @@ def main() -> int:
             if not worker.process.is_alive():
                 worker = Worker()
             path.unlink()
+    worker.close()
     print(
         f"{len(FILES)} files: {results['prediction']} predictions, {results['sentence']} sentences, "
         f"{len(failures)} failures"

@@ -62,6 +62,11 @@ class Worker:
         other.close()
         self.pipe.recv()
 
+    def close(self) -> None:
+        """Ends the process."""
+        self.pipe.send(None)
+        self.process.join()
+
     def predict(self, path: Path) -> tuple[str, float, int]:
         """The result ("prediction", "sentence" or what went wrong), seconds, and growth of memory in bytes."""
         self.pipe.send(str(path))
