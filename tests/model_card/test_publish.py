@@ -149,7 +149,7 @@ def test_nothing_of_this_machine_is_published(real_run):
             assert not re.search(rb"""["' ]/\w""", content), name
     card = contents["README.md"].decode()
     assert not re.search(r"(^|[\s`\"'(=])[/~]\w", card, re.MULTILINE)
-    published = TrainingConfig.from_dict(yaml.safe_load(contents["training_config.yaml"]))
+    published = TrainingConfig.from_options(**yaml.safe_load(contents["training_config.yaml"]))
     trained = TrainingConfig.from_dict(read_yaml(real_run / "config.yaml"))
     short = {"dataset": "clips", "descriptions": "words.yaml", "model": "best", "output": published.output}
     assert published == replace(trained, **short)
