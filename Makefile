@@ -46,26 +46,26 @@ bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: eac
 	$(BIN)/python benchmarks/broken_files.py
 
 # Goes on where it stopped; on real clips as well where TGDFER_REALCLIPS names a folder of them.
-bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/baselines.md (50 minutes a piece)
+bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/results/baselines.md (50 minutes a piece)
 	$(BIN)/python -m benchmarks.harness run
 	$(BIN)/python -m benchmarks.harness report
 
 # Goes on where it stopped; on a GPU as well where there is one. Leave the machine alone meanwhile.
-bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/performance.md (90 minutes)
+bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/results/performance.md (90 minutes)
 	$(BIN)/python benchmarks/speed.py
 
-bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/explanation.md
+bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/results/explanation.md
 	$(BIN)/python -m benchmarks.harness explain
 
-bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/relabelling.md
+bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/results/relabelling.md
 	$(BIN)/python -m benchmarks.ablation relabel
 
 # On real clips and on given features as well, where TGDFER_REALCLIPS and TGDFER_FEATURES name them.
-ablation: .venv/installed  ## Measure what every part brings into docs/ablation.md (50 minutes a piece)
+ablation: .venv/installed  ## Measure what every part brings into docs/results/ablation.md (50 minutes a piece)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report
 
-bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/long_videos.md
+bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/results/long_videos.md
 	$(BIN)/python -m benchmarks.harness segments
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
