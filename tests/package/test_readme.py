@@ -55,13 +55,3 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
         else:
             assert command in ELSEWHERE
     assert len(list(Path().glob("timeline-*.png"))) > 1 and Path("frames.csv").is_file()
-
-
-DOCUMENTS = [path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")]
-DOCUMENTS += (ROOT / "docs").glob("*/*.md")
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_links_to_files_of_this_repository_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8")):
-        assert (document.parent / target).exists(), target
