@@ -20,7 +20,7 @@ help:  ## Say what each target does
 # The strict mode links every file into one tree below build/, which editors and type checkers can follow. New files
 # are linked when the package is installed again, which takes two seconds.
 .venv/installed: .venv/dependencies $(FOLDERS)
-	$(BIN)/python -m pip install --quiet --editable . --no-deps --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --editable . --no-deps --no-build-isolation --config-settings editable_mode=strict
 	@touch $@
 
 demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (4 minutes)
