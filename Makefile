@@ -1,5 +1,6 @@
+SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
+.PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
 	bench-relabel ablation wheel
 
 PYTHON ?= python3
@@ -19,19 +20,27 @@ help:  ## Say what each target does
 # The strict mode links every file into one tree below build/, which editors and type checkers can follow. New files
 # are linked when the package is installed again, which takes two seconds.
 .venv/installed: .venv/dependencies $(FOLDERS)
-	$(BIN)/python -m pip install --quiet --editable . --no-deps --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --editable . --no-deps --no-build-isolation --config-settings editable_mode=strict
 	@touch $@
 
 demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (4 minutes)
 	$(BIN)/tgdfer demo
 
-test: .venv/installed  ## Run the tests (8 minutes at most, no network)
-	$(BIN)/python -m pytest
+# Two processes of one thread each: more threads take more processor time for the same work. Tests of a file stay in
+# one process, so that they share their fixtures. `time` reports the processor time.
+PYTEST := time OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: .venv/installed  ## Check format, lint and types
+test: .venv/installed  ## Run the tests (12 minutes of processor time at most, no network)
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/installed  ## Run the tests that are slow by nature (15 minutes of processor time at most)
+	$(PYTEST) -m slow
+
+check: .venv/installed  ## Check format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p tgdfer -p benchmarks -p recipes
+	$(BIN)/lint-imports
 
 format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .

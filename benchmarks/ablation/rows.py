@@ -50,7 +50,7 @@ def _adapted_row(dataset: BenchmarkDataset) -> Row:
     def make(
         dataset: BenchmarkDataset, seen: FrameFeatures, indices: np.ndarray
     ) -> tuple[TGDFERForVideoClassification, nn.Module]:
-        model, _ = start_model(dataset.config(model_options=options), dataset.classes)
+        model, _ = start_model(dataset.config(model_options=options).model, dataset.classes)
         return model, TextGuidedHead(model)
 
     config = {"options": options, "network": source_hash(modeling_tgdfer)}

@@ -65,7 +65,7 @@ def variant_model(dataset: AnyDataset, variant: Variant, seed: int) -> TGDFERFor
     options = variant.options
     if isinstance(dataset, FeatureDataset):
         return free_text_model(dataset.classes, dataset.width, dataset.settings.num_frames, **options)
-    model, processor = start_model(dataset.config(frozen_features=True, model_options=options), dataset.classes)
+    model, processor = start_model(dataset.config(frozen_features=True, model_options=options).model, dataset.classes)
     if variant.words:
         model.set_classes(processor.class_prompts({label: [label] for label in dataset.classes}))
     return model

@@ -15,8 +15,8 @@ from benchmarks.harness.row import Row, Run, answers, each_seed, rounded, seed_o
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.baseline import directions
-from tgdfer.training.evaluate import predict_clips
 from tgdfer.training.features import FrameFeatures
+from tgdfer.training.measure import predict_clips
 from tgdfer.training.models import start_model
 
 
@@ -67,7 +67,7 @@ def _position(dataset: BenchmarkDataset) -> Run:
 
 def _zero_shot(dataset: BenchmarkDataset, words: bool) -> Run:
     """CLIP without training: cosines between frames and class texts, and their mean over the frames."""
-    model, processor = start_model(dataset.config(frozen_features=True), dataset.classes)
+    model, processor = start_model(dataset.config(frozen_features=True).model, dataset.classes)
     if words:
         model.set_classes(processor.class_prompts({label: [label] for label in dataset.classes}))
     seen = dataset.features("test")
@@ -85,7 +85,7 @@ def _adapted_linear(pooling: str) -> MakeAdapted:
     def make(
         dataset: BenchmarkDataset, seen: FrameFeatures, indices: np.ndarray
     ) -> tuple[TGDFERForVideoClassification, Any]:
-        model, _ = start_model(dataset.config(model_options=dict(LORA_OPTIONS)), dataset.classes)
+        model, _ = start_model(dataset.config(model_options=dict(LORA_OPTIONS)).model, dataset.classes)
         return model, linear_head(dataset, seen, indices, pooling)
 
     return make

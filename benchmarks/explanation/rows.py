@@ -16,7 +16,7 @@ from benchmarks.harness.provenance import code_hash
 from benchmarks.harness.row import Row, Run, seed_of, seed_parts
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from tgdfer.processing import explanation_tgdfer
-from tgdfer.training.data.clips import words_for
+from tgdfer.training.data.labels import words_for
 from tgdfer.training.files import write_text
 
 

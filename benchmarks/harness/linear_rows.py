@@ -13,7 +13,8 @@ from benchmarks.harness.feature_dataset import AnyDataset
 from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_epochs
 from benchmarks.harness.heads import LinearHead
 from benchmarks.harness.row import Row, Run, answers, each_seed, folds_of, seed_parts, targets_of
-from tgdfer.training.baseline import FOLDS, PENALTIES, clip_means, directions, fit
+from tgdfer.training.baseline import PENALTIES, clip_means, directions, fit
+from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.features import FrameFeatures
 
 # Learning rates that cross-validation chooses from.

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.harness.feature_dataset import AnyDataset
-from tgdfer.training.baseline import people_folds
+from tgdfer.training.data.splits import people_folds
 
 Run = dict[str, Any]
 

@@ -1,6 +1,5 @@
 """TG-DFER as `tgdfer train` trains it, for rows that show what a user gets."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,6 @@ def train_tgdfer(
 
 def tgdfer_config(dataset: BenchmarkDataset, **options: Any) -> dict[str, Any]:
     """Everything that decides the figures of `train_tgdfer`: options of the training and code of the network."""
-    config = asdict(dataset.config(feature_views=dataset.settings.views, **options))
-    training = {name: value for name, value in config.items() if name not in _ELSEWHERE}
+    config = dataset.config(feature_views=dataset.settings.views, **options)
+    training = {name: value for name, value in config.options().items() if name not in _ELSEWHERE}
     return {"training": training, "network": source_hash(modeling_tgdfer)}

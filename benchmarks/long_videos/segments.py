@@ -14,7 +14,6 @@ from rich.progress import track
 from benchmarks.harness.dataset import Settings, rendered_dataset, rendered_once
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
-from tgdfer.training.config import TrainingConfig
 from tgdfer.training.metrics.segment_localisation import mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
@@ -175,7 +174,7 @@ def _train(work: Path) -> str:
     if not (run / "last").is_dir():
         dataset = rendered_dataset(Settings(), work)
         resume = (run / "config.yaml").is_file()
-        train(TrainingConfig(dataset=str(dataset.folder), output=str(run), frozen_features=True, resume=resume))
+        train(dataset.config(output=str(run), frozen_features=True, resume=resume))
     return str(run)
 
 

@@ -59,7 +59,7 @@ def trained_without(dataset: BenchmarkDataset, left_out: str | None, seed: int) 
 
 
 def _start(dataset: BenchmarkDataset, labels: Sequence[str]) -> TGDFERForVideoClassification:
-    return start_model(dataset.config(frozen_features=True, model_options=FROZEN_CLIP), list(labels))[0]
+    return start_model(dataset.config(frozen_features=True, model_options=FROZEN_CLIP).model, list(labels))[0]
 
 
 def _areas(dataset: BenchmarkDataset, model: TGDFERForVideoClassification) -> dict[str, float]:

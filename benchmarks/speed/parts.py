@@ -27,7 +27,7 @@ from benchmarks.speed.networks import (
     precision,
     training_batch,
 )
-from tgdfer.training.data.clips import EpochSampler
+from tgdfer.training.data.batches import EpochSampler
 
 
 def parts_of(sizes: Sizes) -> dict[str, dict[str, Any]]:

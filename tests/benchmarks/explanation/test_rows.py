@@ -80,7 +80,7 @@ def test_report_says_what_was_measured(work, tmp_path):
 
 
 def test_class_words_answer_by_themselves_and_are_explained_by_descriptions(dataset):
-    model, processor = start_model(dataset.config(frozen_features=True), dataset.classes)
+    model, processor = start_model(dataset.config(frozen_features=True).model, dataset.classes)
     words, processor.descriptions = processor.descriptions, {label: [label] for label in dataset.classes}
     model.set_classes(processor.class_prompts())
     with torch.no_grad():

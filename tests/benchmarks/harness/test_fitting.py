@@ -7,7 +7,7 @@ from made_up_results import bags, separable
 from benchmarks.harness import fitting
 from benchmarks.harness.fitting import Recipe, _pick, cross_validate, frame_statistics, goodness, train_epochs
 from benchmarks.harness.heads import LinearHead
-from tgdfer.training.baseline import people_folds
+from tgdfer.training.data.splits import people_folds
 
 
 def make_head(seen, pooling="top"):

@@ -15,7 +15,7 @@ from tgdfer.training.models import start_model
 @pytest.fixture
 def adapted(dataset) -> AdaptedHead:
     """Of a CLIP with as many blocks as are adapted."""
-    model, _ = start_model(dataset.config(model_options=dict(LORA_OPTIONS)), dataset.classes)
+    model, _ = start_model(dataset.config(model_options=dict(LORA_OPTIONS)).model, dataset.classes)
     head = LinearHead(*frame_statistics(dataset.features("train"), np.arange(len(dataset.train))), 3, "mean")
     torch.nn.init.normal_(head.linear.weight)
     adapted = AdaptedHead(model, head, head_rate=1e-3)
