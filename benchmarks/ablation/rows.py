@@ -14,7 +14,7 @@ from benchmarks.ablation.variants import FULL, Variant, variant_model, variants_
 from benchmarks.harness.dataset import BenchmarkDataset
 from benchmarks.harness.faithfulness import answer_of_head, faithfulness
 from benchmarks.harness.feature_dataset import AnyDataset
-from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_epochs, uar
+from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_head, uar
 from benchmarks.harness.heads import TextGuidedHead
 from benchmarks.harness.linear_rows import chosen, linear_head, mean_row, oracle_row
 from benchmarks.harness.lora import LORA_OPTIONS, lora_row
@@ -105,8 +105,7 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     seen, unseen, targets = dataset.features("train", seed), dataset.features("test"), targets_of(dataset)
     everything = np.arange(len(targets))
     head = make(dataset, seen, everything, seed)
-    for _ in train_epochs(head, seen, targets, everything, choice.recipe, seed):
-        pass
+    train_head(head, seen, targets, everything, choice.recipe, seed)
     truth = torch.tensor([dataset.classes.index(label) for label in dataset.test.labels])
     logits, scores = predict(head, unseen)
     recall = uar(logits, truth)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.harness.dataset import true_frames
 from benchmarks.harness.feature_dataset import AnyDataset
-from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_epochs
+from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_head
 from benchmarks.harness.heads import LinearHead
 from benchmarks.harness.row import Row, Run, answers, each_seed, folds_of, seed_parts, targets_of
 from tgdfer.training.baseline import PENALTIES, clip_means, directions, fit
@@ -85,8 +85,7 @@ def fitted_linear_head(dataset: AnyDataset, seed: int, pooling: str) -> tuple[Li
     choice = cross_validate(make, seen, targets, folds_of(dataset, seed), recipe, HEAD_RATES, seed)
     everything = np.arange(len(targets))
     head = make(everything, seed)
-    for _ in train_epochs(head, seen, targets, everything, choice.recipe, seed):
-        pass
+    train_head(head, seen, targets, everything, choice.recipe, seed)
     unseen = dataset.features("test")
     return head, answers(dataset, *predict(head, unseen), unseen.frame_mask[0]) | chosen(choice)
 

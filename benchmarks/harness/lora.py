@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.dataset import BenchmarkDataset
-from benchmarks.harness.fitting import Recipe, goodness, predict, train_epochs
+from benchmarks.harness.fitting import Recipe, goodness, predict, train_head
 from benchmarks.harness.heads import AdaptedHead
 from benchmarks.harness.row import Row, Run, answers, folds_of, targets_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -90,8 +90,7 @@ class _LoraTraining:
         frozen = self.dataset.features("train", self.seed)
         torch.manual_seed(self.seed)  # one of the matrices of LoRA starts at random
         model, head = self.make(self.dataset, frozen, indices)
-        for _ in train_epochs(head, frozen, self.targets, indices, WARM, self.seed):
-            pass
+        train_head(head, frozen, self.targets, indices, WARM, self.seed)
         return AdaptedHead(model, head, WARM.rate)
 
     def run(self, fold: tuple[np.ndarray, np.ndarray], recipe: Recipe) -> tuple[AdaptedHead, int, tuple[float, float]]:
@@ -103,10 +102,14 @@ class _LoraTraining:
         indices, check = fold
         head = self.head(indices)
         best, kept, at = self._check(head, check, recipe), _trained(head), 0
-        for epoch in train_epochs(head, self.seen, self.targets, indices, recipe, self.seed):
+
+        def keep_best(epoch: int) -> None:
+            nonlocal best, kept, at
             found = self._check(head, check, recipe)
             if found > best:
                 best, kept, at = found, _trained(head), epoch
+
+        train_head(head, self.seen, self.targets, indices, recipe, self.seed, keep_best)
         head.load_state_dict(kept, strict=False)
         return head, at, best
 
@@ -121,8 +124,16 @@ class _LoraTraining:
         for bf16 in (False, True):
             trial = replace(recipe, epochs=3, bf16=bf16)
             times = [time.perf_counter()]
-            for _ in train_epochs(copy.deepcopy(head), self.seen, self.targets, few, trial, self.seed):
-                times.append(time.perf_counter())
+            trained = copy.deepcopy(head)
+            train_head(
+                trained,
+                self.seen,
+                self.targets,
+                few,
+                trial,
+                self.seed,
+                lambda _, t=times: t.append(time.perf_counter()),
+            )
             seconds[bf16] = min(np.diff(times))
         return {
             "bf16": bool(seconds[True] < seconds[False]),

@@ -9,7 +9,7 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.harness.dataset import BenchmarkDataset
-from benchmarks.harness.fitting import Recipe, predict, train_epochs
+from benchmarks.harness.fitting import Recipe, predict, train_head
 from benchmarks.harness.heads import FROZEN_CLIP, TextGuidedHead
 from benchmarks.harness.row import targets_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -51,8 +51,7 @@ def trained_without(dataset: BenchmarkDataset, left_out: str | None, seed: int) 
     place = torch.tensor([kept.index(label) if label in kept else -1 for label in dataset.classes])
     targets = place[targets_of(dataset)]
     indices = np.flatnonzero(targets.numpy() >= 0)
-    for _ in train_epochs(TextGuidedHead(model), dataset.features("train", seed), targets, indices, RECIPE, seed):
-        pass
+    train_head(TextGuidedHead(model), dataset.features("train", seed), targets, indices, RECIPE, seed)
     if left_out is not None:
         model.set_classes(dataset.network[1].class_prompts())
     return model

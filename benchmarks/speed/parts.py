@@ -27,7 +27,8 @@ from benchmarks.speed.networks import (
     precision,
     training_batch,
 )
-from tgdfer.training.data.batches import EpochSampler
+from tgdfer.training.config import OptimisationConfig
+from tgdfer.training.train import TrainingLoop, start_accelerator
 
 
 def parts_of(sizes: Sizes) -> dict[str, dict[str, Any]]:
@@ -98,16 +99,13 @@ def _training_memory(sizes: Sizes, device: torch.device, way: str, batch: int) -
 
 def _epoch(sizes: Sizes, device: torch.device, way: str, batch: int) -> dict[str, Any]:
     """An epoch of everything after CLIP on cached features, beside a training step from pixels."""
-    after = Step(sizes, device, Way("", "", WAYS[way].context))
-    data = cached_clips(sizes)
-
-    def epoch() -> None:
-        loader = torch.utils.data.DataLoader(data, sizes.epoch_batch, sampler=EpochSampler(data.targets, 0, False))
-        for clips in loader:
-            after({name: tensor.to(device) for name, tensor in clips.items()})
-
+    after = network(sizes, device, emotions(), WAYS[way].context)
+    groups: list[dict[str, Any]] = [{"params": [p for p in after.parameters() if p.requires_grad], "lr": 1e-5}]
+    accelerator = start_accelerator("bf16" if device.type == "cuda" else "no")
+    options = OptimisationConfig(batch_size=sizes.epoch_batch)
+    loop = TrainingLoop(after, cached_clips(sizes), groups, options, accelerator)
     step, clips = Step(sizes, device, WAYS[way]), training_batch(sizes, device, batch)
-    ways = {"epoch": epoch, "step": lambda: step(clips)}
+    ways = {"epoch": lambda: loop.train_epoch(0), "step": lambda: step(clips)}
     return {"seconds": in_turns(ways, sizes.repetitions, device), "batch": batch}
 
 

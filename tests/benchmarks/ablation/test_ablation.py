@@ -14,7 +14,7 @@ from benchmarks.ablation.report import gap, write_ablation_report
 from benchmarks.ablation.variants import LADDER, WITHOUT, variant_model
 from benchmarks.harness.dataset import Settings
 from benchmarks.harness.feature_dataset import FeatureDataset
-from benchmarks.harness.fitting import Recipe, predict, train_epochs, uar
+from benchmarks.harness.fitting import Recipe, predict, train_head, uar
 from benchmarks.harness.heads import TextGuidedHead
 from benchmarks.harness.results import read_results
 from benchmarks.harness.row import targets_of
@@ -82,12 +82,12 @@ def test_masked_frames_change_no_answer(dataset):
             torch.testing.assert_close(short[1], kept, atol=1e-4, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_every_head_learns_what_few_frames_show(dataset):
     seen, targets = dataset.features("train"), targets_of(dataset)
     truth = torch.tensor([dataset.classes.index(label) for label in dataset.test.labels])
     for name, head in every_head(dataset).items():
-        for _ in train_epochs(head, seen, targets, np.arange(len(targets)), Recipe(rate=3e-3, epochs=25), 0):
-            pass
+        train_head(head, seen, targets, np.arange(len(targets)), Recipe(rate=3e-3, epochs=25), 0)
         logits, scores = predict(head, dataset.features("test"))
         assert uar(logits, truth) > 0.7, name
         assert scores.isnan().all() == (name == "dfer-clip"), name
@@ -158,6 +158,7 @@ def test_free_class_vectors_start_at_about_length_one():
     assert texts.context.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_rows_keep_what_was_said_of_held_out_people(measured):
     (results,) = read_results(measured)
     part = results.rows["full"]["parts"]["seed 0"]
@@ -169,6 +170,7 @@ def test_rows_keep_what_was_said_of_held_out_people(measured):
     assert set(part["faithful"]) == {"all", "without_top", "without_random", "top_alone", "random_alone"}
 
 
+@pytest.mark.slow
 def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path):
     write_ablation_report(measured, tmp_path / "ablation.md", tmp_path / "ablation.json")
     text = (tmp_path / "ablation.md").read_text()
@@ -182,6 +184,7 @@ def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path)
     assert "| DSMIL |" in table and "DFER-CLIP" not in table.partition("\n## ")[0], "it has no score"
 
 
+@pytest.mark.slow
 def test_the_gap_is_that_between_the_better_baseline_and_the_oracle(measured):
     (results,) = read_results(measured)
     reached = {"frozen-mean": 0.5, "frozen-top": 0.6, "full": 0.7, "oracle": 0.8}

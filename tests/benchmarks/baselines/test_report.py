@@ -9,7 +9,8 @@ from benchmarks.baselines.report import write_baselines_report
 from benchmarks.harness.runner import run_rows
 
 
-def test_report_on_two_grounds(measured, tmp_path):
+@pytest.mark.slow
+def test_report_on_two_datasets(measured, tmp_path):
     path = tmp_path / "docs" / "baselines.md"
     figures = tmp_path / "figures" / "baselines.json"
     write_baselines_report(measured, path, figures)
@@ -26,7 +27,7 @@ def test_report_on_two_grounds(measured, tmp_path):
     assert str(measured) not in figures.read_text()
 
 
-def test_report_on_one_ground_with_a_row_that_is_not_done(tmp_path):
+def test_report_on_one_dataset_with_a_row_that_is_not_done(tmp_path):
     ran: list[str] = []
     run_rows(FakeDataset(), [row(ran, "frozen-mean"), row(ran, "tgdfer")], tmp_path, "", FAR)
     with pytest.raises(KeyboardInterrupt):

@@ -15,6 +15,7 @@ from benchmarks.harness.results import read_results, runs_of
 from benchmarks.harness.runner import row_key, run_rows
 
 
+@pytest.mark.slow
 def test_every_row_is_kept_with_what_it_rests_on(measured):
     datasets = read_results(measured, ORDER)
     assert [results.name for results in datasets] == ["rendered", "real"]
@@ -33,6 +34,7 @@ def test_every_row_is_kept_with_what_it_rests_on(measured):
     assert not list((measured / "scratch").glob("*")), "runs of the training loop are removed"
 
 
+@pytest.mark.slow
 def test_choices_are_kept_beside_the_figures(measured):
     rows = read_results(measured, ORDER)[1].rows
     assert set(rows["lora-top"]["parts"]) == {"precision", "rate 0.001", "rate 0.01", *(f"fold {i}" for i in range(5))}
@@ -44,6 +46,7 @@ def test_choices_are_kept_beside_the_figures(measured):
     assert set(audit) == {"first", "last", "middle", "edges"}
 
 
+@pytest.mark.slow
 def test_colours_that_tell_the_label_are_read(measured):
     """The clips of the folder are coloured at their apex: whoever is told the apex must find all labels."""
     rows = read_results(measured, ORDER)[1].rows
@@ -52,6 +55,7 @@ def test_colours_that_tell_the_label_are_read(measured):
     assert rows["frozen-mean"]["figures"]["frame_ap"][0] > rows["random"]["figures"]["frame_ap"][0]
 
 
+@pytest.mark.slow
 def test_truth_of_the_training_frames_is_read_by_the_oracle_alone(settings, clips_folder, monkeypatch, tmp_path):
     """Nothing of the rows that train on frozen features changes when the intensity of train is another."""
     keys = {}

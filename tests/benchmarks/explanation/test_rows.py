@@ -21,6 +21,8 @@ from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 from tgdfer.training.rendered_faces.action_units import INDEX
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(clip_folder, tmp_path_factory) -> BenchmarkDataset:

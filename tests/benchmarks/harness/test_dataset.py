@@ -55,7 +55,7 @@ def test_people_in_both_parts_are_refused(tmp_path, dataset, folder_writer):
         real_dataset(dataset.settings, folder).test  # noqa: B018
 
 
-def test_other_bytes_or_another_truth_are_another_ground(tmp_path, dataset, folder_writer, clip_writer):
+def test_other_bytes_or_another_truth_are_another_dataset(tmp_path, dataset, folder_writer, clip_writer):
     folder = folder_writer(tmp_path / "clips", people=2)
 
     def fingerprint():

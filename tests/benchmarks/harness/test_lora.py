@@ -5,7 +5,7 @@ import pytest
 import torch
 from made_up_results import bags, pixels
 
-from benchmarks.harness.fitting import Recipe, frame_statistics, predict, train_epochs
+from benchmarks.harness.fitting import Recipe, frame_statistics, predict, train_head
 from benchmarks.harness.heads import AdaptedHead, LinearHead
 from benchmarks.harness.lora import LORA_OPTIONS
 from benchmarks.harness.row import targets_of
@@ -61,7 +61,7 @@ def test_lora_learns_and_the_rest_of_clip_stays(dataset, adapted):
     before = {name: value.clone() for name, value in adapted.state_dict().items()}
     seen = dataset.activations("train", block=0)
     recipe = Recipe(rate=1e-2, epochs=2, batch_size=8, frames=2)
-    list(train_epochs(adapted, seen, targets_of(dataset), np.arange(len(dataset.train)), recipe, 0))
+    train_head(adapted, seen, targets_of(dataset), np.arange(len(dataset.train)), recipe, 0)
     moved = {name for name, value in adapted.state_dict().items() if not torch.equal(value, before[name])}
     assert {name for name in moved if "lora_B" in name} and "head.linear.weight" in moved
     assert all("lora_" in name or "head.linear" in name for name in moved)

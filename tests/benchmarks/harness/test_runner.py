@@ -88,7 +88,7 @@ def test_damaged_results_are_named(tmp_path):
         run_rows(FakeDataset(), [row([])], tmp_path, "", FAR)
 
 
-def test_rows_of_another_ground_are_left_out(tmp_path):
+def test_rows_of_another_dataset_are_left_out(tmp_path):
     run_rows(FakeDataset(), [row([], "frozen-mean"), row([], "tgdfer")], tmp_path, "", FAR)
     run_rows(FakeDataset(identity="other"), [row([], "tgdfer")], tmp_path, "", FAR)
     assert list(read_results(tmp_path)[0].rows) == ["tgdfer"]

@@ -12,6 +12,8 @@ from benchmarks.speed.parts import measure, parts_of
 from benchmarks.speed.processes import measure_parts
 from benchmarks.speed.report import write_speed_report
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 5, "num_attention_heads": 2}
 TOKENS = {"vocab_size": 100, "max_position_embeddings": 40, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
 CLIP = {
