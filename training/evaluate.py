@@ -24,7 +24,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import Clips, LabelledClips, load_clips, load_parts, require_readable, write_left_out
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.metrics import localisation_figures, recognition_figures
 from tgdfer.training.models import load_trained, model_source
 
 
@@ -226,14 +226,14 @@ def measure(clips: LabelledClips, predictions: list[Prediction], labels: list[st
 
     Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
     """
-    recognition = load_metric("expression_recognition").compute(
+    recognition = recognition_figures(
         predictions=[prediction.label for prediction in predictions], references=clips.labels, labels=labels
     )
     emotional = [prediction for prediction, label in zip(predictions, clips.labels, strict=True) if label != "neutral"]
     shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
     localisation: dict[str, Any] = {}
     if shown:
-        localisation = load_metric("frame_localisation").compute(
+        localisation = localisation_figures(
             predictions=[prediction.relevance for prediction in shown],
             references=[prediction.intensity for prediction in shown],
         )

@@ -38,7 +38,7 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import require_known
 from tgdfer.training.features import FeatureClips, frame_features
 from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import model_source, start_model
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class _Loop:
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
         scores, truth = torch.cat(logits), torch.cat(labels)
-        figures = load_metric("expression_recognition").compute(
+        figures = recognition_figures(
             predictions=[self.names[index] for index in scores.argmax(-1).tolist()],
             references=[self.names[index] for index in truth.tolist()],
             labels=self.names,

@@ -22,7 +22,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.figures.plots import plot_timeline
 from tgdfer.training.files import read_json, source_hash, write_text
-from tgdfer.training.metrics.segment_localisation import THRESHOLDS, mean_average_precision
+from tgdfer.training.metrics import THRESHOLDS, mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
 from tgdfer.training.train import train
