@@ -312,7 +312,7 @@ def _baseline(subject: _Subject, clips: LabelledClips, predictions: list[Predict
 
 
 def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[Prediction]) -> None:
-    from tgdfer.training.figures.plots import plot_confusion_matrix
+    from tgdfer.training.figures import plot_confusion_matrix
 
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     table = io.StringIO()

@@ -21,7 +21,7 @@ from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP, EmotionTimelinePipel
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures.plots import plot_timeline, require_picture_format
+from tgdfer.training.figures import annotate, plot_timeline, require_picture_format
 from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.models import load_trained
 
@@ -95,8 +95,6 @@ def predict(
                 if plot_path:
                     _plot(processor.video_processor, source, timelines[video], pictures[video], names[video])
                 if annotate_path:
-                    from tgdfer.training.figures.annotated_video import annotate
-
                     annotate(
                         source,
                         _people(timelines[video]),

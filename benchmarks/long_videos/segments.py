@@ -20,7 +20,7 @@ from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_
 from tgdfer.training import rendered_faces
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures.plots import plot_timeline
+from tgdfer.training.figures import plot_timeline
 from tgdfer.training.files import read_json, source_hash, write_text
 from tgdfer.training.metrics import THRESHOLDS, mean_average_precision
 from tgdfer.training.models import load_trained, model_source
