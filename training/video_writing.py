@@ -24,7 +24,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, crf: int = 18, comment: str = ""):
-        # Without faststart, the index of an MP4 file stands at the end.
+        # faststart writes the index of an MP4 file before the frames.
         self.container = av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {})
         if comment:
             self.container.metadata["comment"] = comment

@@ -34,8 +34,7 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.baseline import FOLDS
 from tgdfer.training.data.clips import words_for
 from tgdfer.training.files import write_text
-from tgdfer.training.rendered_faces import ACTION_UNITS
-from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
 # An action unit is active from this intensity on, as where captions call it surely true.
 ACTIVE = 0.35

@@ -30,8 +30,7 @@ from recipes.clip_tiny_faces.captions import FACE
 from tgdfer.processing.descriptions import BASIC_EMOTIONS, built_in_descriptions
 from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
 from tgdfer.training.models import start_model
-from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, PROTOTYPES, RenderedFaces
-from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, INDEX, PROTOTYPES, RenderedFaces
 
 # Named units ---------------------------------------------------------------------------------------------------------
 

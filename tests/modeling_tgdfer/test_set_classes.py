@@ -17,8 +17,7 @@ from tgdfer import (
     clip_tiny_faces,
 )
 from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
-from tgdfer.training.rendered_faces import RenderedFaces, sample_clip, sample_person
-from tgdfer.training.rendered_faces.draw import FacePainter
+from tgdfer.training.rendered_faces import FacePainter, RenderedFaces, sample_clip, sample_person
 
 from .conftest import PARTS, differ, make_prompts, move
 

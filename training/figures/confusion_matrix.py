@@ -43,5 +43,3 @@ def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.5 else "black" if count else "lightgrey"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
-
-

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.parameters import Setting
+from tgdfer.training.rendered_faces.setting import Setting
 
 
 class Camera:

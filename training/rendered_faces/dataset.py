@@ -1,77 +1,26 @@
-"""Clips of rendered faces, and data sets of them in the layout that `datasets.load_dataset` reads."""
+"""Data sets of rendered faces on disk, in the layout that `datasets.load_dataset` reads."""
 
 import json
 import multiprocessing
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX
-from tgdfer.training.rendered_faces.draw import FacePainter
-from tgdfer.training.rendered_faces.emotions import Course, check_long, sample_course, sample_long_course
-from tgdfer.training.rendered_faces.parameters import RESTING, Identity, RenderedFaces, Setting
-from tgdfer.training.rendered_faces.prototypes import EMOTIONS, check_labels
+from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, EMOTIONS, INDEX, check_labels
+from tgdfer.training.rendered_faces.courses import check_long
+from tgdfer.training.rendered_faces.parameters import RenderedFaces, check_parameters
+from tgdfer.training.rendered_faces.people import RESTING
+from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_long_clip, sample_person, seed_of
+from tgdfer.training.video_writing import write_video
 
 Progress = Callable[[int, int], None]
-
-# Seconds within which an occluder of a long clip comes and goes.
-_PASSING = 5.0
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip before it is drawn."""
-
-    person: Identity
-    setting: Setting
-    course: Course
-    faces: RenderedFaces
-
-    def __len__(self) -> int:
-        return len(self.course.intensity)
-
-    def draw(self) -> Iterator[np.ndarray]:
-        """Draw the frames one by one, uint8 RGB (size, size, 3)."""
-        painter, before = FacePainter(self.person, self.setting, self.faces), None
-        course = self.course
-        for t, (units, pose, side) in enumerate(zip(course.action_units, course.poses, course.side, strict=True)):
-            yield painter.draw(units, pose, frame=t, before=before, side=float(side))
-            before = pose
-
-
-def sample_person(seed: int, split: str, number: int, resting: float = RenderedFaces.resting) -> Identity:
-    """The `number`-th person of a split; splits never share people, however many of them there are."""
-    return Identity.sample(np.random.default_rng([seed, _code(split), number]), resting)
-
-
-def sample_clip(label: str, person: Identity, faces: RenderedFaces, rng: np.random.Generator) -> Clip:
-    """Draw setting and course of a clip."""
-    course = sample_course(label, faces, rng)
-    setting = Setting.sample(rng, faces, len(course.intensity) / faces.fps)
-    return Clip(person, setting, course, faces)
-
-
-def sample_long_clip(
-    seconds: float, labels: Sequence[str], person: Identity, faces: RenderedFaces, rng: np.random.Generator
-) -> Clip:
-    """Draw setting and course of a clip of several emotions; see `sample_long_course`."""
-    course = sample_long_course(seconds, labels, faces, rng)
-    setting = Setting.sample(rng, faces, min(seconds, _PASSING))
-    if hidden := setting.occluder:
-        late = float(rng.uniform(0, max(0.0, seconds - _PASSING)))
-        hidden = replace(hidden, begin=hidden.begin + late, end=hidden.end + late)
-        setting = replace(setting, occluder=hidden)
-    return Clip(person, setting, course, faces)
 
 
 def write_dataset(
@@ -170,11 +119,6 @@ def write_long_videos(
     return _write(Path(folder), jobs, workers, progress)
 
 
-def _code(name: str) -> int:
-    """A number for a name, the same everywhere: seeds are made of numbers."""
-    return zlib.crc32(name.encode())
-
-
 def _splits(clips: Mapping[str, int], people: Mapping[str, int] | None) -> Iterator[tuple[str, int, int]]:
     """Name, people and clips of every split."""
     for split, number in clips.items():
@@ -198,12 +142,12 @@ class _Job:
 
     def clip(self) -> Clip:
         person = sample_person(self.seed, self.split, self.person, self.faces.resting)
-        key = [self.seed, _code(self.split), self.number]
+        key = [self.seed, seed_of(self.split), self.number]
         if self.seconds:
             rng = np.random.default_rng([*key, round(1000 * self.seconds)])
             return sample_long_clip(self.seconds, self.labels, person, self.faces, rng)
         label = self.labels[0]
-        return sample_clip(label, person, self.faces, np.random.default_rng([*key, _code(label)]))
+        return sample_clip(label, person, self.faces, np.random.default_rng([*key, seed_of(label)]))
 
     @property
     def file_name(self) -> str:
@@ -233,7 +177,7 @@ class _Job:
 
 def _write(folder: Path, jobs: Sequence[_Job], workers: int, progress: Progress | None) -> Path:
     """Render all jobs into a folder beside `folder`, which takes its place when it is complete."""
-    _check_faces(jobs[0].faces)
+    check_parameters(jobs[0].faces)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty: name another folder or remove it.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -267,36 +211,3 @@ def _render(jobs: Sequence[_Job], folder: Path, workers: int) -> Iterator[dict[s
     together = 1 if jobs[0].seconds else 4
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(_Job.render, jobs, folders, chunksize=together)
-
-
-def _check_faces(faces: RenderedFaces) -> None:
-    """Make sure that clips can be drawn with these parameters.
-
-    Raises:
-        ValueError: If they cannot.
-    """
-    for name in ("frames", "share", "onset", "offset", "strength", "scale"):
-        low, high = getattr(faces, name)
-        if not 0 < low <= high:
-            raise ValueError(f"{name} is ({low}, {high}), but must be a range (lowest, highest) above 0.")
-    if faces.share[1] >= 1:
-        raise ValueError(f"share reaches {faces.share[1]}, but a clip must have neutral frames too: stay below 1.")
-    if faces.frames[0] < 8:
-        raise ValueError(f"frames begins at {faces.frames[0]}, but a clip needs at least 8 to show an emotion.")
-    if faces.size < 32 or faces.size % 2:
-        raise ValueError(f"size is {faces.size}, but must be an even number of pixels, at least 32.")
-
-
-def write_video(path: str | Path, frames: Iterator[np.ndarray], fps: int, crf: int = 18) -> None:
-    """Encode RGB frames (height, width, 3) as H.264; the same frames give the same bytes."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), pix_fmt="yuv420p")
-        # x264's macroblock tree makes other bytes of the same frames from run to run.
-        stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
-        # One thread: processes work side by side, and the bytes do not depend on timing.
-        stream.codec_context.thread_count = 1
-        for i, frame in enumerate(frames):
-            if i == 0:
-                stream.height, stream.width = frame.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))

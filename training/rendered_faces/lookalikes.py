@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import action_unit_vector
+from tgdfer.training.rendered_faces.action_units import action_unit_vector, apex
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
-from tgdfer.training.rendered_faces.prototypes import apex
 from tgdfer.training.rendered_faces.timing import Window, overlay, pulse, syllables
 
 # Name to the emotion it looks like.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tgdfer.training.rendered_faces.parameters import Occluder
+from tgdfer.training.rendered_faces.setting import Occluder
 from tgdfer.training.rendered_faces.shapes import smooth
 
 # A part is an outline (width 0) or a stroke of some width, with what it is made of: "skin", "nail" or "object" at a

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import INDEX
-from tgdfer.training.rendered_faces.dataset import Clip, sample_clip, sample_person
+from tgdfer.training.rendered_faces.action_units import EMOTIONS, INDEX, apex, check_labels
 from tgdfer.training.rendered_faces.draw import FacePainter
-from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces
-from tgdfer.training.rendered_faces.prototypes import EMOTIONS, apex, check_labels
+from tgdfer.training.rendered_faces.parameters import RenderedFaces
+from tgdfer.training.rendered_faces.people import Identity
+from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_person
 
 
 def contact_sheet(

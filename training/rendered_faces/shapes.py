@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from tgdfer.training.rendered_faces.action_units import ACTION_UNITS
-from tgdfer.training.rendered_faces.parameters import Identity
+from tgdfer.training.rendered_faces.people import Identity
 
 Shapes = dict[str, np.ndarray]
 
@@ -246,3 +246,62 @@ def _creases(s: Shapes, person: Identity) -> Shapes:
     for i, height in enumerate((5.0, 9.0, 13.0)):
         creases[f"forehead_{i}"] = smooth(path - [0, height])
     return creases
+
+
+def fixed_shapes(person: Identity) -> Shapes:
+    """Outlines that no action unit moves: body, neck, ears, glasses and hair; names as in `face_shapes`."""
+    w = person.head_width
+    shapes: Shapes = {
+        "body": np.array([(-130, 140), (-104, 92), (-60, 74), (-22, 66), (22, 66), (60, 74), (104, 92), (130, 140)]),
+        "neck": np.array([(-21 * w, 20), (21 * w, 20), (22 * w, 66), (10, 78), (-10, 78), (-22 * w, 66)]),
+    }
+    for side, sign in (("left", -1), ("right", 1)):
+        ear = np.array([(35, -13), (41, -15), (43, -6), (40, 6), (35, 8)]) * [sign * w, 1]
+        shapes["ear_" + side] = smooth(ear, closed=True)
+        corners = np.array([(-10.5, -6), (0, -7.5), (11.5, -6.5), (11.5, 3), (5, 8.5), (-5, 8.5), (-10, 2)])
+        shapes["glass_" + side] = smooth(
+            (corners + [17.5 * person.eye_distance, -11 + person.eye_level]) * [sign, 1], closed=True
+        )
+    shapes["glass_bridge"] = np.array([(-6.5, -13.5), (0, -15), (6.5, -13.5)]) + [0, person.eye_level]
+    return shapes | _hair(person)
+
+
+def _hair(person: Identity) -> Shapes:
+    """Hair behind the head, hair above the face, and strands in it; some styles lack some of them."""
+    w, style = person.head_width, person.hair_style
+    s: Shapes = {}
+    back = {"long": (47, 80), "curly": (50, 12), "fringe": (44, 34), "parted": (42, 0), "short": (40, -8)}
+    if style in back:
+        width, bottom = back[style]
+        half = [
+            (0, -59),
+            (24, -57),
+            (width - 6, -40),
+            (width, -15),
+            (width, 0.5 * bottom),
+            (width - 6, bottom),
+            (0, bottom),
+        ]
+        s["hair_back"] = smooth(mirror(np.array(half) * [w, 1]), closed=True)
+    if style != "bald":
+        line = -36 * (0.7 + 0.3 * person.forehead)
+        crown = -58 if style in ("curly", "long") else -55
+        temple = {"tied back": -20, "curly": -14}.get(style, -12)
+        edge = 38.5 * w
+        hairline = {
+            "fringe": [(-33 * w, -22), (-20, line + 9), (0, line + 11), (20, line + 9), (33 * w, -22)],
+            "parted": [(-33 * w, -24), (-18, line - 4), (-10, line - 7), (14, line + 2), (33 * w, -20)],
+            "receding": [(-34 * w, -27), (-24, line - 10), (0, line - 5), (24, line - 10), (34 * w, -27)],
+        }.get(style, [(-33 * w, -25), (-20, line - 1), (0, line - 3), (20, line - 1), (33 * w, -25)])
+        top = [(edge, temple), (edge, -34), (24 * w, crown + 3), (0, crown), (-24 * w, crown + 3), (-edge, -34)]
+        s["hair_front"] = smooth(np.array([(-edge, temple), *hairline, *top]), closed=True)
+        t = np.linspace(0, 1, 5)[:, None]
+        origin = np.array([-10.0 if style == "parted" else 0.0, crown + 4.0])
+        ends = [
+            np.array([x * w, line - (17 if style == "receding" else 8) + 0.008 * x * x])
+            for x in (-28, -20, -11, 0, 11, 20, 28)
+        ]
+        s["hair_strands"] = np.vstack(
+            [origin + (e - origin) * [1, 0] * t**0.7 + (e - origin) * [0, 1] * t**1.8 for e in ends]
+        )
+    return s

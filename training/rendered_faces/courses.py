@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector
-from tgdfer.training.rendered_faces.draw import Pose
+from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector, apex, check_labels
 from tgdfer.training.rendered_faces.lookalikes import LOOKALIKES, add_lookalike
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
-from tgdfer.training.rendered_faces.poses import sample_poses
-from tgdfer.training.rendered_faces.prototypes import apex, check_labels
+from tgdfer.training.rendered_faces.poses import Pose, sample_poses
 from tgdfer.training.rendered_faces.timing import (
     Window,
     blink,
