@@ -1,7 +1,7 @@
 """How figures are written to files.
 
-A file is whole or does not exist: the figure is written to a temporary name and then renamed. Text in a figure is never
-read as a formula, because the names of labels and of files may contain dollar signs.
+A file is whole or does not exist: the figure is written to a temporary name and then renamed. Text in a figure is
+never read as a formula, because the names of labels and of files may contain dollar signs.
 """
 
 import os

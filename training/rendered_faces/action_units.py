@@ -33,7 +33,13 @@ INDEX = {name: i for i, name in enumerate(ACTION_UNITS)}
 
 
 def action_unit_vector(intensities: Mapping[str, float]) -> np.ndarray:
-    """Intensities by name as a vector (A,) in the order of `ACTION_UNITS`; those not named are 0.
+    """Makes a vector of action units.
+
+    Args:
+        intensities: Action unit to intensity; action units that are not named are 0.
+
+    Returns:
+        Vector (A,) in the order of `ACTION_UNITS`.
 
     Raises:
         KeyError: For a name that is not in `ACTION_UNITS`.
@@ -44,10 +50,10 @@ def action_unit_vector(intensities: Mapping[str, float]) -> np.ndarray:
     return vector
 
 
-# Prototypes and variants of Ekman, Friesen & Hager (2002), "FACS investigator's guide", table 10-1, as far as the
-# face has their action units (it lacks 11, 16, 22 and 27); of contempt, Ekman & Friesen (1986), "A new pan-cultural
-# facial expression of emotion". The table gives action units; where it gives no level, the strengths here are chosen.
-# Beside each its codes there; what stands in brackets comes with it often.
+# Prototypes and variants from Ekman, Friesen & Hager (2002), "FACS investigator's guide", table 10-1, without the
+# action units that rendered faces lack (11, 16, 22 and 27). Contempt is from Ekman & Friesen (1986), "A new pan-cultural
+# facial expression of emotion". The comments quote the codes of the table; action units in brackets are frequent
+# additions. The table names action units; where it gives no level, the strengths are our choice.
 PROTOTYPES: Mapping[str, tuple[Mapping[str, float], ...]] = {
     "anger": (
         {"AU04": 1.0, "AU05": 0.6, "AU07": 0.8, "AU23": 0.9},  # 4+5+7+23
@@ -56,7 +62,7 @@ PROTOTYPES: Mapping[str, tuple[Mapping[str, float], ...]] = {
         {"AU04": 0.9, "AU05": 0.7, "AU07": 0.7, "AU10": 0.5, "AU23": 0.6, "AU25": 0.7},  # 4+5+7+10+23+25
         {"AU04": 1.0, "AU05": 0.7, "AU07": 0.6, "AU23": 0.6, "AU25": 0.8, "AU26": 0.5},  # 4+5+7+23+26
     ),
-    # Unilateral 14, alone or with 12: which side, `Course.side` says.
+    # Unilateral 14, alone or with 12. `Course.side` is the side.
     "contempt": (
         {"AU14": 1.0},
         {"AU14": 1.0, "AU12": 0.4},  # 12+14
@@ -100,15 +106,15 @@ PROTOTYPES: Mapping[str, tuple[Mapping[str, float], ...]] = {
         {"AU05": 0.7, "AU01": 0.3, "AU02": 0.3, "AU25": 0.9, "AU26": 0.7},  # 5B+26 (1, 2)
     ),
 }
-# Contempt comes on request only.
+# Contempt is rendered only on request.
 EMOTIONS = tuple(label for label in PROTOTYPES if label != "contempt")
 
 
 def check_labels(labels: tuple[str, ...]) -> None:
-    """Make sure that a face can show these labels.
+    """Checks that rendered faces can show these labels.
 
     Raises:
-        ValueError: If there are none, one is unknown, or one is named twice.
+        ValueError: If there are no labels, a label is unknown, or a label is named twice.
     """
     for label in labels:
         if label not in PROTOTYPES:
@@ -118,6 +124,14 @@ def check_labels(labels: tuple[str, ...]) -> None:
 
 
 def apex(label: str, rng: np.random.Generator) -> np.ndarray:
-    """Action units (A,) at the apex of one of the emotion's variants, no two alike."""
+    """Draws the action units at an apex of an emotion: a random variant of it with random strengths.
+
+    Args:
+        label: One of `PROTOTYPES`.
+        rng: Random generator.
+
+    Returns:
+        Action units (A,) in the order of `ACTION_UNITS`.
+    """
     variant = PROTOTYPES[label][rng.integers(len(PROTOTYPES[label]))]
     return np.clip(action_unit_vector(variant) * rng.uniform(0.8, 1.15, len(ACTION_UNITS)), 0, 1)

@@ -1,7 +1,7 @@
 """Drawing on a canvas in the coordinates of the face.
 
-Points are in 112ths of the width of the canvas, with the origin in its middle. A canvas is square: (S, S, 3) colours, or
-(S, S) shades. Colours are numbers or (3,) RGB.
+Points are in 112ths of the width of the canvas, with the origin in its middle. A canvas is square: (S, S, 3) colours,
+or (S, S) shades. Colours are numbers or (3,) RGB.
 """
 
 import cv2

@@ -33,37 +33,36 @@ def write_dataset(
     progress: Progress | None = None,
     labels: Sequence[str] = EMOTIONS,
 ) -> Path:
-    """Render a data set: `folder/split/label/0000.mp4` and `folder/split/metadata.jsonl`.
+    """Renders a data set: `folder/split/label/0000.mp4` and `folder/split/metadata.jsonl`.
 
-    A row of the metadata holds
+    A row of the metadata has
 
-    - `file_name`, `label`, `person`;
-    - for every frame `intensity` (0..1, of the clip's own apex; 0 throughout where the label is neutral) and
-      `action_units` (name to movements 0..1);
+    - `file_name`, `label` and `person`;
+    - `intensity` of each frame (0 to 1, relative to the apex of the clip; 0 in neutral clips) and `action_units` (name
+      to the movement of each frame, 0 to 1);
     - `resting_face` (name to offset), to which the movements are added;
     - `segments` in which the emotion is at half of its apex or more: `label`, and `start` and `end` in seconds;
-    - `lookalike`: what happens beside that only its course in time tells from an emotion, or "".
+    - `lookalike`, the movement that resembles an emotion, or "".
 
-    The same arguments give the same data set, whatever the number of workers. Everything is written beside `folder`
-    first and put in place when it is complete.
+    The same arguments give the same data set, whatever the number of workers. The data set is written to a temporary
+    folder beside `folder`, which is renamed when it is complete.
 
     Args:
-        folder: Where to; must not exist yet, or be empty.
+        folder: Folder to write. It must be empty or not exist.
         faces: Parameters of the generator.
-        clips: Clips per label and split, by default 60 for "train" and 20 for "test".
-        people: People per split, by default one for every six clips of a label, at least four.
-        seed: Decides everything that is drawn.
-        workers: Processes that render; with more than one, a script needs the `if __name__ == "__main__"` of all
-            programs that start processes.
-        progress: Called with (clips done, clips in all) after every clip.
-        labels: The emotions; "contempt" comes on request only.
+        clips: Clips per label in each split, by default 60 in "train" and 20 in "test".
+        people: People in each split, by default one for every six clips of a label, and at least four.
+        seed: Seed of everything that is drawn.
+        workers: Processes that render. A script that uses more than one needs `if __name__ == "__main__"`.
+        progress: Called after each clip with the number of clips that are done and the number of all clips.
+        labels: Labels to render. "contempt" is rendered only if it is named.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder holds something already, a split has no clips or no people, a label is unknown, or
-            the parameters cannot be drawn.
+        ValueError: If the folder is not empty, a split has no clips or no people, a label is unknown, or a parameter
+            is outside its range.
     """
     clips = dict(clips or {"train": 60, "test": 20})
     check_labels(tuple(labels))
@@ -87,21 +86,22 @@ def write_long_videos(
     progress: Progress | None = None,
     labels: Sequence[str] = EMOTIONS,
 ) -> Path:
-    """Render videos of several emotions each: `folder/split/0000.mp4` and `folder/split/metadata.jsonl`.
+    """Renders videos of several emotions each: `folder/split/0000.mp4` and `folder/split/metadata.jsonl`.
 
-    The rows are those of `write_dataset`, with a `label` of None; the face is neutral outside of the `segments`, and
-    `intensity` reaches 1 in every one of them. Frames are encoded as they are drawn and never kept.
+    The metadata is that of `write_dataset`, with a `label` of None. The face is neutral outside the `segments`, and
+    `intensity` reaches 1 in each of them. Frames are encoded as they are drawn and are not kept in memory.
 
     Args:
-        folder: Where to; must not exist yet, or be empty.
-        seconds: Length of a video.
-        faces: Parameters of the generator; `frames` says how often a face moves and speaks without a reason.
-        videos: Videos per split, by default 4 for "train" and 2 for "test".
-        people: People per split, by default one for every six videos, at least four.
-        seed: Decides everything that is drawn.
+        folder: Folder to write. It must be empty or not exist.
+        seconds: Length of a video in seconds.
+        faces: Parameters of the generator. Unrelated movements and speech are as frequent as in clips of
+            `faces.frames` frames.
+        videos: Videos in each split, by default 4 in "train" and 2 in "test".
+        people: People in each split, by default one for every six videos, and at least four.
+        seed: Seed of everything that is drawn.
         workers: Processes that render.
-        progress: Called with (videos done, videos in all) after every video.
-        labels: The emotions; "contempt" comes on request only.
+        progress: Called after each video with the number of videos that are done and the number of all videos.
+        labels: Labels to render. "contempt" is rendered only if it is named.
 
     Returns:
         The folder.
@@ -120,7 +120,7 @@ def write_long_videos(
 
 
 def _splits(clips: Mapping[str, int], people: Mapping[str, int] | None) -> Iterator[tuple[str, int, int]]:
-    """Name, people and clips of every split."""
+    """Name, number of people and number of clips of each split."""
     for split, number in clips.items():
         count = (people or {}).get(split, max(4, number // 6))
         if number < 1 or count < 1:
@@ -130,7 +130,7 @@ def _splits(clips: Mapping[str, int], people: Mapping[str, int] | None) -> Itera
 
 @dataclass(frozen=True)
 class _Job:
-    """A clip to write: of one label, or a long one of several."""
+    """A clip to write: a clip of one label, or a long video of several."""
 
     faces: RenderedFaces
     seed: int
@@ -155,7 +155,7 @@ class _Job:
         return name if self.seconds else f"{self.labels[0]}/{name}"
 
     def render(self, folder: Path) -> dict[str, Any]:
-        """Draw and encode the clip into `folder/split`; returns its row of the metadata."""
+        """Draws and encodes the clip into `folder/split`, and returns its row of the metadata."""
         clip = self.clip()
         path = folder / self.split / self.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ class _Job:
 
 
 def _write(folder: Path, jobs: Sequence[_Job], workers: int, progress: Progress | None) -> Path:
-    """Render all jobs into a folder beside `folder`, which takes its place when it is complete."""
+    """Renders all jobs into a temporary folder, which is renamed to `folder` when it is complete."""
     check_parameters(jobs[0].faces)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty: name another folder or remove it.")
@@ -200,14 +200,14 @@ def _write(folder: Path, jobs: Sequence[_Job], workers: int, progress: Progress 
 
 
 def _render(jobs: Sequence[_Job], folder: Path, workers: int) -> Iterator[dict[str, Any]]:
-    """Rows of the metadata, in the order of the jobs."""
+    """Renders all jobs, and yields the rows of the metadata in the order of the jobs."""
     folders = [folder] * len(jobs)
     if workers <= 1:
         yield from map(_Job.render, jobs, folders)
         return
-    # Not forked: OpenCV's and torch's threads do not survive a fork, and a child that waits for them waits for ever.
+    # A forked process would wait forever for the threads of OpenCV and torch, which a fork does not copy.
     context = multiprocessing.get_context("spawn")
-    # A few clips at a time, as they are short; long ones go out one by one, lest a worker ends up with all of them.
+    # Short clips are handed out in groups. Long videos are handed out one by one, to balance the load.
     together = 1 if jobs[0].seconds else 4
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(_Job.render, jobs, folders, chunksize=together)

@@ -16,6 +16,7 @@ from tgdfer.training.rendered_faces.skin import SkinPainter, Units
 
 # Both temples and the chin, which move as the head moves.
 _ANCHORS = np.array([(-30.0, -20.0), (30.0, -20.0), (0.0, 45.0)])
+_FRONTAL = Pose()
 
 
 class FacePainter:
@@ -42,7 +43,7 @@ class FacePainter:
     def draw(
         self,
         action_units: np.ndarray,
-        pose: Pose = Pose(),
+        pose: Pose = _FRONTAL,
         frame: int = 0,
         before: Pose | None = None,
         side: float = 0.0,
@@ -51,7 +52,7 @@ class FacePainter:
 
         Args:
             action_units: Movement (A,) in the order of `ACTION_UNITS`. The resting face of the person is added.
-            pose: Pose of head and eyes.
+            pose: Pose of head and eyes, frontal by default.
             frame: Number of the frame in its clip, which decides the time and the pattern of the sensor noise.
             before: Pose in the frame before, for motion blur; without it the picture is sharp.
             side: At 0, AU12 and AU14 show on both sides of the mouth; at -1 only on the left of the picture, at 1 only
@@ -198,7 +199,7 @@ class FacePainter:
         soften(canvas, outline, 0.6)
 
     def _paint_occluder(self, canvas: np.ndarray, occluder: Occluder, pose: Pose, seconds: float) -> None:
-        """Paints a hand or an object in front of the face; it follows the position of the face, but not its rotation."""
+        """Paints a hand or an object in front of the face; it follows the position of the face, not its rotation."""
         for points, width, stuff, light in occluder_parts(occluder, seconds):
             points = points * pose.scale + [pose.x, pose.y]
             color = self.skin[int(np.clip(128 * light, 0, 255))]

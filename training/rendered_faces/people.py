@@ -27,9 +27,13 @@ BEARDS = ("none", "none", "none", "none", "none", "stubble", "moustache", "goate
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same in every clip of a person; lengths are factors around 1, colours are RGB 0..255.
+    """A person: everything that is the same in each of their clips.
 
-    `resting` (A,) is the face at rest: offsets in the order of `ACTION_UNITS`, to which all movement is added.
+    Lengths and widths are factors around 1, levels and slants are offsets around 0 in 112ths of the frame, colours are
+    RGB from 0 to 255, and `age` runs from 0 to 1.
+
+    Attributes:
+        resting: (A,) face at rest: offsets in the order of `ACTION_UNITS`, to which movements are added.
     """
 
     skin_tone: str
@@ -68,7 +72,7 @@ class Identity:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, resting: float = 0.4) -> "Identity":
-        """Draw a person whose action units at rest reach `resting` at most."""
+        """Draws a random person; `resting` is the largest offset of an action unit in the resting face."""
 
         def pick(options):
             return options[rng.integers(len(options))]
@@ -120,12 +124,12 @@ class Identity:
         )
 
     def shown(self, action_units: np.ndarray) -> np.ndarray:
-        """What the face shows: movement (A,) on top of the resting face."""
+        """Action units (A,) that the face shows: a movement (A,) added to the resting face."""
         return np.clip(action_units + self.resting, 0, 1)
 
 
 def _resting_face(rng: np.random.Generator, largest: float) -> np.ndarray:
-    """Offsets (A,) at rest, of which most are 0: half of all people look neutral when they are."""
+    """Offsets (A,) of a face at rest. Most of them are 0, and half of all people have none."""
     offsets = np.zeros(len(ACTION_UNITS))
     units = [INDEX[name] for name in RESTING]
     offsets[units] = rng.uniform(0, largest, len(units)) * (rng.uniform(size=len(units)) < 0.5)

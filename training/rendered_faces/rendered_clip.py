@@ -1,4 +1,4 @@
-"""A rendered clip before it is drawn: who is seen, in which setting, and what the face does."""
+"""A clip before it is drawn: the person, the setting and the course, and how they are drawn at random."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,13 +12,13 @@ from tgdfer.training.rendered_faces.parameters import RenderedFaces
 from tgdfer.training.rendered_faces.people import Identity
 from tgdfer.training.rendered_faces.setting import Setting
 
-# Seconds within which an occluder of a long clip comes and goes.
+# Period in seconds in which the occluder of a long clip appears and disappears.
 _PASSING = 5.0
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip before it is drawn."""
+    """A clip before it is drawn; its length is the number of its frames."""
 
     person: Identity
     setting: Setting
@@ -29,7 +29,7 @@ class Clip:
         return len(self.course.intensity)
 
     def draw(self) -> Iterator[np.ndarray]:
-        """Draw the frames one by one, uint8 RGB (size, size, 3)."""
+        """Draws the frames one by one, uint8 RGB (size, size, 3)."""
         painter, before = FacePainter(self.person, self.setting, self.faces), None
         course = self.course
         for t, (units, pose, side) in enumerate(zip(course.action_units, course.poses, course.side, strict=True)):
@@ -38,12 +38,19 @@ class Clip:
 
 
 def sample_person(seed: int, split: str, number: int, resting: float = RenderedFaces.resting) -> Identity:
-    """The `number`-th person of a split; splits never share people, however many of them there are."""
+    """Draws a person of a split. Splits never share people, however many people they have.
+
+    Args:
+        seed: Seed of the data set.
+        split: Name of the split.
+        number: Number of the person in the split.
+        resting: Largest offset of an action unit in the resting face.
+    """
     return Identity.sample(np.random.default_rng([seed, seed_of(split), number]), resting)
 
 
 def sample_clip(label: str, person: Identity, faces: RenderedFaces, rng: np.random.Generator) -> Clip:
-    """Draw setting and course of a clip."""
+    """Draws the setting and the course of a clip; see `sample_course`."""
     course = sample_course(label, faces, rng)
     setting = Setting.sample(rng, faces, len(course.intensity) / faces.fps)
     return Clip(person, setting, course, faces)
@@ -52,7 +59,7 @@ def sample_clip(label: str, person: Identity, faces: RenderedFaces, rng: np.rand
 def sample_long_clip(
     seconds: float, labels: Sequence[str], person: Identity, faces: RenderedFaces, rng: np.random.Generator
 ) -> Clip:
-    """Draw setting and course of a clip of several emotions; see `sample_long_course`."""
+    """Draws the setting and the course of a clip with several emotions; see `sample_long_course`."""
     course = sample_long_course(seconds, labels, faces, rng)
     setting = Setting.sample(rng, faces, min(seconds, _PASSING))
     if hidden := setting.occluder:
@@ -63,5 +70,5 @@ def sample_long_clip(
 
 
 def seed_of(name: str) -> int:
-    """A number for a name, which is the same in every process: seeds of NumPy are numbers."""
+    """A number for a name, the same in every process, because the seeds of NumPy are numbers."""
     return zlib.crc32(name.encode())

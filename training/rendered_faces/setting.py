@@ -15,13 +15,13 @@ class Occluder:
 
     Attributes:
         kind: One of `OCCLUDERS`.
-        begin: Second at which it starts to come; before 0 it is there from the first frame on.
-        end: Second at which it is gone.
-        side: -1 it comes from the left of the picture, 1 from the right.
-        place: Where its tip rests, (x, y) from the usual place, in 112ths of the frame.
-        angle: Degrees it is turned by.
+        begin: Second at which it starts to appear; if negative, it is visible from the first frame on.
+        end: Second at which it has disappeared.
+        side: -1 if it comes from the left of the picture, 1 if it comes from the right.
+        place: (2,) offset (x, y) of its tip from the usual place, in 112ths of the frame.
+        angle: Rotation in degrees.
         size: Factor around 1.
-        color: RGB of an object.
+        color: (3,) RGB of an object.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Occluder:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, seconds: float) -> "Occluder":
-        """Draw what comes into a clip of `seconds` seconds; in a still of 0 seconds it is there at once."""
+        """Draws a random occluder for a clip of `seconds` seconds; in a still of 0 seconds it is fully visible."""
         begin, lasts = rng.uniform(-0.6, max(0.4, seconds - 0.4)), rng.uniform(0.8, max(1.0, 0.6 * seconds))
         return cls(
             kind=str(rng.choice(OCCLUDERS)),
@@ -49,7 +49,7 @@ class Occluder:
         )
 
     def presence(self, seconds: float) -> float:
-        """How far it has come: 0 out of sight .. 1 in its place."""
+        """How far it has appeared at a time: 0 out of sight .. 1 in its place."""
         return float(np.clip(min(seconds - self.begin, self.end - seconds) / 0.35, 0, 1))
 
 
@@ -59,20 +59,20 @@ class Setting:
 
     Attributes:
         light_side: -1 light from the left of the picture .. 1 from the right.
-        light_contrast: How much darker the far side of the face is, 0..1.
+        light_contrast: Contrast between the lit side and the dark side of the face, 0..1.
         brightness: Gain of the picture.
-        light_side_drift: How far the light wanders to either side within the clip.
-        brightness_drift: How far the brightness swings up and down within the clip.
-        drift_period: Seconds of a full swing.
+        light_side_drift: Amplitude of the movement of the light within the clip.
+        brightness_drift: Amplitude of the change of brightness within the clip.
+        drift_period: Period of both in seconds.
         warmth: -1 bluish .. 1 yellowish light.
-        backdrop: Two RGB colours, top and bottom of the background.
-        backdrop_seed: Seed of what stands in the background.
-        clothes: RGB.
+        backdrop: (2, 3) RGB colours of the top and the bottom of the background.
+        backdrop_seed: Seed of the things in the background.
+        clothes: (3,) RGB.
         noise: Standard deviation of the sensor noise in grey levels.
         blur: Standard deviation of the lens blur in pixels.
         shutter: Share of the time between two frames in which the shutter is open.
         crf: Constant rate factor of the H.264 encoder.
-        occluder: What hides a part of the face for a while, if anything does.
+        occluder: Hand or object that hides a part of the face, or None.
     """
 
     light_side: float
@@ -93,7 +93,7 @@ class Setting:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, faces: RenderedFaces, seconds: float = 0.0) -> "Setting":
-        """Draw the setting of a clip of `seconds` seconds, or of a still."""
+        """Draws a random setting for a clip of `seconds` seconds, or for a still of 0 seconds."""
         return cls(
             light_side=float(rng.uniform(-1, 1)),
             light_contrast=float(rng.uniform(0.1, 0.8)),
@@ -113,12 +113,12 @@ class Setting:
         )
 
     def light_at(self, seconds: float) -> tuple[float, float]:
-        """Side of the light (-1..1) and gain of the picture at a time in the clip."""
+        """Side of the light (-1..1) and gain of the picture at a time of the clip."""
         swing = float(np.sin(2 * np.pi * seconds / self.drift_period))
         side = float(np.clip(self.light_side + swing * self.light_side_drift, -1, 1))
         return side, self.brightness * (1 + swing * self.brightness_drift)
 
 
 def _muted(rng: np.random.Generator, colors: int) -> np.ndarray:
-    """Colours (colors, 3) of rooms and clothes: mostly grey."""
+    """Random colours (colors, 3) of rooms and clothes, most of them close to grey."""
     return rng.uniform(25, 225, (colors, 1)) * rng.uniform(0.8, 1.2, (colors, 3)) + rng.uniform(-18, 18, (colors, 3))
