@@ -51,9 +51,9 @@ def action_unit_vector(intensities: Mapping[str, float]) -> np.ndarray:
 
 
 # Prototypes and variants from Ekman, Friesen & Hager (2002), "FACS investigator's guide", table 10-1, without the
-# action units that rendered faces lack (11, 16, 22 and 27). Contempt is from Ekman & Friesen (1986), "A new pan-cultural
-# facial expression of emotion". The comments quote the codes of the table; action units in brackets are frequent
-# additions. The table names action units; where it gives no level, the strengths are our choice.
+# action units that rendered faces lack (11, 16, 22 and 27). Contempt is from Ekman & Friesen (1986), "A new
+# pan-cultural facial expression of emotion". The comments quote the codes of the table; action units in brackets are
+# frequent additions. Where the table gives no level, the strengths are our choice.
 PROTOTYPES: Mapping[str, tuple[Mapping[str, float], ...]] = {
     "anger": (
         {"AU04": 1.0, "AU05": 0.6, "AU07": 0.8, "AU23": 0.9},  # 4+5+7+23

@@ -43,7 +43,7 @@ def sample_poses(frames: int, faces: RenderedFaces, rng: np.random.Generator) ->
     track = mean + limits * faces.restlessness * rng.uniform(0.2, 1, 8) * waves
     track[:, 5] += rng.uniform(*faces.scale)
     track[:, 3:5] += _shake(frames, faces, rng)
-    return tuple(Pose(*(float(v) for v in row)) for row in track)
+    return tuple(Pose(*row) for row in track.tolist())
 
 
 def _shake(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> np.ndarray:

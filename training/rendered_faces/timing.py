@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +33,15 @@ class Window:
 
     def curve(self, frames: np.ndarray) -> np.ndarray:
         """Intensity (T,) at the given frames (T,), with smooth ramps (smoothstep)."""
-        rise = np.clip((frames - self.start) / self.onset + 0.5, 0, 1)
-        fall = np.clip((self.end - frames) / self.offset + 0.5, 0, 1)
-        ramp = np.minimum(rise, fall)
-        return self.height * ramp**2 * (3 - 2 * ramp)
+        return _curve(frames, self.start, self.end, self.onset, self.offset, self.height)
+
+
+def _curve(frames: np.ndarray, start: Any, end: Any, onset: Any, offset: Any, height: Any) -> np.ndarray:
+    """The curve of a window, or of several whose values broadcast with the frames."""
+    rise = np.clip((frames - start) / onset + 0.5, 0, 1)
+    fall = np.clip((end - frames) / offset + 0.5, 0, 1)
+    ramp = np.minimum(rise, fall)
+    return height * ramp**2 * (3 - 2 * ramp)
 
 
 def shortest(faces: RenderedFaces) -> float:
@@ -74,10 +80,12 @@ def sample_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) ->
 
 def envelope(waves: Sequence[Window], frames: int) -> np.ndarray:
     """Intensity (T,) of waves on the ring of a clip, scaled to a maximum of 1."""
-    t = np.arange(frames)
-    curves = [wave.curve(t + turn) for wave in waves for turn in (-frames, 0, frames)]
-    both = np.max(curves, axis=0)
-    return both / both.max()
+    # One turn of the ring before the clip, the clip, and one turn after it: (1, 3, T).
+    turns = np.arange(-frames, 2 * frames).reshape(1, 3, frames)
+    # Start, end, onset, offset and height of W waves: (5, W, 1, 1).
+    values = np.array([(w.start, w.end, w.onset, w.offset, w.height) for w in waves]).T[..., None, None]
+    highest = _curve(turns, *values).max((0, 1))
+    return highest / highest.max()
 
 
 def overlay(units: np.ndarray, begin: int, curve: np.ndarray, vector: np.ndarray) -> None:
