@@ -11,6 +11,7 @@ from torchvision.ops import box_iou
 # The coarser ones of the thresholds that papers on temporal action localisation use (ActivityNet, THUMOS).
 THRESHOLDS = (0.3, 0.5, 0.7)
 
+Floats = Sequence[float] | np.ndarray
 Segment = dict[str, Any]
 
 
@@ -47,8 +48,8 @@ def recognition_figures(
 
 
 def localisation_figures(
-    predictions: Sequence[Sequence[float]], references: Sequence[Sequence[float]], threshold: float = 0.5
-) -> dict[str, float | None]:
+    predictions: Sequence[Floats], references: Sequence[Floats], threshold: float = 0.5
+) -> dict[str, Any]:
     """Computes how well frame scores find the frames that show the emotion, averaged over clips.
 
     Clips whose frames all show the emotion, or all do not, are left out.
@@ -71,9 +72,7 @@ def localisation_figures(
     return figures | {"num_clips": len(rows)}
 
 
-def clip_figures(
-    scores: Sequence[float], intensity: Sequence[float], threshold: float = 0.5
-) -> dict[str, float] | None:
+def clip_figures(scores: Floats, intensity: Floats, threshold: float = 0.5) -> dict[str, float] | None:
     """Computes the figures of `localisation_figures` for one clip.
 
     Args:
