@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tgdfer.training.data.clips import VIDEO_NAME
+from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Names of the columns for the clip and for its number of frames, in lower case.

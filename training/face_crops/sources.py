@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
-from tgdfer.training.data.clips import VIDEO_NAME
+from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Files that lie beside the videos of data sets and are not videos.

@@ -9,12 +9,17 @@ from tgdfer.command_line import main
 from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.config import TrainingConfig
+from tgdfer.training.config import FaceConfig, TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops import cropped_by, cut_faces
-from tgdfer.training.models import set_faces
+from tgdfer.training.models import face_options
 
 from .conftest import SETTINGS, squares, write
+
+
+def set_options(processor, options):
+    for name, value in options.items():
+        setattr(processor.video_processor, name, value)
 
 
 def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
@@ -22,7 +27,7 @@ def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
     cut_faces(clips, out, SETTINGS)
     assert cropped_by(out)["face_size"] == 48 and cropped_by(clips) == {}
     processor = TGDFERProcessor.from_clip(str(clip_folder), None, num_frames=4)
-    set_faces(processor, TrainingConfig(dataset=str(out)))
+    set_options(processor, face_options(FaceConfig(), str(out)))
     processor.save_pretrained(tmp_path / "model")
     reader = TGDFERProcessor.from_pretrained(tmp_path / "model").video_processor
     assert (reader.face_crop, reader.face_size, reader.face_margin) == ("largest", 48, 0.2)
@@ -39,12 +44,12 @@ def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
 
 def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_folder, tmp_path):
     processor = TGDFERProcessor.from_clip(str(clip_folder), None)
-    set_faces(processor, TrainingConfig(dataset=str(clips), face_crop="center", no_face="full_frame"))
+    set_options(processor, face_options(FaceConfig(face_crop="center", no_face="full_frame"), str(clips)))
     assert (processor.video_processor.face_crop, processor.video_processor.no_face) == ("center", "full_frame")
-    set_faces(processor, TrainingConfig(dataset=str(clips)))
+    set_options(processor, face_options(FaceConfig(), str(clips)))
     assert processor.video_processor.face_crop == "center", "as the model that training starts from"
     with pytest.raises(UserError, match="face_crop is 'all'"):
-        TrainingConfig(dataset="x", face_crop="all")
+        TrainingConfig.from_options(dataset="x", face_crop="all")
 
 
 def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, monkeypatch):
