@@ -51,10 +51,12 @@ def shortest(faces: RenderedFaces) -> float:
 
 def sample_window(start: float, end: float, faces: RenderedFaces, rng: np.random.Generator) -> Window:
     """Draws a felt expression, with onset and offset that fit between start and end."""
-    least = faces.fps * np.array([faces.onset[0], faces.offset[0]])
-    slower = faces.fps * rng.uniform(0, [np.ptp(faces.onset), np.ptp(faces.offset)])
-    room = max(0.0, 2 * (end - start) - least.sum())
-    onset, offset = least + slower * min(1.0, room / max(slower.sum(), 1e-6))
+    least = faces.fps * faces.onset[0], faces.fps * faces.offset[0]
+    ranges = [faces.onset[1] - faces.onset[0], faces.offset[1] - faces.offset[0]]
+    slower = (faces.fps * rng.uniform(0, ranges)).tolist()
+    room = max(0.0, 2 * (end - start) - sum(least))
+    share = min(1.0, room / max(sum(slower), 1e-6))
+    onset, offset = (quick + share * slow for quick, slow in zip(least, slower, strict=True))
     return Window(start, end, onset, offset, rng.uniform(0.8, 1))
 
 

@@ -35,7 +35,7 @@ from tgdfer.training.rendered_faces.lookalikes import LOOKALIKES
 
 FACES = RenderedFaces()
 # Small and quick to draw, where the picture does not matter.
-SMALL = RenderedFaces(size=48, supersampling=1, frames=(16, 40))
+SMALL = RenderedFaces(size=48, supersampling=1, frames=(16, 24))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """How rendered faces look: what each action unit changes, what is a person's own, what light, hands and camera do."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ def setting(number: int = 0, **changes) -> Setting:
     return dataclasses.replace(Setting.sample(np.random.default_rng(number), STILL), **plain | changes)
 
 
+@cache
 def painter(number: int = 0) -> FacePainter:
     return FacePainter(person(number), setting(number), STILL)
 
