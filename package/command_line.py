@@ -19,7 +19,7 @@ from rich.markup import escape
 from ruamel.yaml import YAMLError
 
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
-from tgdfer.training.errors import PartialResultError, UserError
+from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
 from tgdfer.training.files import parse_yaml, read_yaml
 
 app = typer.Typer(
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except ValueError as error:
-        if not _is_users(error):
+        if not is_user_error(error):
             raise
-        return _refuse(_sentence(error), 3 if isinstance(error, PartialResultError) else 2)
+        return _refuse(sentence_of(error), 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in _FULL_OR_CLOSED:
             raise
@@ -345,14 +345,3 @@ def _assignment(option: str, text: str) -> tuple[str, Any]:
 def _refuse(sentence: str, code: int = 2) -> int:
     Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     return code
-
-
-def _is_users(error: ValueError) -> bool:
-    """Whether an error is one of those that this package raises about what it was given."""
-    return isinstance(error, UserError) or "VideoDecodeError" in {kind.__name__ for kind in type(error).__mro__}
-
-
-def _sentence(error: ValueError) -> str:
-    """The message of an error, out of the traceback that it is wrapped in if a decoding process raised it."""
-    message = str(error).strip()
-    return message.splitlines()[-1].partition("Error: ")[2] if "Original Traceback" in message else message
