@@ -25,8 +25,8 @@ from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.fitting import Recipe, predict
 from benchmarks.harness.ground import THRESHOLD, Ground
 from benchmarks.harness.row import Row, Run, answers, rounded
-from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing import explanation_tgdfer
 from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices

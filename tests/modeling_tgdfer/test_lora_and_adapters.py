@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, CLIPConfig, CLIPModel
 
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer import adapters_tgdfer
-from tgdfer.modeling_tgdfer.adapters_tgdfer import ADAPTER_NAME, adapter_state
+from tgdfer.modeling_tgdfer import checkpoints_tgdfer
+from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME, adapter_state
 
 from .conftest import DIM, PARTS, differ, make_prompts, move_all_but_clip, move_lora, tiny_clip_config
 
@@ -354,7 +354,7 @@ def test_an_adapter_is_written_whole_or_not_at_all(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(adapters_tgdfer, "save_file", cut_off)
+        patched.setattr(checkpoints_tgdfer, "save_file", cut_off)
         with pytest.raises(OSError, match="No space"):
             adapting.save_adapter(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", ADAPTER_NAME}

@@ -19,10 +19,10 @@ import yaml
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
-from tgdfer.processing.augmentation_tgdfer import Augmentation
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
 from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.errors import UserError, nearest
 from tgdfer.training.files import read_yaml, write_text
 
