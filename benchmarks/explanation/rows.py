@@ -29,8 +29,8 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing import explanation_tgdfer
 from tgdfer.processing.explanation_tgdfer import Explanation
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training.baseline import FOLDS
 from tgdfer.training.data.clips import words_for
 from tgdfer.training.files import write_text

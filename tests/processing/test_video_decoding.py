@@ -15,9 +15,9 @@ import torch
 from broken_files import elsewhere, good, in_boxes
 from PIL import Image
 
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 from .conftest import moving_picture, number_of, write_video
 

@@ -28,9 +28,8 @@ from tgdfer.processing.faces_tgdfer import (
     locate_faces,
     require_faces,
 )
-from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
-from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES, VideoDecodeError, open_video, stream
+from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, IMAGE_SUFFIXES, VideoDecodeError, open_video, stream
 from tgdfer.training.data.clips import VIDEO_NAME
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.files import read_json, require_writable, write_text
