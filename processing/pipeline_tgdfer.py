@@ -267,7 +267,7 @@ def _collate(clips: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 class Hysteresis:
     """When a curve makes a segment: it must rise to `high`, and lasts as long as it stays above `low`.
 
-    The defaults are those with the highest mean average precision on rendered videos (docs/long_videos.md).
+    The defaults are those with the highest mean average precision on rendered videos (docs/results/long_videos.md).
 
     Attributes:
         high: probability that starts a segment.

@@ -31,8 +31,8 @@ from tgdfer.processing import explanation_tgdfer
 from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_reading_tgdfer import sample_indices
-from tgdfer.training.baseline import FOLDS
-from tgdfer.training.data.clips import words_for
+from tgdfer.training.data.labels import words_for
+from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.files import write_text
 from tgdfer.training.rendered_faces import ACTION_UNITS
 from tgdfer.training.rendered_faces.action_units import INDEX

@@ -188,7 +188,11 @@ def _train(work: Path) -> str:
     if not (run / "last").is_dir():
         ground = rendered_ground(Settings(), work)
         resume = (run / "config.yaml").is_file()
-        train(TrainingConfig(dataset=str(ground.folder), output=str(run), frozen_features=True, resume=resume))
+        train(
+            TrainingConfig.from_options(
+                dataset=str(ground.folder), output=str(run), frozen_features=True, resume=resume
+            )
+        )
     return str(run)
 
 

@@ -253,7 +253,7 @@ def test_report_says_what_was_measured(work, tmp_path):
 
 
 def test_class_words_answer_by_themselves_and_are_explained_by_descriptions(ground):
-    model, processor = start_model(ground.config(frozen_features=True), ground.classes)
+    model, processor = start_model(ground.config(frozen_features=True).model, ground.classes)
     words, processor.descriptions = processor.descriptions, {label: [label] for label in ground.classes}
     model.set_classes(processor.class_prompts())
     with torch.no_grad():

@@ -18,21 +18,22 @@ from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.figures.annotated_video import _Person, annotate
 from tgdfer.training.figures.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
 from tgdfer.training.models import load_trained, start_model
-from tgdfer.training.predict import _output_paths, predict, print_timelines, short_names
+from tgdfer.training.predict import PredictionFiles, _output_paths, predict
+from tgdfer.training.timelines import print_timelines, short_names
 
 
 @pytest.fixture(scope="module")
 def model_folder(clip_folder, clips_folder, descriptions_file, tmp_path_factory) -> Path:
     """An untrained model of three labels."""
     folder = tmp_path_factory.mktemp("model")
-    config = TrainingConfig(
+    config = TrainingConfig.from_options(
         dataset=str(clips_folder),
         model=str(clip_folder),
         descriptions=str(descriptions_file),
         num_frames=4,
         frozen_features=True,
     )
-    model, processor = start_model(config, ["happiness", "neutral", "sadness"])
+    model, processor = start_model(config.model, ["happiness", "neutral", "sadness"])
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -45,7 +46,7 @@ def videos(clips_folder: Path) -> list[str]:
 
 def test_predict_writes_what_it_returns(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     paths = [tmp_path / "deep" / name for name in ("t.csv", "t.json", "t.png")]
-    timelines = predict(videos, model_folder, *paths)
+    timelines = predict(videos, model_folder, PredictionFiles(*paths))
     assert list(timelines) == videos
     assert json.loads(paths[1].read_text()) == timelines
     rows = list(csv.DictReader(paths[0].open()))
@@ -84,7 +85,7 @@ def test_timelines_are_explained_in_the_words_of_the_model(
 
 
 def test_one_video_has_the_picture_of_that_name(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
-    predict(videos[:1], model_folder, plot_path=tmp_path / "one.png")
+    predict(videos[:1], model_folder, PredictionFiles(plot=tmp_path / "one.png"))
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
 
 
@@ -93,7 +94,7 @@ def test_videos_of_one_name_have_pictures_of_their_own(model_folder: Path, video
     for path, video in zip(same, videos, strict=False):
         path.parent.mkdir()
         path.write_bytes(Path(video).read_bytes())
-    predict([str(path) for path in same], model_folder, plot_path=tmp_path / "t.png")
+    predict([str(path) for path in same], model_folder, PredictionFiles(plot=tmp_path / "t.png"))
     assert {path.name for path in tmp_path.glob("*.png")} == {"t-a-clip.png", "t-b-clip.png"}
 
 
@@ -101,7 +102,7 @@ def test_a_broken_video_loses_nothing_of_the_others(model_folder: Path, videos: 
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(PartialResultError, match="1 of 3 videos cannot be used") as error:
-        predict([videos[0], str(broken), videos[1]], model_folder, json_path=tmp_path / "t.json")
+        predict([videos[0], str(broken), videos[1]], model_folder, PredictionFiles(json=tmp_path / "t.json"))
     assert list(error.value.unusable) == [str(broken)]
     assert list(json.loads((tmp_path / "t.json").read_text())) == videos[:2]
 
@@ -127,14 +128,16 @@ def test_the_exit_code_says_whether_some_or_all_videos_are_bad(
 
 def test_an_output_that_is_a_folder(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
-        predict(videos, model_folder, csv_path=tmp_path)
+        predict(videos, model_folder, PredictionFiles(csv=tmp_path))
 
 
 def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     frames, _ = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(videos[0])
     for index, frame in enumerate(frames):
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(tmp_path / f"{index:03d}.png")
-    timelines = predict([str(tmp_path)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "picture" / "t.png")
+    timelines = predict(
+        [str(tmp_path)], model_folder, PredictionFiles(tmp_path / "t.csv", plot=tmp_path / "picture" / "t.png")
+    )
     assert timelines[str(tmp_path)]["timestamps"] is None
     assert ", frame" in timelines[str(tmp_path)]["explanation"]["sentence"]
     assert {row["seconds"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {""}
@@ -147,7 +150,7 @@ def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pyt
     frames.mkdir()
     for index in range(400):
         Image.new("RGB", (16, 16), (index % 256, 0, 0)).save(frames / f"{index}.bmp")
-    timelines = predict([str(frames)], model_folder, plot_path=tmp_path / "t.png")
+    timelines = predict([str(frames)], model_folder, PredictionFiles(plot=tmp_path / "t.png"))
     assert 15.5 < timelines[str(frames)]["timestamps"][-1] < 16
     print_timelines(timelines)
     assert "segments" in capsys.readouterr().out and (tmp_path / "t.png").is_file()
@@ -165,7 +168,8 @@ def test_names_with_brackets_are_printed_as_they_are(
     """What rich reads as markup: an end without a beginning, and a style."""
     said = io.StringIO()
     console = Console(file=said, force_terminal=True, width=200, color_system=None)
-    monkeypatch.setattr("tgdfer.training.predict.get_console", lambda: console)
+    for module in ("predict", "timelines"):
+        monkeypatch.setattr(f"tgdfer.training.{module}.get_console", lambda: console)
     names = ["[/a].mp4", "[red]/a].mp4"]
     for name in names:
         (tmp_path / name).parent.mkdir()
@@ -243,7 +247,9 @@ def test_a_long_video_has_segments_and_a_picture(
     model_folder: Path, clip_writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = clip_writer(tmp_path / "long.mp4", num_frames=25 * 16)
-    timeline = predict([str(long)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "t.png")[str(long)]
+    timeline = predict([str(long)], model_folder, PredictionFiles(tmp_path / "t.csv", plot=tmp_path / "t.png"))[
+        str(long)
+    ]
     assert len(timeline["timestamps"]) > 100 and timeline["timestamps"][-1] > 15.5
     assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == len(timeline["timestamps"])
     assert (tmp_path / "t.png").is_file()
@@ -265,7 +271,7 @@ def test_what_is_behind_a_url_is_fetched_once(
 
     monkeypatch.setattr(video_file_tgdfer, "_fetch", fetch)
     url = "https://example.org/clip.mp4"
-    found = predict([url], model_folder, plot_path=tmp_path / "t.png", annotate_path=tmp_path / "t.mp4")
+    found = predict([url], model_folder, PredictionFiles(plot=tmp_path / "t.png", annotate=tmp_path / "t.mp4"))
     assert fetched == [(url, 60.0, 2**30)]
     assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
     assert found[url]["scores"] == predict(videos[:1], model_folder)[videos[0]]["scores"]
@@ -285,7 +291,7 @@ def test_faces_are_found_in_prediction_as_well(
     monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
     faces = {"face_crop": "all", "face_model": None, "no_face": None}
     paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
-    people = predict(videos[:1], model_folder, *paths, faces)[videos[0]]
+    people = predict(videos[:1], model_folder, PredictionFiles(*paths), faces)[videos[0]]
     assert [one["boxes"][0] for one in people] == [[2, 2, 20, 20], [18, 18, 30, 30]]
     assert json.loads(paths[1].read_text()) == {videos[0]: people}
     rows = list(csv.DictReader(paths[0].open()))
@@ -323,7 +329,7 @@ def test_boxes_of_frames_between_and_words_of_long_videos() -> None:
 @pytest.mark.parametrize("name", ["t", "t.png"])
 def test_annotated_videos_have_the_name_of_a_video(model_folder: Path, videos: list[str], name: str) -> None:
     with pytest.raises(UserError, match="is not the name of a video to write"):
-        predict(videos, model_folder, annotate_path=Path(name))
+        predict(videos, model_folder, PredictionFiles(annotate=Path(name)))
 
 
 def test_a_clip_that_is_broken_leaves_no_annotated_video(model_folder: Path, tmp_path: Path) -> None:

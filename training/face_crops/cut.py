@@ -30,7 +30,7 @@ from tgdfer.processing.faces_tgdfer import (
 )
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, IMAGE_SUFFIXES, VideoDecodeError, open_video, stream
-from tgdfer.training.data.clips import VIDEO_NAME
+from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.video_writing import writing

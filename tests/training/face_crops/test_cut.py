@@ -16,11 +16,11 @@ from tgdfer.processing import faces_tgdfer
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.config import TrainingConfig
+from tgdfer.training.config import FaceConfig, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.face_crops import cut as faces
 from tgdfer.training.face_crops.cut import cropped_by, cut_faces, read_annotations
-from tgdfer.training.models import set_faces
+from tgdfer.training.models import face_options
 
 SETTINGS = FaceSettings(detector="yunet", size=48)
 LANDMARKS = (faces_tgdfer.TEMPLATE - 20) / 72
@@ -279,12 +279,17 @@ def test_what_cannot_be_is_one_sentence(clips, tmp_path):
 # The crop goes with the model
 
 
+def set_options(processor, options):
+    for name, value in options.items():
+        setattr(processor.video_processor, name, value)
+
+
 def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
     out = tmp_path / "out"
     cut_faces(clips, out, SETTINGS)
     assert cropped_by(out)["face_size"] == 48 and cropped_by(clips) == {}
     processor = TGDFERProcessor.from_clip(str(clip_folder), None, num_frames=4)
-    set_faces(processor, TrainingConfig(dataset=str(out)))
+    set_options(processor, face_options(FaceConfig(), str(out)))
     processor.save_pretrained(tmp_path / "model")
     reader = TGDFERProcessor.from_pretrained(tmp_path / "model").video_processor
     assert (reader.face_crop, reader.face_size, reader.face_margin) == ("largest", 48, 0.2)
@@ -301,12 +306,12 @@ def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
 
 def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_folder, tmp_path):
     processor = TGDFERProcessor.from_clip(str(clip_folder), None)
-    set_faces(processor, TrainingConfig(dataset=str(clips), face_crop="center", no_face="full_frame"))
+    set_options(processor, face_options(FaceConfig(face_crop="center", no_face="full_frame"), str(clips)))
     assert (processor.video_processor.face_crop, processor.video_processor.no_face) == ("center", "full_frame")
-    set_faces(processor, TrainingConfig(dataset=str(clips)))
+    set_options(processor, face_options(FaceConfig(), str(clips)))
     assert processor.video_processor.face_crop == "center", "as the model that training starts from"
     with pytest.raises(UserError, match="face_crop is 'all'"):
-        TrainingConfig(dataset="x", face_crop="all")
+        TrainingConfig.from_options(dataset="x", face_crop="all")
 
 
 def test_the_command(clips, tmp_path, capsys):
