@@ -25,12 +25,12 @@ from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.fitting import Recipe, predict
 from benchmarks.harness.ground import THRESHOLD, Ground
 from benchmarks.harness.row import Row, Run, answers, rounded
-from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing import explanation_tgdfer
 from tgdfer.processing.explanation_tgdfer import Explanation
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training.data.labels import words_for
 from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.files import write_text

@@ -15,8 +15,7 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from benchmarks.harness.ground import Settings, rendered_ground
-from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
-from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline, Hysteresis, argmax_segments, find_segments
 from tgdfer.training import rendered_faces
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError

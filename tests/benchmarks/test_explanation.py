@@ -27,7 +27,8 @@ from benchmarks.explanation.rows import (
 from benchmarks.harness.ground import Ground, Settings, rendered_ground
 from benchmarks.harness.runner import run_rows
 from recipes.clip_tiny_faces.captions import FACE
-from tgdfer.processing.descriptions import BASIC_EMOTIONS, built_in_descriptions
+from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
+from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, INDEX, PROTOTYPES, RenderedFaces

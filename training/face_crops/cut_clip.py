@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from tgdfer.processing.faces_tgdfer import CUT_MARK, FacePath, NoFaceError, cut_face, locate_faces, require_faces
-from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
-from tgdfer.processing.video_reading_tgdfer import VideoDecodeError, open_video, stream
+from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, VideoDecodeError, open_video, stream
 from tgdfer.training.face_crops.sources import Job, source_state
 from tgdfer.training.video_writing import writing
 

@@ -12,9 +12,8 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
-from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
-from tgdfer.processing.video_reading_tgdfer import stream
+from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, stream
 from tgdfer.training.figures.timeline import RELEVANCE_COLOUR
 from tgdfer.training.video_writing import writing
 
