@@ -1,4 +1,5 @@
 import errno
+import inspect
 import json
 import os
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tgdfer.command_line import main, resolve_config
+from tgdfer.command_line import faces, main, resolve_config
+from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
 from tgdfer.training.config import OPTIONS
 from tgdfer.training.errors import UserError
@@ -190,3 +192,16 @@ def test_help_comes_at_once_without_the_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.home())
     assert done.returncode == 0 and "train" in done.stdout
     assert time.perf_counter() - start < 5  # 0.4 s on an idle machine; the imports above are what must not come back
+
+
+def test_defaults_of_faces_are_those_of_the_face_settings():
+    """They are repeated in the signature because importing the settings would slow down the help."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(faces).parameters.items()}
+    settings = FaceSettings()
+    assert (defaults["face_crop"], defaults["face_detector"]) == (settings.crop, settings.detector)
+    assert (defaults["size"], defaults["margin"], defaults["every"]) == (
+        settings.size,
+        settings.margin,
+        settings.every,
+    )
+    assert defaults["no_face"] == settings.no_face
