@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import inspect
 import json
