@@ -270,7 +270,7 @@ def faces(
     """Cut the faces out of a whole data set, once, and report what is missing; goes on where it stopped."""
     quieten()
     from tgdfer.processing.faces_tgdfer import FaceSettings
-    from tgdfer.training.face_crops.cut import cut_faces, print_report
+    from tgdfer.training.face_crops import cut_faces, print_report
 
     model = None if face_model is None else str(face_model)
     settings = FaceSettings(face_crop, face_detector, model, size, margin, every, no_face)

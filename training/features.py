@@ -17,15 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing import (
-    augmentation_tgdfer,
-    frame_sampling_tgdfer,
-    video_file_tgdfer,
-    video_processing_tgdfer,
-    video_reading_tgdfer,
-)
-from tgdfer.processing.augmentation_tgdfer import Augmentation
+from tgdfer.processing import video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.data import augmentation
+from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import SampledClips, derived_seed
 from tgdfer.training.data.clips import LabelledClips
 
@@ -218,13 +213,7 @@ class FeatureClips(Dataset):
 
 
 # The code that decides which pixels CLIP sees, beside the settings of the video processor.
-_SOURCES = (
-    augmentation_tgdfer,
-    frame_sampling_tgdfer,
-    video_file_tgdfer,
-    video_processing_tgdfer,
-    video_reading_tgdfer,
-)
+_SOURCES = (augmentation, video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer)
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data.batches import SampledClips
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.metrics import localisation_figures, recognition_figures
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def measure(clips: LabelledClips, predictions: list[ClipPrediction], labels: lis
 
     Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
     """
-    recognition = load_metric("expression_recognition").compute(
+    recognition = recognition_figures(
         predictions=[prediction.label for prediction in predictions], references=clips.labels, labels=labels
     )
     emotional = [prediction for prediction, label in zip(predictions, clips.labels, strict=True) if label != "neutral"]
     shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
     localisation: dict[str, Any] = {}
     if shown:
-        localisation = load_metric("frame_localisation").compute(
+        localisation = localisation_figures(
             predictions=[prediction.relevance for prediction in shown],
             references=[prediction.intensity for prediction in shown],
         )

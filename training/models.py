@@ -17,7 +17,7 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import FaceConfig, ModelConfig
 from tgdfer.training.data.labels import words_for
 from tgdfer.training.errors import UserError, nearest
-from tgdfer.training.face_crops.cut import cropped_by
+from tgdfer.training.face_crops import cropped_by
 from tgdfer.weights import CLIP_TINY_FACES
 
 

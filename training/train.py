@@ -32,7 +32,7 @@ from tgdfer.training.data.splits import Part, load_parts
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureClips, Views, frame_features
 from tgdfer.training.files import write_text
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import face_options, start_model
 from tgdfer.training.run_folder import fingerprint, prepare, require_new_or_same, training_facts
 
@@ -212,7 +212,7 @@ class _Run:
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
         scores, targets = torch.cat(logits), torch.cat(labels)
-        figures = load_metric("expression_recognition").compute(
+        figures = recognition_figures(
             predictions=[self.names[index] for index in scores.argmax(-1).tolist()],
             references=[self.names[index] for index in targets.tolist()],
             labels=self.names,

@@ -47,6 +47,6 @@ def free_text_model(classes: list[str], dim: int, num_frames: int, **options: An
     )
     config = TGDFERConfig(clip_config=clip, id2label=dict(enumerate(classes)), num_frames=num_frames, **options)
     model = TGDFERForVideoClassification(config)
-    model.tgdfer.text_guidance = FreeTexts(len(classes), dim)  # type: ignore[assignment]
+    model.tgdfer.text_guidance = FreeTexts(len(classes), dim)
     model.freeze_clip()
     return model

@@ -13,13 +13,12 @@ from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.dataset import THRESHOLD, BenchmarkDataset
 from benchmarks.harness.faithfulness import SHARE, answer_of_model, faithfulness
 from benchmarks.harness.row import Run, rounded
-from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing.explanation_tgdfer import Explanation
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.rendered_faces import ACTION_UNITS
-from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.processing.video_reading_tgdfer import sample_indices
+from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
 # An action unit is active from this intensity on. Captions name it for sure from there on, too.
 ACTIVE = 0.35

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.dataset import THRESHOLD, Truth
-from tgdfer.training.metrics.frame_localisation import clip_figures
+from tgdfer.training.metrics import clip_figures
 
 FIGURES = ("war", "uar", "frame_ap", "pointing")
 # Instead of predictions or scores: guesses at chance and a random order, whose expected figures are known exactly.

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 
 # `(frames, frame_mask, timestamps) -> (logits, scores)`: inputs of a head (N, T, ...), mask and seconds (N, T); logits
 # of the clips (N, K) and scores of the frames for each class (N, T, K). Frames with higher scores count more.
@@ -78,10 +78,10 @@ def faithfulness(
         return torch.where(left.any(1, keepdim=True), left, frame_mask)
 
     of_class = predicted.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
-    top = _top(scores.gather(2, of_class).squeeze(2), frame_mask, share)
+    top = top_frames(scores.gather(2, of_class).squeeze(2), frame_mask, share)
     generator = torch.Generator().manual_seed(seed)
     chances = [torch.rand(frame_mask.shape, generator=generator).to(frame_mask.device) for _ in range(draws)]
-    random = [_top(chance, frame_mask, share) for chance in chances]
+    random = [top_frames(chance, frame_mask, share) for chance in chances]
     everything = probability(frame_mask)
     found = {
         "without_top": probability(without(top)),
@@ -90,9 +90,3 @@ def faithfulness(
         "random_alone": torch.stack([probability(kept) for kept in random]).mean(),
     }
     return {"all": float(everything), **{name: float(value / everything) for name, value in found.items()}}
-
-
-def _top(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
-    """`top_frames` for scores (N, T) that may be negative."""
-    lowest = scores.masked_fill(~frame_mask, torch.inf).amin(1, keepdim=True)
-    return top_frames(scores - lowest, frame_mask, share)

@@ -7,12 +7,11 @@ Shapes: B clips, T frames, K classes, frame features of width D.
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgdfer.modeling_tgdfer.bags_tgdfer import masked_mean
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean, top_frames
 
 # Options of TG-DFER on frozen features: CLIP and its texts stay as they are.
 FROZEN_CLIP: dict[str, Any] = {"context": "none"}
@@ -32,10 +31,8 @@ def top_mean(scores: Tensor, frame_mask: Tensor, share: float = TOP_SHARE) -> Te
     Returns:
         (B, K).
     """
-    count = (frame_mask.sum(1, keepdim=True) * share).ceil().clamp(min=1)  # (B, 1)
-    ranked = scores.masked_fill(~frame_mask.unsqueeze(-1), -torch.inf).sort(dim=1, descending=True).values
-    taken = (torch.arange(scores.shape[1], device=scores.device) < count).unsqueeze(-1)
-    return ranked.masked_fill(~taken, 0.0).sum(1) / count
+    top = top_frames(scores, frame_mask, share)
+    return scores.masked_fill(~top, 0.0).sum(1) / top.sum(1)
 
 
 class LinearHead(nn.Module):

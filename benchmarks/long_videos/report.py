@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
 from benchmarks.long_videos.segments import DEFAULT_RULE, LongVideo, Measured
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.figures.plots import plot_timeline
-from tgdfer.training.metrics.segment_localisation import THRESHOLDS
+from tgdfer.training.figures import plot_timeline
+from tgdfer.training.metrics import THRESHOLDS
 
 
 def write_segments_report(measured: Measured, command: str, path: Path, figures: Path) -> None:

@@ -12,9 +12,8 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.dataset import Settings, rendered_dataset, rendered_once
-from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
-from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
-from tgdfer.training.metrics.segment_localisation import mean_average_precision
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline, Hysteresis, argmax_segments, find_segments
+from tgdfer.training.metrics import mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
 from tgdfer.training.train import train

@@ -1,4 +1,6 @@
+import dataclasses
 import errno
+import inspect
 import json
 import os
 import subprocess
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tgdfer.command_line import main, resolve_config
+from tgdfer.command_line import faces, main, resolve_config
+from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
 from tgdfer.training.config import OPTIONS
 from tgdfer.training.errors import UserError
@@ -190,3 +193,13 @@ def test_help_comes_at_once_without_the_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.home())
     assert done.returncode == 0 and "train" in done.stdout
     assert time.perf_counter() - start < 5  # 0.4 s on an idle machine; the imports above are what must not come back
+
+
+def test_defaults_of_faces_are_those_of_the_face_settings():
+    """They are repeated in the signature because importing the settings would slow down the help."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(faces).parameters.items()}
+    flags = {"crop": "face_crop", "detector": "face_detector"}
+    for field in dataclasses.fields(FaceSettings):
+        if (name := flags.get(field.name, field.name)) in defaults:
+            assert defaults[name] == field.default, field.name
+    assert {"size", "margin", "every", "no_face"} <= set(defaults)

@@ -12,11 +12,8 @@ from rich.console import Console
 from tgdfer.command_line import main
 from tgdfer.processing import faces_tgdfer, video_file_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures.annotated_video import _Person, annotate
-from tgdfer.training.figures.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.predict import PredictionFiles, _output_paths, predict
 from tgdfer.training.timelines import print_timelines, short_names
@@ -195,54 +192,6 @@ def test_short_names_tell_videos_apart() -> None:
     assert len(set(_output_paths(["a/1.mp4", "a/1.avi"], Path("t.png")).values())) == 2
 
 
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB")).astype(int)
-
-
-def test_confusion_matrix_shows_the_counts(tmp_path: Path) -> None:
-    for name, matrix in {"good": [[9, 0], [0, 9]], "bad": [[0, 9], [9, 0]]}.items():
-        plot_confusion_matrix(matrix, ["anger", "fear"], tmp_path / f"{name}.png")
-    good, bad = pixels(tmp_path / "good.png"), pixels(tmp_path / "bad.png")
-    assert good.shape == bad.shape
-    assert np.abs(good - bad).mean() > 5
-    assert [path.name for path in tmp_path.glob(".*")] == []
-
-
-def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
-    plot_confusion_matrix([[1, 0], [0, 1]], ["a$\\fracc$", "$b$"], tmp_path / "m.png")
-    timeline = {
-        "label": "$\\x$",
-        "scores": {"$\\x$": 1.0},
-        "timestamps": [0.5],
-        "frame_scores": {"$\\x$": [1.0]},
-        "frame_relevance": [1.0],
-    }
-    plot_timeline(timeline, np.zeros((1, 20, 20, 3), np.uint8), tmp_path / "t.png", title="clip$\\y$.mp4")
-    assert (tmp_path / "m.png").is_file() and (tmp_path / "t.png").is_file()
-
-
-def test_timeline_shows_relevance_and_frames(tmp_path: Path) -> None:
-    """The relevance colour is where relevance is, and the film strip holds the frames in order."""
-    shades = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
-    frames = shades.view(4, 1, 1, 1).expand(4, 20, 20, 3).numpy()
-    timeline = {
-        "label": "fear",
-        "scores": {"anger": 0.2, "fear": 0.8},
-        "timestamps": [0.5, 1.5, 2.5, 3.5],
-        "frame_scores": {"anger": [0.9, 0.5, 0.2, 0.1], "fear": [0.1, 0.5, 0.8, 0.9]},
-        "frame_relevance": [0.0, 0.0, 0.0, 1.0],
-    }
-    plot_timeline(timeline, frames, tmp_path / "t.png", title="clip.mp4")
-    picture = pixels(tmp_path / "t.png")
-    edge = np.array([int(RELEVANCE_COLOUR[start : start + 2], 16) for start in (1, 3, 5)])
-    columns = np.flatnonzero((np.abs(picture - edge).sum(-1) < 12).any(0))
-    assert columns.min() > 0.6 * picture.shape[1]
-    row = picture[int(0.8 * picture.shape[0])]
-    seen = [shade for shade in row[:, 0] if (np.abs(shades.numpy().astype(int) - shade) <= 1).any()]
-    order = [value for index, value in enumerate(seen) if index == 0 or value != seen[index - 1]]
-    assert [order.index(shade) for shade in (0, 80, 160, 240)] == sorted(order.index(s) for s in (0, 80, 160, 240))
-
-
 def test_a_long_video_has_segments_and_a_picture(
     model_folder: Path, clip_writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,33 +256,7 @@ def test_faces_are_found_in_prediction_as_well(
     assert (left_edge[2] - left_edge[0]).max() > 60
 
 
-def test_boxes_of_frames_between_and_words_of_long_videos() -> None:
-    said = {
-        "label": "fear",
-        "scores": {"fear": 0.9, "joy": 0.1},
-        "frame_scores": {"fear": [0.9, 0.2, 0.2, 0.2], "joy": [0.1, 0.8, 0.8, 0.8]},
-        "timestamps": [0.0, 0.5, 1.0, 20.0],
-        "frame_relevance": [0.5, 0.3, 0.1, 0.1],
-        "segments": [{"start": 5.0, "end": 6.0, "label": "fear", "confidence": 0.7}],
-        "boxes": [[0, 0, 10, 10], [10, 10, 20, 20], [10, 10, 20, 20], [50, 50, 60, 60]],
-    }
-    person = _Person.of(said, 0, np.arange(600) / 25)
-    box = person.box(0.25)
-    assert box is not None and box.tolist() == [5, 5, 15, 15]
-    assert person.box(10.0) is None, "nobody looked there"
-    assert (person.label(5.5), person.label(0.6), person.label(0.1)) == ("fear 70%", "joy 80%", "fear 90%")
-    short = _Person.of({**said, "timestamps": [0.0, 0.5, 1.0, 1.5]}, 0, np.arange(50) / 25)
-    assert short.label(0.6) == "fear 90%", "a clip has one answer"
-
-
 @pytest.mark.parametrize("name", ["t", "t.png"])
 def test_annotated_videos_have_the_name_of_a_video(model_folder: Path, videos: list[str], name: str) -> None:
     with pytest.raises(UserError, match="is not the name of a video to write"):
         predict(videos, model_folder, PredictionFiles(annotate=Path(name)))
-
-
-def test_a_clip_that_is_broken_leaves_no_annotated_video(model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(VideoDecodeError):
-        annotate(tmp_path / "bad.mp4", [], tmp_path / "out.mp4")
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.mp4"]

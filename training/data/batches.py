@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgdfer.processing.augmentation_tgdfer import Augmentation
+from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError, nearest
 

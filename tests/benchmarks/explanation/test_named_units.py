@@ -2,7 +2,8 @@
 
 from benchmarks.explanation.named_units import NAMED_UNITS, NOT_RENDERED, rendered_units
 from recipes.clip_tiny_faces.captions import FACE
-from tgdfer.processing.descriptions import BASIC_EMOTIONS, built_in_descriptions
+from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
+from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.rendered_faces import ACTION_UNITS, PROTOTYPES
 
 

@@ -18,8 +18,7 @@ from benchmarks.harness.dataset import BenchmarkDataset, Settings, rendered_data
 from benchmarks.harness.runner import run_rows
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.models import start_model
-from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
-from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.training.rendered_faces import EMOTIONS, INDEX, RenderedFaces
 
 pytestmark = pytest.mark.slow
 
