@@ -9,7 +9,8 @@ from rich import get_console
 
 from benchmarks.ablation.report import write_ablation_report
 from benchmarks.ablation.rows import rows_of
-from benchmarks.harness.command_line import (
+from benchmarks.harness.benchmark_dataset import Settings, real_dataset, rendered_dataset
+from benchmarks.harness.command_options import (
     BENCHMARK,
     FIGURES,
     REPORTS,
@@ -25,7 +26,6 @@ from benchmarks.harness.command_line import (
     say_written,
     sentences,
 )
-from benchmarks.harness.dataset import Settings, real_dataset, rendered_dataset
 from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
 from benchmarks.harness.runner import run_rows
 from tgdfer.command_line import quieten

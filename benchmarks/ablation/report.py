@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITHOUT
+from benchmarks.harness.benchmark_dataset import Truth
 from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
-from benchmarks.harness.dataset import Truth
 from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
 from benchmarks.harness.tables import (
     about_clips,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.ablation import other_methods
 from benchmarks.ablation.variants import FULL, Variant, variant_model, variants_of
-from benchmarks.harness.dataset import BenchmarkDataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.faithfulness import answer_of_head, faithfulness
 from benchmarks.harness.feature_dataset import AnyDataset
 from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_head, uar

@@ -9,7 +9,8 @@ from rich import get_console
 
 from benchmarks.baselines.report import write_baselines_report
 from benchmarks.baselines.rows import rows_of
-from benchmarks.harness.command_line import (
+from benchmarks.harness.benchmark_dataset import Settings, real_dataset, rendered_dataset
+from benchmarks.harness.command_options import (
     BENCHMARK,
     FIGURES,
     REPORTS,
@@ -28,7 +29,6 @@ from benchmarks.harness.command_line import (
     sentences,
     settings_options,
 )
-from benchmarks.harness.dataset import Settings, real_dataset, rendered_dataset
 from benchmarks.harness.runner import run_rows
 from tgdfer.command_line import quieten
 

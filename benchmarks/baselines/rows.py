@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.comparison import CHANCE, RANDOM, figures_of, outcomes
-from benchmarks.harness.dataset import BenchmarkDataset
 from benchmarks.harness.linear_rows import fitted_linear_head, linear_config, linear_head, mean_row, oracle_row
 from benchmarks.harness.lora import LORA_OPTIONS, MakeAdapted, lora_row
 from benchmarks.harness.row import Row, Run, answers, each_seed, rounded, seed_of, seed_parts

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.broken_files.files import FILES
+from benchmarks.broken_files.damaged_videos import FILES
 from benchmarks.broken_files.worker import SECONDS, Worker
 
 BYTES = 2**30

@@ -8,7 +8,8 @@ import typer
 
 from benchmarks.explanation.report import write_explanation_report
 from benchmarks.explanation.rows import explanation_rows
-from benchmarks.harness.command_line import (
+from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset
+from benchmarks.harness.command_options import (
     BENCHMARK,
     FIGURES,
     REPORTS,
@@ -25,7 +26,6 @@ from benchmarks.harness.command_line import (
     sentences,
     settings_options,
 )
-from benchmarks.harness.dataset import Settings, rendered_dataset
 from benchmarks.harness.runner import run_rows
 from tgdfer.command_line import quieten
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks.explanation import measures, named_units
-from benchmarks.explanation.measures import Words, explained
+from benchmarks.explanation import named_units, truth
+from benchmarks.explanation.truth import Words, explained
 from benchmarks.harness import faithfulness as faithfulness_module
-from benchmarks.harness.dataset import BenchmarkDataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.faithfulness import answer_of_head, faithfulness
 from benchmarks.harness.linear_rows import fitted_linear_head, linear_config
 from benchmarks.harness.provenance import code_hash
@@ -82,4 +82,4 @@ def _linear_row(dataset: BenchmarkDataset, pooling: str, title: str) -> Row:
 
 def _measure() -> str:
     """Hash of the code that explains and measures."""
-    return code_hash(explanation_tgdfer, named_units, faithfulness_module, measures)
+    return code_hash(explanation_tgdfer, named_units, faithfulness_module, truth)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.dataset import THRESHOLD, Truth
+from benchmarks.harness.benchmark_dataset import THRESHOLD, Truth
 from tgdfer.training.metrics import clip_figures
 
 FIGURES = ("war", "uar", "frame_ap", "pointing")

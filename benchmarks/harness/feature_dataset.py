@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness.dataset import BenchmarkDataset, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness.dataset import true_frames
+from benchmarks.harness.benchmark_dataset import true_frames
 from benchmarks.harness.feature_dataset import AnyDataset
 from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_head
 from benchmarks.harness.heads import LinearHead

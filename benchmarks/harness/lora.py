@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness.dataset import BenchmarkDataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.fitting import Recipe, goodness, predict, train_head
 from benchmarks.harness.heads import AdaptedHead
 from benchmarks.harness.row import Row, Run, answers, folds_of, targets_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.benchmark_dataset import Truth
 from benchmarks.harness.comparison import Figure, Outcomes, mean_and_spread, outcomes
-from benchmarks.harness.dataset import Truth
 from tgdfer.training.errors import UserError
 
 # Fields of a part with a value for each clip. Reports leave them out.

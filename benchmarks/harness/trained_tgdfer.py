@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.dataset import BenchmarkDataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor

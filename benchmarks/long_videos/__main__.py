@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich import get_console
 
-from benchmarks.harness.command_line import (
+from benchmarks.harness.command_options import (
     BENCHMARK,
     FIGURES,
     REPORTS,

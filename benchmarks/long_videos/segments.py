@@ -11,7 +11,7 @@ import numpy as np
 from rich import get_console
 from rich.progress import track
 
-from benchmarks.harness.dataset import Settings, rendered_dataset, rendered_once
+from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset, rendered_once
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline, Hysteresis, argmax_segments, find_segments
 from tgdfer.training.metrics import mean_average_precision
 from tgdfer.training.models import load_trained, model_source

@@ -1,6 +1,7 @@
 """Measures how well an emotion is found that is given by words alone: `python -m benchmarks.relabelling`."""
 
-from benchmarks.harness.command_line import (
+from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset
+from benchmarks.harness.command_options import (
     BENCHMARK,
     FIGURES,
     REPORTS,
@@ -12,8 +13,7 @@ from benchmarks.harness.command_line import (
     say_written,
     sentences,
 )
-from benchmarks.harness.dataset import Settings, rendered_dataset
-from benchmarks.relabelling.measure import measure_relabelling
+from benchmarks.relabelling.left_out_emotions import measure_relabelling
 from benchmarks.relabelling.report import write_relabelling_report
 from tgdfer.command_line import quieten
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.comparison import mean_and_spread
-from benchmarks.harness.dataset import BenchmarkDataset
 from benchmarks.harness.provenance import commit, machine
 from benchmarks.harness.tables import markdown_table, paragraph, percent, write_report
-from benchmarks.relabelling.measure import RECIPE
+from benchmarks.relabelling.left_out_emotions import RECIPE
 
 COLUMNS = {
     "untrained": "CLIP, not trained",

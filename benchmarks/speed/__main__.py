@@ -8,7 +8,7 @@ import torch
 import typer
 from rich import get_console
 
-from benchmarks.harness.command_line import FIGURES, REPORTS, FiguresFile, new_app, say_written, sentences
+from benchmarks.harness.command_options import FIGURES, REPORTS, FiguresFile, new_app, say_written, sentences
 from benchmarks.speed.parts import Sizes, parts_of
 from benchmarks.speed.processes import measure_parts
 from benchmarks.speed.report import write_speed_report

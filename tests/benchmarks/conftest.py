@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from benchmarks.harness.dataset import BenchmarkDataset, Settings, real_dataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, real_dataset
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 
 

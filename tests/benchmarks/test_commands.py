@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.main import get_command
 
-from benchmarks.harness.command_line import published_command, settings_options
-from benchmarks.harness.dataset import Settings
+from benchmarks.harness.benchmark_dataset import Settings
+from benchmarks.harness.command_options import published_command, settings_options
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "Makefile", ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]

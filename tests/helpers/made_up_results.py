@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from benchmarks.harness.dataset import BenchmarkDataset, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
 from benchmarks.harness.row import Row
 from tgdfer.training.data.batches import SampledClips
 from tgdfer.training.features import FrameFeatures

@@ -7,7 +7,7 @@ import time
 import av
 import pytest
 
-from benchmarks.broken_files.files import FILES, GOOD
+from benchmarks.broken_files.damaged_videos import FILES, GOOD
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError

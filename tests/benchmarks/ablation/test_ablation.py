@@ -12,7 +12,7 @@ from benchmarks.ablation import other_methods, rows
 from benchmarks.ablation.free_texts import free_text_model
 from benchmarks.ablation.report import gap, write_ablation_report
 from benchmarks.ablation.variants import LADDER, WITHOUT, variant_model
-from benchmarks.harness.dataset import Settings
+from benchmarks.harness.benchmark_dataset import Settings
 from benchmarks.harness.feature_dataset import FeatureDataset
 from benchmarks.harness.fitting import Recipe, predict, train_head, uar
 from benchmarks.harness.heads import TextGuidedHead

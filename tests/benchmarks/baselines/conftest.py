@@ -7,7 +7,7 @@ from made_up_results import FAR
 
 from benchmarks.baselines.rows import rows_of
 from benchmarks.harness import linear_rows, lora
-from benchmarks.harness.dataset import BenchmarkDataset, real_dataset, rendered_dataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, real_dataset, rendered_dataset
 from benchmarks.harness.runner import run_rows
 
 

@@ -9,8 +9,8 @@ from made_up_results import FAR
 from benchmarks.baselines.report import ORDER
 from benchmarks.baselines.rows import rows_of
 from benchmarks.harness import trained_tgdfer
+from benchmarks.harness.benchmark_dataset import real_dataset
 from benchmarks.harness.comparison import CHANCE, RANDOM
-from benchmarks.harness.dataset import real_dataset
 from benchmarks.harness.results import read_results, runs_of
 from benchmarks.harness.runner import row_key, run_rows
 

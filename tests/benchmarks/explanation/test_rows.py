@@ -10,11 +10,11 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks.explanation import __main__ as command
-from benchmarks.explanation.measures import ACTIVE, explained, moved_units
 from benchmarks.explanation.report import write_explanation_report
 from benchmarks.explanation.rows import explanation_rows
+from benchmarks.explanation.truth import ACTIVE, explained, moved_units
 from benchmarks.harness import linear_rows, trained_tgdfer
-from benchmarks.harness.dataset import BenchmarkDataset, Settings, rendered_dataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, rendered_dataset
 from benchmarks.harness.runner import run_rows
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.models import start_model

@@ -3,8 +3,8 @@
 import pytest
 from sklearn.metrics import recall_score
 
+from benchmarks.harness.benchmark_dataset import Truth
 from benchmarks.harness.comparison import CHANCE, RANDOM, figures_of, mean_and_spread, outcomes, paired_bootstrap
-from benchmarks.harness.dataset import Truth
 
 TRUTH = Truth(
     classes=["happiness", "neutral", "sadness"],

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.harness.dataset import BenchmarkDataset, Settings, rendered_dataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, rendered_dataset
 from benchmarks.harness.fitting import Recipe
-from benchmarks.relabelling import measure as relabelling
-from benchmarks.relabelling.measure import measure_relabelling, trained_without
+from benchmarks.relabelling import left_out_emotions as relabelling
+from benchmarks.relabelling.left_out_emotions import measure_relabelling, trained_without
 from benchmarks.relabelling.report import write_relabelling_report
 from tgdfer import built_in_descriptions
 from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS

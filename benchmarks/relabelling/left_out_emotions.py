@@ -8,7 +8,7 @@ from rich import get_console
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.harness.dataset import BenchmarkDataset
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.fitting import Recipe, predict, train_head
 from benchmarks.harness.heads import FROZEN_CLIP, TextGuidedHead
 from benchmarks.harness.row import targets_of

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich import get_console
 
-from benchmarks.harness.dataset import Settings
+from benchmarks.harness.benchmark_dataset import Settings
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training.errors import UserError
 

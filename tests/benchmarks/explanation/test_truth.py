@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.explanation.measures import truth_of_frames, truth_of_words
 from benchmarks.explanation.named_units import NAMED_UNITS
 from benchmarks.explanation.rows import shuffled
+from benchmarks.explanation.truth import truth_of_frames, truth_of_words
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
 from tgdfer.training.rendered_faces import ACTION_UNITS

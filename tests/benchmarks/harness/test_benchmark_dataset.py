@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_up_results import pixels
 
-from benchmarks.harness.dataset import real_dataset, rendered_dataset, true_frames
+from benchmarks.harness.benchmark_dataset import real_dataset, rendered_dataset, true_frames
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import EMOTIONS
 

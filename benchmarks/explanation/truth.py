@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.explanation.named_units import rendered_units
-from benchmarks.harness.dataset import THRESHOLD, BenchmarkDataset
+from benchmarks.harness.benchmark_dataset import THRESHOLD, BenchmarkDataset
 from benchmarks.harness.faithfulness import SHARE, answer_of_model, faithfulness
 from benchmarks.harness.row import Run, rounded
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
