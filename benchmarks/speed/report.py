@@ -90,62 +90,55 @@ Written by `make bench-speed`; change it in `benchmarks/speed/report.py`.
 
 
 def _section(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> str:
+    """The chapter about a device."""
     machine = next(iter(parts.values()))["machine"]
-    inference = [
+    chapters = [f"## On {machine}", *_inference(summary, parts), *_training(sizes, summary, parts)]
+    return "\n\n".join([*chapters, *_cached_features(sizes, summary)])
+
+
+def _inference(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
+    about = (
+        "From pixels, with the class texts cached, over CLIP's vision tower alone on the same frames. The aim is at"
+        " most 1.03."
+    )
+    rows = [
         f"| {part['part']['batch']} | {part['part']['frames']} | {_number(summary[name]['seconds']['tower'])} |"
         f" {_number(summary[name]['seconds']['network'])} | {_spread(summary[name]['over_tower'])} |"
         for name, part in parts.items()
         if part["part"]["kind"] == "inference"
     ]
-    return "\n".join(
-        [
-            f"## On {machine}",
-            "",
-            "### Inference",
-            "",
-            _filled(
-                "From pixels, with the class texts cached, over CLIP's vision tower alone on the same frames. The aim"
-                " is at most 1.03.",
-            ),
-            "",
-            "| clips | frames | tower, s | TG-DFER, s | ratio |",
-            "| ---: | ---: | ---: | ---: | ---: |",
-            *inference,
-            "",
-            "### Training end to end",
-            "",
-            _filled(
-                f"A step on clips of {sizes.train_frames} frames (forward, back, AdamW) over the forward of CLIP's"
-                " vision tower alone, without gradient, on the same frames; and the peak memory of the process beyond"
-                " its libraries, with weights and optimizer. The aims for LoRA are at most 1.6, and at most half of"
-                " the memory of the vision tower trained whole.",
-            ),
-            "",
-            "| clips | trained | step, s | ratio | peak, MiB | of vision tower whole |",
-            "| ---: | --- | ---: | ---: | ---: | ---: |",
-            *_training_rows(summary, parts),
-            "",
-            *_context_words(sizes, summary),
-            "",
-            "### On cached features",
-            "",
-            _filled(
-                f"An epoch of {sizes.epoch_clips} clips of {sizes.train_frames} frames, {sizes.epoch_batch} a step,"
-                " with everything after CLIP trained; beside the end-to-end epoch with LoRA, as its steps of"
-                f" {_count(max(sizes.batches), 'clip')} come to without reading any video. The aim is at least 50"
-                " times.",
-            ),
-            "",
-            "| trained after CLIP | epoch, s | end to end, s | times |",
-            "| --- | ---: | ---: | ---: |",
-            *(
-                f"| {title} | {_number(row['seconds'])} | {_number(row['end_to_end_seconds'])} |"
-                f" {_spread(row['times'], 0)} |"
-                for name, title in (("epoch-lora", "all but context"), ("epoch-context", "with learnable context"))
-                if (row := summary.get(name))
-            ),
-        ]
+    head = ["| clips | frames | tower, s | TG-DFER, s | ratio |", "| ---: | ---: | ---: | ---: | ---: |"]
+    return ["### Inference", _filled(about), "\n".join([*head, *rows])]
+
+
+def _training(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
+    about = (
+        f"A step on clips of {sizes.train_frames} frames (forward, back, AdamW) over the forward of CLIP's vision"
+        " tower alone, without gradient, on the same frames; and the peak memory of the process beyond its libraries, with"
+        " weights and optimizer. The aims for LoRA are at most 1.6, and at most half of the memory of the vision tower"
+        " trained whole."
     )
+    head = [
+        "| clips | trained | step, s | ratio | peak, MiB | of vision tower whole |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    table = "\n".join([*head, *_training_rows(summary, parts)])
+    return ["### Training end to end", _filled(about), table, "\n".join(_context_words(sizes, summary))]
+
+
+def _cached_features(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    about = (
+        f"An epoch of {sizes.epoch_clips} clips of {sizes.train_frames} frames, {sizes.epoch_batch} a step, with"
+        " everything after CLIP trained; beside the end-to-end epoch with LoRA, as its steps of"
+        f" {_count(max(sizes.batches), 'clip')} come to without reading any video. The aim is at least 50 times."
+    )
+    rows = [
+        f"| {title} | {_number(row['seconds'])} | {_number(row['end_to_end_seconds'])} | {_spread(row['times'], 0)} |"
+        for name, title in (("epoch-lora", "all but context"), ("epoch-context", "with learnable context"))
+        if (row := summary.get(name))
+    ]
+    head = ["| trained after CLIP | epoch, s | end to end, s | times |", "| --- | ---: | ---: | ---: |"]
+    return ["### On cached features", _filled(about), "\n".join([*head, *rows])]
 
 
 def _training_rows(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
