@@ -114,9 +114,9 @@ def _inference(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[s
 def _training(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
     about = (
         f"A step on clips of {sizes.train_frames} frames (forward, back, AdamW) over the forward of CLIP's vision"
-        " tower alone, without gradient, on the same frames; and the peak memory of the process beyond its libraries, with"
-        " weights and optimizer. The aims for LoRA are at most 1.6, and at most half of the memory of the vision tower"
-        " trained whole."
+        " tower alone, without gradient, on the same frames; and the peak memory of the process beyond its libraries,"
+        " with weights and optimizer. The aims for LoRA are at most 1.6, and at most half of the memory of the vision"
+        " tower trained whole."
     )
     head = [
         "| clips | trained | step, s | ratio | peak, MiB | of vision tower whole |",
