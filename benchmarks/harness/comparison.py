@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -137,10 +138,13 @@ def of_labels(found: Outcomes, truth: Truth, labels: Sequence[str]) -> tuple[Out
     return Outcomes(found.right[:, kept], found.frame_ap[:, kept], found.pointing[:, kept]), part
 
 
+@lru_cache(maxsize=4)
 def drawn_weights(number: int, draws: int, seed: int) -> np.ndarray:
     """How often each of `number` people is drawn (1 + draws, number); the first row has everybody once."""
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
-    return np.vstack([np.ones((1, number)), drawn])
+    weights = np.vstack([np.ones((1, number)), drawn])
+    weights.flags.writeable = False  # it is shared by all callers
+    return weights
 
 
 def _drawn_people(truth: Truth, draws: int, seed: int) -> np.ndarray:
