@@ -32,7 +32,10 @@ MODEL, PEOPLE = "clip-tiny-faces", 30
 @app.command()
 def fairness(
     model: Annotated[
-        str, typer.Option(help="A CLIP, which answers by words, or a trained TG-DFER: folder or Hub id.")
+        str,
+        typer.Option(
+            envvar="TGDFER_TRAINED", help="A CLIP, which answers by words, or a trained TG-DFER: folder or Hub id."
+        ),
     ] = MODEL,
     people: Annotated[int, typer.Option(help="Number of rendered people.", min=2)] = PEOPLE,
     out: Annotated[

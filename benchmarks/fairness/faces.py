@@ -101,6 +101,7 @@ def rendered_groups(people: int, seed: int = 0) -> Iterator[Picture]:
     """Draws every person with every emotion in every group of every factor.
 
     The action units of a person and an emotion are the same in all groups, and so are background, clothes and noise.
+    As in all rendered faces, the exposure of the camera follows the skin.
 
     Args:
         people: number of people.

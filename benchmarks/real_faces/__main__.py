@@ -51,7 +51,10 @@ def run(
     ] = None,
     real: RealClips = None,
     trained: Annotated[
-        str | None, typer.Option(help="Trained TG-DFER to measure: folder of a run or of a model, or Hub id.")
+        str | None,
+        typer.Option(
+            envvar="TGDFER_TRAINED", help="Trained TG-DFER to measure: folder of a run or of a model, or Hub id."
+        ),
     ] = None,
     model: ClipModel = Settings.model,
     face_model: Annotated[

@@ -44,15 +44,16 @@ def draw_words(found: Mapping[str, Any], path: Path) -> None:
     """
     faces = rendered_test_faces(len(found["faces"]))
     rows = -(-len(faces) // _COLUMNS)
-    figure = Figure(figsize=(3.0 * _COLUMNS, 3.5 * rows), layout="constrained")
+    figure = Figure(figsize=(3.0 * _COLUMNS, 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes in panels:
-        axes.axis("off")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     for axes, (label, picture), said in zip(panels, faces, found["faces"], strict=False):
         axes.imshow(picture)
         right = said["predicted"] == label
         answer = f"{said['predicted']} {100 * said['score']:.0f} %" + ("" if right else f" (true: {label})")
         axes.set_title(answer, fontsize=10, color="black" if right else "firebrick")
         words = "\n".join(fill(f"- {text}", 44, subsequent_indent="  ") for text in said["words"])
-        axes.text(0.5, -0.04, words, transform=axes.transAxes, ha="center", va="top", fontsize=7.5)
+        axes.set_xlabel(words, fontsize=7.5)  # unlike other texts, labels are given room
     save_figure(figure, path)

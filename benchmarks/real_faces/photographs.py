@@ -60,6 +60,8 @@ class PhotographDataset:
     title: str = "photographs of FER+"
 
     def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise UserError(f"{self.path} cannot be read, as it is no file: name another --photographs.")
         try:
             table = pyarrow.parquet.read_table(self.path, columns=list(_COLUMNS))
         except (OSError, pyarrow.ArrowInvalid, KeyError) as error:

@@ -197,8 +197,8 @@ def _how(results: list[Results]) -> str:
 - Photographs are enlarged four times, and the face is cut out as prediction cuts it out; where the detector finds
   none, the whole picture counts. `fer` sees each photograph as published, as it was trained on such pictures.
 - By words: cosines between the picture and the class texts. Shuffled: the same descriptions, dealt to the classes at
-  random {len(_shuffles(results))} times. Linear probe: logistic regression on the features of the training photographs
-  that are no near duplicates of test; validation photographs choose its penalty.
+  random {len(_shuffles(results))} times; UAR is that of chance if the words matter. Linear probe: logistic regression
+  on the training photographs that are no near duplicates of test; validation photographs choose its penalty.
 - ECE: expected calibration error with 15 bins of equal width (Guo et al., 2017). Risk against coverage: errors among
   the most confident answers.
 - Clips: the rows of `benchmarks.baselines` on the same CLIP. `fer` scores every frame; a clip has the mean of its
