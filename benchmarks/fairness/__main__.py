@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich import get_console
-from rich.markdown import Markdown
 from rich.progress import track
 
 from benchmarks.fairness.faces import FACTORS, rendered_groups
@@ -53,7 +52,7 @@ def fairness(
         found = {factor: figures_by_group(answers, factor, list(groups)) for factor, groups in FACTORS.items()}
         name = Path(model).name if Path(model).is_dir() else model
         for factor, groups in found.items():
-            get_console().print(Markdown(factor_table(factor, groups)))
+            get_console().print(f"{factor_table(factor, groups)}\n", highlight=False, markup=False, soft_wrap=True)
         for line in weaker_groups(found):
             get_console().print(f"weaker: {line}", highlight=False, markup=False)
         if out is not None:

@@ -122,8 +122,8 @@ def rendered_groups(people: int, seed: int = 0) -> Iterator[Picture]:
 
 def _plain_person(person: Identity) -> Identity:
     """A person in the reference group of every factor. Hair and eyes fit every skin colour."""
-    eyes = {"eye_color": "brown", "iris": np.array((92, 56, 30))}
-    hair = {"hair_color": "black", "hair": np.array(HAIR_COLORS["black"])}
+    eyes: dict[str, Any] = {"eye_color": "brown", "iris": np.array((92, 56, 30))}
+    hair: dict[str, Any] = {"hair_color": "black", "hair": np.array(HAIR_COLORS["black"])}
     plain = replace(person, age=0.0, glasses=False, beard="none", **hair, **eyes)
     return _changed(plain, _person(skin_tone=next(iter(SKIN_TONES))))
 

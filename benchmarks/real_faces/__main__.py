@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import get_console
@@ -24,6 +24,7 @@ from benchmarks.harness.command_options import (
     sentences,
     settings_options,
 )
+from benchmarks.harness.row import Row
 from benchmarks.harness.runner import run_rows
 from benchmarks.real_faces.clip_rows import clip_rows
 from benchmarks.real_faces.fer_environment import FerEnvironment
@@ -82,7 +83,7 @@ def run(
             row=(row or [], []),
         )
         fer = FerEnvironment(work / "fer")
-        planned = []
+        planned: list[tuple[Any, list[Row]]] = []
         if photographs is not None:
             faces = PhotographDataset(photographs, settings, work, face_model)
             planned.append((faces, photograph_rows(faces, fer, measured)))

@@ -38,8 +38,8 @@ def clip_rows(dataset: BenchmarkDataset, fer: FerEnvironment, trained: TrainedMo
         config = {"model": trained.fingerprint}
         rows.append(Row("trained", trained.title, ("once",), partial(_trained, dataset, trained), config))
     for name, title in (("mean", "mean of the frames"), ("top", "top quarter of the frames")):
-        config = {"version": VERSION, "share": TOP_SHARE}
-        rows.append(Row(f"fer-{name}", f"fer, {title}", ("once",), partial(_fer, dataset, scores, name), config))
+        run, facts = partial(_fer, dataset, scores, name), {"version": VERSION, "share": TOP_SHARE}
+        rows.append(Row(f"fer-{name}", f"fer, {title}", ("once",), run, facts))
     return rows
 
 

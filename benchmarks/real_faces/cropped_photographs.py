@@ -39,8 +39,8 @@ class CropPart:
 
     def clips(self) -> list[np.ndarray]:
         """The crops as RGB clips of one frame, uint8 (1, 224, 224, 3) each."""
-        grey = (cv2.imdecode(np.frombuffer(crop, np.uint8), cv2.IMREAD_GRAYSCALE) for crop in self.crops)
-        return [cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)[None] for crop in grey]
+        encoded = [np.frombuffer(crop, np.uint8) for crop in self.crops]
+        return [np.asarray(cv2.imdecode(crop, cv2.IMREAD_COLOR_RGB))[None] for crop in encoded]
 
 
 def cropped(

@@ -46,12 +46,13 @@ def write_words(work: Path, trained: TrainedModel | None, settings: Settings) ->
     options = ModelConfig(model=settings.model, frozen_features=True)
     model, processor = start_model(options, sorted(EMOTIONS)) if trained is None else trained.network
     labels, pictures = zip(*rendered_test_faces(), strict=True)
-    batch = processor(
-        videos=[picture[None] for picture in pictures], num_frames=1, face_crop="none", return_tensors="pt"
+    batch = processor.video_processor(
+        [picture[None] for picture in pictures], num_frames=1, face_crop="none", return_tensors="pt"
     )
     with torch.inference_mode():
         output = model(pixel_values_videos=batch["pixel_values_videos"], frame_mask=batch["frame_mask"])
-    said = processor.explain(output, None, batch["frame_mask"], model.config.id2label)
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    said = processor.explain(output, None, batch["frame_mask"], names)
     found: dict[str, Any] = {"model": "the CLIP by descriptions" if trained is None else trained.title}
     found["faces"] = [
         {"label": label, "predicted": one.label, "score": one.score, "words": one.named}
