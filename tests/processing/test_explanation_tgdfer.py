@@ -31,7 +31,7 @@ def test_sentence_names_the_moment_and_what_fits_it():
     assert (found.start, found.end) == pytest.approx((0.3, 0.7))
     told = json.loads(json.dumps(found.to_dict()))
     assert told["sentence"] == str(found) and told["spans"][0]["end"] == pytest.approx(0.7)
-    assert told["descriptions"][1] == {"text": "mouth open", "cosine": 0.75, "gain": 0.5}
+    assert told["descriptions"][1] == {"text": "mouth open", "cosine": 0.75, "gain": 0.5, "z_score": None}
 
 
 def test_what_fits_always_is_not_named():

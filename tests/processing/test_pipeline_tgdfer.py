@@ -56,9 +56,11 @@ def test_timeline_of_a_clip(timeline, clip):
     assert type(timeline) is EmotionTimelinePipeline
     found = timeline(str(clip))
     curves = {"timestamps", "frame_scores", "frame_relevance", "description_relevance"}
-    assert set(found) == {"label", "scores", "segments"} | curves
+    assert set(found) == {"label", "score", "candidates", "calibrated", "scores", "segments"} | curves
     assert list(found["scores"]) == list(found["frame_scores"]) == ["anger", "awe", "sadness"]
     assert found["label"] == max(found["scores"], key=found["scores"].get)
+    assert found["score"] == found["scores"][found["label"]] and found["candidates"] == [found["label"]]
+    assert found["calibrated"] is False
     assert sum(found["scores"].values()) == pytest.approx(1, abs=1e-5)
     assert found["timestamps"] == pytest.approx([number / 25 for number in range(2, 40, 5)], abs=1e-6)
     curves = torch.tensor(list(found["frame_scores"].values()))
