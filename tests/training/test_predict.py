@@ -154,7 +154,7 @@ def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pyt
 
 
 def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
-    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None}
+    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None, "calibrated": True}
     print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
     assert "smile, frames 2 to 3" in capsys.readouterr().out
 
