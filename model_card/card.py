@@ -252,7 +252,7 @@ class CardData:
     def calibration_facts(self) -> dict[str, str]:
         """What is known of the probabilities of the model, by name; nothing of a model that is not calibrated."""
         temperature, unsure_below = (self.calibration.get(name) for name in ("temperature", "unsure_below"))
-        if temperature is None and unsure_below is None:
+        if temperature in (None, 1.0) and unsure_below is None:
             return {}
         chosen = self.training.get("calibration") or {}
         shares = {

@@ -69,7 +69,7 @@ class Calibration:
         )
 
 
-def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: torch.device | str) -> Calibration:
+def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: Any) -> Calibration:
     """Calibrates a saved model on labelled clips and rewrites its `config.json`, whole or not at all.
 
     Args:
@@ -82,7 +82,7 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
     """
     model, processor = load_trained(folder, dtype=torch.float32)
     logits, targets, cosines = _outputs(model.to(device), batches)
-    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    names = [name for _, name in sorted(model.config.id2label.items())]
     temperature = fit_temperature(logits, targets)
     right = (logits.argmax(-1) == targets).numpy()
     before, confidences = (_confidences(logits / value) for value in (1.0, temperature))

@@ -109,6 +109,26 @@ def test_timeline_is_what_the_model_says(timeline, clip):
     assert torch.allclose(torch.tensor(found["description_relevance"]), words.T, atol=1e-5)
 
 
+def test_calibrated_model_gives_calibrated_answers(timeline, clip, monkeypatch):
+    config = timeline.model.config
+    plain = timeline(clip)
+    best, second = sorted(plain["scores"], key=plain["scores"].get, reverse=True)[:2]
+    monkeypatch.setattr(config, "temperature", 4.0)
+    monkeypatch.setattr(config, "unsure_below", 0.0)
+    sure = timeline(clip)
+    logits = torch.tensor(list(plain["scores"].values())).log()
+    assert list(sure["scores"].values()) == pytest.approx((logits / 4).softmax(-1).tolist(), abs=1e-4)
+    assert sure["score"] < plain["score"] and sure["label"] == best and sure["calibrated"] is True
+    monkeypatch.setattr(config, "unsure_below", sure["score"] + 1e-3)
+    unsure = timeline(clip)
+    assert (unsure["label"], unsure["candidates"]) == ("unsure", [best, second])
+    changed = {"label", "score", "scores", "candidates", "calibrated"}
+    assert {name: unsure[name] for name in unsure if name not in changed} == {
+        name: plain[name] for name in plain if name not in changed
+    }, "frames and words are those of the first candidate, and no frame is calibrated"
+    json.dumps(unsure)
+
+
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_batches_give_what_single_clips_give(batch_size, timeline, clips):
     single = [timeline(clip) for clip in clips]

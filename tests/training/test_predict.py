@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,36 @@ def test_timelines_are_explained_in_the_words_of_the_model(
     print_timelines(timelines)
     printed = "".join(capsys.readouterr().out.split())
     assert all(timelines[video]["label"] + "," in printed for video in videos)
+
+
+def test_unsure_answers_are_shown_everywhere(
+    model_folder: Path, videos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    never = {text: [1.0, 0.1] for text in ("a smile", "cheeks up", "a frown", "tears", "at rest", "still")}
+    config |= {"temperature": 2.0, "unsure_below": 1.0}
+    config["description_references"] = {label: never for label in ("happiness", "neutral", "sadness")}
+    (folder / "config.json").write_text(json.dumps(config))
+    paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
+    timelines = predict(videos[:1], folder, PredictionFiles(*paths))
+    found = timelines[videos[0]]
+    first, second = sorted(found["scores"], key=found["scores"].get, reverse=True)[:2]
+    assert found["label"] == "unsure" and found["candidates"] == [first, second] and found["calibrated"]
+    explanation = found["explanation"]
+    assert explanation["candidates"] == [first, second] and explanation["score"] == found["score"]
+    assert explanation["sentence"].startswith(f"unsure ({first} or {second}), ")
+    assert ":" not in explanation["sentence"], "no description exceeds what it usually has"
+    rows = list(csv.DictReader(paths[0].open()))
+    assert {row["label"] for row in rows} == {"unsure"} and float(rows[0]["score"]) == round(found["score"], 4)
+    assert json.loads(paths[1].read_text()) == timelines and paths[2].is_file() and paths[3].is_file()
+    print_timelines(timelines)
+    printed = capsys.readouterr().out
+    assert "".join(f"unsure ({first} or {second})".split()) in "".join(printed.split())
+    assert "not calibrated" not in printed
+    print_timelines(predict(videos[:1], model_folder))
+    assert "not calibrated" in capsys.readouterr().out
 
 
 def test_one_video_has_the_picture_of_that_name(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
