@@ -1,3 +1,5 @@
+"""The model card: its text, its metadata and its tables."""
+
 import hashlib
 import json
 import os

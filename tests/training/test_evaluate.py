@@ -1,3 +1,5 @@
+"""Evaluation: the figures, the files and the sentences about what cannot be evaluated."""
+
 import csv
 import dataclasses
 import hashlib

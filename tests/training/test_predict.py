@@ -1,3 +1,5 @@
+"""Prediction: the files it writes, what it prints, and videos that cannot be read."""
+
 import csv
 import io
 import json
