@@ -202,8 +202,8 @@ def _how(results: list[Results]) -> str:
 - ECE: expected calibration error with 15 bins of equal width (Guo et al., 2017). Risk against coverage: errors among
   the most confident answers.
 - Clips: the rows of `benchmarks.baselines` on the same CLIP. `fer` scores every frame; a clip has the mean of its
-  frames or of the highest quarter, class by class, and a frame the probability of the true class. Answers are the
-  best of the classes of the clips.
+  frames or of the highest quarter, class by class, and a frame the probability of the true class among those of
+  the clips. Answers are the best of the classes of the clips.
 
 {how_it_was_run(results)}"""
 
