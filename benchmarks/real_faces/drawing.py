@@ -44,8 +44,10 @@ def draw_words(found: Mapping[str, Any], path: Path) -> None:
     """
     faces = rendered_test_faces(len(found["faces"]))
     rows = -(-len(faces) // _COLUMNS)
-    figure = Figure(figsize=(3.0 * _COLUMNS, 3.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    figure = Figure(figsize=(3.0 * _COLUMNS, 4.2 * rows))
+    # Half of the height of a picture is kept for its title and its words.
+    room = {"left": 0.02, "right": 0.98, "top": 0.96, "bottom": 0.1, "wspace": 0.1, "hspace": 0.5}
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False, gridspec_kw=room).ravel()
     for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -55,5 +57,5 @@ def draw_words(found: Mapping[str, Any], path: Path) -> None:
         answer = f"{said['predicted']} {100 * said['score']:.0f} %" + ("" if right else f" (true: {label})")
         axes.set_title(answer, fontsize=10, color="black" if right else "firebrick")
         words = "\n".join(fill(f"- {text}", 44, subsequent_indent="  ") for text in said["words"])
-        axes.set_xlabel(words, fontsize=7.5)  # unlike other texts, labels are given room
+        axes.set_xlabel(words, fontsize=7.5)
     save_figure(figure, path)
