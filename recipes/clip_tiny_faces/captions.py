@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, PROTOTYPES, Identity, Pose, Setting
+from tgdfer.training.rendered_faces import ACTION_UNITS, PROTOTYPES, Identity, Pose, Setting
 from tgdfer.training.rendered_faces.parameters import HAIR_COLORS, SKIN_TONES
 
 # Phrases about the face by the facts that they need. A fact with a leading "no " is the absence of an action unit.
@@ -138,6 +138,15 @@ CONTEXT: Mapping[str, tuple[str, ...]] = {
         "rage at being wronged",
         "ready to attack",
         "an expression of anger",
+    ),
+    "contempt": (
+        "contempt",
+        "a contemptuous face",
+        "a contemptuous person",
+        "scorn for somebody",
+        "a smirk of contempt",
+        "looking down on somebody",
+        "an expression of contempt",
     ),
     "disgust": (
         "disgust",
@@ -305,7 +314,7 @@ def facts_of(
     for name, value in zip(ACTION_UNITS, action_units, strict=True):
         grades[name] = grade(value, 0.15, 0.2 if name == "AU43" else 0.35)
         grades["no " + name] = grade(-value, -0.25, -0.1)
-    for emotion in EMOTIONS:
+    for emotion in CONTEXT:
         if label is None:
             grades[emotion] = 1
         elif emotion == "neutral":

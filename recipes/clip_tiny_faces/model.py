@@ -1,9 +1,7 @@
 """The CLIP before its training: its sizes, its tokenizer, and where its weights begin."""
 
-import hashlib
 import time
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +12,6 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from recipes.clip_tiny_faces.captions import FACTS, all_words, caption
 from recipes.clip_tiny_faces.tokenizer import MAX_LENGTH, train_tokenizer
 from tgdfer.processing.descriptions import built_in_descriptions
-from tgdfer.training.errors import UserError
 
 
 def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -51,24 +48,6 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
             0.5 * _sines(7, config.vision_config.hidden_size)
         )
     return model
-
-
-def load_weights(folder: Path) -> tuple[CLIPModel, CLIPTokenizer]:
-    """Model, in float32, and tokenizer of an earlier training."""
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model, CLIPTokenizer.from_pretrained(folder)
-
-
-def weights_hash(folder: Path) -> str:
-    """SHA-256 of the weights in a folder.
-
-    Raises:
-        UserError: If there are none.
-    """
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        raise UserError(f"{folder} holds no model.safetensors: name a folder that this command has written.")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @torch.no_grad()
