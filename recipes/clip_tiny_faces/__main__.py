@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from recipes.clip_tiny_faces.export import file_hash, require_weights_folder, save_weights
 from recipes.clip_tiny_faces.expression_net import TEACHER, load_net, save_net
-from recipes.clip_tiny_faces.ferplus import load_ferplus, prepare_ferplus
+from recipes.clip_tiny_faces.ferplus import load_ferplus, prepare_ferplus, read_face
 from recipes.clip_tiny_faces.measure import (
     Figure,
     Parts,
@@ -28,7 +28,14 @@ from recipes.clip_tiny_faces.photographs import load_photographs
 from recipes.clip_tiny_faces.stills import cached_stills
 from recipes.clip_tiny_faces.towers import Tower, build_image_processor, load_dual_encoder
 from recipes.clip_tiny_faces.train import Ground, Recipe, train
-from recipes.clip_tiny_faces.train_teacher import TeacherRecipe, TeachingData, train_teacher, validate
+from recipes.clip_tiny_faces.train_teacher import (
+    TeacherRecipe,
+    TeachingData,
+    name_expression,
+    train_teacher,
+    validate,
+)
+from tgdfer.processing.faces_tgdfer import load_detector
 from tgdfer.training.errors import UserError
 from tgdfer.weights import CLIP_TINY_FACES
 
@@ -151,15 +158,23 @@ def evaluate_command(
 
 @app.command("look")
 def look_command(
+    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures of faces; else the photographs.")] = None,
+    face_model: Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")] = None,
     split: Annotated[str, typer.Option(help="Of FER+: validation to choose by, test once for a release.")] = (
         "validation"
     ),
     teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
     work: Work = WORK,
 ) -> None:
-    """Measure the teacher on the photographs of FER+, aligned and plain."""
+    """What the teacher sees in pictures; without any, its scores on the photographs of FER+, aligned and plain."""
     with _sentences():
-        net, faces = load_net(teacher), load_ferplus(work / "ferplus.safetensors", split)
+        net = load_net(teacher)
+        if pictures:
+            detector = load_detector("yunet", str(face_model) if face_model else None)[1]
+            for file in pictures:
+                typer.echo(f"{file}: {name_expression(net, read_face(file, detector))}")
+            return
+        faces = load_ferplus(work / "ferplus.safetensors", split)
         for name, value in validate(net, faces, torch.device("cpu")).items():
             typer.echo(f"{name:>40} {100 * float(value):.1f}")
 

@@ -25,8 +25,8 @@ SPLITS = ("train", "validation", "test")
 # The order of the column `votes`.
 _VOTED = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "no face")
 _COLUMNS = ("image", "votes", "label", "split", "near")
-# YuNet finds faces of some 100 pixels, and the photographs have 48.
-_ENLARGED = 4
+# YuNet finds faces of some 100 pixels, and the photographs have 48: they are enlarged four times.
+_LARGE = 192
 # Changes whenever the same file would give other pictures or votes.
 _VERSION = "1"
 
@@ -100,7 +100,7 @@ def prepare_ferplus(
         if picture is None:
             raise UserError(f"{source}: the image in row {row} cannot be read; download the file again.")
         picture = cv2.resize(picture, (PLAIN_SIZE, PLAIN_SIZE), interpolation=cv2.INTER_AREA)
-        crop = crop_small_face(picture, detector)
+        crop = crop_face(picture, detector)
         plain.append(picture)
         found.append(crop is not None)
         aligned.append(enlarge(picture, SIZE) if crop is None else crop)
@@ -135,18 +135,35 @@ def load_ferplus(cache: str | Path, split: str) -> VotedFaces:
         return VotedFaces(*(file.get_tensor(name)[rows] for name in VotedFaces.__dataclass_fields__))
 
 
-def crop_small_face(picture: np.ndarray, detector: Detector) -> np.ndarray | None:
-    """Cut the face out of a small grey picture (H, W) as prediction does: (112, 112), or None without a face.
+def crop_face(picture: np.ndarray, detector: Detector) -> np.ndarray | None:
+    """Cut the largest face out of a grey picture (H, W) as prediction does: (112, 112), or None without a face.
 
-    The picture is enlarged four times. As in prediction, it gets a border where no face is found without one.
+    A small picture is enlarged. As in prediction, it gets a border where no face is found without one.
     """
-    large = cv2.cvtColor(enlarge(picture, _ENLARGED * max(picture.shape)), cv2.COLOR_GRAY2RGB)
+    scale = max(1.0, _LARGE / max(picture.shape))
+    large = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    large = cv2.cvtColor(large, cv2.COLOR_GRAY2RGB)
     faces = find_faces(detector, large)
     if not len(faces):
         return None
     face = faces[(faces[:, 2] * faces[:, 3]).argmax()]
     crop = align(large, face[4:14].reshape(5, 2), SIZE, TGDFERVideoProcessor.face_margin)
     return cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+
+
+def read_face(file: Path, detector: Detector) -> np.ndarray:
+    """The face (112, 112) in a picture file, grey.
+
+    Raises:
+        UserError: If the file cannot be read or shows no face.
+    """
+    picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise UserError(f"{file} cannot be read as a picture.")
+    crop = crop_face(picture, detector)
+    if crop is None:
+        raise UserError(f"{file} shows no face that YuNet finds; name another picture.")
+    return crop
 
 
 def enlarge(picture: np.ndarray, size: int) -> np.ndarray:

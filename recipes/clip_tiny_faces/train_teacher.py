@@ -43,6 +43,7 @@ class TeacherRecipe:
         smoothing: Of the labels of stills, which are noisy, and of rendered pictures.
         average: Decay of the running average of the weights, which is what teaches.
         unit_weight: Weight of the regression of the rendered pictures' action units.
+        adjust: How far the classes are told apart as if all were equally frequent, 0 to 1, after the training.
         seed: Decides everything.
         checkpoint_every: Steps between two checkpoints.
     """
@@ -60,6 +61,7 @@ class TeacherRecipe:
     smoothing: float = 0.1
     average: float = 0.998
     unit_weight: float = 0.1
+    adjust: float = 0.15
     seed: int = 0
     checkpoint_every: int = 100
 
@@ -104,7 +106,7 @@ def train_teacher(
         progress: Called with ("teacher", done, in all).
 
     Returns:
-        The running average of the weights, in `eval` mode, and the seconds that its training took.
+        The running average of the weights, with adjusted biases and in `eval` mode, and the seconds of training.
     """
     torch.manual_seed(recipe.seed)
     net = ExpressionNet(recipe.width).to(device)
@@ -129,7 +131,18 @@ def train_teacher(
             run.log(step, losses)
         if (step + 1) % epoch == 0:
             run.log(step, validate(cast(ExpressionNet, average.module), data.validation, device))
-    return cast(ExpressionNet, average.module.eval()), run.seconds
+    return adjusted(cast(ExpressionNet, average.module.eval()), data.voted.votes, recipe.adjust), run.seconds
+
+
+def adjusted(net: ExpressionNet, votes: np.ndarray, strength: float) -> ExpressionNet:
+    """Take `strength` times the logarithm of each class's share of the votes (N, 8) off its bias (Menon et al., 2021).
+
+    It costs nothing, and finds more of the rare emotions.
+    """
+    shares = torch.from_numpy(votes.mean(0)).clamp(min=1e-4).to(net.emotions.bias.device)
+    with torch.no_grad():
+        net.emotions.bias -= strength * shares.log()
+    return net
 
 
 def one_cycle(step: int, steps: int, rise: float = 0.2) -> float:
@@ -208,6 +221,13 @@ def answer(net: ExpressionNet, pictures: np.ndarray, device: torch.device) -> np
             logits = [net(view).logits.float() for view in (pixels, pixels.flip(-1))]
         parts.append(torch.stack(logits).mean(0).cpu())
     return torch.cat(parts).numpy()
+
+
+def name_expression(net: ExpressionNet, picture: np.ndarray, most: int = 3) -> str:
+    """The most probable classes of a grey picture (H, W), with their probabilities in percent."""
+    shares = torch.from_numpy(answer(net, picture[None], torch.device("cpu"))[0]).softmax(-1)
+    best = shares.argsort(descending=True)[:most].tolist()
+    return ", ".join(f"{CLASSES[i]} {100 * float(shares[i]):.0f} %" for i in best)
 
 
 def validate(net: ExpressionNet, faces: VotedFaces, device: torch.device) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from datasets import Dataset, Features, Image, Sequence, Value
 
 from recipes.clip_tiny_faces import ferplus
 from recipes.clip_tiny_faces.captions import FACTS
-from recipes.clip_tiny_faces.ferplus import CLASSES, crop_small_face, enlarge, load_ferplus, prepare_ferplus
+from recipes.clip_tiny_faces.ferplus import CLASSES, crop_face, enlarge, load_ferplus, prepare_ferplus
 from recipes.clip_tiny_faces.photographs import facts_of_photograph, load_photographs, with_signs
 from recipes.clip_tiny_faces.train_teacher import draw_balanced, draw_crops
 from tgdfer.processing.faces_tgdfer import TEMPLATE
@@ -79,7 +79,7 @@ def test_crops_have_the_geometry_of_prediction(prepared, parquet):
     matrix[:, 2] += ((TEMPLATE - 56) / 1.2 + 56).mean(0) - POINTS.mean(0)
     expected = cv2.warpAffine(large, matrix, (112, 112), borderMode=cv2.BORDER_REPLICATE)
     assert np.abs(faces.aligned[0].astype(int) - expected).mean() < 2
-    assert crop_small_face(np.zeros((48, 48), np.uint8), detector) is None
+    assert crop_face(np.zeros((48, 48), np.uint8), detector) is None
 
 
 def test_prepared_photographs_are_kept_until_their_source_changes(prepared, parquet, monkeypatch):

@@ -22,6 +22,7 @@ from recipes.clip_tiny_faces.train import Ground, Learner, Recipe, _fits, class_
 from recipes.clip_tiny_faces.train_teacher import (
     TeacherRecipe,
     TeachingData,
+    adjusted,
     one_cycle,
     teaching_batch,
     train_teacher,
@@ -106,6 +107,15 @@ def test_the_rate_rises_and_falls():
     rates = [one_cycle(step, 100) for step in range(100)]
     assert max(rates) == pytest.approx(1, abs=0.05) and np.argmax(rates) in (19, 20)
     assert rates[0] < 0.1 and rates[-1] < 0.01
+
+
+def test_rare_classes_are_answered_more_often_after_the_adjustment():
+    net = ExpressionNet(4)
+    before = net.emotions.bias.clone()
+    votes = np.full((10, len(CLASSES)), 0.01, np.float32)
+    votes[:, 3] = 0.93
+    shift = adjusted(net, votes, 0.5).emotions.bias - before
+    assert shift[0] - shift[3] == pytest.approx(0.5 * np.log(93), rel=1e-3)
 
 
 def test_the_teacher_is_kept_in_half_precision(tmp_path):
