@@ -77,7 +77,7 @@ class Recipe:
     muon_rate: float = 0.01
     decay: float = 0.05
     trust: float = 0.5
-    balance: float = 0.5
+    balance: float = 0.25
     class_weight: float = 2.0
     feature_weight: float = 2.0
     map_weight: float = 2.0
