@@ -1,5 +1,6 @@
+SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
+.PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
 	bench-relabel ablation wheel
 
 PYTHON ?= python3
@@ -19,19 +20,27 @@ help:  ## Say what each target does
 # The strict mode links every file into one tree below build/, which editors and type checkers can follow. New files
 # are linked when the package is installed again, which takes two seconds.
 .venv/installed: .venv/dependencies $(FOLDERS)
-	$(BIN)/python -m pip install --quiet --editable . --no-deps --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --editable . --no-deps --no-build-isolation --config-settings editable_mode=strict
 	@touch $@
 
 demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (4 minutes)
 	$(BIN)/tgdfer demo
 
-test: .venv/installed  ## Run the tests (8 minutes at most, no network)
-	$(BIN)/python -m pytest
+# Two processes of one thread each: more threads take more processor time for the same work. Tests of a file stay in
+# one process, so that they share their fixtures. `time` reports the processor time.
+PYTEST := time OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: .venv/installed  ## Check format, lint and types
+test: .venv/installed  ## Run the tests (12 minutes of processor time at most, no network)
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/installed  ## Run the tests that are slow by nature (15 minutes of processor time at most)
+	$(PYTEST) -m slow
+
+check: .venv/installed  ## Check format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p tgdfer -p benchmarks -p recipes
+	$(BIN)/lint-imports
 
 format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
@@ -46,26 +55,26 @@ bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: eac
 	$(BIN)/python benchmarks/broken_files.py
 
 # Goes on where it stopped; on real clips as well where TGDFER_REALCLIPS names a folder of them.
-bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/baselines.md (50 minutes a piece)
+bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/results/baselines.md (50 minutes a piece)
 	$(BIN)/python -m benchmarks.harness run
 	$(BIN)/python -m benchmarks.harness report
 
 # Goes on where it stopped; on a GPU as well where there is one. Leave the machine alone meanwhile.
-bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/performance.md (90 minutes)
+bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/results/performance.md (90 minutes)
 	$(BIN)/python benchmarks/speed.py
 
-bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/explanation.md
+bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/results/explanation.md
 	$(BIN)/python -m benchmarks.harness explain
 
-bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/relabelling.md
+bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/results/relabelling.md
 	$(BIN)/python -m benchmarks.ablation relabel
 
 # On real clips and on given features as well, where TGDFER_REALCLIPS and TGDFER_FEATURES name them.
-ablation: .venv/installed  ## Measure what every part brings into docs/ablation.md (50 minutes a piece)
+ablation: .venv/installed  ## Measure what every part brings into docs/results/ablation.md (50 minutes a piece)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report
 
-bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/long_videos.md
+bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/results/long_videos.md
 	$(BIN)/python -m benchmarks.harness segments
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.

@@ -4,7 +4,7 @@ import argparse
 
 import numpy as np
 
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.metrics import localisation_figures
 from tgdfer.training.rendered_faces import EMOTIONS, Course, RenderedFaces, sample_course
 
 GRID = np.linspace(0, 1, 20)
@@ -30,11 +30,10 @@ def sample(intensity: np.ndarray, frames: int) -> np.ndarray:
 
 def print_positions(train: list[np.ndarray], test: list[np.ndarray]) -> None:
     usual = np.mean([np.interp(GRID, positions(len(i)), i) for i in train], axis=0)
-    metric = load_metric("frame_localisation")
     for frames in (0, 16):
         truth = [sample(intensity, frames) for intensity in test]
         scores = [ranks(len(intensity), usual) for intensity in truth]
-        figures = {name: metric.compute(predictions=[s[name] for s in scores], references=truth) for name in scores[0]}
+        figures = {name: localisation_figures([s[name] for s in scores], truth) for name in scores[0]}
         random = figures["first"]["random_frame_ap"]
         line = ", ".join(f"{name} {100 * (f['frame_ap'] - random):+.1f}" for name, f in figures.items())
         print(

@@ -1,4 +1,4 @@
-"""Configuration of TG-DFER."""
+"""Configuration of TG-DFER: every switch and size of the network and of its losses, with the reason for each value."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.models.clip.configuration_clip import CLIPConfig
 
+# The classes of a config that names none. The built-in descriptions have the same names, as keys of a file in another
+# folder, which this one must not import: a test compares the two.
 BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 CONTEXTS = ("none", "shared", "class")

@@ -9,9 +9,7 @@ Shapes: B clips, T frames, K classes, M descriptions a class (ragged, padded und
 space. Wherever a `frame_mask` (B, T) is taken, masked frames may stand anywhere, and change nothing.
 """
 
-import copy
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_utils import PreTrainedModel
-from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.clip.modeling_clip import CLIPModel
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import (
@@ -34,38 +30,19 @@ from transformers.utils.generic import (
 )
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .adapters_tgdfer import (
-    ADAPTER_NAME,
-    adapter_state,
-    fingerprint,
-    load_base,
-    load_clip,
-    locate,
-    read_adapter,
-    write_adapter,
-)
-from .bags_tgdfer import (
-    alignment_loss,
-    instance_loss,
-    masked_mean,
-    masked_softmax,
-    separation_loss,
-    smoothness_loss,
-    top_frames,
-)
-from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
+from .checkpoints_tgdfer import CheckpointedModel, ClassifierCheckpoints
+from .configuration_tgdfer import TGDFERConfig
 from .temporal_tgdfer import (
     TGDFERLongRange,
     TGDFERLongRangeLayer,
     TGDFERShortTerm,
     TGDFERTemporalAttention,
     TGDFERZeroLinear,
+    masked_mean,
+    masked_softmax,
+    neighbours,
+    top_frames,
 )
-
-try:  # Only needed to train: saved models are plain, with LoRA merged.
-    import peft
-except ImportError:
-    peft = None
 
 
 @dataclass
@@ -221,14 +198,12 @@ class TGDFERVisualPrompts(nn.Module):
         return F.normalize(text_embeds + strength.unsqueeze(-1) * words, dim=-1)
 
 
-class TGDFERPreTrainedModel(PreTrainedModel):
-    """What the backbone and the classifier share: how they start, are saved and loaded, and take on and off LoRA.
+class TGDFERPreTrainedModel(CheckpointedModel):
+    """What the backbone and the classifier share: what transformers asks of a model, and how weights start.
 
-    CLIP is frozen in every model that `from_clip`, `from_pretrained` or `from_adapter` gives.
+    `CheckpointedModel` has their loading and saving.
     """
 
-    config: TGDFERConfig
-    config_class = TGDFERConfig
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
     input_modalities = ["video"]
@@ -261,98 +236,6 @@ class TGDFERPreTrainedModel(PreTrainedModel):
         elif isinstance(module, TGDFERForVideoClassification):
             init.constant_(module.log_scale, math.log(self.config.initial_scale))
             init.zeros_(module.bias)
-
-    def save_pretrained(  # type: ignore[override]
-        self,
-        save_directory: str | os.PathLike,
-        is_main_process: bool = True,
-        state_dict: dict[str, Tensor] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Saves a plain model that every Auto class loads, LoRA merged, without changing this one.
-
-        With LoRA attached `state_dict` is not used: its names are not those of the merged model.
-        """
-        if self.has_lora:
-            self.merged_copy().save_pretrained(save_directory, is_main_process, **kwargs)
-            return
-        home = "modeling_tgdfer"
-        # Saving notes only the class that is saved; the same weights serve both.
-        self.config.auto_map = {
-            "AutoConfig": "configuration_tgdfer.TGDFERConfig",
-            "AutoModel": f"{home}.TGDFERModel",
-            "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
-        }
-        # The code of this pipeline is saved with the processor.
-        self.config.custom_pipelines = {
-            "emotion-timeline": {
-                "impl": "pipeline_tgdfer.EmotionTimelinePipeline",
-                "pt": ["AutoModelForVideoClassification"],
-            }
-        }
-        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Loads a model as every `PreTrainedModel` does, and freezes its CLIP."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_clip()  # a tuple with `output_loading_info`
-        return loaded
-
-    def freeze_clip(self) -> None:
-        """Freezes all of CLIP but its LoRA, if attached; called after every load."""
-        for name, parameter in self.base_model.clip.named_parameters():
-            parameter.requires_grad_("lora_" in name)
-
-    @property
-    def has_lora(self) -> bool:
-        """Whether LoRA is attached and not merged."""
-        return any(_is_lora(module) for module in self.modules())
-
-    def attach_lora(self) -> None:
-        """Adapts the attention projections of the last blocks of CLIP by LoRA (Hu et al., 2021), as the config says.
-
-        LoRA starts at zero: the outputs are unchanged. All else of CLIP is frozen.
-
-        Raises:
-            ImportError: peft is not installed.
-            ValueError: The config asks for more blocks than a tower has.
-        """
-        if peft is None:
-            raise ImportError("LoRA needs peft: `pip install peft`.")
-        blocks = []
-        for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
-            layers = getattr(self.config.clip_config, f"{tower}_config").num_hidden_layers
-            if count > layers:
-                raise ValueError(f"LoRA is asked for on {count} blocks, but the {tower} tower has {layers}.")
-            numbers = "|".join(str(layer) for layer in range(layers - count, layers))
-            if count:
-                blocks.append(rf"{tower}_model\.encoder\.layers\.(?:{numbers})")
-        if not blocks:
-            return
-        lora = peft.LoraConfig(
-            r=self.config.lora_rank,
-            lora_alpha=self.config.lora_alpha,
-            lora_dropout=self.config.lora_dropout,
-            target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
-        )
-        clip: Any = self.base_model.clip
-        peft.inject_adapter_in_model(lora, clip)
-        self.freeze_clip()
-
-    def merge_lora(self) -> None:
-        """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
-        for name, module in list(self.named_modules()):
-            if _is_lora(module):
-                module.merge(safe_merge=True)
-                self.set_submodule(name, module.get_base_layer())
-        self.base_model._description_embeds = None
-
-    def merged_copy(self) -> "TGDFERPreTrainedModel":
-        """A copy of this model with LoRA merged."""
-        merged = copy.deepcopy(self)
-        merged.merge_lora()
-        return merged
 
 
 class TGDFERModel(TGDFERPreTrainedModel):
@@ -519,7 +402,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         )
 
 
-class TGDFERForVideoClassification(TGDFERPreTrainedModel):
+class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel):
     """TG-DFER with its multiple-instance head: the expression of a clip, and the frames and words it rests on.
 
     Args:
@@ -535,118 +418,6 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         self.relevance = TGDFERRelevance(config, dim)
         self.visual_prompts = TGDFERVisualPrompts(config, dim) if config.visual_prompts else None
         self.post_init()
-
-    # How a model comes to be: from a CLIP, for some classes, with LoRA.
-
-    @classmethod
-    def from_clip(
-        cls,
-        clip: str | os.PathLike,
-        class_prompts: Mapping[str, Any] | None = None,
-        revision: str | None = None,
-        **config_kwargs: Any,
-    ) -> "TGDFERForVideoClassification":
-        """Starts a model from any CLIP: at first it answers as that CLIP does, zero-shot.
-
-        Args:
-            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`. Where it has no
-                safetensors, transformers reads its weights without running what is pickled in them.
-            class_prompts: What `TGDFERProcessor.class_prompts()` returns. Without it the names of the seven basic
-                emotions are the texts, one word a class, and `set_classes` may bring descriptions later.
-            revision: Revision of the Hub repository.
-            **config_kwargs: Fields of `TGDFERConfig`.
-
-        Returns:
-            The model, in `eval` mode, in fp32, with CLIP frozen.
-
-        Raises:
-            ValueError: `clip` is not a CLIP, or the prompts do not fit it.
-            OSError: `clip` cannot be found.
-        """
-        clip_model, commit = load_clip(clip, revision)
-        if class_prompts is None:
-            class_prompts = _class_word_prompts(AutoTokenizer.from_pretrained(clip, revision=commit))
-        config = cls.config_class(
-            clip_config=clip_model.config,
-            clip_name=None if os.path.isdir(clip) else str(clip),
-            clip_revision=commit,
-            clip_sha256=fingerprint(clip_model),
-            id2label=dict(enumerate(class_prompts["labels"])),
-            context_length=class_prompts["context_length"],
-            **config_kwargs,
-        )
-        model = cls(config)
-        model.tgdfer.clip = clip_model
-        model.set_classes(class_prompts)
-        guidance = model.tgdfer.text_guidance
-        if guidance.context is not None:
-            phrase = clip_model.text_model.embeddings.token_embedding(
-                guidance.prompt_ids[:, 0, 1:][:, : guidance.context_length]
-            )
-            contexts = guidance.context.num_embeddings // guidance.context_length
-            with torch.no_grad():
-                guidance.context.weight.copy_(phrase[:contexts].flatten(0, 1))
-        model.freeze_clip()
-        return model.eval()
-
-    @classmethod
-    def from_adapter(
-        cls,
-        adapter: str | os.PathLike,
-        clip: str | os.PathLike | None = None,
-        revision: str | None = None,
-        **hub_options: Any,
-    ) -> "TGDFERForVideoClassification":
-        """Loads what `save_adapter` wrote, onto the CLIP that it was trained with.
-
-        Args:
-            adapter: Hub id or folder of the adapter.
-            clip: Hub id or folder where that CLIP lies, in place of the id and revision in the adapter's config.
-            revision: Revision of the adapter's Hub repository.
-            **hub_options: `token`, `cache_dir`, `local_files_only` and so on, for both.
-
-        Returns:
-            The model, in `eval` mode, in fp32, with CLIP frozen, and LoRA attached where it was when saved.
-
-        Raises:
-            ValueError: The CLIP is not the one that the adapter was trained with, or the adapter is damaged.
-            OSError: The adapter or its CLIP cannot be found.
-            ImportError: The adapter has LoRA, and peft is not installed.
-        """
-        path, commit = locate(adapter, ADAPTER_NAME, revision, **hub_options)
-        weights = read_adapter(path)
-        config = cls.config_class.from_pretrained(adapter, revision=commit, **hub_options)
-        clip_model = load_base(config, clip, **hub_options)
-        config.clip_config = clip_model.config
-        model = cls(config)
-        model.tgdfer.clip = clip_model
-        if any("lora_" in name for name in weights):
-            model.attach_lora()
-        expected = adapter_state(model)
-        wrong = {name for name in weights.keys() & expected.keys() if weights[name].shape != expected[name].shape}
-        wrong |= weights.keys() ^ expected.keys()
-        if wrong:
-            raise ValueError(
-                f"The weights and the config of the adapter {adapter} do not fit each other: {min(wrong)}."
-            )
-        model.load_state_dict(weights, strict=False)
-        model.freeze_clip()
-        return model.eval()
-
-    def save_adapter(self, folder: str | os.PathLike) -> None:
-        """Saves all that is not base CLIP, which an adapter names only: some MB in place of hundreds.
-
-        `tgdfer_adapter.safetensors` holds LoRA (not merged), class prompts, context, temporal network, visual prompts
-        and head; `config.json` the id, revision and fingerprint of the CLIP. `from_adapter` loads them.
-
-        Args:
-            folder: Where to; it is made if need be, and holds no adapter until both files are whole.
-
-        Raises:
-            ValueError: The CLIP of this model is not its base any more (LoRA was merged), or the folder holds a whole
-                model.
-        """
-        write_adapter(self, folder)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The trainable parameters by the rate they need: `lora`, `prompts` (context and visual prompts), `new`."""
@@ -737,14 +508,11 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         """Weight of each frame in the logit of each class, by `config.mil_pooling`: (B, T, K), sums to one over T."""
         if self.config.mil_pooling == "attention":
             return relevance
-        mask = frame_mask.unsqueeze(-1)
         if self.config.mil_pooling == "mean":
-            return masked_softmax(torch.zeros_like(evidence), mask, dim=1)
-        share = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0
-        count = (frame_mask.sum(1) * share).ceil().clamp(min=1).view(-1, 1, 1)
-        order = evidence.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        rank = order.argsort(dim=1)
-        return (rank < count) / count
+            return masked_softmax(torch.zeros_like(evidence), frame_mask.unsqueeze(-1), dim=1)
+        share = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0  # "max": one frame
+        top = top_frames(evidence, frame_mask, share)
+        return top / top.sum(1, keepdim=True)
 
     @can_return_tuple
     def forward(
@@ -851,27 +619,50 @@ class TGDFERForVideoClassification(TGDFERPreTrainedModel):
         return total
 
 
+# Losses beside the cross-entropy on the bag.
+
+
+def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """Supervised contrastive loss (Khosla et al., 2020) between the clips (B, D) and the texts (K, D) of their labels.
+
+    Each class text that occurs in the batch should be closer to its own clips than to those of other classes.
+    """
+    similarity = scale * video_embeds @ text_embeds[labels].T  # clip i, text of clip j
+    same = labels.unsqueeze(0) == labels.unsqueeze(1)
+    log_probability = similarity.log_softmax(dim=0)
+    return -(log_probability * same).sum(0).div(same.sum(0)).mean()
+
+
+def separation_loss(text_embeds: Tensor) -> Tensor:
+    """Mean squared cosine between the texts (K, D) of different classes."""
+    cosines = text_embeds @ text_embeds.T
+    others = ~torch.eye(len(text_embeds), dtype=torch.bool, device=text_embeds.device)
+    return cosines[others].square().mean()
+
+
+def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
+    """Mean over clips of the jumps in relevance (B, T) between adjacent unmasked frames."""
+    previous, _ = neighbours(frame_mask)
+    jumps = (relevance - relevance.gather(1, previous)).abs()
+    return jumps.masked_fill(~frame_mask, 0.0).sum(1).mean()
+
+
+def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tensor:
+    """Cross-entropy of the marked frames: `s` (B, T, K), labels (B,), mark (B, T)."""
+    labels = labels.unsqueeze(1).expand_as(frames)
+    return F.cross_entropy(frame_logits[frames], labels[frames])
+
+
 def _state(tensor: Tensor) -> tuple[Any, ...]:
     """Where a tensor lies, as what, and how often it was written to, which inference tensors do not count."""
     written = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), tensor.dtype, tensor.device, written
 
 
-def _is_lora(module: nn.Module) -> bool:
-    return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
-
-
 def _by_class(parameter: Tensor, known: list[int | None]) -> nn.Parameter:
     """Rows of a per-class parameter in the order of the new classes; the mean of all where the class is new."""
     rows = [parameter.data.mean(0) if index is None else parameter.data[index] for index in known]
     return nn.Parameter(torch.stack(rows), requires_grad=parameter.requires_grad)
-
-
-def _class_word_prompts(tokenizer: Any) -> dict[str, Any]:
-    """Prompts of the basic emotions by their names alone, without context."""
-    ids = tokenizer(list(BASIC_EMOTIONS), padding=True, return_tensors="pt").input_ids.unsqueeze(1)
-    mask = torch.ones(ids.shape[:2], dtype=torch.bool)
-    return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
 
 
 TGDFERModel.register_for_auto_class("AutoModel")

@@ -1,6 +1,7 @@
-"""The multi-grained temporal network: what changes within a few frames, and how the emotion flows over the clip.
+"""Everything along time: operations on the frames of a clip under their mask, and the multi-grained temporal network.
 
-Both grains work behind a narrow bottleneck and end in a projection that starts at zero.
+The network has two grains: what changes within a few frames, and how the emotion flows over the clip. Each grain works
+behind a narrow bottleneck and ends in a projection that starts at zero. Masked frames may stand anywhere in a clip.
 """
 
 import math
@@ -14,8 +15,53 @@ from transformers.models.clip.modeling_clip import eager_attention_forward
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs
 
-from .bags_tgdfer import gather_frames, neighbours
 from .configuration_tgdfer import TGDFERConfig
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Softmax in which masked elements have no part; exactly zero there, and everywhere if all are masked."""
+    scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
+    return scores.softmax(dim).masked_fill(~mask, 0.0)
+
+
+def masked_mean(frames: Tensor, frame_mask: Tensor) -> Tensor:
+    """Mean over time of the unmasked frames: (B, T, C), (B, T) -> (B, C)."""
+    weight = frame_mask.to(frames.dtype).unsqueeze(-1)
+    return (frames * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+
+
+def neighbours(frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the previous and of the next unmasked frame; a frame without one is its own. (B, T) each."""
+    index = torch.arange(frame_mask.shape[1], device=frame_mask.device)
+    earlier = frame_mask.unsqueeze(1) & (index.unsqueeze(0) < index.unsqueeze(1))  # (B, T, T)
+    later = frame_mask.unsqueeze(1) & (index.unsqueeze(0) > index.unsqueeze(1))
+    previous = torch.where(earlier, index, -1).amax(-1)
+    following = torch.where(later, index, index.shape[0]).amin(-1)
+    previous = torch.where(previous < 0, index, previous)
+    following = torch.where(following == index.shape[0], index, following)
+    return previous, following
+
+
+def gather_frames(frames: Tensor, index: Tensor) -> Tensor:
+    """Frames at `index`: (B, T, C), (B, T) -> (B, T, C)."""
+    return frames.gather(1, index.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))
+
+
+def top_frames(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
+    """Marks the `share` of the unmasked frames with the highest scores, at least one frame a clip.
+
+    Args:
+        scores: (B, T), or (B, T, K) to rank the frames for each class.
+        frame_mask: (B, T).
+        share: 0 to 1; 0 marks the one highest frame.
+
+    Returns:
+        Mask of the shape of `scores`. Among equal scores the earlier frame comes first.
+    """
+    mask = frame_mask if scores.ndim == 2 else frame_mask.unsqueeze(-1)
+    count = (mask.sum(1, keepdim=True) * share).ceil().clamp(min=1)
+    order = scores.detach().masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return (order.argsort(dim=1) < count) & mask
 
 
 class TGDFERZeroLinear(nn.Linear):

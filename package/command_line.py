@@ -7,21 +7,20 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-import yaml
 from rich import get_console
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+from ruamel.yaml import YAMLError
 
-from tgdfer.training.config import TrainingConfig, default_of
-from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.files import read_yaml
+from tgdfer.training.config import OPTIONS, Option, TrainingConfig
+from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
+from tgdfer.training.files import parse_yaml, read_yaml
 
 app = typer.Typer(
     name="tgdfer",
@@ -56,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except ValueError as error:
-        if not _is_users(error):
+        if not is_user_error(error):
             raise
-        return _refuse(_sentence(error), 3 if isinstance(error, PartialResultError) else 2)
+        return _refuse(sentence_of(error), 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in _FULL_OR_CLOSED:
             raise
@@ -70,36 +69,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _from_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command `command(config=..., **given)` an option for every field of `TrainingConfig`."""
-    hints = get_type_hints(TrainingConfig)
-    config = inspect.Parameter(
-        "config",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[Path | None, typer.Option(help="YAML file of these options; flags override it")],
-    )
-    parameters = [config]
-    for option in fields(TrainingConfig):
-        hint, default = hints[option.name], default_of(option)
-        if get_origin(hint) in (Union, UnionType):
-            hint = get_args(hint)[0]
-        help_text = escape(option.metadata["help"])
-        if default not in (MISSING, None, {}):
-            help_text += f" [dim]\\[default: {str(default).lower() if hint is bool else default}][/]"
-        shown: dict[str, Any] = {"help": help_text, "show_default": False}
-        if get_origin(hint) is Literal:
-            hint, shown["metavar"] = str, "|".join(get_args(hint))
-        elif get_origin(hint) is dict:
-            hint, shown["metavar"] = list[str], "FIELD=VALUE"
+def _training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `command(config=..., **given)` a flag for every option of a training run, in its section."""
+    help_text = "YAML file of these options; flags override it"
+    annotations: dict[str, Any] = {"config": Annotated[Path | None, typer.Option(help=help_text)]}
+    for name, option in OPTIONS.items():
         # None stands for a flag that was not given, so that it does not override the file.
-        annotation = Annotated[hint | None, typer.Option(**shown)]  # type: ignore[valid-type]
-        parameters.append(
-            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        annotations[name] = Annotated[_flag_type(option.type) | None, typer.Option(**_flag(option))]
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in annotations.items()
+        ]
+    )
+    command.__annotations__ = annotations
     return command
+
+
+def _flag_type(hint: Any) -> Any:
+    """The type of a flag: choices and locations are words, mappings are lists of assignments."""
+    if get_origin(hint) in (Union, UnionType):
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return {Literal: str, dict: list[str]}.get(get_origin(hint), hint)
+
+
+def _flag(option: Option) -> dict[str, Any]:
+    """How the help shows a flag."""
+    kinds = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) in (Literal, dict)]
+    help_text = escape(option.help)
+    if option.default not in (None, {}):
+        default = str(option.default).lower() if isinstance(option.default, bool) else option.default
+        help_text += f" [dim]\\[default: {default}][/]"
+    shown = {"help": help_text, "show_default": False, "rich_help_panel": option.section.capitalize()}
+    if kinds:
+        shown["metavar"] = "FIELD=VALUE" if get_origin(kinds[0]) is dict else "|".join(get_args(kinds[0]))
+    return shown
 
 
 @app.command(
@@ -109,7 +115,7 @@ def _from_config(command: Callable[..., None]) -> Callable[..., None]:
     "tgdfer train --config clips.yaml --epochs 30 --model-options lora_layers=2 --model-options mil_pooling=topk\n\n"
     "tgdfer train --output runs/first --resume"
 )
-@_from_config
+@_training_options
 def train(config: Path | None = None, **given: Any) -> None:
     """Train a model on labelled clips."""
     resolved = resolve_config(config, **given)
@@ -120,7 +126,7 @@ def train(config: Path | None = None, **given: Any) -> None:
         run = run_training(resolved)
     except KeyboardInterrupt:
         get_console().print(
-            f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.output)}",
+            f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.run.output)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -135,8 +141,8 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
     """The config of a run: of a YAML file, or of the run to resume, overridden by what else is given.
 
     Args:
-        file: YAML file of fields of `TrainingConfig`.
-        **given: fields; None where a flag was not used. Those that are mappings may be a list of `field=value`.
+        file: YAML file of options.
+        **given: options; None where a flag was not used. Those that are mappings may be a list of `field=value`.
 
     Raises:
         UserError: if a key is unknown, or a value is of the wrong type.
@@ -146,7 +152,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
         if isinstance(given.get(name), list):
             given[name] = dict(_assignment(name, text) for text in given[name])
     values = read_yaml(file) if file else {}
-    saved = Path(given.get("output") or values.get("output") or TrainingConfig(dataset="-").output) / "config.yaml"
+    saved = Path(given.get("output") or values.get("output") or str(OPTIONS["output"].default)) / "config.yaml"
     if given.get("resume") and not saved.is_file():
         raise UserError(f"There is no run to resume in {saved.parent}: name its folder with --output.")
     if given.get("resume") and file is None:
@@ -154,7 +160,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
     for name in ("model_options", "augmentation"):
         if name in given and isinstance(values.get(name), dict):
             given[name] = {**values[name], **given[name]}
-    return TrainingConfig.from_dict({**values, **given})
+    return TrainingConfig.from_options(**values | given)
 
 
 @app.command(
@@ -177,22 +183,11 @@ def evaluate(
 ) -> None:
     """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
     quieten()
-    from tgdfer.training.evaluate import evaluate_model, print_metrics
+    from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
 
-    metrics = evaluate_model(
-        model,
-        dataset,
-        split,
-        output=output,
-        which=which,
-        baseline=baseline,
-        dataset_config=dataset_config,
-        video_column=video_column,
-        label_column=label_column,
-        batch_size=batch_size,
-        workers=workers,
-    )
-    print_metrics(metrics)
+    data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
+    options: dict[str, Any] = {"output": output, "which": which, "batch_size": batch_size, "workers": workers}
+    print_metrics(evaluate_model(model, data, baseline=baseline, **options))
 
 
 @app.command(
@@ -232,8 +227,9 @@ def predict(
 ) -> None:
     """Say which expression videos show, when, and which frames decided it; of long videos segment by segment."""
     quieten()
+    from tgdfer.training.predict import PredictionFiles
     from tgdfer.training.predict import predict as predict_videos
-    from tgdfer.training.predict import print_timelines
+    from tgdfer.training.timelines import print_timelines
 
     faces = {
         "face_crop": face_crop,
@@ -241,7 +237,7 @@ def predict(
         "face_model": face_model and str(face_model),
         "no_face": no_face,
     }
-    print_timelines(predict_videos(videos, model, csv, json, plot, annotate, faces))
+    print_timelines(predict_videos(videos, model, PredictionFiles(csv, json, plot, annotate), faces))
 
 
 @app.command(
@@ -274,7 +270,7 @@ def faces(
     """Cut the faces out of a whole data set, once, and report what is missing; goes on where it stopped."""
     quieten()
     from tgdfer.processing.faces_tgdfer import FaceSettings
-    from tgdfer.training.face_crops.cut import cut_faces, print_report
+    from tgdfer.training.face_crops import cut_faces, print_report
 
     model = None if face_model is None else str(face_model)
     settings = FaceSettings(face_crop, face_detector, model, size, margin, every, no_face)
@@ -341,26 +337,11 @@ def _assignment(option: str, text: str) -> tuple[str, Any]:
     if not equals:
         raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
     try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name.strip(), parse_yaml(value)
+    except YAMLError as error:
         raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
     Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     return code
-
-
-def _is_users(error: ValueError) -> bool:
-    """Whether an error is one of those that this package raises about what it was given."""
-    return isinstance(error, UserError) or "VideoDecodeError" in {kind.__name__ for kind in type(error).__mro__}
-
-
-def _sentence(error: ValueError) -> str:
-    """The message of an error, out of the traceback that it is wrapped in if a decoding process raised it."""
-    message = str(error).strip()
-    return message.splitlines()[-1].partition("Error: ")[2] if "Original Traceback" in message else message
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,8 +26,9 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import evaluate_model, print_metrics
 from tgdfer.training.files import require_writable, write_text
-from tgdfer.training.predict import predict, print_timelines
+from tgdfer.training.predict import PredictionFiles, predict
 from tgdfer.training.rendered_faces import write_dataset
+from tgdfer.training.timelines import print_timelines
 from tgdfer.training.train import train
 
 # Three emotions that look different, of people who are in no training clip.
@@ -139,7 +140,7 @@ class Demo:
 
     def _config(self, run: Path, **options: Any) -> TrainingConfig:
         """What both trainings share, and goes for the baseline as well."""
-        return TrainingConfig(
+        return TrainingConfig.from_options(
             dataset=str(self.data),
             output=str(run),
             feature_views=2,
@@ -152,13 +153,12 @@ class Demo:
 
     def _predict(self) -> list[str]:
         videos = [str(min((self.data / "test" / emotion).glob("*.mp4"))) for emotion in SHOWN]
-        timelines = predict(
-            videos,
-            self.output,
-            csv_path=self.output / "timelines.csv",
-            json_path=self.output / "timelines.json",
-            plot_path=self.output / "figures" / "timeline.png",
+        files = PredictionFiles(
+            csv=self.output / "timelines.csv",
+            json=self.output / "timelines.json",
+            plot=self.output / "figures" / "timeline.png",
         )
+        timelines = predict(videos, self.output, files)
         print_timelines(timelines)
         return videos
 

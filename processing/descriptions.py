@@ -11,7 +11,6 @@ from pathlib import Path
 import yaml
 
 LABEL_SETS = ("basic", "mafw")
-BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 
 @cache

@@ -19,8 +19,8 @@ from huggingface_hub import hf_hub_download
 from torchvision.ops import box_convert, box_iou
 from transformers.utils import logging
 
-from .frame_sampling_tgdfer import ASSUMED_FPS
 from .video_file_tgdfer import VideoDecodeError
+from .video_reading_tgdfer import ASSUMED_FPS
 
 try:
     import cv2
@@ -222,6 +222,43 @@ def locate_faces(
     Raises:
         VideoDecodeError: OpenCV or the model of the detector is missing.
     """
+    seen = _search(frames, settings)
+    indices, times, looked = seen.indices, seen.seconds, seen.looked
+    goes_on = settings.crop != "all" and len(times) > 0 and times[-1] > longest
+    tracks = follow(seen.faces, times[looked])
+    for track in tracks:
+        track.frames = [looked[index] for index in track.frames]
+    ranked = _rank(tracks, settings.crop, *seen.size)
+    if settings.crop == "all":
+        # What is there for an eighth of the clip and less is mostly no face.
+        ranked = [t for t in ranked if len(t.frames) > len(looked) / 8 or _lasts(times[t.frames])]
+    elif not goes_on:
+        ranked = ranked[:1]
+    paths = [_path(track, indices, times) for track in ranked]
+    return _one_after_the_other(paths, indices, times) if goes_on else paths
+
+
+@dataclass
+class _Search:
+    """What was found in the N sampled frames of a video.
+
+    Attributes:
+        indices: (N,) numbers of the frames in the video.
+        seconds: (N,) their times.
+        looked: which of them were looked at, by their places.
+        faces: of each of these, its faces (F, 15).
+        size: width and height of the pictures.
+    """
+
+    indices: np.ndarray
+    seconds: np.ndarray
+    looked: list[int]
+    faces: list[np.ndarray]
+    size: tuple[int, int]
+
+
+def _search(frames: Iterable[tuple[int, float, torch.Tensor]], settings: FaceSettings) -> _Search:
+    """Looks for faces in every `settings.every`-th frame and the last, a few at a time."""
     detector = load_detector(settings.detector, settings.model)[1]
     # The largest face is found as it is; of several, or in the middle, one may be small beside another.
     look = functools.partial(find_faces, detector, of_all_sizes=settings.crop != "largest")
@@ -245,19 +282,8 @@ def locate_faces(
         looked.append(len(numbers) - 1)
         waiting.append(picture)
     found += find_in_all(look, waiting)
-    indices, times = np.array(numbers, dtype=np.int64), np.array(seconds)
-    goes_on = settings.crop != "all" and len(times) > 0 and times[-1] > longest
-    tracks = follow(found, times[looked])
-    for track in tracks:
-        track.frames = [looked[index] for index in track.frames]
-    ranked = _rank(tracks, settings.crop, picture.shape[1], picture.shape[0])
-    if settings.crop == "all":
-        # What is there for an eighth of the clip and less is mostly no face.
-        ranked = [t for t in ranked if len(t.frames) > len(looked) / 8 or _lasts(times[t.frames])]
-    elif not goes_on:
-        ranked = ranked[:1]
-    paths = [_path(track, indices, times) for track in ranked]
-    return _one_after_the_other(paths, indices, times) if goes_on else paths
+    indices = np.array(numbers, dtype=np.int64)
+    return _Search(indices, np.array(seconds), looked, found, (picture.shape[1], picture.shape[0]))
 
 
 def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: FaceSettings, name: str) -> None:
@@ -266,9 +292,7 @@ def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: Face
     Raises:
         NoFaceError: if not.
     """
-    seen = (
-        np.isin(indices, np.concatenate([path.indices for path in paths])) if paths else np.zeros(len(indices), bool)
-    )
+    seen = frames_with_a_face(paths, indices)
     if not seen.any() and settings.no_face != "full_frame":
         raise NoFaceError(
             f'{name} has no face in any of {len(indices)} sampled frames; set no_face="full_frame" to use them whole.'
@@ -278,6 +302,11 @@ def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: Face
             f"{name} has no face in {(~seen).sum()} of {len(indices)} sampled frames; set no_face to "
             '"skip" or "full_frame".'
         )
+
+
+def frames_with_a_face(paths: Sequence[FacePath], indices: np.ndarray) -> np.ndarray:
+    """Which of the sampled frames `indices` (T,) of a video lie on a path: mask (T,)."""
+    return np.isin(indices, np.concatenate([np.zeros(0, np.int64), *(path.indices for path in paths)]))
 
 
 def cut_face(frames: torch.Tensor, indices: np.ndarray, path: FacePath | None, settings: FaceSettings) -> FaceClip:
@@ -428,14 +457,19 @@ def find_faces(detector: Detector, picture: np.ndarray, of_all_sizes: bool = Fal
     larger = (min(2.0, 1600 / longest), 0)
     if of_all_sizes and longest > 640:
         found, small = _look(detector, picture, *usual), _look(detector, picture, *larger)
-        boxes = [box_convert(torch.from_numpy(faces[:, :4].copy()), "xywh", "xyxy") for faces in (small, found)]
-        new = (box_iou(*boxes) < SAME_FACE).all(1).numpy()
+        new = (_overlap(small, found) < SAME_FACE).all(1)
         found = np.concatenate([found, small[new]])
         return found if len(found) else _look(detector, picture, *bordered)
     for scale, border in (usual, bordered, larger)[: 2 if longest == 640 else 3]:
         if len(found := _look(detector, picture, scale, border)):
             return found
     return np.zeros((0, 15))
+
+
+def _overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union (N, M) of the boxes of faces (N, 15) and (M, 15)."""
+    boxes = [box_convert(torch.from_numpy(faces[:, :4].copy()), "xywh", "xyxy") for faces in (ones, others)]
+    return box_iou(*boxes).numpy()
 
 
 def _look(detector: Detector, picture: np.ndarray, scale: float, border: int) -> np.ndarray:
@@ -482,14 +516,14 @@ def follow(found: Sequence[np.ndarray], seconds: np.ndarray, bridge: float = BRI
     alive: list[Track] = []
     for index, faces in enumerate(found):
         alive = [t for t in alive if t.frames[-1] + 1 == index or seconds[index] - seconds[t.frames[-1] + 1] < bridge]
-        pairs = [
-            (_closeness(track.faces[-1], face) + _closeness(track.expected(index), face), row, number)
-            for row, track in enumerate(alive)
-            for number, face in enumerate(faces)
-        ]
+        pairs: list[tuple[float, int, int]] = []
+        if alive and len(faces):
+            close = _closeness(np.stack([track.faces[-1] for track in alive]), faces)
+            close += _closeness(np.stack([track.expected(index) for track in alive]), faces)
+            pairs = [(float(close[row, number]), row, number) for row, number in np.argwhere(close > 0).tolist()]
         free, taken = set(range(len(alive))), set()
-        for closeness, row, number in sorted(pairs, reverse=True):
-            if closeness > 0 and row in free and number not in taken:
+        for _, row, number in sorted(pairs, reverse=True):
+            if row in free and number not in taken:
                 free.remove(row)
                 taken.add(number)
                 alive[row].frames.append(index)
@@ -500,14 +534,16 @@ def follow(found: Sequence[np.ndarray], seconds: np.ndarray, bridge: float = BRI
     return tracks
 
 
-def _closeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Overlap of two boxes and nearness of their landmarks, 0 to 2; 0 for faces that cannot be the same."""
-    width, height = np.minimum(one[:2] + one[2:4], other[:2] + other[2:4]) - np.maximum(one[:2], other[:2])
-    areas = one[2] * one[3], other[2] * other[3]
-    shared = max(0.0, width) * max(0.0, height)
-    overlap = shared / max(sum(areas) - shared, 1e-9)
-    distance = np.linalg.norm((one - other)[4:14].reshape(5, 2), axis=1).mean() / max(np.sqrt(max(areas)), 1e-9)
-    return 0.0 if overlap < 0.2 and distance > 0.5 else overlap + max(0.0, 1.0 - distance)
+def _closeness(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Overlap of boxes plus nearness of landmarks (N, M), 0 to 2, of faces (N, 15) and (M, 15).
+
+    It is 0 for faces that cannot be the same.
+    """
+    overlap = np.nan_to_num(_overlap(ones, others))  # two boxes without an area
+    areas = np.maximum.outer(ones[:, 2] * ones[:, 3], others[:, 2] * others[:, 3])
+    steps = (ones[:, None] - others[None])[..., 4:14].reshape(*overlap.shape, 5, 2)
+    distance = np.linalg.norm(steps, axis=-1).mean(-1) / np.maximum(np.sqrt(areas), 1e-9)
+    return np.where((overlap < 0.2) & (distance > 0.5), 0.0, overlap + np.maximum(0.0, 1.0 - distance))
 
 
 def _rank(tracks: list[Track], crop: str, width: int, height: int) -> list[Track]:

@@ -102,11 +102,10 @@ class TGDFERProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
         """Saves the processor and, beside it, the code of the pipeline that a model's `custom_pipelines` may name."""
         os.makedirs(save_directory, exist_ok=True)
-        for name in ("pipeline_tgdfer.py", "segments_tgdfer.py"):
-            code = Path(__file__).with_name(name)
-            # Loaded from a Hub repository, only the files that were imported are here.
-            if code.exists():
-                shutil.copy(code, save_directory)
+        code = Path(__file__).with_name("pipeline_tgdfer.py")
+        # Loaded from a Hub repository, only the files that were imported are here.
+        if code.exists():
+            shutil.copy(code, save_directory)
         return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import functools
 import io
 import os
 import queue
+import struct
 import tempfile
 import threading
 import time
@@ -29,8 +30,6 @@ import torch
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
-
-from .edit_list_tgdfer import unfollowed_edit
 
 try:
     from huggingface_hub.utils import httpx
@@ -57,9 +56,13 @@ MAX_PIXELS = 2**25
 # Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
 KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
 
+# No file has more boxes in one place, or parts in an edit list; a damaged one may seem to.
+MAX_BOXES = 10_000
 # Decoders that keep the alpha of a codec.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
+# Seconds that fetching a URL may take, and bytes that it may give.
+URL_TIMEOUT, URL_MAX_BYTES = 60.0, 2**30
 
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **_LIMITS}
@@ -151,8 +154,8 @@ class VideoFile:
         self,
         video: Any,
         name: str = "",
-        url_timeout: float = 60.0,
-        url_max_bytes: int = 2**30,
+        url_timeout: float = URL_TIMEOUT,
+        url_max_bytes: int = URL_MAX_BYTES,
         backend: str = "pyav",
     ):
         if isinstance(video, av.container.InputContainer):
@@ -511,7 +514,7 @@ class VideoFile:
     def _refuse_edits(self) -> None:
         is_path = isinstance(self.source, str)
         with self._from_the_start() as source, open(self.name, "rb") if is_path else nullcontext(source) as file:
-            reason = unfollowed_edit(file)
+            reason = _unfollowed_edit(file)
         if reason:
             raise VideoDecodeError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
 
@@ -593,6 +596,56 @@ def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:
 def _end(seconds: np.ndarray, last: float) -> float:
     """Length of a clip in seconds, its last frame shown for `last` or, where that is 0, as long as the others."""
     return float(seconds[-1] + (last or (np.median(np.diff(seconds)) if len(seconds) > 1 else 0.0)))
+
+
+# Edit lists. FFmpeg applies those of MP4 and QuickTime files, with two exceptions: it ignores the speed of a part, so
+# that times are wrong, and fills a gap between two parts with frames from elsewhere. PyAV tells of neither.
+
+
+def _unfollowed_edit(file: BinaryIO) -> str:
+    """What the edit list of the video track asks for and FFmpeg does not do, in words; "" where there is nothing.
+
+    Args:
+        file: a seekable MP4 or QuickTime file, whole or damaged.
+    """
+    for track in _boxes(file, 0, file.seek(0, io.SEEK_END), b"moov", b"trak"):
+        handler, _ = next(_boxes(file, *track, b"mdia", b"hdlr"), (0, 0))
+        if _bytes_at(file, handler + 8, 4) != b"vide":
+            continue
+        for start, end in _boxes(file, *track, b"edts", b"elst"):
+            # Version 1 has 64 bits for the duration of a part and for the moment it starts at, -1 for a gap.
+            version, count = struct.unpack(">B3xI", _bytes_at(file, start, 8).ljust(8, b"\0"))
+            part = struct.Struct(">QqhH" if version == 1 else ">IihH")
+            parts = _bytes_at(file, start + 8, min(count, (end - start - 8) // part.size, MAX_BOXES) * part.size)
+            for number, (_, moment, whole, share) in enumerate(part.iter_unpack(parts)):
+                if moment == -1 and number > 0:
+                    return "there is a gap between its parts"
+                if moment != -1 and (whole, share) != (1, 0):
+                    return f"a part of it is to be played at {whole + share / 2**16:g} times its speed"
+    return ""
+
+
+def _boxes(file: BinaryIO, start: int, end: int, kind: bytes, *inner: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of the content of each box of a kind, or of those of the `inner` kinds in it."""
+    for _ in range(MAX_BOXES):
+        head = _bytes_at(file, start, 16)
+        if start + 8 > end or len(head) < 8:
+            return
+        size, found, skip = *struct.unpack(">I4s", head[:8]), 8
+        if size == 1 and len(head) == 16:
+            size, skip = int.from_bytes(head[8:]), 16
+        size = size or end - start
+        if size < skip:
+            return
+        content = start + skip, min(start + size, end)
+        if found == kind:
+            yield from _boxes(file, *content, *inner) if inner else [content]
+        start += size
+
+
+def _bytes_at(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(max(0, count))
 
 
 # Pictures

@@ -1,7 +1,7 @@
 """Video processor of TG-DFER: from any video to frames, their mask and their time stamps."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,18 +22,32 @@ from .faces_tgdfer import (
     FaceSettings,
     crop_faces,
     cut_face,
+    frames_with_a_face,
     load_detector,
     locate_faces,
     require_faces,
 )
-from .frame_sampling_tgdfer import ASSUMED_FPS, dense_indices, sample_indices, windows
-from .video_file_tgdfer import BACKENDS, VideoFile
-from .video_reading_tgdfer import Clip, Each, VideoDecodeError, is_frame_files, open_video, read, read_windows, stream
+from .video_file_tgdfer import BACKENDS, URL_MAX_BYTES, URL_TIMEOUT, VideoFile
+from .video_reading_tgdfer import (
+    ASSUMED_FPS,
+    Clip,
+    Each,
+    Sampling,
+    VideoDecodeError,
+    count_segments,
+    dense_indices,
+    is_frame_files,
+    open_video,
+    read,
+    read_windows,
+    sample_indices,
+    stream,
+    windows,
+)
 
 logger = logging.get_logger(__name__)
 
-READING = ("sampling", "stride", "url_timeout", "url_max_bytes", "video_backend")
-SAMPLINGS = ("segments", "dense", "fps")
+OPENING = ("url_timeout", "url_max_bytes", "video_backend")
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_margin", "face_every", "no_face")
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
 MAX_ASPECT = 16
@@ -128,16 +142,16 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     fps: float | None = None
     sampling = "segments"
     stride = 1
-    url_timeout = 60.0
-    url_max_bytes = 2**30
+    url_timeout = URL_TIMEOUT
+    url_max_bytes = URL_MAX_BYTES
     video_backend = "pyav"
     face_crop = "none"
-    face_detector = "auto"
-    face_model: str | None = None
-    face_size = 224
-    face_margin = 0.2
-    face_every = 1
-    no_face = "skip"
+    face_detector = FaceSettings.detector
+    face_model = FaceSettings.model
+    face_size = FaceSettings.size
+    face_margin = FaceSettings.margin
+    face_every = FaceSettings.every
+    no_face = FaceSettings.no_face
     valid_kwargs = TGDFERVideosKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "frame_mask", "timestamps"]
 
@@ -166,8 +180,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Raises:
             VideoDecodeError: nothing can be read; one sentence names the video and the remedy.
         """
-        fps = self.fps if num_frames is None else None
-        clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
+        clip = self._read(video, self._own_sampling(num_frames, generator))
         clip, _ = self._people(clip, self._face_settings(), video)[0]
         return self._as_bytes(clip.frames), clip.seconds
 
@@ -187,8 +200,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         settings = self._face_settings()
         if settings is None:
             raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
-        fps = self.fps if num_frames is None else None
-        clip = self._read(video, num_frames or self.num_frames, fps, generator=generator)
+        clip = self._read(video, self._own_sampling(num_frames, generator))
         return crop_faces(self._as_bytes(clip.frames), clip.seconds, settings, _name(video))
 
     def read_parts(
@@ -219,7 +231,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         source = self.open_video(video)
         try:
             each = self._reducer() if settings is None else None
-            clip = self._read(source, num_frames or self.num_frames, longest=longest, each=each)
+            clip = self._read(source, self._sampling(num_frames or self.num_frames), each=each, longest=longest)
         except LongVideo:
             yield from self.read_windows(source, num_frames, interval=interval, progress=progress)
             return
@@ -260,48 +272,42 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             ValueError: numbers that leave frames out.
         """
         count, step = _given(num_frames, self.num_frames), _given(stride, self.stride)
+        grid = _Grid(lambda total, seconds: windows(total, count, step, hop, seconds, interval))
         tell = progress or (lambda share: None)
         source = self.open_video(video)
         settings = self._face_settings()
-        if settings is not None and _is_cut(source, settings):
-            settings = None
-        grid, times = np.zeros(0, np.int64), np.zeros(0)
-
-        def plan(total: int, seconds: np.ndarray | None) -> list[np.ndarray]:
-            nonlocal grid, times
-            known = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
-            planned = list(windows(total, count, step, hop, known, interval))
-            grid = np.unique(np.concatenate(planned))
-            times = known[grid]
-            return planned
-
-        if settings is None:
-            for clip in map(_timed, read_windows(source, plan, self._reducer())):
-                tell((clip.metadata.frames_indices or [0])[-1] / max(1, grid[-1]))
-                yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
+        if settings is not None and not _is_cut(source, settings):
+            yield from self._windows_of_faces(source, grid, settings, tell)
             return
+        for clip in map(_timed, read_windows(source, grid.plan, self._reducer())):
+            tell(grid.share((clip.metadata.frames_indices or [0])[-1]))
+            yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
+
+    def _windows_of_faces(
+        self, source: Any, grid: "_Grid", settings: FaceSettings, tell: Callable[[float], None]
+    ) -> Iterator[FaceClip]:
+        """The windows of `read_windows` with the faces cut out: found in a first pass, and cut out in a second."""
 
         def sampled() -> Iterator[tuple[int, float, torch.Tensor]]:
-            frames = stream(source, lambda seconds, total, _: np.unique(np.concatenate(plan(total, seconds))))
-            for index, _, frame in frames:
-                place = int(np.searchsorted(grid, index))
-                tell(0.5 * place / len(grid))
-                yield index, float(times[place]), self._as_bytes(frame)
+            for index, _, frame in stream(source, grid.choose):
+                place = int(np.searchsorted(grid.indices, index))
+                tell(0.5 * place / len(grid.indices))
+                yield index, float(grid.seconds[place]), self._as_bytes(frame)
 
         paths = locate_faces(sampled(), settings, longest=0.0)
-        require_faces(paths, grid, settings, _name(source))
+        require_faces(paths, grid.indices, settings, _name(source))
         if settings.crop == "all" and paths:
             settings = replace(settings, no_face="skip")
-        seen = np.isin(grid, np.concatenate([path.indices for path in paths])) if paths else np.zeros(len(grid), bool)
-        for clip in map(_timed, read_windows(source, plan)):
+        seen = frames_with_a_face(paths, grid.indices)
+        for clip in map(_timed, read_windows(source, grid.plan)):
             indices = np.array(clip.metadata.frames_indices)
-            tell(0.5 + 0.5 * indices[-1] / max(1, grid[-1]))
+            tell(0.5 + 0.5 * grid.share(indices[-1]))
             anyone: list[Any] = paths or [None]
             for path in anyone:
                 face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
                 if len(face.frames):
                     face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
-                    face.missing, seen = times[~seen], np.ones(len(grid), bool)
+                    face.missing, seen = grid.seconds[~seen], np.ones(len(grid.indices), bool)
                     yield face
 
     def open_video(self, video: Any) -> Any:
@@ -313,8 +319,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Raises:
             VideoDecodeError: it does not exist, is empty, or cannot be fetched.
         """
-        limits = {"url_timeout": self.url_timeout, "url_max_bytes": self.url_max_bytes}
-        return open_video(video, **limits, backend=self.video_backend)
+        return open_video(video, **self._opening())
 
     def _as_bytes(self, frames: torch.Tensor) -> torch.Tensor:
         """Pictures (..., H, W) as RGB in uint8."""
@@ -395,13 +400,16 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         kwargs.pop("input_data_format", None)
 
         options: dict[str, Any] = {**kwargs}
-        reading = {name: options.pop(name, None) for name in READING}
+        sampling = self._sampling(
+            num_frames, fps, **{name: options.pop(name, None) for name in ("sampling", "stride")}
+        )
+        opening = self._opening(**{name: options.pop(name, None) for name in OPENING})
         settings = self._face_settings(**{name: options.pop(name, None) for name in FACE_OPTIONS})
-        reading["each"] = self._reducer(**options) if settings is None else None
+        each = self._reducer(**options) if settings is None else None
         people = [
             (number, *person)
-            for number, (video, seconds, source) in enumerate(zip(videos, timestamps, sources, strict=True))
-            for person in self._people(self._read(video, num_frames, fps, seconds, source, **reading), settings, video)
+            for number, (video, *told) in enumerate(zip(videos, timestamps, sources, strict=True))
+            for person in self._people(self._read(video, sampling, told, opening, each), settings, video)
         ]
         clips = [clip for _, clip, _ in people]
         rescale = _given(options.get("do_rescale"), self.do_rescale)
@@ -421,61 +429,73 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 ]
         return batch
 
+    def _own_sampling(self, num_frames: int | None, generator: torch.Generator | None) -> Sampling:
+        """How the processor samples by itself, where a caller says at most how many frames."""
+        fps = self.fps if num_frames is None else None
+        return self._sampling(num_frames or self.num_frames, fps, generator=generator)
+
+    def _sampling(
+        self,
+        num_frames: int | None,
+        fps: float | None = None,
+        sampling: str | None = None,
+        stride: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Sampling:
+        method = "fps" if fps is not None else _given(sampling, self.sampling)
+        return Sampling(method, num_frames, fps, _given(stride, self.stride), generator)
+
+    def _opening(
+        self, url_timeout: float | None = None, url_max_bytes: int | None = None, video_backend: str | None = None
+    ) -> dict[str, Any]:
+        """How a `VideoFile` is opened."""
+        backend = _given(video_backend, self.video_backend)
+        if backend not in BACKENDS:
+            raise ValueError(f'video_backend is one of {", ".join(BACKENDS)}, not "{backend}".')
+        return {
+            "url_timeout": _given(url_timeout, self.url_timeout),
+            "url_max_bytes": _given(url_max_bytes, self.url_max_bytes),
+            "backend": backend,
+        }
+
     def _read(
         self,
         video: Any,
-        num_frames: int | None,
-        fps: float | None = None,
-        timestamps: Any = None,
-        source: Any = None,
-        generator: torch.Generator | None = None,
-        sampling: str | None = None,
-        stride: int | None = None,
-        url_timeout: float | None = None,
-        url_max_bytes: int | None = None,
-        video_backend: str | None = None,
+        sampling: Sampling,
+        told: Sequence[Any] = (None, None),
+        opening: dict[str, Any] | None = None,
         each: Each | None = None,
         longest: float | None = None,
     ) -> Clip:
-        """Reads one clip; `timestamps`, or else `source` (its metadata), tell the times of frames that have none.
+        """Reads one clip.
+
+        Args:
+            video: as in `read_clip`.
+            sampling: which frames are taken.
+            told: time stamps, or else metadata of the source, which time frames that have no time of their own.
+            opening: what `_opening` gives.
+            each: is done to each picture before it is kept.
+            longest: seconds of the longest video that is read.
 
         Raises:
             LongVideo: it has more than `longest` seconds.
         """
-        sampling = "fps" if fps is not None else _given(sampling, self.sampling)
-        if sampling not in SAMPLINGS:
-            raise ValueError(f'sampling is one of {", ".join(SAMPLINGS)}, not "{sampling}".')
-        if sampling == "fps" and fps is None and num_frames is not None:
-            raise ValueError('sampling="fps" needs to know how many frames a second: give `fps`.')
-        backend = _given(video_backend, self.video_backend)
-        if backend not in BACKENDS:
-            raise ValueError(f'video_backend is one of {", ".join(BACKENDS)}, not "{backend}".')
         known: np.ndarray | None = None
 
         def choose(seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
             nonlocal known
-            known = seconds if seconds is not None else _told_times(total, timestamps, source)
+            known = seconds if seconds is not None else _told_times(total, *told)
             if duration is None and known is not None and total > 1:
                 duration = float(known[-1] - known[0]) * total / (total - 1)
             # Without times nothing is sampled by them, but a recording of an hour is no clip for that.
             if longest is not None and (total / ASSUMED_FPS if duration is None else duration) > longest:
                 raise LongVideo
-            if num_frames is None and fps is None:
-                return np.arange(total)
-            if sampling == "dense":
-                return dense_indices(total, num_frames or 0, _given(stride, self.stride), generator)
-            return sample_indices(total, _count(num_frames, fps, duration), known, duration, generator)
+            return sampling.indices(total, known, duration)
 
-        clip = read(
-            video,
-            choose,
-            each,
-            url_timeout=_given(url_timeout, self.url_timeout),
-            url_max_bytes=_given(url_max_bytes, self.url_max_bytes),
-            backend=backend,
-        )
+        clip = read(video, choose, each, **(opening or self._opening()))
         if clip.seconds is None and known is not None:
             clip.seconds = torch.from_numpy(known[clip.metadata.frames_indices]).float()
+        _, source = told
         if clip.metadata.fps is None and source is not None:
             clip.metadata.fps = dict(source).get("fps")
         return clip
@@ -505,7 +525,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if self.sampling == "dense" and fps is None:
             return dense_indices(total, num_frames or 0, self.stride)
         seconds = np.arange(total) / rate if rate else None
-        return sample_indices(total, _count(num_frames, fps, total / rate if rate else None), seconds)
+        return sample_indices(total, count_segments(num_frames, fps, total / rate if rate else None), seconds)
 
     def resize(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Resizes pictures (..., H, W), the middle of those that no camera makes (one side 16 times the other)."""
@@ -534,22 +554,41 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return partial(self.resize, size=aim, resample=_given(resample, self.resample))
 
 
+class _Grid:
+    """The sampled frames of a long video, which windows cover.
+
+    Args:
+        cover: gives the windows for the number of frames and their seconds.
+    """
+
+    def __init__(self, cover: Callable[[int, np.ndarray], Iterable[np.ndarray]]):
+        self.cover = cover
+        self.indices = np.zeros(0, np.int64)
+        self.seconds = np.zeros(0)
+
+    def plan(self, total: int, seconds: np.ndarray | None) -> list[np.ndarray]:
+        """The windows of a video, whose frames are `ASSUMED_FPS` a second where nothing tells their times."""
+        known = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
+        planned = list(self.cover(total, known))
+        self.indices = np.unique(np.concatenate(planned))
+        self.seconds = known[self.indices]
+        return planned
+
+    def choose(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
+        """The frames of all windows, as a `Sampler`."""
+        self.plan(total, seconds)
+        return self.indices
+
+    def share(self, index: int) -> float:
+        """How much of the video lies before a frame."""
+        return index / max(1, self.indices[-1])
+
+
 def _timed(clip: Clip) -> Clip:
     """A window with the times of its frames, assumed ones where nothing tells them: windows are joined by time."""
     if clip.seconds is None:
         clip.seconds = torch.tensor(clip.metadata.frames_indices) / ASSUMED_FPS
     return clip
-
-
-def _count(num_frames: int | None, fps: float | None, duration: float | None) -> int:
-    """Segments of a clip that is `duration` seconds long."""
-    if fps is None:
-        return num_frames or 0
-    if not 0 < fps < float("inf"):
-        raise VideoDecodeError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
-    if duration is None:
-        raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
-    return max(1, int(duration * fps))
 
 
 def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:

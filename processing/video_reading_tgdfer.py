@@ -1,5 +1,6 @@
-"""Reading clips: any video PyAV decodes, decoders, folders of frames and arrays become frames and their seconds."""
+"""Reading clips: which frames are sampled, and these frames and their seconds from any video, folder or array."""
 
+import math
 import os
 import re
 from collections import deque
@@ -17,6 +18,9 @@ from transformers.video_utils import VideoMetadata, is_valid_video
 
 from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoDecodeError, VideoFile, on_white
 
+SAMPLINGS = ("segments", "dense", "fps")
+# Frames a second that are assumed where nothing tells: folders of frames and arrays.
+ASSUMED_FPS = 25
 # Frames of arrays, folders and decoders that are read together where they are gone through one by one.
 _AT_A_TIME = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -375,3 +379,186 @@ def _clip(
     )
     times = None if seconds is None else torch.from_numpy(seconds[indices]).float()
     return Clip(frames.contiguous(), times, metadata)
+
+
+# Which frames are sampled
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames are taken of a clip; all of them where neither `num_frames` nor `fps` is given.
+
+    Attributes:
+        method: "segments", one frame of each of `num_frames` equal parts of the clip; "dense", a window of
+            `num_frames` frames `stride` apart; or "fps", as many segments as give `fps` frames a second.
+        num_frames: frames wanted; not used where `fps` is given.
+        fps: frames wanted a second.
+        stride: from one frame of a dense window to the next.
+        generator: draws a random frame of each segment, or a dense window (training); None takes the middle one.
+
+    Raises:
+        ValueError: the method is not known, or is "fps" without `fps`.
+    """
+
+    method: str
+    num_frames: int | None = None
+    fps: float | None = None
+    stride: int = 1
+    generator: torch.Generator | None = None
+
+    def __post_init__(self):
+        if self.method not in SAMPLINGS:
+            raise ValueError(f'sampling is one of {", ".join(SAMPLINGS)}, not "{self.method}".')
+        if self.method == "fps" and self.fps is None and self.num_frames is not None:
+            raise ValueError('sampling="fps" needs to know how many frames a second: give `fps`.')
+
+    def indices(self, total: int, seconds: np.ndarray | None, duration: float | None) -> np.ndarray:
+        """Increasing indices of the frames of a clip with `total` frames at `seconds`, `duration` seconds long."""
+        if self.num_frames is None and self.fps is None:
+            return np.arange(total)
+        if self.method == "dense":
+            return dense_indices(total, self.num_frames or 0, self.stride, self.generator)
+        count = count_segments(self.num_frames, self.fps, duration)
+        return sample_indices(total, count, seconds, duration, self.generator)
+
+
+def count_segments(num_frames: int | None, fps: float | None, duration: float | None) -> int:
+    """Segments of a clip that is `duration` seconds long.
+
+    Raises:
+        VideoDecodeError: `fps` is not above 0.
+        ValueError: `fps` is given and the length of the clip is unknown.
+    """
+    if fps is None:
+        return num_frames or 0
+    if not 0 < fps < float("inf"):
+        raise VideoDecodeError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
+    if duration is None:
+        raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
+    return max(1, int(duration * fps))
+
+
+def sample_indices(
+    total: int,
+    num_frames: int,
+    seconds: np.ndarray | None = None,
+    duration: float | None = None,
+    generator: torch.Generator | None = None,
+) -> np.ndarray:
+    """One frame of each of `num_frames` equal segments of the clip.
+
+    Args:
+        total: frames of the clip.
+        num_frames: frames wanted; a clip that has no more gives each of its frames once.
+        seconds: (total,) times of the frames. Frames at an even pace are counted, so that rounded times cannot move a
+            frame across the border of a segment; others are sampled by time.
+        duration: seconds from the first frame to the end of the last.
+        generator: draws a random frame of each segment; None takes the middle one.
+
+    Returns:
+        Strictly increasing indices, min(total, num_frames) of them.
+
+    Raises:
+        ValueError: fewer than one frame is wanted.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, not {num_frames}.")
+    if total <= num_frames:
+        return np.arange(total)
+    steps = np.arange(num_frames)
+    within = 0.5 if generator is None else torch.rand(num_frames, generator=generator, dtype=torch.float64).numpy()
+    if seconds is None or _evenly_paced(seconds):
+        indices = ((steps + within) * total / num_frames).astype(np.int64)
+    else:
+        length = duration if duration is not None else float(seconds[-1] - seconds[0])
+        moments = seconds[0] + (steps + within) * length / num_frames
+        indices = np.searchsorted(seconds, moments, side="right") - 1
+    # A frame shown for longer than a segment, or drawn from both sides of a border, must not come twice.
+    indices = np.maximum.accumulate(indices - steps) + steps
+    return np.minimum(indices, total - num_frames + steps)
+
+
+def _evenly_paced(seconds: np.ndarray) -> bool:
+    even = np.linspace(seconds[0], seconds[-1], len(seconds))
+    return bool(np.abs(seconds - even).max() < 0.5 * (even[1] - even[0]))
+
+
+def dense_indices(
+    total: int, num_frames: int, stride: int = 1, generator: torch.Generator | None = None
+) -> np.ndarray:
+    """A window of frames `stride` apart: in the middle of the clip, or anywhere by `generator`.
+
+    Args:
+        total: frames of the clip.
+        num_frames: frames of the window; a clip that is too short gives those it has at this stride.
+        stride: from one frame to the next.
+        generator: draws the start of the window (training); None takes the middle of the clip (evaluation).
+
+    Returns:
+        Strictly increasing indices, `num_frames` of them or fewer.
+
+    Raises:
+        ValueError: `num_frames` or `stride` is below 1.
+    """
+    _check_window(num_frames, stride)
+    spare = total - ((num_frames - 1) * stride + 1)
+    if spare <= 0:
+        return np.arange(0, total, stride)
+    start = spare // 2 if generator is None else int(torch.randint(spare + 1, (1,), generator=generator))
+    return start + stride * np.arange(num_frames)
+
+
+def windows(
+    total: int,
+    num_frames: int,
+    stride: int = 1,
+    hop: int | None = None,
+    seconds: np.ndarray | None = None,
+    interval: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Windows as of `dense_indices`, that together cover a video of any length.
+
+    Args:
+        total: frames of the video.
+        num_frames: frames of a window.
+        stride: from one frame of a window to the next.
+        hop: sampled frames from the start of a window to that of the next, default half a window.
+        seconds: (total,) times of the frames.
+        interval: seconds from one frame of a window to the next, instead of `stride` where the times are known; each
+            frame comes once, so that where there are fewer they are further apart.
+
+    Yields:
+        Strictly increasing indices. The last window ends with the last frame of the grid, and overlaps the one before
+        it by more than the others where the length asks for it.
+
+    Raises:
+        ValueError: `num_frames`, `stride` or `hop` is below 1, `interval` is not above 0, or `hop` would leave frames
+            out.
+    """
+    _check_window(num_frames, stride)
+    hop = max(1, num_frames // 2) if hop is None else hop
+    if not 1 <= hop <= num_frames:
+        raise ValueError(f"hop must be between 1 and num_frames ({num_frames}), not {hop}.")
+    if interval is not None and not interval > 0:
+        raise ValueError(f"interval must be above 0 seconds, not {interval}.")
+    if seconds is None or interval is None:
+        grid = np.arange(0, total, stride)
+    else:
+        # The frame that is shown in the middle of each interval.
+        count = max(1, math.ceil((seconds[-1] - seconds[0]) / interval))
+        moments = seconds[0] + (np.arange(count) + 0.5) * interval
+        grid = np.unique(np.clip(np.searchsorted(seconds, moments, side="right") - 1, 0, total - 1))
+        # How long the last frame is shown nobody knows; where it comes late, it counts.
+        if seconds[-1] - seconds[grid[-1]] > interval:
+            grid = np.append(grid, total - 1)
+    start = 0
+    while start + num_frames < len(grid):
+        yield grid[start : start + num_frames]
+        start += hop
+    yield grid[max(0, len(grid) - num_frames) :]
+
+
+def _check_window(num_frames: int, stride: int) -> None:
+    for name, value in {"num_frames": num_frames, "stride": stride}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}.")

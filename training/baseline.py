@@ -4,7 +4,6 @@ It knows neither time nor text, and counts every frame alike. A method that does
 the features did not show already.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +11,26 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import LabelledClips, Part, augmentation
-from tgdfer.training.evaluate import Prediction, measure
-from tgdfer.training.features import FrameFeatures, frame_features
-from tgdfer.training.models import is_trained, start_model
+from tgdfer.training.data.batches import augmentation
+from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.splits import Part, people_folds
+from tgdfer.training.features import FrameFeatures, Views, frame_features
+from tgdfer.training.measure import ClipPrediction, measure
+from tgdfer.training.models import face_options, is_trained, start_model
 
 NAME = "mean of the frozen frame features + linear layer"
-FOLDS = 5
 # Where there are too few people to choose it by: in the middle of those that are tried.
 PENALTIES = np.logspace(-4, 0, 5)
 USUAL_PENALTY = 0.01
 
 
 def mean_baseline(
-    config: TrainingConfig, base_model: str, train: Part, test: LabelledClips, like: Sequence[Prediction]
+    config: TrainingConfig, base_model: str, train: Part, test: LabelledClips, like: Sequence[ClipPrediction]
 ) -> dict[str, Any]:
     """Trains and measures the baseline on the same clips, views and frames as a model.
 
@@ -45,25 +45,31 @@ def mean_baseline(
         `name`, `war`, `uar`, and `frame_ap`, `pointing` and `activity_gain`, each None where its truth is unknown.
 
     Raises:
-        UserError: if the base model cannot be read.
+        UserError: the base model cannot be read.
     """
-    config = replace(config, model=base_model, frozen_features=True, model_options={})
-    model, processor = start_model(config, train.clips.classes)
-    options: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size, "workers": config.workers}
-    options["augment"] = augmentation(config.augmentation)
-    # Of all clips of the split, as a run on frozen features looks at them: it has left them in the cache.
-    seen = frame_features(model, processor.video_processor, train.clips, views=config.feature_views, **options)
+    seed = config.run.seed
+    frozen = config.model.model_copy(update={"model": base_model, "frozen_features": True, "model_options": {}})
+    model, processor = start_model(frozen, train.clips.classes, face_options(config.faces, config.data.dataset))
+    views = Views(
+        config.model.feature_views,
+        seed,
+        augmentation(config.data.augmentation),
+        config.optimisation.batch_size,
+        config.data.workers,
+    )
+    # The features of all clips of the split are in the cache already if the run was trained on frozen features.
+    seen = frame_features(model, processor.video_processor, train.clips, views)
     clips = train.clips.select(train.indices)
-    classifier = fit(clip_means(seen)[:, train.indices], clips.labels, clips.people, config.seed)
+    classifier = fit(clip_means(seen)[:, train.indices], clips.labels, clips.people, seed)
 
-    unseen = frame_features(model, processor.video_processor, test, **options)
+    unseen = frame_features(model, processor.video_processor, test, replace(views, number=1))
     scores = classifier.predict_proba(clip_means(unseen)[0])
     names = classifier.classes_.tolist()
     predictions = [
-        Prediction(
+        ClipPrediction(
             label=names[int(row.argmax())],
             score=float(row.max()),
-            # What it says of the single frames for the true class.
+            # The log-probability of the true class in each frame.
             relevance=classifier.predict_log_proba(_frames(unseen, index))[:, names.index(label)].tolist(),
             intensity=like[index].intensity,
             activity=like[index].activity,
@@ -105,27 +111,6 @@ def clip_means(seen: FrameFeatures) -> np.ndarray:
     frames = directions(seen)
     mask = seen.frame_mask.numpy()[..., None]
     return (frames * mask).sum(2) / mask.sum(2)
-
-
-def people_folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds for cross-validation over people.
-
-    Args:
-        targets: (N,) label of each row.
-        groups: (N,) who is seen in it.
-        seed: decides the cut.
-
-    Returns:
-        For each fold the rows to fit on and the rows to check on, of different people; every class is among the
-        former. `FOLDS` of them, fewer where a class has fewer people, none where one has a single person.
-    """
-    number = min(FOLDS, *(len(set(groups[targets == label])) for label in set(targets)))
-    if number < 2:
-        return []
-    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-    with warnings.catch_warnings(action="ignore"):  # of classes with few clips: what matters is checked here
-        folds = list(splitter.split(targets, targets, groups))
-    return [(fit, check) for fit, check in folds if len(check) and set(targets[fit]) == set(targets)]
 
 
 def _frames(unseen: FrameFeatures, index: int) -> np.ndarray:

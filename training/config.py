@@ -1,169 +1,238 @@
-"""All that decides a training run, in one dataclass: read from YAML, overridden by flags, saved with the run."""
+"""The configuration of a training run, in sections; each section is passed to the code that needs it."""
 
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from io import StringIO
+from os import PathLike, fspath
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from tgdfer.training.errors import UserError, nearest
 from tgdfer.training.files import write_text
 
-
-def _option(default: Any, help: str) -> Any:
-    """A field with its help text, which the command line shows as well."""
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+# A folder, a file or a Hub id. Path objects are accepted and kept as text.
+Location = Annotated[str, BeforeValidator(lambda value: fspath(value) if isinstance(value, PathLike) else value)]
 
 
-@dataclass(kw_only=True)
-class TrainingConfig:
-    """One training run. The help text of every field stands beside it, in `field.metadata["help"]`.
+class Section(BaseModel):
+    """Options of one kind. The description of each field is its help text on the command line and in the YAML file."""
 
-    Raises:
-        UserError: if a value has the wrong type or lies outside its range.
-    """
+    model_config = ConfigDict(strict=True, extra="forbid", validate_assignment=True, protected_namespaces=())
 
-    # Data
-    dataset: str = _option(MISSING, "Data set to train on: a Hub id, or a folder of SPLIT/LABEL/CLIP.mp4")
-    dataset_config: str | None = _option(None, "Configuration of a Hub data set that has several")
-    video_column: str | None = _option(None, "Column that holds the videos; by default the only one of type Video")
-    label_column: str | None = _option(None, "Column that holds the label; by default 'label' or the only ClassLabel")
-    train_split: str = _option("train", "Split to train on")
-    test_split: str = _option("test", "Split for `tgdfer evaluate`; of it training reads only who is seen")
-    validation_split: str | None = _option(
-        None, "Split that picks the best epoch; by default 'validation' if there is one, else people held out of train"
+
+class DataConfig(Section):
+    """Which clips are trained on, and how they are read."""
+
+    dataset: Location = Field(description="Data set to train on: a Hub id, or a folder of SPLIT/LABEL/CLIP.mp4")
+    dataset_config: str | None = Field(None, description="Configuration of a Hub data set that has several")
+    video_column: str | None = Field(
+        None, description="Column that holds the videos; by default the only one of type Video"
     )
-    validation_fraction: float = _option(
-        0.2, "Share of train held out where there is no validation split; 0 trains on everything, last is then best"
+    label_column: str | None = Field(
+        None, description="Column that holds the label; by default 'label' or the only ClassLabel"
     )
-    fold: int = _option(0, "Which of the 1 / validation_fraction folds is held out, from 0")
+    train_split: str = Field("train", description="Split to train on")
+    test_split: str = Field("test", description="Split for `tgdfer evaluate`; training reads only its `person` column")
+    validation_split: str | None = Field(
+        None,
+        description="Split that picks the best epoch; by default 'validation' if there is one, else people held out"
+        " of the training split",
+    )
+    validation_fraction: float = Field(
+        0.2,
+        ge=0,
+        le=0.5,
+        description="Share of the training split held out where there is no validation split; with 0 all clips are"
+        " trained on, and the last epoch counts as the best",
+    )
+    fold: int = Field(0, ge=0, description="Which of the 1 / validation_fraction folds is held out, from 0")
+    augmentation: dict[str, Any] = Field(
+        {}, description="Any field of Augmentation, which changes training clips, such as erase=0.25 or crop=0.8"
+    )
+    workers: int = Field(0, ge=0, description="Processes that decode clips; 0 decodes in the main process")
 
-    # Model
-    model: str = _option(
-        "clip-tiny-faces", "Model to start from: clip-tiny-faces, any CLIP or any trained TG-DFER, as Hub id or folder"
-    )
-    descriptions: str | None = _option(None, "YAML file of `label: [description, ...]` for labels not built in")
-    num_frames: int = _option(16, "Frames sampled from a clip")
-    face_crop: Literal["none", "largest", "center"] | None = _option(
-        None, "Face to cut out, here and wherever the model is used; by default as `tgdfer faces` or the model did"
-    )
-    face_detector: Literal["auto", "yunet", "mtcnn"] | None = _option(
-        None, "What finds the face; by default as `tgdfer faces` or the model did, else YuNet where it can be had"
-    )
-    face_model: str | None = _option(None, "File of the face detector YuNet, instead of the Hub's")
-    no_face: Literal["skip", "error", "full_frame"] | None = _option(
-        None, "Frames without the face: leave them out, stop, or give them whole; by default skip"
-    )
-    frozen_features: bool = _option(False, "Freeze CLIP, compute its frame features once and train on these")
-    feature_views: int = _option(4, "Views of a training clip that are cached for frozen_features; the first is plain")
-    model_options: dict[str, Any] = _option(
-        {}, "Any other field of TGDFERConfig, such as lora_layers=2 or mil_pooling=mean"
-    )
-
-    augmentation: dict[str, Any] = _option(
-        {}, "Any field of Augmentation, how training clips are changed, such as erase=0.25 or crop=0.8"
-    )
-
-    # Optimisation
-    epochs: int = _option(20, "Passes over the training clips")
-    batch_size: int = _option(16, "Clips a step and process")
-    gradient_accumulation: int = _option(1, "Steps whose gradients are summed before an update")
-    lora_lr: float = _option(2e-4, "Learning rate of the LoRA matrices")
-    prompts_lr: float = _option(5e-4, "Learning rate of the class texts and the visual prompts")
-    new_lr: float = _option(5e-4, "Learning rate of all other new modules")
-    weight_decay: float = _option(0.05, "AdamW's weight decay; biases, scales and norms have none")
-    warmup: float = _option(0.1, "Share of the updates in which the learning rates rise, before they follow a cosine")
-    max_grad_norm: float = _option(1.0, "Gradients are clipped to this norm")
-    class_balance: Literal["none", "weights", "sampler"] = _option(
-        "none", "Against imbalance: weight the loss, or draw every class equally often"
-    )
-
-    # Running
-    output: str = _option("runs/train", "Folder of the run")
-    resume: bool = _option(False, "Continue the run in the output folder from its last checkpoint")
-    mixed_precision: Literal["no", "bf16", "fp16"] = _option("no", "Precision of the forward pass")
-    workers: int = _option(0, "Processes that decode clips; 0 decodes in the main one")
-    seed: int = _option(0, "Seed of everything random")
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for option in fields(self):
-            setattr(self, option.name, _typed(option.name, getattr(self, option.name), hints[option.name]))
-        for name in ("num_frames", "feature_views", "epochs", "batch_size", "gradient_accumulation"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("lora_lr", "prompts_lr", "new_lr", "max_grad_norm"):
-            self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "workers", "seed", "fold"):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
-        self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
-        self._require("validation_fraction", 0 <= self.validation_fraction <= 0.5, "between 0 and 0.5")
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         for name in ("test_split", "validation_split"):
-            self._require(name, getattr(self, name) != self.train_split, "another split than the one to train on")
-        self._require("fold", self.fold < max(self.num_folds, 1), f"below the number of folds, {self.num_folds}")
-
-    def _require(self, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise UserError(f"{name} is {getattr(self, name)!r}, but must be {wanted}.")
+            if getattr(self, name) == self.train_split:
+                raise ValueError(f"{name} is {self.train_split!r}, but must be another split than the one to train on")
+        if self.fold >= max(self.num_folds, 1):
+            raise ValueError(f"fold is {self.fold}, but must be below the number of folds, {self.num_folds}")
+        return self
 
     @property
     def num_folds(self) -> int:
-        """Into how many folds train is cut where a fraction of it is held out; 0 if nothing is."""
+        """Number of folds that the training split is cut into; 0 if nothing is held out."""
         return round(1 / self.validation_fraction) if self.validation_fraction else 0
 
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """How the data set is read, as keyword arguments of `load_clips`."""
+        return self.model_dump(include={"dataset_config", "video_column", "label_column"})
+
+
+class ModelConfig(Section):
+    """Which model training starts from, and what it is given to see."""
+
+    model: Location = Field(
+        "clip-tiny-faces",
+        description="Model to start from: clip-tiny-faces, any CLIP or any trained TG-DFER, as Hub id or folder",
+    )
+    descriptions: Location | None = Field(
+        None, description="YAML file of `label: [description, ...]` for labels not built in"
+    )
+    num_frames: int = Field(16, ge=1, description="Frames sampled from a clip")
+    frozen_features: bool = Field(False, description="Freeze CLIP, compute its frame features once and train on these")
+    feature_views: int = Field(
+        4, ge=1, description="Views of a training clip that are cached for frozen_features; the first is not augmented"
+    )
+    model_options: dict[str, Any] = Field(
+        {}, description="Any other field of TGDFERConfig, such as lora_layers=2 or mil_pooling=mean"
+    )
+
+
+class FaceConfig(Section):
+    """How faces are cropped, in training and wherever the model is used afterwards."""
+
+    face_crop: Literal["none", "largest", "center"] | None = Field(
+        None, description="Face to crop; by default the crop of `tgdfer faces` or of the model"
+    )
+    face_detector: Literal["auto", "yunet", "mtcnn"] | None = Field(
+        None,
+        description="Detector that finds the face; by default that of `tgdfer faces` or of the model, else YuNet where"
+        " it is available",
+    )
+    face_model: Location | None = Field(None, description="File of the face detector YuNet, instead of the Hub's")
+    no_face: Literal["skip", "error", "full_frame"] | None = Field(
+        None, description="What happens to frames without the face: skip, error or full_frame; by default skip"
+    )
+
+
+class OptimisationConfig(Section):
+    """How the weights are updated."""
+
+    epochs: int = Field(20, ge=1, description="Passes over the training clips")
+    batch_size: int = Field(16, ge=1, description="Clips per step and process")
+    gradient_accumulation: int = Field(1, ge=1, description="Steps whose gradients are summed before an update")
+    lora_lr: float = Field(2e-4, gt=0, description="Learning rate of the LoRA matrices")
+    prompts_lr: float = Field(5e-4, gt=0, description="Learning rate of the class texts and the visual prompts")
+    new_lr: float = Field(5e-4, gt=0, description="Learning rate of all other new modules")
+    lr_schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rates after the warm-up: fall to zero along a cosine, or stay as they are"
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the updates in which the learning rates rise")
+    weight_decay: float = Field(
+        0.05, ge=0, description="Weight decay of AdamW; not applied to biases, scales and norms"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
+    class_balance: Literal["none", "weights", "sampler"] = Field(
+        "none", description="Against imbalance: weight the loss, or draw every class equally often"
+    )
+
+
+class RunConfig(Section):
+    """Where a run is kept, and how it is computed."""
+
+    output: Location = Field("runs/train", description="Folder of the run")
+    resume: bool = Field(False, description="Continue the run in the output folder from its last checkpoint")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Precision of the forward pass")
+    seed: int = Field(0, ge=0, description="Seed of everything random")
+
+
+class TrainingConfig(BaseModel):
+    """One training run.
+
+    The names of the options are unique over all sections, so flags and YAML files need not name the section.
+
+    Attributes:
+        data: the clips.
+        model: the model to start from.
+        faces: the face crop.
+        optimisation: the updates.
+        run: folder, precision and seed.
+    """
+
+    data: DataConfig
+    model: ModelConfig
+    faces: FaceConfig
+    optimisation: OptimisationConfig
+    run: RunConfig
+
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainingConfig":
-        """Makes a config of plain values.
+    def from_options(cls, **options: Any) -> Self:
+        """Makes a configuration from options of any section.
 
         Raises:
-            UserError: for an unknown key (named with the nearest valid one), a missing `dataset` or a wrong type.
+            UserError: an option is unknown (the message names the nearest valid one), `dataset` is missing, or a
+                value has the wrong type or lies outside its range.
         """
-        names = {option.name for option in fields(cls)}
-        for name in values:
-            if name not in names:
-                raise UserError(f"Unknown option {name!r}{nearest(str(name), names)}")
-        if not values.get("dataset"):
+        for name in options:
+            if name not in OPTIONS:
+                raise UserError(f"Unknown option {name!r}{nearest(name, OPTIONS)}")
+        if not options.get("dataset"):
             raise UserError(
                 "No data set to train on: name a Hub id or a folder with --dataset, or dataset: in the YAML."
             )
-        return cls(**values)
+        sections: dict[str, dict[str, Any]] = {name: {} for name in cls.model_fields}
+        for name, value in options.items():
+            sections[OPTIONS[name].section][name] = value
+        try:
+            return cls(**sections)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise UserError(_sentence(error)) from error
+
+    def options(self) -> dict[str, Any]:
+        """All options by name, without their sections."""
+        return {name: value for section in self.model_dump().values() for name, value in section.items()}
+
+    def with_options(self, **changes: Any) -> Self:
+        """A copy with other values of some options.
+
+        Raises:
+            UserError: as `from_options`.
+        """
+        return self.from_options(**self.options() | changes)
 
     def save(self, path: str | Path) -> None:
-        """Writes the config as YAML, each field below its help text."""
-        lines = []
-        values = asdict(self)
-        for option in fields(self):
-            lines += [f"# {option.metadata['help']}", yaml.safe_dump({option.name: values[option.name]}).rstrip(), ""]
-        write_text(path, "\n".join(lines))
+        """Writes the configuration as YAML: a heading for each section, and each option below its help text."""
+        text = StringIO()
+        for section, values in self.model_dump().items():
+            text.write(f"# {section.capitalize()}\n\n")
+            for name, value in values.items():
+                text.write(f"# {OPTIONS[name].help}\n{yaml.safe_dump({name: value}, sort_keys=False)}\n")
+        write_text(path, text.getvalue())
 
 
-def default_of(option: Field) -> Any:
-    """Default value of a dataclass field; `MISSING` if it must be given."""
-    return option.default_factory() if option.default_factory is not MISSING else option.default
+class Option:
+    """An option of a training run, as the command line and the YAML file show it.
+
+    Attributes:
+        section: the field of `TrainingConfig` that it belongs to.
+        type: its annotation.
+        help: its help text.
+        default: its default value; None where there is none.
+    """
+
+    def __init__(self, section: str, field: FieldInfo) -> None:
+        self.section = section
+        self.type = field.annotation
+        self.help = field.description or ""
+        self.default = None if field.is_required() else field.get_default(call_default_factory=True)
 
 
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """`value` as `hint` wants it: an int is a float as well, and so is `1e-4`, which YAML reads as a string."""
-    if get_origin(hint) in (Union, UnionType):
-        if value is None:
-            return None
-        hint = next(part for part in get_args(hint) if part is not type(None))
-    if get_origin(hint) is Literal:
-        # YAML reads a bare `no` as False.
-        value = "no" if value is False and "no" in get_args(hint) else value
-        if value not in get_args(hint):
-            raise UserError(f"{name} is {value!r}, but must be one of: {', '.join(get_args(hint))}.")
-        return value
-    kind = get_origin(hint) or hint
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is str and isinstance(value, Path):
-        return str(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{name} is {value!r}, but must be of type {kind.__name__}.")
-    return value
+OPTIONS = {
+    name: Option(section, field)
+    for section, part in TrainingConfig.model_fields.items()
+    for name, field in part.annotation.model_fields.items()
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake as one sentence."""
+    first = error.errors()[0]
+    if "error" in first.get("ctx", {}):  # raised by a validator of ours
+        return f"{first['ctx']['error']}."
+    name, wanted = first["loc"][1], first["msg"].removeprefix("Input should be ")
+    return f"{name} is {first['input']!r}, but must be {wanted}."

@@ -1,4 +1,4 @@
-"""The errors that a user's input can cause in this room."""
+"""Errors that the input of a user can cause, and the sentences that tell about them."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -33,3 +33,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(known)}"
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Whether an error is one that this package raises about its input: a `UserError` or a `VideoDecodeError`.
+
+    The latter is known by its name, so that `tgdfer --help` need not import the video code.
+    """
+    return isinstance(error, UserError) or "VideoDecodeError" in {kind.__name__ for kind in type(error).__mro__}
+
+
+def sentence_of(error: BaseException) -> str:
+    """The message of an error, without the traceback that PyTorch adds to errors of a decoding process."""
+    message = str(error).strip()
+    return message.splitlines()[-1].partition("Error: ")[2] if "Original Traceback" in message else message

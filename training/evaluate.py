@@ -1,84 +1,85 @@
-"""How good a model is on a split that it has not seen: labels of clips, and the frames that carry them."""
+"""Evaluation of a model on a split that it has not seen: its figures, predictions and confusion matrix."""
 
 import csv
 import hashlib
 import io
 import json
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from accelerate import PartialState
 from rich import get_console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
-from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.baseline import mean_baseline
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import Clips, LabelledClips, load_clips, load_parts, require_readable, write_left_out
+from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.labels import require_known
+from tgdfer.training.data.left_out import write_left_out
+from tgdfer.training.data.loading import load_clips, require_readable
+from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.figures import plot_confusion_matrix
+from tgdfer.training.files import read_json, require_writable, write_text
+from tgdfer.training.measure import ClipPrediction, measure, predict_clips
 from tgdfer.training.models import load_trained, model_source
+from tgdfer.training.run_folder import read_run_config
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What the model says of one clip of T frames.
+class EvaluationData:
+    """The split to evaluate on. What is None is taken from the run that is evaluated.
 
     Attributes:
-        label: the predicted label.
-        score: its probability.
-        relevance: weight of each frame in the logit of the true class, T of them.
-        intensity: true intensity of the same frames; NaN where unknown.
-        activity: summed intensity of their action units; NaN where unknown.
+        dataset: Hub id or folder; by default the data set that the run was trained on.
+        split: by default the `test_split` of the run, or "test".
+        dataset_config: configuration of a Hub data set that has several.
+        video_column: column that holds the videos.
+        label_column: column that holds the label.
     """
 
-    label: str
-    score: float
-    relevance: list[float]
-    intensity: list[float]
-    activity: list[float]
+    dataset: str | None = None
+    split: str | None = None
+    dataset_config: str | None = None
+    video_column: str | None = None
+    label_column: str | None = None
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is evaluated on what, with all that a run decides filled in.
+    """A model and the split it is evaluated on, with the defaults of the run filled in.
 
     Attributes:
         model: "best" or "last" of a run, or the model as it was given.
         source: folder of the model, or Hub id.
-        data: dataset, split, configuration, video column and label column, as `load_clips` takes them.
+        data: the split, of which `dataset` and `split` are not None.
         output: where to write; None to write nothing.
-        run: config of the run; None of a model without one.
-        facts: what the run says of its training.
+        run: configuration of the run; None of a model without one.
+        facts: the facts of its training.
     """
 
     model: str
     source: str | Path
-    data: tuple[str, str, str | None, str | None, str | None]
+    data: EvaluationData
     output: Path | None
-    run: TrainingConfig | None
-    facts: dict[str, Any] | None
+    run: TrainingConfig | None = None
+    facts: dict[str, Any] | None = None
+
+    def load_clips(self) -> LabelledClips:
+        """The clips of the split."""
+        options = asdict(self.data)
+        return load_clips(options.pop("dataset"), options.pop("split"), **options)
 
 
 def evaluate_model(
     model: str | Path,
-    dataset: str | None = None,
-    split: str | None = None,
+    data: EvaluationData | None = None,
     *,
     output: str | Path | None = None,
     which: Literal["best", "last"] = "best",
     baseline: bool = False,
-    dataset_config: str | None = None,
-    video_column: str | None = None,
-    label_column: str | None = None,
     batch_size: int = 16,
     workers: int = 0,
 ) -> dict[str, Any]:
@@ -86,92 +87,75 @@ def evaluate_model(
 
     Args:
         model: folder of a run, or of a model, or Hub id.
-        dataset: as in `load_clips`; by default the one that the run was trained on.
-        split: its split; by default the run's `test_split`, or "test".
-        output: where to write; by default the run's folder. Without run and output nothing is written.
+        data: the split; by default the test split of the run.
+        output: where to write; by default the folder of the run. Without run and output nothing is written.
         which: model of a run.
-        baseline: also train and measure the baseline on the data of the run; all else is written before.
-        dataset_config: configuration of a Hub data set; by default the run's.
-        video_column: by default the run's.
-        label_column: by default the run's.
-        batch_size: clips a step.
-        workers: processes that decode.
+        baseline: also train and measure the baseline on the data of the run, after everything else is written.
+        batch_size: clips per step.
+        workers: processes that decode clips.
 
     Returns:
         WAR (`war`), UAR (`uar`), recall of each class, confusion matrix (rows are true classes), and frame AP and
         pointing where the data set has the intensity of every frame (else None); all from 0 to 1.
 
     Raises:
-        UserError: if model or data set cannot be read, the split has labels that the model lacks, or a baseline is
-            asked for where there is no run.
+        UserError: model or data set cannot be read, the split has labels that the model lacks, or a baseline is asked
+            for where there is no run.
     """
-    columns = {"dataset_config": dataset_config, "video_column": video_column, "label_column": label_column}
     if baseline and not (Path(model) / "config.yaml").is_file():
         raise UserError(f"{model} is not the folder of a run, so there is nothing to train its baseline on.")
-    subject = _subject(model, dataset, split, which, output, **columns)
+    given = data or EvaluationData()
+    subject = _subject(model, given, which, None if output is None else Path(output))
     if subject.output is not None:
         require_writable(subject.output / "metrics.json")
     network, processor = load_trained(subject.source)
-    if subject.run is not None:  # The path is one of this machine, and not saved with the model.
-        processor.video_processor.face_model = subject.run.face_model
+    if subject.run is not None:  # The path of the detector is not saved with the model, as it is one of this machine.
+        processor.video_processor.face_model = subject.run.faces.face_model
     labels = list(network.config.id2label.values())
-    clips = load_clips(*subject.data)
-    require_known(clips, labels, subject.data[1])
+    clips = subject.load_clips()
+    require_known(clips, labels, str(subject.data.split))
     require_readable(clips, processor.video_processor)
     predictions = list(predict_clips(network, processor.video_processor, clips, batch_size, workers))
-    given = {"dataset": dataset, "split": split, "output": output, "which": None if which == "best" else which}
+    flags = {"dataset": given.dataset, "split": given.split, "output": output}
+    flags |= {"which": None if which == "best" else which} | asdict(given)
     metrics = {
         **_about(subject, clips),
-        "command": _command(str(model), baseline, given | columns),
+        "command": _command(str(model), baseline, flags),
         **measure(clips, predictions, labels),
         **({"training": subject.facts} if subject.facts else {}),
     }
     if subject.output is not None:
         _write(subject.output, metrics, clips, predictions)
-        write_left_out(subject.output, subject.data[1], clips)
+        write_left_out(subject.output, str(subject.data.split), clips)
         if baseline:
             metrics["baseline"] = _baseline(subject, clips, predictions)
             _write_metrics(subject.output, metrics)
     return metrics
 
 
-def _subject(
-    model: str | Path,
-    dataset: str | None,
-    split: str | None,
-    which: str,
-    output: str | Path | None,
-    dataset_config: str | None,
-    video_column: str | None,
-    label_column: str | None,
-) -> _Subject:
+def _subject(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _Subject:
     folder = Path(model)
-    output = None if output is None else Path(output)
-    columns = (dataset_config, video_column, label_column)
     if not (folder / "config.yaml").is_file():
-        if dataset is None:
+        if data.dataset is None:
             raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
-        return _Subject(str(model), model, (dataset, split or "test", *columns), output, None, None)
-    run = TrainingConfig.from_dict(read_yaml(folder / "config.yaml"))
+        return _Subject(str(model), model, replace(data, split=data.split or "test"), output)
+    run = read_run_config(folder)
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
-    if dataset in (None, run.dataset):
-        dataset = run.dataset
-        columns = (
-            dataset_config or run.dataset_config,
-            video_column or run.video_column,
-            label_column or run.label_column,
-        )
+    trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.columns}
+    if data.dataset not in (None, run.data.dataset):  # The columns of another data set have other names.
+        trained_on = {"split": run.data.test_split}
+    known = {name: value for name, value in asdict(data).items() if value is not None}
     facts = read_json(folder / "training.json")
-    return _Subject(which, folder / which, (dataset, split or run.test_split, *columns), output or folder, run, facts)
+    return _Subject(which, folder / which, EvaluationData(**trained_on | known), output or folder, run, facts)
 
 
 def _about(subject: _Subject, clips: LabelledClips) -> dict[str, Any]:
-    """What the figures are of; folders by their names alone, as the figures may be published."""
-    dataset, split = subject.data[:2]
+    """What the figures are of. Folders appear by their names alone, as the figures may be published."""
+    dataset = str(subject.data.dataset)
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
-        "split": split,
+        "split": subject.data.split,
         "num_clips": len(clips),
         "num_people": len(set(clips.people)) if clips.people else None,
         "model": subject.model,
@@ -191,85 +175,6 @@ def _sha256(weights: Path) -> str | None:
         return None
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def predict_clips(
-    model: TGDFERForVideoClassification,
-    video_processor: TGDFERVideoProcessor,
-    clips: LabelledClips,
-    batch_size: int = 16,
-    workers: int = 0,
-) -> Iterator[Prediction]:
-    """What the model says of each clip, at the middle frames, in the order of the clips."""
-    model = model.eval().to(PartialState().device)
-    names = [name for _, name in sorted(model.config.id2label.items())]
-    data = Clips(clips, names, video_processor, model.config.num_frames)
-    loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
-    for batch in track(loader, "Evaluating", console=get_console()):
-        labels, intensity, activity = (batch.pop(name) for name in ("labels", "intensity", "activity"))
-        with torch.inference_mode():
-            output = model(**{name: value.to(model.device) for name, value in batch.items()})
-        scores, best = output.logits.float().softmax(-1).cpu().max(-1)
-        for row, label in enumerate(labels.tolist()):
-            seen = batch["frame_mask"][row]
-            yield Prediction(
-                label=names[int(best[row])],
-                score=float(scores[row]),
-                relevance=output.frame_relevance[row, :, label].float().cpu()[seen].tolist(),
-                intensity=intensity[row][seen].tolist(),
-                activity=activity[row][seen].tolist(),
-            )
-
-
-def measure(clips: LabelledClips, predictions: list[Prediction], labels: list[str]) -> dict[str, Any]:
-    """The figures of `evaluate_model`, of clips and what a model says of them.
-
-    Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
-    """
-    recognition = load_metric("expression_recognition").compute(
-        predictions=[prediction.label for prediction in predictions], references=clips.labels, labels=labels
-    )
-    emotional = [prediction for prediction, label in zip(predictions, clips.labels, strict=True) if label != "neutral"]
-    shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
-    localisation: dict[str, Any] = {}
-    if shown:
-        localisation = load_metric("frame_localisation").compute(
-            predictions=[prediction.relevance for prediction in shown],
-            references=[prediction.intensity for prediction in shown],
-        )
-    frames = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
-    found = {name: localisation.get(name) for name in frames}
-    return {"labels": labels, **recognition, **found, "activity_gain": activity_gain(emotional)}
-
-
-def activity_gain(predictions: list[Prediction]) -> float | None:
-    """How much more a face moves in the frames that decide: their action units against those of the whole clip.
-
-    Returns:
-        Activity of the most relevant quarter of the frames over that of all frames, mean over the clips whose action
-        units are known and move; 1 is what random frames have. None if there is no such clip.
-    """
-    gains = []
-    for prediction in predictions:
-        activity = np.asarray(prediction.activity)
-        if not np.isnan(activity).any() and activity.sum() > 0:
-            top = np.argsort(prediction.relevance, kind="stable")[-max(1, round(len(activity) / 4)) :]
-            gains.append(activity[top].mean() / activity.mean())
-    return float(np.mean(gains)) if gains else None
-
-
-def require_known(clips: LabelledClips, labels: list[str], split: str) -> None:
-    """Checks that a model knows all labels of a split.
-
-    Raises:
-        UserError: if not, with the labels that it lacks.
-    """
-    unknown = sorted(set(clips.labels) - set(labels))
-    if unknown:
-        raise UserError(
-            f"Split {split!r} has the labels {', '.join(unknown)}, which the model does not know: its classes are"
-            f" {', '.join(labels)}."
-        )
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
@@ -300,20 +205,17 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     get_console().print(table)
 
 
-def _baseline(subject: _Subject, clips: LabelledClips, predictions: list[Prediction]) -> dict[str, Any]:
+def _baseline(subject: _Subject, clips: LabelledClips, predictions: list[ClipPrediction]) -> dict[str, Any]:
     """The figures of the baseline, trained on the very clips that the run was trained on."""
-    from tgdfer.training.baseline import mean_baseline
-
     assert subject.run is not None and subject.facts is not None
     try:
-        return mean_baseline(subject.run, subject.facts["base_model"], load_parts(subject.run)[0], clips, predictions)
+        part = load_parts(subject.run.data, subject.run.run.seed)[0]
+        return mean_baseline(subject.run, subject.facts["base_model"], part, clips, predictions)
     except UserError as error:
         raise UserError(f"All but the baseline is written to {subject.output}; of the baseline: {error}") from error
 
 
-def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[Prediction]) -> None:
-    from tgdfer.training.figures.plots import plot_confusion_matrix
-
+def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[ClipPrediction]) -> None:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

@@ -5,28 +5,24 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich import get_console
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing import (
-    augmentation_tgdfer,
-    frame_sampling_tgdfer,
-    video_file_tgdfer,
-    video_processing_tgdfer,
-    video_reading_tgdfer,
-)
-from tgdfer.processing.augmentation_tgdfer import Augmentation
+from tgdfer.processing import video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.data.clips import Clips, LabelledClips, derived_seed
+from tgdfer.training.data import augmentation
+from tgdfer.training.data.augmentation import Augmentation
+from tgdfer.training.data.batches import SampledClips, derived_seed
+from tgdfer.training.data.clips import LabelledClips
 
 
 @dataclass(frozen=True)
@@ -44,34 +40,47 @@ class FrameFeatures:
     timestamps: Tensor
 
 
+@dataclass(frozen=True)
+class Views:
+    """How often clips are looked at, and how they are read.
+
+    Attributes:
+        number: views of each clip. The first one has the middle frames, the others have random frames, augmented.
+        seed: decides the augmented views.
+        augment: changes the augmented views.
+        batch_size: clips per step.
+        workers: processes that decode clips.
+    """
+
+    number: int = 1
+    seed: int = 0
+    augment: Augmentation = field(default_factory=Augmentation)
+    batch_size: int = 16
+    workers: int = 0
+
+
 def frame_features(
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
-    views: int = 1,
-    seed: int = 0,
-    batch_size: int = 16,
-    workers: int = 0,
-    augment: Augmentation | None = None,
+    views: Views | None = None,
 ) -> FrameFeatures:
-    """Frame features of clips, from the cache on disk where they are there already.
+    """Frame features of clips, read from the cache on disk where they are there already.
 
-    The cache is `$TGDFER_CACHE`, by default `~/.cache/tgdfer`; deleting it is safe at any time.
+    The cache is `$TGDFER_CACHE`, by default `~/.cache/tgdfer`. It can be deleted at any time.
 
     Args:
         model: its CLIP computes the features, on its device.
         video_processor: samples and normalises the frames.
         clips: the clips.
-        views: how often each clip is looked at: once plainly, then with other frames and augmented.
-        seed: decides the augmented views.
-        batch_size: clips a step.
-        workers: processes that decode.
-        augment: changes the augmented views.
+        views: how they are looked at; by default once.
     """
-    path = _path("features", model, video_processor, clips, views, seed, augment)
-    shape = (model.config.clip_config.projection_dim,)
-    looking = (views, seed, batch_size, workers, augment)
-    return _cached(path, shape, model.get_frame_features, model, video_processor, clips, *looking)
+    views = views or Views()
+    path = _cache_path("features", model, video_processor, clips, views)
+    if not path.is_file():
+        shape = (model.config.clip_config.projection_dim,)
+        _compute(path, shape, model.get_frame_features, model, video_processor, clips, views)
+    return FrameFeatures(**load_file(path))
 
 
 def frame_activations(
@@ -79,105 +88,100 @@ def frame_activations(
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     block: int,
-    views: int = 1,
-    seed: int = 0,
-    batch_size: int = 16,
-    workers: int = 0,
-    augment: Augmentation | None = None,
+    views: Views | None = None,
 ) -> FrameFeatures:
-    """What enters a block of the frozen vision tower, so that training the blocks from there on need not run the rest.
+    """Cached inputs of vision block `block`, so that training the blocks from there on need not run the earlier ones.
 
     Args:
         model: as in `frame_features`.
         video_processor: as in `frame_features`.
         clips: the clips.
-        block: the first block that is not run, counted from 0.
+        block: index of the first block that is not run.
         views: as in `frame_features`.
-        seed: as in `frame_features`.
-        batch_size: clips a step.
-        workers: processes that decode.
-        augment: changes the augmented views.
 
     Returns:
-        `features` are (V, N, T, P, C): P tokens of width C a frame, the class token first.
+        `features` are (V, N, T, P, C): P tokens of width C per frame, the class token first.
     """
+    views = views or Views()
     tower, sizes = model.tgdfer.clip.vision_model, model.config.clip_config.vision_config
 
-    def see(pixels: Tensor, mask: Tensor) -> Tensor:
+    def encode(pixels: Tensor, mask: Tensor) -> Tensor:
         states = tower(pixels.flatten(0, 1), output_hidden_states=True).hidden_states
         return states[block].unflatten(0, mask.shape).masked_fill(~mask.bool()[..., None, None], 0.0)
 
-    path = _path("activations", model, video_processor, clips, views, seed, augment, block)
-    shape = ((sizes.image_size // sizes.patch_size) ** 2 + 1, sizes.hidden_size)
-    looking = (views, seed, batch_size, workers, augment)
-    return _cached(path, shape, see, model, video_processor, clips, *looking)
+    path = _cache_path("activations", model, video_processor, clips, views, block)
+    if not path.is_file():
+        shape = ((sizes.image_size // sizes.patch_size) ** 2 + 1, sizes.hidden_size)
+        _compute(path, shape, encode, model, video_processor, clips, views)
+    return FrameFeatures(**load_file(path))
 
 
-def _cached(
+def _compute(
     path: Path,
     shape: tuple[int, ...],
-    see: Callable[[Tensor, Tensor], Tensor],
+    encode: Callable[[Tensor, Tensor], Tensor],
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
-    views: int,
-    seed: int,
-    batch_size: int,
-    workers: int,
-    augment: Augmentation | None,
-) -> FrameFeatures:
-    """What `see` makes of pixels and mask, `shape` a frame, of every view of every clip; kept at `path`."""
-    if path.is_file():
-        return FrameFeatures(**load_file(path))
+    views: Views,
+) -> None:
+    """Encodes every view of every clip, `shape` values per frame, and writes the result to `path`."""
     num_frames = model.config.num_frames
-    size = (views, len(clips), num_frames)
-    kept = {
+    size = (views.number, len(clips), num_frames)
+    result = {
         "features": torch.zeros(*size, *shape, dtype=torch.float16),
         "frame_mask": torch.zeros(size, dtype=torch.bool),
         "timestamps": torch.zeros(size),
     }
     model.eval()
     device = next(model.parameters()).device
-    for view in range(views):
-        data = Clips(clips, clips.classes, video_processor, num_frames, view > 0, seed, augment)
+    for view in range(views.number):
+        data = SampledClips(clips, clips.classes, video_processor, num_frames, view > 0, views.seed, views.augment)
         data.set_epoch(view)
-        loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
+        loader = DataLoader(data, views.batch_size, num_workers=views.workers, collate_fn=data.collate)
         start = 0
-        for batch in track(loader, f"Frame features, view {view + 1} of {views}", console=get_console()):
+        for batch in track(loader, f"Frame features, view {view + 1} of {views.number}", console=get_console()):
             mask = batch["frame_mask"]
             with torch.inference_mode():
-                features = see(batch["pixel_values_videos"].to(device), mask.to(device))
+                features = encode(batch["pixel_values_videos"].to(device), mask.to(device))
             where = (view, slice(start, start + len(mask)), slice(mask.shape[1]))
-            kept["features"][where] = features.to("cpu", torch.float16)
-            kept["frame_mask"][where] = mask
-            kept["timestamps"][where] = batch["timestamps"]
+            result["features"][where] = features.to("cpu", torch.float16)
+            result["frame_mask"][where] = mask
+            result["timestamps"][where] = batch["timestamps"]
             start += len(mask)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(kept, temporary)
+    save_file(result, temporary)
     os.replace(temporary, path)
-    return FrameFeatures(**kept)
 
 
-class FeatureClips(torch.utils.data.Dataset):
-    """Cached clips for training; which view of a clip is seen follows from (seed, epoch, index) alone.
+class FeatureClips(Dataset):
+    """Cached clips for training. Which view and which frames are seen follows from (seed, epoch, index) alone.
 
     Args:
         features: of all clips.
         indices: the clips that take part.
         targets: class of each clip that takes part.
-        training: any view, else the plain one.
-        seed: decides the views.
+        training: whether any view may be seen; otherwise it is the first one, whole.
+        seed: decides views and frames.
+        frames: number of frames that are seen in training, in their order; all of them where None.
     """
 
     def __init__(
-        self, features: FrameFeatures, indices: Sequence[int], targets: Sequence[int], training: bool, seed: int
+        self,
+        features: FrameFeatures,
+        indices: Sequence[int],
+        targets: Sequence[int],
+        training: bool,
+        seed: int,
+        frames: int | None = None,
     ) -> None:
         self.features = features
         self.indices = indices
         self.targets = targets
         self.training = training
         self.seed = seed
+        self.frames = frames
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -190,44 +194,42 @@ class FeatureClips(torch.utils.data.Dataset):
         views = len(self.features.features)
         view = derived_seed(self.seed, self.epoch, index) % views if self.training else 0
         where = (view, self.indices[index])
+        mask = self.features.frame_mask[where]
+        chosen = self._choose(mask, index)
         return {
-            "frame_features": self.features.features[where].float(),
-            "frame_mask": self.features.frame_mask[where],
-            "timestamps": self.features.timestamps[where],
+            "frame_features": self.features.features[where][chosen].float(),
+            "frame_mask": mask[chosen],
+            "timestamps": self.features.timestamps[where][chosen],
             "labels": torch.tensor(self.targets[index]),
         }
 
+    def _choose(self, mask: Tensor, index: int) -> Tensor | slice:
+        """Random frames in their order; masked ones only where a clip has too few others."""
+        if not self.training or self.frames is None or self.frames >= len(mask):
+            return slice(None)
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch, index, 1))
+        chance = torch.rand(mask.shape, generator=generator).masked_fill(~mask, 2.0)
+        return chance.argsort()[: self.frames].sort().values
 
-# What decides the frames that CLIP is shown, beside the settings of the video processor.
-_SOURCES = (
-    augmentation_tgdfer,
-    frame_sampling_tgdfer,
-    video_file_tgdfer,
-    video_processing_tgdfer,
-    video_reading_tgdfer,
-)
+
+# The code that decides which pixels CLIP sees, beside the settings of the video processor.
+_SOURCES = (augmentation, video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer)
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be computed again."""
+    """Folder of everything that can be computed again."""
     return Path(os.environ.get("TGDFER_CACHE") or Path.home() / ".cache" / "tgdfer")
 
 
-def _path(kind: str, *depends_on: Any) -> Path:
-    """The cached file of what depends on the arguments of `_key`."""
-    return cache_folder() / kind / f"{_key(*depends_on)}.safetensors"
-
-
-def _key(
+def _cache_path(
+    kind: str,
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
-    views: int,
-    seed: int,
-    augment: Augmentation | None = None,
+    views: Views,
     block: int | None = None,
-) -> str:
-    """Name of the cached file: changes with everything that the features depend on."""
+) -> Path:
+    """The cached file; its name changes with everything that the features depend on."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
         if name.startswith("vis"):  # the vision model and its projection
@@ -241,10 +243,10 @@ def _key(
         "video_processor": video_processor.to_dict(),
         "num_frames": model.config.num_frames,
         "clips": clips.fingerprint(),
-        "views": views,
-        "seed": seed if views > 1 else None,
-        "augmentation": asdict(augment or Augmentation()) if views > 1 else None,
+        "views": views.number,
+        "seed": views.seed if views.number > 1 else None,
+        "augmentation": asdict(views.augment) if views.number > 1 else None,
         "block": block,
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    return digest.hexdigest()[:32]
+    return cache_folder() / kind / f"{digest.hexdigest()[:32]}.safetensors"

@@ -8,9 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML, YAMLError
 
 from tgdfer.training.errors import UserError
+
+# YAML 1.2, in which `no` is a word and `1e-4` is a number.
+_YAML = YAML(typ="safe", pure=True)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -20,16 +23,25 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         UserError: if the file cannot be read, is no YAML or holds something else.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, but must hold `key: value` lines.")
     return values
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text, by the rules of YAML 1.2.
+
+    Raises:
+        YAMLError: the text is not valid YAML.
+    """
+    return _YAML.load(text)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The model and the processor of a run: from any CLIP or any trained TG-DFER, for the labels of a data set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -14,63 +14,63 @@ from transformers import PreTrainedConfig
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import words_for
+from tgdfer.training.config import FaceConfig, ModelConfig
+from tgdfer.training.data.labels import words_for
 from tgdfer.training.errors import UserError, nearest
-from tgdfer.training.face_crops.cut import cropped_by
+from tgdfer.training.face_crops import cropped_by
 from tgdfer.weights import CLIP_TINY_FACES
 
 
 def start_model(
-    config: TrainingConfig, classes: Sequence[str]
+    options: ModelConfig, classes: Sequence[str], faces: Mapping[str, Any] | None = None
 ) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
     """The model that training starts from, and its processor; CLIP is frozen, with LoRA unless features are frozen.
 
     Args:
-        config: names the model, its options and the file of descriptions.
+        options: names the model, its options and the file of descriptions.
         classes: labels of the training clips.
+        faces: options of the video processor, as `face_options` gives them.
 
     Returns:
         A model whose classes are `classes`, in `eval` mode; and its processor.
 
     Raises:
-        UserError: if the model cannot be read or is of another architecture, an option does not exist or does not
-            fit, or a label has no descriptions.
+        UserError: the model cannot be read or is of another architecture, an option does not exist or does not fit,
+            or a label has no descriptions.
     """
-    _require_options(config.model_options)
-    source = model_source(config.model)
-    options = {**config.model_options, "num_frames": config.num_frames}
-    with _sentences_about(config.model):
+    _require_options(options.model_options)
+    source, frames = model_source(options.model), options.num_frames
+    fields = {**options.model_options, "num_frames": frames}
+    with _sentences_about(options.model):
         if _model_type(source) == "clip":
-            descriptions = words_for(classes, config.descriptions)
-            processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=config.num_frames)
-            model = TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **options)
+            descriptions = words_for(classes, options.descriptions)
+            processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames)
+            model = TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **fields)
         else:
             # In fp32 whatever the checkpoint: small updates vanish in half precision.
-            model, processor = load_trained(source, dtype=torch.float32, **options)
-            processor.video_processor.num_frames = config.num_frames
-            descriptions = words_for(classes, config.descriptions, processor.descriptions)
+            model, processor = load_trained(source, dtype=torch.float32, **fields)
+            processor.video_processor.num_frames = frames
+            descriptions = words_for(classes, options.descriptions, processor.descriptions)
             if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
                 processor.descriptions = descriptions
                 model.set_classes(processor.class_prompts())
-        set_faces(processor, config)
+        for name, value in (faces or {}).items():
+            setattr(processor.video_processor, name, value)
         model.freeze_clip()
-        if not config.frozen_features:
+        if not options.frozen_features:
             model.attach_lora()
         return model, processor
 
 
-def set_faces(processor: TGDFERProcessor, config: TrainingConfig) -> None:
-    """Settles which face the model sees, in training and ever after: the crop goes with the processor.
+def face_options(faces: FaceConfig, dataset: str) -> dict[str, Any]:
+    """The face crop of a run, as options of the video processor. It is saved with the model.
 
-    Crops that `tgdfer faces` has written are read as they are, and the model learns to be given such.
+    Crops that `tgdfer faces` has written are read as they are, and the model learns to expect such crops.
     """
-    given = {name: getattr(config, name) for name in ("face_crop", "face_detector", "face_model", "no_face")}
-    options = cropped_by(config.dataset) | {name: value for name, value in given.items() if value is not None}
-    if options.get("face_crop") == "all":  # Each of several people is a clip; of a file there is one.
+    options = cropped_by(dataset) | faces.model_dump(exclude_none=True)
+    if options.get("face_crop") == "all":  # `tgdfer faces` wrote a clip for each person: a clip shows one face.
         options["face_crop"] = "largest"
-    for name, value in options.items():
-        setattr(processor.video_processor, name, value)
+    return options
 
 
 def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
@@ -105,7 +105,7 @@ def is_trained(source: str | Path) -> bool:
 
 
 def model_source(name: str | Path) -> str:
-    """Where a model lies: of the folder of a run, its best one."""
+    """Folder or Hub id of a model; of the folder of a run, its best model."""
     if str(name) == "clip-tiny-faces":
         return str(CLIP_TINY_FACES)
     best = Path(name) / "best"

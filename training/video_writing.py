@@ -1,51 +1,55 @@
-"""Videos written frame by frame at the times of their source, whole or not at all."""
+"""Writing H.264 videos frame by frame, for face crops, annotated videos and rendered faces."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
-# Fine enough for the times of any container.
+# Ticks per second: fine enough for the timestamps of any container.
 _TICKS = 90_000
 
 
 class VideoWriter:
-    """An H.264 file that grows by one picture after the other.
+    """Writes an H.264 file whose frames have timestamps of their own. Use it through `writing`.
 
     Args:
-        path: file to write; its ending says the container.
-        crf: quality, from 0 (nothing is lost) to 51.
-        comment: what the file says of itself.
+        path: File to write. Its ending selects the container.
+        crf: Constant rate factor, from 0 (lossless) to 51.
+        comment: Comment in the metadata of the file.
     """
 
     def __init__(self, path: Path, crf: int = 18, comment: str = ""):
-        # Known only when the file ends are the times of the last frames; until then they stand at the front all alike.
+        # faststart writes the index of an MP4 file before the frames.
         self.container = av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {})
         if comment:
             self.container.metadata["comment"] = comment
-        self.stream = self.container.add_stream("libx264", rate=Fraction(25), pix_fmt="yuv420p")
-        self.stream.options = {"crf": str(crf), "preset": "veryfast"}
+        self.stream = _add_h264_stream(self.container, 25, crf)
         self.stream.codec_context.time_base = Fraction(1, _TICKS)
-        # Processes work side by side.
-        self.stream.codec_context.thread_count = 1
         self.last = -1
 
     def write(self, second: float, picture: np.ndarray) -> None:
-        """Adds a picture (H, W, 3), uint8 RGB; an odd side loses its last line, which H.264 cannot hold."""
+        """Adds a frame.
+
+        Args:
+            second: Timestamp in seconds.
+            picture: (H, W, 3) uint8 RGB. H.264 needs even sides, so the last row or column of an odd side is cut off.
+        """
         picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
         if self.last < 0:
             self.stream.height, self.stream.width = picture.shape[:2]
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        # Two frames of one time are none: the later one is shown at once after the other.
+        # Timestamps must increase: a frame at the time of the one before is shown one tick later.
         self.last = frame.pts = max(self.last + 1, round(second * _TICKS))
         frame.time_base = Fraction(1, _TICKS)
         self.container.mux(self.stream.encode(frame))
 
     def close(self) -> None:
+        """Writes the frames that the encoder still holds and closes the file."""
         if self.last >= 0:
             self.container.mux(self.stream.encode(None))
         self.container.close()
@@ -53,10 +57,17 @@ class VideoWriter:
 
 @contextmanager
 def writing(path: str | Path, crf: int = 18, comment: str = "") -> Iterator[VideoWriter]:
-    """A `VideoWriter` whose file takes its name when it is whole; makes its folder."""
+    """Opens a `VideoWriter` for a `with` block; the file is whole or does not exist, and its folder is created.
+
+    Args:
+        path: File to write. Its ending selects the container.
+        crf: Constant rate factor, from 0 (lossless) to 51.
+        comment: Comment in the metadata of the file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}")  # the same ending, which says the container
+    # The container is read from the ending, so the temporary name has the same ending.
+    draft = path.with_name(f".{path.name}")
     writer = VideoWriter(draft, crf, comment)
     try:
         try:
@@ -66,3 +77,31 @@ def writing(path: str | Path, crf: int = 18, comment: str = "") -> Iterator[Vide
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, crf: int = 18) -> None:
+    """Encodes frames at a constant rate; the same frames always give the same bytes.
+
+    Args:
+        path: File to write.
+        frames: (H, W, 3) uint8 RGB frames with even sides.
+        fps: Frames per second.
+        crf: Constant rate factor, from 0 (lossless) to 51.
+    """
+    with av.open(str(path), "w") as container:
+        # With x264's macroblock tree, the bytes differ from run to run.
+        stream = _add_h264_stream(container, fps, crf, {"x264-params": "mbtree=0"})
+        for index, frame in enumerate(frames):
+            if index == 0:
+                stream.height, stream.width = frame.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _add_h264_stream(container: Any, fps: int, crf: int, options: dict[str, str] | None = None) -> Any:
+    """Adds a stream of H.264 to a container."""
+    stream = container.add_stream("libx264", rate=Fraction(fps), pix_fmt="yuv420p")
+    stream.options = {"crf": str(crf), "preset": "veryfast", **(options or {})}
+    # Several processes work side by side, and with several threads the bytes depend on timing.
+    stream.codec_context.thread_count = 1
+    return stream

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness.heads import top_mean
-from tgdfer.modeling_tgdfer.bags_tgdfer import masked_softmax
+from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_softmax
 
 Answer = tuple[Tensor, Tensor | None]
 

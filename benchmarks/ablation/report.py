@@ -17,7 +17,7 @@ from benchmarks.explanation.report import faithful_table
 from benchmarks.harness.comparison import Outcomes, mean_and_spread, paired_bootstrap
 from benchmarks.harness.ground import Truth
 from benchmarks.harness.runner import read_row, runs_of
-from tgdfer.training.figures.plots import save_figure
+from tgdfer.training.figures import save_figure
 from tgdfer.training.files import write_text
 
 FULL = "full"

@@ -105,7 +105,7 @@ def _adapted_row(ground: Ground) -> Row:
     def make(
         ground: Ground, seen: FrameFeatures, indices: np.ndarray
     ) -> tuple[TGDFERForVideoClassification, nn.Module]:
-        model, _ = start_model(ground.config(model_options=options), ground.classes)
+        model, _ = start_model(ground.config(model_options=options).model, ground.classes)
         return model, TextGuidedHead(model)
 
     config = {"options": options, "network": source_hash(modeling_tgdfer)}
@@ -126,7 +126,7 @@ def variant_model(ground: AnyGround, variant: Variant, seed: int) -> TGDFERForVi
     options = variant.options
     if isinstance(ground, FeatureGround):
         return free_text_model(ground.classes, ground.width, ground.settings.num_frames, **options)
-    model, processor = start_model(ground.config(frozen_features=True, model_options=options), ground.classes)
+    model, processor = start_model(ground.config(frozen_features=True, model_options=options).model, ground.classes)
     if variant.words:
         model.set_classes(processor.class_prompts({label: [label] for label in ground.classes}))
     return model

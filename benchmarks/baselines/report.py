@@ -14,7 +14,7 @@ from benchmarks.harness.comparison import FIGURES, Outcomes, outcomes, paired_bo
 from benchmarks.harness.ground import Truth
 from benchmarks.harness.runner import read_row, runs_of
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures.plots import save_figure
+from tgdfer.training.figures import save_figure
 from tgdfer.training.files import write_text
 
 TITLES = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}

@@ -26,10 +26,11 @@ from benchmarks.harness.row import Row, Run, answers, folds_of, rounded, targets
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.baseline import FOLDS, PENALTIES, clip_means, directions, fit
-from tgdfer.training.evaluate import predict_clips
+from tgdfer.training.baseline import PENALTIES, clip_means, directions, fit
+from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.files import source_hash
+from tgdfer.training.measure import predict_clips
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.train import train
 
@@ -109,7 +110,7 @@ def _position(ground: Ground) -> Run:
 
 def _zero_shot(ground: Ground, words: bool) -> Run:
     """CLIP without training: cosines of the frames to the class texts, mean over the frames."""
-    model, processor = start_model(ground.config(frozen_features=True), ground.classes)
+    model, processor = start_model(ground.config(frozen_features=True).model, ground.classes)
     if words:
         model.set_classes(processor.class_prompts({label: [label] for label in ground.classes}))
     seen = ground.features("test")
@@ -148,7 +149,7 @@ def _adapted_linear(pooling: str) -> MakeAdapted:
     """LoRA under a linear layer."""
 
     def make(ground: Ground, seen: FrameFeatures, indices: np.ndarray) -> tuple[TGDFERForVideoClassification, Any]:
-        model, _ = start_model(ground.config(model_options=dict(LORA_OPTIONS)), ground.classes)
+        model, _ = start_model(ground.config(model_options=dict(LORA_OPTIONS)).model, ground.classes)
         return model, linear_head(ground, seen, indices, pooling)
 
     return make
@@ -214,6 +215,6 @@ def tgdfer_facts(ground: Ground, **options: Any) -> dict[str, Any]:
     """All that decides the figures of TG-DFER: the training's options and the network's code."""
     # What the ground says already, and what is set for every run.
     elsewhere = ("dataset", "model", "descriptions", "num_frames", "output", "seed", "resume")
-    config = asdict(ground.config(feature_views=ground.settings.views, **options))
+    config = ground.config(feature_views=ground.settings.views, **options).options()
     training = {name: value for name, value in config.items() if name not in elsewhere}
     return {"training": training, "network": source_hash(modeling_tgdfer)}

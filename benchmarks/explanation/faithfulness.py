@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
+from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 
 # `(frames, frame_mask, timestamps) -> (logits, scores)`: what enters a head (N, T, ...), its mask (N, T) and seconds
 # (N, T); the answer of each clip (N, K) and the score of each frame for each class (N, T, K), the higher the more it

@@ -25,17 +25,16 @@ from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.fitting import Recipe, predict
 from benchmarks.harness.ground import THRESHOLD, Ground
 from benchmarks.harness.row import Row, Run, answers, rounded
-from tgdfer.modeling_tgdfer.bags_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing import explanation_tgdfer
 from tgdfer.processing.explanation_tgdfer import Explanation
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.baseline import FOLDS
-from tgdfer.training.data.clips import words_for
+from tgdfer.processing.video_reading_tgdfer import sample_indices
+from tgdfer.training.data.labels import words_for
+from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.files import write_text
-from tgdfer.training.rendered_faces import ACTION_UNITS
-from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
 # An action unit is active from this intensity on, as where captions call it surely true.
 ACTIVE = 0.35

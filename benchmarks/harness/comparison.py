@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.ground import THRESHOLD, Truth
-from tgdfer.training.metrics.frame_localisation import clip_figures
+from tgdfer.training.metrics import clip_figures
 
 FIGURES = ("war", "uar", "frame_ap", "pointing")
 # In place of predictions: guesses at chance, and scores in random order, of which the expectation is known exactly.

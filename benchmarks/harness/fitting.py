@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness.heads import head_loss
-from tgdfer.training.data.clips import derived_seed
+from tgdfer.training.data.batches import derived_seed
 from tgdfer.training.features import FrameFeatures
 
 Fold = tuple[np.ndarray, np.ndarray]

@@ -15,14 +15,15 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training import rendered_faces
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import LabelledClips, load_clips, require_readable
+from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.labels import require_known
+from tgdfer.training.data.loading import load_clips, require_readable
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import require_known
-from tgdfer.training.features import FrameFeatures, frame_activations, frame_features
+from tgdfer.training.features import FrameFeatures, Views, frame_activations, frame_features
 from tgdfer.training.files import source_hash, write_text
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
@@ -136,25 +137,25 @@ class Ground:
     def network(self) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
         """An untrained TG-DFER model on the frozen CLIP, and its processor."""
         labels = sorted(set(load_clips(str(self.folder), "train").labels))
-        return start_model(self.config(frozen_features=True), labels)
+        return start_model(self.config(frozen_features=True).model, labels)
 
     def config(self, **options: Any) -> TrainingConfig:
         """Of a run of TG-DFER on this ground."""
         settings = self.settings
         shared = {"model": settings.model, "descriptions": settings.descriptions, "num_frames": settings.num_frames}
-        return TrainingConfig(dataset=str(self.folder), **shared | options)
+        return TrainingConfig.from_options(dataset=str(self.folder), **shared | options)
 
     def features(self, split: str, seed: int = 0) -> FrameFeatures:
         """What the frozen CLIP sees: of train in several views, the first of them plain; of test in that alone."""
         model, processor = self.network
         clips, views = (self.train, self.settings.views) if split == "train" else (self.test, 1)
-        return frame_features(model, processor.video_processor, clips, views, seed)
+        return frame_features(model, processor.video_processor, clips, Views(views, seed))
 
     def activations(self, split: str, block: int, seed: int = 0) -> FrameFeatures:
         """What enters a block of the frozen CLIP, in views as `features`."""
         model, processor = self.network
         clips, views = (self.train, self.settings.lora_views) if split == "train" else (self.test, 1)
-        return frame_activations(model, processor.video_processor, clips, block, views, seed)
+        return frame_activations(model, processor.video_processor, clips, block, Views(views, seed))
 
     @cached_property
     def truth(self) -> Truth:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgdfer.modeling_tgdfer.bags_tgdfer import masked_mean
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean
 
 # What "top" averages of the frames.
 TOP_SHARE = 0.25

@@ -16,7 +16,7 @@ from benchmarks.harness.ground import Ground
 from benchmarks.harness.heads import AdaptedHead
 from benchmarks.harness.row import Row, Run, answers, folds_of, targets_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.training.baseline import FOLDS
+from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.features import FrameFeatures
 
 # Given a ground, its frozen features and the clips to train on: a model with LoRA attached, and an untrained head.

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.harness.given_features import AnyGround
-from tgdfer.training.baseline import people_folds
+from tgdfer.training.data.splits import people_folds
 
 Run = dict[str, Any]
 

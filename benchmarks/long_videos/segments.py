@@ -15,14 +15,13 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from benchmarks.harness.ground import Settings, rendered_ground
-from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
-from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline, Hysteresis, argmax_segments, find_segments
 from tgdfer.training import rendered_faces
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures.plots import plot_timeline
+from tgdfer.training.figures import plot_timeline
 from tgdfer.training.files import read_json, source_hash, write_text
-from tgdfer.training.metrics.segment_localisation import THRESHOLDS, mean_average_precision
+from tgdfer.training.metrics import THRESHOLDS, mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
 from tgdfer.training.train import train
@@ -189,7 +188,11 @@ def _train(work: Path) -> str:
     if not (run / "last").is_dir():
         ground = rendered_ground(Settings(), work)
         resume = (run / "config.yaml").is_file()
-        train(TrainingConfig(dataset=str(ground.folder), output=str(run), frozen_features=True, resume=resume))
+        train(
+            TrainingConfig.from_options(
+                dataset=str(ground.folder), output=str(run), frozen_features=True, resume=resume
+            )
+        )
     return str(run)
 
 

@@ -75,7 +75,7 @@ def trained_without(ground: Ground, left_out: str | None, seed: int) -> TGDFERFo
 
 
 def _start(ground: Ground, labels: Sequence[str]) -> TGDFERForVideoClassification:
-    return start_model(ground.config(frozen_features=True, model_options=FULL), list(labels))[0]
+    return start_model(ground.config(frozen_features=True, model_options=FULL).model, list(labels))[0]
 
 
 def _areas(ground: Ground, model: TGDFERForVideoClassification) -> dict[str, float]:

@@ -18,7 +18,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 import tgdfer
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
-from tgdfer.training.data.clips import EpochSampler
+from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.features import FeatureClips, FrameFeatures
 
 # The config of openai/clip-vit-base-patch16, as its checkpoint has it.

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.speed.parts import WAYS, Sizes
-from tgdfer.training.figures.plots import save_figure
+from tgdfer.training.figures import save_figure
 from tgdfer.training.files import write_text
 
 # What "full fine-tuning" is, to which memory is compared: the vision tower whole. With the text tower it needs more.

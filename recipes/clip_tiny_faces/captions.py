@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tgdfer.training.rendered_faces import ACTION_UNITS, PROTOTYPES, Identity, Pose, Setting
-from tgdfer.training.rendered_faces.parameters import HAIR_COLORS, SKIN_TONES
+from tgdfer.training.rendered_faces import (
+    ACTION_UNITS,
+    HAIR_COLORS,
+    PROTOTYPES,
+    SKIN_TONES,
+    Identity,
+    Pose,
+    Setting,
+)
 
 # Phrases about the face by the facts that they need. A fact with a leading "no " is the absence of an action unit.
 FACE: Mapping[tuple[str, ...], tuple[str, ...]] = {

@@ -27,11 +27,11 @@ from benchmarks.explanation.rows import (
 from benchmarks.harness.ground import Ground, Settings, rendered_ground
 from benchmarks.harness.runner import run_rows
 from recipes.clip_tiny_faces.captions import FACE
-from tgdfer.processing.descriptions import BASIC_EMOTIONS, built_in_descriptions
+from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
+from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
 from tgdfer.training.models import start_model
-from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, PROTOTYPES, RenderedFaces
-from tgdfer.training.rendered_faces.action_units import INDEX
+from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, INDEX, PROTOTYPES, RenderedFaces
 
 # Named units ---------------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ def test_report_says_what_was_measured(work, tmp_path):
 
 
 def test_class_words_answer_by_themselves_and_are_explained_by_descriptions(ground):
-    model, processor = start_model(ground.config(frozen_features=True), ground.classes)
+    model, processor = start_model(ground.config(frozen_features=True).model, ground.classes)
     words, processor.descriptions = processor.descriptions, {label: [label] for label in ground.classes}
     model.set_classes(processor.class_prompts())
     with torch.no_grad():

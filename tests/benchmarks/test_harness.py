@@ -29,8 +29,8 @@ from benchmarks.harness.ground import Ground, Settings, Truth, real_ground, true
 from benchmarks.harness.heads import AdaptedHead, LinearHead, top_mean
 from benchmarks.harness.lora import LORA_OPTIONS
 from benchmarks.harness.row import targets_of
-from tgdfer.training.baseline import people_folds
-from tgdfer.training.data.clips import Clips
+from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.splits import people_folds
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.models import start_model
@@ -188,7 +188,7 @@ def ground(clips_folder, clip_folder, descriptions_file) -> Ground:
 @pytest.fixture
 def adapted(ground) -> AdaptedHead:
     """Of a CLIP with as many blocks as are adapted."""
-    model, _ = start_model(ground.config(model_options=dict(LORA_OPTIONS)), ground.classes)
+    model, _ = start_model(ground.config(model_options=dict(LORA_OPTIONS)).model, ground.classes)
     head = LinearHead(*frame_statistics(ground.features("train"), np.arange(len(ground.train))), 3, "mean")
     torch.nn.init.normal_(head.linear.weight)
     adapted = AdaptedHead(model, head, head_rate=1e-3)
@@ -197,7 +197,7 @@ def adapted(ground) -> AdaptedHead:
 
 
 def pixels(ground: Ground) -> dict[str, torch.Tensor]:
-    data = Clips(ground.test, ground.classes, ground.network[1].video_processor, 4)
+    data = SampledClips(ground.test, ground.classes, ground.network[1].video_processor, 4)
     return data.collate([data[index] for index in range(len(data))])
 
 

@@ -219,7 +219,7 @@ def test_interrupted_training_goes_on_from_its_checkpoint(settings, clips_folder
     asked = []
 
     def interrupted(config):
-        asked.append((config.resume, config.frozen_features, config.seed))
+        asked.append((config.run.resume, config.model.frozen_features, config.run.seed))
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text("")

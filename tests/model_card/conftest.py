@@ -111,8 +111,16 @@ def real_run(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TGDFER_CACHE", str(home / "features"))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", home / "datasets")
-        train(TrainingConfig(**options, model=clip_folder, output=first, frozen_features=True, feature_views=1))
-        train(TrainingConfig(**options, model=first / "best", output=second, model_options={"lora_layers": 1}))
+        train(
+            TrainingConfig.from_options(
+                **options, model=clip_folder, output=first, frozen_features=True, feature_views=1
+            )
+        )
+        train(
+            TrainingConfig.from_options(
+                **options, model=first / "best", output=second, model_options={"lora_layers": 1}
+            )
+        )
         evaluate_model(second)
     return second
 

@@ -20,7 +20,7 @@ DatasetDict(train=rows, test=rows.select([0, 9])).push_to_hub("user/clips", priv
 TRAIN = """
 import sys
 from tgdfer.command_line import main
-from tgdfer.training.data.clips import load_clips
+from tgdfer.training.data.loading import load_clips
 
 clips = load_clips("user/clips", "train")
 assert clips.labels == ["anger"] * 5 + ["happiness"] * 5, clips.labels

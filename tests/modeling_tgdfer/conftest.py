@@ -1,5 +1,7 @@
 """A CLIP and class prompts of toy size, made in code."""
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,9 @@ from transformers import CLIPConfig, CLIPModel
 from tgdfer import TGDFERForVideoClassification
 
 BOS, EOS, DIM, SIDE = 98, 99, 24, 32
+
+# What gives models by the fields of their config.
+Maker = Callable[..., TGDFERForVideoClassification]
 
 # Each part in another of its states.
 PARTS = {
@@ -100,15 +105,31 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LABELS = ["anger", "fear", "happiness", "neutral", "surprise"]
+
+
 @pytest.fixture
 def prompts() -> dict:
-    return make_prompts(["anger", "fear", "happiness", "neutral", "surprise"])
+    return make_prompts(LABELS)
+
+
+@pytest.fixture(scope="session")
+def from_clip(clip_folder: Path) -> Maker:
+    """Gives models as `TGDFERForVideoClassification.from_clip` makes them of `prompts`; each kind is made once."""
+
+    @functools.cache
+    def make(**options: object) -> TGDFERForVideoClassification:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return TGDFERForVideoClassification.from_clip(clip_folder, make_prompts(LABELS), **options)
+
+    return lambda **options: copy.deepcopy(make(**options))
 
 
 @pytest.fixture
-def untrained(clip_folder: Path, prompts: dict) -> TGDFERForVideoClassification:
+def untrained(from_clip: Maker) -> TGDFERForVideoClassification:
     """A model as `from_clip` gives it."""
-    return TGDFERForVideoClassification.from_clip(clip_folder, prompts, lora_layers=2, lora_text_layers=1)
+    return from_clip(lora_layers=2, lora_text_layers=1)
 
 
 @pytest.fixture

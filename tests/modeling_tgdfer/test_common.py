@@ -56,8 +56,7 @@ def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames:
         "model.safetensors",
         "configuration_tgdfer.py",
         "modeling_tgdfer.py",
-        "adapters_tgdfer.py",
-        "bags_tgdfer.py",
+        "checkpoints_tgdfer.py",
         "temporal_tgdfer.py",
     }
     assert isinstance(AutoConfig.from_pretrained(tmp_path), TGDFERConfig)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch.export import Dim
+from transformers import CLIPModel
 
 from tgdfer import TGDFERForVideoClassification
 
-from .conftest import DIM, SIDE, differ, move_all_but_clip, move_lora, switch_off_dropout
+from .conftest import DIM, SIDE, differ, move_all_but_clip, move_lora, switch_off_dropout, tiny_clip_config
 
 # The backend matters to speed alone; "eager" shows that the graph is whole.
 COMPILE = {"fullgraph": True, "backend": "eager"}
@@ -19,6 +20,25 @@ VARIANTS = {
     "no_visual_prompts": {"visual_prompts": False, "mil_pooling": "mean", "short_term": False},
 }
 Outputs = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def shallow_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP with as few blocks as show all kinds, plain and adapted: each block takes long to trace."""
+    config = tiny_clip_config()
+    config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers = 2, 1
+    folder = tmp_path_factory.mktemp("shallow")
+    torch.manual_seed(1)
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(shallow_clip: Path, prompts: dict) -> TGDFERForVideoClassification:
+    """A model of which every part has left its start; LoRA would adapt a block of each tower."""
+    return move_all_but_clip(
+        TGDFERForVideoClassification.from_clip(shallow_clip, prompts, lora_layers=1, lora_text_layers=1)
+    )
 
 
 def inputs(clips: int, length: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -47,8 +67,8 @@ def assert_compiles(network: torch.nn.Module, given: str, shape: tuple[int, ...]
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @torch.no_grad()
-def test_compile(clip_folder: Path, prompts: dict, options: dict) -> None:
-    model = move_all_but_clip(TGDFERForVideoClassification.from_clip(clip_folder, prompts, **options))
+def test_compile(shallow_clip: Path, prompts: dict, options: dict) -> None:
+    model = move_all_but_clip(TGDFERForVideoClassification.from_clip(shallow_clip, prompts, **options))
     assert_compiles(model, "frame_features", (DIM,), (2,))
 
 
@@ -104,6 +124,7 @@ def test_export(model: TGDFERForVideoClassification) -> None:
     assert_exports(model, "frame_features", (DIM,))
 
 
+@pytest.mark.slow  # a graph of both towers takes long to export
 @torch.no_grad()
 def test_export_from_pixels_with_lora(model: TGDFERForVideoClassification) -> None:
     model.attach_lora()

@@ -1,4 +1,4 @@
-"""The equations of docs/model.md, written down again frame by frame and in numpy, against the network."""
+"""The equations of docs/reference/model.md, written down again frame by frame and in numpy, against the network."""
 
 import math
 from pathlib import Path

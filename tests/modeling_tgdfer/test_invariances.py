@@ -1,7 +1,6 @@
 """What a clip is must depend neither on what stands beside it nor on how it is written down."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ import torch
 from tgdfer import TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFEROutput
 
-from .conftest import DIM, PARTS, differ, move_all_but_clip
+from .conftest import DIM, PARTS, Maker, differ, move_all_but_clip
 
 # Where the six frames of a clip stand among masked ones.
 PADDINGS = {"at_the_end": [0, 1, 2, 3, 4, 5], "at_the_start": [3, 4, 5, 6, 7, 8], "in_holes": [0, 2, 3, 5, 6, 8]}
@@ -17,9 +16,9 @@ SECONDS = torch.arange(6.0).expand(2, 6) / 4
 
 
 @pytest.fixture(params=[{}, *PARTS.values()], ids=["default", *PARTS])
-def variant(request: pytest.FixtureRequest, clip_folder: Path, prompts: dict) -> TGDFERForVideoClassification:
+def variant(request: pytest.FixtureRequest, from_clip: Maker) -> TGDFERForVideoClassification:
     """A model in each state of its parts, each away from its start."""
-    return move_all_but_clip(TGDFERForVideoClassification.from_clip(clip_folder, prompts, **request.param))
+    return move_all_but_clip(from_clip(**request.param))
 
 
 def assert_same(

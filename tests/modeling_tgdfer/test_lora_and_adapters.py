@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, CLIPConfig, CLIPModel
 
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer import adapters_tgdfer
-from tgdfer.modeling_tgdfer.adapters_tgdfer import ADAPTER_NAME, adapter_state
+from tgdfer.modeling_tgdfer import checkpoints_tgdfer
+from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME, adapter_state
 
-from .conftest import DIM, PARTS, differ, make_prompts, move_all_but_clip, move_lora, tiny_clip_config
+from .conftest import DIM, PARTS, Maker, differ, make_prompts, move_all_but_clip, move_lora, tiny_clip_config
 
 PROJECTIONS = ("k_proj", "out_proj", "q_proj", "v_proj")
 
@@ -146,7 +146,10 @@ torch.save({"outputs": outputs, "sentence": sentence}, results)
 """
 
 
-def test_attach_train_merge_save_load_without_peft(
+OUTPUTS = ("logits", "frame_logits", "frame_relevance", "description_relevance", "video_embeds")
+
+
+def test_attach_train_save_merge(
     untrained: TGDFERForVideoClassification, tmp_path: Path, frames: torch.Tensor
 ) -> None:
     start = untrained(frames)
@@ -164,10 +167,24 @@ def test_attach_train_merge_save_load_without_peft(
         )
         < 1e-5
     )
-    untrained.save_pretrained(tmp_path / "saved", state_dict=untrained.state_dict())
+    untrained.save_pretrained(tmp_path, state_dict=untrained.state_dict())
     assert untrained.has_lora, "saving changes nothing"
-    assert not any("lora" in name for name in load_file(tmp_path / "saved" / "model.safetensors"))
+    assert not any("lora" in name for name in load_file(tmp_path / "model.safetensors"))
+    loaded = TGDFERForVideoClassification.from_pretrained(tmp_path)
+    untrained.merge_lora()
+    assert not untrained.has_lora
+    with torch.no_grad():
+        for output in (untrained(frames), loaded(frames)):
+            assert all(differ(output[name], unmerged[name]) < 1e-5 for name in OUTPUTS)
 
+
+@pytest.mark.slow  # it starts another Python
+def test_a_model_saved_with_lora_loads_without_peft(
+    adapting: TGDFERForVideoClassification, tmp_path: Path, frames: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        unmerged = adapting(frames)
+    adapting.save_pretrained(tmp_path / "saved")
     torch.save(frames, tmp_path / "frames.pt")
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
     arguments = [str(tmp_path / name) for name in ("saved", "frames.pt", "results.pt")]
@@ -177,13 +194,8 @@ def test_attach_train_merge_save_load_without_peft(
     assert done.returncode == 0, done.stderr
     there = torch.load(tmp_path / "results.pt")
     assert there["sentence"] == "LoRA needs peft: `pip install peft`."
-    untrained.merge_lora()
-    assert not untrained.has_lora
-    with torch.no_grad():
-        merged = untrained(frames)
-    for output in (merged, *there["outputs"]):
-        for name in ("logits", "frame_logits", "frame_relevance", "description_relevance", "video_embeds"):
-            assert differ(output[name], unmerged[name]) < 1e-5, name
+    for output in there["outputs"]:
+        assert all(differ(output[name], unmerged[name]) < 1e-5 for name in OUTPUTS)
 
 
 # Adapters.
@@ -219,9 +231,9 @@ def test_an_adapter_gives_the_same_outputs(
 @pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
 @torch.no_grad()
 def test_an_adapter_without_lora_of_other_parts_and_classes(
-    clip_folder: Path, tmp_path: Path, prompts: dict, frames: torch.Tensor, options: dict
+    from_clip: Maker, clip_folder: Path, tmp_path: Path, frames: torch.Tensor, options: dict
 ) -> None:
-    model = TGDFERForVideoClassification.from_clip(clip_folder, prompts, **options)
+    model = from_clip(**options)
     move_all_but_clip(model)
     model.set_classes(make_prompts(["boredom", "fear"], descriptions=4, seed=5))
     loaded = save_and_load(model, tmp_path, clip_folder)
@@ -354,7 +366,7 @@ def test_an_adapter_is_written_whole_or_not_at_all(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(adapters_tgdfer, "save_file", cut_off)
+        patched.setattr(checkpoints_tgdfer, "save_file", cut_off)
         with pytest.raises(OSError, match="No space"):
             adapting.save_adapter(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", ADAPTER_NAME}
@@ -435,6 +447,7 @@ torch.save(sentences, results)
 """
 
 
+@pytest.mark.slow  # it starts another Python, and a server
 def test_an_adapter_on_a_hub_knows_the_revision_of_its_base(clip_folder: Path, tmp_path: Path, prompts: dict) -> None:
     torch.save((prompts, torch.randn(1, 4, DIM)), tmp_path / "given.pt")
     with serve() as hub:

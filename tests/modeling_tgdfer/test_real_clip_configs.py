@@ -86,8 +86,18 @@ def published(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     for tower in ("text_config", "vision_config"):
         config[tower]["num_hidden_layers"] = 1
         config[tower]["intermediate_size"] = 64
-    clip = CLIPModel(CLIPConfig(**config))
+    with torch.device("meta"):
+        clip = CLIPModel(CLIPConfig(**config))
+    clip.to_empty(device="cpu")
     with torch.no_grad():
+        for module in clip.modules():
+            for name, numbers in module.named_buffers(recurse=False):
+                numbers.copy_(torch.arange(numbers.shape[-1]))  # they hold positions
+                assert name == "position_ids"
+        for name, weight in clip.named_parameters():
+            # A few random numbers over and over: a vocabulary of other ones each takes long to draw.
+            few = torch.randn(min(weight.numel(), 100_003)) * (0.02 if weight.ndim > 1 else 0.1) + ("norm" in name)
+            weight.copy_(few.repeat(-(-weight.numel() // len(few)))[: weight.numel()].view_as(weight))
         clip.logit_scale.fill_(4.6052)  # as trained: 100, and not what the config starts from
     # Older checkpoints hold the numbers of the positions as well.
     numbers = {

@@ -17,10 +17,9 @@ from tgdfer import (
     clip_tiny_faces,
 )
 from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
-from tgdfer.training.rendered_faces import RenderedFaces, sample_clip, sample_person
-from tgdfer.training.rendered_faces.draw import FacePainter
+from tgdfer.training.rendered_faces import FacePainter, RenderedFaces, sample_clip, sample_person
 
-from .conftest import PARTS, differ, make_prompts, move
+from .conftest import PARTS, Maker, differ, make_prompts, move
 
 MAFW = sorted([*BASIC_EMOTIONS, "anxiety", "contempt", "disappointment", "helplessness"])
 INVENTED = {"sleepiness": ["half-closed eyes", "a slack, open mouth"], "doubt": ["one brow raised, lips pressed"]}
@@ -138,6 +137,7 @@ def area_under(column: torch.Tensor, labels: list[str], label: str) -> float:
     return roc_auc_score([other == label for other in labels], column.numpy())
 
 
+@pytest.mark.slow  # it renders 154 clips
 @pytest.mark.parametrize("left_out", ["disgust", "happiness", "surprise"])
 def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
     processor: TGDFERProcessor, rendered: dict[str, tuple[torch.Tensor, list[str]]], left_out: str
@@ -174,8 +174,8 @@ def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
 
 
 @pytest.fixture
-def by_class(clip_folder: Path, prompts: dict) -> TGDFERForVideoClassification:
-    model = TGDFERForVideoClassification.from_clip(clip_folder, prompts, context="class")
+def by_class(from_clip: Maker) -> TGDFERForVideoClassification:
+    model = from_clip(context="class")
     move(model, lambda name: ".clip." not in name)
     return model
 
@@ -220,10 +220,8 @@ def test_they_are_trained_as_before(by_class: TGDFERForVideoClassification) -> N
 
 @pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
 @torch.no_grad()
-def test_new_classes_are_saved(
-    clip_folder: Path, tmp_path: Path, prompts: dict, frames: torch.Tensor, options: dict
-) -> None:
-    model = TGDFERForVideoClassification.from_clip(clip_folder, prompts, **options)
+def test_new_classes_are_saved(from_clip: Maker, tmp_path: Path, frames: torch.Tensor, options: dict) -> None:
+    model = from_clip(**options)
     model.set_classes(make_prompts(["boredom", "fear"], descriptions=4, seed=5))
     model.save_pretrained(tmp_path)
     loaded = AutoModelForVideoClassification.from_pretrained(tmp_path)

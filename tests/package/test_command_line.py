@@ -1,18 +1,20 @@
+import dataclasses
 import errno
+import inspect
 import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tgdfer.command_line import main, resolve_config
+from tgdfer.command_line import faces, main, resolve_config
+from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
-from tgdfer.training.config import TrainingConfig
+from tgdfer.training.config import OPTIONS
 from tgdfer.training.errors import UserError
 
 
@@ -35,7 +37,7 @@ def output(capsys):
 
 
 def test_train_interrupt_resume_evaluate(options, tmp_path, monkeypatch, output):
-    validate, calls = loop._Loop._validate, []
+    validate, calls = loop._Run._validate, []
 
     def stop_in_the_second_epoch(self):
         calls.append(self)
@@ -45,7 +47,7 @@ def test_train_interrupt_resume_evaluate(options, tmp_path, monkeypatch, output)
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "_validate", stop_in_the_second_epoch)
+        patch.setattr(loop._Run, "_validate", stop_in_the_second_epoch)
         assert main(["train", *flags(options)]) == 130
     assert f"Continue with: tgdfer train --resume --output {run}" in output()
     assert not (run / "last").exists()
@@ -65,7 +67,7 @@ def test_every_field_of_the_config_is_a_flag(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"--{field.name.replace('_', '-')}" in shown for field in fields(TrainingConfig))
+    assert all(f"--{name.replace('_', '-')}" in shown for name in OPTIONS)
     assert "`label: [description, ...]`" in " ".join(shown.replace("│", " ").split())
     assert "tgdfer train --output runs/first --resume" in shown
 
@@ -74,15 +76,15 @@ def test_flags_override_the_file(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("dataset: clips\nepochs: 3\nnew_lr: 1e-3\nmodel_options: {lora_layers: 1, lora_rank: 4}\n")
     config = resolve_config(file, epochs=5, frozen_features=False, model_options=["lora_rank=2", "mil_pooling=topk"])
-    assert (config.epochs, config.new_lr, config.frozen_features) == (5, 1e-3, False)
-    assert config.model_options == {"lora_layers": 1, "lora_rank": 2, "mil_pooling": "topk"}
+    assert (config.optimisation.epochs, config.optimisation.new_lr, config.model.frozen_features) == (5, 1e-3, False)
+    assert config.model.model_options == {"lora_layers": 1, "lora_rank": 2, "mil_pooling": "topk"}
 
 
 def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("dataset: clips\nfrozen_features: true\n")
-    assert resolve_config(file).frozen_features is True
-    assert resolve_config(file, frozen_features=False).frozen_features is False
+    assert resolve_config(file).model.frozen_features is True
+    assert resolve_config(file, frozen_features=False).model.frozen_features is False
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("train --config {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
         ("train --config {tmp}/typo.yaml", "Unknown option 'epoch'; did you mean 'epochs'?"),
         ("train --dataset {clips} --model-options lora", "--model-options takes FIELD=VALUE"),
-        ("train --dataset {clips} --class-balance loss", "class_balance is 'loss', but must be one of"),
+        ("train --dataset {clips} --class-balance loss", "class_balance is 'loss', but must be 'none'"),
         ("train --dataset {clips} --model nobody/nothing", "Cannot read the model 'nobody/nothing'"),
         (
             "train --dataset {clips} --model-options lora_layers=[1",
@@ -146,21 +148,22 @@ def test_template_of_missing_words_is_printed_as_it_must_be_saved(options, tmp_p
 
 
 def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, tmp_path, output, monkeypatch):
-    from tgdfer.training.data import clips as data
+    from tgdfer.processing.video_file_tgdfer import VideoDecodeError
+    from tgdfer.training.data.batches import SampledClips
 
     def unreadable(self, index):
-        raise data.VideoDecodeError("clip.mp4 is empty (0 bytes); copy or download it again.")
+        raise VideoDecodeError("clip.mp4 is empty (0 bytes); copy or download it again.")
 
-    monkeypatch.setattr(data.Clips, "__getitem__", unreadable)
+    monkeypatch.setattr(SampledClips, "__getitem__", unreadable)
     assert main(["train", *flags({**options, "workers": 1})]) == 2
     assert output().endswith("error: clip.mp4 is empty (0 bytes); copy or download it again.")
 
 
 def test_errors_that_are_not_the_users_are_not_hidden(options, monkeypatch):
-    monkeypatch.setattr(loop, "load_parts", lambda config: 1 / 0)
+    monkeypatch.setattr(loop, "load_parts", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["train", *flags(options)])
-    monkeypatch.setattr(loop, "load_parts", lambda config: int("x"))
+    monkeypatch.setattr(loop, "load_parts", lambda *_: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["train", *flags(options)])
 
@@ -169,10 +172,10 @@ def test_full_disk_is_one_sentence_and_a_missing_file_of_ours_is_not_hidden(opti
     def fail(number):
         raise OSError(number, os.strerror(number), "runs/first/last")
 
-    monkeypatch.setattr(loop._Loop, "_keep", lambda self, row: fail(errno.ENOSPC))
+    monkeypatch.setattr(loop._Run, "_keep", lambda self, row: fail(errno.ENOSPC))
     assert main(["train", *flags(options)]) == 2
     assert output().endswith("error: Cannot write runs/first/last: No space left on device.")
-    monkeypatch.setattr(loop, "load_parts", lambda config: fail(errno.ENOENT))
+    monkeypatch.setattr(loop, "load_parts", lambda *_: fail(errno.ENOENT))
     with pytest.raises(FileNotFoundError):
         main(["train", *flags({**options, "output": options["output"] + "2"})])
 
@@ -190,3 +193,13 @@ def test_help_comes_at_once_without_the_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.home())
     assert done.returncode == 0 and "train" in done.stdout
     assert time.perf_counter() - start < 5  # 0.4 s on an idle machine; the imports above are what must not come back
+
+
+def test_defaults_of_faces_are_those_of_the_face_settings():
+    """They are repeated in the signature because importing the settings would slow down the help."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(faces).parameters.items()}
+    flags = {"crop": "face_crop", "detector": "face_detector"}
+    for field in dataclasses.fields(FaceSettings):
+        if (name := flags.get(field.name, field.name)) in defaults:
+            assert defaults[name] == field.default, field.name
+    assert {"size", "margin", "every", "no_face"} <= set(defaults)

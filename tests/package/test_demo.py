@@ -27,8 +27,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
                 demo.run()
             assert not (demo.output / "lora").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_module, "train", lambda config: pytest.fail(f"trained again: {config.output}"))
-        patch.setattr(features, "Clips", only_of(features.Clips, "test"))
+        patch.setattr(demo_module, "train", lambda config: pytest.fail(f"trained again: {config.run.output}"))
+        patch.setattr(features, "SampledClips", only_of(features.SampledClips, "test"))
         demo.run()
     return demo
 

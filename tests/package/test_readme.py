@@ -8,7 +8,8 @@ import pytest
 
 from tgdfer.command_line import main
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 # Run by whoever runs these tests, and by the tests of the demo.
 ELSEWHERE = ("make demo", "make test")
@@ -54,8 +55,3 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
         else:
             assert command in ELSEWHERE
     assert len(list(Path().glob("timeline-*.png"))) > 1 and Path("frames.csv").is_file()
-
-
-def test_links_to_files_of_this_repository_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (Path(__file__).parents[2] / target).exists(), target

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tgdfer.processing.frame_sampling_tgdfer import dense_indices, sample_indices, windows
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.processing.video_reading_tgdfer import dense_indices, sample_indices, windows
 
 
 @pytest.fixture

@@ -173,6 +173,7 @@ def test_canonical_labels():
     assert [canonical_label(name) for name in ("Calm", "anger", "Boredom")] == ["calm", "anger", "boredom"]
 
 
+@pytest.mark.slow  # it starts another Python
 def test_loads_without_this_package(processor, tmp_path, clip):
     """A saved folder works by `trust_remote_code` where `tgdfer` cannot be imported, and can be saved again."""
     processor.save_pretrained(tmp_path / "saved")

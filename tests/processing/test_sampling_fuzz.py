@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tgdfer.processing.frame_sampling_tgdfer import dense_indices, sample_indices, windows
+from tgdfer.processing.video_reading_tgdfer import dense_indices, sample_indices, windows
 
 hypothesis = pytest.importorskip("hypothesis", reason="the sampling arithmetic is fuzzed by hypothesis")
 st = hypothesis.strategies

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments, stitch
+from tgdfer.processing.pipeline_tgdfer import Hysteresis, argmax_segments, find_segments, stitch
 
 RULE = Hysteresis(high=0.6, low=0.3, shortest=0.0)
 

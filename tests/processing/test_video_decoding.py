@@ -15,9 +15,10 @@ import torch
 from broken_files import elsewhere, good, in_boxes
 from PIL import Image
 
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
+from tgdfer.processing import video_file_tgdfer
 from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 from .conftest import moving_picture, number_of, write_video
 
@@ -371,6 +372,14 @@ def test_edit_lists_are_followed_or_refused(name, keys, tmp_path, reader, number
     frames, seconds = reader.read_clip(data, num_frames=40)
     assert numbers(frames) == list(expected)
     assert torch.allclose(seconds, torch.arange(len(expected)) / 25)
+
+
+@pytest.mark.parametrize("name, shown", [("a gap", 20), ("slow", 20), ("frozen", 1)])
+def test_what_is_refused_would_be_read_wrongly(name, shown, tmp_path, reader, monkeypatch):
+    """FFmpeg gives other frames than are to be seen; once it does not, the check can go."""
+    data = edited(write_video(tmp_path / "a.mp4").read_bytes(), EDITS[name][0])
+    monkeypatch.setattr(video_file_tgdfer, "_unfollowed_edit", lambda file: "")
+    assert len(reader.read_clip(data, num_frames=60)[0]) > shown
 
 
 def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch):

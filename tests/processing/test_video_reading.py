@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from tgdfer.processing import video_file_tgdfer, video_reading_tgdfer
-from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 from .conftest import moving_picture
 

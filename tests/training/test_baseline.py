@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from tgdfer.training import baseline as room
+from tgdfer.training import evaluate
 from tgdfer.training.baseline import NAME, clip_means, fit, mean_baseline
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import Part, load_clips, load_parts
+from tgdfer.training.data.loading import load_clips
+from tgdfer.training.data.splits import Part, load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import Prediction, evaluate_model
+from tgdfer.training.evaluate import evaluate_model
 from tgdfer.training.features import FrameFeatures
+from tgdfer.training.measure import ClipPrediction
 from tgdfer.training.train import train
 
 LABELS = ["happiness", "neutral", "sadness"]
@@ -39,12 +42,12 @@ def parts(clips_folder):
 
 def truth(clips, apex=2):
     shown = [float(frame == apex) for frame in range(4)]
-    return [Prediction("", 0.0, [], shown, [NAN] * 4) for _ in range(len(clips))]
+    return [ClipPrediction("", 0.0, [], shown, [NAN] * 4) for _ in range(len(clips))]
 
 
 def figures(options, parts, monkeypatch, views=2, apex=2):
-    monkeypatch.setattr(room, "frame_features", lambda *args, views=1, **_: made_up(args[2], views))
-    config = TrainingConfig(**options, feature_views=views)
+    monkeypatch.setattr(room, "frame_features", lambda model, processor, clips, views: made_up(clips, views.number))
+    config = TrainingConfig.from_options(**options, feature_views=views)
     return mean_baseline(config, options["model"], *parts, truth(parts[1], apex))
 
 
@@ -70,10 +73,10 @@ def test_fits_on_the_clips_of_the_run_alone(options, parts, monkeypatch):
     monkeypatch.setattr(
         room, "frame_features", lambda *args, **_: made_up(clips if args[2] is swapped else args[2], 1)
     )
-    run = TrainingConfig(**options)
+    run = TrainingConfig.from_options(**options)
     mislabelled = Part(swapped, list(range(len(clips))))
-    assert mean_baseline(run, run.model, mislabelled, test, truth(test))["uar"] < 1
-    assert mean_baseline(run, run.model, Part(swapped, kept), test, truth(test))["uar"] == 1
+    assert mean_baseline(run, options["model"], mislabelled, test, truth(test))["uar"] < 1
+    assert mean_baseline(run, options["model"], Part(swapped, kept), test, truth(test))["uar"] == 1
 
 
 def test_no_person_is_on_both_sides_of_a_fold(monkeypatch):
@@ -123,17 +126,19 @@ def test_mean_leaves_out_padding():
 
 def test_run_with_few_people_is_measured_beside_the_clips_it_trained_on(options, tmp_path, folder_writer, monkeypatch):
     folder = folder_writer(tmp_path / "few", people=3)
-    run = train(TrainingConfig(**options | {"dataset": str(folder), "validation_fraction": 0.34, "epochs": 1}))
-    seen, original = [], room.mean_baseline
-    monkeypatch.setattr(room, "mean_baseline", lambda *args: seen.append(args[2]) or original(*args))
+    run = train(
+        TrainingConfig.from_options(**options | {"dataset": str(folder), "validation_fraction": 0.34, "epochs": 1})
+    )
+    seen, original = [], evaluate.mean_baseline
+    monkeypatch.setattr(evaluate, "mean_baseline", lambda *args: seen.append(args[2]) or original(*args))
     metrics = evaluate_model(run, baseline=True)
     assert 0 <= metrics["baseline"]["uar"] <= 1 and json.loads((run / "metrics.json").read_text()) == metrics
-    config = TrainingConfig(**options | {"dataset": str(folder), "validation_fraction": 0.34})
-    assert seen[0].indices == load_parts(config)[0].indices and len(seen[0].indices) == 6
+    config = TrainingConfig.from_options(**options | {"dataset": str(folder), "validation_fraction": 0.34})
+    assert seen[0].indices == load_parts(config.data, config.run.seed)[0].indices and len(seen[0].indices) == 6
 
 
 def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
-    run = train(TrainingConfig(**options | {"epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     facts = json.loads((run / "training.json").read_text())
     (run / "training.json").write_text(json.dumps(facts | {"base_model": "nobody/nothing"}))
     with pytest.raises(UserError, match="All but the baseline is written to .*Cannot read the model 'nobody/nothing'"):
@@ -143,9 +148,9 @@ def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
 
 
 def test_trained_model_as_base_is_said_in_the_name(options, tmp_path):
-    first = train(TrainingConfig(**options | {"epochs": 1}))
+    first = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     (first / "best").rename(tmp_path / "published")  # as from the Hub: nobody knows what it was trained from
     changes = {"model": str(tmp_path / "published"), "output": str(tmp_path / "second"), "epochs": 1}
-    metrics = evaluate_model(train(TrainingConfig(**options | changes)), baseline=True)
+    metrics = evaluate_model(train(TrainingConfig.from_options(**options | changes)), baseline=True)
     assert metrics["training"]["base_model"] == str(tmp_path / "published")
     assert metrics["baseline"]["name"] == f"{NAME}, on the CLIP of the trained model published"

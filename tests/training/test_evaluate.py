@@ -8,10 +8,11 @@ import shutil
 import pytest
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import load_clips
+from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import Prediction, activity_gain, evaluate_model, measure, predict_clips, print_metrics
+from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
 from tgdfer.training.files import read_yaml
+from tgdfer.training.measure import ClipPrediction, activity_gain, measure, predict_clips
 from tgdfer.training.models import load_trained
 from tgdfer.training.train import train
 
@@ -22,7 +23,7 @@ NAN = float("nan")
 @pytest.fixture(scope="module")
 def run(clips_folder, clip_folder, descriptions_file, tmp_path_factory):
     return train(
-        TrainingConfig(
+        TrainingConfig.from_options(
             dataset=str(clips_folder),
             model=str(clip_folder),
             descriptions=str(descriptions_file),
@@ -58,15 +59,15 @@ def test_writes_figures_predictions_and_picture(run, clips_folder):
 def test_command_says_all_that_was_given(run, clips_folder, tmp_path):
     """As the shell reads it, blanks included; what the run decides is not repeated."""
     output = tmp_path / "a folder"
-    given = {"split": "train", "output": output, "which": "last", "video_column": "video", "label_column": "label"}
-    metrics = evaluate_model(run, str(clips_folder), **given, baseline=True)
+    data = EvaluationData(str(clips_folder), "train", video_column="video", label_column="label")
+    metrics = evaluate_model(run, data, output=output, which="last", baseline=True)
     words = shlex.split(metrics["command"])
     assert words[:3] == ["tgdfer", "evaluate", str(run)] and words[-1] == "--baseline"
     flags = {"--dataset": clips_folder, "--split": "train", "--output": output, "--which": "last"}
     flags |= {"--video-column": "video", "--label-column": "label"}
     assert dict(zip(words[3:-1:2], words[4:-1:2], strict=True)) == {name: str(value) for name, value in flags.items()}
-    config = TrainingConfig.from_dict(read_yaml(run / "config.yaml"))
-    assert metrics["model"] == "last" and metrics["dataset"] == config.dataset.rpartition("/")[2]
+    config = TrainingConfig.from_options(**read_yaml(run / "config.yaml"))
+    assert metrics["model"] == "last" and metrics["dataset"] == config.data.dataset.rpartition("/")[2]
 
 
 def test_predictions_are_those_of_the_model_on_the_file_itself(run, clips_folder):
@@ -86,12 +87,12 @@ def test_figures_made_by_hand(clips_folder):
     happy, neutral, sad = (clips.labels.index(label) for label in LABELS)
     chosen = clips.select([happy, happy + 1, neutral, sad])
     predictions = [
-        Prediction(
+        ClipPrediction(
             "happiness", 0.9, [0.7, 0.2, 0.1], [0.9, 0.0, 0.5], [NAN, NAN, NAN]
         ),  # ranks 1 and 3: AP 5/6, points well
-        Prediction("sadness", 0.5, [0.1, 0.9], [1.0, NAN], [NAN, NAN]),  # truth unknown: not counted
-        Prediction("neutral", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # neutral: not counted
-        Prediction("sadness", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # rank 2: AP 1/2, points badly
+        ClipPrediction("sadness", 0.5, [0.1, 0.9], [1.0, NAN], [NAN, NAN]),  # truth unknown: not counted
+        ClipPrediction("neutral", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # neutral: not counted
+        ClipPrediction("sadness", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # rank 2: AP 1/2, points badly
     ]
     metrics = measure(chosen, predictions, LABELS)
     assert metrics["war"] == 0.75 and metrics["uar"] == pytest.approx((0.5 + 1 + 1) / 3)
@@ -102,7 +103,7 @@ def test_figures_made_by_hand(clips_folder):
 
 def test_without_frame_truth_there_are_no_frame_figures(run, tmp_path, folder_writer):
     plain = folder_writer(tmp_path / "plain", people=2, metadata=False)
-    metrics = evaluate_model(run, str(plain), output=tmp_path / "elsewhere")
+    metrics = evaluate_model(run, EvaluationData(str(plain)), output=tmp_path / "elsewhere")
     assert metrics["frame_ap"] is None and metrics["pointing"] is None and metrics["num_people"] is None
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == [
         "figures",
@@ -113,7 +114,7 @@ def test_without_frame_truth_there_are_no_frame_figures(run, tmp_path, folder_wr
 
 def test_model_folder_alone_is_measured_without_writing(run, clips_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    metrics = evaluate_model(run / "last", str(clips_folder), "train")
+    metrics = evaluate_model(run / "last", EvaluationData(str(clips_folder), "train"))
     assert metrics["split"] == "train" and "training" not in metrics
     assert list(tmp_path.iterdir()) == []
 
@@ -133,8 +134,8 @@ def test_baseline_stands_beside_the_model(run, tmp_path, capsys):
     [
         ({"model": "nobody/nothing", "baseline": True}, "nothing to train its baseline on"),
         ({"which": "first"}, "no 'first' model yet"),
-        ({"split": "dev"}, "no split 'dev'"),
-        ({"model": "nobody/nothing", "dataset": "x"}, "Cannot read the model 'nobody/nothing'"),
+        ({"data": EvaluationData(split="dev")}, "no split 'dev'"),
+        ({"model": "nobody/nothing", "data": EvaluationData("x")}, "Cannot read the model 'nobody/nothing'"),
         ({"model": "nobody/nothing"}, "not the folder of a run: name the data set"),
     ],
 )
@@ -145,14 +146,14 @@ def test_names_that_do_not_exist_are_named(run, arguments, sentence):
 
 def test_clip_is_not_a_trained_model(clip_folder, clips_folder):
     with pytest.raises(UserError, match="is a checkpoint of clip, not of a trained TG-DFER model"):
-        evaluate_model(clip_folder, str(clips_folder))
+        evaluate_model(clip_folder, EvaluationData(str(clips_folder)))
 
 
 def test_label_that_the_model_does_not_know(run, tmp_path, folder_writer):
     folder = folder_writer(tmp_path / "more", people=2, metadata=False)
     (folder / "test" / "happy").rename(folder / "test" / "fear")
     with pytest.raises(UserError, match="labels fear, which the model does not know"):
-        evaluate_model(run, str(folder), output=tmp_path / "elsewhere")
+        evaluate_model(run, EvaluationData(str(folder)), output=tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -161,12 +162,12 @@ def test_truncated_weights_are_one_sentence(run, clips_folder, tmp_path):
     file = tmp_path / "model" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UserError, match="Cannot read the model"):
-        evaluate_model(tmp_path / "model", str(clips_folder))
+        evaluate_model(tmp_path / "model", EvaluationData(str(clips_folder)))
 
 
 def test_activity_gain_compares_the_deciding_frames_with_the_clip():
     quiet, unknown = [0.0] * 4, [NAN] * 4
-    moves = Prediction("fear", 0.9, [0.7, 0.1, 0.1, 0.1], [NAN] * 4, [4.0, 1.0, 2.0, 1.0])
+    moves = ClipPrediction("fear", 0.9, [0.7, 0.1, 0.1, 0.1], [NAN] * 4, [4.0, 1.0, 2.0, 1.0])
     assert activity_gain([moves]) == pytest.approx(2.0)
     alike = dataclasses.replace(moves, relevance=[0.1, 0.2, 0.6, 0.1])
     assert activity_gain([moves, alike]) == pytest.approx(1.5)

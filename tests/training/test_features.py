@@ -6,8 +6,9 @@ import torch
 
 from tgdfer.training import features as room
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import Clips, load_clips
-from tgdfer.training.features import FeatureClips, cache_folder, frame_features
+from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.loading import load_clips
+from tgdfer.training.features import FeatureClips, Views, cache_folder, frame_features
 from tgdfer.training.models import start_model
 
 
@@ -19,8 +20,8 @@ def clips(clips_folder):
 @pytest.fixture
 def start(options):
     """A model and its video processor."""
-    config = TrainingConfig(**options | {"frozen_features": True})
-    model, processor = start_model(config, ["happiness", "neutral", "sadness"])
+    config = TrainingConfig.from_options(**options | {"frozen_features": True})
+    model, processor = start_model(config.model, ["happiness", "neutral", "sadness"])
     return model, processor.video_processor
 
 
@@ -32,8 +33,8 @@ def cache(tmp_path, monkeypatch):
 
 def test_first_view_is_what_the_model_sees_in_evaluation_and_others_differ(clips, start):
     model, video_processor = start
-    kept = frame_features(model, video_processor, clips, views=3, batch_size=3)
-    data = Clips(clips, clips.classes, video_processor, 4)
+    kept = frame_features(model, video_processor, clips, Views(3, batch_size=3))
+    data = SampledClips(clips, clips.classes, video_processor, 4)
     batch = data.collate([data[index] for index in range(4)])
     with torch.no_grad():
         expected = model.get_frame_features(batch["pixel_values_videos"], batch["frame_mask"])
@@ -44,10 +45,10 @@ def test_first_view_is_what_the_model_sees_in_evaluation_and_others_differ(clips
 
 
 def test_second_time_reads_the_file_and_sees_no_clip(clips, start, cache, monkeypatch):
-    first = frame_features(*start, clips, views=2)
+    first = frame_features(*start, clips, Views(2))
     assert len(list((cache / "features").iterdir())) == 1, "nothing but the finished file"
-    monkeypatch.setattr(room, "Clips", None)
-    again = frame_features(*start, clips, views=2)
+    monkeypatch.setattr(room, "SampledClips", None)
+    again = frame_features(*start, clips, Views(2))
     assert torch.equal(first.features, again.features) and torch.equal(first.frame_mask, again.frame_mask)
 
 
@@ -82,39 +83,41 @@ def _other_file(start, clips):
         _other_frames,
         _other_file,
         lambda start, clips: (start, clips.select([1, 0, 2, 3]), {}),
-        lambda start, clips: (start, clips, {"views": 3}),
+        lambda start, clips: (start, clips, {"number": 3}),
         lambda start, clips: (start, clips, {"seed": 1}),
     ],
 )
 def test_key_changes_with_whatever_the_features_depend_on(clips, start, change):
-    usual = {"views": 2, "seed": 0}
-    before = room._key(*start, clips, **usual)
-    assert before == room._key(*start, clips, **usual)
+    usual = {"number": 2, "seed": 0}
+    before = room._cache_path("features", *start, clips, Views(**usual))
+    assert before == room._cache_path("features", *start, clips, Views(**usual))
     start, clips, changed = change(start, clips)
-    assert room._key(*start, clips, **usual | changed) != before
+    assert room._cache_path("features", *start, clips, Views(**usual | changed)) != before
 
 
 def test_key_changes_with_the_code_that_makes_the_frames(clips, start, monkeypatch):
-    keys = {room._key(*start, clips, 1, 0)}
+    keys = {room._cache_path("features", *start, clips, Views())}
     assert "augment" in inspect.getsource(room._SOURCES[0])
     assert any("class TGDFERVideoProcessor" in inspect.getsource(module) for module in room._SOURCES)
     read = inspect.getsource
     for changed in room._SOURCES:
         with monkeypatch.context() as patch:
             patch.setattr(inspect, "getsource", lambda module, it=changed: read(module) + "#" * (module is it))
-            keys.add(room._key(*start, clips, 1, 0))
-    monkeypatch.setattr("tgdfer.__version__", "0.0")
-    keys.add(room._key(*start, clips, 1, 0))
+            keys.add(room._cache_path("features", *start, clips, Views()))
+    monkeypatch.setattr(room, "version", lambda name: "0.0")
+    keys.add(room._cache_path("features", *start, clips, Views()))
     assert len(keys) == 2 + len(room._SOURCES)
 
 
 def test_key_ignores_what_the_features_do_not_depend_on(clips, start):
     model, video_processor = start
-    before = room._key(model, video_processor, clips, 1, 0)
+    before = room._cache_path("features", model, video_processor, clips, Views())
     with torch.no_grad():
         model.bias.add_(1)
         next(model.tgdfer.clip.text_model.parameters()).add_(1)
-    assert room._key(model, video_processor, clips, 1, seed=7) == before, "one plain view has no randomness"
+    assert room._cache_path("features", model, video_processor, clips, Views(seed=7)) == before, (
+        "one plain view has no randomness"
+    )
 
 
 def test_interrupted_computation_leaves_no_file(clips, start, cache, monkeypatch):
@@ -134,7 +137,7 @@ def test_short_clips_are_padded_under_the_mask(tmp_path, clip_writer, start):
 
 
 def test_training_draws_any_view_and_validation_the_plain_one(clips, start):
-    kept = frame_features(*start, clips, views=3)
+    kept = frame_features(*start, clips, Views(3))
     training = FeatureClips(kept, [2, 0], [1, 0], training=True, seed=0)
     seen = set()
     for epoch in range(12):

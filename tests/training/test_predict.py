@@ -12,27 +12,25 @@ from rich.console import Console
 from tgdfer.command_line import main
 from tgdfer.processing import faces_tgdfer, video_file_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures.annotated_video import _Person, annotate
-from tgdfer.training.figures.plots import RELEVANCE_COLOUR, plot_confusion_matrix, plot_timeline
 from tgdfer.training.models import load_trained, start_model
-from tgdfer.training.predict import _output_paths, predict, print_timelines, short_names
+from tgdfer.training.predict import PredictionFiles, _output_paths, predict
+from tgdfer.training.timelines import print_timelines, short_names
 
 
 @pytest.fixture(scope="module")
 def model_folder(clip_folder, clips_folder, descriptions_file, tmp_path_factory) -> Path:
     """An untrained model of three labels."""
     folder = tmp_path_factory.mktemp("model")
-    config = TrainingConfig(
+    config = TrainingConfig.from_options(
         dataset=str(clips_folder),
         model=str(clip_folder),
         descriptions=str(descriptions_file),
         num_frames=4,
         frozen_features=True,
     )
-    model, processor = start_model(config, ["happiness", "neutral", "sadness"])
+    model, processor = start_model(config.model, ["happiness", "neutral", "sadness"])
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -45,7 +43,7 @@ def videos(clips_folder: Path) -> list[str]:
 
 def test_predict_writes_what_it_returns(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     paths = [tmp_path / "deep" / name for name in ("t.csv", "t.json", "t.png")]
-    timelines = predict(videos, model_folder, *paths)
+    timelines = predict(videos, model_folder, PredictionFiles(*paths))
     assert list(timelines) == videos
     assert json.loads(paths[1].read_text()) == timelines
     rows = list(csv.DictReader(paths[0].open()))
@@ -84,7 +82,7 @@ def test_timelines_are_explained_in_the_words_of_the_model(
 
 
 def test_one_video_has_the_picture_of_that_name(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
-    predict(videos[:1], model_folder, plot_path=tmp_path / "one.png")
+    predict(videos[:1], model_folder, PredictionFiles(plot=tmp_path / "one.png"))
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
 
 
@@ -93,7 +91,7 @@ def test_videos_of_one_name_have_pictures_of_their_own(model_folder: Path, video
     for path, video in zip(same, videos, strict=False):
         path.parent.mkdir()
         path.write_bytes(Path(video).read_bytes())
-    predict([str(path) for path in same], model_folder, plot_path=tmp_path / "t.png")
+    predict([str(path) for path in same], model_folder, PredictionFiles(plot=tmp_path / "t.png"))
     assert {path.name for path in tmp_path.glob("*.png")} == {"t-a-clip.png", "t-b-clip.png"}
 
 
@@ -101,7 +99,7 @@ def test_a_broken_video_loses_nothing_of_the_others(model_folder: Path, videos: 
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with pytest.raises(PartialResultError, match="1 of 3 videos cannot be used") as error:
-        predict([videos[0], str(broken), videos[1]], model_folder, json_path=tmp_path / "t.json")
+        predict([videos[0], str(broken), videos[1]], model_folder, PredictionFiles(json=tmp_path / "t.json"))
     assert list(error.value.unusable) == [str(broken)]
     assert list(json.loads((tmp_path / "t.json").read_text())) == videos[:2]
 
@@ -127,14 +125,16 @@ def test_the_exit_code_says_whether_some_or_all_videos_are_bad(
 
 def test_an_output_that_is_a_folder(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
-        predict(videos, model_folder, csv_path=tmp_path)
+        predict(videos, model_folder, PredictionFiles(csv=tmp_path))
 
 
 def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     frames, _ = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(videos[0])
     for index, frame in enumerate(frames):
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(tmp_path / f"{index:03d}.png")
-    timelines = predict([str(tmp_path)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "picture" / "t.png")
+    timelines = predict(
+        [str(tmp_path)], model_folder, PredictionFiles(tmp_path / "t.csv", plot=tmp_path / "picture" / "t.png")
+    )
     assert timelines[str(tmp_path)]["timestamps"] is None
     assert ", frame" in timelines[str(tmp_path)]["explanation"]["sentence"]
     assert {row["seconds"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {""}
@@ -147,7 +147,7 @@ def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pyt
     frames.mkdir()
     for index in range(400):
         Image.new("RGB", (16, 16), (index % 256, 0, 0)).save(frames / f"{index}.bmp")
-    timelines = predict([str(frames)], model_folder, plot_path=tmp_path / "t.png")
+    timelines = predict([str(frames)], model_folder, PredictionFiles(plot=tmp_path / "t.png"))
     assert 15.5 < timelines[str(frames)]["timestamps"][-1] < 16
     print_timelines(timelines)
     assert "segments" in capsys.readouterr().out and (tmp_path / "t.png").is_file()
@@ -165,7 +165,8 @@ def test_names_with_brackets_are_printed_as_they_are(
     """What rich reads as markup: an end without a beginning, and a style."""
     said = io.StringIO()
     console = Console(file=said, force_terminal=True, width=200, color_system=None)
-    monkeypatch.setattr("tgdfer.training.predict.get_console", lambda: console)
+    for module in ("predict", "timelines"):
+        monkeypatch.setattr(f"tgdfer.training.{module}.get_console", lambda: console)
     names = ["[/a].mp4", "[red]/a].mp4"]
     for name in names:
         (tmp_path / name).parent.mkdir()
@@ -191,59 +192,13 @@ def test_short_names_tell_videos_apart() -> None:
     assert len(set(_output_paths(["a/1.mp4", "a/1.avi"], Path("t.png")).values())) == 2
 
 
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB")).astype(int)
-
-
-def test_confusion_matrix_shows_the_counts(tmp_path: Path) -> None:
-    for name, matrix in {"good": [[9, 0], [0, 9]], "bad": [[0, 9], [9, 0]]}.items():
-        plot_confusion_matrix(matrix, ["anger", "fear"], tmp_path / f"{name}.png")
-    good, bad = pixels(tmp_path / "good.png"), pixels(tmp_path / "bad.png")
-    assert good.shape == bad.shape
-    assert np.abs(good - bad).mean() > 5
-    assert [path.name for path in tmp_path.glob(".*")] == []
-
-
-def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
-    plot_confusion_matrix([[1, 0], [0, 1]], ["a$\\fracc$", "$b$"], tmp_path / "m.png")
-    timeline = {
-        "label": "$\\x$",
-        "scores": {"$\\x$": 1.0},
-        "timestamps": [0.5],
-        "frame_scores": {"$\\x$": [1.0]},
-        "frame_relevance": [1.0],
-    }
-    plot_timeline(timeline, np.zeros((1, 20, 20, 3), np.uint8), tmp_path / "t.png", title="clip$\\y$.mp4")
-    assert (tmp_path / "m.png").is_file() and (tmp_path / "t.png").is_file()
-
-
-def test_timeline_shows_relevance_and_frames(tmp_path: Path) -> None:
-    """The relevance colour is where relevance is, and the film strip holds the frames in order."""
-    shades = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
-    frames = shades.view(4, 1, 1, 1).expand(4, 20, 20, 3).numpy()
-    timeline = {
-        "label": "fear",
-        "scores": {"anger": 0.2, "fear": 0.8},
-        "timestamps": [0.5, 1.5, 2.5, 3.5],
-        "frame_scores": {"anger": [0.9, 0.5, 0.2, 0.1], "fear": [0.1, 0.5, 0.8, 0.9]},
-        "frame_relevance": [0.0, 0.0, 0.0, 1.0],
-    }
-    plot_timeline(timeline, frames, tmp_path / "t.png", title="clip.mp4")
-    picture = pixels(tmp_path / "t.png")
-    edge = np.array([int(RELEVANCE_COLOUR[start : start + 2], 16) for start in (1, 3, 5)])
-    columns = np.flatnonzero((np.abs(picture - edge).sum(-1) < 12).any(0))
-    assert columns.min() > 0.6 * picture.shape[1]
-    row = picture[int(0.8 * picture.shape[0])]
-    seen = [shade for shade in row[:, 0] if (np.abs(shades.numpy().astype(int) - shade) <= 1).any()]
-    order = [value for index, value in enumerate(seen) if index == 0 or value != seen[index - 1]]
-    assert [order.index(shade) for shade in (0, 80, 160, 240)] == sorted(order.index(s) for s in (0, 80, 160, 240))
-
-
 def test_a_long_video_has_segments_and_a_picture(
     model_folder: Path, clip_writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = clip_writer(tmp_path / "long.mp4", num_frames=25 * 16)
-    timeline = predict([str(long)], model_folder, tmp_path / "t.csv", plot_path=tmp_path / "t.png")[str(long)]
+    timeline = predict([str(long)], model_folder, PredictionFiles(tmp_path / "t.csv", plot=tmp_path / "t.png"))[
+        str(long)
+    ]
     assert len(timeline["timestamps"]) > 100 and timeline["timestamps"][-1] > 15.5
     assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == len(timeline["timestamps"])
     assert (tmp_path / "t.png").is_file()
@@ -265,7 +220,7 @@ def test_what_is_behind_a_url_is_fetched_once(
 
     monkeypatch.setattr(video_file_tgdfer, "_fetch", fetch)
     url = "https://example.org/clip.mp4"
-    found = predict([url], model_folder, plot_path=tmp_path / "t.png", annotate_path=tmp_path / "t.mp4")
+    found = predict([url], model_folder, PredictionFiles(plot=tmp_path / "t.png", annotate=tmp_path / "t.mp4"))
     assert fetched == [(url, 60.0, 2**30)]
     assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
     assert found[url]["scores"] == predict(videos[:1], model_folder)[videos[0]]["scores"]
@@ -285,7 +240,7 @@ def test_faces_are_found_in_prediction_as_well(
     monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
     faces = {"face_crop": "all", "face_model": None, "no_face": None}
     paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
-    people = predict(videos[:1], model_folder, *paths, faces)[videos[0]]
+    people = predict(videos[:1], model_folder, PredictionFiles(*paths), faces)[videos[0]]
     assert [one["boxes"][0] for one in people] == [[2, 2, 20, 20], [18, 18, 30, 30]]
     assert json.loads(paths[1].read_text()) == {videos[0]: people}
     rows = list(csv.DictReader(paths[0].open()))
@@ -301,33 +256,7 @@ def test_faces_are_found_in_prediction_as_well(
     assert (left_edge[2] - left_edge[0]).max() > 60
 
 
-def test_boxes_of_frames_between_and_words_of_long_videos() -> None:
-    said = {
-        "label": "fear",
-        "scores": {"fear": 0.9, "joy": 0.1},
-        "frame_scores": {"fear": [0.9, 0.2, 0.2, 0.2], "joy": [0.1, 0.8, 0.8, 0.8]},
-        "timestamps": [0.0, 0.5, 1.0, 20.0],
-        "frame_relevance": [0.5, 0.3, 0.1, 0.1],
-        "segments": [{"start": 5.0, "end": 6.0, "label": "fear", "confidence": 0.7}],
-        "boxes": [[0, 0, 10, 10], [10, 10, 20, 20], [10, 10, 20, 20], [50, 50, 60, 60]],
-    }
-    person = _Person.of(said, 0, np.arange(600) / 25)
-    box = person.box(0.25)
-    assert box is not None and box.tolist() == [5, 5, 15, 15]
-    assert person.box(10.0) is None, "nobody looked there"
-    assert (person.label(5.5), person.label(0.6), person.label(0.1)) == ("fear 70%", "joy 80%", "fear 90%")
-    short = _Person.of({**said, "timestamps": [0.0, 0.5, 1.0, 1.5]}, 0, np.arange(50) / 25)
-    assert short.label(0.6) == "fear 90%", "a clip has one answer"
-
-
 @pytest.mark.parametrize("name", ["t", "t.png"])
 def test_annotated_videos_have_the_name_of_a_video(model_folder: Path, videos: list[str], name: str) -> None:
     with pytest.raises(UserError, match="is not the name of a video to write"):
-        predict(videos, model_folder, annotate_path=Path(name))
-
-
-def test_a_clip_that_is_broken_leaves_no_annotated_video(model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(VideoDecodeError):
-        annotate(tmp_path / "bad.mp4", [], tmp_path / "out.mp4")
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.mp4"]
+        predict(videos, model_folder, PredictionFiles(annotate=Path(name)))

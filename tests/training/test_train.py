@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,15 @@ from safetensors.torch import load_file
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import load_clips
+from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import evaluate_model
+from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.train import train
+
+
+def from_run(options, run):
+    return TrainingConfig.from_options(**options | {"model": str(run)}).model
 
 
 def rows(run):
@@ -29,7 +32,7 @@ def weights(run, name="last"):
 
 def interrupted_after(config, epochs, monkeypatch):
     """Trains until an epoch ends without being kept, as if the machine had stopped there."""
-    keep, ended = loop._Loop._keep, []
+    keep, ended = loop._Run._keep, []
 
     def keep_or_stop(self, row):
         ended.append(row)
@@ -38,7 +41,7 @@ def interrupted_after(config, epochs, monkeypatch):
         keep(self, row)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Loop, "_keep", keep_or_stop)
+        patch.setattr(loop._Run, "_keep", keep_or_stop)
         train(config)
 
 
@@ -52,12 +55,12 @@ def interrupted_after(config, epochs, monkeypatch):
     ids=["lora", "frozen", "accumulated"],
 )
 def test_resumed_run_ends_as_if_never_interrupted(options, tmp_path, monkeypatch, changes):
-    config = TrainingConfig(**options | {"epochs": 3, "new_lr": 5e-3} | changes)
-    whole = train(replace(config, output=str(tmp_path / "whole")))
+    config = TrainingConfig.from_options(**options | {"epochs": 3, "new_lr": 5e-3} | changes)
+    whole = train(config.with_options(output=str(tmp_path / "whole")))
     interrupted_after(config, 1, monkeypatch)
     run = tmp_path / "run"
     assert not (run / "last").exists() and [row["epoch"] for row in rows(run)] == [1]
-    train(replace(config, resume=True))
+    train(config.with_options(resume=True))
     assert rows(run) == rows(whole)
     for name in ("best", "last"):
         ours, theirs = weights(run, name), weights(whole, name)
@@ -66,15 +69,15 @@ def test_resumed_run_ends_as_if_never_interrupted(options, tmp_path, monkeypatch
 
 
 def test_run_interrupted_before_its_first_checkpoint_starts_again(options, tmp_path, monkeypatch):
-    config = TrainingConfig(**options | {"epochs": 1})
+    config = TrainingConfig.from_options(**options | {"epochs": 1})
     interrupted_after(config, 0, monkeypatch)
-    train(replace(config, resume=True))
+    train(config.with_options(resume=True))
     assert len(rows(tmp_path / "run")) == 1 and (tmp_path / "run" / "last").is_dir()
 
 
 def test_overfits_nine_clips(options, tmp_path, folder_writer):
     still = {"instance_dropout": 0, "feature_dropout": 0, "long_range_dropout": 0, "label_smoothing": 0}
-    config = TrainingConfig(
+    config = TrainingConfig.from_options(
         **options
         | {"dataset": str(folder_writer(tmp_path / "few", people=3)), "validation_fraction": 0, "num_frames": 8}
         | {"frozen_features": True, "feature_views": 1, "batch_size": 9, "epochs": 40, "new_lr": 2e-2}
@@ -83,12 +86,12 @@ def test_overfits_nine_clips(options, tmp_path, folder_writer):
     run = train(config)
     losses = [row["loss"] for row in rows(run)]
     assert losses[-1] < 0.3 * losses[0]
-    assert evaluate_model(run, split="train")["war"] == 1
+    assert evaluate_model(run, EvaluationData(split="train"))["war"] == 1
 
 
 def test_lora_trains_and_what_is_saved_is_plain(options, tmp_path):
-    config = TrainingConfig(**options | {"lora_lr": 1e-2})
-    model, _ = start_model(config, ["happiness", "neutral", "sadness"])
+    config = TrainingConfig.from_options(**options | {"lora_lr": 1e-2})
+    model, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
     base = {name: value.clone() for name, value in model.merged_copy().tgdfer.clip.state_dict().items()}
     run = train(config)
     saved = load_trained(run / "last")[0].tgdfer.clip.state_dict()
@@ -98,8 +101,8 @@ def test_lora_trains_and_what_is_saved_is_plain(options, tmp_path):
 
 
 def test_frozen_features_leave_clip_as_it_was(options, tmp_path):
-    config = TrainingConfig(**options | {"frozen_features": True})
-    base, _ = start_model(config, ["happiness", "neutral", "sadness"])
+    config = TrainingConfig.from_options(**options | {"frozen_features": True})
+    base, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
     trained = load_trained(train(config) / "last")[0]
     before, after = base.tgdfer.clip.state_dict(), trained.tgdfer.clip.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -113,14 +116,14 @@ def test_best_epoch_is_that_of_the_validation_people(options, tmp_path, monkeypa
         uar, loss = next(figures)
         return {"validation_loss": loss, "war": uar, "uar": uar}
 
-    monkeypatch.setattr(loop._Loop, "_validate", validate)
-    run = train(TrainingConfig(**options | {"epochs": 5, "frozen_features": True}))
+    monkeypatch.setattr(loop._Run, "_validate", validate)
+    run = train(TrainingConfig.from_options(**options | {"epochs": 5, "frozen_features": True}))
     assert json.loads((run / "training.json").read_text())["best_epoch"] == 3
     assert not torch.equal(weights(run, "best")["bias"], weights(run)["bias"])
 
 
 def test_facts_of_the_run(options, tmp_path):
-    run = train(TrainingConfig(**options))
+    run = train(TrainingConfig.from_options(**options))
     facts = json.loads((run / "training.json").read_text())
     assert facts["num_clips"] == 12 and facts["validation"] == "by person" and facts["dataset"] == "clips"
     assert facts["base_model"] == options["model"] and facts["trainable_parameters"] > 0
@@ -130,9 +133,9 @@ def test_facts_of_the_run(options, tmp_path):
 
 @pytest.mark.parametrize("name", ["run", "run/best", "run/last"])
 def test_run_goes_on_from_another_and_says_so(options, tmp_path, name):
-    first = json.loads((train(TrainingConfig(**options | {"epochs": 1})) / "training.json").read_text())
+    first = json.loads((train(TrainingConfig.from_options(**options | {"epochs": 1})) / "training.json").read_text())
     changes = {"model": str(tmp_path / name), "output": str(tmp_path / "second"), "epochs": 1, "seed": 1}
-    second = json.loads((train(TrainingConfig(**options | changes)) / "training.json").read_text())
+    second = json.loads((train(TrainingConfig.from_options(**options | changes)) / "training.json").read_text())
     assert second["base_model"] == options["model"] and second["seed"] == 1
     assert second["continued_from"] == first
 
@@ -141,27 +144,27 @@ def test_facts_of_something_else_are_not_taken_for_those_of_the_model(options, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip").symlink_to(clip_folder)
     (tmp_path / "training.json").write_text('{"base_model": "another"}')
-    run = train(TrainingConfig(**options | {"model": "clip", "epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"model": "clip", "epochs": 1}))
     assert json.loads((run / "training.json").read_text())["base_model"] == "clip"
 
 
 def test_damaged_facts_of_an_earlier_run_are_named(options, tmp_path):
-    run = train(TrainingConfig(**options | {"epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     (run / "training.json").write_text('{"base_model": ')
     with pytest.raises(UserError, match=r"run/training.json cannot be read"):
-        train(TrainingConfig(**options | {"model": str(run), "output": str(tmp_path / "second")}))
+        train(TrainingConfig.from_options(**options | {"model": str(run), "output": str(tmp_path / "second")}))
     assert not (tmp_path / "second").exists()
 
 
 def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
-    run = train(TrainingConfig(**options))
+    run = train(TrainingConfig.from_options(**options))
     folder = folder_writer(tmp_path / "more", people=2)
     for split in ("train", "test"):
         metadata = folder / split / "metadata.jsonl"
         metadata.write_text(metadata.read_text().replace('"label": "happy"', '"label": "amused"'))
     words = tmp_path / "words.yaml"
     words.write_text("amused: [a smirk, one corner up]\n")
-    config = TrainingConfig(
+    config = TrainingConfig.from_options(
         **options
         | {"dataset": str(folder), "model": str(run / "best"), "descriptions": str(words)}
         | {"output": str(tmp_path / "second"), "validation_fraction": 0.5}
@@ -174,34 +177,38 @@ def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
         "sadness": ["a frown", "tears"],
     }
     with pytest.raises(UserError, match="No description of 'amused'"):
-        train(replace(config, descriptions=None, output=str(tmp_path / "third")))
+        train(config.with_options(descriptions=None, output=str(tmp_path / "third")))
     assert not (tmp_path / "third").exists()
 
 
 def test_classes_follow_the_data_where_only_the_words_do_already(options, tmp_path):
     """A model whose processor names other classes than its head, as one that was saved apart from it."""
-    run = train(TrainingConfig(**options | {"epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     processor = TGDFERProcessor.from_pretrained(run / "best")
     words = processor.descriptions
     processor.descriptions = {name: words[name] for name in ("happiness", "neutral")}
     processor.save_pretrained(run / "best")
-    model, _ = start_model(TrainingConfig(**options | {"model": str(run)}), ["happiness", "neutral"])
+    model, _ = start_model(
+        TrainingConfig.from_options(**options | {"model": str(run)}).model, ["happiness", "neutral"]
+    )
     assert list(model.config.id2label.values()) == ["happiness", "neutral"]
     assert model.bias.shape == (2,)
 
 
 def test_training_goes_on_in_full_precision(options, tmp_path):
-    run = train(TrainingConfig(**options | {"epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     load_trained(run)[0].to(torch.bfloat16).save_pretrained(run / "best")
     assert load_trained(run)[0].dtype == torch.bfloat16
     assert (
-        start_model(TrainingConfig(**options | {"model": str(run)}), ["happiness", "neutral", "sadness"])[0].dtype
+        start_model(
+            TrainingConfig.from_options(**options | {"model": str(run)}).model, ["happiness", "neutral", "sadness"]
+        )[0].dtype
         == torch.float32
     )
 
 
 def test_pickled_weights_are_not_read(options, tmp_path):
-    run = train(TrainingConfig(**options | {"epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     torch.save(load_file(run / "best" / "model.safetensors"), run / "best" / "pytorch_model.bin")
     (run / "best" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="Cannot read the model"):
@@ -222,7 +229,7 @@ def test_pickled_weights_are_not_read(options, tmp_path):
 )
 def test_what_cannot_be_used_is_named_and_nothing_is_written(options, tmp_path, changes, sentence):
     with pytest.raises(UserError, match=sentence):
-        train(TrainingConfig(**options | changes))
+        train(TrainingConfig.from_options(**options | changes))
     assert not (tmp_path / "run").exists()
 
 
@@ -230,18 +237,18 @@ def test_checkpoint_of_another_architecture(options, tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="bert is a checkpoint of bert: name a CLIP"):
-        train(TrainingConfig(**options | {"model": str(tmp_path / "bert")}))
+        train(TrainingConfig.from_options(**options | {"model": str(tmp_path / "bert")}))
 
 
 def test_run_is_neither_overwritten_nor_continued_as_another(options, tmp_path):
-    config = TrainingConfig(**options | {"epochs": 1})
+    config = TrainingConfig.from_options(**options | {"epochs": 1})
     run = train(config)
     before = (run / "log.jsonl").read_bytes()
     with pytest.raises(UserError, match="is not empty: continue its run with --resume"):
         train(config)
     with pytest.raises(UserError, match="seed is 1, but the run in .* has 0"):
-        train(replace(config, seed=1, resume=True))
-    train(replace(config, resume=True))
+        train(config.with_options(seed=1, resume=True))
+    train(config.with_options(resume=True))
     assert (run / "log.jsonl").read_bytes() == before
 
 
@@ -267,13 +274,13 @@ def test_damaged_checkpoint_is_one_sentence(interrupted, tmp_path, name, damage)
     shutil.copytree(kept, run)
     damage(run / "checkpoints" / "epoch-0001" / name)
     with pytest.raises(UserError, match="The checkpoint .*epoch-0001 cannot be read: remove .* and train again"):
-        train(replace(config, output=str(run), resume=True))
+        train(config.with_options(output=str(run), resume=True))
 
 
 @pytest.fixture(scope="module")
 def interrupted(clips_folder, clip_folder, descriptions_file, tmp_path_factory):
     """The config and the folder of a run that was stopped after the first of its two epochs."""
-    config = TrainingConfig(
+    config = TrainingConfig.from_options(
         dataset=str(clips_folder),
         model=str(clip_folder),
         descriptions=str(descriptions_file),
@@ -284,44 +291,48 @@ def interrupted(clips_folder, clip_folder, descriptions_file, tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         interrupted_after(config, 1, patch)
-    return config, Path(config.output)
+    return config, Path(config.run.output)
 
 
 def test_clips_that_changed_are_not_trained_on_further(options, tmp_path, folder_writer, monkeypatch):
     folder = folder_writer(tmp_path / "clips")
-    config = TrainingConfig(**options | {"dataset": str(folder)})
+    config = TrainingConfig.from_options(**options | {"dataset": str(folder)})
     interrupted_after(config, 1, monkeypatch)
     clip = next((folder / "train").glob("*/*.mp4"))
     stat = clip.stat()
     os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     with pytest.raises(UserError, match="The clips have changed since the run in .* began"):
-        train(replace(config, resume=True))
+        train(config.with_options(resume=True))
     os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     metadata = folder / "train" / "metadata.jsonl"
     rows = metadata.read_text()
     metadata.write_text(rows.replace('"label": "happy"', '"label": "neutral"', 1))
     with pytest.raises(UserError, match="The clips have changed"):
-        train(replace(config, resume=True))
+        train(config.with_options(resume=True))
     metadata.write_text(rows)
-    assert len((train(replace(config, resume=True)) / "log.jsonl").read_text().splitlines()) == 2
+    assert len((train(config.with_options(resume=True)) / "log.jsonl").read_text().splitlines()) == 2
 
 
 def test_people_in_training_and_test_are_counted(options, tmp_path, folder_writer, caplog):
     folder = folder_writer(tmp_path / "clips")
-    train(TrainingConfig(**options | {"dataset": str(folder), "epochs": 1}))
+    train(TrainingConfig.from_options(**options | {"dataset": str(folder), "epochs": 1}))
     assert "as well" not in caplog.text
     metadata = folder / "test" / "metadata.jsonl"
     lines = metadata.read_text().replace("test-0", "train-0").replace("test-1", "train-1")
     # Nothing else of the test split is looked at: its labels mean nothing here.
     metadata.write_text(lines.replace('"label": "happy"', '"label": "unheard of"'))
-    train(TrainingConfig(**options | {"dataset": str(folder), "epochs": 1, "output": str(tmp_path / "second")}))
+    train(
+        TrainingConfig.from_options(
+            **options | {"dataset": str(folder), "epochs": 1, "output": str(tmp_path / "second")}
+        )
+    )
     assert "2 of the 5 people of the split 'test' are in 'train' as well" in caplog.text
 
 
 def test_diverging_loss_says_so_and_keeps_no_model(options, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "start_model", lambda *args: _broken(start_model(*args)))
     with pytest.raises(UserError, match="loss is nan in epoch 1"):
-        train(TrainingConfig(**options))
+        train(TrainingConfig.from_options(**options))
     assert not (tmp_path / "run" / "best").exists()
 
 
@@ -335,7 +346,7 @@ def test_broken_clip_is_named_before_anything_is_written(options, tmp_path, fold
     path = next(folder.glob("train/*/*_2.mp4"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=path.name):
-        train(TrainingConfig(**options | {"dataset": str(folder)}))
+        train(TrainingConfig.from_options(**options | {"dataset": str(folder)}))
     assert not (tmp_path / "run").exists()
 
 
@@ -344,7 +355,7 @@ def test_left_out_files_of_every_split_are_listed(options, tmp_path, folder_writ
     folder = folder_writer(tmp_path / "clips", people=2, splits=splits)
     for split in splits:
         clip_writer(folder / split / "happy" / f"unlisted_{split}.mp4")
-    run = train(TrainingConfig(**options | {"dataset": str(folder), "epochs": 1}))
+    run = train(TrainingConfig.from_options(**options | {"dataset": str(folder), "epochs": 1}))
     evaluate_model(run)
     assert {path.name: path.read_text() for path in run.glob("left_out*")} == {
         f"left_out_{split}.txt": f"happy/unlisted_{split}.mp4\n" for split in splits

@@ -1,0 +1,1 @@
+"""Labelled clips: reading a data set, its labels and splits, and the batches that training sees."""

@@ -1,4 +1,4 @@
-"""A video with what a model says of it drawn in: boxes and labels, and below a bar of relevance and segments."""
+"""A copy of a video with predictions drawn in: boxes and labels, and below a bar of relevance and segments."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,16 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
-from tgdfer.processing.frame_sampling_tgdfer import ASSUMED_FPS
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
-from tgdfer.processing.video_reading_tgdfer import stream
-from tgdfer.training.figures.plots import RELEVANCE_COLOUR
+from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, stream
+from tgdfer.training.figures.timeline import RELEVANCE_COLOUR
 from tgdfer.training.video_writing import writing
 
-# Smaller videos are enlarged, so that labels can be read.
+# Smaller videos are enlarged so that labels are readable.
 _SMALLEST_SIDE = 360
-# Bars of more people would hide the video.
+# Bars of more people would take more room than the video.
 _MOST_BARS = 4
-# A box is drawn between two sampled frames no further apart, in seconds or in the usual steps between frames.
+# Boxes are interpolated between two analysed frames up to this distance, in seconds or in steps between frames.
 _GAP, _STEPS = 1.0, 3.0
 
 Colour = tuple[int, int, int]
@@ -30,31 +29,31 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Person:
-    """What is drawn of one person.
+    """The prediction for one person.
 
     Attributes:
-        said: the timeline, as `EmotionTimelinePipeline` gives it.
-        times: (T,) seconds of its frames.
-        boxes: (T, 4), NaN where there is none.
-        colour: of box and label.
+        timeline: Output of `EmotionTimelinePipeline`.
+        times: (T,) seconds of the analysed frames.
+        boxes: (T, 4) left, top, right and bottom in pixels; NaN without a face.
+        colour: Colour of box and label.
     """
 
-    said: dict[str, Any]
+    timeline: dict[str, Any]
     times: np.ndarray
     boxes: np.ndarray
     colour: Colour
 
     @classmethod
-    def of(cls, said: dict[str, Any], number: int, seconds: np.ndarray) -> "_Person":
-        """A person of a video whose frames are shown at `seconds`."""
-        count = len(said["frame_relevance"])
+    def from_timeline(cls, timeline: dict[str, Any], number: int, seconds: np.ndarray) -> "_Person":
+        """Makes a person from a timeline; `number` decides the colour, `seconds` are the times of all frames."""
+        count = len(timeline["frame_relevance"])
         places = ((np.arange(count) + 0.5) * len(seconds) / count).astype(int)
-        times = seconds[places] if said["timestamps"] is None else np.array(said["timestamps"])
-        boxes = [[np.nan] * 4 if box is None else box for box in said.get("boxes", [None] * count)]
-        return cls(said, times, np.array(boxes, dtype=float), _rgb(f"C{number}"))
+        times = seconds[places] if timeline["timestamps"] is None else np.array(timeline["timestamps"])
+        boxes = [[np.nan] * 4 if box is None else box for box in timeline.get("boxes", [None] * count)]
+        return cls(timeline, times, np.array(boxes, dtype=float), _rgb(f"C{number}"))
 
     def box(self, second: float) -> np.ndarray | None:
-        """Where the face is, on the straight way between the frames that were looked at."""
+        """Box (4,) of the face at a time, interpolated between analysed frames; None where no face is known."""
         usual = float(np.median(np.diff(self.times))) if len(self.times) > 1 else _GAP
         after = int(np.searchsorted(self.times, second))
         before, after = max(0, after - 1), min(after, len(self.times) - 1)
@@ -66,15 +65,15 @@ class _Person:
         return None if np.isnan(box).any() else box
 
     def label(self, second: float) -> str:
-        """The answer for a clip; in a long video the segment that is on, or else what the frame says."""
+        """Text beside the box: the label of a short clip; in a long video that of the segment or else the frame."""
         if self.times[-1] <= LONGEST_CLIP:
-            return f"{self.said['label']} {self.said['scores'][self.said['label']]:.0%}"
-        on = [one for one in self.said["segments"] if one["start"] <= second < one["end"]]
+            return f"{self.timeline['label']} {self.timeline['scores'][self.timeline['label']]:.0%}"
+        on = [one for one in self.timeline["segments"] if one["start"] <= second < one["end"]]
         if on:
             best = max(on, key=lambda one: one["confidence"])
             return f"{best['label']} {best['confidence']:.0%}"
         nearest = int(np.abs(self.times - second).argmin())
-        curves = self.said["frame_scores"]
+        curves = self.timeline["frame_scores"]
         name = max(curves, key=lambda name: curves[name][nearest])
         return f"{name} {curves[name][nearest]:.0%}"
 
@@ -85,16 +84,16 @@ def annotate(
     path: str | Path,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Writes a video with boxes, labels and a bar of relevance for each person; sound is left out.
+    """Writes a copy of a video, without sound, with boxes, labels and a bar of relevance for each person.
 
     Args:
-        video: as the video processor reads it.
-        people: the timeline of each, as `EmotionTimelinePipeline` gives them.
-        path: video to write.
-        progress: is called with the share that is done.
+        video: Any input that the video processor reads.
+        people: Output of `EmotionTimelinePipeline` for each person.
+        path: Video to write.
+        progress: Called after each frame with the share of frames that are done (0 to 1).
 
     Raises:
-        VideoDecodeError: the video cannot be read.
+        VideoDecodeError: If the video cannot be read.
     """
     seconds = np.zeros(0)
 
@@ -109,7 +108,7 @@ def annotate(
         for number, _, frame in stream(video, every):
             picture = _enlarged(frame[:3].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
             if not drawn:
-                drawn = [_Person.of(said, index, seconds) for index, said in enumerate(people)]
+                drawn = [_Person.from_timeline(one, index, seconds) for index, one in enumerate(people)]
                 bars = [_bar(person, picture.shape[1], float(seconds[-1])) for person in drawn[:_MOST_BARS]]
             second, scale = float(seconds[number]), picture.shape[1] / frame.shape[-1]
             writer.write(second, _draw(picture, drawn, bars, second, scale, second / max(float(seconds[-1]), 1e-9)))
@@ -118,9 +117,9 @@ def annotate(
 
 
 def _enlarged(picture: np.ndarray) -> np.ndarray:
-    """The picture at twice, three times... its size if it is small; (H, W, 3) with even sides."""
+    """Enlarges a small picture (H, W, 3) by a whole number; the result has even sides."""
     times = -(-_SMALLEST_SIDE // min(picture.shape[:2]))
-    # No picture of a camera is so narrow that this is large.
+    # This limit matters only for pictures that are very narrow.
     times = max(1, min(times, 2048 // max(picture.shape[:2])))
     height, width = (side * times // 2 * 2 or 2 for side in picture.shape[:2])
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -134,7 +133,7 @@ def _draw(
     scale: float,
     share: float,
 ) -> np.ndarray:
-    """The picture with its boxes and labels, above the bars with a mark at the present."""
+    """Draws boxes and labels into the picture, appends the bars below it and marks the current time in them."""
     canvas = np.concatenate([picture, *bars])
     image = Image.fromarray(canvas)
     pen = ImageDraw.Draw(image)
@@ -148,7 +147,7 @@ def _draw(
                 (left, top, max(left, right), max(top, bottom)), outline=person.colour, width=max(2, size // 8)
             )
             _write(pen, person.label(second), (left, top - 1.5 * size), size, person.colour, picture.shape)
-        elif "boxes" not in person.said:  # No faces were looked for: the whole picture is one.
+        elif "boxes" not in person.timeline:  # Without face detection, the whole picture is the face.
             _write(pen, person.label(second), (0, free), size, person.colour, picture.shape)
             free += int(1.5 * size)
     at = round(share * (canvas.shape[1] - 1))
@@ -159,7 +158,7 @@ def _draw(
 def _write(
     pen: ImageDraw.ImageDraw, text: str, place: tuple[float, float], size: int, colour: Colour, shape: tuple[int, ...]
 ) -> None:
-    """Writes in white on a colour, within the picture."""
+    """Writes white text on a coloured background, moved so that it lies inside the picture."""
     font = _font(size)
     width = pen.textlength(text, font=font) + size // 2
     left = min(max(0.0, place[0]), max(0.0, shape[1] - width))
@@ -169,17 +168,17 @@ def _write(
 
 
 def _bar(person: _Person, width: int, length: float) -> np.ndarray:
-    """Relevance over the time of a video (h, width, 3), below it the segments: a name wherever there is room."""
+    """Draws a bar (h, width, 3) over the time of the video: relevance above, segments below, with names that fit."""
     height = max(40, width // 16 // 2 * 2)
     image = Image.new("RGB", (width, height), (24, 24, 24))
     pen = ImageDraw.Draw(image)
     unit = (width - 1) / max(length, 1e-9)
-    base, relevance = height * 5 // 9, np.array(person.said["frame_relevance"], dtype=float)
+    base, relevance = height * 5 // 9, np.array(person.timeline["frame_relevance"], dtype=float)
     edges = np.concatenate([[0], (person.times[1:] + person.times[:-1]) / 2, [max(length, person.times[-1])]]) * unit
     for left, right, value in zip(edges, edges[1:], relevance / max(relevance.max(), 1e-9), strict=False):
         pen.rectangle((left, base - value * (base - 2), max(left, right - 1), base), fill=_rgb(RELEVANCE_COLOUR))
     font = _font(max(9, height // 3))
-    for segment in person.said["segments"]:
+    for segment in person.timeline["segments"]:
         left, right = segment["start"] * unit, segment["end"] * unit
         pen.rectangle((left, base + 3, max(left, right - 2), height - 2), fill=person.colour)
         if pen.textlength(segment["label"], font=font) + 4 < right - left:
@@ -190,7 +189,7 @@ def _bar(person: _Person, width: int, length: float) -> np.ndarray:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """A font that comes with matplotlib and knows most alphabets."""
+    """A font that comes with matplotlib and covers most alphabets."""
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 

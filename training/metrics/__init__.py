@@ -1,13 +1,17 @@
-"""Metric modules for `evaluate.load`, which takes the path of a file and works without a network."""
+"""Metrics: plain functions, and one module for each of them that users load with `evaluate.load`."""
 
-from functools import cache
-from pathlib import Path
-from typing import Any
+from tgdfer.training.metrics.functions import (
+    THRESHOLDS,
+    clip_figures,
+    localisation_figures,
+    mean_average_precision,
+    recognition_figures,
+)
 
-
-@cache
-def load_metric(name: str) -> Any:
-    """The metric of this folder of that name: expression_recognition, frame_localisation or segment_localisation."""
-    import evaluate
-
-    return evaluate.load(str(Path(__file__).with_name(f"{name}.py")))
+__all__ = [
+    "THRESHOLDS",
+    "clip_figures",
+    "localisation_figures",
+    "mean_average_precision",
+    "recognition_figures",
+]

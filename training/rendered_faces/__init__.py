@@ -1,29 +1,34 @@
-"""Rendered faces: parametric faces driven by action units, in clips whose every frame is known.
+"""Rendered faces: clips of parametric faces whose action units are known in every frame.
 
-Like clips from the wild they carry one label each and show the emotion in a part of their frames; unlike those, they
-know in which. Everything is a function of a seed.
+Like clips from the wild, they have one label each and show the emotion in only some of their frames. Unlike clips from
+the wild, they come with the intensity of every frame. A seed decides everything.
 """
 
-from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, action_unit_vector
-from tgdfer.training.rendered_faces.dataset import (
-    Clip,
-    sample_clip,
-    sample_long_clip,
-    sample_person,
-    write_dataset,
-    write_long_videos,
-    write_video,
+from tgdfer.training.rendered_faces.action_units import (
+    ACTION_UNITS,
+    EMOTIONS,
+    INDEX,
+    PROTOTYPES,
+    action_unit_vector,
+    apex,
 )
-from tgdfer.training.rendered_faces.draw import FacePainter, Pose
-from tgdfer.training.rendered_faces.emotions import Course, Segment, sample_course, sample_long_course
-from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces, Setting
+from tgdfer.training.rendered_faces.courses import Course, Segment, sample_course, sample_long_course
+from tgdfer.training.rendered_faces.dataset import write_dataset, write_long_videos
+from tgdfer.training.rendered_faces.draw import FacePainter
+from tgdfer.training.rendered_faces.parameters import RenderedFaces
+from tgdfer.training.rendered_faces.people import HAIR_COLORS, SKIN_TONES, Identity
 from tgdfer.training.rendered_faces.pictures import contact_sheet, film_strip
-from tgdfer.training.rendered_faces.prototypes import EMOTIONS, PROTOTYPES, apex
+from tgdfer.training.rendered_faces.poses import Pose
+from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_long_clip, sample_person
+from tgdfer.training.rendered_faces.setting import Setting
 
 __all__ = [
     "ACTION_UNITS",
     "EMOTIONS",
+    "HAIR_COLORS",
+    "INDEX",
     "PROTOTYPES",
+    "SKIN_TONES",
     "Clip",
     "Course",
     "FacePainter",
@@ -43,5 +48,4 @@ __all__ = [
     "sample_person",
     "write_dataset",
     "write_long_videos",
-    "write_video",
 ]

@@ -24,7 +24,7 @@ from tgdfer.training.rendered_faces import (
 
 
 def _with_names(sheet: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The sheet under a line with the names of its columns."""
+    """Adds a line with the names of the columns above the sheet."""
     width = sheet.shape[1] // len(names)
     line = np.full((20, sheet.shape[1], 3), 255, np.uint8)
     for i, name in enumerate(names):
@@ -33,38 +33,49 @@ def _with_names(sheet: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def _require_png(path: Path) -> None:
-    """Make sure, before anything is drawn, that a picture can be written there."""
+    """Checks that a picture can be written, before anything is drawn.
+
+    Raises:
+        ValueError: If the path is not a .png file in a folder that exists.
+    """
     if path.suffix != ".png" or not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: name a .png file in a folder that exists.")
 
 
 def _save(picture: np.ndarray, path: Path) -> None:
-    """Write a picture in few colours, which makes a small file, mixed so that soft shading shows no steps."""
+    """Writes a picture with a palette, for a small file, and with dithering, for smooth shading."""
     image = Image.fromarray(picture)
     mixed = image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
     mixed.save(path, optimize=True)
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder to write, or the picture of --sheet or --strip.")],
-    clips: Annotated[int, typer.Option(help="Clips for each label in train; with --length, videos in train.")] = 60,
-    test_clips: Annotated[int, typer.Option(help="The same in test.")] = 20,
-    people: Annotated[int, typer.Option(help="People in train.")] = 30,
-    test_people: Annotated[int, typer.Option(help="People in test.")] = 10,
-    contempt: Annotated[bool, typer.Option("--contempt", help="Show contempt too, as an eighth emotion.")] = False,
+    out: Annotated[Path, typer.Argument(help="Folder to write; with --sheet or --strip, picture to write.")],
+    clips: Annotated[int, typer.Option(help="Clips of each label in train; with --length, videos in train.")] = 60,
+    test_clips: Annotated[int, typer.Option(help="Clips of each label in test; with --length, videos in test.")] = 20,
+    people: Annotated[int, typer.Option(help="Number of people in train.")] = 30,
+    test_people: Annotated[int, typer.Option(help="Number of people in test.")] = 10,
+    contempt: Annotated[bool, typer.Option("--contempt", help="Also render contempt, as an eighth label.")] = False,
     length: Annotated[
-        float | None, typer.Option(help="Seconds of each video: write videos of several emotions instead of clips.")
+        float | None,
+        typer.Option(help="Write videos of this many seconds, with several emotions each, instead of clips."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides everything that is drawn.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
-    sheet: Annotated[bool, typer.Option("--sheet", help="Draw one picture of emotions and people instead.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    workers: Annotated[int, typer.Option(help="Number of processes that render.")] = os.cpu_count() or 1,
+    sheet: Annotated[
+        bool,
+        typer.Option(
+            "--sheet", help="Draw one picture with a row for each person and a column for each label instead."
+        ),
+    ] = False,
     strip: Annotated[
-        bool, typer.Option("--strip", help="Draw clips frame by frame with their truth instead.")
+        bool,
+        typer.Option("--strip", help="Draw one picture of clips frame by frame, with plots of intensities, instead."),
     ] = False,
 ) -> None:
-    """Render clips of faces with the truth about every frame."""
+    """Render a data set of faces with the intensity and the action units of every frame."""
     labels = tuple(PROTOTYPES) if contempt else EMOTIONS
-    # Pictures to look at, without what is there to make it hard.
+    # Pictures for people have no noise, no motion blur and no occlusion.
     clear = replace(RenderedFaces(), noise=(0.0, 0.0), shutter=(0.0, 0.0), occlusion=0.0)
     try:
         if sheet or strip:
@@ -74,7 +85,7 @@ def main(
             typer.echo(f"{out}: {', '.join(labels)}, from left to right")
         elif strip:
             _save(film_strip(clear, seed=seed), out)
-            typer.echo(f"{out}: a clip a row, and the truth about it below")
+            typer.echo(f"{out}: a clip in each row, with its intensities below")
         else:
             count = {"train": clips, "test": test_clips}
             persons = {"train": people, "test": test_people}
@@ -87,7 +98,7 @@ def main(
 
 
 def _render(out: Path, count: dict[str, int], people: dict[str, int], length: float | None, **options) -> None:
-    """Write clips, or videos of a length, beneath a progress bar."""
+    """Writes clips, or videos of a given length, with a progress bar."""
     columns = TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns) as bar:
         task = bar.add_task("clips", total=None)

@@ -1,13 +1,21 @@
-"""What light and camera make of a face: side and drift of the light, motion blur, lens blur and sensor noise."""
+"""The camera: motion blur, lens blur, side and drift of the light, and sensor noise."""
 
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.parameters import Setting
+from tgdfer.training.rendered_faces.setting import Setting
 
 
 class Camera:
-    """Develops painted frames into photographs (size, size, 3) of one setting."""
+    """Turns painted frames into photographs of one setting.
+
+    Args:
+        setting: Light, blur and noise.
+        size: Width and height of a photograph in pixels.
+        fps: Frames per second.
+        exposure: Gain of the picture.
+        rng: Random generator of the sensor noise.
+    """
 
     def __init__(self, setting: Setting, size: int, fps: int, exposure: float, rng: np.random.Generator):
         self.setting, self.size, self.fps = setting, size, fps
@@ -15,12 +23,13 @@ class Camera:
         self.warm = exposure * (1 + 0.08 * setting.warmth * np.array([1, 0.1, -1]))
 
     def develop(self, canvas: np.ndarray, frame: int, moved: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-        """Sample the canvas down, blur what moved, and add colour of the light and noise.
+        """Scales the canvas down and adds motion blur, lens blur, light and noise.
 
         Args:
-            canvas: uint8 RGB, several times larger than the photograph.
+            canvas: (S, S, 3) uint8 RGB, several times larger than the photograph.
             frame: Number of the frame in its clip.
-            moved: Three points of the head (3, 2) in pixels in the frame before and in this one.
+            moved: Three points of the head (3, 2) in pixels, in the frame before and in this one; None for no motion
+                blur.
 
         Returns:
             uint8 RGB (size, size, 3).
@@ -39,7 +48,7 @@ class Camera:
         return np.clip(bright, 0, 255).astype(np.uint8)
 
     def _smear(self, photo: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-        """Mean of the picture along the way that the head went while the shutter was open."""
+        """Averages the picture along the path of the head while the shutter was open."""
         way = (before - now) * self.setting.shutter
         steps = min(8, int(np.ceil(np.abs(way).max())))
         if np.abs(way).max() < 0.3:

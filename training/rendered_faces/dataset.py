@@ -1,77 +1,26 @@
-"""Clips of rendered faces, and data sets of them in the layout that `datasets.load_dataset` reads."""
+"""Data sets of rendered faces on disk, in the layout that `datasets.load_dataset` reads."""
 
 import json
 import multiprocessing
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX
-from tgdfer.training.rendered_faces.draw import FacePainter
-from tgdfer.training.rendered_faces.emotions import Course, check_long, sample_course, sample_long_course
-from tgdfer.training.rendered_faces.parameters import RESTING, Identity, RenderedFaces, Setting
-from tgdfer.training.rendered_faces.prototypes import EMOTIONS, check_labels
+from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, EMOTIONS, INDEX, check_labels
+from tgdfer.training.rendered_faces.courses import check_long
+from tgdfer.training.rendered_faces.parameters import RenderedFaces, check_parameters
+from tgdfer.training.rendered_faces.people import RESTING
+from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_long_clip, sample_person, seed_of
+from tgdfer.training.video_writing import write_video
 
 Progress = Callable[[int, int], None]
-
-# Seconds within which an occluder of a long clip comes and goes.
-_PASSING = 5.0
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip before it is drawn."""
-
-    person: Identity
-    setting: Setting
-    course: Course
-    faces: RenderedFaces
-
-    def __len__(self) -> int:
-        return len(self.course.intensity)
-
-    def draw(self) -> Iterator[np.ndarray]:
-        """Draw the frames one by one, uint8 RGB (size, size, 3)."""
-        painter, before = FacePainter(self.person, self.setting, self.faces), None
-        course = self.course
-        for t, (units, pose, side) in enumerate(zip(course.action_units, course.poses, course.side, strict=True)):
-            yield painter.draw(units, pose, frame=t, before=before, side=float(side))
-            before = pose
-
-
-def sample_person(seed: int, split: str, number: int, resting: float = RenderedFaces.resting) -> Identity:
-    """The `number`-th person of a split; splits never share people, however many of them there are."""
-    return Identity.sample(np.random.default_rng([seed, _code(split), number]), resting)
-
-
-def sample_clip(label: str, person: Identity, faces: RenderedFaces, rng: np.random.Generator) -> Clip:
-    """Draw setting and course of a clip."""
-    course = sample_course(label, faces, rng)
-    setting = Setting.sample(rng, faces, len(course.intensity) / faces.fps)
-    return Clip(person, setting, course, faces)
-
-
-def sample_long_clip(
-    seconds: float, labels: Sequence[str], person: Identity, faces: RenderedFaces, rng: np.random.Generator
-) -> Clip:
-    """Draw setting and course of a clip of several emotions; see `sample_long_course`."""
-    course = sample_long_course(seconds, labels, faces, rng)
-    setting = Setting.sample(rng, faces, min(seconds, _PASSING))
-    if hidden := setting.occluder:
-        late = float(rng.uniform(0, max(0.0, seconds - _PASSING)))
-        hidden = replace(hidden, begin=hidden.begin + late, end=hidden.end + late)
-        setting = replace(setting, occluder=hidden)
-    return Clip(person, setting, course, faces)
 
 
 def write_dataset(
@@ -84,37 +33,36 @@ def write_dataset(
     progress: Progress | None = None,
     labels: Sequence[str] = EMOTIONS,
 ) -> Path:
-    """Render a data set: `folder/split/label/0000.mp4` and `folder/split/metadata.jsonl`.
+    """Renders a data set: `folder/split/label/0000.mp4` and `folder/split/metadata.jsonl`.
 
-    A row of the metadata holds
+    A row of the metadata has
 
-    - `file_name`, `label`, `person`;
-    - for every frame `intensity` (0..1, of the clip's own apex; 0 throughout where the label is neutral) and
-      `action_units` (name to movements 0..1);
+    - `file_name`, `label` and `person`;
+    - `intensity` of each frame (0 to 1, relative to the apex of the clip; 0 in neutral clips) and `action_units` (name
+      to the movement of each frame, 0 to 1);
     - `resting_face` (name to offset), to which the movements are added;
     - `segments` in which the emotion is at half of its apex or more: `label`, and `start` and `end` in seconds;
-    - `lookalike`: what happens beside that only its course in time tells from an emotion, or "".
+    - `lookalike`, the movement that resembles an emotion, or "".
 
-    The same arguments give the same data set, whatever the number of workers. Everything is written beside `folder`
-    first and put in place when it is complete.
+    The same arguments give the same data set, whatever the number of workers. The data set is written to a temporary
+    folder beside `folder`, which is renamed when it is complete.
 
     Args:
-        folder: Where to; must not exist yet, or be empty.
+        folder: Folder to write. It must be empty or not exist.
         faces: Parameters of the generator.
-        clips: Clips per label and split, by default 60 for "train" and 20 for "test".
-        people: People per split, by default one for every six clips of a label, at least four.
-        seed: Decides everything that is drawn.
-        workers: Processes that render; with more than one, a script needs the `if __name__ == "__main__"` of all
-            programs that start processes.
-        progress: Called with (clips done, clips in all) after every clip.
-        labels: The emotions; "contempt" comes on request only.
+        clips: Clips per label in each split, by default 60 in "train" and 20 in "test".
+        people: People in each split, by default one for every six clips of a label, and at least four.
+        seed: Seed of everything that is drawn.
+        workers: Processes that render. A script that uses more than one needs `if __name__ == "__main__"`.
+        progress: Called after each clip with the number of clips that are done and the number of all clips.
+        labels: Labels to render. "contempt" is rendered only if it is named.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder holds something already, a split has no clips or no people, a label is unknown, or
-            the parameters cannot be drawn.
+        ValueError: If the folder is not empty, a split has no clips or no people, a label is unknown, or a parameter
+            is outside its range.
     """
     clips = dict(clips or {"train": 60, "test": 20})
     check_labels(tuple(labels))
@@ -138,21 +86,22 @@ def write_long_videos(
     progress: Progress | None = None,
     labels: Sequence[str] = EMOTIONS,
 ) -> Path:
-    """Render videos of several emotions each: `folder/split/0000.mp4` and `folder/split/metadata.jsonl`.
+    """Renders videos of several emotions each: `folder/split/0000.mp4` and `folder/split/metadata.jsonl`.
 
-    The rows are those of `write_dataset`, with a `label` of None; the face is neutral outside of the `segments`, and
-    `intensity` reaches 1 in every one of them. Frames are encoded as they are drawn and never kept.
+    The metadata is that of `write_dataset`, with a `label` of None. The face is neutral outside the `segments`, and
+    `intensity` reaches 1 in each of them. Frames are encoded as they are drawn and are not kept in memory.
 
     Args:
-        folder: Where to; must not exist yet, or be empty.
-        seconds: Length of a video.
-        faces: Parameters of the generator; `frames` says how often a face moves and speaks without a reason.
-        videos: Videos per split, by default 4 for "train" and 2 for "test".
-        people: People per split, by default one for every six videos, at least four.
-        seed: Decides everything that is drawn.
+        folder: Folder to write. It must be empty or not exist.
+        seconds: Length of a video in seconds.
+        faces: Parameters of the generator. Unrelated movements and speech are as frequent as in clips of
+            `faces.frames` frames.
+        videos: Videos in each split, by default 4 in "train" and 2 in "test".
+        people: People in each split, by default one for every six videos, and at least four.
+        seed: Seed of everything that is drawn.
         workers: Processes that render.
-        progress: Called with (videos done, videos in all) after every video.
-        labels: The emotions; "contempt" comes on request only.
+        progress: Called after each video with the number of videos that are done and the number of all videos.
+        labels: Labels to render. "contempt" is rendered only if it is named.
 
     Returns:
         The folder.
@@ -170,13 +119,8 @@ def write_long_videos(
     return _write(Path(folder), jobs, workers, progress)
 
 
-def _code(name: str) -> int:
-    """A number for a name, the same everywhere: seeds are made of numbers."""
-    return zlib.crc32(name.encode())
-
-
 def _splits(clips: Mapping[str, int], people: Mapping[str, int] | None) -> Iterator[tuple[str, int, int]]:
-    """Name, people and clips of every split."""
+    """Name, number of people and number of clips of each split."""
     for split, number in clips.items():
         count = (people or {}).get(split, max(4, number // 6))
         if number < 1 or count < 1:
@@ -186,7 +130,7 @@ def _splits(clips: Mapping[str, int], people: Mapping[str, int] | None) -> Itera
 
 @dataclass(frozen=True)
 class _Job:
-    """A clip to write: of one label, or a long one of several."""
+    """A clip to write: a clip of one label, or a long video of several."""
 
     faces: RenderedFaces
     seed: int
@@ -198,12 +142,12 @@ class _Job:
 
     def clip(self) -> Clip:
         person = sample_person(self.seed, self.split, self.person, self.faces.resting)
-        key = [self.seed, _code(self.split), self.number]
+        key = [self.seed, seed_of(self.split), self.number]
         if self.seconds:
             rng = np.random.default_rng([*key, round(1000 * self.seconds)])
             return sample_long_clip(self.seconds, self.labels, person, self.faces, rng)
         label = self.labels[0]
-        return sample_clip(label, person, self.faces, np.random.default_rng([*key, _code(label)]))
+        return sample_clip(label, person, self.faces, np.random.default_rng([*key, seed_of(label)]))
 
     @property
     def file_name(self) -> str:
@@ -211,7 +155,7 @@ class _Job:
         return name if self.seconds else f"{self.labels[0]}/{name}"
 
     def render(self, folder: Path) -> dict[str, Any]:
-        """Draw and encode the clip into `folder/split`; returns its row of the metadata."""
+        """Draws and encodes the clip into `folder/split`, and returns its row of the metadata."""
         clip = self.clip()
         path = folder / self.split / self.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -232,8 +176,8 @@ class _Job:
 
 
 def _write(folder: Path, jobs: Sequence[_Job], workers: int, progress: Progress | None) -> Path:
-    """Render all jobs into a folder beside `folder`, which takes its place when it is complete."""
-    _check_faces(jobs[0].faces)
+    """Renders all jobs into a temporary folder, which is renamed to `folder` when it is complete."""
+    check_parameters(jobs[0].faces)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty: name another folder or remove it.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -256,47 +200,14 @@ def _write(folder: Path, jobs: Sequence[_Job], workers: int, progress: Progress 
 
 
 def _render(jobs: Sequence[_Job], folder: Path, workers: int) -> Iterator[dict[str, Any]]:
-    """Rows of the metadata, in the order of the jobs."""
+    """Renders all jobs, and yields the rows of the metadata in the order of the jobs."""
     folders = [folder] * len(jobs)
     if workers <= 1:
         yield from map(_Job.render, jobs, folders)
         return
-    # Not forked: OpenCV's and torch's threads do not survive a fork, and a child that waits for them waits for ever.
+    # A forked process would wait forever for the threads of OpenCV and torch, which a fork does not copy.
     context = multiprocessing.get_context("spawn")
-    # A few clips at a time, as they are short; long ones go out one by one, lest a worker ends up with all of them.
+    # Short clips are handed out in groups. Long videos are handed out one by one, to balance the load.
     together = 1 if jobs[0].seconds else 4
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.map(_Job.render, jobs, folders, chunksize=together)
-
-
-def _check_faces(faces: RenderedFaces) -> None:
-    """Make sure that clips can be drawn with these parameters.
-
-    Raises:
-        ValueError: If they cannot.
-    """
-    for name in ("frames", "share", "onset", "offset", "strength", "scale"):
-        low, high = getattr(faces, name)
-        if not 0 < low <= high:
-            raise ValueError(f"{name} is ({low}, {high}), but must be a range (lowest, highest) above 0.")
-    if faces.share[1] >= 1:
-        raise ValueError(f"share reaches {faces.share[1]}, but a clip must have neutral frames too: stay below 1.")
-    if faces.frames[0] < 8:
-        raise ValueError(f"frames begins at {faces.frames[0]}, but a clip needs at least 8 to show an emotion.")
-    if faces.size < 32 or faces.size % 2:
-        raise ValueError(f"size is {faces.size}, but must be an even number of pixels, at least 32.")
-
-
-def write_video(path: str | Path, frames: Iterator[np.ndarray], fps: int, crf: int = 18) -> None:
-    """Encode RGB frames (height, width, 3) as H.264; the same frames give the same bytes."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), pix_fmt="yuv420p")
-        # x264's macroblock tree makes other bytes of the same frames from run to run.
-        stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
-        # One thread: processes work side by side, and the bytes do not depend on timing.
-        stream.codec_context.thread_count = 1
-        for i, frame in enumerate(frames):
-            if i == 0:
-                stream.height, stream.width = frame.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))

@@ -1,36 +1,33 @@
-"""What looks like an emotion in a single frame and is told from it by its course in time alone."""
+"""Movements that look like an emotion in a single frame and differ from it only in their course over time."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import action_unit_vector
+from tgdfer.training.rendered_faces.action_units import action_unit_vector, apex
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
-from tgdfer.training.rendered_faces.prototypes import apex
 from tgdfer.training.rendered_faces.timing import Window, overlay, pulse, syllables
 
-# Name to the emotion it looks like.
+# Name of the movement to the emotion that it resembles.
 LOOKALIKES = {"posed smile": "happiness", "brows raised in speech": "surprise", "lids that close slowly": "sadness"}
 
 
 def add_lookalike(
     units: np.ndarray, name: str, windows: Sequence[Window], faces: RenderedFaces, rng: np.random.Generator
 ) -> None:
-    """Let something happen in the given windows that is no emotion.
-
-    It is as strong as a weak emotion.
+    """Adds a movement that resembles an emotion, and is as strong as a weak one, to the action units of a clip.
 
     Args:
         units: Action units (T, A) of the clip, changed in place.
         name: One of `LOOKALIKES`.
-        windows: When; only `start` and `end` count, as it takes its own time to come and go.
+        windows: Times of the movement. Only `start` and `end` count, because onset and offset depend on the movement.
         faces: Parameters of the generator.
-        rng: Source of chance.
+        rng: Random generator.
     """
     strength = rng.uniform(faces.strength[0], sum(faces.strength) / 2)
     vector = apex(LOOKALIKES[name], rng)
     if name == "posed smile" and rng.uniform() < 0.5:
-        # Eyes that do not smile; the other half shows that these alone do not tell the two smiles apart.
+        # Half of the posed smiles do not reach the eyes, so the eyes alone do not decide whether a smile is felt.
         vector = vector * (1 - action_unit_vector({"AU06": 1.0}))
     for window in windows:
         begin = int(np.floor(window.start))
@@ -45,13 +42,13 @@ def add_lookalike(
 
 
 def _posed(lasting: float, shift: float, faces: RenderedFaces, rng: np.random.Generator) -> np.ndarray:
-    """A curve (N,) that is there almost at once and drops off the face."""
+    """Intensity (N,) of a posed expression, which appears and disappears abruptly."""
     onset, offset = faces.fps * rng.uniform(*faces.posed_onset), faces.fps * rng.uniform(*faces.posed_offset)
     return pulse(onset, max(0.0, lasting - (onset + offset) / 2), offset, shift)
 
 
 def _raised_brows(lasting: float, faces: RenderedFaces, rng: np.random.Generator) -> np.ndarray:
-    """Action units (N, A) of brows that underline what is said (Ekman, 1979, "About brows")."""
+    """Action units (N, A) of brows that emphasise speech (Ekman, 1979, "About brows")."""
     raised = pulse(0.12 * faces.fps, lasting, 0.2 * faces.fps)
     brows = action_unit_vector({"AU01": rng.uniform(0.8, 1), "AU02": rng.uniform(0.8, 1)})
     mouth = action_unit_vector({"AU25": 1.0, "AU26": rng.uniform(0.4, 0.8)})
@@ -59,7 +56,7 @@ def _raised_brows(lasting: float, faces: RenderedFaces, rng: np.random.Generator
 
 
 def _tired_lids(lasting: float, faces: RenderedFaces, rng: np.random.Generator) -> np.ndarray:
-    """Action units (N, A) of lids that sink for a second and are torn open: no blink, which takes 0.4 at most."""
+    """Action units (N, A) of tired lids: they close for up to a second, a blink for at most 0.4 seconds."""
     sink, rise = faces.fps * rng.uniform([0.4, 0.12], [1.0, 0.24])
     curve = pulse(sink, max(0.0, lasting - 0.5 * (sink + rise)), rise)
     tired = {"AU43": 1.0, "AU01": rng.uniform(0, 0.3), "AU17": rng.uniform(0, 0.6)}

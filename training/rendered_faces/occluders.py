@@ -1,16 +1,16 @@
-"""Hands and objects that come before a face; drawn as rounded strokes and outlines in the plane of the face."""
+"""Shapes of the hands and objects that hide a part of a face: rounded strokes and outlines."""
 
 import numpy as np
 
-from tgdfer.training.rendered_faces.parameters import Occluder
+from tgdfer.training.rendered_faces.setting import Occluder
 from tgdfer.training.rendered_faces.shapes import smooth
 
-# A part is an outline (width 0) or a stroke of some width, with what it is made of: "skin", "nail" or "object" at a
+# A part is an outline (width 0) or a stroke: its points, its width, its material ("skin", "nail" or "object") and a
 # level of light around 1.
 Part = tuple[np.ndarray, float, str, float]
 
-# Where the palm rests, where the fingers point (degrees from upwards towards the middle of the face), and from where
-# the hand comes, all for a hand on the right of the picture.
+# Position of the palm, direction of the fingers (degrees from upwards towards the middle of the face), and the offset
+# from which the hand comes, for a hand on the right of the picture.
 _HANDS = {
     "hand on the chin": ((17.0, 61.0), 24.0, (14.0, 90.0)),
     "hand on the cheek": ((37.0, 34.0), 12.0, (60.0, 75.0)),
@@ -20,9 +20,14 @@ _OBJECTS = {"cup": ((2.0, 35.0), 4.0), "phone": ((40.0, 14.0), -10.0), "micropho
 
 
 def occluder_parts(occluder: Occluder, seconds: float) -> list[Part]:
-    """What there is to paint at a time in the clip, back to front; nothing while the occluder is away.
+    """The parts of an occluder at a time of the clip, from back to front.
 
-    Points are in the plane of the face, in 112ths of the frame.
+    Args:
+        occluder: A hand or an object.
+        seconds: Time in the clip.
+
+    Returns:
+        Parts with points (N, 2) in the plane of the face, in 112ths of the frame; none while the occluder is away.
     """
     presence = occluder.presence(seconds)
     if presence <= 0:
@@ -46,7 +51,7 @@ def occluder_parts(occluder: Occluder, seconds: float) -> list[Part]:
 
 
 def _finger(points: list[tuple[float, float]], width: float) -> list[Part]:
-    """A finger from knuckle to tip: its dark edge, its flesh, its light side and its nail."""
+    """A finger from the knuckle to the tip: dark edge, flesh, light side and nail."""
     line = smooth(np.array(points))
     tip, along = line[-1], line[-1] - line[-4]
     nail = tip + np.outer([-0.35, 0.3], along / max(1e-6, float(np.hypot(*along))) * 2.2)
@@ -59,7 +64,7 @@ def _finger(points: list[tuple[float, float]], width: float) -> list[Part]:
 
 
 def _hand(curled: float) -> list[Part]:
-    """A hand seen from its back, fingers up, palm at the origin, the thumb on the right."""
+    """The back of a hand with the fingers up, the palm at the origin and the thumb on the right."""
     parts: list[Part] = [
         (np.array([(2.0, 8.0), (5.0, 80.0)]), 17.0, "skin", 0.66),
         (np.array([(2.0, 8.0), (5.0, 80.0)]), 15.6, "skin", 0.9),
@@ -74,7 +79,7 @@ def _hand(curled: float) -> list[Part]:
 
 
 def _grip(x: float, top: float, step: float) -> list[Part]:
-    """Four fingers around something held, one below the other."""
+    """Four fingers around an object, one below the other."""
     parts: list[Part] = []
     for i in range(4):
         y = top + step * i

@@ -1,15 +1,15 @@
-"""Pictures that show what is drawn: a sheet of apex frames, and film strips with the truth below."""
+"""Overview pictures: a sheet of apex frames, and film strips with the intensity of each frame."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import INDEX
-from tgdfer.training.rendered_faces.dataset import Clip, sample_clip, sample_person
+from tgdfer.training.rendered_faces.action_units import EMOTIONS, INDEX, apex, check_labels
 from tgdfer.training.rendered_faces.draw import FacePainter
-from tgdfer.training.rendered_faces.parameters import Identity, RenderedFaces
-from tgdfer.training.rendered_faces.prototypes import EMOTIONS, apex, check_labels
+from tgdfer.training.rendered_faces.parameters import RenderedFaces
+from tgdfer.training.rendered_faces.people import Identity
+from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_person
 
 
 def contact_sheet(
@@ -19,7 +19,17 @@ def contact_sheet(
     split: str = "test",
     labels: Sequence[str] = EMOTIONS,
 ) -> np.ndarray:
-    """Apex frames, uint8 RGB: a row for each person, a column for each label in the given order.
+    """Draws apex frames: a row for each person, a column for each label.
+
+    Args:
+        faces: Parameters of the generator.
+        people: Number of people.
+        seed: Seed of the people and their faces.
+        split: Split that the people belong to.
+        labels: Labels, in the order of the columns.
+
+    Returns:
+        uint8 RGB (people * size, K * size, 3).
 
     Raises:
         ValueError: If a label is unknown.
@@ -39,7 +49,7 @@ def contact_sheet(
     return np.vstack(rows)
 
 
-# Rows of a film strip: a label, and what only its course in time tells from it, in a neutral clip.
+# Rows of a film strip: a label, and the movement in a neutral clip that resembles it.
 _COMPARED = (
     ("happiness", "posed smile"),
     ("surprise", "brows raised in speech"),
@@ -49,10 +59,22 @@ _PLOT, _INK, _GREY = 48, (20, 20, 20), (150, 150, 150)
 
 
 def film_strip(faces: RenderedFaces | None = None, shown: int = 12, seed: int = 0, split: str = "test") -> np.ndarray:
-    """Clips as rows of `shown` frames, uint8 RGB, a plot of every frame's truth below each.
+    """Draws clips as rows of frames, with a plot below each.
 
-    Emotions alternate with what looks like them in a neutral clip. Black is the intensity of the emotion, grey the
-    strongest action unit of the emotion, whatever moves it.
+    Emotional clips alternate with neutral clips that have a movement which resembles the emotion. In the plots, black
+    is the intensity of the emotion and grey is an action unit that belongs to it.
+
+    Args:
+        faces: Parameters of the generator.
+        shown: Frames per row.
+        seed: Seed of the clips.
+        split: Split that the people belong to.
+
+    Returns:
+        uint8 RGB (H, shown * size, 3).
+
+    Raises:
+        ValueError: If the parameters give no clip of two seconds.
     """
     faces = faces or RenderedFaces()
     rows = []
@@ -70,17 +92,17 @@ def film_strip(faces: RenderedFaces | None = None, shown: int = 12, seed: int = 
 
 
 def _find(label: str, lookalike: str, unit: str, person: Identity, faces: RenderedFaces, seed: int) -> Clip:
-    """The first clip of many in which this happens, and lasts two seconds or more."""
+    """Finds a clip of two seconds or more with this label, this lookalike and a movement of this action unit."""
     for number in range(1000):
         clip = sample_clip(label, person, faces, np.random.default_rng([seed, INDEX[unit], number]))
         moved = clip.course.action_units[:, INDEX[unit]].max()
         if clip.course.lookalike == lookalike and len(clip) >= 2 * faces.fps and moved > 0.4:
             return clip
-    raise ValueError("no clip of two seconds shows it: let frames reach further and strength be higher.")
+    raise ValueError("no clip of two seconds shows the movement: use more frames and a higher strength.")
 
 
 def _plot(clip: Clip, unit: str, width: int) -> np.ndarray:
-    """Curves over the frames of a clip, each under the middle of its frame."""
+    """Plots the curves of a clip (48, width, 3), aligned with the frames above."""
     top = 16
     plot = np.full((_PLOT, width, 3), 255, np.uint8)
     size = clip.faces.size

@@ -1,8 +1,8 @@
-"""How the action units shape a face.
+"""The shapes of a face as functions of the person and of the action units.
 
-A face lives in a plane of its own: x to the right and y down, in 112ths of the frame's width, the origin
-between eyes and mouth, so that eyes lie near (+-17, -11), the mouth near (0, 27) and the chin near (0, 49). Every
-shape is a function of the person and of the action units, whose intensities run from 0 (absent) to 1 (FACS level E).
+The plane of the face has x to the right and y down, in 112ths of the width of the frame, with the origin between eyes
+and mouth: eyes are near (+-17, -11), the mouth near (0, 27) and the chin near (0, 49). Intensities of action units run
+from 0 (absent) to 1 (FACS level E).
 """
 
 from functools import lru_cache
@@ -10,14 +10,14 @@ from functools import lru_cache
 import numpy as np
 
 from tgdfer.training.rendered_faces.action_units import ACTION_UNITS
-from tgdfer.training.rendered_faces.parameters import Identity
+from tgdfer.training.rendered_faces.people import Identity
 
 Shapes = dict[str, np.ndarray]
 
 
 @lru_cache
 def _spline(points: int, closed: bool, steps: int) -> np.ndarray:
-    """Matrix that takes control points to points on their Catmull-Rom spline."""
+    """Matrix that maps control points to points on their Catmull-Rom spline."""
     t = np.arange(steps)[:, None] / steps
     weights = 0.5 * np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2])
     segments = points if closed else points - 1
@@ -37,17 +37,17 @@ def smooth(points: np.ndarray, closed: bool = False, steps: int = 5) -> np.ndarr
 
 
 def mirror(half: np.ndarray) -> np.ndarray:
-    """Closed outline from its right half, which runs from top to bottom and has both ends on the axis."""
+    """Closed outline from its right half, which runs from top to bottom and begins and ends on the axis."""
     return np.vstack([half, (half * [-1, 1])[-2:0:-1]])
 
 
 def face_shapes(person: Identity, action_units: np.ndarray, other_side: np.ndarray | None = None) -> Shapes:
-    """All outlines of a face.
+    """All shapes of a face that action units move.
 
     Args:
         person: Whose face.
-        action_units: Intensities (A,) in the order of `ACTION_UNITS`, as shown by the left side of the picture.
-        other_side: The same of the right side; only AU12 and AU14 may differ. None: as on the left.
+        action_units: Intensities (A,) in the order of `ACTION_UNITS`, on the left side of the picture.
+        other_side: Intensities (A,) on the right side, if they differ. Only AU12 and AU14 may differ.
 
     Returns:
         Name of the part to its points (N, 2). Names of paired parts end in `_left` and `_right` (of the picture).
@@ -56,7 +56,7 @@ def face_shapes(person: Identity, action_units: np.ndarray, other_side: np.ndarr
     right = left if other_side is None else dict(zip(ACTION_UNITS, other_side, strict=True))
     shapes: Shapes = {"head": _head(person, left), **_mouth(person, left, right), **_nose(person, left)}
     for side, sign, a in (("left", -1, left), ("right", 1, right)):
-        # One side of a face always moves a little more than the other.
+        # The sides of a face never move quite equally.
         gain = 1 + sign * person.asymmetry
         shapes["brow_" + side] = _brow(person, a, gain)
         shapes |= {f"{name}_{side}": points for name, points in _eye(person, a).items()}
@@ -75,13 +75,13 @@ def _head(person: Identity, a: dict) -> np.ndarray:
     )
     drop = np.clip((half[:, 1] - 8) / 40, 0, 1)
     half[:, 1] += drop * (8.5 * a["AU26"] - 1.2 * a["AU17"])
-    # Pushed cheeks widen the face.
+    # Raised cheeks widen the face.
     half[5, 0] += 1.3 * a["AU12"] + 0.8 * a["AU20"]
     return smooth(mirror(half), closed=True)
 
 
 def _brow(person: Identity, a: dict, gain: float) -> np.ndarray:
-    """The right brow as a closed outline; its five stations run from the inner to the outer end."""
+    """The right brow as a closed outline, from five points between its inner and its outer end."""
     along = np.array([0, 0.25, 0.5, 0.75, 1])
     x = 17 * person.eye_distance + (-10.5 + 22 * along) * person.eye_width
     y = -21.5 + person.eye_level - person.brow_level + person.brow_slope * (0.5 - along) * 2
@@ -100,7 +100,7 @@ _LID = np.linspace(-1, 1, 17)
 
 
 def _eye(person: Identity, a: dict) -> Shapes:
-    """The right eye: the slit, its two lids, the crease above it, the centre of the iris and the socket."""
+    """The right eye: its opening, lids, crease, centre of the iris, socket, bag and crow's feet."""
     center = np.array([17 * person.eye_distance, -11 + person.eye_level])
     width = 8.8 * person.eye_width
     upper = 4.7 * person.eye_height * (1 + 0.48 * a["AU05"] - 0.3 * a["AU07"] - 0.1 * a["AU06"] - 0.12 * a["AU09"])
@@ -129,7 +129,7 @@ def _eye(person: Identity, a: dict) -> Shapes:
         "bag": curve(low_lid + 2.6 - 1.1 * a["AU06"] + (1 - _LID**2) * (1.2 - 0.9 * a["AU06"]), 0.95),
         "crow": center
         + np.array([(width + x, y) for x, y in ((1.5, -2), (6.5, -5.5), (2, 0), (7.5, -0.5), (1.5, 2), (6.5, 4.5))]),
-        # Where the flesh of the cheek gathers.
+        # Highest point of the cheek.
         "cheek": np.array([[19 + 1.2 * a["AU12"], 9 - 5 * a["AU06"] - 2 * a["AU12"] - 1.5 * a["AU09"]]]),
     }
 
@@ -161,29 +161,11 @@ _TOWARDS_RIGHT = 0.5 + 0.5 * np.sin(0.5 * np.pi * _LIP)
 
 
 def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
-    """Both lips, what lies between them, and the corners."""
+    """Lips, teeth, tongue, corners of the mouth, and the shapes around them."""
     u, bow = _LIP, 1 - np.abs(_LIP) ** 2
-    # What pulls at one corner alone fades out towards the other one.
+    # A movement of one corner fades out towards the other one.
     a = left | {name: left[name] + (right[name] - left[name]) * _TOWARDS_RIGHT for name in ("AU12", "AU14")}
-    half = 13 * person.mouth_width
-    half *= (
-        1
-        + 0.3 * a["AU12"]
-        + 0.32 * a["AU20"]
-        - 0.2 * a["AU23"]
-        - 0.06 * a["AU17"]
-        + 0.08 * a["AU14"]
-        - 0.05 * a["AU24"]
-        - 0.03 * a["AU28"]
-    )
-    half *= 1 - 0.14 * a["AU26"] * (1 - a["AU12"]) * (1 - a["AU20"])
-    middle = 27 + person.mouth_level - 2.4 * a["AU17"] - 1.3 * a["AU10"] - 0.8 * a["AU09"] + 0.4 * a["AU12"]
-    corner = middle + 2.4 * a["AU17"] - 7.2 * a["AU12"] + 6 * a["AU15"] + 1.8 * a["AU20"] - 0.8 * a["AU14"]
-    corner += 1.5 * a["AU26"] * (1 - 0.5 * a["AU12"])
-    # Pulled-up corners bend the whole line; pressed-down corners hook only its ends.
-    bend = 2 + 1.2 * a["AU15"]
-    corner = corner + 0.8 * a["AU28"]
-    line = middle + (corner - middle) * np.abs(u) ** bend
+    half, (line, corner) = _mouth_half_width(person, a), _mouth_line(person, a)
     raised = (3 * a["AU10"] + 1.6 * a["AU09"]) * (1 - np.abs(u) ** 3)
     gap = 3.2 * a["AU25"] + 11 * a["AU26"] * min(1.0, 2.5 * a["AU25"])
     thin = (1 - 0.5 * a["AU23"]) * (1 - 0.52 * a["AU24"]) * (1 - 0.3 * a["AU20"]) * (1 - 0.22 * a["AU12"])
@@ -219,8 +201,36 @@ def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
     }
 
 
+def _mouth_half_width(person: Identity, a: dict) -> np.ndarray:
+    """Half of the width of the mouth (25,), as it is for each point of the lips."""
+    half = 13 * person.mouth_width
+    half *= (
+        1
+        + 0.3 * a["AU12"]
+        + 0.32 * a["AU20"]
+        - 0.2 * a["AU23"]
+        - 0.06 * a["AU17"]
+        + 0.08 * a["AU14"]
+        - 0.05 * a["AU24"]
+        - 0.03 * a["AU28"]
+    )
+    half *= 1 - 0.14 * a["AU26"] * (1 - a["AU12"]) * (1 - a["AU20"])
+    return half
+
+
+def _mouth_line(person: Identity, a: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Height (25,) of the line between closed lips, and height (25,) of its corners."""
+    middle = 27 + person.mouth_level - 2.4 * a["AU17"] - 1.3 * a["AU10"] - 0.8 * a["AU09"] + 0.4 * a["AU12"]
+    corner = middle + 2.4 * a["AU17"] - 7.2 * a["AU12"] + 6 * a["AU15"] + 1.8 * a["AU20"] - 0.8 * a["AU14"]
+    corner += 1.5 * a["AU26"] * (1 - 0.5 * a["AU12"])
+    # Raised corners bend the whole line. Lowered corners bend only its ends.
+    bend = 2 + 1.2 * a["AU15"]
+    corner = corner + 0.8 * a["AU28"]
+    return middle + (corner - middle) * np.abs(_LIP) ** bend, corner
+
+
 def _creases(s: Shapes, person: Identity) -> Shapes:
-    """Lines that other shapes pull along: the folds from nose to mouth, the furrows of forehead and nose root."""
+    """Lines that follow other shapes: folds between nose and mouth, wrinkles of the forehead and of the nose."""
     creases = {}
     for side, sign in (("left", -1), ("right", 1)):
         wing, corner = s["wing_" + side][1], s["corner_" + side][0]
@@ -246,3 +256,62 @@ def _creases(s: Shapes, person: Identity) -> Shapes:
     for i, height in enumerate((5.0, 9.0, 13.0)):
         creases[f"forehead_{i}"] = smooth(path - [0, height])
     return creases
+
+
+def fixed_shapes(person: Identity) -> Shapes:
+    """Outlines that no action unit moves: body, neck, ears, glasses and hair; names as in `face_shapes`."""
+    w = person.head_width
+    shapes: Shapes = {
+        "body": np.array([(-130, 140), (-104, 92), (-60, 74), (-22, 66), (22, 66), (60, 74), (104, 92), (130, 140)]),
+        "neck": np.array([(-21 * w, 20), (21 * w, 20), (22 * w, 66), (10, 78), (-10, 78), (-22 * w, 66)]),
+    }
+    for side, sign in (("left", -1), ("right", 1)):
+        ear = np.array([(35, -13), (41, -15), (43, -6), (40, 6), (35, 8)]) * [sign * w, 1]
+        shapes["ear_" + side] = smooth(ear, closed=True)
+        corners = np.array([(-10.5, -6), (0, -7.5), (11.5, -6.5), (11.5, 3), (5, 8.5), (-5, 8.5), (-10, 2)])
+        shapes["glass_" + side] = smooth(
+            (corners + [17.5 * person.eye_distance, -11 + person.eye_level]) * [sign, 1], closed=True
+        )
+    shapes["glass_bridge"] = np.array([(-6.5, -13.5), (0, -15), (6.5, -13.5)]) + [0, person.eye_level]
+    return shapes | _hair(person)
+
+
+def _hair(person: Identity) -> Shapes:
+    """Hair behind the head, hair above the face and its strands, as far as the hair style has them."""
+    w, style = person.head_width, person.hair_style
+    s: Shapes = {}
+    back = {"long": (47, 80), "curly": (50, 12), "fringe": (44, 34), "parted": (42, 0), "short": (40, -8)}
+    if style in back:
+        width, bottom = back[style]
+        half = [
+            (0, -59),
+            (24, -57),
+            (width - 6, -40),
+            (width, -15),
+            (width, 0.5 * bottom),
+            (width - 6, bottom),
+            (0, bottom),
+        ]
+        s["hair_back"] = smooth(mirror(np.array(half) * [w, 1]), closed=True)
+    if style != "bald":
+        line = -36 * (0.7 + 0.3 * person.forehead)
+        crown = -58 if style in ("curly", "long") else -55
+        temple = {"tied back": -20, "curly": -14}.get(style, -12)
+        edge = 38.5 * w
+        hairline = {
+            "fringe": [(-33 * w, -22), (-20, line + 9), (0, line + 11), (20, line + 9), (33 * w, -22)],
+            "parted": [(-33 * w, -24), (-18, line - 4), (-10, line - 7), (14, line + 2), (33 * w, -20)],
+            "receding": [(-34 * w, -27), (-24, line - 10), (0, line - 5), (24, line - 10), (34 * w, -27)],
+        }.get(style, [(-33 * w, -25), (-20, line - 1), (0, line - 3), (20, line - 1), (33 * w, -25)])
+        top = [(edge, temple), (edge, -34), (24 * w, crown + 3), (0, crown), (-24 * w, crown + 3), (-edge, -34)]
+        s["hair_front"] = smooth(np.array([(-edge, temple), *hairline, *top]), closed=True)
+        t = np.linspace(0, 1, 5)[:, None]
+        origin = np.array([-10.0 if style == "parted" else 0.0, crown + 4.0])
+        ends = [
+            np.array([x * w, line - (17 if style == "receding" else 8) + 0.008 * x * x])
+            for x in (-28, -20, -11, 0, 11, 20, 28)
+        ]
+        s["hair_strands"] = np.vstack(
+            [origin + (e - origin) * [1, 0] * t**0.7 + (e - origin) * [0, 1] * t**1.8 for e in ends]
+        )
+    return s

@@ -8,17 +8,11 @@ import pytest
 import torch
 
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.clips import (
-    Clips,
-    EpochSampler,
-    augmentation,
-    hold_out,
-    load_clips,
-    load_parts,
-    require_readable,
-    words_for,
-)
+from tgdfer.training.config import DataConfig
+from tgdfer.training.data.batches import EpochSampler, SampledClips, augmentation
+from tgdfer.training.data.labels import words_for
+from tgdfer.training.data.loading import load_clips, require_readable
+from tgdfer.training.data.splits import hold_out, load_parts
 from tgdfer.training.errors import UserError
 
 
@@ -179,18 +173,18 @@ def test_too_few_people_to_hold_some_out(clips):
 def test_validation_by_clip_is_announced(tmp_path, folder_writer, caplog):
     folder = folder_writer(tmp_path / "clips", metadata=False)
     with caplog.at_level(logging.WARNING, "tgdfer"):
-        _, _, how = load_parts(TrainingConfig(dataset=str(folder)))
+        _, _, how = load_parts(DataConfig(dataset=folder), 0)
     assert how == "by clip" and "held out by clip" in caplog.text
 
 
 def test_validation_split_is_used_where_there_is_one_and_never_the_test_split(tmp_path, folder_writer):
     folder = str(folder_writer(tmp_path / "clips", people=2, splits=("train", "validation", "test")))
-    train, validation, how = load_parts(TrainingConfig(dataset=folder))
+    train, validation, how = load_parts(DataConfig(dataset=folder), 0)
     assert how == "by split" and len(train.indices) == 6
     assert all(name.startswith("validation/") for name in validation.clips.files)
     with pytest.raises(UserError, match="must not pick the best epoch"):
-        load_parts(TrainingConfig(dataset=folder, validation_split="test"))
-    _, nothing, how = load_parts(TrainingConfig(dataset=folder, test_split="validation", validation_fraction=0))
+        load_parts(DataConfig(dataset=folder, validation_split="test"), 0)
+    _, nothing, how = load_parts(DataConfig(dataset=folder, test_split="validation", validation_fraction=0), 0)
     assert nothing is None and how is None
 
 
@@ -225,7 +219,7 @@ def test_words_of_the_wrong_shape(tmp_path, text):
 
 def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_processor):
     def look(seed=0, epoch=0, index=2):
-        data = Clips(clips, clips.classes, video_processor, 4, training=True, seed=seed)
+        data = SampledClips(clips, clips.classes, video_processor, 4, training=True, seed=seed)
         data.set_epoch(epoch)
         torch.rand(7)
         return data.collate([data[index]])["pixel_values_videos"]
@@ -238,7 +232,7 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
 
 def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
     def look(**options):
-        data = Clips(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
+        data = SampledClips(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
         return data.collate([data[2]])["pixel_values_videos"]
 
     assert torch.equal(look(), look(erase=0.0)) and not torch.equal(look(), look(erase=1.0))
@@ -249,7 +243,7 @@ def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
 
 
 def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):
-    data = Clips(clips, clips.classes, video_processor, 4)
+    data = SampledClips(clips, clips.classes, video_processor, 4)
     batch = data.collate([data[0], data[9]])
     expected = video_processor([clips.video(0), clips.video(9)], return_tensors="pt")
     for name in ("pixel_values_videos", "frame_mask", "timestamps"):
@@ -258,7 +252,7 @@ def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_proce
 
 
 def test_intensity_is_that_of_the_sampled_frames(clips, video_processor):
-    data = Clips(clips, clips.classes, video_processor, 4)
+    data = SampledClips(clips, clips.classes, video_processor, 4)
     happy = clips.labels.index("happiness")
     # The middle frames of four segments of eight are 1, 3, 5 and 7; the apex is 2 to 4.
     assert data.collate([data[happy]])["intensity"].tolist() == [[0, 1, 0, 0]]

@@ -1,4 +1,8 @@
+"""The metrics, as plain functions and as the modules that users load with `evaluate.load`."""
+
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 
 import evaluate
 import numpy as np
@@ -6,28 +10,35 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 import tgdfer.training.metrics
-from tgdfer.training.metrics import load_metric
+from tgdfer.training.metrics import localisation_figures, mean_average_precision, recognition_figures
 
 LABELS = ["anger", "fear", "happiness"]
 
 
-@pytest.fixture(scope="module")
-def recognition():
-    return load_metric("expression_recognition")
+FOLDER = Path(tgdfer.training.metrics.__file__).parent
 
 
-@pytest.fixture(scope="module")
-def localisation():
-    return load_metric("frame_localisation")
+def ways(function: Callable, module: str):
+    """A fixture that gives the plain function, then the module as any user of evaluate would load it."""
+
+    @pytest.fixture(scope="module", params=[function.__name__, module])
+    def way(request):
+        return evaluate.load(str(FOLDER / f"{module}.py")).compute if request.param == module else function
+
+    return way
 
 
-def test_loads_by_path_as_any_user_of_evaluate_would():
-    path = tgdfer.training.metrics.__file__.replace("__init__", "expression_recognition")
-    assert evaluate.load(path).compute(predictions=["fear"], references=["fear"], labels=LABELS)["war"] == 1
+recognition = ways(recognition_figures, "expression_recognition")
+localisation = ways(localisation_figures, "frame_localisation")
+segments = ways(mean_average_precision, "segment_localisation")
+
+
+def test_a_clip_that_is_right(recognition):
+    assert recognition(predictions=["fear"], references=["fear"], labels=LABELS)["war"] == 1
 
 
 def test_figures_of_a_confusion_matrix_made_by_hand(recognition):
-    figures = recognition.compute(
+    figures = recognition(
         references=["anger"] * 4 + ["happiness"] * 2,
         predictions=["anger", "anger", "anger", "fear", "happiness", "anger"],
         labels=LABELS,
@@ -40,11 +51,11 @@ def test_figures_of_a_confusion_matrix_made_by_hand(recognition):
 
 def test_label_outside_the_classes_is_refused(recognition):
     with pytest.raises(ValueError, match="contempt"):
-        recognition.compute(references=["contempt"], predictions=["fear"], labels=LABELS)
+        recognition(references=["contempt"], predictions=["fear"], labels=LABELS)
 
 
 def test_frame_figures_made_by_hand(localisation):
-    figures = localisation.compute(
+    figures = localisation(
         # Ranks of the two apex frames: 1 and 3, so AP = (1/1 + 2/3) / 2; then the only one on rank 4 of 4.
         predictions=[[0.9, 0.1, 0.5, 0.4], [0.4, 0.3, 0.2, 0.1], [1.0, 0.0], [0.0, 1.0]],
         references=[[1.0, 0.2, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0], [0.0, 0.4], [0.9, 0.5]],
@@ -59,13 +70,13 @@ def test_frame_figures_made_by_hand(localisation):
 def test_random_reference_is_the_mean_over_all_orders(localisation, positives):
     truth = np.arange(5) < positives
     expected = np.mean([average_precision_score(truth, order) for order in itertools.permutations(range(5))])
-    figures = localisation.compute(predictions=[[0.0] * 5], references=[truth.astype(float)])
+    figures = localisation(predictions=[[0.0] * 5], references=[truth.astype(float)])
     assert figures["random_frame_ap"] == pytest.approx(expected)
     assert figures["pointing"] == pytest.approx(positives / 5), "equal scores point nowhere"
 
 
 def test_no_clip_with_both_kinds_of_frames_gives_no_figures(localisation):
-    figures = localisation.compute(predictions=[[0.3, 0.2]], references=[[0.0, 0.0]])
+    figures = localisation(predictions=[[0.3, 0.2]], references=[[0.0, 0.0]])
     assert figures["num_clips"] == 0
     assert figures["frame_ap"] is None and figures["random_frame_ap"] is None
 
@@ -75,24 +86,66 @@ def segment(start, end, label="joy", confidence=None):
     return known if confidence is None else known | {"confidence": confidence}
 
 
-def test_segments_by_hand() -> None:
+def test_segments_by_hand(segments) -> None:
     references = [[segment(0, 10), segment(20, 30), segment(40, 50, "fear")], [segment(0, 4)]]
     predictions = [
         # Right at 0.5 and not at 0.7; a second one on the same truth; a wrong label.
         [segment(0, 6, confidence=0.9), segment(0, 10, confidence=0.8), segment(20, 30, "fear", 0.9)],
         [segment(0, 4, confidence=0.5)],
     ]
-    found = load_metric("segment_localisation").compute(predictions=predictions, references=references)
+    found = segments(predictions=predictions, references=references)
     # Joy at 0.5: right, wrong, right of 3; at 0.7 the first is wrong and the second right.
     assert found["map_30"] == found["map_50"] == pytest.approx((1 + 2 / 3) / 3 / 2)
     assert found["map_70"] == pytest.approx((2 / 3 + 2 / 3) / 3 / 2)
     assert found["map"] == pytest.approx((found["map_30"] + found["map_50"] + found["map_70"]) / 3)
 
 
-def test_segments_that_are_all_right_or_none() -> None:
+def test_segments_that_are_all_right_or_none(segments) -> None:
     truth = [[segment(0, 2), segment(2, 5, "fear")], [segment(1, 2, "fear")]]
     perfect = [[one | {"confidence": 0.5} for one in video] for video in truth]
-    metric = load_metric("segment_localisation")
-    assert metric.compute(predictions=perfect, references=truth)["map"] == 1
-    assert metric.compute(predictions=[[], []], references=truth)["map"] == 0
-    assert metric.compute(predictions=perfect, references=[[], []])["map"] is None
+    assert segments(predictions=perfect, references=truth)["map"] == 1
+    assert segments(predictions=[[], []], references=truth)["map"] == 0
+    assert segments(predictions=perfect, references=[[], []])["map"] is None
+
+
+def test_segments_of_no_length_and_of_other_videos_overlap_nothing() -> None:
+    found, truth = [[segment(1, 1, confidence=0.9)], [segment(0, 2, confidence=0.8)]], [[segment(0, 2)], []]
+    assert mean_average_precision(found, truth)["map"] == 0
+    assert mean_average_precision([[segment(1, 1, confidence=0.9)]], [[segment(1, 1)]])["map"] == 0
+
+
+def overlap(one: dict, other: dict) -> float:
+    shared = max(0.0, min(one["end"], other["end"]) - max(one["start"], other["start"]))
+    return shared / (one["end"] - one["start"] + other["end"] - other["start"] - shared)
+
+
+def average_precision_by_loops(
+    found: list[list[dict]], truth: list[list[dict]], label: str, threshold: float
+) -> float:
+    free = [[one for one in video if one["label"] == label] for video in truth]
+    total = sum(map(len, free))
+    ranked = [(video, one) for video, ones in enumerate(found) for one in ones if one["label"] == label]
+    correct = []
+    for video, one in sorted(ranked, key=lambda pair: -pair[1]["confidence"]):
+        overlaps = [overlap(one, true) for true in free[video]]
+        correct.append(max(overlaps, default=0) >= threshold)
+        if correct[-1]:
+            del free[video][int(np.argmax(overlaps))]
+    precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
+    return sum(precision[place:].max() for place in np.flatnonzero(correct)) / total
+
+
+def test_segments_agree_with_a_loop_over_them_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+
+    def videos() -> list[list[dict]]:
+        starts, lengths, confidences = rng.uniform(0, [[[20]], [[9]], [[1]]], (3, 3, 6)).round(1)
+        return [
+            [segment(a, a + b + 1, rng.choice(["joy", "fear"]), c) for a, b, c in zip(*one, strict=True)]
+            for one in zip(starts, lengths, confidences, strict=True)
+        ]
+
+    for _ in range(20):
+        found, truth = videos(), videos()
+        expected = [average_precision_by_loops(found, truth, label, 0.3) for label in ("fear", "joy")]
+        assert mean_average_precision(found, truth, [0.3])["map_30"] == pytest.approx(np.mean(expected))

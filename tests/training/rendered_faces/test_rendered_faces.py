@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     EMOTIONS,
+    INDEX,
     PROTOTYPES,
     Course,
     Identity,
@@ -30,12 +31,11 @@ from tgdfer.training.rendered_faces import (
     write_long_videos,
 )
 from tgdfer.training.rendered_faces.__main__ import main
-from tgdfer.training.rendered_faces.action_units import INDEX
 from tgdfer.training.rendered_faces.lookalikes import LOOKALIKES
 
 FACES = RenderedFaces()
 # Small and quick to draw, where the picture does not matter.
-SMALL = RenderedFaces(size=48, supersampling=1, frames=(16, 40))
+SMALL = RenderedFaces(size=48, supersampling=1, frames=(16, 24))
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,23 @@
 """How rendered faces look: what each action unit changes, what is a person's own, what light, hands and camera do."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
 
-from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector
-from tgdfer.training.rendered_faces.draw import FacePainter, Pose
-from tgdfer.training.rendered_faces.parameters import (
-    BEARDS,
-    OCCLUDERS,
-    RESTING,
+from tgdfer.training.rendered_faces import (
+    ACTION_UNITS,
+    INDEX,
+    FacePainter,
     Identity,
-    Occluder,
+    Pose,
     RenderedFaces,
     Setting,
+    action_unit_vector,
 )
+from tgdfer.training.rendered_faces.people import BEARDS, RESTING
+from tgdfer.training.rendered_faces.setting import OCCLUDERS, Occluder
 from tgdfer.training.rendered_faces.shapes import face_shapes
 
 STILL = RenderedFaces(noise=(0.0, 0.0), occlusion=0.0, light_drift=0.0)
@@ -58,6 +60,7 @@ def setting(number: int = 0, **changes) -> Setting:
     return dataclasses.replace(Setting.sample(np.random.default_rng(number), STILL), **plain | changes)
 
 
+@cache
 def painter(number: int = 0) -> FacePainter:
     return FacePainter(person(number), setting(number), STILL)
 

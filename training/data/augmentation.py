@@ -1,4 +1,4 @@
-"""Changes to training clips that leave the expression as it is, the same for all frames of a clip."""
+"""Augmentation: random changes to training clips, the same for all frames of a clip, that keep the expression."""
 
 import math
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from tgdfer.processing.augmentation_tgdfer import GREY, Augmentation
+from tgdfer.training.data.augmentation import GREY, Augmentation
 
 OFF = {"flip": 0.0, "degrees": 0.0, "shift": 0.0, "scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0}
 

@@ -1,16 +1,14 @@
-"""What happens to a face in a clip: an emotion in waves, what looks like one, and movement without meaning."""
+"""The course of a clip: what a face does in each frame, with and without an emotion."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector
-from tgdfer.training.rendered_faces.draw import Pose
+from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, INDEX, action_unit_vector, apex, check_labels
 from tgdfer.training.rendered_faces.lookalikes import LOOKALIKES, add_lookalike
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
-from tgdfer.training.rendered_faces.poses import sample_poses
-from tgdfer.training.rendered_faces.prototypes import apex, check_labels
+from tgdfer.training.rendered_faces.poses import Pose, sample_poses
 from tgdfer.training.rendered_faces.timing import (
     Window,
     blink,
@@ -23,7 +21,7 @@ from tgdfer.training.rendered_faces.timing import (
     syllables,
 )
 
-# What moves without an emotion, with the strength it has beside the others.
+# Movements that belong to no emotion, with their relative strengths.
 _UNRELATED = (
     {"AU01": 0.7, "AU02": 0.7},
     {"AU02": 0.7},
@@ -40,13 +38,13 @@ _UNRELATED = (
     {"AU25": 0.9, "AU26": 0.6},
     {"AU28": 0.8},
 )
-# Seconds that a felt expression lasts (Ekman & Friesen, 1982, "Felt, false, and miserable smiles").
+# Duration of felt expressions in seconds (Ekman & Friesen, 1982, "Felt, false, and miserable smiles").
 _FELT = (0.5, 4.0)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An emotion in a part of a clip; start and end in seconds, where it is at half of its apex."""
+    """An emotion in a part of a clip, from `start` to `end` in seconds, where it is at half of its apex or more."""
 
     label: str
     start: float
@@ -58,14 +56,13 @@ class Course:
     """The truth about a clip of T frames.
 
     Attributes:
-        label: The emotion; of a long clip "", as it holds several.
-        intensity: (T,) 0 neutral .. 1 the apex of this clip (of a long one, of every segment); all 0 where the label
-            is neutral.
-        action_units: (T, A) in the order of `ACTION_UNITS`, everything that moves included, the resting face not.
+        label: The emotion, or "" for a long clip, which has several.
+        intensity: (T,) 0 neutral .. 1 apex of this clip (in a long clip, of each segment); 0 in a neutral clip.
+        action_units: (T, A) all movements in the order of `ACTION_UNITS`, without the resting face.
         poses: T poses of head and eyes.
-        side: (T,) -1..1, how far AU12 and AU14 move on one side only; not 0 while contempt shows.
-        segments: When an emotion is at half of its apex or more.
-        lookalike: Which of `LOOKALIKES` happens beside, or "".
+        side: (T,) -1..1, how much more AU12 and AU14 move on one side; not 0 during contempt.
+        segments: Parts in which an emotion is at half of its apex or more.
+        lookalike: The one of `LOOKALIKES` that also happens, or "".
     """
 
     label: str
@@ -78,7 +75,12 @@ class Course:
 
 
 def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) -> Course:
-    """Draw what happens in a clip.
+    """Draws the course of a clip.
+
+    Args:
+        label: One of `PROTOTYPES`.
+        faces: Parameters of the generator.
+        rng: Random generator.
 
     Raises:
         ValueError: If the label is not one of `PROTOTYPES`.
@@ -90,21 +92,21 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
     intensity, lookalike = np.zeros(frames), ""
     one_side = _one_side(label, rng)
     if label == "neutral":
-        # Where another clip has its emotion, this one has something that is none.
+        # In place of an emotion, a neutral clip has a movement that resembles one.
         lookalike = str(rng.choice(list(LOOKALIKES)))
         ring = [replace(wave, start=wave.start - turn, end=wave.end - turn) for wave in waves for turn in (0, frames)]
         add_lookalike(units, lookalike, ring, faces, rng)
     else:
         intensity = envelope(waves, frames)
         peak = apex(label, rng) * rng.uniform(*faces.strength)
-        # Not every muscle keeps the same time.
+        # Muscles do not all move at the same time.
         units += peak * intensity[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
         gap = _longest_gap(intensity)
         if rng.uniform() < faces.lookalikes and gap.end - gap.start >= shortest(faces):
             lookalike = str(rng.choice(list(LOOKALIKES)))
             add_lookalike(units, lookalike, [gap], faces, rng)
     kinds = [1] * int(rng.integers(faces.movements[0], faces.movements[1] + 1))
-    # With one more for every wave, of three kinds at once, a neutral clip moves as much as the others.
+    # A neutral clip gets another movement of three kinds for every wave, so that it moves as much as the others.
     kinds += [3] * len(waves) * (label == "neutral")
     _add_distractions(units, kinds, rng.uniform() < faces.speech, faces, rng)
     segments = tuple(Segment(label, start / faces.fps, end / faces.fps) for start, end in _runs(intensity >= 0.5))
@@ -116,12 +118,17 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
 def sample_long_course(
     seconds: float, labels: Sequence[str], faces: RenderedFaces, rng: np.random.Generator
 ) -> Course:
-    """Draw what happens in a long clip: emotions one after the other, and a neutral face between them.
+    """Draws the course of a long clip: several emotions, with a neutral face in between.
 
-    Every emotion is felt for 0.5 to 4 seconds, and `faces.share` says how much of the time they fill together.
+    Args:
+        seconds: Length of the clip.
+        labels: Labels to draw emotions from, with or without "neutral".
+        faces: Parameters of the generator. `faces.share` is the share of the clip that the emotions fill together;
+            each of them lasts 0.5 to 4 seconds.
+        rng: Random generator.
 
     Raises:
-        ValueError: If a label is unknown, none is an emotion, or the time is too short for one.
+        ValueError: If a label is unknown, no label is an emotion, or the clip is too short for an emotion.
     """
     emotions = check_long(seconds, labels)
     frames = round(seconds * faces.fps)
@@ -135,7 +142,7 @@ def sample_long_course(
         curve = window.curve(t[part]) / window.height
         peak = apex(label, rng) * rng.uniform(*faces.strength)
         moved = peak * curve[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
-        # An emotion may begin while the one before is still fading.
+        # An emotion may begin before the previous one has ended.
         side[part] = np.where(curve >= intensity[part], _one_side(label, rng) * _shows(curve), side[part])
         np.maximum(intensity[part], curve, out=intensity[part])
         np.maximum(units[part], moved, out=units[part])
@@ -144,7 +151,7 @@ def sample_long_course(
         if gap.end - gap.start >= shortest(faces) and rng.uniform() < faces.lookalikes:
             add_lookalike(units, str(rng.choice(list(LOOKALIKES))), [gap], faces, rng)
         rest = end
-    # As often as in a neutral clip of the usual length.
+    # As many unrelated movements as in neutral clips of the usual length.
     clips = frames / np.mean(faces.frames)
     kinds = [1] * rng.poisson(clips * np.mean(faces.movements)) + [3] * rng.poisson(3 * clips)
     _add_distractions(units, kinds, rng.poisson(clips * faces.speech), faces, rng)
@@ -153,7 +160,7 @@ def sample_long_course(
 
 
 def check_long(seconds: float, labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels that a long clip shows, which are all but "neutral".
+    """Checks length and labels of a long clip, and returns the labels without "neutral".
 
     Raises:
         ValueError: As in `sample_long_course`.
@@ -168,14 +175,14 @@ def check_long(seconds: float, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _episodes(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> Iterator[Window]:
-    """Windows from the beginning of a long clip to its end, with rests between them; at least one."""
+    """Draws the windows of a long clip from its beginning to its end, with rests in between; at least one."""
     ramps = (sum(faces.onset) + sum(faces.offset)) / 4
     position = 0.0
     while True:
         felt = min(rng.uniform(*_FELT), frames / faces.fps / 4)
         strong = faces.fps * max(felt / 2, felt - ramps)
         rest = strong * (1 / rng.uniform(*faces.share) - 1)
-        # The first rest may have begun before the clip.
+        # The first rest may begin before the clip.
         position += rest if position else min(rng.uniform() * rest, frames / 2) + strong
         if position + 2 * strong > frames:
             return
@@ -184,50 +191,55 @@ def _episodes(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> It
 
 
 def _one_side(label: str, rng: np.random.Generator) -> float:
-    """In contempt nearly all of the movement is on one side, the left or the right one; else on both."""
+    """Draws the side of an expression: contempt moves almost only one side of the face, other emotions move both."""
     return float(rng.choice([-1, 1]) * rng.uniform(0.7, 1)) if label == "contempt" else 0.0
 
 
 def _shows(intensity: np.ndarray) -> np.ndarray:
-    """How far (T,) an emotion decides which side moves; from 0 up, so that no corner of the mouth jumps."""
+    """Weight (T,) of the side of an emotion; it grows from 0, so that the corners of the mouth do not jump."""
     return np.minimum(5 * intensity, 1)
 
 
 def _fitting_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> list[Window]:
-    """Waves whose frames above half of the apex are a share of the clip that `faces` allow."""
+    """Draws waves whose share of frames above half of the apex is in the range of `faces.share`."""
     for _ in range(50):
         waves = sample_waves(frames, faces, rng)
         share = (envelope(waves, frames) >= 0.5).mean()
-        # A share between two whole frames is met by the nearer one.
+        # The number of frames is a whole number.
         if faces.share[0] - 0.5 / frames <= share <= faces.share[1] + 0.5 / frames:
             break
-    # Where no clip fits, as when a short one should show a tenth of a slow smile, the last one has to do.
+    # If none fits, for example if a short clip should show a tenth of a slow smile, the last draw is used.
     return waves
 
 
 def _runs(flags: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and end, which is no longer part of it, of every run of true flags (T,)."""
+    """Start and end (exclusive) of every run of true flags (T,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def _middle(start: float, end: float) -> Window:
-    """The middle of a rest, with room before and after for things to come and go."""
+    """The middle of a rest, with room before and after it for the onset and the offset of a movement."""
     room = 0.2 * (end - start)
     return Window(start + room, max(start + room, end - room), 1, 1)
 
 
 def _longest_gap(intensity: np.ndarray) -> Window:
-    """The middle of the longest time without an emotion."""
+    """The middle of the longest period without an emotion."""
     return _middle(*max(_runs(intensity < 0.5), key=lambda run: run[1] - run[0], default=(0, 0)))
 
 
 def _add_distractions(
     units: np.ndarray, movements: Sequence[int], speeches: int, faces: RenderedFaces, rng: np.random.Generator
 ) -> None:
-    """Lay over units (T, A), in place, what a face does for no reason: it moves, speaks and blinks.
+    """Adds unrelated movements, speech and blinks to the action units of a clip.
 
-    `movements` says of each how many of `_UNRELATED` come together.
+    Args:
+        units: Action units (T, A) of the clip, changed in place.
+        movements: For each movement, how many of `_UNRELATED` are combined in it.
+        speeches: Number of periods of speech.
+        faces: Parameters of the generator.
+        rng: Random generator.
     """
     frames, fps = len(units), faces.fps
     for kinds in movements:

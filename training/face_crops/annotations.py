@@ -1,0 +1,150 @@
+"""Lists of the clips that a data set should have: reading them, and comparing them with the clips that were found.
+
+The formats of published data sets differ: CSV and TSV with or without a header, JSON lines, or one clip per line. The
+delimiter is searched in the first line, because `csv.Sniffer` fails for lists with one column.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tgdfer.training.data.left_out import VIDEO_NAME
+from tgdfer.training.errors import UserError
+
+# Names of the columns for the clip and for its number of frames, in lower case.
+_NAMES = {"file_name", "file", "filename", "name", "video", "video_name", "clip", "clip_name", "path", "id", "order"}
+_COUNTS = {"frames", "num_frames", "frame_count", "n_frames"}
+_REMEDY = "give a CSV file, JSON lines, or a text file with one clip per line"
+
+
+def read_annotations(path: Path) -> dict[str, int | None]:
+    """Reads a list of clips.
+
+    Args:
+        path: CSV, TSV, JSON lines, or a text file whose lines begin with the name of a clip.
+
+    Returns:
+        Name of the clip to its number of frames, or to None if the list does not have it.
+
+    Raises:
+        UserError: If the list cannot be read or is empty.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [line for line in text.splitlines() if line.strip()]
+        if path.suffix in (".jsonl", ".json"):
+            rows = [json.loads(line) for line in lines]
+            listed = {_name_of(row): frames_of(row) for row in rows}
+        else:
+            listed = _read_table(lines)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is not a list of clips ({error}): {_REMEDY}.") from error
+    if not listed:
+        raise UserError(f"{path} lists no clip: {_REMEDY}.")
+    return listed
+
+
+def compare(rows: Sequence[dict[str, Any]], listed: dict[str, int | None]) -> dict[str, Any]:
+    """Compares the clips that were found with a list of clips.
+
+    Names match without their endings, without leading zeros and from the end: "001.avi" and "train/1.mp4" match.
+
+    Args:
+        rows: Rows of the clips, as `cut_clip` makes them.
+        listed: The list, as `read_annotations` gives it. An empty list matches everything.
+
+    Returns:
+        `missing` (clips that are only in the list), `unlisted` (clips that are not in the list) and `frames` (clips
+        with another number of frames than the list has: name to `listed` and `found`).
+    """
+    if not listed:
+        return {"missing": [], "unlisted": [], "frames": {}}
+    known = {_key(name): (name, count) for name, count in listed.items()}
+    met: set[str] = set()
+    unlisted, frames = [], {}
+    for row in rows:
+        # Lists name clips by their path or only by their file name.
+        parts = _key(row["file"]).split("/")
+        key = next((k for k in ("/".join(parts[i:]) for i in range(len(parts))) if k in known), None)
+        if key is None:
+            unlisted.append(row["file"])
+            continue
+        met.add(key)
+        count = known[key][1]
+        if count is not None and "error" not in row and count != row["frames"]:
+            frames[row["file"]] = {"listed": count, "found": row["frames"]}
+    return {"missing": [known[key][0] for key in known if key not in met], "unlisted": unlisted, "frames": frames}
+
+
+def frames_of(row: dict[str, Any]) -> int | None:
+    """Number of frames of a clip by its row of JSON lines: a count, or else the length of its intensities.
+
+    Raises:
+        ValueError: If the count is not a number of frames.
+    """
+    counts = [row[name] for name in row if name.lower() in _COUNTS]
+    if counts:
+        return _count(counts[0])
+    intensity = row.get("intensity")
+    return len(intensity) if isinstance(intensity, list) and intensity else None
+
+
+def _read_table(lines: Sequence[str]) -> dict[str, int | None]:
+    """Reads CSV or TSV with or without a header, or lines that begin with a name.
+
+    Raises:
+        ValueError: If a row lacks a column.
+    """
+    mark = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None) if lines else None
+    cells = map(str.split, lines) if mark is None else csv.reader(lines, delimiter=mark)
+    rows = [row for row in cells if any(cell.strip() for cell in row)]
+    if not rows:
+        return {}
+    head = [cell.strip().lower() for cell in rows[0]]
+    has_head = bool(_NAMES & set(head))
+    column = next((index for index, cell in enumerate(head) if cell in _NAMES), 0)
+    counts = next((index for index, cell in enumerate(head) if cell in _COUNTS), None) if has_head else None
+    listed: dict[str, int | None] = {}
+    for row in rows[has_head:]:
+        if len(row) <= max(column, counts or 0) or not row[column].strip():
+            raise ValueError(f"row {(mark or ' ').join(row)!r} lacks the name of its clip or a column of the header")
+        listed[row[column]] = None if counts is None else _count(row[counts])
+    return listed
+
+
+def _name_of(row: Any) -> str:
+    """The clip that a row of JSON lines is about.
+
+    Raises:
+        ValueError: If the row does not name a clip.
+    """
+    names = [row[name] for name in row if name.lower() in _NAMES] if isinstance(row, dict) else []
+    if not names:
+        raise ValueError(f'row {json.dumps(row)[:80]} names no clip; an example is {{"file_name": "a.mp4"}}')
+    return str(names[0])
+
+
+def _count(value: Any) -> int | None:
+    """A number of frames that may be written as 12, "12" or "12.0"; None if it is blank.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if value is None or not str(value).strip():
+        return None
+    try:
+        count = float(value)
+    except (TypeError, ValueError):
+        count = -1.0
+    if count < 0 or not count.is_integer():
+        raise ValueError(f"{value!r} is not a number of frames")
+    return int(count)
+
+
+def _key(name: str) -> str:
+    """The part that two names of one clip share: lower case, without the ending and without leading zeros."""
+    path = Path(name.strip().replace("\\", "/"))
+    path = path.with_suffix("") if VIDEO_NAME.search(path.name) else path
+    return "/".join(str(int(part)) if part.isdecimal() else part.lower() for part in path.parts)

@@ -1,0 +1,127 @@
+"""Cutting the faces out of one clip."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+
+from tgdfer.processing.faces_tgdfer import CUT_MARK, FacePath, NoFaceError, cut_face, locate_faces, require_faces
+from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
+from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, VideoDecodeError, open_video, stream
+from tgdfer.training.face_crops.sources import Job, source_state
+from tgdfer.training.video_writing import writing
+
+# A square picture up to this size (pixels) is an aligned face if the face fills this share of its height.
+_ALIGNED_SIDE, _ALIGNED_SHARE = 256, 0.6
+
+
+def cut_clip(job: Job) -> dict[str, Any]:
+    """Cuts the faces out of one video, which is read twice: once to find the faces, once to write the crops.
+
+    Returns:
+        The row of the clip, which is logged and can be written as JSON:
+
+        - `file` and `source`: name of the clip, and size and modification time of its source;
+        - `frames` and `missing`: number of frames, and the numbers of the frames without the face;
+        - `crops`: names of the crops below `job.folder`;
+        - `kept`: for each crop the numbers of the frames that it has, or None for all frames;
+        - `aligned`: whether the faces look as if they were aligned already;
+        - `seconds_looking`: time of decoding and face detection;
+        - `no_face`: why there is no crop, if no face was found;
+        - `error`: why the video cannot be read, if it cannot.
+    """
+    row = _empty_row(job)
+    seen = _SeenFrames()
+    try:
+        video = open_video(job.source)
+        start = time.perf_counter()
+        paths = locate_faces(seen.read(video), job.settings, LONGEST_CLIP)
+        row["seconds_looking"] = round(time.perf_counter() - start, 4)
+        found = np.unique(np.concatenate([path.indices for path in paths])) if paths else np.zeros(0, np.int64)
+        row |= {
+            "frames": len(seen.numbers),
+            "missing": np.setdiff1d(seen.numbers, found).tolist(),
+            "aligned": _looks_aligned(paths, seen),
+        }
+        require_faces(paths, np.array(seen.numbers), job.settings, job.file)
+        row["crops"] = _write_crops(video, paths, job)
+        row["kept"] = [None if len(path.indices) == len(seen.numbers) else path.indices.tolist() for path in paths]
+        if job.settings.no_face == "full_frame":
+            row["kept"] = [None] * len(row["crops"])
+    except NoFaceError as error:
+        row["no_face"] = str(error)
+    except VideoDecodeError as error:
+        row["error"] = str(error)
+    return row
+
+
+def crashed_row(job: Job) -> dict[str, Any]:
+    """The row of a clip that crashes the process which reads it."""
+    reason = f"{job.file} crashes the process that reads it; encode it again or remove it."
+    return _empty_row(job) | {"error": reason}
+
+
+def use_one_thread() -> None:
+    """Makes a worker process use one thread, because there is a process for each processor."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _empty_row(job: Job) -> dict[str, Any]:
+    return {"file": job.file, "source": source_state(job.source), "crops": [], "kept": []}
+
+
+class _SeenFrames:
+    """Reads the frames of a video, and remembers their numbers and their size.
+
+    Attributes:
+        numbers: Numbers of the frames.
+        size: Height and width.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.size = (0, 0)
+
+    def read(self, video: Any) -> Iterator[tuple[int, float, torch.Tensor]]:
+        """Yields number, seconds and picture (C, H, W) of every frame."""
+        self.numbers = []
+        for number, second, frame in stream(video, lambda _, total, __: np.arange(total)):
+            self.numbers.append(number)
+            self.size = (frame.shape[-2], frame.shape[-1])
+            yield number, number / ASSUMED_FPS if second is None else second, frame
+
+
+def _write_crops(video: Any, paths: Sequence[FacePath], job: Job) -> list[str]:
+    """Writes a file for each face, and returns their names below the folder."""
+    stem = job.output.removesuffix(".mp4")
+    names = [job.output] if len(paths) <= 1 else [f"{stem}-{number}.mp4" for number in range(1, len(paths) + 1)]
+    with ExitStack() as files:
+        writers = [
+            files.enter_context(writing(job.folder / name, crf=15, comment=f"{CUT_MARK} {job.settings.size}"))
+            for name in names
+        ]
+        # Without a face, `cut_face` gives whole frames.
+        faces: list[FacePath | None] = [*paths] or [None]
+        for number, second, frame in _SeenFrames().read(video):
+            for path, writer in zip(faces, writers, strict=True):
+                face = cut_face(frame[None], np.array([number]), path, job.settings)
+                for crop in face.frames:
+                    writer.write(second, crop.permute(1, 2, 0).numpy())
+    return names
+
+
+def _looks_aligned(paths: Sequence[FacePath], seen: _SeenFrames) -> bool:
+    """Whether the pictures are small squares that a face fills, or in which no face is found because it fills them."""
+    height, width = seen.size
+    if max(height, width) > _ALIGNED_SIDE or abs(height - width) > 0.02 * max(height, width):
+        return False
+    if not paths or len(paths[0].indices) < len(seen.numbers) / 2:
+        return True
+    boxes = paths[0].boxes
+    return bool(np.median(boxes[:, 3] - boxes[:, 1]) >= _ALIGNED_SHARE * height)

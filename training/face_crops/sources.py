@@ -1,0 +1,93 @@
+"""What faces are cut out of: the videos and folders of frames of a data set, and the names of their crops."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tgdfer.processing.faces_tgdfer import FaceSettings
+from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
+from tgdfer.training.data.left_out import VIDEO_NAME
+from tgdfer.training.errors import UserError
+
+# Files that lie beside the videos of data sets and are not videos.
+_COMPANIONS = (".csv", ".json", ".jsonl", ".md", ".pdf", ".tsv", ".txt", ".wav", ".xlsx", ".xml", ".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to cut faces out of.
+
+    Attributes:
+        source: The video, or a folder of frames.
+        file: Its name in the report: its path below the folder of the data set.
+        folder: Folder of the crops.
+        output: Path of the crop below `folder`. If there are several people, a number is added for each.
+        settings: Settings of the face detection and of the crops.
+    """
+
+    source: Path
+    file: str
+    folder: Path
+    output: str
+    settings: FaceSettings
+
+
+def find_jobs(source: Path, output: Path, settings: FaceSettings) -> list[Job]:
+    """Finds the videos and folders of frames of a data set, in the order of their names.
+
+    Raises:
+        UserError: If there are none.
+    """
+    root = source if source.is_dir() else source.parent
+    videos = list(_videos(source))
+    if not videos:
+        others = skipped_files(source)
+        only = f", only files such as {others[0]}" if others else ""
+        raise UserError(
+            f"{source} has no videos in it, and no folders of frames{only}: name the folder of a data set, or convert"
+            " its videos to .mp4."
+        )
+    names = [video.relative_to(root) if video != root else Path(root.name) for video in videos]
+    stems = [
+        name.as_posix() if video.is_dir() else name.with_suffix("").as_posix()
+        for name, video in zip(names, videos, strict=True)
+    ]
+    # If "a.avi" and "a.mp4" are in the same folder, the names of their crops are "a.avi.mp4" and "a.mp4.mp4".
+    count = Counter(stems)
+    return [
+        Job(video, name.as_posix(), output, (stem if count[stem] == 1 else name.as_posix()) + ".mp4", settings)
+        for video, name, stem in zip(videos, names, stems, strict=True)
+    ]
+
+
+def skipped_files(source: Path) -> list[str]:
+    """Files of a data set that may be videos, but whose names do not end like those of videos."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else []
+    names = [path.relative_to(source) for path in files]
+    return [
+        name.as_posix()
+        for name in names
+        if not VIDEO_NAME.search(name.name)
+        and name.suffix.lower() not in (*IMAGE_SUFFIXES, *_COMPANIONS)
+        and not any(part.startswith(".") for part in name.parts)
+    ]
+
+
+def source_state(path: Path) -> list[int]:
+    """Size in bytes and modification time in ns, by which a changed source is recognised."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
+
+
+def _videos(source: Path) -> Iterator[Path]:
+    """Videos and folders of frames, sorted by path."""
+    if source.is_file():
+        yield source
+        return
+    hidden = set(source.rglob(".*"))
+    files = [path for path in source.rglob("*") if path.is_file() and path not in hidden]
+    videos = {path for path in files if VIDEO_NAME.search(path.name)}
+    of_frames = {path.parent for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    yield from sorted(videos | (of_frames - {path.parent for path in videos}))

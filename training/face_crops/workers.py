@@ -1,0 +1,77 @@
+"""Processes that survive a crash: a job that ends its process costs only its own result.
+
+`concurrent.futures` gives up all jobs of a pool when one of its processes dies, and does not tell which job was the
+cause. Here, the jobs that were running are then run again, each in a process of its own.
+"""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_jobs(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    workers: int,
+    crashed: Callable[[Job], Result],
+    initializer: Callable[[], object] | None = None,
+) -> Iterator[Result]:
+    """Runs a function on each job and yields the results as they are done.
+
+    Args:
+        function: Function of a job, which can be pickled.
+        jobs: The jobs.
+        workers: Number of processes. With one worker, or for one job, the current process does all the work.
+        crashed: Function of a job that ended its process, which gives its result.
+        initializer: Called in each new process.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(function, jobs)
+        return
+    todo = deque(jobs)
+    while todo:
+        # Only running jobs are submitted, so that few of them are suspects when a process dies.
+        running: dict[Future, Job] = {}
+        with _pool(min(workers, len(todo)), initializer) as pool:
+            try:
+                while todo or running:
+                    while todo and len(running) < workers:
+                        future = pool.submit(function, todo[0])
+                        running[future] = todo.popleft()
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        del running[future]
+                        yield result
+            except BrokenProcessPool:
+                pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for future, job in running.items():
+            yield _run_alone(function, job, crashed, initializer) if future.exception() else future.result()
+
+
+def _run_alone(
+    function: Callable[[Job], Result],
+    job: Job,
+    crashed: Callable[[Job], Result],
+    initializer: Callable[[], object] | None,
+) -> Result:
+    """Runs a job in a process of its own, which shows whether it was this job that ended a process before."""
+    with _pool(1, initializer) as pool:
+        try:
+            return pool.submit(function, job).result()
+        except BrokenProcessPool:
+            return crashed(job)
+
+
+def _pool(workers: int, initializer: Callable[[], object] | None) -> ProcessPoolExecutor:
+    # A forked process would wait forever for the threads of OpenCV and torch, which a fork does not copy.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=initializer)

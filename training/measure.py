@@ -1,0 +1,101 @@
+"""What a model says of labelled clips, and the figures that follow from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from rich import get_console
+from rich.progress import track
+
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.metrics import localisation_figures, recognition_figures
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """What the model says of one clip of T frames.
+
+    Attributes:
+        label: the predicted label.
+        score: its probability.
+        relevance: weight of each frame in the logit of the true class, T of them.
+        intensity: true intensity of the same frames; NaN where unknown.
+        activity: summed intensity of their action units; NaN where unknown.
+    """
+
+    label: str
+    score: float
+    relevance: list[float]
+    intensity: list[float]
+    activity: list[float]
+
+
+def predict_clips(
+    model: TGDFERForVideoClassification,
+    video_processor: TGDFERVideoProcessor,
+    clips: LabelledClips,
+    batch_size: int = 16,
+    workers: int = 0,
+) -> Iterator[ClipPrediction]:
+    """What the model says of each clip, at the middle frames, in the order of the clips."""
+    model = model.eval().to(PartialState().device)
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    data = SampledClips(clips, names, video_processor, model.config.num_frames)
+    loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
+    for batch in track(loader, "Evaluating", console=get_console()):
+        labels, intensity, activity = (batch.pop(name) for name in ("labels", "intensity", "activity"))
+        with torch.inference_mode():
+            output = model(**{name: value.to(model.device) for name, value in batch.items()})
+        scores, best = output.logits.float().softmax(-1).cpu().max(-1)
+        for row, label in enumerate(labels.tolist()):
+            seen = batch["frame_mask"][row]
+            yield ClipPrediction(
+                label=names[int(best[row])],
+                score=float(scores[row]),
+                relevance=output.frame_relevance[row, :, label].float().cpu()[seen].tolist(),
+                intensity=intensity[row][seen].tolist(),
+                activity=activity[row][seen].tolist(),
+            )
+
+
+def measure(clips: LabelledClips, predictions: list[ClipPrediction], labels: list[str]) -> dict[str, Any]:
+    """The figures of `evaluate_model`, of clips and what a model says of them.
+
+    Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
+    """
+    recognition = recognition_figures(
+        predictions=[prediction.label for prediction in predictions], references=clips.labels, labels=labels
+    )
+    emotional = [prediction for prediction, label in zip(predictions, clips.labels, strict=True) if label != "neutral"]
+    shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
+    localisation: dict[str, Any] = {}
+    if shown:
+        localisation = localisation_figures(
+            predictions=[prediction.relevance for prediction in shown],
+            references=[prediction.intensity for prediction in shown],
+        )
+    frames = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
+    found = {name: localisation.get(name) for name in frames}
+    return {"labels": labels, **recognition, **found, "activity_gain": activity_gain(emotional)}
+
+
+def activity_gain(predictions: list[ClipPrediction]) -> float | None:
+    """How much more a face moves in the frames that decide: their action units against those of the whole clip.
+
+    Returns:
+        Activity of the most relevant quarter of the frames over that of all frames, mean over the clips whose action
+        units are known and move; 1 is what random frames have. None if there is no such clip.
+    """
+    gains = []
+    for prediction in predictions:
+        activity = np.asarray(prediction.activity)
+        if not np.isnan(activity).any() and activity.sum() > 0:
+            top = np.argsort(prediction.relevance, kind="stable")[-max(1, round(len(activity) / 4)) :]
+            gains.append(activity[top].mean() / activity.mean())
+    return float(np.mean(gains)) if gains else None

@@ -1,0 +1,180 @@
+"""The metrics as plain functions: recognition of clips, localisation of frames and localisation of segments."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, recall_score
+from torchvision.ops import box_iou
+
+# The coarser ones of the thresholds that papers on temporal action localisation use (ActivityNet, THUMOS).
+THRESHOLDS = (0.3, 0.5, 0.7)
+
+Floats = Sequence[float] | np.ndarray
+Segment = dict[str, Any]
+
+
+def recognition_figures(
+    predictions: Sequence[str], references: Sequence[str], labels: Sequence[str]
+) -> dict[str, Any]:
+    """Computes WAR, UAR, the recall of each class and the confusion matrix.
+
+    Args:
+        predictions: Predicted label of each clip.
+        references: True label of each clip.
+        labels: Names of all K classes, including classes without clips.
+
+    Returns:
+        `war` (accuracy, 0 to 1), `uar` (mean recall over the classes that have clips, 0 to 1), `recall` (label to
+        0..1, None for a class without clips) and `confusion_matrix` (K rows of true classes, K columns of predicted
+        classes, counts).
+
+    Raises:
+        ValueError: If a clip has a label that is not in `labels`.
+    """
+    unknown = sorted({*predictions, *references} - set(labels))
+    if unknown:
+        raise ValueError(f"Labels that are not among the classes: {', '.join(unknown)}.")
+    recall = recall_score(references, predictions, labels=labels, average=None, zero_division=np.nan)
+    return {
+        "war": float(accuracy_score(references, predictions)),
+        "uar": float(np.nanmean(recall)),
+        "recall": {
+            label: None if np.isnan(value) else float(value) for label, value in zip(labels, recall, strict=True)
+        },
+        "confusion_matrix": confusion_matrix(references, predictions, labels=labels).tolist(),
+    }
+
+
+def localisation_figures(
+    predictions: Sequence[Floats], references: Sequence[Floats], threshold: float = 0.5
+) -> dict[str, Any]:
+    """Computes how well frame scores find the frames that show the emotion, averaged over clips.
+
+    Clips whose frames all show the emotion, or all do not, are left out.
+
+    Args:
+        predictions: For each clip, the scores of its T frames for the true class; T differs between clips.
+        references: For each clip, the intensities (0 to 1) of the same frames.
+        threshold: Intensity from which a frame shows the emotion.
+
+    Returns:
+        `frame_ap` (average precision) and `pointing` (share of clips whose top frame shows the emotion), both 0 to 1;
+        the same figures for a random order (`random_frame_ap`, `random_pointing`: exact expectations) and for
+        closeness to the middle of the clip (`position_frame_ap`, `position_pointing`); and `num_clips`, the number of
+        clips that count. All figures are None if no clip counts.
+    """
+    known = [clip_figures(*clip, threshold) for clip in zip(predictions, references, strict=True)]
+    rows = [row for row in known if row is not None]
+    names = [f"{who}{what}" for who in ("", "random_", "position_") for what in ("frame_ap", "pointing")]
+    figures = {name: float(np.mean([row[name] for row in rows])) if rows else None for name in names}
+    return figures | {"num_clips": len(rows)}
+
+
+def clip_figures(scores: Floats, intensity: Floats, threshold: float = 0.5) -> dict[str, float] | None:
+    """Computes the figures of `localisation_figures` for one clip.
+
+    Args:
+        scores: (T,) scores of the frames.
+        intensity: (T,) intensities of the frames.
+        threshold: Intensity from which a frame shows the emotion.
+
+    Returns:
+        The figures by name, or None if all frames or no frames show the emotion.
+    """
+    truth = np.asarray(intensity) >= threshold
+    if truth.all() or not truth.any():
+        return None
+    middle = -np.abs(np.arange(len(truth)) - (len(truth) - 1) / 2)
+    return {
+        "frame_ap": average_precision_score(truth, scores),
+        "pointing": _pointing(truth, np.asarray(scores)),
+        "random_frame_ap": _random_average_precision(len(truth), int(truth.sum())),
+        "random_pointing": truth.mean(),
+        "position_frame_ap": average_precision_score(truth, middle),
+        "position_pointing": _pointing(truth, middle),
+    }
+
+
+def _pointing(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Share of the top-scored frames that show the emotion: 0 or 1, or in between if several share the top score."""
+    return float(truth[scores == scores.max()].mean())
+
+
+def _random_average_precision(frames: int, positives: int) -> float:
+    """Expected average precision of a random order.
+
+    On average, (i - 1) (positives - 1) / (frames - 1) other positives rank above a positive at rank i.
+    """
+    rank = np.arange(1, frames + 1)
+    return float(np.mean((1 + (rank - 1) * (positives - 1) / (frames - 1)) / rank))
+
+
+def mean_average_precision(
+    predictions: Sequence[Sequence[Segment]],
+    references: Sequence[Sequence[Segment]],
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> dict[str, float | None]:
+    """Computes the mean average precision (mAP) of labelled segments, as the ActivityNet challenge does.
+
+    The predicted segments of a class are ranked by confidence over all videos. In this order, each one takes the true
+    segment of its class and video that overlaps it most and is not taken yet. It is correct if their intersection over
+    union in time reaches the threshold. The precision at a recall is the highest precision at this recall or a higher
+    one (interpolated at every recall, which `sklearn.metrics.average_precision_score` does not do).
+
+    Args:
+        predictions: For each video, the predicted segments: `start` and `end` in seconds, `label` and `confidence`.
+        references: For each video, the true segments: `start` and `end` in seconds, and `label`.
+        thresholds: Values above 0 that the intersection over union must reach.
+
+    Returns:
+        `map_30` and so on for each threshold, the mean over the classes that occur in `references` (0 to 1), and
+        `map`, the mean over the thresholds. All are None if there is no true segment.
+    """
+    labels = sorted({one["label"] for video in references for one in video})
+    values = [_average_precisions(predictions, references, label, thresholds) for label in labels]
+    figures: dict[str, float | None] = {
+        f"map_{round(100 * threshold)}": float(np.mean(column)) if labels else None
+        for threshold, column in zip(thresholds, np.reshape(values, (-1, len(thresholds))).T, strict=True)
+    }
+    known = [value for value in figures.values() if value is not None]
+    return figures | {"map": float(np.mean(known)) if known else None}
+
+
+def _average_precisions(
+    predictions: Sequence[Sequence[Segment]],
+    references: Sequence[Sequence[Segment]],
+    label: str,
+    thresholds: Sequence[float],
+) -> np.ndarray:
+    """Average precision of one class at each of Q thresholds: (Q,)."""
+    true_boxes, _ = _boxes(references, label)
+    boxes, confidences = _boxes(predictions, label)
+    order = np.argsort(-confidences, kind="stable")
+    # Two segments of no length have a union of 0.
+    overlaps = np.nan_to_num(box_iou(boxes, true_boxes).numpy())[order]
+    least, rows = np.asarray(thresholds), np.arange(len(thresholds))
+    free = np.ones((len(thresholds), len(true_boxes)), bool)
+    correct = np.zeros((len(thresholds), len(boxes)))
+    for place in np.flatnonzero(overlaps.max(1) >= least.min()):
+        best = np.where(free, overlaps[place], -1).argmax(1)
+        correct[:, place] = free[rows, best] & (overlaps[place, best] >= least)
+        free[rows, best] &= correct[:, place] == 0
+    precision = np.cumsum(correct, 1) / np.arange(1, len(boxes) + 1)
+    interpolated = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    return (interpolated * correct).sum(1) / len(true_boxes)
+
+
+def _boxes(videos: Sequence[Sequence[Segment]], label: str) -> tuple[torch.Tensor, np.ndarray]:
+    """The segments of a class as boxes, and their confidences.
+
+    Segments of the same video are boxes in the same row, of height one, so segments of different videos never overlap.
+
+    Returns:
+        Boxes (N, 4) as (start, row, end, row + 1), and confidences (N,), which are 0 for true segments.
+    """
+    found = [(one, row) for row, video in enumerate(videos) for one in video if one["label"] == label]
+    corners = [(one["start"], row, one["end"], row + 1) for one, row in found]
+    boxes = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
+    return boxes, np.array([one.get("confidence", 0.0) for one, _ in found])
