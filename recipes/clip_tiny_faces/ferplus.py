@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tgdfer.processing.faces_tgdfer import Detector, align, find_faces, load_detector
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.processing.faces_tgdfer import Detector, FaceSettings, align, find_faces, load_detector
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import EMOTIONS
 
@@ -147,7 +146,7 @@ def crop_face(picture: np.ndarray, detector: Detector) -> np.ndarray | None:
     if not len(faces):
         return None
     face = faces[(faces[:, 2] * faces[:, 3]).argmax()]
-    crop = align(large, face[4:14].reshape(5, 2), SIZE, TGDFERVideoProcessor.face_margin)
+    crop = align(large, face[4:14].reshape(5, 2), SIZE, FaceSettings.margin)
     return cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
 
 

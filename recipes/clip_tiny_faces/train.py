@@ -17,13 +17,18 @@ from recipes.clip_tiny_faces.captions import FACTS, caption
 from recipes.clip_tiny_faces.evaluate import CONTEXT, embed_classes, embed_images
 from recipes.clip_tiny_faces.expression_net import ExpressionNet, Seen
 from recipes.clip_tiny_faces.ferplus import CLASSES, VotedFaces
-from recipes.clip_tiny_faces.model import bfloat16_is_fast
 from recipes.clip_tiny_faces.muon import Muon
 from recipes.clip_tiny_faces.photographs import Photographs, facts_of_photograph, with_signs
 from recipes.clip_tiny_faces.resumable import ResumableTraining
 from recipes.clip_tiny_faces.scores import summarise
 from recipes.clip_tiny_faces.stills import Stills
-from recipes.clip_tiny_faces.towers import DualEncoder, Tower, build_dual_encoder, build_image_processor
+from recipes.clip_tiny_faces.towers import (
+    DualEncoder,
+    Tower,
+    bfloat16_is_fast,
+    build_dual_encoder,
+    build_image_processor,
+)
 from recipes.clip_tiny_faces.train_teacher import UNIT_DEVIATION, draw_crops, running_average
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS

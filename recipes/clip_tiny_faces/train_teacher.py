@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from recipes.clip_tiny_faces.augmentation import augment_photographs
 from recipes.clip_tiny_faces.expression_net import ExpressionNet
 from recipes.clip_tiny_faces.ferplus import CLASSES, SIZE, VotedFaces, enlarge
-from recipes.clip_tiny_faces.model import bfloat16_is_fast
 from recipes.clip_tiny_faces.photographs import Photographs
 from recipes.clip_tiny_faces.resumable import ResumableTraining
 from recipes.clip_tiny_faces.scores import summarise
 from recipes.clip_tiny_faces.stills import Stills
+from recipes.clip_tiny_faces.towers import bfloat16_is_fast
 from tgdfer.training.rendered_faces import EMOTIONS
 
 # Typical standard deviation of an action unit's intensity over the rendered pictures.
@@ -141,7 +141,7 @@ def adjusted(net: ExpressionNet, votes: np.ndarray, strength: float) -> Expressi
     """
     shares = torch.from_numpy(votes.mean(0)).clamp(min=1e-4).to(net.emotions.bias.device)
     with torch.no_grad():
-        net.emotions.bias -= strength * shares.log()
+        net.emotions.bias.sub_(strength * shares.log())
     return net
 
 
