@@ -111,10 +111,10 @@ def test_the_rate_rises_and_falls():
 
 def test_rare_classes_are_answered_more_often_after_the_adjustment():
     net = ExpressionNet(4)
-    before = net.emotions.bias.clone()
+    before = net.emotions.bias.detach().clone()
     votes = np.full((10, len(CLASSES)), 0.01, np.float32)
     votes[:, 3] = 0.93
-    shift = adjusted(net, votes, 0.5).emotions.bias - before
+    shift = (adjusted(net, votes, 0.5).emotions.bias - before).detach()
     assert shift[0] - shift[3] == pytest.approx(0.5 * np.log(93), rel=1e-3)
 
 
