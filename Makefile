@@ -47,35 +47,37 @@ format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 bench: .venv/installed bench-broken  ## Measure: frames a second of the renderer, decoding, faces, broken files
-	$(BIN)/python benchmarks/render_speed.py
-	$(BIN)/python benchmarks/decoding.py
-	$(BIN)/python benchmarks/faces.py
+	$(BIN)/python -m benchmarks.rendering
+	$(BIN)/python -m benchmarks.decoding
+	$(BIN)/python -m benchmarks.faces
 
 bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: each gives an answer or one sentence
-	$(BIN)/python benchmarks/broken_files.py
+	$(BIN)/python -m benchmarks.broken_files
 
-# Goes on where it stopped; on real clips as well where TGDFER_REALCLIPS names a folder of them.
-bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER into docs/results/baselines.md (50 minutes a piece)
-	$(BIN)/python -m benchmarks.harness run
-	$(BIN)/python -m benchmarks.harness report
+# The reports are written to docs/results/, and their figures to benchmarks/results/.
+# Goes on where it stopped. Runs on real clips as well if TGDFER_REALCLIPS names a folder of them.
+bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER (stops after 50 minutes, goes on when run again)
+	$(BIN)/python -m benchmarks.baselines run
+	$(BIN)/python -m benchmarks.baselines report
 
-# Goes on where it stopped; on a GPU as well where there is one. Leave the machine alone meanwhile.
-bench-speed: .venv/installed  ## Measure what the network costs beside its CLIP into docs/results/performance.md (90 minutes)
-	$(BIN)/python benchmarks/speed.py
+# Goes on where it stopped. Runs on a GPU as well if there is one. Nothing else should run on the machine meanwhile.
+bench-speed: .venv/installed  ## Measure time and memory of the network beside its CLIP (90 minutes)
+	$(BIN)/python -m benchmarks.speed
 
-bench-explain: .venv/installed  ## Measure whether explanations are true, and relevance faithful, into docs/results/explanation.md
-	$(BIN)/python -m benchmarks.harness explain
+bench-explain: .venv/installed  ## Measure whether explanations are true and relevance is faithful
+	$(BIN)/python -m benchmarks.explanation
 
-bench-relabel: .venv/installed  ## Measure how well an emotion is found that was given by words alone, into docs/results/relabelling.md
-	$(BIN)/python -m benchmarks.ablation relabel
+bench-relabel: .venv/installed  ## Measure how well an emotion is found that is given by words alone
+	$(BIN)/python -m benchmarks.relabelling
 
-# On real clips and on given features as well, where TGDFER_REALCLIPS and TGDFER_FEATURES name them.
-ablation: .venv/installed  ## Measure what every part brings into docs/results/ablation.md (50 minutes a piece)
+# Goes on where it stopped. Runs on real clips and on given features as well if TGDFER_REALCLIPS and TGDFER_FEATURES
+# name them.
+ablation: .venv/installed  ## Measure what every part brings (stops after 50 minutes, goes on when run again)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report
 
-bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos, into docs/results/long_videos.md
-	$(BIN)/python -m benchmarks.harness segments
+bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos
+	$(BIN)/python -m benchmarks.long_videos
 
 # A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment

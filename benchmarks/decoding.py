@@ -1,11 +1,8 @@
-"""Reads 16 frames of 60 s of 1080p H.264, beside `transformers`: time and growth of peak memory.
+"""Time and memory of reading 16 frames of 60 s of 1080p H.264, beside `transformers`: `python -m benchmarks.decoding`.
 
-    python -m benchmarks.decoding [--seconds 60] [--repeats 3]
-
-Each figure is the best of its repeats, taken in turns, each in a process of its own.
+Each figure is the best of its repeats, which are taken in turns, each in a process of its own.
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -13,15 +10,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated, Any, cast
 
 import av
 import numpy as np
+import typer
+from transformers.video_utils import load_video
+
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 WAYS = {"load_video": "transformers, load_video(pyav)", "read_clip": "read_clip", "processor": "processor(path)"}
 
 
 def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
-    """A view that wanders over noise of many grains, with a key frame every `keys` frames."""
+    """Writes a view that moves over noise of several scales, with a key frame every `keys` frames."""
     rng = np.random.default_rng(0)
     height, width = 1080, 1920
     scene = np.zeros((height + 512, width + 512, 3), np.float32)
@@ -34,7 +36,7 @@ def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        # One slice a frame, as phones and x264 by itself write them; PyAV asks for one a thread.
+        # One slice per frame, as phones and x264 write them. By default PyAV asks for one per thread.
         stream.thread_type = "FRAME"
         stream.options = {"preset": "veryfast", "g": str(keys), "keyint_min": str(keys), "sc_threshold": "0"}
         for number in range(seconds * fps):
@@ -46,15 +48,11 @@ def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
 
 def read(way: str, path: str) -> None:
     """Prints the seconds of one reading and the growth of peak memory in MiB."""
-    from transformers.video_utils import load_video
-
-    from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-
     processor = TGDFERVideoProcessor()
-    processor(np.zeros((2, 300, 300, 3), np.uint8))  # What is loaded late is loaded.
+    processor(np.zeros((2, 300, 300, 3), np.uint8))  # loads what is loaded lazily
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     if way == "load_video":
-        load_video(path, num_frames=16, backend="pyav")
+        load_video(cast(Any, path), num_frames=16, backend="pyav")
     elif way == "read_clip":
         processor.read_clip(path, 16)
     else:
@@ -63,22 +61,21 @@ def read(way: str, path: str) -> None:
     print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--read", nargs=2, metavar=("WAY", "PATH"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.read:
-        read(*arguments.read)
-        return
+def main(
+    seconds: Annotated[int, typer.Option(help="Length of the videos.", min=1)] = 60,
+    repeats: Annotated[int, typer.Option(help="How often each is read.", min=1)] = 3,
+    one: Annotated[tuple[str, str] | None, typer.Option("--read", hidden=True)] = None,
+) -> None:
+    """Compare the ways to read on files with few and with many key frames."""
+    if one:  # what a child process does
+        return read(*one)
     with tempfile.TemporaryDirectory() as folder:
         for keys, words in ((30, "1 s"), (60, "2 s"), (10**6, "the whole file")):
             path = Path(folder) / f"{keys}.mp4"
-            write(path, arguments.seconds, keys)
+            write(path, seconds, keys)
             print(f"a key frame every {words}, {path.stat().st_size / 2**20:.0f} MiB")
             figures: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-            for _ in range(arguments.repeats):
+            for _ in range(repeats):
                 for way in WAYS:
                     command = [sys.executable, "-m", "benchmarks.decoding", "--read", way, str(path)]
                     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -93,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,11 +1,14 @@
-"""Cuts the face out of 16 frames of 640x480, beside CLIP ViT-B/16: `python -m benchmarks.faces --model YUNET.onnx`."""
+"""Time and steadiness of cutting out faces, beside CLIP ViT-B/16: `python -m benchmarks.faces --model YUNET.onnx`."""
 
-import argparse
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import torch
+import typer
 from matplotlib import cbook
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -21,8 +24,8 @@ from tgdfer.processing.faces_tgdfer import (
 )
 
 
-def best(function, repeats: int = 5) -> float:
-    """Seconds of the fastest run after one that does not count."""
+def best(function: Callable[[], Any], repeats: int = 5) -> float:
+    """Seconds of the fastest run, after one that does not count."""
     function()
     seconds = []
     for _ in range(repeats):
@@ -32,41 +35,38 @@ def best(function, repeats: int = 5) -> float:
     return min(seconds)
 
 
-def jitter(clip: np.ndarray, detector) -> tuple[float, float]:
-    """How far the eyes move in the crops of a still face, in pixels at 112, without and with steadying."""
+def jitter(clip: np.ndarray, detector: Any) -> tuple[float, float]:
+    """Movement of the eyes in the crops of a still face without and with steadying, in pixels at a size of 112."""
     faces = np.stack([find_faces(detector, picture)[0] for picture in clip])
     points = faces[:, 4:14].reshape(-1, 5, 2)
     eyes = np.c_[points.mean(0)[:2], np.ones(2)]
     still = steady(points, np.sqrt(faces[:, 2] * faces[:, 3]), np.arange(len(clip)) / 25)
     moved = [np.stack([eyes @ similarity(p, TEMPLATE).T for p in several]) for several in (points, still)]
-    return tuple(float(np.abs(where - where.mean(0)).max()) for where in moved)
+    before, after = (float(np.abs(where - where.mean(0)).max()) for where in moved)
+    return before, after
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="path of YuNet's model, instead of the Hub")
-    arguments = parser.parse_args()
-    with Image.open(cbook.get_sample_data("grace_hopper.jpg")) as image:
-        photo = np.asarray(image.convert("RGB"))
-    picture = np.full((480, 640, 3), 128, np.uint8)
-    picture[:, 115:525] = cv2.resize(photo, (410, 480), interpolation=cv2.INTER_AREA)
-    noise = np.random.default_rng(0).normal(0, 8, (16, *picture.shape))
-    clip = np.clip(picture + noise, 0, 255).astype(np.uint8)
+def main(
+    model: Annotated[
+        str | None, typer.Option(help="File of the YuNet model; by default it comes from the Hub.")
+    ] = None,
+) -> None:
+    """Cut the face out of 16 frames of 640x480 with each detector."""
+    clip = noisy_clip()
     frames = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
-
     vision = CLIPVisionModel(CLIPVisionConfig(patch_size=16)).eval()
     pixels = torch.zeros(16, 3, 224, 224)
     with torch.inference_mode():
         clip_seconds = best(lambda: vision(pixels), 3)
     print(f"CLIP ViT-B/16, 16 frames: {clip_seconds:.2f} s on {torch.get_num_threads()} threads")
     for name in ("yunet", "mtcnn"):
-        settings = FaceSettings(detector=name, model=arguments.model)
+        settings = FaceSettings(detector=name, model=model)
         try:
-            detector = load_detector(name, arguments.model)[1]
+            detector = load_detector(name, model)[1]
         except ValueError as error:
             print(error)
             continue
-        seconds = best(lambda settings=settings: crop_faces(frames, None, settings))
+        seconds = best(partial(crop_faces, frames, None, settings))
         before, after = jitter(clip, detector)
         print(
             f"{name}: {seconds / 16 * 1e3:.1f} ms a frame, {100 * seconds / clip_seconds:.0f} % of CLIP; the eyes of "
@@ -74,5 +74,15 @@ def main() -> None:
         )
 
 
+def noisy_clip() -> np.ndarray:
+    """A still photograph under noise, (16, 480, 640, 3)."""
+    with cbook.get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+        photo = np.asarray(image.convert("RGB"))
+    picture = np.full((480, 640, 3), 128, np.uint8)
+    picture[:, 115:525] = cv2.resize(photo, (410, 480), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(0).normal(0, 8, (16, *picture.shape))
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,8 +1,9 @@
-"""What position and movement give away of rendered clips: `python -m benchmarks.position_only [--courses 4000]`."""
+"""What position and movement alone tell about rendered clips: `python -m benchmarks.position_only`."""
 
-import argparse
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from tgdfer.training.metrics import localisation_figures
 from tgdfer.training.rendered_faces import EMOTIONS, Course, RenderedFaces, sample_course
@@ -11,24 +12,26 @@ GRID = np.linspace(0, 1, 20)
 
 
 def positions(frames: int) -> np.ndarray:
+    """Positions of frames between 0 and 1, (frames,)."""
     return np.linspace(0, 1, frames)
 
 
 def ranks(frames: int, usual: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores (frames,) that know nothing but where a frame lies."""
+    """Scores (frames,) by the position of a frame alone."""
     x = positions(frames)
-    # Frames on both sides of the middle lie equally near; the earlier one comes first.
+    # Two frames lie equally near to the middle. The earlier one ranks first.
     middle = -np.abs(x - 0.5 + 1e-4)
     usually = np.interp(x, GRID, usual)
     return {"first": -x, "last": x, "middle": middle, "edges": -middle, "usual intensity": usually}
 
 
 def sample(intensity: np.ndarray, frames: int) -> np.ndarray:
-    """The middle frames of equal parts, as a model reads them; `frames` of 0 takes all."""
+    """The middle frames of equal parts, as a model samples them; all frames for `frames` of 0."""
     return intensity[((np.arange(frames) + 0.5) * len(intensity) / frames).astype(int)] if frames else intensity
 
 
 def print_positions(train: list[np.ndarray], test: list[np.ndarray]) -> None:
+    """Prints the frame AP of every ranking above that of a random order."""
     usual = np.mean([np.interp(GRID, positions(len(i)), i) for i in train], axis=0)
     for frames in (0, 16):
         truth = [sample(intensity, frames) for intensity in test]
@@ -42,31 +45,29 @@ def print_positions(train: list[np.ndarray], test: list[np.ndarray]) -> None:
 
 
 def movement(course: Course) -> float:
-    """Mean over the frames of the change of all action units together."""
+    """Mean over the frames of the summed change of all action units."""
     return float(np.abs(np.diff(course.action_units, axis=0)).sum(1).mean())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--courses", type=int, default=4000, help="emotional clips to test on, and as many to learn on"
-    )
-    arguments = parser.parse_args()
+def main(
+    courses: Annotated[int, typer.Option(help="Emotional clips to test on, and as many to learn from.", min=1)] = 4000,
+) -> None:
+    """Rank frames by their position alone, and compare the movement of the labels."""
     faces, emotions = RenderedFaces(), [label for label in EMOTIONS if label != "neutral"]
     halves: list[list[np.ndarray]] = []
     moved: dict[str, list[float]] = {label: [] for label in EMOTIONS}
     for half in range(2):
         halves.append([])
-        for number in range(arguments.courses):
+        for number in range(courses):
             label = emotions[number % len(emotions)]
             course = sample_course(label, faces, np.random.default_rng([half, number]))
             halves[-1].append(course.intensity)
             moved[label].append(movement(course))
-    for number in range(arguments.courses // len(emotions)):
+    for number in range(courses // len(emotions)):
         moved["neutral"].append(movement(sample_course("neutral", faces, np.random.default_rng([2, number]))))
     print_positions(*halves)
     print("change of action units a frame:", ", ".join(f"{k} {np.mean(v):.3f}" for k, v in moved.items()))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -59,6 +59,7 @@ CHANCE = {"random_": "frames at random", "position_": "frames by closeness to th
 # What pictures show, by the first words of their names.
 CAPTIONS = {
     "confusion_matrix": "How often each class (rows) was taken for each (columns)",
+    "risk_coverage": "Share of wrong labels (risk), if only the surest clips are given one (coverage)",
     "timeline": "What each frame of a clip says for the classes (curves), and how much it counts (bars)",
 }
 COUNTS = {"num_clips": "clips", "num_people": "people"}
@@ -82,6 +83,7 @@ class CardData:
         metrics: Content of `metrics.json`; only the facts of the training where nothing was measured.
         config: Content of `config.yaml` but for `LOCAL`, empty where the run has none.
         pictures: Paths of the pictures as the links of the card have them.
+        calibration: `temperature` and `unsure_below` of the model, None of each that it lacks.
     """
 
     name: str
@@ -91,6 +93,7 @@ class CardData:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
+    calibration: dict[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
@@ -107,7 +110,8 @@ class CardData:
         run = Path(run)
         folder, metrics = model_folder(run), read_metrics(run)
         require_measured(folder, metrics, run)
-        id2label = read_json(folder / "config.json").get("id2label", {})
+        model = read_json(folder / "config.json")
+        id2label = model.get("id2label", {})
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
         name = Path(repo_id or run.resolve()).name
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
@@ -118,6 +122,7 @@ class CardData:
             descriptions=processor.get("descriptions") or {},
             metrics=public_metrics(metrics, name),
             config=public_config(run, metrics.get("training") or {}),
+            calibration={name: model.get(name) for name in ("temperature", "unsure_below")},
             pictures=[quote((to_pictures / path.name).as_posix()) for path in pictures_of(run) if pictures],
         )
 
@@ -209,6 +214,7 @@ class CardData:
             "columns": [figure.heading for figure in self.measured],
             "scores": self.scores(),
             "recall": self.recall(),
+            "calibration": self.calibration_facts(),
             "pictures": [{"path": path, "caption": caption(path)} for path in self.pictures],
             "stages": [self.facts_of(stage) for stage in self.stages],
             "commands": self.commands(),
@@ -242,6 +248,26 @@ class CardData:
             for label, row in zip(labels, matrix, strict=True)
             if recall.get(label) is not None
         ]
+
+    def calibration_facts(self) -> dict[str, str]:
+        """What is known of the probabilities of the model, by name; nothing of a model that is not calibrated."""
+        temperature, unsure_below = (self.calibration.get(name) for name in ("temperature", "unsure_below"))
+        if temperature in (None, 1.0) and unsure_below is None:
+            return {}
+        chosen = self.training.get("calibration") or {}
+        shares = {
+            "Clips that are given a label": self.metrics.get("coverage"),
+            "WAR of these clips": self.metrics.get("covered_war"),
+            "Expected calibration error (15 bins)": self.metrics.get("ece"),
+            "Area under the curve of risk against coverage": self.metrics.get("risk_coverage_area"),
+        }
+        facts = {
+            "Chosen on": chosen.get("num_clips") and f"{chosen['num_clips']} validation clips",
+            "Temperature": f"{1.0 if temperature is None else temperature:.2f}",
+            "Unsure below": None if unsure_below is None else f"{100 * unsure_below:.1f}%",
+            **{name: None if value is None else f"{100 * value:.1f}%" for name, value in shares.items()},
+        }
+        return {name: value for name, value in facts.items() if value is not None}
 
     def facts_of(self, stage: dict[str, Any]) -> dict[str, str]:
         """What is known of a training, by name."""

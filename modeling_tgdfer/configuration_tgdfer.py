@@ -1,5 +1,6 @@
 """Configuration of TG-DFER: every switch and size of the network and of its losses, with the reason for each value."""
 
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -13,6 +14,10 @@ BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness",
 CONTEXTS = ("none", "shared", "class")
 MIL_POOLINGS = ("attention", "topk", "mean", "max")
 RELEVANCE_TEXTS = ("label", "prompted")
+
+# The answer of a calibrated model that does not know. `processing/` has the same word, which this folder must not
+# import: a test compares the two.
+UNSURE = "unsure"
 
 
 @strict
@@ -63,6 +68,12 @@ class TGDFERConfig(PreTrainedConfig):
         separation_weight: Weight of the loss that keeps class texts apart.
         smoothness_weight: Weight of the loss on jumps of the relevance of the true class between adjacent frames.
         instance_weight: Weight of the cross-entropy on the most relevant frames of the true class.
+        temperature: Divides the logits of a clip before the softmax, wherever probabilities are made of them. The
+            network itself returns logits that are not divided.
+        unsure_below: Probability of the best class, at this temperature, below which the answer is "unsure"; None if
+            the answer is never unsure.
+        description_references: For each label, for each of its descriptions, the mean and the standard deviation over
+            clips of its cosine with the decisive frames: `{label: {description: [mean, deviation]}}`. None if unknown.
     """
 
     model_type = "tgdfer"
@@ -144,6 +155,12 @@ class TGDFERConfig(PreTrainedConfig):
     smoothness_weight: float | int = 0.0
     instance_weight: float | int = 0.2
 
+    # Calibration. It is chosen on validation clips after training, and `set_classes` resets it, because it holds for
+    # the classes and words that it was chosen with.
+    temperature: float | int = 1.0
+    unsure_below: float | int | None = None
+    description_references: dict | None = None
+
     def __post_init__(self, **kwargs: Any) -> None:
         # Where this package is installed it has registered the task, and nobody need trust a folder's code for it.
         if __name__.startswith("tgdfer."):
@@ -167,7 +184,14 @@ class TGDFERConfig(PreTrainedConfig):
         for name in ("num_frames", "temporal_heads", "short_term_window", "long_range_layers", "visual_prompt_rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
-        for name in ("frame_interval", "initial_scale", "visual_prompt_limit", "lora_rank", "lora_alpha"):
+        for name in (
+            "frame_interval",
+            "initial_scale",
+            "visual_prompt_limit",
+            "lora_rank",
+            "lora_alpha",
+            "temperature",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0.")
         for name in ("short_term_width", "long_range_width"):
@@ -182,6 +206,41 @@ class TGDFERConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 0 and below 1.")
         if not 0 < self.topk_fraction <= 1:
             raise ValueError(f"`topk_fraction` is {self.topk_fraction}; it must be above 0 and at most 1.")
+        self._validate_calibration()
+
+    def _validate_calibration(self) -> None:
+        if self.unsure_below is not None:
+            if not 0 <= self.unsure_below <= 1:
+                raise ValueError(f"`unsure_below` is {self.unsure_below}; it must be a probability or None.")
+            if UNSURE in self.label2id:
+                raise ValueError(
+                    f"A class is called {UNSURE!r}, which is the answer of a model that does not know; rename the "
+                    "class or set `unsure_below` to None."
+                )
+        for label, descriptions in (self.description_references or {}).items():
+            for text, reference in descriptions.items() if isinstance(descriptions, dict) else [("", None)]:
+                if not _is_reference(reference):
+                    raise ValueError(
+                        f"`description_references` has {reference!r} for {text!r} of {label!r}; give "
+                        "{label: {description: [mean, standard deviation above 0]}}."
+                    )
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether temperature or threshold were chosen on data for the present classes."""
+        return self.temperature != 1.0 or self.unsure_below is not None
+
+    def reset_calibration(self) -> None:
+        """Goes back to the model as it is without calibration, for other weights or other classes."""
+        self.temperature, self.unsure_below, self.description_references = 1.0, None, None
+
+
+def _is_reference(value: Any) -> bool:
+    """Whether a value is a mean and a standard deviation."""
+    numbers = (
+        isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, float | int) for one in value)
+    )
+    return numbers and all(map(math.isfinite, value)) and value[1] > 0
 
 
 TGDFERConfig.register_for_auto_class()

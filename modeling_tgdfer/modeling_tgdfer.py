@@ -433,7 +433,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         """Re-labels the model by words: zero-shot at once, and a good start for fine-tuning.
 
         Parameters of a class stay with its name; a new class starts at the mean over the present ones. The weights of
-        the descriptions start uniform.
+        the descriptions start uniform. The model is no longer calibrated.
 
         Args:
             class_prompts: What `TGDFERProcessor.class_prompts()` returns: `labels` (K names), `input_ids` (K, M, L),
@@ -462,6 +462,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
             context = guidance.context.weight.unflatten(0, (-1, guidance.context_length))
             guidance.context = nn.Embedding.from_pretrained(_by_class(context, known).flatten(0, 1), freeze=False)
 
+        self.config.reset_calibration()
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]

@@ -3,17 +3,23 @@
 Shapes: T unmasked frames of a clip, M descriptions of its label.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .calibration_tgdfer import UNSURE
+
 # A sentence names no more spans and no more descriptions than this.
 MOST_NAMED = 2
 # Decisive frames have on average at least so many times the relevance of all.
 LEAST_LIFT = 1.25
+# A description is named if its cosine exceeds its mean over clips by at least so many standard deviations. If the
+# labels of the clips are equally frequent, a description of one of seven classes is true of about every seventh clip,
+# and a seventh of a normal distribution lies above 1.07.
+LEAST_Z_SCORE = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,20 @@ class Description:
         text: the description.
         cosine: mean cosine with these frames.
         gain: how much higher that is than with the other frames of the clip; None where there are no others.
+        z_score: how many standard deviations the cosine is above what this description has in the decisive frames of
+            clips in general; None where that is unknown.
     """
 
     text: str
     cosine: float
     gain: float | None
+    z_score: float | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it fits these frames better than the others and, where known, clearly better than other clips."""
+        above_others = self.gain is None or self.gain > 0
+        return above_others and (self.z_score is None or self.z_score >= LEAST_Z_SCORE)
 
 
 @dataclass(frozen=True)
@@ -61,16 +76,19 @@ class Explanation:
     """The answer for a clip and what it rests on; printed, a sentence such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
 
     Attributes:
-        label: the predicted label.
-        score: its probability.
+        label: the predicted label, or "unsure".
+        score: its probability; of an unsure answer, that of the first candidate.
         spans: when: the frames that carry most of its relevance, the span with most of it first.
         descriptions: all of the label, the one that fits these frames best first.
+        candidates: the labels that it may be, the most probable one first: two if the label is "unsure", else one.
+            Spans and descriptions are those of the first.
     """
 
     label: str
     score: float
     spans: list[Span]
     descriptions: list[Description]
+    candidates: list[str] = field(default_factory=list)
 
     @property
     def start(self) -> float | None:
@@ -84,8 +102,8 @@ class Explanation:
 
     @property
     def named(self) -> list[str]:
-        """What the sentence names: of the descriptions that fit these frames better than the others, the best."""
-        return [one.text for one in self.descriptions if one.gain is None or one.gain > 0][:MOST_NAMED]
+        """What the sentence names: the best of the descriptions that are shown in these frames."""
+        return [one.text for one in self.descriptions if one.is_shown][:MOST_NAMED]
 
     @property
     def times(self) -> str:
@@ -93,8 +111,9 @@ class Explanation:
         return " and ".join(str(span) for span in sorted(self.spans[:MOST_NAMED], key=lambda span: span.first))
 
     def __str__(self) -> str:
+        unsure = f" ({' or '.join(self.candidates)})" if len(self.candidates) > 1 else ""
         # Descriptions have commas of their own.
-        return f"{self.label}, {self.times}" + (f": {'; '.join(self.named)}" if self.named else "")
+        return f"{self.label}{unsure}, {self.times}" + (f": {'; '.join(self.named)}" if self.named else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the sentence with them, to be written as JSON."""
@@ -102,34 +121,44 @@ class Explanation:
 
 
 def explain_clip(
-    label: str,
+    label: str | Sequence[str],
     score: float,
     relevance: Tensor,
     cosines: Tensor,
     texts: Sequence[str],
     seconds: Tensor | None = None,
     frame_mask: Tensor | None = None,
+    references: Mapping[str, Sequence[float]] | None = None,
 ) -> Explanation:
     """Explains the answer for one clip.
 
     Args:
-        label: the predicted label.
+        label: the predicted label; or the labels that it may be, the most probable one first.
         score: its probability.
         relevance: (T,) shares of the frames in it.
         cosines: (T, M) of each frame with each description of the label; more than M are ignored.
         texts: the M descriptions.
         seconds: (T,) times of the frames; None, or NaN anywhere, where they are unknown.
         frame_mask: (T,) frames that count; all where not given.
+        references: for each description, as far as known, mean and standard deviation over clips of its mean cosine
+            with the decisive frames.
     """
+    likely = [label] if isinstance(label, str) else list(label)
     places = torch.arange(len(relevance)) if frame_mask is None else frame_mask.nonzero().squeeze(1)
     relevance, cosines = relevance[places], cosines[places][:, : len(texts)]
     decisive = decisive_frames(relevance)
     fits = cosines[decisive].mean(0)
+    z_scores = [_z_score(fit, (references or {}).get(text)) for fit, text in zip(fits.tolist(), texts, strict=False)]
     gains = [None] * len(texts) if decisive.all() else (fits - cosines[~decisive].mean(0)).tolist()
     # By the cosine and not by the gain: of what a moving face does, the largest change need not be what it shows.
-    ranked = sorted(map(Description, texts, fits.tolist(), gains), key=lambda one: -one.cosine)
+    ranked = sorted(map(Description, texts, fits.tolist(), gains, z_scores), key=lambda one: -one.cosine)
     times = None if seconds is None or bool(seconds[places].isnan().any()) else seconds[places]
-    return Explanation(label, score, _spans(decisive, relevance, times, places.tolist()), ranked)
+    spans = _spans(decisive, relevance, times, places.tolist())
+    return Explanation(likely[0] if len(likely) == 1 else UNSURE, score, spans, ranked, likely)
+
+
+def _z_score(cosine: float, reference: Sequence[float] | None) -> float | None:
+    return None if reference is None else (cosine - reference[0]) / reference[1]
 
 
 def decisive_frames(relevance: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
+from .calibration_tgdfer import UNSURE, at_temperature, candidates
+
 TASK = "emotion-timeline"
 # A video of more seconds is no clip any more: what the field calls one is shorter. It is read window by window.
 LONGEST_CLIP = 15.0
@@ -28,7 +30,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
         ```python
         timeline = pipeline("emotion-timeline", model="user/tgdfer-model")
         timeline("clip.mp4")
-        # {"label": "surprise", "scores": {"anger": 0.01, ...}, "timestamps": [0.02, ...],
+        # {"label": "surprise", "score": 0.87, "candidates": ["surprise"], "calibrated": True,
+        #  "scores": {"anger": 0.01, ...}, "timestamps": [0.02, ...],
         #  "frame_scores": {"anger": [0.05, ...], ...}, "frame_relevance": [0.01, ...],
         #  "description_relevance": [[0.21, ...], ...],
         #  "segments": [{"start": 0.9, "end": 1.8, "label": "surprise", "confidence": 0.83}]}
@@ -57,12 +60,18 @@ class EmotionTimelinePipeline(ChunkPipeline):
                 that is read; `batch_size`, clips or windows at a time, and `num_workers`, as in every pipeline.
 
         Returns:
-            For each video a dict: `label`, the most probable class; `scores`, the probability of each class, by name;
+            For each video a dict: `label`, the most probable class, or "unsure" if its probability is below
+            `model.config.unsure_below`; `score`, its probability; `candidates`, the labels that it may be, the most
+            probable one first: two if the label is "unsure", else one; `calibrated`, whether the model is, so that
+            `score` can be read as the share of such answers that are right; `scores`, the probability of each class,
+            by name;
             `timestamps`, seconds of the T frames, None where unknown (in a longer video at 25 frames a second);
             `frame_scores`, for each class its probability in each of the T frames; `frame_relevance`, how much each
             frame counts for the label: T shares of one; `description_relevance`, for each description of the label its
             cosine with each of the T frames; `segments` of emotion, each with `start` and `end` in seconds, `label`
             and `confidence`.
+            Where the label is "unsure", what is said of the label holds for the first candidate. The temperature is
+            that of clips: `frame_scores` and the `confidence` of segments are not calibrated.
             In a long video a frame counts for the label of its window, and `scores` are the mean over the windows.
             With the `face_crop` of the video processor also `track`, the number of the face in the video, `boxes`,
             its left, top, right and bottom in pixels in each of the T frames, None where it was not found, and
@@ -112,6 +121,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
         outputs = self.model(**{**input_tensors, "timestamps": torch.where(seconds.isnan(), usual, seconds)})
         names = ("logits", "frame_logits", "frame_relevance", "description_relevance")
         chosen = {name: outputs[name].float() for name in names}
+        chosen["logits"] = at_temperature(chosen["logits"], self.model.config)
         return {**chosen, "timestamps": seconds, "frame_mask": frame_mask, **kept}
 
     def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
@@ -131,14 +141,20 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def _timeline(self, parts: list[dict[str, np.ndarray]], missing: np.ndarray | None) -> dict[str, Any]:
         """What is said of one person, or of a video as it is, in which no faces were looked for."""
         found = parts[0] if len(parts) == 1 else stitch(parts)
-        names = [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+        config = self.model.config
+        names = [config.id2label[index] for index in range(config.num_labels)]
         timed = not np.isnan(found["seconds"]).any()
         curves = dict(zip(names, found["frame_scores"].T.tolist(), strict=True))
-        best = int(found["scores"].argmax())
+        scores = found["scores"].tolist()
+        likely = candidates(scores, names, config)
+        best = names.index(likely[0])
         described = self.model.tgdfer.text_guidance.description_mask[best].cpu().numpy()
         result = {
-            "label": names[best],
-            "scores": dict(zip(names, found["scores"].tolist(), strict=True)),
+            "label": likely[0] if len(likely) == 1 else UNSURE,
+            "score": scores[best],
+            "candidates": likely,
+            "calibrated": bool(getattr(config, "is_calibrated", False)),
+            "scores": dict(zip(names, scores, strict=True)),
             "timestamps": found["seconds"].tolist() if timed else None,
             "frame_scores": curves,
             "frame_relevance": found["relevance"].tolist(),

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
+from .calibration_tgdfer import at_temperature, candidates, references_of
 from .explanation_tgdfer import Explanation, explain_clip
 from .video_processing_tgdfer import TGDFERVideoProcessor, VideoBatchFeature
 
@@ -154,6 +155,7 @@ class TGDFERProcessor(ProcessorMixin):
         timestamps: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         labels: Mapping[int, str] | Sequence[str] | None = None,
+        config: Any = None,
     ) -> list[Explanation]:
         """Says in words what the answers of a model rest on: when, and what the face fits then.
 
@@ -163,7 +165,10 @@ class TGDFERProcessor(ProcessorMixin):
             timestamps: (B, T) seconds of the frames; where not given, or NaN, spans are told in frames.
             frame_mask: (B, T) frames that count; all where not given.
             labels: names of the K classes in the order of the model, as `model.config.id2label` gives them; where not
-                given, those of `descriptions` in the order of `class_prompts`, by name.
+                given, those of `config`, or of `descriptions` in the order of `class_prompts`, by name.
+            config: of the model, whose calibration is then used: its temperature, when it is unsure, and what its
+                descriptions have in clips in general. Without it, probabilities are those of the plain softmax, and a
+                description need only fit the decisive frames better than the others.
 
         Returns:
             An explanation for each clip; printed it is a sentence, its fields are the numbers behind it.
@@ -174,10 +179,13 @@ class TGDFERProcessor(ProcessorMixin):
         Example:
             ```python
             clip = processor(videos="clip.mp4", return_tensors="pt")
-            print(processor.explain(model(**clip), clip["timestamps"], clip["frame_mask"], model.config.id2label)[0])
+            outputs = model(**clip)
+            print(processor.explain(outputs, clip["timestamps"], clip["frame_mask"], config=model.config)[0])
             ```
         """
         words = self.descriptions or {}
+        if labels is None and config is not None:
+            labels = config.id2label
         labels = sorted(words) if labels is None else _in_order(labels)
         if sorted(labels) != sorted(words):
             raise ValueError(
@@ -192,18 +200,19 @@ class TGDFERProcessor(ProcessorMixin):
                 f"The outputs are of {cosines.shape[2]} classes with up to {cosines.shape[3]} descriptions, which are"
                 " not those of the processor; set `processor.descriptions` to the words of the model's classes."
             )
-        scores, classes = outputs["logits"].detach().float().cpu().softmax(-1).max(-1)
+        scores = at_temperature(outputs["logits"].detach().float().cpu(), config).softmax(-1)
         explanations = []
-        for clip, index in enumerate(classes.tolist()):
+        for clip, index in enumerate(scores.argmax(-1).tolist()):
             explanations.append(
                 explain_clip(
-                    labels[index],
-                    float(scores[clip]),
+                    candidates(scores[clip].tolist(), labels, config),
+                    float(scores[clip, index]),
                     relevance[clip, :, index],
                     cosines[clip, :, index],
                     words[labels[index]],
                     None if timestamps is None else torch.as_tensor(timestamps)[clip].cpu(),
                     None if frame_mask is None else torch.as_tensor(frame_mask)[clip].cpu().bool(),
+                    references_of(labels[index], config),
                 )
             )
         return explanations

@@ -179,7 +179,7 @@ class TrainingConfig(BaseModel):
         for name, value in options.items():
             sections[OPTIONS[name].section][name] = value
         try:
-            return cls(**sections)  # type: ignore[arg-type]
+            return cls(**sections)
         except ValidationError as error:
             raise UserError(_sentence(error)) from error
 

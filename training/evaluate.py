@@ -21,9 +21,9 @@ from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.loading import load_clips, require_readable
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures import plot_confusion_matrix
+from tgdfer.training.figures import plot_confusion_matrix, plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
-from tgdfer.training.measure import ClipPrediction, measure, predict_clips
+from tgdfer.training.measure import ClipPrediction, measure, measure_confidence, predict_clips
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.run_folder import read_run_config
 
@@ -83,7 +83,9 @@ def evaluate_model(
     batch_size: int = 16,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Measures a model on a split and writes `metrics.json`, `predictions.csv` and `figures/confusion_matrix.png`.
+    """Measures a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
+
+    The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`.
 
     Args:
         model: folder of a run, or of a model, or Hub id.
@@ -96,7 +98,10 @@ def evaluate_model(
 
     Returns:
         WAR (`war`), UAR (`uar`), recall of each class, confusion matrix (rows are true classes), and frame AP and
-        pointing where the data set has the intensity of every frame (else None); all from 0 to 1.
+        pointing where the data set has the intensity of every frame (else None); expected calibration error (`ece`),
+        `risk_coverage_area` and, for a model that can be unsure, its `coverage` and the accuracy of the clips that it
+        is sure of (`covered_war`); `calibrated`, whether it is; all but the last from 0 to 1. The label of a clip is
+        the most probable one in all other figures, also where the model is unsure.
 
     Raises:
         UserError: model or data set cannot be read, the split has labels that the model lacks, or a baseline is asked
@@ -122,6 +127,8 @@ def evaluate_model(
         **_about(subject, clips),
         "command": _command(str(model), baseline, flags),
         **measure(clips, predictions, labels),
+        "calibrated": network.config.is_calibrated,
+        **measure_confidence(clips, predictions, network.config.unsure_below),
         **({"training": subject.facts} if subject.facts else {}),
     }
     if subject.output is not None:
@@ -202,6 +209,11 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         add("pointing", metrics["pointing"], baseline.get("pointing"), metrics["random_pointing"], style="bold")
     if metrics["activity_gain"] is not None:
         add("activity gain (a ratio)", metrics["activity_gain"], baseline.get("activity_gain"), 1.0, unit=1)
+    table.add_section()
+    add("calibration error" + ("" if metrics["calibrated"] else " (not calibrated)"), metrics["ece"], None, None)
+    if "coverage" in metrics:
+        add(f"clips answered, {metrics['unsure_below']:.0%} sure or more", metrics["coverage"], None, None)
+        add("WAR of these clips", metrics["covered_war"], None, None)
     get_console().print(table)
 
 
@@ -225,6 +237,9 @@ def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predicti
         writer.writerow([file, label, prediction.label, f"{prediction.score:.4f}", person])
     write_text(folder / "predictions.csv", table.getvalue())
     plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], folder / "figures" / "confusion_matrix.png")
+    right = [prediction.label == label for prediction, label in zip(predictions, clips.labels, strict=True)]
+    scores = [prediction.score for prediction in predictions]
+    plot_risk_coverage(scores, right, folder / "figures" / "risk_coverage.png", metrics.get("unsure_below"))
     _write_metrics(folder, metrics)
 
 

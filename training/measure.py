@@ -11,10 +11,16 @@ from rich import get_console
 from rich.progress import track
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.calibration_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data.batches import SampledClips
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.metrics import localisation_figures, recognition_figures
+from tgdfer.training.metrics import (
+    expected_calibration_error,
+    localisation_figures,
+    recognition_figures,
+    risk_coverage_area,
+)
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,8 @@ class ClipPrediction:
     """What the model says of one clip of T frames.
 
     Attributes:
-        label: the predicted label.
-        score: its probability.
+        label: the most probable label, also where the model is unsure.
+        score: its probability, calibrated if the model is.
         relevance: weight of each frame in the logit of the true class, T of them.
         intensity: true intensity of the same frames; NaN where unknown.
         activity: summed intensity of their action units; NaN where unknown.
@@ -52,7 +58,7 @@ def predict_clips(
         labels, intensity, activity = (batch.pop(name) for name in ("labels", "intensity", "activity"))
         with torch.inference_mode():
             output = model(**{name: value.to(model.device) for name, value in batch.items()})
-        scores, best = output.logits.float().softmax(-1).cpu().max(-1)
+        scores, best = at_temperature(output.logits.float(), model.config).softmax(-1).cpu().max(-1)
         for row, label in enumerate(labels.tolist()):
             seen = batch["frame_mask"][row]
             yield ClipPrediction(
@@ -83,6 +89,37 @@ def measure(clips: LabelledClips, predictions: list[ClipPrediction], labels: lis
     frames = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
     found = {name: localisation.get(name) for name in frames}
     return {"labels": labels, **recognition, **found, "activity_gain": activity_gain(emotional)}
+
+
+def measure_confidence(
+    clips: LabelledClips, predictions: list[ClipPrediction], unsure_below: float | None = None
+) -> dict[str, Any]:
+    """How far the probabilities of a model can be relied on.
+
+    Args:
+        clips: the clips.
+        predictions: what the model says of them.
+        unsure_below: probability below which the model is unsure; None if it never is.
+
+    Returns:
+        `ece`, the expected calibration error; `risk_coverage_area`; and, with a threshold, `coverage`, the share of
+        clips that are given a label, and `covered_war`, the share of these labels that are right, None if there are
+        none. All from 0 to 1.
+    """
+    scores = np.array([prediction.score for prediction in predictions])
+    right = np.array([one.label == label for one, label in zip(predictions, clips.labels, strict=True)])
+    figures: dict[str, Any] = {
+        "ece": expected_calibration_error(scores, right),
+        "risk_coverage_area": risk_coverage_area(scores, right),
+    }
+    if unsure_below is not None:
+        sure = scores >= unsure_below
+        figures |= {
+            "unsure_below": unsure_below,
+            "coverage": float(sure.mean()),
+            "covered_war": float(right[sure].mean()) if sure.any() else None,
+        }
+    return figures
 
 
 def activity_gain(predictions: list[ClipPrediction]) -> float | None:

@@ -56,6 +56,7 @@ def start_model(
                 model.set_classes(processor.class_prompts())
         for name, value in (faces or {}).items():
             setattr(processor.video_processor, name, value)
+        model.config.reset_calibration()  # It is that of the weights before this training.
         model.freeze_clip()
         if not options.frozen_features:
             model.attach_lora()
@@ -124,8 +125,9 @@ def _model_type(source: str | Path) -> str | None:
 
 
 def _require_options(options: dict[str, Any]) -> None:
-    # Those that follow from the data, the processor or the CLIP are not for the user to set.
+    # Those that follow from the data, the processor, the CLIP or the trained weights are not for the user to set.
     derived = {"num_frames", "max_descriptions", "prompt_length", "context_length"}
+    derived |= {"temperature", "unsure_below", "description_references"}
     derived |= {"clip_config", "clip_name", "clip_revision", "clip_sha256"}
     inherited = {option.name for option in fields(PreTrainedConfig)}
     known = {option.name for option in fields(TGDFERConfig)} - inherited - derived

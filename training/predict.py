@@ -12,6 +12,8 @@ import torch
 from rich import get_console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
+from tgdfer.processing.calibration_tgdfer import references_of
 from tgdfer.processing.explanation_tgdfer import explain_clip
 from tgdfer.processing.faces_tgdfer import FaceClip
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
@@ -138,7 +140,8 @@ class _Prediction:
         source = self.processor.video_processor.open_video(video)
         # Drawing an annotated video takes about as long as reading it.
         share = 0.5 if video in self.annotated else 1.0
-        timeline = _explained(self.pipeline(source, progress=lambda part: advance(share * part)), self.processor)
+        timeline = self.pipeline(source, progress=lambda part: advance(share * part))
+        timeline = _explained(timeline, self.processor, self.pipeline.model.config)
         if video in self.pictures:
             path, title = self.pictures[video], self.names[video]
             _plot(self.processor.video_processor, source, timeline, path, title)
@@ -176,18 +179,19 @@ def _film_seconds(timeline: Timeline, film: FaceClip) -> list[float]:
     return [(place + 0.5) / count * timeline["timestamps"][-1] for place in range(count)]
 
 
-def _explained(timeline: Any, processor: TGDFERProcessor) -> Any:
+def _explained(timeline: Any, processor: TGDFERProcessor, config: TGDFERConfig) -> Any:
     """The timeline, or the timeline of each face, with its explanation."""
     if isinstance(timeline, list):
-        return [_explained(one, processor) for one in timeline]
-    label, seconds = timeline["label"], timeline["timestamps"]
+        return [_explained(one, processor, config) for one in timeline]
+    label, seconds = timeline["candidates"][0], timeline["timestamps"]
     explanation = explain_clip(
-        label,
-        timeline["scores"][label],
+        timeline["candidates"],
+        timeline["score"],
         torch.tensor(timeline["frame_relevance"]),
         torch.tensor(timeline["description_relevance"]).T,
         (processor.descriptions or {}).get(label, []),
         None if seconds is None else torch.tensor(seconds),
+        references=references_of(label, config),
     )
     return {**timeline, "explanation": explanation.to_dict()}
 

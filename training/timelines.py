@@ -38,7 +38,7 @@ def frame_table(timelines: dict[str, Any]) -> str:
     where = ["track", "left", "top", "right", "bottom"] if faces else []
     writer.writerow(["file", "label", "score", "frame", "seconds", "relevance", *where, *names])
     for video, timeline in people:
-        score = timeline["scores"][timeline["label"]]
+        score = timeline["score"]
         for index, relevance in enumerate(timeline["frame_relevance"]):
             seconds = "" if timeline["timestamps"] is None else f"{timeline['timestamps'][index]:.3f}"
             curves = [f"{timeline['frame_scores'][name][index]:.4f}" for name in names]
@@ -66,6 +66,8 @@ def print_timelines(timelines: dict[str, Any]) -> None:
         cells = (name, f"{first[1]:.0%}", timeline["explanation"]["sentence"], runner_up)
         table.add_row(*map(escape, cells))
     get_console().print(table)
+    if not all(timeline["calibrated"] for _, timeline in named):
+        get_console().print("The model is not calibrated: a score says little about how often such answers are right.")
     for name, timeline in named:
         if without := timeline.get("without_face"):
             get_console().print(f"{name}: no face in {len(without)} sampled frames", highlight=False, markup=False)

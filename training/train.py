@@ -23,6 +23,7 @@ from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training.calibration import calibrate
 from tgdfer.training.checkpoints import Checkpoints, Progress
 from tgdfer.training.config import DataConfig, OptimisationConfig, TrainingConfig
 from tgdfer.training.data.batches import EpochSampler, SampledClips, augmentation
@@ -46,7 +47,8 @@ def train(config: TrainingConfig) -> Path:
 
     The folder holds `config.yaml` (all options), `log.jsonl` (a line per epoch), `training.json` (the facts of the
     run), `data.sha256` (hash of its clips), `checkpoints/` (the last one, for `resume`), `best/` and `last/` (models
-    with their processors, LoRA merged). Each appears under its name only when it is whole.
+    with their processors, LoRA merged). Each appears under its name only when it is whole. At the end `best` is
+    calibrated on the validation clips if there are any.
 
     Returns:
         The folder of the run.
@@ -171,12 +173,12 @@ class _Run:
     ) -> None:
         options, seed, workers = config.optimisation, config.run.seed, config.data.workers
         self.options, self.resume, self.accelerator, self.facts = options, config.run.resume, accelerator, facts
-        self.folder = Path(config.run.output)
+        self.folder, self.workers = Path(config.run.output), workers
         self.names = [name for _, name in sorted(model.config.id2label.items())]
         groups = _parameter_groups(model, options)
         self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers)
         self.model = self.loop.model
-        self.validation_loader = None
+        self.validation_data, self.validation_loader = validation_data, None
         if validation_data is not None:
             loader = clip_loader(validation_data, options.batch_size, accelerator, seed, workers)
             self.validation_loader = accelerator.prepare(loader)
@@ -196,6 +198,17 @@ class _Run:
                 row["seconds"] = round(time.perf_counter() - start, 3)
                 self._keep(row)
         self.checkpoints.save_model(self.model, "last")
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        """Calibrates the best model on the validation clips, and notes the result in `training.json`."""
+        if self.accelerator.is_main_process and self.validation_data is not None:
+            data, device = self.validation_data, self.accelerator.device
+            loader = clip_loader(data, self.options.batch_size, self.accelerator, workers=self.workers)
+            calibration = calibrate(self.folder / "best", loader, device)
+            self._write_facts(calibration=calibration.facts)
+            get_console().print(str(calibration), highlight=False, soft_wrap=True)
+        self.accelerator.wait_for_everyone()
 
     def _validate(self) -> dict[str, float | None]:
         """Loss, WAR and UAR of the validation clips, each None without any."""
@@ -233,10 +246,14 @@ class _Run:
         self.checkpoints.save(progress)
         if self.accelerator.is_main_process:
             write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
-            facts = {**self.facts, "best_epoch": progress.best_epoch, "seconds": round(progress.seconds, 1)}
-            write_text(self.folder / "training.json", json.dumps(facts, indent=2) + "\n")
+            self._write_facts()
             cells = [row[name] for name in ("epoch", "loss", "validation_loss", "war", "uar", "seconds")]
             self._print_row(*cells, style="bold" if row["epoch"] == progress.best_epoch else "")
+
+    def _write_facts(self, **more: Any) -> None:
+        progress = self.progress
+        facts = {**self.facts, "best_epoch": progress.best_epoch, "seconds": round(progress.seconds, 1), **more}
+        write_text(self.folder / "training.json", json.dumps(facts, indent=2) + "\n")
 
     def _print_row(self, *cells: Any, style: str = "") -> None:
         """Prints a line of the table of epochs, which grows as they end."""

@@ -1,24 +1,30 @@
-"""Tables and a picture of the ablation: `docs/ablation.md`, from the results alone."""
+"""The report of the ablation, written from the results alone: tables, differences with intervals, and a picture."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.ablation.rows import LADDER, WITHOUT
-from benchmarks.baselines.report import Difference, Results, how_it_was_run, interval, percent, read_results
-from benchmarks.explanation.report import faithful_table
-from benchmarks.harness.comparison import Outcomes, mean_and_spread, paired_bootstrap
-from benchmarks.harness.ground import Truth
-from benchmarks.harness.runner import read_row, runs_of
+from benchmarks.ablation.rows import ORDERS
+from benchmarks.ablation.variants import LADDER, WITHOUT
+from benchmarks.harness.benchmark_dataset import Truth
+from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
+from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
+from benchmarks.harness.tables import (
+    about_clips,
+    faithfulness_table,
+    how_it_was_run,
+    interval,
+    markdown_table,
+    paragraph,
+    percent,
+    unfinished_rows,
+    write_report,
+)
 from tgdfer.training.figures import save_figure
-from tgdfer.training.files import write_text
 
 FULL = "full"
 ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT))
@@ -37,45 +43,37 @@ COLUMNS = (
 )
 
 
-def write_report(work: Path, path: Path) -> None:
-    """Writes the report, with its picture and its figures (`.png`, `.json`) beside it.
+def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
+    """Writes the report, with its picture beside it, and its figures.
+
+    Args:
+        work: folder of the results.
+        path: the Markdown file.
+        figures: the JSON file.
 
     Raises:
         UserError: if nothing is measured yet, or the results cannot be read.
     """
-    grounds = [_ordered(results) for results in read_results(work)]
-    compared = {results.name: part_differences(results, work) for results in grounds}
+    results = read_results(work, ORDER, LAST)
+    compared = {one.name: part_differences(one) for one in results}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(grounds, compared, path.with_suffix(".png"))
-    facts = {
-        results.name: {"rows": _facts(results), "full minus": compared[results.name], "gap": gap(results)}
-        for results in grounds
-    }
-    write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    draw(results, compared, path.with_suffix(".png"))
+    facts = {one.name: {"rows": _facts(one), "full minus": compared[one.name], "gap": gap(one)} for one in results}
     sections = [_head(path.with_suffix(".png").name)]
-    sections += [_section(results, compared[results.name]) for results in grounds]
-    write_text(path, "\n\n".join([*sections, _how(grounds)]) + "\n")
+    sections += [_section(one, compared[one.name]) for one in results]
+    write_report(path, [*sections, _how(results)], figures, facts)
 
 
-def _ordered(results: Results) -> Results:
-    def place(name: str) -> tuple[int, int]:
-        if name in LAST:
-            return 2, 0
-        return (0, ORDER.index(name)) if name in ORDER else (1, 0)
-
-    return replace(results, rows={name: results.rows[name] for name in sorted(results.rows, key=place)})
-
-
-def part_differences(results: Results, work: Path) -> dict[str, dict[str, Difference]]:
+def part_differences(results: Results) -> dict[str, dict[str, Difference]]:
     """The full model minus every other row, with 95 % intervals over people.
 
     Returns:
-        For each row `held_out_uar`, of the people of train while they were held out, and `uar` and `frame_ap` of
-        test; without the first where a row was not chosen by cross-validation.
+        For each row `held_out_uar` on people of train while they were held out, and `uar` and `frame_ap` on test. Rows
+        without cross-validation lack the first.
     """
     if FULL not in results.rows:
         return {}
-    known = read_row(work / "results" / results.name / "ground.json")["train"]
+    known = results.train
     of_train = Truth(results.truth.classes, known["labels"], known["people"], [[0.0]] * len(known["labels"]))
     found: dict[str, dict[str, Difference]] = {}
     full, held_out = results.outcomes(FULL), _held_out(results, FULL, of_train)
@@ -99,10 +97,10 @@ def _held_out(results: Results, row: str, truth: Truth) -> Outcomes | None:
 
 
 def gap(results: Results) -> dict[str, float] | None:
-    """How much of the gap in UAR between the best baseline and the oracle the full model closes.
+    """The share of the gap in UAR between the best baseline and the oracle that the full model closes.
 
     Returns:
-        `baseline`, `oracle` and `full`, their mean UAR, and `closed`, a share; None where there is no gap to be told.
+        `baseline`, `oracle` and `full`, their mean UAR, and the share `closed`; None if there is no gap.
     """
     rows = results.rows
     if FULL not in rows or "oracle" not in rows or not any(name in rows for name in BASELINES):
@@ -115,22 +113,11 @@ def gap(results: Results) -> dict[str, float] | None:
 
 
 def _facts(results: Results) -> dict[str, Any]:
-    """All that is known of the rows, without the answers to single clips."""
+    """Everything that is known of the rows, without the values of single clips."""
     return {
-        name: {
-            "title": state["title"],
-            "config": state["config"],
-            "figures": state["figures"],
-            "parts": {
-                part: {field: value for field, value in found.items() if field not in _OF_CLIPS}
-                for part, found in state["parts"].items()
-            },
-        }
+        name: {field: state[field] for field in ("title", "config", "figures")} | {"parts": parts_without_clips(state)}
         for name, state in results.rows.items()
     }
-
-
-_OF_CLIPS = ("predicted", "scores", "held_out")
 
 
 def _head(picture: str) -> str:
@@ -139,29 +126,23 @@ def _head(picture: str) -> str:
         " other methods, all on the same frozen features. Written by `python -m benchmarks.ablation report`;"
         " change it there."
     )
-    return f"# Does each part help?\n\n{fill(about, 119)}\n\n![What every part brings, with intervals]({picture})"
+    return f"# Does each part help?\n\n{paragraph(about)}\n\n![What every part brings, with intervals]({picture})"
 
 
 def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]]) -> str:
-    train, test = results.clips["train"], results.clips["test"]
-    about = (
-        f"{train['labels']} labels; {train['clips']} clips of {train['people']} people to train on, {test['clips']} of"
-        f" {test['people']} other people to test on. In percent; mean ± standard deviation over seeds."
-    )
-    lines = [f"## {results.title.capitalize()}", "", fill(about, 119), ""]
-    lines += [f"| method | {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * len(COLUMNS)}"]
-    lines += [f"| {state['title']} | {' | '.join(_cells(state))} |" for state in results.rows.values()]
-    if results.unfinished:
-        lines += ["", f"Not measured to the end: {', '.join(results.unfinished)}."]
+    rows = [[state["title"], *_cells(state)] for state in results.rows.values()]
+    lines = [f"## {results.title.capitalize()}", "", about_clips(results, "seeds"), ""]
+    lines += [markdown_table(["method", *COLUMNS], rows), *unfinished_rows(results)]
     if closed := gap(results):
-        lines += ["", fill(_gap_sentence(closed), 119)]
+        lines += ["", paragraph(_gap_sentence(closed))]
     if compared:
         names = ("held_out_uar", "uar", "frame_ap")
-        lines += ["", "| TG-DFER, frozen, minus | held-out UAR | UAR | frame AP |", "| --- | ---: | ---: | ---: |"]
-        for row, of_row in compared.items():
-            cells = [interval(of_row.get(name)) for name in names]
-            lines.append(f"| {results.rows[row]['title']} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "### Without the frames that it rests on", "", faithful_table(results)])
+        rows = [
+            [results.rows[row]["title"], *(interval(of_row.get(name)) for name in names)]
+            for row, of_row in compared.items()
+        ]
+        lines += ["", markdown_table(["TG-DFER, frozen, minus", "held-out UAR", "UAR", "frame AP"], rows)]
+    return "\n".join([*lines, "", "### Without the frames that it rests on", "", faithfulness_table(results)])
 
 
 def _gap_sentence(closed: Mapping[str, float]) -> str:
@@ -173,7 +154,7 @@ def _gap_sentence(closed: Mapping[str, float]) -> str:
 
 
 def _cells(state: Mapping[str, Any]) -> list[str]:
-    runs = list(runs_of(dict(state)).values())
+    runs = list(runs_of(state).values())
 
     def over_runs(get: Any) -> Any:
         values = [get(run) for run in runs]
@@ -181,20 +162,17 @@ def _cells(state: Mapping[str, Any]) -> list[str]:
 
     cells = [percent(over_runs(lambda run: run.get("chosen", {}).get("held_out_uar")))]
     cells += [percent(state["figures"][name]) for name in ("war", "uar", "frame_ap", "pointing")]
-    cells += [percent(over_runs(lambda run, order=order: run.get("drops", {}).get(order))) for order in _ORDERS]
+    cells += [percent(over_runs(lambda run, order=order: run.get("drops", {}).get(order))) for order in ORDERS]
     size = runs[0].get("trained_parameters")
     return [*cells, "" if size is None else _short(size), f"{np.mean([run['seconds'] for run in runs]):.0f}"]
 
 
-_ORDERS = ("shuffled", "reversed")
-
-
 def _short(size: int) -> str:
-    """A number of parameters, readable."""
+    """A number of parameters in thousands or millions."""
     return f"{size / 1e6:.2f} M" if size >= 1e5 else f"{size / 1e3:.1f} k"
 
 
-def _how(grounds: Sequence[Results]) -> str:
+def _how(results: Sequence[Results]) -> str:
     return f"""## How it is measured
 
 - Rates and epochs of every row are chosen by five-fold cross-validation over people inside train: the rate with the
@@ -209,20 +187,20 @@ def _how(grounds: Sequence[Results]) -> str:
   on frozen frames. Its runs are the five folds with one seed: they train on a fifth fewer clips, and each reads test
   once.
 
-{how_it_was_run(list(grounds))}"""
+{how_it_was_run(results)}"""
 
 
 def draw(
-    grounds: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Difference]]], path: Path
+    results: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Difference]]], path: Path
 ) -> None:
-    """Draws what the full network has above every row, in UAR of test and of held-out people, a panel a ground."""
-    names = list(dict.fromkeys(name for results in grounds for name in compared[results.name]))
-    figure = Figure(figsize=(3.4 * len(grounds) + 3, 0.32 * len(names) + 1.4), layout="constrained")
-    panels = figure.subplots(1, len(grounds), squeeze=False, sharey=True)[0]
-    titles = {name: state["title"] for results in grounds for name, state in results.rows.items()}
-    for axes, results in zip(panels, grounds, strict=True):
-        _draw_ground(axes, compared[results.name], names)
-        axes.set(title=results.title, xlabel="UAR of TG-DFER minus it, points")
+    """Draws the full network minus every row, in UAR on test and on held-out people, one panel per data set."""
+    names = list(dict.fromkeys(name for one in results for name in compared[one.name]))
+    figure = Figure(figsize=(3.4 * len(results) + 3, 0.32 * len(names) + 1.4), layout="constrained")
+    panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
+    titles = {name: state["title"] for one in results for name, state in one.rows.items()}
+    for axes, one in zip(panels, results, strict=True):
+        _draw_dataset(axes, compared[one.name], names)
+        axes.set(title=one.title, xlabel="UAR of TG-DFER minus it, points")
     panels[0].set_yticks(range(len(names)), [titles[name] for name in names])
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -230,7 +208,7 @@ def draw(
     save_figure(figure, path)
 
 
-def _draw_ground(axes: Axes, compared: Mapping[str, Mapping[str, Difference]], names: list[str]) -> None:
+def _draw_dataset(axes: Axes, compared: Mapping[str, Mapping[str, Difference]], names: list[str]) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     for offset, figure, title, color in (
         (-0.14, "held_out_uar", "held-out people of train", "0.55"),

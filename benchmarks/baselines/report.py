@@ -1,25 +1,29 @@
-"""Tables and a picture of what was measured: `docs/baselines.md`, from the results alone."""
+"""The report of the baselines, written from the results alone: tables, differences with intervals, and a picture."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.comparison import FIGURES, Outcomes, outcomes, paired_bootstrap
-from benchmarks.harness.ground import Truth
-from benchmarks.harness.runner import read_row, runs_of
-from tgdfer.training.errors import UserError
+from benchmarks.harness.comparison import FIGURES, Difference, paired_bootstrap
+from benchmarks.harness.results import Results, parts_without_clips, read_results
+from benchmarks.harness.tables import (
+    about_clips,
+    how_it_was_run,
+    interval,
+    markdown_table,
+    paragraph,
+    percent,
+    unfinished_rows,
+    write_report,
+)
 from tgdfer.training.figures import save_figure
-from tgdfer.training.files import write_text
 
 TITLES = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}
 BASELINE, OURS = "frozen-mean", "tgdfer"
-# In the order of the tables; what is not listed follows by name.
+# The order of the tables; other rows follow by name.
 ORDER = (
     "random",
     "position",
@@ -35,57 +39,9 @@ ORDER = (
 )
 MARKERS = "xX^vosDdP*h<>p"
 
-Difference = tuple[float, float, float] | None
-
-
-@dataclass(frozen=True)
-class Results:
-    """What was measured on a ground.
-
-    Attributes:
-        name: of its folder.
-        title: for people.
-        clips: clips, people and labels of "train" and "test".
-        truth: of the test clips.
-        rows: state of every finished row, by name, in the order of the tables.
-        unfinished: titles of rows that are begun.
-    """
-
-    name: str
-    title: str
-    clips: dict[str, dict[str, int]]
-    truth: Truth
-    rows: dict[str, dict[str, Any]]
-    unfinished: list[str]
-
-    def outcomes(self, row: str) -> Outcomes:
-        return outcomes(list(runs_of(self.rows[row]).values()), self.truth)
-
-
-def read_results(work: Path) -> list[Results]:
-    """The results of every ground; rows that were measured on other clips or another CLIP than the last are left out.
-
-    Raises:
-        UserError: if there are none, or a file cannot be read.
-    """
-    found = []
-    for about in sorted((work / "results").glob("*/ground.json"), key=lambda path: path.parent.name != "rendered"):
-        ground = read_row(about)
-        states = [read_row(path) for path in sorted(about.parent.glob("*.json")) if path != about]
-        states = [state for state in states if state["identity"] == ground["identity"]]
-        states.sort(key=lambda state: ORDER.index(state["row"]) if state["row"] in ORDER else len(ORDER))
-        truth = Truth(*(ground[name] for name in ("classes", "labels", "people", "intensity")))
-        rows = {state["row"]: state for state in states if state["complete"]}
-        unfinished = [state["title"] for state in states if not state["complete"]]
-        if rows:
-            found.append(Results(about.parent.name, ground["title"], ground["clips"], truth, rows, unfinished))
-    if not found:
-        raise UserError(f"There are no finished rows in {work}: measure some with `run` first, or name its --work.")
-    return found
-
 
 def differences(results: Results) -> dict[str, dict[str, dict[str, Difference]]]:
-    """Of every row: its difference to the baseline (`baseline`), and that of TG-DFER to it (`ours`)."""
+    """For every row the row minus the baseline (`baseline`), and TG-DFER minus the row (`ours`)."""
     found: dict[str, dict[str, dict[str, Difference]]] = {}
     seen = {name: results.outcomes(name) for name in results.rows}
     for name, of_row in seen.items():
@@ -97,49 +53,44 @@ def differences(results: Results) -> dict[str, dict[str, dict[str, Difference]]]
     return found
 
 
-def write_report(work: Path, path: Path) -> None:
-    """Writes the report, with its picture and its figures (`.png`, `.json`) beside it.
+def write_baselines_report(work: Path, path: Path, figures: Path) -> None:
+    """Writes the report, with its picture beside it, and its figures.
+
+    Args:
+        work: folder of the results.
+        path: the Markdown file.
+        figures: the JSON file.
 
     Raises:
         UserError: if nothing is measured yet, or the results cannot be read.
     """
-    grounds = read_results(work)
-    compared = {results.name: differences(results) for results in grounds}
+    results = read_results(work, ORDER)
+    compared = {one.name: differences(one) for one in results}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(grounds, path.with_suffix(".png"))
-    write_text(path.with_suffix(".json"), json.dumps(_facts(grounds, compared), indent=1) + "\n")
-    sections = [_head(grounds, path.with_suffix(".png").name)]
-    sections += [_section(results, compared[results.name]) for results in grounds]
-    write_text(path, "\n\n".join([*sections, _how(grounds)]) + "\n")
+    draw(results, path.with_suffix(".png"))
+    sections = [_head(results, path.with_suffix(".png").name)]
+    sections += [_section(one, compared[one.name]) for one in results]
+    write_report(path, [*sections, _how(results)], figures, _facts(results, compared))
 
 
-def _facts(grounds: list[Results], compared: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the report says, without the predictions of single clips."""
+def _facts(results: Sequence[Results], compared: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the report says, without the predictions of single clips."""
     kept = ("title", "key", "config", "figures")
-    of_runs = ("figures", "chosen", "tried", "audit", "seconds", "command", "commit", "machine", "versions")
     return {
-        results.name: {
-            "clips": results.clips,
+        one.name: {
+            "clips": one.clips,
             "rows": {
                 name: {field: state[field] for field in kept}
-                | {
-                    "parts": {
-                        part: {field: value for field, value in found.items() if field not in ("predicted", "scores")}
-                        if "predicted" not in found
-                        else {field: found[field] for field in of_runs if field in found}
-                        for part, found in state["parts"].items()
-                    },
-                    "differences": compared[results.name][name],
-                }
-                for name, state in results.rows.items()
+                | {"parts": parts_without_clips(state), "differences": compared[one.name][name]}
+                for name, state in one.rows.items()
             },
         }
-        for results in grounds
+        for one in results
     }
 
 
-def _head(grounds: list[Results], picture: str) -> str:
-    names = " and ".join(results.title for results in grounds)
+def _head(results: Sequence[Results], picture: str) -> str:
+    names = " and ".join(one.title for one in results)
     about = (
         "Every claim about TG-DFER stands beside these rows: methods from random scores to fine-tuning, and the"
         f" network as it is, on the same clips, frames and CLIP; on {names}. A clip carries one label, and its frames"
@@ -147,45 +98,27 @@ def _head(grounds: list[Results], picture: str) -> str:
     )
     return f"""# What simple methods reach
 
-Written by `python -m benchmarks.harness report` from the results; change it there.
+Written by `python -m benchmarks.baselines report` from the results; change it there.
 
-{fill(about, 119)}
+{paragraph(about)}
 
 ![UAR and frame AP of every row; bars are the spread over seeds or folds]({picture})"""
 
 
 def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> str:
-    train, test = results.clips["train"], results.clips["test"]
-    about = (
-        f"{train['labels']} labels; {train['clips']} clips of {train['people']} people to train on, {test['clips']} of"
-        f" {test['people']} other people to test on. In percent; mean ± standard deviation over seeds, or folds with"
-        " LoRA."
-    )
+    rows = [
+        [state["title"], *(percent(state["figures"][figure]) for figure in FIGURES)] for state in results.rows.values()
+    ]
     lines = [
         f"## {results.title.capitalize()}",
         "",
-        fill(about, 119),
+        about_clips(results, "seeds, or folds with LoRA"),
         "",
-        "| method | " + " | ".join(TITLES.values()) + " |",
-        "| --- | " + " | ".join("---:" for _ in TITLES) + " |",
+        markdown_table(["method", *TITLES.values()], rows),
     ]
-    for state in results.rows.values():
-        cells = [percent(state["figures"][figure]) for figure in FIGURES]
-        lines.append(f"| {state['title']} | {' | '.join(cells)} |")
     if "position" in results.rows and "random" in results.rows:
         lines += ["", _audit(results)]
-    if results.unfinished:
-        lines += ["", f"Not measured to the end: {', '.join(results.unfinished)}."]
-    lines += ["", *_difference_table(results, compared)]
-    return "\n".join(lines)
-
-
-def percent(figure: Any) -> str:
-    """Mean and spread of a figure, from 0 to 1; nothing where there is none."""
-    if figure is None:
-        return ""
-    mean, spread = figure
-    return f"{100 * mean:.1f}" + ("" if spread is None else f" ±{100 * spread:.1f}")
+    return "\n".join([*lines, *unfinished_rows(results), "", _difference_table(results, compared)])
 
 
 def _audit(results: Results) -> str:
@@ -195,38 +128,33 @@ def _audit(results: Results) -> str:
     if random is None or not known:
         return "No clip has frames with and without its emotion, so frames are not measured."
     said = ", ".join(f"{name} {100 * (value - random[0]):+.1f}" for name, value in known.items())
-    return fill(
-        f"Frame AP above random, in points, of rankings that know nothing but the place of a frame: {said}.", 119
+    return paragraph(
+        f"Frame AP above random, in points, of rankings that know nothing but the place of a frame: {said}."
     )
 
 
-def _difference_table(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> list[str]:
-    """Differences in points with 95 % intervals, as far as the rows that they are taken from are measured."""
+def _difference_table(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> str:
+    """Differences in points with 95 % intervals; empty if neither row that they refer to is finished."""
     columns = {"baseline": f"minus {_title(results, BASELINE)}", "ours": f"{_title(results, OURS)} minus it"}
     shown = [name for name in columns if any(name in of_row for of_row in compared.values())]
     if not shown:
-        return []
-    heads = [f"{figure}, {columns[name]}" for name in shown for figure in ("UAR", "frame AP")]
-    lines = [f"| method | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
-    for row, of_row in compared.items():
-        cells = [interval(of_row.get(name, {}).get(figure)) for name in shown for figure in ("uar", "frame_ap")]
-        lines.append(f"| {results.rows[row]['title']} | {' | '.join(cells)} |")
-    return lines
+        return ""
+    head = ["method", *(f"{figure}, {columns[name]}" for name in shown for figure in ("UAR", "frame AP"))]
+    rows = [
+        [
+            results.rows[row]["title"],
+            *(interval(of_row.get(name, {}).get(figure)) for name in shown for figure in ("uar", "frame_ap")),
+        ]
+        for row, of_row in compared.items()
+    ]
+    return markdown_table(head, rows)
 
 
 def _title(results: Results, row: str) -> str:
     return results.rows[row]["title"] if row in results.rows else row
 
 
-def interval(difference: Difference) -> str:
-    """A difference and the ends of its interval, in points."""
-    if difference is None:
-        return ""
-    value, low, high = (100 * number for number in difference)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _how(grounds: list[Results]) -> str:
+def _how(results: Sequence[Results]) -> str:
     return f"""## How it is measured
 
 - WAR is accuracy, UAR the mean of the classes' recalls. Frame AP: for each clip that is not neutral and has frames of
@@ -249,38 +177,23 @@ def _how(grounds: list[Results]) -> str:
   alone is trained on frame truth; nothing is chosen by it.
 - Intervals: 95 %, 2,000 paired bootstrap draws of test people with all of their clips; a row is the mean of its runs.
 
-{how_it_was_run(grounds)}"""
+{how_it_was_run(results)}"""
 
 
-def how_it_was_run(grounds: list[Results]) -> str:
-    """Commands, commits, machines and minutes of all rows."""
-    parts = [part for results in grounds for state in results.rows.values() for part in state["parts"].values()]
-    commands = in_words(f"`{part['command']}`" for part in parts)
-    commits = in_words(f"`{part['commit']}`" for part in parts if part["commit"]) or "unknown"
-    machines = in_words(part["machine"] for part in parts)
-    minutes = sum(part["seconds"] for part in parts) / 60
-    return f"Command: {commands}. Commit: {commits}. Machine: {machines}; {minutes:.0f} minutes in all."
-
-
-def in_words(values: Any) -> str:
-    """Values without doubles, between commas."""
-    return ", ".join(dict.fromkeys(values))
-
-
-def draw(grounds: list[Results], path: Path) -> None:
-    """Draws UAR against frame AP with the spread of both, a panel a ground."""
-    names = list(dict.fromkeys(name for results in grounds for name in results.rows))
+def draw(results: Sequence[Results], path: Path) -> None:
+    """Draws UAR against frame AP with the spread of both, one panel per data set."""
+    names = list(dict.fromkeys(name for one in results for name in one.rows))
     names.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    figure = Figure(figsize=(4.6 * len(grounds) + 2.6, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(grounds), squeeze=False)[0]
+    figure = Figure(figsize=(4.6 * len(results) + 2.6, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
     handles: dict[str, Any] = {}
-    for axes, results in zip(panels, grounds, strict=True):
-        _draw_ground(axes, results, names, handles)
+    for axes, one in zip(panels, results, strict=True):
+        _draw_dataset(axes, one, names, handles)
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=9)
     save_figure(figure, path)
 
 
-def _draw_ground(axes: Axes, results: Results, names: list[str], handles: dict[str, Any]) -> None:
+def _draw_dataset(axes: Axes, results: Results, names: list[str], handles: dict[str, Any]) -> None:
     for name, state in results.rows.items():
         if state["figures"]["frame_ap"] is None:
             continue

@@ -1,7 +1,7 @@
-"""Which action units the built-in descriptions name, so that what a model says of a face can be checked against it.
+"""The action units that the built-in descriptions name, so that explanations can be checked.
 
-Codes of the Facial Action Coding System (Ekman, Friesen & Hager, 2002). Not all of them are rendered: movements of
-tongue, head and gaze, and a few more, are kept for what a description says, and measured nowhere.
+Codes of the Facial Action Coding System (Ekman, Friesen & Hager, 2002). Movements of tongue, head and gaze and a few
+others are listed for completeness. They are not rendered, so they are not measured.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ NOT_RENDERED = {
     "AU84": "head shake",
 }
 
-# In the order of the files: label, description, units. Those of neutral say what a face does not do. The last
-# description of each label, the situation in which such a face is seen, is of no action unit and not listed.
+# Label, description and units, in the order of the YAML files. Descriptions of neutral say what a face does not do.
+# The last description of each label is a situation without action units, which is not listed.
 NAMED_UNITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "anger": {
         "brows pulled low and tight together, two deep creases upright between them, eyes fixed in a hard stare": (
@@ -160,7 +160,7 @@ NAMED_UNITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def rendered_units(description: str) -> tuple[str, ...]:
-    """The action units that a description names and a rendered face can show; none for words that are not built in."""
+    """The action units that a description names and rendered faces show; none if the description is not built in."""
     for words in NAMED_UNITS.values():
         if description in words:
             return tuple(unit for unit in words[description] if unit in ACTION_UNITS)

@@ -1,6 +1,6 @@
-"""Simple methods and TG-DFER on the same clips, frames and CLIP: what every claim of this project is compared with.
+"""What all benchmarks share: the data, the rows that are measured on it, and the comparison of their results.
 
-A *ground* is a data set with train and test people and the truth about every frame. A *row* is a method; it is run in
-*parts* (a seed or a fold each), and every part that is done is kept. Row and ground are found again by what decides
-their figures, so a part is run again when, and only when, one of these has changed.
+A *data set* has train and test people and the truth about every frame. A *row* is a method on a data set. A row runs
+in *parts*, each a seed or a fold, and every finished part is kept on disk. A part is run again only if something that
+decides its figures has changed: clips, weights, options or code.
 """

@@ -1,4 +1,4 @@
-"""Figures of a row from its predictions of the test clips, and differences of two rows with their intervals."""
+"""Figures of a row from its predictions of the test clips, and differences between two rows with their intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,22 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.ground import THRESHOLD, Truth
+from benchmarks.harness.benchmark_dataset import THRESHOLD, Truth
 from tgdfer.training.metrics import clip_figures
 
 FIGURES = ("war", "uar", "frame_ap", "pointing")
-# In place of predictions: guesses at chance, and scores in random order, of which the expectation is known exactly.
+# Instead of predictions or scores: guesses at chance and a random order, whose expected figures are known exactly.
 CHANCE, RANDOM = "chance", "random"
+
+# Mean over the runs of a row, and their standard deviation if there are several.
+Figure = tuple[float, float | None] | None
+# Difference between two rows, and the ends of its interval.
+Difference = tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What S runs (seeds or folds) of a row came to on N test clips; NaN where a clip has no such figure.
+    """Outcomes of S runs (seeds or folds) of a row on N test clips; NaN if a clip has no such figure.
 
     Attributes:
-        right: (S, N) 1 where the label was found, 0 where not; 1 / K at chance.
+        right: (S, N) 1 if the predicted label is right, 0 if not; 1 / K at chance.
         frame_ap: (S, N) average precision of the frame scores for the true class.
-        pointing: (S, N) whether the top frame carries the emotion.
+        pointing: (S, N) whether the top frame shows the emotion.
     """
 
     right: np.ndarray
@@ -30,12 +35,12 @@ class Outcomes:
 
 
 def outcomes(runs: Sequence[Mapping[str, Any]], truth: Truth) -> Outcomes:
-    """What runs came to.
+    """Outcomes of runs.
 
     Args:
-        runs: of each the `predicted` labels of the clips, or "chance", and the `scores` of their frames for the true
-            class, or "random", or None where there are none.
-        truth: of the clips.
+        runs: for each run the `predicted` labels of the clips or "chance", and the `scores` of their frames for the
+            true class, "random", or None if the method has no scores.
+        truth: truth about the clips.
     """
     right, frame_ap, pointing = [], [], []
     for run in runs:
@@ -63,7 +68,7 @@ def _frame_figures(scores: Any, index: int, truth: Truth) -> tuple[float, float]
 
 
 def figures_of(found: Outcomes, truth: Truth) -> dict[str, list[float | None]]:
-    """WAR, UAR, frame AP and pointing (0 to 1) of each run; None where no clip has the figure."""
+    """WAR, UAR, frame AP and pointing (0 to 1) of each run; None if no clip has the figure."""
     every = np.ones((1, len(_people(truth)[0])))
     values = {
         "war": found.right.mean(1),
@@ -74,8 +79,8 @@ def figures_of(found: Outcomes, truth: Truth) -> dict[str, list[float | None]]:
     return {name: [None if np.isnan(one) else float(one) for one in of_runs] for name, of_runs in values.items()}
 
 
-def mean_and_spread(values: Sequence[float | None]) -> tuple[float, float | None] | None:
-    """Mean over runs and their standard deviation, None of one run; None if there is no figure."""
+def mean_and_spread(values: Sequence[float | None]) -> Figure:
+    """Mean over runs and their standard deviation, which is None for a single run; None if there is no figure."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -84,27 +89,27 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float, float | None
 
 def paired_bootstrap(
     one: Outcomes, other: Outcomes, truth: Truth, draws: int = 2000, seed: int = 0
-) -> dict[str, tuple[float, float, float] | None]:
-    """Difference of two rows on the same clips, with its 95 % interval over people.
+) -> dict[str, Difference]:
+    """Difference between two rows on the same clips, with its 95 % interval over people.
 
-    People are drawn with replacement, with all of their clips, the same for both rows (Efron & Tibshirani, 1993); a
-    row's figure is the mean over its runs.
+    Each draw takes people with replacement, with all of their clips, the same for both rows (Efron & Tibshirani,
+    1993). The figure of a row is the mean over its runs.
 
     Args:
-        one: the row.
-        other: the row that is taken from it.
-        truth: of the clips.
-        draws: how often people are drawn.
-        seed: decides the draws.
+        one: outcomes of the first row.
+        other: outcomes of the row that is subtracted.
+        truth: truth about the clips.
+        draws: number of draws.
+        seed: seed of the draws.
 
     Returns:
-        For `uar` and `frame_ap` (0 to 1) the difference and the ends of its interval; None where a row has no such
+        For `uar` and `frame_ap` (0 to 1) the difference and the ends of its interval; None if a row has no such
         figure.
     """
     number = len(_people(truth)[0])
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
     weights = np.vstack([np.ones((1, number)), drawn])  # all people once, for the difference itself
-    found: dict[str, tuple[float, float, float] | None] = {}
+    found: dict[str, Difference] = {}
     for name, figure, values in (
         ("uar", _mean_recall, (one.right, other.right)),
         ("frame_ap", _mean_over_clips, (one.frame_ap, other.frame_ap)),
@@ -120,12 +125,12 @@ def paired_bootstrap(
 
 
 def _people(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """The people, and the number of the one in each clip."""
+    """The people, and the index of the person in each clip."""
     return np.unique(truth.people, return_inverse=True)
 
 
 def _mean_recall(right: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarray:
-    """UAR of S runs (S, N) with each person weighted (R, P): (R, S). Classes of which nobody is left do not count."""
+    """UAR of S runs (S, N) with a weight for each person (R, P): (R, S). Classes without any person do not count."""
     people, of_clip = _people(truth)
     labels = np.array(truth.labels)
     classes = sorted(set(truth.labels))
@@ -139,7 +144,7 @@ def _mean_recall(right: np.ndarray, truth: Truth, weights: np.ndarray) -> np.nda
 
 
 def _mean_over_clips(values: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarray:
-    """Mean over clips of S runs (S, N), NaN left out, with each person weighted (R, P): (R, S)."""
+    """Mean over clips of S runs (S, N) without NaN, with a weight for each person (R, P): (R, S)."""
     people, of_clip = _people(truth)
     means = []
     for run in values:

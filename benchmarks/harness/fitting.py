@@ -1,7 +1,8 @@
-"""Training of a head on cached frames, and the choice of its rate and epochs by cross-validation over people."""
+"""Training of heads on cached frames, and the choice of rate and epochs by cross-validation over people."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,25 +11,31 @@ from rich import get_console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from benchmarks.harness.heads import head_loss
-from tgdfer.training.data.batches import derived_seed
-from tgdfer.training.features import FrameFeatures
+from tgdfer.training.config import OptimisationConfig
+from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.train import TrainingLoop, start_accelerator
 
 Fold = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a head is trained: AdamW at a constant rate, so that an epoch of a longer training is a shorter training.
+    """How a head is trained.
+
+    Heads are trained by the loop of `tgdfer train`, with its options `lr_schedule="constant"`, `warmup=0` and no limit
+    on the norm of the gradients. At a constant rate the first epochs of a long training are a shorter training, so one
+    training per fold is enough to choose the number of epochs.
 
     Attributes:
         rate: learning rate.
         epochs: passes over the clips.
-        batch_size: clips a step.
-        weight_decay: of AdamW.
-        smoothing: of the labels.
-        frames: frames of a clip that a step sees, drawn anew every time; None takes all.
+        batch_size: clips per step.
+        weight_decay: weight decay of AdamW.
+        smoothing: label smoothing.
+        frames: random frames of a clip that a step sees; None for all frames.
         bf16: whether the forward pass is in bfloat16.
     """
 
@@ -40,69 +47,91 @@ class Recipe:
     frames: int | None = None
     bf16: bool = False
 
+    def options(self) -> OptimisationConfig:
+        """The options of the training loop."""
+        return OptimisationConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr_schedule="constant",
+            warmup=0.0,
+            weight_decay=self.weight_decay,
+            max_grad_norm=float("inf"),
+        )
 
-def train_epochs(
-    head: Any, bags: FrameFeatures, targets: Tensor, indices: np.ndarray, recipe: Recipe, seed: int
-) -> Iterator[int]:
-    """Trains a head; yields the number of each epoch, from 1, when it is over.
+
+class _WithLoss(nn.Module):
+    """A head as the training loop calls it: with the batch of `FeatureClips`, for an output with a loss."""
+
+    def __init__(self, head: Any, smoothing: float) -> None:
+        super().__init__()
+        self.head, self.smoothing = head, smoothing
+
+    def forward(
+        self, frame_features: Tensor, frame_mask: Tensor, timestamps: Tensor, labels: Tensor
+    ) -> SequenceClassifierOutput:
+        bag = (frame_features, frame_mask, timestamps)
+        return SequenceClassifierOutput(loss=head_loss(self.head, bag, labels, self.smoothing))
+
+
+def train_head(
+    head: Any,
+    bags: FrameFeatures,
+    targets: Tensor,
+    indices: np.ndarray,
+    recipe: Recipe,
+    seed: int,
+    after_epoch: Callable[[int], None] | None = None,
+) -> None:
+    """Trains a head with the training loop of the product.
 
     Args:
-        head: a module with `groups(rate)`, whose `forward(frames, frame_mask, timestamps)` gives the logits first. It
-            may have a `loss(frames, frame_mask, timestamps, targets, smoothing)` in place of the cross-entropy of the
-            logits, and a `start_epoch(epoch)`.
-        bags: V views of N clips; a step sees any view of a clip.
-        targets: (N,) class of each clip.
-        indices: the clips to train on.
-        recipe: how.
-        seed: decides order, views, frames and dropout.
+        head: a module with `groups(rate)`, whose `forward(frames, frame_mask, timestamps)` returns the logits first.
+            It may have a `loss(frames, frame_mask, timestamps, targets, smoothing)` in place of the cross-entropy of
+            the logits, and a `start_epoch(epoch)` that is called before each epoch, counted from 1.
+        bags: V views of N clips. A step sees a random view of a clip.
+        targets: (N,) class index of each clip.
+        indices: clips to train on.
+        recipe: options of the training.
+        seed: seed of order, views, frames and dropout.
+        after_epoch: called with the number of each epoch, counted from 1, after it.
+
+    Raises:
+        UserError: the loss is not finite.
     """
-    optimizer = torch.optim.AdamW(head.groups(recipe.rate), weight_decay=recipe.weight_decay)
-    clips, views = torch.from_numpy(indices), len(bags.features)
-    for epoch in range(1, recipe.epochs + 1):
-        head.train()
+    data = FeatureClips(bags, indices.tolist(), targets[indices].tolist(), True, seed, recipe.frames)
+    accelerator = start_accelerator("bf16" if recipe.bf16 else "no")
+    model = _WithLoss(head, recipe.smoothing)
+    loop = TrainingLoop(model, data, head.groups(recipe.rate), recipe.options(), accelerator, seed)
+    for epoch in range(recipe.epochs):
         if hasattr(head, "start_epoch"):
-            head.start_epoch(epoch)
-        torch.manual_seed(derived_seed(seed, epoch))
-        for chosen in clips[torch.randperm(len(clips))].split(recipe.batch_size):
-            bag = _pick(bags, torch.randint(views, (len(chosen),)), chosen, recipe.frames)
-            with torch.autocast(bags.features.device.type, torch.bfloat16, enabled=recipe.bf16):
-                loss = head_loss(head, bag, targets[chosen], recipe.smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        yield epoch
-
-
-def _pick(bags: FrameFeatures, views: Tensor, clips: Tensor, frames: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames, mask and seconds of the clips, each in its view; of `frames` random frames each, in their order."""
-    mask, seconds = bags.frame_mask[views, clips], bags.timestamps[views, clips]
-    if frames is None or frames >= mask.shape[1]:
-        return bags.features[views, clips].float(), mask, seconds
-    # Masked frames come last: they are taken only where a clip has no others.
-    chance = torch.rand(mask.shape).masked_fill(~mask, 2.0)
-    kept = chance.argsort(1)[:, :frames].sort(1).values
-    seen = bags.features[views.unsqueeze(1), clips.unsqueeze(1), kept].float()
-    return seen, mask.gather(1, kept), seconds.gather(1, kept)
+            head.start_epoch(epoch + 1)
+        loop.train_epoch(epoch)
+        if after_epoch is not None:
+            after_epoch(epoch + 1)
+    head.to(bags.features.device)  # predictions are compared there
 
 
 @torch.no_grad()
 def predict(
     head: nn.Module, bags: FrameFeatures, indices: np.ndarray | None = None, bf16: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """What a head says of the plain view of clips: logits (N, K) and frame scores (N, T, K) in float32.
+    """Predictions of a head for the first view of clips.
 
-    Of a head that says nothing of frames, the scores are NaN.
+    Returns:
+        Logits (N, K) and frame scores (N, T, K) in float32. The scores are NaN if the head does not score frames.
     """
     head.eval()
+    device = next(head.parameters()).device
     clips = torch.arange(bags.features.shape[1]) if indices is None else torch.from_numpy(indices)
     answers = []
     for chosen in clips.split(64):
-        bag = _pick(bags, torch.zeros_like(chosen), chosen, None)
-        with torch.autocast(bags.features.device.type, torch.bfloat16, enabled=bf16):
-            logits, scores = head(*bag)
+        bag = (bags.features, bags.frame_mask, bags.timestamps)
+        frames, mask, seconds = (part[0, chosen].to(device) for part in bag)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits, scores = head(frames.float(), mask, seconds)
         if scores is None:
-            scores = logits.new_full((*bag[1].shape, logits.shape[1]), torch.nan)
-        answers.append((logits.float(), scores.float()))
+            scores = logits.new_full((*mask.shape, logits.shape[1]), torch.nan)
+        answers.append((logits.float().cpu(), scores.float().cpu()))
     logits, frame_scores = (torch.cat(parts) for parts in zip(*answers, strict=True))
     return logits, frame_scores
 
@@ -114,7 +143,7 @@ def uar(logits: Tensor, targets: Tensor) -> float:
 
 
 def goodness(logits: Tensor, targets: Tensor) -> tuple[float, float]:
-    """What is chosen by: UAR, and where that ties the lower loss."""
+    """What rates and epochs are chosen by: the UAR, and the lower loss if it ties."""
     return uar(logits, targets), -float(F.cross_entropy(logits, targets))
 
 
@@ -123,10 +152,10 @@ class Choice:
     """What cross-validation has chosen.
 
     Attributes:
-        recipe: with the rate and the epochs chosen.
-        uar: of held-out people, with these.
+        recipe: recipe with the chosen rate and epochs.
+        uar: UAR on held-out people with this recipe.
         tried: (rate, epochs, UAR) of the best epoch of every rate.
-        held_out: (N,) class of each clip, said of it while it was held out, with these; None without folds.
+        held_out: (N,) class that is predicted for each clip while it is held out; None without folds.
     """
 
     recipe: Recipe
@@ -145,47 +174,60 @@ def cross_validate(
     seed: int,
     what: str = "Cross-validation",
 ) -> Choice:
-    """Chooses rate and epochs by the UAR of held-out people, all folds together: some have one person of a class.
+    """Chooses rate and epochs by the UAR on held-out people.
+
+    The UAR is that of all folds together, because a single fold may have one person of a class.
 
     Args:
         make: makes a head, given the clips to fit on and a seed.
-        bags: of all training clips.
-        targets: (N,) their classes.
+        bags: features of all training clips.
+        targets: (N,) class index of each clip.
         folds: clips to fit on and clips to check on, of different people.
-        recipe: all that is not chosen; `epochs` is the most that are tried.
+        recipe: everything that is not chosen; `epochs` is the maximum.
         rates: learning rates to try.
-        seed: decides the training.
-        what: name of the progress bar.
+        seed: seed of the trainings.
+        what: text of the progress bar.
 
     Returns:
-        The choice; the recipe as it is, with its first rate, where there are no folds to choose by.
+        The choice. Without folds it is the recipe with the first rate.
     """
     if not folds:
         return Choice(replace(recipe, rate=rates[0]), float("nan"), [])
     order = np.concatenate([check for _, check in folds])
     checked = targets[order]
-    results, answers = [], {}
-    jobs = track([(rate, fold) for rate in rates for fold in range(len(folds))], what, console=get_console())
-    held_out: list[list[Tensor]] = []
-    for rate, fold in jobs:
-        fit, check = folds[fold]
-        head = make(fit, seed)
-        training = train_epochs(head, bags, targets, fit, replace(recipe, rate=rate), seed)
-        held_out.append([predict(head, bags, check)[0] for _ in training])
-        if fold == len(folds) - 1:
-            by_epoch = [torch.cat(parts) for parts in zip(*held_out, strict=True)]
-            answers[rate] = by_epoch
-            results.append((*max((*goodness(logits, checked), -e) for e, logits in enumerate(by_epoch, 1)), rate))
-            held_out = []
+    held_out: dict[float, list[list[Tensor]]] = {rate: [] for rate in rates}
+    for rate, fold in track(list(product(rates, folds)), what, console=get_console()):
+        held_out[rate].append(_held_out_logits(make, bags, targets, fold, replace(recipe, rate=rate), seed))
+    results, by_rate = [], {}
+    for rate in rates:
+        by_epoch = by_rate[rate] = [torch.cat(parts) for parts in zip(*held_out[rate], strict=True)]
+        # The fewest epochs of equally good ones.
+        results.append((*max((*goodness(logits, checked), -e) for e, logits in enumerate(by_epoch, 1)), rate))
     best, _, epochs, rate = max(results)
     tried = [(rate, -epochs, round(value, 4)) for value, _, epochs, rate in results]
-    said = torch.full_like(targets, -1)
-    said[order] = answers[rate][-epochs - 1].argmax(-1)
-    return Choice(replace(recipe, rate=rate, epochs=-epochs), best, tried, said)
+    predicted = torch.full_like(targets, -1)
+    predicted[order] = by_rate[rate][-epochs - 1].argmax(-1)
+    return Choice(replace(recipe, rate=rate, epochs=-epochs), best, tried, predicted)
+
+
+def _held_out_logits(
+    make: Callable[[np.ndarray, int], Any],
+    bags: FrameFeatures,
+    targets: Tensor,
+    fold: Fold,
+    recipe: Recipe,
+    seed: int,
+) -> list[Tensor]:
+    """Logits of the clips that a fold checks on, after every epoch."""
+    fit, check = fold
+    head = make(fit, seed)
+    logits: list[Tensor] = []
+    train_head(head, bags, targets, fit, recipe, seed, lambda epoch: logits.append(predict(head, bags, check)[0]))
+    return logits
 
 
 def frame_statistics(bags: FrameFeatures, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) of the unmasked frames of clips, each frame of length one."""
+    """Mean and standard deviation (D,) of the unmasked frames of clips, each frame normalised to length one."""
     chosen = torch.from_numpy(indices)
     frames = F.normalize(bags.features[:, chosen][bags.frame_mask[:, chosen]].float(), dim=-1)
     return frames.mean(0), frames.std(0).clamp(min=1e-4)

@@ -1,19 +1,22 @@
-"""Heads that answer for a bag of frames. All take `(frames, frame_mask, timestamps)` and give two sets of logits.
+"""Heads that classify a bag of frames: linear layers, TG-DFER after CLIP, and either on top of adapted CLIP blocks.
 
-Shapes: B clips, T frames, K classes, D the width of a frame feature.
+A head takes `(frames, frame_mask, timestamps)` and returns the logits of the clips and scores of the frames.
+Shapes: B clips, T frames, K classes, frame features of width D.
 """
 
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean
+from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean, top_frames
 
-# What "top" averages of the frames.
+# Options of TG-DFER on frozen features: CLIP and its texts stay as they are.
+FROZEN_CLIP: dict[str, Any] = {"context": "none"}
+
+# Share of the frames that "top" pooling averages.
 TOP_SHARE = 0.25
 
 
@@ -28,26 +31,24 @@ def top_mean(scores: Tensor, frame_mask: Tensor, share: float = TOP_SHARE) -> Te
     Returns:
         (B, K).
     """
-    count = (frame_mask.sum(1, keepdim=True) * share).ceil().clamp(min=1)  # (B, 1)
-    ranked = scores.masked_fill(~frame_mask.unsqueeze(-1), -torch.inf).sort(dim=1, descending=True).values
-    taken = (torch.arange(scores.shape[1], device=scores.device) < count).unsqueeze(-1)
-    return ranked.masked_fill(~taken, 0.0).sum(1) / count
+    top = top_frames(scores, frame_mask, share)
+    return scores.masked_fill(~top, 0.0).sum(1) / top.sum(1)
 
 
 class LinearHead(nn.Module):
-    """A linear layer on every frame, and the answer of the clip by "mean" or "top" pooling of what it says.
+    """A linear layer on every frame, whose scores are pooled over the frames of the clip.
 
     Args:
-        mean: (D,) of the training frames, which are centred by it.
-        spread: (D,) their standard deviation, to which they are scaled.
-        classes: K.
-        pooling: "mean", which is a linear layer on the mean of the frames, or "top".
+        mean: (D,) mean of the training frames, which is subtracted.
+        spread: (D,) standard deviation of the training frames, by which frames are divided.
+        classes: number of classes K.
+        pooling: "mean", which equals a linear layer on the mean of the frames, or "top".
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, mean: Tensor, spread: Tensor, classes: int, pooling: str) -> None:
+    def __init__(self, mean: Tensor, spread: Tensor, classes: int, pooling: str = "mean") -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("spread", spread)
@@ -63,19 +64,56 @@ class LinearHead(nn.Module):
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Frame features (B, T, D) of any length, mask (B, T) -> logits (B, K), frame logits (B, T, K)."""
         scores = self.linear((F.normalize(frames, dim=-1) - self.mean) / self.spread)
-        pool = masked_mean if self.pooling == "mean" else top_mean
-        return pool(scores, frame_mask), scores
+        return self.pool(scores, frame_mask), scores
+
+    def pool(self, scores: Tensor, frame_mask: Tensor) -> Tensor:
+        """Scores of the frames (B, T, K), mask (B, T) -> logits (B, K)."""
+        return masked_mean(scores, frame_mask) if self.pooling == "mean" else top_mean(scores, frame_mask)
+
+
+class TextGuidedHead(nn.Module):
+    """Everything of TG-DFER after CLIP.
+
+    Args:
+        model: model whose CLIP is frozen.
+    """
+
+    says_relevance = True
+
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """Parameter groups for the optimiser: only matrices have weight decay. LoRA is not part of the head."""
+        trained = [p for name, p in self.model.named_parameters() if p.requires_grad and "lora_" not in name]
+        return [
+            {"params": [p for p in trained if p.ndim > 1], "lr": rate},
+            {"params": [p for p in trained if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+        ]
+
+    def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
+        """Frame features (B, T, D), mask and seconds (B, T) -> logits (B, K), frame relevance (B, T, K)."""
+        output = self.model(frame_features=frames, frame_mask=frame_mask, timestamps=timestamps)
+        return output.logits, output.frame_relevance
+
+    def loss(
+        self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor, targets: Tensor, smoothing: float
+    ) -> Tensor:
+        """Loss of the model, whose own config decides the smoothing."""
+        return self.model(frame_features=frames, frame_mask=frame_mask, timestamps=timestamps, labels=targets).loss
 
 
 class AdaptedHead(nn.Module):
-    """The last blocks of CLIP's vision tower with LoRA, and a linear head on what they see.
+    """The last blocks of the vision tower of CLIP with LoRA, and a head on their frame features.
 
-    It starts from what enters the first of these blocks, and as LoRA starts at zero, from what the frozen CLIP says.
+    It takes the cached inputs of the first of these blocks. LoRA starts at zero, so that training starts from the
+    features of the frozen CLIP.
 
     Args:
-        model: with LoRA attached to its last `lora_layers` vision blocks; its modules are trained in place.
-        head: on frame features: linear, or all of TG-DFER after CLIP.
-        head_rate: learning rate of the head; that of LoRA is the one to be chosen.
+        model: model with LoRA on its last `lora_layers` vision blocks, which are trained in place.
+        head: head on frame features: linear, or all of TG-DFER after CLIP.
+        head_rate: learning rate of the head. `groups` sets that of LoRA.
     """
 
     def __init__(self, model: TGDFERForVideoClassification, head: nn.Module, head_rate: float) -> None:
@@ -92,19 +130,19 @@ class AdaptedHead(nn.Module):
         return [{"params": lora, "lr": rate}, *self.head.groups(self.head_rate)]
 
     def see(self, tokens: Tensor) -> Tensor:
-        """What enters the first adapted block (N, P, C) -> frame features (N, D)."""
+        """Inputs of the first adapted block (N, P, C) -> frame features (N, D)."""
         for block in self.blocks[:-1]:
             tokens = block(tokens, attention_mask=None)
         return self.projection(self.norm(_class_token(self.blocks[-1], tokens)))
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What enters the first adapted block (B, T, P, C), mask (B, T) -> logits (B, K), frame scores (B, T, K)."""
+        """Inputs of the first adapted block (B, T, P, C), mask (B, T) -> logits (B, K), frame scores (B, T, K)."""
         return self.head(self._features(frames, frame_mask), frame_mask, timestamps)
 
     def loss(
         self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor, targets: Tensor, smoothing: float
     ) -> Tensor:
-        """That of the head."""
+        """Loss of the head."""
         return head_loss(self.head, (self._features(frames, frame_mask), frame_mask, timestamps), targets, smoothing)
 
     def _features(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
@@ -114,14 +152,14 @@ class AdaptedHead(nn.Module):
 
 
 def head_loss(head: Any, bag: tuple[Tensor, Tensor, Tensor], targets: Tensor, smoothing: float) -> Tensor:
-    """The loss of a head on frames, mask and seconds: its own, or else the cross-entropy of its logits."""
+    """Loss of a head on frames, mask and seconds: its own if it has one, otherwise the cross-entropy of its logits."""
     if hasattr(head, "loss"):
         return head.loss(*bag, targets, smoothing)
     return F.cross_entropy(head(*bag)[0].float(), targets, label_smoothing=smoothing)
 
 
 def _class_token(block: Any, tokens: Tensor) -> Tensor:
-    """The class token after the last block, (N, P, C) -> (N, C): nobody reads the others, so they are not computed."""
+    """The class token after the last block, (N, P, C) -> (N, C). The other tokens are not read, so not computed."""
     attention, normed = block.self_attn, block.layer_norm1(tokens)
 
     def split(projected: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A row of a benchmark: a method on a ground, and what is kept of its runs."""
+"""A row of a benchmark: a method on a data set, and what is kept of its runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.harness.given_features import AnyGround
+from benchmarks.harness.feature_dataset import AnyDataset
 from tgdfer.training.data.splits import people_folds
 
 Run = dict[str, Any]
@@ -18,16 +18,16 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a ground.
+    """A method on a data set.
 
     Attributes:
-        name: of its file.
-        title: for people.
-        parts: what is run and kept one by one, in this order; those that predict the test clips are its runs.
-        config: all that decides its figures beside the ground and its weights.
-        run: `run(part, earlier, folder)` runs a part, given what the earlier ones have given and an empty folder that
-            it may write to; gives what `comparison.outcomes` takes, or what a later part needs to know.
-        by_default: whether it is run unless it is asked for.
+        name: name of its file.
+        title: name in reports.
+        parts: what is run and kept one by one, in this order. Parts that predict the test clips are the runs.
+        config: everything that decides the figures beside the data set and the weights.
+        run: `run(part, earlier, folder)` runs a part. It is given the results of earlier parts and an empty folder
+            that it may write to. It returns what `comparison.outcomes` takes, or what a later part needs.
+        by_default: whether the row is run without being named.
     """
 
     name: str
@@ -39,18 +39,18 @@ class Row:
 
 
 def answers(
-    ground: AnyGround, logits: Tensor, frame_scores: Tensor, frame_mask: Tensor, are_logits: bool = True
+    dataset: AnyDataset, logits: Tensor, frame_scores: Tensor, frame_mask: Tensor, are_logits: bool = True
 ) -> Run:
-    """What is kept of a run: predicted labels, and what every frame says for the true class.
+    """What is kept of a run: the predicted labels, and the score of every frame for the true class.
 
     Args:
-        ground: N test clips of K classes.
+        dataset: N test clips of K classes.
         logits: (N, K).
-        frame_scores: (N, T, K); NaN where a method says nothing of frames.
+        frame_scores: (N, T, K); NaN if the method does not score frames.
         frame_mask: (N, T).
-        are_logits: whether a frame says the log-probability of the true class by its scores, or its score for it.
+        are_logits: whether frame scores are logits; then the log-probability of the true class is kept.
     """
-    names = ground.classes
+    names = dataset.classes
     scores = F.log_softmax(frame_scores, dim=-1) if are_logits else frame_scores
     predicted = [names[index] for index in logits.argmax(-1).tolist()]
     if scores.isnan().all():
@@ -59,21 +59,36 @@ def answers(
         "predicted": predicted,
         "scores": [
             [rounded(score) for score in clip[mask][:, names.index(label)].tolist()]
-            for clip, mask, label in zip(scores, frame_mask, ground.test.labels, strict=True)
+            for clip, mask, label in zip(scores, frame_mask, dataset.test.labels, strict=True)
         ],
     }
 
 
-def targets_of(ground: AnyGround) -> Tensor:
-    """Class of each training clip, (N,)."""
-    return torch.tensor([ground.classes.index(label) for label in ground.train.labels])
+def targets_of(dataset: AnyDataset) -> Tensor:
+    """Class index of each training clip, (N,)."""
+    return torch.tensor([dataset.classes.index(label) for label in dataset.train.labels])
 
 
-def folds_of(ground: AnyGround, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training clips to fit on and to check on, of different people: five folds, or fewer where people are few."""
-    return people_folds(np.array(ground.train.labels), np.array(ground.people), seed)
+def folds_of(dataset: AnyDataset, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Training clips to fit on and to check on, of different people: five folds, fewer if there are few people."""
+    return people_folds(np.array(dataset.train.labels), np.array(dataset.people), seed)
+
+
+def seed_parts(dataset: AnyDataset) -> tuple[str, ...]:
+    """Names of the parts of a row that is run once for each seed."""
+    return tuple(f"seed {seed}" for seed in dataset.settings.seeds)
+
+
+def seed_of(part: str) -> int:
+    """The seed of a part that `seed_parts` named."""
+    return int(part.removeprefix("seed "))
+
+
+def each_seed(run: Callable[[int], Run]) -> Callable[[str, Mapping[str, Run], Path], Run]:
+    """`Row.run` for a function of the seed alone."""
+    return lambda part, earlier, folder: run(seed_of(part))
 
 
 def rounded(score: float) -> float:
-    """To seven digits, however small it is: rounding must not make frames equal."""
+    """Rounds to seven significant digits, so that rounding does not make frames equal."""
     return float(f"{score:.7g}")

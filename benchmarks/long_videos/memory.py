@@ -1,11 +1,8 @@
-"""Peak memory and time of `tgdfer predict` on a long file.
+"""Peak memory and time of `tgdfer predict` on a long file: `python -m benchmarks.long_videos.memory --model MODEL`.
 
-The file repeats the packets of a minute of a rendered face, so that half an hour of video is there in seconds.
-
-    python -m benchmarks.long_videos.memory --model runs/demo
+The file repeats the packets of one minute of a rendered face, so that half an hour of video is written in seconds.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -13,14 +10,16 @@ import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 import av
 import cv2
 import numpy as np
+import typer
 
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, sample_long_clip, sample_person
 
-# What the child process does: it is a user's command, and says how much memory it took at most.
+# What the child process runs: the command of a user, followed by its peak memory.
 _CHILD = """
 import resource, sys
 from tgdfer.command_line import main
@@ -31,7 +30,7 @@ sys.exit(code)
 
 
 def write_minute(path: Path, height: int, width: int) -> None:
-    """A minute of a face that fills two thirds of the height of a picture, with a key frame every two seconds."""
+    """Writes a minute of a face that fills two thirds of the height, with a key frame every two seconds."""
     person = sample_person(0, "test", 0)
     clip = sample_long_clip(60.0, EMOTIONS, person, RenderedFaces(), np.random.default_rng(0))
     side = height * 2 // 3 // 2 * 2
@@ -47,36 +46,37 @@ def write_minute(path: Path, height: int, width: int) -> None:
 
 
 def repeat(path: Path, times: int, out: Path) -> None:
-    """Writes the packets of a file so many times, one after the other."""
+    """Writes the packets of a file several times, one after the other."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         taken = source.streams.video[0]
         stream = target.add_stream_from_template(taken)
+        assert taken.time_base is not None
         length = round(Fraction(60) / taken.time_base)
         for number in range(times):
             source.seek(0)
             for packet in source.demux(taken):
-                if packet.size:
+                if packet.size and packet.pts is not None and packet.dts is not None:
                     packet.pts += number * length
                     packet.dts += number * length
                     packet.stream = stream
                     target.mux(packet)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a trained model")
-    parser.add_argument("--minutes", type=int, default=30)
-    parser.add_argument("--size", default="1280x720", help="of the pictures")
-    parser.add_argument("--face-model", help="file of YuNet: cut the face out, too")
-    arguments = parser.parse_args()
-    width, height = map(int, arguments.size.split("x"))
+def main(
+    model: Annotated[str, typer.Option(help="A trained model.")],
+    minutes: Annotated[int, typer.Option(help="Length of the file.", min=1)] = 30,
+    size: Annotated[str, typer.Option(help="Size of the frames, as WIDTHxHEIGHT.")] = "1280x720",
+    face_model: Annotated[str | None, typer.Option(help="File of YuNet; cuts the face out as well.")] = None,
+) -> None:
+    """Predict a long file in a process of its own."""
+    width, height = map(int, size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         minute, file = Path(folder) / "minute.mp4", Path(folder) / "long.mp4"
         write_minute(minute, height, width)
-        repeat(minute, arguments.minutes, file)
-        words = ["predict", str(file), "--model", arguments.model, "--json", str(Path(folder) / "out.json")]
-        if arguments.face_model:
-            words += ["--face-crop", "largest", "--face-model", arguments.face_model]
+        repeat(minute, minutes, file)
+        words = ["predict", str(file), "--model", model, "--json", str(Path(folder) / "out.json")]
+        if face_model:
+            words += ["--face-crop", "largest", "--face-model", face_model]
         start = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", _CHILD, *words], capture_output=True, text=True)
         seconds = time.perf_counter() - start
@@ -85,10 +85,10 @@ def main() -> None:
     peak = int(done.stdout.rsplit("peak", 1)[1]) * (1 if sys.platform == "darwin" else 1024)
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(
-        f"{arguments.minutes} minutes of {arguments.size}: {peak / 1e9:.2f} GB at most, {seconds:.0f} s"
+        f"{minutes} minutes of {size}: {peak / 1e9:.2f} GB at most, {seconds:.0f} s"
         f" ({spent.ru_utime + spent.ru_stime:.0f} s of processor time)"
     )
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,6 +1,5 @@
-"""Tables and a picture of what `speed.py` has measured."""
+"""The report of the speed benchmark: tables and a picture of time and memory."""
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,32 +9,33 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.speed.parts import WAYS, Sizes
+from benchmarks.harness.tables import write_report
+from benchmarks.speed.networks import WAYS, Sizes
 from tgdfer.training.figures import save_figure
-from tgdfer.training.files import write_text
 
-# What "full fine-tuning" is, to which memory is compared: the vision tower whole. With the text tower it needs more.
+# The way that memory is compared with: full fine-tuning of the vision tower. With the text tower it needs more.
 FULL = "vision"
 
 Parts = Mapping[str, Mapping[str, Any]]
 
 
-def write_report(sizes: Sizes, measured: Mapping[str, Parts], path: Path) -> None:
-    """Writes the report, with its picture and its figures (`.png`, `.json`) beside it.
+def write_speed_report(sizes: Sizes, measured: Mapping[str, Parts], path: Path, figures: Path) -> None:
+    """Writes the report, with its picture beside it, and its figures.
 
     Args:
-        sizes: what was measured.
+        sizes: how much was measured.
         measured: parts by name, for each device.
-        path: the report.
+        path: the Markdown file.
+        figures: the JSON file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     joined = {device: _joined(parts) for device, parts in measured.items()}
     draw(sizes, joined, path.with_suffix(".png"))
-    summary = {device: figures(sizes, parts) for device, parts in joined.items()}
+    summary = {device: figures_of(sizes, parts) for device, parts in joined.items()}
     facts = {device: {"figures": summary[device], "parts": parts} for device, parts in measured.items()}
-    write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
     sections = [_section(sizes, summary[device], parts) for device, parts in joined.items()]
-    write_text(path, "\n\n".join([_head(path), *sections, _growth(sizes, joined, path), _how(sizes, joined)]) + "\n")
+    sections = [_head(), *sections, _growth(sizes, joined, path), _how(sizes, joined)]
+    write_report(path, sections, figures, facts)
 
 
 def _joined(parts: Parts) -> Parts:
@@ -57,7 +57,7 @@ def ratio(part: Mapping[str, Any], above: str, below: str) -> list[float]:
     return [median(rounds), min(rounds), max(rounds)]
 
 
-def figures(sizes: Sizes, parts: Parts) -> dict[str, dict[str, Any]]:
+def figures_of(sizes: Sizes, parts: Parts) -> dict[str, dict[str, Any]]:
     """What the parts of a device come to, by part: seconds, and ratios as median, lowest and highest."""
     found: dict[str, dict[str, Any]] = {}
     for name, part in parts.items():
@@ -76,7 +76,7 @@ def figures(sizes: Sizes, parts: Parts) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _head(path: Path) -> str:
+def _head() -> str:
     about = (
         "What the network costs beside its own CLIP, with random weights at the shapes of"
         " `openai/clip-vit-base-patch16`. What counts is the ratios: both sides of each were timed in turns in the"
@@ -90,62 +90,55 @@ Written by `make bench-speed`; change it in `benchmarks/speed/report.py`.
 
 
 def _section(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> str:
+    """The chapter about a device."""
     machine = next(iter(parts.values()))["machine"]
-    inference = [
+    chapters = [f"## On {machine}", *_inference(summary, parts), *_training(sizes, summary, parts)]
+    return "\n\n".join([*chapters, *_cached_features(sizes, summary)])
+
+
+def _inference(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
+    about = (
+        "From pixels, with the class texts cached, over CLIP's vision tower alone on the same frames. The aim is at"
+        " most 1.03."
+    )
+    rows = [
         f"| {part['part']['batch']} | {part['part']['frames']} | {_number(summary[name]['seconds']['tower'])} |"
         f" {_number(summary[name]['seconds']['network'])} | {_spread(summary[name]['over_tower'])} |"
         for name, part in parts.items()
         if part["part"]["kind"] == "inference"
     ]
-    return "\n".join(
-        [
-            f"## On {machine}",
-            "",
-            "### Inference",
-            "",
-            _filled(
-                "From pixels, with the class texts cached, over CLIP's vision tower alone on the same frames. The aim"
-                " is at most 1.03.",
-            ),
-            "",
-            "| clips | frames | tower, s | TG-DFER, s | ratio |",
-            "| ---: | ---: | ---: | ---: | ---: |",
-            *inference,
-            "",
-            "### Training end to end",
-            "",
-            _filled(
-                f"A step on clips of {sizes.train_frames} frames (forward, back, AdamW) over the forward of CLIP's"
-                " vision tower alone, without gradient, on the same frames; and the peak memory of the process beyond"
-                " its libraries, with weights and optimizer. The aims for LoRA are at most 1.6, and at most half of"
-                " the memory of the vision tower trained whole.",
-            ),
-            "",
-            "| clips | trained | step, s | ratio | peak, MiB | of vision tower whole |",
-            "| ---: | --- | ---: | ---: | ---: | ---: |",
-            *_training_rows(summary, parts),
-            "",
-            *_context_words(sizes, summary),
-            "",
-            "### On cached features",
-            "",
-            _filled(
-                f"An epoch of {sizes.epoch_clips} clips of {sizes.train_frames} frames, {sizes.epoch_batch} a step,"
-                " with everything after CLIP trained; beside the end-to-end epoch with LoRA, as its steps of"
-                f" {_count(max(sizes.batches), 'clip')} come to without reading any video. The aim is at least 50"
-                " times.",
-            ),
-            "",
-            "| trained after CLIP | epoch, s | end to end, s | times |",
-            "| --- | ---: | ---: | ---: |",
-            *(
-                f"| {title} | {_number(row['seconds'])} | {_number(row['end_to_end_seconds'])} |"
-                f" {_spread(row['times'], 0)} |"
-                for name, title in (("epoch-lora", "all but context"), ("epoch-context", "with learnable context"))
-                if (row := summary.get(name))
-            ),
-        ]
+    head = ["| clips | frames | tower, s | TG-DFER, s | ratio |", "| ---: | ---: | ---: | ---: | ---: |"]
+    return ["### Inference", _filled(about), "\n".join([*head, *rows])]
+
+
+def _training(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
+    about = (
+        f"A step on clips of {sizes.train_frames} frames (forward, back, AdamW) over the forward of CLIP's vision"
+        " tower alone, without gradient, on the same frames; and the peak memory of the process beyond its libraries,"
+        " with weights and optimizer. The aims for LoRA are at most 1.6, and at most half of the memory of the vision"
+        " tower trained whole."
     )
+    head = [
+        "| clips | trained | step, s | ratio | peak, MiB | of vision tower whole |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    table = "\n".join([*head, *_training_rows(summary, parts)])
+    return ["### Training end to end", _filled(about), table, "\n".join(_context_words(sizes, summary))]
+
+
+def _cached_features(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    about = (
+        f"An epoch of {sizes.epoch_clips} clips of {sizes.train_frames} frames, {sizes.epoch_batch} a step, with"
+        " everything after CLIP trained; beside the end-to-end epoch with LoRA, as its steps of"
+        f" {_count(max(sizes.batches), 'clip')} come to without reading any video. The aim is at least 50 times."
+    )
+    rows = [
+        f"| {title} | {_number(row['seconds'])} | {_number(row['end_to_end_seconds'])} | {_spread(row['times'], 0)} |"
+        for name, title in (("epoch-lora", "all but context"), ("epoch-context", "with learnable context"))
+        if (row := summary.get(name))
+    ]
+    head = ["| trained after CLIP | epoch, s | end to end, s | times |", "| --- | ---: | ---: | ---: |"]
+    return ["### On cached features", _filled(about), "\n".join([*head, *rows])]
 
 
 def _training_rows(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:

@@ -1,3 +1,5 @@
+"""Runs that cards are made of, and a local Hub to publish them on."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The model card: its text, its metadata and its tables."""
+
 import hashlib
 import json
 import os
@@ -79,6 +81,35 @@ def test_activity_gain_is_a_plain_number(run):
     assert [result.metric_name for result in card.data.eval_results] == ["WAR", "UAR", "frame AP"]
     edit_metrics(run, activity_gain=None)
     assert "ctivity gain" not in build_card(run, "user/smile").text
+
+
+def test_calibration_is_shown_where_there_is_one(run):
+    assert "How sure it is" not in EXPECTED.read_text(encoding="utf-8")
+    config = json.loads((run / "best" / "config.json").read_text())
+    (run / "best" / "config.json").write_text(json.dumps(config | {"temperature": 0.71, "unsure_below": 0.5234}))
+    edit_metrics(run, ece=0.0412, coverage=0.8, covered_war=0.75, risk_coverage_area=0.2)
+    metrics = json.loads((run / "metrics.json").read_text())
+    edit_metrics(run, training=metrics["training"] | {"calibration": {"num_clips": 120, "temperature": 0.71}})
+    (run / "figures" / "risk_coverage.png").write_bytes(b"\x89PNG")
+    text = build_card(run, "user/smile").text
+    told = text.partition("## How sure it is\n")[2].partition("\nHow often")[0]
+    for line in (
+        "Chosen on: 120 validation clips",
+        "Temperature: 0.71",
+        "Unsure below: 52.3%",
+        "Clips that are given a label: 80.0%",
+        "WAR of these clips: 75.0%",
+        "Expected calibration error (15 bins): 4.1%",
+    ):
+        assert f"- {line}\n" in told, line
+    assert "![Share of wrong labels (risk)" in text and "Calibration:" not in text
+    uncalibrated = config | {"temperature": 1.0, "unsure_below": None}
+    # Not evaluated: what was chosen is known, and nothing else is claimed.
+    (run / "metrics.json").unlink()
+    text = build_card(run, "user/smile").text
+    assert "- Temperature: 0.71" in text and "WAR of these clips" not in text and "None" not in text
+    (run / "best" / "config.json").write_text(json.dumps(uncalibrated))
+    assert "How sure it is" not in build_card(run, "user/smile").text
 
 
 def test_nothing_measured(run):

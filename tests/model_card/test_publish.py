@@ -1,3 +1,5 @@
+"""Publishing: which files go to the Hub, and what is refused."""
+
 import json
 import re
 import shutil

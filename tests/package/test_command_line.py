@@ -1,3 +1,5 @@
+"""The command line: its options, its sentences about bad input, and its exit codes."""
+
 import dataclasses
 import errno
 import inspect

@@ -1,3 +1,5 @@
+"""The demo at its smallest size, interrupted and resumed."""
+
 import json
 import os
 import re

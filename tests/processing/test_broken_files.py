@@ -1,4 +1,4 @@
-"""Forty of the files that `benchmarks/broken_files.py` predicts: an answer or one sentence, soon and small."""
+"""Forty of the files that `benchmarks/broken_files` predicts: an answer or one sentence, soon and small."""
 
 import re
 import resource
@@ -6,8 +6,8 @@ import time
 
 import av
 import pytest
-from broken_files import FILES, GOOD
 
+from benchmarks.broken_files.damaged_videos import FILES, GOOD
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError

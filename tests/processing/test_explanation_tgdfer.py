@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.processing.explanation_tgdfer import decisive_frames, explain_clip
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 
@@ -31,7 +32,7 @@ def test_sentence_names_the_moment_and_what_fits_it():
     assert (found.start, found.end) == pytest.approx((0.3, 0.7))
     told = json.loads(json.dumps(found.to_dict()))
     assert told["sentence"] == str(found) and told["spans"][0]["end"] == pytest.approx(0.7)
-    assert told["descriptions"][1] == {"text": "mouth open", "cosine": 0.75, "gain": 0.5}
+    assert told["descriptions"][1] == {"text": "mouth open", "cosine": 0.75, "gain": 0.5, "z_score": None}
 
 
 def test_what_fits_always_is_not_named():
@@ -87,6 +88,40 @@ WORDS = {"anger": ["brows low", "a hard stare"], "awe": ["mouth open"]}
 @pytest.fixture
 def processor(clip_folder):
     return TGDFERProcessor.from_clip(str(clip_folder), WORDS)
+
+
+REFERENCES = {"a startled person": [0.5, 0.2], "mouth open": [0.2, 0.5], "brows raised": [0.45, 0.1]}
+
+
+def test_only_what_clearly_exceeds_its_own_mean_is_named():
+    found = explain_clip("surprise", 0.8, RELEVANCE, COSINES, TEXTS, SECONDS, references=REFERENCES)
+    z_scores = {one.text: one.z_score for one in found.descriptions}
+    # (1 - 0.5) / 0.2, (0.75 - 0.2) / 0.5 and (0.5 - 0.45) / 0.1
+    assert z_scores == pytest.approx({"a startled person": 2.5, "mouth open": 1.1, "brows raised": 0.5})
+    assert found.named == ["mouth open"], "one fits the other frames as well, one is no more than usual"
+    one_known = explain_clip(
+        "surprise", 0.8, RELEVANCE, COSINES, TEXTS, SECONDS, references={"mouth open": [0.7, 0.1]}
+    )
+    assert one_known.named == ["brows raised"], "without a reference, it need only exceed the other frames"
+    assert [one.text for one in found.descriptions] == [one.text for one in one_known.descriptions]
+
+
+def test_unsure_answer_has_both_candidates():
+    found = explain_clip(["surprise", "fear"], 0.4, RELEVANCE, COSINES, TEXTS, SECONDS)
+    assert (found.label, found.candidates, found.score) == ("unsure", ["surprise", "fear"], 0.4)
+    assert str(found) == "unsure (surprise or fear), 0.3 s to 0.7 s and 1.1 s to 1.3 s: mouth open; brows raised"
+
+
+def test_calibration_of_the_model_is_used(processor):
+    plain = processor.explain(outputs(), labels=["anger", "awe"])
+    config = TGDFERConfig(id2label={0: "anger", 1: "awe"}, num_labels=2)
+    assert processor.explain(outputs(), config=config) == plain, "without calibration nothing changes"
+    config.temperature, config.unsure_below = 2.0, 0.75
+    config.description_references = {"awe": {"mouth open": [0.45, 0.1]}}
+    angry, awed = processor.explain(outputs(), config=config)
+    assert angry.score == pytest.approx(torch.tensor([1.0, 0.0]).softmax(0)[0].item())
+    assert str(angry) == "unsure (anger or awe), frames 1 to 2: a hard stare"
+    assert str(awed) == "awe, frame 4" and awed.score == pytest.approx(torch.tensor([1.5, 0]).softmax(0)[0].item())
 
 
 def outputs(frames=8, clips=2, dtype=torch.float32) -> dict[str, torch.Tensor]:

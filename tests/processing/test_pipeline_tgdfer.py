@@ -56,9 +56,11 @@ def test_timeline_of_a_clip(timeline, clip):
     assert type(timeline) is EmotionTimelinePipeline
     found = timeline(str(clip))
     curves = {"timestamps", "frame_scores", "frame_relevance", "description_relevance"}
-    assert set(found) == {"label", "scores", "segments"} | curves
+    assert set(found) == {"label", "score", "candidates", "calibrated", "scores", "segments"} | curves
     assert list(found["scores"]) == list(found["frame_scores"]) == ["anger", "awe", "sadness"]
     assert found["label"] == max(found["scores"], key=found["scores"].get)
+    assert found["score"] == found["scores"][found["label"]] and found["candidates"] == [found["label"]]
+    assert found["calibrated"] is False
     assert sum(found["scores"].values()) == pytest.approx(1, abs=1e-5)
     assert found["timestamps"] == pytest.approx([number / 25 for number in range(2, 40, 5)], abs=1e-6)
     curves = torch.tensor(list(found["frame_scores"].values()))
@@ -105,6 +107,26 @@ def test_timeline_is_what_the_model_says(timeline, clip):
     assert found["frame_scores"]["awe"] == pytest.approx(awe, abs=1e-5)
     words = outputs.description_relevance[0, :, best, : len(DESCRIPTIONS[found["label"]])]
     assert torch.allclose(torch.tensor(found["description_relevance"]), words.T, atol=1e-5)
+
+
+def test_calibrated_model_gives_calibrated_answers(timeline, clip, monkeypatch):
+    config = timeline.model.config
+    plain = timeline(clip)
+    best, second = sorted(plain["scores"], key=plain["scores"].get, reverse=True)[:2]
+    monkeypatch.setattr(config, "temperature", 4.0)
+    monkeypatch.setattr(config, "unsure_below", 0.0)
+    sure = timeline(clip)
+    logits = torch.tensor(list(plain["scores"].values())).log()
+    assert list(sure["scores"].values()) == pytest.approx((logits / 4).softmax(-1).tolist(), abs=1e-4)
+    assert sure["score"] < plain["score"] and sure["label"] == best and sure["calibrated"] is True
+    monkeypatch.setattr(config, "unsure_below", sure["score"] + 1e-3)
+    unsure = timeline(clip)
+    assert (unsure["label"], unsure["candidates"]) == ("unsure", [best, second])
+    changed = {"label", "score", "scores", "candidates", "calibrated"}
+    assert {name: unsure[name] for name in unsure if name not in changed} == {
+        name: plain[name] for name in plain if name not in changed
+    }, "frames and words are those of the first candidate, and no frame is calibrated"
+    json.dumps(unsure)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])

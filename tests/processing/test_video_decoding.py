@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from broken_files import elsewhere, good, in_boxes
 from PIL import Image
 
+from benchmarks.broken_files.damaged_videos import elsewhere, good, in_boxes
 from tgdfer.processing import video_file_tgdfer
 from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError

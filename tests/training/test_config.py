@@ -1,3 +1,5 @@
+"""The configuration of a training run."""
+
 import pytest
 
 from tgdfer.training.config import OPTIONS, TrainingConfig

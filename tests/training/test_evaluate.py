@@ -1,3 +1,5 @@
+"""Evaluation: the figures, the files and the sentences about what cannot be evaluated."""
+
 import csv
 import dataclasses
 import hashlib
@@ -12,7 +14,7 @@ from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
 from tgdfer.training.files import read_yaml
-from tgdfer.training.measure import ClipPrediction, activity_gain, measure, predict_clips
+from tgdfer.training.measure import ClipPrediction, activity_gain, measure, measure_confidence, predict_clips
 from tgdfer.training.models import load_trained
 from tgdfer.training.train import train
 
@@ -52,7 +54,16 @@ def test_writes_figures_predictions_and_picture(run, clips_folder):
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == load_clips(str(clips_folder), "test").files
     assert sum(row["label"] == row["predicted"] for row in rows) / 15 == pytest.approx(metrics["war"])
-    assert (run / "figures" / "confusion_matrix.png").stat().st_size > 1000
+    for name in ("confusion_matrix", "risk_coverage"):
+        assert (run / "figures" / f"{name}.png").stat().st_size > 1000
+    # The model was calibrated on the people that were held out.
+    model = load_trained(run)[0]
+    sure = [row for row in rows if float(row["score"]) >= round(model.config.unsure_below, 4)]
+    assert metrics["calibrated"] and metrics["unsure_below"] == model.config.unsure_below
+    assert metrics["coverage"] == pytest.approx(len(sure) / 15)
+    right = [float(row["label"] == row["predicted"]) for row in sure]
+    assert metrics["covered_war"] == (pytest.approx(sum(right) / len(right)) if right else None)
+    assert 0 <= metrics["ece"] <= 1 and 0 <= metrics["risk_coverage_area"] <= 1
     assert not list(run.glob("**/.*"))
 
 
@@ -78,7 +89,8 @@ def test_predictions_are_those_of_the_model_on_the_file_itself(run, clips_folder
         output = model(**processor(videos=clips.video(index), return_tensors="pt"))
         label = model.config.label2id[clips.labels[index]]
         assert predictions[index].label == model.config.id2label[int(output.logits.argmax())]
-        assert predictions[index].score == pytest.approx(output.logits.softmax(-1).max().item(), abs=1e-5)
+        probabilities = (output.logits / model.config.temperature).softmax(-1)
+        assert predictions[index].score == pytest.approx(probabilities.max().item(), abs=1e-5)
         assert predictions[index].relevance == pytest.approx(output.frame_relevance[0, :, label].tolist(), abs=1e-5)
 
 
@@ -99,6 +111,30 @@ def test_figures_made_by_hand(clips_folder):
     assert metrics["recall"] == {"happiness": 0.5, "neutral": 1.0, "sadness": 1.0}
     assert metrics["confusion_matrix"] == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
     assert metrics["frame_ap"] == pytest.approx((5 / 6 + 1 / 2) / 2) and metrics["pointing"] == 0.5
+
+
+def test_confidence_made_by_hand(clips_folder):
+    clips = load_clips(str(clips_folder), "test")
+    happy, neutral, sad = (clips.labels.index(label) for label in LABELS)
+    chosen = clips.select([happy, neutral, sad])
+    said = [("happiness", 0.9), ("sadness", 0.5), ("sadness", 0.4)]
+    predictions = [ClipPrediction(label, score, [], [], []) for label, score in said]
+    figures = measure_confidence(chosen, predictions, 0.5)
+    assert (figures["coverage"], figures["covered_war"]) == (pytest.approx(2 / 3), 0.5)
+    assert figures["ece"] == pytest.approx((0.1 + 0.5 + 0.6) / 3)
+    assert figures["risk_coverage_area"] == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
+    assert measure_confidence(chosen, predictions, 0.95)["covered_war"] is None
+    assert "coverage" not in measure_confidence(chosen, predictions)
+
+
+def test_table_says_how_sure_the_model_is(run, clips_folder, capsys):
+    metrics = evaluate_model(run / "best", EvaluationData(str(clips_folder)))
+    print_metrics(metrics)
+    row = next(line for line in capsys.readouterr().out.splitlines() if "clips answered" in line)
+    assert f"{100 * metrics['coverage']:.1f}" in row
+    print_metrics(evaluate_model(run / "last", EvaluationData(str(clips_folder))))
+    printed = capsys.readouterr().out
+    assert "calibration error (not calibrated)" in printed and "clips answered" not in printed
 
 
 def test_without_frame_truth_there_are_no_frame_figures(run, tmp_path, folder_writer):

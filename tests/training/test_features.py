@@ -1,3 +1,5 @@
+"""The cache of frame features."""
+
 import inspect
 import os
 

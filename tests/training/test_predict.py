@@ -1,6 +1,9 @@
+"""Prediction: the files it writes, what it prints, and videos that cannot be read."""
+
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +84,36 @@ def test_timelines_are_explained_in_the_words_of_the_model(
     assert all(timelines[video]["label"] + "," in printed for video in videos)
 
 
+def test_unsure_answers_are_shown_everywhere(
+    model_folder: Path, videos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    never = {text: [1.0, 0.1] for text in ("a smile", "cheeks up", "a frown", "tears", "at rest", "still")}
+    config |= {"temperature": 2.0, "unsure_below": 1.0}
+    config["description_references"] = {label: never for label in ("happiness", "neutral", "sadness")}
+    (folder / "config.json").write_text(json.dumps(config))
+    paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
+    timelines = predict(videos[:1], folder, PredictionFiles(*paths))
+    found = timelines[videos[0]]
+    first, second = sorted(found["scores"], key=found["scores"].get, reverse=True)[:2]
+    assert found["label"] == "unsure" and found["candidates"] == [first, second] and found["calibrated"]
+    explanation = found["explanation"]
+    assert explanation["candidates"] == [first, second] and explanation["score"] == found["score"]
+    assert explanation["sentence"].startswith(f"unsure ({first} or {second}), ")
+    assert ":" not in explanation["sentence"], "no description exceeds what it usually has"
+    rows = list(csv.DictReader(paths[0].open()))
+    assert {row["label"] for row in rows} == {"unsure"} and float(rows[0]["score"]) == round(found["score"], 4)
+    assert json.loads(paths[1].read_text()) == timelines and paths[2].is_file() and paths[3].is_file()
+    print_timelines(timelines)
+    printed = capsys.readouterr().out
+    assert "".join(f"unsure ({first} or {second})".split()) in "".join(printed.split())
+    assert "not calibrated" not in printed
+    print_timelines(predict(videos[:1], model_folder))
+    assert "not calibrated" in capsys.readouterr().out
+
+
 def test_one_video_has_the_picture_of_that_name(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     predict(videos[:1], model_folder, PredictionFiles(plot=tmp_path / "one.png"))
     assert [path.name for path in tmp_path.iterdir()] == ["one.png"]
@@ -154,7 +187,7 @@ def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pyt
 
 
 def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
-    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None}
+    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None, "calibrated": True}
     print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
     assert "smile, frames 2 to 3" in capsys.readouterr().out
 

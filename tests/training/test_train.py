@@ -1,3 +1,5 @@
+"""Training: what a run learns, keeps and refuses."""
+
 import json
 import os
 import shutil

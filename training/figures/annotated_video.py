@@ -67,7 +67,10 @@ class _Person:
     def label(self, second: float) -> str:
         """Text beside the box: the label of a short clip; in a long video that of the segment or else the frame."""
         if self.times[-1] <= LONGEST_CLIP:
-            return f"{self.timeline['label']} {self.timeline['scores'][self.timeline['label']]:.0%}"
+            label, candidates = self.timeline["label"], self.timeline.get("candidates", [])
+            if len(candidates) > 1:
+                return f"{label}: {' or '.join(candidates)}"
+            return f"{label} {self.timeline['scores'][label]:.0%}"
         on = [one for one in self.timeline["segments"] if one["start"] <= second < one["end"]]
         if on:
             best = max(on, key=lambda one: one["confidence"])

@@ -31,9 +31,9 @@ def plot_timeline(
     """Draws class probabilities and relevance of each frame over time, segments above and a film strip below.
 
     Args:
-        timeline: Output of `EmotionTimelinePipeline`: `label`, `scores` (label to probability of the clip),
-            `timestamps` (T seconds, or None), `frame_scores` (label to T probabilities), `frame_relevance` (T shares)
-            and optionally `segments`.
+        timeline: Output of `EmotionTimelinePipeline`: `label`, `candidates` if it is "unsure", `scores` (label to
+            probability of the clip), `timestamps` (T seconds, or None), `frame_scores` (label to T probabilities),
+            `frame_relevance` (T shares) and optionally `segments`.
         frames: (T, H, W, 3) uint8 RGB frames of the film strip, or fewer than T with `film_seconds`.
         path: Picture to write. The ending of its name is its format.
         title: Name of the clip.
@@ -55,9 +55,7 @@ def plot_timeline(
     _draw_curves(curves, seconds, timeline, colours)
     _draw_segments(curves, timeline.get("segments", []), colours, 0.97)
     _draw_segments(curves, truth, colours, 0.93)
-    curves.set_title(
-        f"{title}   {timeline['label']} ({timeline['scores'][timeline['label']]:.0%})".strip(), loc="left"
-    )
+    curves.set_title(f"{title}   {_answer(timeline)}".strip(), loc="left")
     shown = seconds if film_seconds is None else np.asarray(film_seconds, dtype=float)
     shares = np.interp(shown, seconds, relevance / max(relevance.max(), 1e-9))
     _draw_film(film, frames, shown, shares if film_seconds is None else np.zeros(len(shown)))
@@ -69,6 +67,13 @@ def plot_timeline(
     )
     film.spines[:].set_visible(False)
     save_figure(figure, path)
+
+
+def _answer(timeline: Mapping[str, Any]) -> str:
+    candidates = timeline.get("candidates", [timeline["label"]])
+    if len(candidates) > 1:
+        return f"{timeline['label']} ({' or '.join(candidates)})"
+    return f"{timeline['label']} ({timeline['scores'][timeline['label']]:.0%})"
 
 
 def _draw_film(axes: Axes, frames: np.ndarray, seconds: np.ndarray, shares: np.ndarray) -> None:
@@ -132,12 +137,12 @@ def _draw_relevance(axes: Axes, seconds: np.ndarray, relevance: np.ndarray) -> N
 
 
 def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """Draws a curve for each class: thick for the label of a short clip, grey for classes without a colour."""
-    label, scores = timeline["label"], timeline["scores"]
+    """Draws a curve for each class: thick for the candidates of a short clip, grey for classes without a colour."""
+    candidates, scores = timeline.get("candidates", [timeline["label"]]), timeline["scores"]
     few = len(seconds) <= MARKED_FRAMES
     greys = [name for name in sorted(scores, key=scores.get) if name not in colours]
     for name in [*greys, *reversed(list(colours))]:
-        thick = few and name == label
+        thick = few and name in candidates
         axes.plot(
             seconds,
             timeline["frame_scores"][name],

@@ -3,15 +3,21 @@
 from tgdfer.training.metrics.functions import (
     THRESHOLDS,
     clip_figures,
+    expected_calibration_error,
     localisation_figures,
     mean_average_precision,
     recognition_figures,
+    risk_coverage_area,
+    risk_coverage_curve,
 )
 
 __all__ = [
     "THRESHOLDS",
     "clip_figures",
+    "expected_calibration_error",
     "localisation_figures",
     "mean_average_precision",
     "recognition_figures",
+    "risk_coverage_area",
+    "risk_coverage_curve",
 ]

@@ -1,4 +1,4 @@
-"""The metrics as plain functions: recognition of clips, localisation of frames and localisation of segments."""
+"""The metrics as plain functions: recognition of clips, its calibration, localisation of frames and of segments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +45,55 @@ def recognition_figures(
         },
         "confusion_matrix": confusion_matrix(references, predictions, labels=labels).tolist(),
     }
+
+
+def expected_calibration_error(confidences: Floats, correct: Sequence[bool] | np.ndarray, bins: int = 15) -> float:
+    """Computes the expected calibration error (Guo et al., 2017, equation 3).
+
+    Args:
+        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
+        correct: (N,) whether that label is the true one.
+        bins: Number of bins of equal width; a confidence on an edge belongs to the bin below it.
+
+    Returns:
+        The mean over the clips of the distance, in the bin of the clip, between accuracy and mean confidence (0 to 1).
+    """
+    certain, right = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=float)
+    which = np.clip(np.ceil(certain * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(which, right - certain, minlength=bins)
+    return float(np.abs(gaps).sum() / len(certain))
+
+
+def risk_coverage_curve(
+    confidences: Floats, correct: Sequence[bool] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Computes the share of wrong answers if only the more confident ones are given (El-Yaniv & Wiener, 2010).
+
+    Args:
+        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
+        correct: (N,) whether that label is the true one.
+
+    Returns:
+        Three arrays (U,), one value for each distinct confidence, from the highest to the lowest: `thresholds`, that
+        confidence; `coverage`, the share of clips with this confidence or a higher one; `risk`, the share of wrong
+        answers among them.
+    """
+    certain, wrong = np.asarray(confidences, dtype=float), 1 - np.asarray(correct, dtype=float)
+    # Clips of the same confidence are given an answer together: their order means nothing.
+    values, which = np.unique(-certain, return_inverse=True)
+    counts = np.cumsum(np.bincount(which))
+    return -values, counts / len(certain), np.cumsum(np.bincount(which, wrong)) / counts
+
+
+def risk_coverage_area(confidences: Floats, correct: Sequence[bool] | np.ndarray) -> float:
+    """Computes the area under the risk-coverage curve (Geifman et al., 2019): the mean risk over coverages, 0 to 1.
+
+    Args:
+        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
+        correct: (N,) whether that label is the true one.
+    """
+    _, coverage, risk = risk_coverage_curve(confidences, correct)
+    return float((risk * np.diff(coverage, prepend=0)).sum())
 
 
 def localisation_figures(

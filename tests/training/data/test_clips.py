@@ -1,3 +1,5 @@
+"""Loading, splitting and batching of labelled clips."""
+
 import json
 import logging
 import shutil

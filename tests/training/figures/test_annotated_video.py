@@ -26,6 +26,8 @@ def test_boxes_of_frames_between_and_words_of_long_videos() -> None:
     assert (person.label(5.5), person.label(0.6), person.label(0.1)) == ("fear 70%", "joy 80%", "fear 90%")
     short = _Person.from_timeline({**said, "timestamps": [0.0, 0.5, 1.0, 1.5]}, 0, np.arange(50) / 25)
     assert short.label(0.6) == "fear 90%", "a clip has one answer"
+    short.timeline.update(label="unsure", candidates=["fear", "joy"])
+    assert short.label(0.6) == "unsure: fear or joy"
 
 
 def test_a_clip_that_is_broken_leaves_no_annotated_video(tmp_path: Path) -> None:

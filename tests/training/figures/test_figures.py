@@ -8,7 +8,12 @@ import torch
 from PIL import Image
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures import plot_confusion_matrix, plot_timeline, require_picture_format
+from tgdfer.training.figures import (
+    plot_confusion_matrix,
+    plot_risk_coverage,
+    plot_timeline,
+    require_picture_format,
+)
 from tgdfer.training.figures.timeline import RELEVANCE_COLOUR
 
 
@@ -36,6 +41,34 @@ def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
     }
     plot_timeline(timeline, np.zeros((1, 20, 20, 3), np.uint8), tmp_path / "t.png", title="clip$\\y$.mp4")
     assert (tmp_path / "m.png").is_file() and (tmp_path / "t.png").is_file()
+
+
+def test_risk_coverage_marks_the_threshold(tmp_path: Path) -> None:
+    """The dot of the threshold is on the curve; without a threshold there is none."""
+    confidences, correct = np.linspace(1, 0.1, 10), [True] * 5 + [False] * 5
+    for name, threshold in {"low": 0.15, "high": 0.95, "none": None}.items():
+        plot_risk_coverage(confidences, correct, tmp_path / f"{name}.png", threshold)
+    dot = np.array([255, 127, 14])  # the second colour of matplotlib
+    orange = {}
+    for name in ("low", "high", "none"):
+        orange[name] = np.abs(pixels(tmp_path / f"{name}.png") - dot).sum(-1) < 12
+    assert orange["high"].any() and orange["low"].any() and not orange["none"].any()
+    assert (orange["high"] != orange["low"]).any()
+    plot_risk_coverage([0.5], [False], tmp_path / "one.png", 0.9)
+    assert (tmp_path / "one.png").is_file() and list(tmp_path.glob(".*")) == []
+
+
+def test_timeline_of_an_unsure_model(tmp_path: Path) -> None:
+    timeline = {
+        "label": "unsure",
+        "candidates": ["fear", "anger"],
+        "scores": {"anger": 0.4, "fear": 0.45, "joy": 0.15},
+        "timestamps": [0.5, 1.5],
+        "frame_scores": {"anger": [0.4, 0.4], "fear": [0.4, 0.5], "joy": [0.2, 0.1]},
+        "frame_relevance": [0.5, 0.5],
+    }
+    plot_timeline(timeline, np.zeros((2, 20, 20, 3), np.uint8), tmp_path / "t.png")
+    assert (tmp_path / "t.png").is_file()
 
 
 def test_timeline_shows_relevance_and_frames(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 import tgdfer.training.metrics
-from tgdfer.training.metrics import localisation_figures, mean_average_precision, recognition_figures
+from tgdfer.training.metrics import (
+    expected_calibration_error,
+    localisation_figures,
+    mean_average_precision,
+    recognition_figures,
+    risk_coverage_area,
+    risk_coverage_curve,
+)
 
 LABELS = ["anger", "fear", "happiness"]
 
@@ -149,3 +156,46 @@ def test_segments_agree_with_a_loop_over_them_one_by_one() -> None:
         found, truth = videos(), videos()
         expected = [average_precision_by_loops(found, truth, label, 0.3) for label in ("fear", "joy")]
         assert mean_average_precision(found, truth, [0.3])["map_30"] == pytest.approx(np.mean(expected))
+
+
+# Confidence.
+
+
+def test_calibration_error_made_by_hand():
+    # Bins of a fifteenth: (0.6, 0.667] holds two clips of which one is right, (0.867, 0.933] one that is right.
+    error = expected_calibration_error([0.62, 0.64, 0.9], [True, False, True])
+    assert error == pytest.approx((2 * abs(0.5 - 0.63) + abs(1 - 0.9)) / 3)
+    assert expected_calibration_error([0.5, 0.5], [True, False]) == 0
+    assert expected_calibration_error([1.0, 1.0], [False, False]) == 1
+
+
+def test_calibration_error_is_that_of_its_definition():
+    rng = np.random.default_rng(0)
+    confidences, correct = rng.random(500), rng.random(500) < 0.7
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidences > low) & (confidences <= low + 1 / 15)
+        if inside.any():
+            expected += inside.mean() * abs(correct[inside].mean() - confidences[inside].mean())
+    assert expected_calibration_error(confidences, correct) == pytest.approx(expected)
+
+
+def test_edges_of_bins_belong_to_the_bin_below():
+    assert expected_calibration_error([0.5, 0.7], [True, False], bins=2) == pytest.approx((0.5 + 0.7) / 2)
+    assert expected_calibration_error([0.5, 0.3], [True, False], bins=2) == pytest.approx(abs(1 - 0.8) / 2)
+    assert expected_calibration_error([0.0], [False]) == 0
+
+
+def test_risk_coverage_made_by_hand():
+    thresholds, coverage, risk = risk_coverage_curve([0.3, 0.9, 0.6, 0.6], [False, True, True, False])
+    assert thresholds.tolist() == [0.9, 0.6, 0.3] and coverage.tolist() == [0.25, 0.75, 1]
+    assert risk.tolist() == pytest.approx([0, 1 / 3, 1 / 2])
+    assert risk_coverage_area([0.3, 0.9, 0.6, 0.6], [False, True, True, False]) == pytest.approx(
+        0.25 * 0 + 0.5 / 3 + 0.25 / 2
+    )
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_order_of_equally_confident_clips_means_nothing(order):
+    confidences, correct = np.array([0.6, 0.6, 0.6, 0.9])[list(order)], np.array([1, 0, 1, 1])[list(order)]
+    assert risk_coverage_area(confidences, correct) == pytest.approx(0.75 / 4)

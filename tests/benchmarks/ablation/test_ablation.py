@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.ablation import peers, rows
-from benchmarks.ablation.heads import TextGuidedHead, free_text_model
-from benchmarks.ablation.report import gap, write_report
-from benchmarks.baselines.report import read_results
-from benchmarks.harness.fitting import Recipe, predict, train_epochs, uar
-from benchmarks.harness.given_features import FeatureGround
-from benchmarks.harness.ground import Settings
+from benchmarks.ablation import other_methods, rows
+from benchmarks.ablation.free_texts import free_text_model
+from benchmarks.ablation.report import gap, write_ablation_report
+from benchmarks.ablation.variants import LADDER, WITHOUT, variant_model
+from benchmarks.harness.benchmark_dataset import Settings
+from benchmarks.harness.feature_dataset import FeatureDataset
+from benchmarks.harness.fitting import Recipe, predict, train_head, uar
+from benchmarks.harness.heads import TextGuidedHead
+from benchmarks.harness.results import read_results
 from benchmarks.harness.row import targets_of
 from benchmarks.harness.runner import run_rows
 from tgdfer.training.errors import UserError
@@ -47,26 +49,26 @@ def features_file(tmp_path_factory):
 
 
 @pytest.fixture
-def ground(features_file) -> FeatureGround:
-    return FeatureGround(features_file, SETTINGS)
+def dataset(features_file) -> FeatureDataset:
+    return FeatureDataset(features_file, SETTINGS)
 
 
-def every_head(ground):
-    seen, everything = ground.features("train"), np.arange(len(ground.train))
-    heads = {name: make(ground, seen, everything, 0) for name, _, make in rows.PEERS}
-    full = next(variant for variant in rows.LADDER if variant.name == "full")
-    return heads | {"tgdfer": TextGuidedHead(rows.variant_model(ground, full, 0))}
+def every_head(dataset):
+    seen, everything = dataset.features("train"), np.arange(len(dataset.train))
+    heads = {name: make(dataset, seen, everything, 0) for name, _, make in rows.OTHER_METHODS}
+    full = next(variant for variant in LADDER if variant.name == "full")
+    return heads | {"tgdfer": TextGuidedHead(variant_model(dataset, full, 0))}
 
 
-def test_masked_frames_change_no_answer(ground):
+def test_masked_frames_change_no_answer(dataset):
     """Padding at the end, whatever it holds, is as if it were not there."""
-    seen = ground.features("test")
+    seen = dataset.features("test")
     frames, mask, seconds = seen.features[0, :5].float(), seen.frame_mask[0, :5], seen.timestamps[0, :5]
     junk = torch.randn(5, 3, DIM)
     longer = torch.cat([frames[:, :-1], junk], 1)
     hidden = torch.cat([mask[:, :-1], torch.zeros(5, 3, dtype=torch.bool)], 1)
     times = torch.cat([seconds[:, :-1], torch.full((5, 3), 9.0)], 1)
-    for name, head in every_head(ground).items():
+    for name, head in every_head(dataset).items():
         head.eval()
         with torch.no_grad():
             if name == "dfer-clip":  # its positions are learnt for so many frames
@@ -80,20 +82,20 @@ def test_masked_frames_change_no_answer(ground):
             torch.testing.assert_close(short[1], kept, atol=1e-4, rtol=1e-4, msg=name)
 
 
-def test_every_head_learns_what_few_frames_show(ground):
-    seen, targets = ground.features("train"), targets_of(ground)
-    truth = torch.tensor([ground.classes.index(label) for label in ground.test.labels])
-    for name, head in every_head(ground).items():
-        for _ in train_epochs(head, seen, targets, np.arange(len(targets)), Recipe(rate=3e-3, epochs=25), 0):
-            pass
-        logits, scores = predict(head, ground.features("test"))
+@pytest.mark.slow
+def test_every_head_learns_what_few_frames_show(dataset):
+    seen, targets = dataset.features("train"), targets_of(dataset)
+    truth = torch.tensor([dataset.classes.index(label) for label in dataset.test.labels])
+    for name, head in every_head(dataset).items():
+        train_head(head, seen, targets, np.arange(len(targets)), Recipe(rate=3e-3, epochs=25), 0)
+        logits, scores = predict(head, dataset.features("test"))
         assert uar(logits, truth) > 0.7, name
         assert scores.isnan().all() == (name == "dfer-clip"), name
-        assert scores.shape == (len(ground.test), FRAMES, len(LABELS))
+        assert scores.shape == (len(dataset.test), FRAMES, len(LABELS))
 
 
 def test_linear_softmax_pooling_is_the_weighted_mean_of_shares():
-    head = peers.LinearSoftmaxPooling(torch.zeros(2), torch.ones(2), 2)
+    head = other_methods.LinearSoftmaxPooling(torch.zeros(2), torch.ones(2), 2)
     torch.nn.init.eye_(head.linear.weight)
     torch.nn.init.zeros_(head.linear.bias)
     logits, scores = head(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.ones(1, 2, dtype=torch.bool))
@@ -103,7 +105,7 @@ def test_linear_softmax_pooling_is_the_weighted_mean_of_shares():
 
 
 def test_top_k_shrinks_from_all_frames_to_a_share():
-    head = peers.ShrinkingTopK(torch.zeros(1), torch.ones(1), 1, share=0.25, settled=4).train()
+    head = other_methods.ShrinkingTopK(torch.zeros(1), torch.ones(1), 1, share=0.25, settled=4).train()
     torch.nn.init.ones_(head.linear.weight)
     frames, mask = torch.tensor([[[1.0], [1.0], [-1.0], [-1.0]]]), torch.ones(1, 4, dtype=torch.bool)
     bias = head.linear.bias.detach()
@@ -114,8 +116,8 @@ def test_top_k_shrinks_from_all_frames_to_a_share():
     assert means == pytest.approx([0.0, 1 / 3, 1.0, 1.0], abs=1e-5)
 
 
-def test_frames_come_in_another_order_at_the_same_seconds(ground):
-    seen = ground.features("test")
+def test_frames_come_in_another_order_at_the_same_seconds(dataset):
+    seen = dataset.features("test")
     seen = replace(seen, frame_mask=seen.frame_mask.clone())
     seen.frame_mask[:, 0, 6:] = False
     backwards = rows.disordered(seen, "reversed", 0)
@@ -128,8 +130,8 @@ def test_frames_come_in_another_order_at_the_same_seconds(ground):
     assert torch.equal(shuffled.features[0, 0, 6:].sort(0).values, seen.features[0, 0, 6:].sort(0).values)
 
 
-def test_variants_differ_by_their_part_alone(ground):
-    models = {v.name: rows.variant_model(ground, v, 0) for v in rows.LADDER + rows.WITHOUT if not v.words}
+def test_variants_differ_by_their_part_alone(dataset):
+    models = {v.name: variant_model(dataset, v, 0) for v in LADDER + WITHOUT if not v.words}
     sizes = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in models.items()}
     assert sizes["descriptions"] < sizes["short"] < sizes["long"] <= sizes["attention"] < sizes["full"]
     assert models["no-short"].tgdfer.short_term is None and models["no-short"].tgdfer.long_range is not None
@@ -142,9 +144,9 @@ def test_variants_differ_by_their_part_alone(ground):
 def measured(features_file, tmp_path_factory):
     """Some rows, on given features."""
     work = tmp_path_factory.mktemp("work")
-    ground = FeatureGround(features_file, SETTINGS)
+    dataset = FeatureDataset(features_file, SETTINGS)
     wanted = ["frozen-mean", "oracle", "frozen-top", "full", "no-short", "dsmil", "dfer-clip"]
-    assert run_rows(ground, rows.rows_of(ground), work, "the command", FAR, wanted)
+    assert run_rows(dataset, rows.rows_of(dataset), work, "the command", FAR, wanted)
     return work
 
 
@@ -156,6 +158,7 @@ def test_free_class_vectors_start_at_about_length_one():
     assert texts.context.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_rows_keep_what_was_said_of_held_out_people(measured):
     (results,) = read_results(measured)
     part = results.rows["full"]["parts"]["seed 0"]
@@ -167,8 +170,9 @@ def test_rows_keep_what_was_said_of_held_out_people(measured):
     assert set(part["faithful"]) == {"all", "without_top", "without_random", "top_alone", "random_alone"}
 
 
+@pytest.mark.slow
 def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path):
-    write_report(measured, tmp_path / "ablation.md")
+    write_ablation_report(measured, tmp_path / "ablation.md", tmp_path / "ablation.json")
     text = (tmp_path / "ablation.md").read_text()
     assert "| TG-DFER, frozen, minus | held-out UAR | UAR | frame AP |" in text
     assert "− short-term grain" in text and "the command" in text and (tmp_path / "ablation.png").stat().st_size > 5000
@@ -180,6 +184,7 @@ def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path)
     assert "| DSMIL |" in table and "DFER-CLIP" not in table.partition("\n## ")[0], "it has no score"
 
 
+@pytest.mark.slow
 def test_the_gap_is_that_between_the_better_baseline_and_the_oracle(measured):
     (results,) = read_results(measured)
     reached = {"frozen-mean": 0.5, "frozen-top": 0.6, "full": 0.7, "oracle": 0.8}
@@ -191,12 +196,12 @@ def test_the_gap_is_that_between_the_better_baseline_and_the_oracle(measured):
 
 def test_files_of_features_that_lack_something_are_named(tmp_path, features_file):
     with pytest.raises(UserError, match=r"none\.npz cannot be read"):
-        FeatureGround(tmp_path / "none.npz", SETTINGS)
+        FeatureDataset(tmp_path / "none.npz", SETTINGS)
     with np.load(features_file) as file:
         np.savez(tmp_path / "short.npz", **{name: file[name] for name in file if name != "person"})
     with pytest.raises(UserError, match="lacks the array 'person'"):
-        FeatureGround(tmp_path / "short.npz", SETTINGS)
+        FeatureDataset(tmp_path / "short.npz", SETTINGS)
     pickled = np.array([{"a": 1}], dtype=object)
     np.savez(tmp_path / "pickled.npz", frame_features=pickled, allow_pickle=True)
     with pytest.raises(UserError, match="cannot be read"):
-        FeatureGround(tmp_path / "pickled.npz", SETTINGS)
+        FeatureDataset(tmp_path / "pickled.npz", SETTINGS)

@@ -1,9 +1,10 @@
-"""The clips that rows are trained and tested on, and what CLIP sees of them."""
+"""The clips that rows are trained and tested on, the truth about them, and their features."""
 
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,31 +25,31 @@ from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.loading import load_clips, require_readable
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures, Views, frame_activations, frame_features
-from tgdfer.training.files import source_hash, write_text
+from tgdfer.training.files import read_json, source_hash, write_text
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
 
-# From this intensity on a frame carries the emotion, as in frame AP.
+# A frame shows the emotion from this intensity on, as in frame AP.
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the figures, beside the clips and the weights.
+    """Everything that decides the figures beside the clips and the weights.
 
     Attributes:
-        model: the CLIP to start from, as in `TrainingConfig.model`.
-        descriptions: YAML file of descriptions for labels that are not built in.
+        model: CLIP to start from, as in `TrainingConfig.model`.
+        descriptions: YAML file of descriptions, for labels that are not built in.
         faces: generator of the rendered clips.
-        clips: rendered training clips of each label, each of another person.
-        test_clips: rendered test clips of each label, each of another person.
-        render_seed: decides the rendered clips.
-        num_frames: frames a clip, evenly spaced.
-        views: views of each training clip, of which the first is plain, for rows on frozen features.
-        lora_views: the same for rows that adapt CLIP; their cache is fifty times as large.
-        seeds: of rows on frozen features; the first is that of the others.
-        epochs: the most epochs of a linear layer on frozen features.
-        lora_epochs: the most epochs of a row that adapts CLIP.
+        clips: number of rendered training clips of each label, each of another person.
+        test_clips: number of rendered test clips of each label, each of another person.
+        render_seed: seed of the rendered clips.
+        num_frames: frames per clip, evenly spaced.
+        views: views of each training clip for rows on frozen features; the first is not augmented.
+        lora_views: views for rows that adapt CLIP, whose cache is fifty times as large.
+        seeds: seeds of rows on frozen features; other rows use the first.
+        epochs: maximum number of epochs of a head on frozen features.
+        lora_epochs: maximum number of epochs of a row that adapts CLIP.
     """
 
     model: str = "clip-tiny-faces"
@@ -67,13 +68,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of the N test clips, for measuring alone.
+    """Truth about N test clips, used only to measure.
 
     Attributes:
         classes: names of all K classes.
-        labels: of each clip.
-        people: who is seen in it.
-        intensity: of its sampled frames.
+        labels: label of each clip.
+        people: person in each clip.
+        intensity: intensity of the sampled frames of each clip.
     """
 
     classes: list[str]
@@ -83,14 +84,14 @@ class Truth:
 
 
 @dataclass
-class Ground:
-    """A data set with train and test people, and a CLIP that looks at it.
+class BenchmarkDataset:
+    """Videos with train and test people and the truth about every frame, and the CLIP that computes their features.
 
     Attributes:
-        name: of its folder of results.
-        title: for people.
-        folder: the data set, as `load_clips` reads it.
-        settings: of the benchmark.
+        name: name of its folder of results.
+        title: name in reports.
+        folder: folder of the clips, as `load_clips` reads it.
+        settings: settings of the benchmark.
     """
 
     name: str
@@ -113,6 +114,10 @@ class Ground:
             )
         return clips
 
+    def require_complete(self) -> None:
+        """Reads both splits, so that a mistake in them is found before time is spent on training."""
+        _ = self.train, self.test
+
     def _load(self, split: str) -> LabelledClips:
         clips = load_clips(str(self.folder), split)
         for name, known in (("person", clips.people), ("intensity", clips.intensity)):
@@ -130,42 +135,42 @@ class Ground:
 
     @property
     def people(self) -> list[str]:
-        """Who is seen in each training clip."""
+        """Person in each training clip."""
         return self.train.people or []
 
     @cached_property
     def network(self) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-        """An untrained TG-DFER model on the frozen CLIP, and its processor."""
+        """Untrained TG-DFER model on the frozen CLIP, and its processor."""
         labels = sorted(set(load_clips(str(self.folder), "train").labels))
         return start_model(self.config(frozen_features=True).model, labels)
 
     def config(self, **options: Any) -> TrainingConfig:
-        """Of a run of TG-DFER on this ground."""
+        """Configuration of a training run of TG-DFER on these clips."""
         settings = self.settings
         shared = {"model": settings.model, "descriptions": settings.descriptions, "num_frames": settings.num_frames}
         return TrainingConfig.from_options(dataset=str(self.folder), **shared | options)
 
     def features(self, split: str, seed: int = 0) -> FrameFeatures:
-        """What the frozen CLIP sees: of train in several views, the first of them plain; of test in that alone."""
+        """Frame features of the frozen CLIP: several views of train, the first not augmented, and one view of test."""
         model, processor = self.network
         clips, views = (self.train, self.settings.views) if split == "train" else (self.test, 1)
         return frame_features(model, processor.video_processor, clips, Views(views, seed))
 
     def activations(self, split: str, block: int, seed: int = 0) -> FrameFeatures:
-        """What enters a block of the frozen CLIP, in views as `features`."""
+        """Inputs of a block of the frozen CLIP, in `lora_views` views of train and one of test."""
         model, processor = self.network
         clips, views = (self.train, self.settings.lora_views) if split == "train" else (self.test, 1)
         return frame_activations(model, processor.video_processor, clips, block, Views(views, seed))
 
     @cached_property
     def truth(self) -> Truth:
-        """Of the test clips."""
+        """Truth about the test clips."""
         intensity = [sampled(values, self.settings.num_frames) for values in self.test.intensity or [] if values]
         return Truth(self.classes, self.test.labels, self.test.people or [], intensity)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the clips' bytes and of what is known of them."""
+        """Hash of the bytes of the clips, and of their labels, people and intensities."""
         digest = hashlib.sha256()
         for clips in (self.train, self.test):
             known = zip(clips.files, clips.labels, clips.people or [], clips.intensity or [], strict=True)
@@ -177,13 +182,13 @@ class Ground:
 
     @property
     def identity(self) -> str:
-        """Hash of clips, weights, words and frames: rows of one identity may be compared."""
+        """Hash of clips, weights, descriptions and number of frames. Rows with the same identity can be compared."""
         facts = [self.fingerprint, self.weights, self.settings.num_frames]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     @cached_property
     def weights(self) -> str:
-        """Hash of the CLIP, and of the words that its classes are described by."""
+        """Hash of the CLIP and of the descriptions of the classes."""
         model, processor = self.network
         digest = hashlib.sha256(json.dumps(processor.descriptions, sort_keys=True).encode())
         for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
@@ -193,17 +198,17 @@ class Ground:
 
 
 def sampled(intensity: list[float], num_frames: int) -> list[float]:
-    """The intensity (0 to 1) of the frames that are looked at in the plain view."""
+    """Intensity (0 to 1) of the frames that the view without augmentation samples."""
     return [float(intensity[index]) for index in sample_indices(len(intensity), num_frames)]
 
 
 def true_frames(seen: FrameFeatures, clips: Any) -> torch.Tensor:
-    """Frames that carry the label: from half of the intensity on, and all of a neutral clip. For the oracle alone.
+    """Frames that show the label: those with at least half of the intensity, and all frames of neutral clips.
 
-    A clip whose sampled frames all miss the emotion keeps the one that shows most of it.
+    Only the oracle uses them. A clip whose sampled frames all miss the emotion keeps the frame that shows most of it.
 
     Args:
-        seen: V views of N clips at T frames, the first of them plain.
+        seen: V views of N clips of T frames; the first is not augmented.
         clips: the same clips, with their `labels` and the `intensity` of their frames.
 
     Returns:
@@ -216,7 +221,7 @@ def true_frames(seen: FrameFeatures, clips: Any) -> torch.Tensor:
         count = int(seen.frame_mask[0, index].sum())
         seconds = seen.timestamps[:, index, :count].double().numpy()
         plain = sample_indices(len(intensity or []), count)
-        # Frames come at an even pace, which the plain view shows: of the others the times alone are known.
+        # Frames are evenly spaced in time. The first view, whose frames are known, tells how many there are a second.
         pace = plain[-1] / seconds[0, -1] if plain[-1] else 1.0
         frames = np.clip(np.rint(seconds * pace).astype(int), 0, len(intensity or []) - 1)
         shown = np.asarray(intensity)[frames]
@@ -224,51 +229,71 @@ def true_frames(seen: FrameFeatures, clips: Any) -> torch.Tensor:
     return masks
 
 
-def rendered_ground(settings: Settings, work: Path) -> Ground:
-    """Clips of rendered faces, rendered into the work folder unless they are there.
-
-    They are rendered again when the generator or its numbers have changed.
+def rendered_dataset(settings: Settings, work: Path) -> BenchmarkDataset:
+    """Clips of rendered faces, which are rendered into the work folder if they are not there.
 
     Raises:
         UserError: if they cannot be rendered, or the folder holds something else.
     """
-    folder, note = work / "rendered", work / "rendered.json"
-    wanted = {
-        "faces": json.loads(json.dumps(asdict(settings.faces))),
-        "clips": {"train": settings.clips, "test": settings.test_clips},
-        "people": {"train": settings.clips, "test": settings.test_clips},
-        "seed": settings.render_seed,
-    }
-    made = wanted | {"generator": source_hash(rendered_faces)}
-    ground = Ground("rendered", "rendered faces", folder, settings)
+    numbers = {"train": settings.clips, "test": settings.test_clips}
+    about = {"faces": asdict(settings.faces), "clips": numbers, "people": numbers, "seed": settings.render_seed}
+
+    def render(folder: Path, workers: int, progress: Callable[[int, int], None]) -> None:
+        workers = workers if settings.clips > 8 else 1
+        write_dataset(
+            folder, settings.faces, numbers, numbers, seed=settings.render_seed, workers=workers, progress=progress
+        )
+
+    folder = rendered_once(work / "rendered", about, render, "Rendering clips")
+    return BenchmarkDataset("rendered", "rendered faces", folder, settings)
+
+
+def rendered_once(
+    folder: Path,
+    about: Mapping[str, Any],
+    render: Callable[[Path, int, Callable[[int, int], None]], None],
+    description: str,
+) -> Path:
+    """Renders videos into a folder, unless the same renderer has rendered the same there before.
+
+    Args:
+        folder: folder of the videos. `about` is kept beside it, in a JSON file of the same name.
+        about: everything that decides the videos beside the renderer.
+        render: `render(folder, workers, progress)` writes the videos and calls `progress(done, total)`.
+        description: text of the progress bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: if the videos cannot be rendered, or the folder holds something else.
+    """
+    note = folder.with_suffix(".json")
+    made = json.loads(json.dumps({**about, "generator": source_hash(rendered_faces)}))
     if folder.is_dir() and any(folder.iterdir()):
         if not note.is_file():
             raise UserError(f"{folder} holds something that was not rendered for this: name another --work folder.")
-        if json.loads(note.read_text(encoding="utf-8")) == made:
-            return ground
+        if read_json(note) == made:
+            return folder
         shutil.rmtree(folder)
-    work.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     write_text(note, json.dumps(made, indent=2) + "\n")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=get_console(), transient=True) as progress:
-        task = progress.add_task("Rendering clips", total=None)
+    with Progress(*columns, console=get_console(), transient=True) as bar:
+        task = bar.add_task(description, total=None)
         try:
-            write_dataset(
+            render(
                 folder,
-                settings.faces,
-                wanted["clips"],
-                wanted["people"],
-                seed=settings.render_seed,
-                workers=min(os.cpu_count() or 1, 8) if settings.clips > 8 else 1,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                min(os.cpu_count() or 1, 8),
+                lambda done, total: bar.update(task, completed=done, total=total),
             )
         except ValueError as error:
-            raise UserError(f"The clips cannot be rendered: {error}") from error
-    return ground
+            raise UserError(f"The videos cannot be rendered: {error}") from error
+    return folder
 
 
-def real_ground(settings: Settings, folder: Path) -> Ground:
-    """A folder of clips with `train` and `test`, whose metadata say `person` and `intensity`.
+def real_dataset(settings: Settings, folder: Path) -> BenchmarkDataset:
+    """A folder of clips with `train` and `test`, whose metadata give `person` and `intensity`.
 
     Raises:
         UserError: if there is no such folder, or it has a validation split.
@@ -279,4 +304,4 @@ def real_ground(settings: Settings, folder: Path) -> Ground:
         raise UserError(
             f"{folder} has a validation split, which TG-DFER alone would use: name one with train and test alone."
         )
-    return Ground("real", "real faces", folder, settings)
+    return BenchmarkDataset("real", "real faces", folder, settings)

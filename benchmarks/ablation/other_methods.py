@@ -1,7 +1,7 @@
-"""Heads of other methods, written anew from their papers, on the same frame features as TG-DFER.
+"""Heads of other methods, written from their papers, on the same frame features as TG-DFER.
 
-All take frame features (B, T, D) of any length, their mask (B, T) and seconds (B, T), and give logits (B, K) and what
-each frame says for each class (B, T, K), or None where a method does not say. Masked frames change nothing.
+All take frame features (B, T, D) of any length, their mask (B, T) and seconds (B, T). They return logits (B, K) and
+scores of the frames for each class (B, T, K), or None if a method does not score frames. Masked frames have no effect.
 """
 
 import math
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.harness.heads import top_mean
-from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_softmax
+from benchmarks.harness.heads import LinearHead, top_mean
+from tgdfer.modeling_tgdfer.temporal_tgdfer import gather_frames, masked_softmax
 
 Answer = tuple[Tensor, Tensor | None]
 
 
 class Head(nn.Module):
-    """What all heads of this file share: one rate for everything.
+    """Base of the heads that are not linear: one learning rate for all parameters.
 
     Attributes:
-        says_relevance: whether frames have relevance, in place of logits.
+        says_relevance: whether frame scores are relevance instead of logits.
     """
 
     says_relevance = False
@@ -31,80 +31,56 @@ class Head(nn.Module):
         return [{"params": list(self.parameters()), "lr": rate}]
 
 
-class LinearSoftmaxPooling(Head):
-    """A frame counts as much as it says: `y_k = sum_t y_tk^2 / sum_t y_tk` (Wang, Li & Metze, 2019, equation 5).
+class LinearSoftmaxPooling(LinearHead):
+    """Frames weighted by their own probability, `y_k = sum_t y_tk^2 / sum_t y_tk` (Wang, Li & Metze, 2019, eq. 5).
 
-    The paper has a sigmoid for each label; here clips have one label, so that `y_t` is a softmax over the classes, and
-    the logits are the logarithms of what is pooled.
-
-    Args:
-        mean: (D,) of the training frames, which are centred by it.
-        spread: (D,) their standard deviation.
-        classes: K.
+    The paper has a sigmoid for each label. Here a clip has one label, so `y_t` is a softmax over the classes. The
+    logits are the logarithms of the pooled probabilities.
     """
 
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(self, mean: Tensor, spread: Tensor, classes: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("spread", spread)
-        self.linear = nn.Linear(len(mean), classes)
-        nn.init.zeros_(self.linear.weight)
-
-    def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> Answer:
-        """(B, T, D), (B, T) -> (B, K), (B, T, K)."""
-        scores = self.linear((F.normalize(frames, dim=-1) - self.mean) / self.spread)
+    def pool(self, scores: Tensor, frame_mask: Tensor) -> Tensor:
+        """(B, T, K), (B, T) -> (B, K)."""
         shares = scores.softmax(-1) * frame_mask.unsqueeze(-1)
         pooled = shares.square().sum(1) / shares.sum(1).clamp(min=1e-6)
-        return pooled.clamp(min=1e-6).log(), scores
+        return pooled.clamp(min=1e-6).log()
 
 
-class ShrinkingTopK(Head):
+class ShrinkingTopK(LinearHead):
     """The mean of the highest frames of each class, of which fewer count from epoch to epoch.
 
-    All frames count at first, so that none is chosen by chance; `share` of them from the epoch `settled` on.
+    All frames count at first, so that none is chosen by chance. From epoch `settled` on only `share` of them counts.
 
     Args:
-        mean: (D,) of the training frames, which are centred by it.
-        spread: (D,) their standard deviation.
-        classes: K.
-        share: of the frames that count in the end and in `eval`.
-        settled: epochs until then.
+        mean: as in `LinearHead`.
+        spread: as in `LinearHead`.
+        classes: number of classes K.
+        share: share of the frames that counts in the end and in `eval`.
+        settled: number of epochs until then.
     """
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(self, mean: Tensor, spread: Tensor, classes: int, share: float = 0.25, settled: int = 10) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("spread", spread)
-        self.linear = nn.Linear(len(mean), classes)
-        nn.init.zeros_(self.linear.weight)
+        super().__init__(mean, spread, classes)
         self.share, self.settled, self.epoch = share, settled, 0
 
     def start_epoch(self, epoch: int) -> None:
-        """Takes note of the epoch, counted from 1."""
+        """Sets the epoch, counted from 1."""
         self.epoch = epoch
 
-    def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> Answer:
-        """(B, T, D), (B, T) -> (B, K), (B, T, K)."""
-        scores = self.linear((F.normalize(frames, dim=-1) - self.mean) / self.spread)
+    def pool(self, scores: Tensor, frame_mask: Tensor) -> Tensor:
+        """(B, T, K), (B, T) -> (B, K)."""
         done = min(1.0, (self.epoch - 1) / self.settled) if self.training else 1.0
-        return top_mean(scores, frame_mask, 1 - done * (1 - self.share)), scores
+        return top_mean(scores, frame_mask, 1 - done * (1 - self.share))
 
 
 class DSMIL(Head):
     """Dual-stream MIL (Li, Li & Eliceiri, 2021): the critical frame of each class, and attention by likeness to it.
 
-    The bag is the mean of what the critical frame says and of what the attended bag says.
+    The logits are the mean of those of the critical frame and those of the attended bag.
 
     Args:
-        dim: D.
-        classes: K.
-        width: of queries and values.
+        dim: width D of the features.
+        classes: number of classes K.
+        width: width of the queries.
     """
 
     says_relevance = True
@@ -134,12 +110,12 @@ class DSMIL(Head):
 class DFERCLIPTemporal(Head):
     """The temporal model of DFER-CLIP (Zhao & Patras, 2023): a Transformer with a class token and learnt positions.
 
-    The class token, compared with the class texts, is the answer; no frame has a score.
+    The logits compare the class token with the class texts. Frames have no scores.
 
     Args:
-        texts: (K, D) where class vectors start.
-        frames: the most frames of a clip.
-        layers: of the Transformer; the paper has one.
+        texts: (K, D) initial class vectors.
+        frames: maximum number of frames of a clip.
+        layers: layers of the Transformer; the paper has one.
     """
 
     def __init__(self, texts: Tensor, frames: int, layers: int = 1) -> None:
@@ -164,12 +140,12 @@ class DFERCLIPTemporal(Head):
 class M3DFEL(Head):
     """The head of M3DFEL (Wang et al., 2023): instances through a BiLSTM, attention, and normalised fusion.
 
-    Its 3D convolutions are left out, as the features of frames are given: it measures the MIL head alone.
+    Its 3D convolutions are left out because frame features are given, so only its MIL head is measured.
 
     Args:
-        dim: D.
-        classes: K.
-        width: of each direction of the BiLSTM.
+        dim: width D of the features.
+        classes: number of classes K.
+        width: width of each direction of the BiLSTM.
     """
 
     says_relevance = True
@@ -184,15 +160,15 @@ class M3DFEL(Head):
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> Answer:
         """(B, T, D), (B, T) -> (B, K), (B, T, K)."""
-        # Unmasked frames first, in their order, so that the backward direction begins at the last of them.
+        # Unmasked frames come first, in their order, so that the backward direction begins at the last of them.
         order = (~frame_mask).int().argsort(dim=1, stable=True)
         back = order.argsort(dim=1)
         count = frame_mask.sum(1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
-            F.normalize(_at(frames, order), dim=-1), count, batch_first=True, enforce_sorted=False
+            F.normalize(gather_frames(frames, order), dim=-1), count, batch_first=True, enforce_sorted=False
         )
         hidden, _ = nn.utils.rnn.pad_packed_sequence(self.recurrent(packed)[0], True, total_length=frames.shape[1])
-        hidden = _at(hidden, back)
+        hidden = gather_frames(hidden, back)
         attended, _ = self.attention(hidden, hidden, hidden, key_padding_mask=~frame_mask)
         hidden = self.norm(hidden + attended)
         weights = masked_softmax(self.weight(hidden), frame_mask.unsqueeze(-1), dim=1)  # (B, T, 1)
@@ -203,14 +179,14 @@ class M3DFEL(Head):
 class VadCLIP(Head):
     """The head of VadCLIP (Wu et al., 2024): local-global adapter, visual prompt of the texts, and top-k alignment.
 
-    The local module is a Transformer whose attention stays within windows; the global one a graph convolution over
-    likeness and over distance in time. Texts are rewritten by the frames that the binary branch finds; its two classes
-    are neutral and the others, where there is a neutral class.
+    The local module is a Transformer whose attention stays within windows. The global module is a graph convolution
+    over similarity and over distance in time. The frames that the binary branch finds rewrite the texts. If there is a
+    neutral class, the binary branch learns it against the others.
 
     Args:
-        texts: (K, D) where class vectors start.
+        texts: (K, D) initial class vectors.
         neutral: index of the class that stands for "normal", or None.
-        window: frames of a window.
+        window: frames per window.
     """
 
     def __init__(self, texts: Tensor, neutral: int | None, window: int = 8) -> None:
@@ -238,7 +214,7 @@ class VadCLIP(Head):
         logits, _, binary = self._look(frames, frame_mask)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
         if self.neutral is not None:
-            emotional = top_mean(binary, frame_mask, 1 / 4).squeeze(1)
+            emotional = top_mean(binary, frame_mask).squeeze(1)
             loss = loss + F.binary_cross_entropy_with_logits(emotional, (targets != self.neutral).float())
         return loss
 
@@ -251,7 +227,7 @@ class VadCLIP(Head):
         mixed = texts + found.unsqueeze(1)
         texts = F.normalize(self.prompt(mixed) + mixed, dim=-1)
         scores = self.log_scale.exp() * F.normalize(seen, dim=-1) @ texts.transpose(1, 2)
-        return top_mean(scores, frame_mask, 1 / 4), scores, binary
+        return top_mean(scores, frame_mask), scores, binary
 
     def _adapt(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
         count, place = frames.shape[1], torch.arange(frames.shape[1], device=frames.device)
@@ -269,9 +245,5 @@ class VadCLIP(Head):
 
 
 def _heads(dim: int) -> int:
-    """The most attention heads, up to eight, that divide a width."""
+    """The largest number of attention heads, up to eight, that divides a width."""
     return next(count for count in (8, 4, 2, 1) if dim % count == 0)
-
-
-def _at(frames: Tensor, index: Tensor) -> Tensor:
-    return frames.gather(1, index.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))

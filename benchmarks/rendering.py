@@ -1,20 +1,21 @@
-"""Frames a second of the renderer, alone and with encoding: `python -m benchmarks.render_speed [--workers 2]`."""
+"""Speed of the renderer in frames per second, alone and with encoding: `python -m benchmarks.rendering`."""
 
-import argparse
 import json
 import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+import typer
 
 from tgdfer.training.rendered_faces import RenderedFaces, sample_clip, sample_person, write_dataset
 
 
 def draw_alone(clips: int = 8) -> float:
-    """Frames a second of drawing on one core, without encoding; the best of three rounds."""
+    """Frames per second of drawing on one core without encoding, the best of three rounds."""
     cv2.setNumThreads(1)
     best = 0.0
     for _ in range(3):
@@ -27,22 +28,22 @@ def draw_alone(clips: int = 8) -> float:
     return best
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=20, help="clips of each of seven labels")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args()
+def main(
+    clips: Annotated[int, typer.Option(help="Clips of each of seven labels.", min=1)] = 20,
+    workers: Annotated[int, typer.Option(help="Processes that draw and encode.", min=1)] = os.cpu_count() or 1,
+) -> None:
+    """Draw clips alone, then draw and encode a data set."""
     print(f"drawing alone on one core: {draw_alone():.0f} frames/s")
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        out = write_dataset(Path(folder) / "faces", clips={"train": arguments.clips}, workers=arguments.workers)
+        out = write_dataset(Path(folder) / "faces", clips={"train": clips}, workers=workers)
         seconds = time.perf_counter() - begin
         rows = [json.loads(line) for line in (out / "train" / "metadata.jsonl").read_text("utf-8").splitlines()]
         size = sum(path.stat().st_size for path in out.rglob("*.mp4"))
     frames = sum(len(row["intensity"]) for row in rows)
-    print(f"{frames} frames in {len(rows)} clips, {arguments.workers} workers: {frames / seconds:.0f} frames/s")
+    print(f"{frames} frames in {len(rows)} clips, {workers} workers: {frames / seconds:.0f} frames/s")
     print(f"{size / frames / 1024:.1f} KiB a frame on disk")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

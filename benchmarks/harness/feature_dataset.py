@@ -1,4 +1,4 @@
-"""Frame features of another net from a file, as a ground to measure heads on."""
+"""A data set of frame features from a file, on which heads alone are measured."""
 
 import hashlib
 import json
@@ -9,23 +9,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness.ground import Ground, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures
 
-# What a file of features says; the frames of a clip are evenly spaced.
+# Arrays of a file of features.
 _FIELDS = ("frame_features", "label", "split", "person", "intensity")
+# Seconds between frames, which are taken as evenly spaced.
 _INTERVAL = 0.125
 
 
 @dataclass(frozen=True)
-class Clips:
-    """What is known of N clips of which the frames have been seen already.
+class ClipTable:
+    """Labels, people and intensities of N clips without their videos.
 
     Attributes:
-        labels: of each clip.
-        people: who is seen in it.
-        intensity: of its frames, for measuring alone.
+        labels: label of each clip.
+        people: person in each clip.
+        intensity: intensity of the frames of each clip, used only to measure.
     """
 
     labels: list[str]
@@ -41,15 +42,15 @@ class Clips:
 
 
 @dataclass
-class FeatureGround:
-    """Frames as another net has seen them, without videos or texts: it measures heads alone.
+class FeatureDataset:
+    """Frame features of another network, without videos and texts.
 
-    It stands in for a `benchmark.Ground` wherever frames are looked at by features alone.
+    It takes the place of a `BenchmarkDataset` for rows that need nothing but frame features.
 
     Args:
         path: `.npz` with `frame_features` (N, T, D), `label` (N,), `split` (N,) of "train" and "test", `person` (N,)
             and `intensity` (N, T).
-        settings: of the benchmark.
+        settings: settings of the benchmark.
 
     Raises:
         UserError: if it cannot be read, or lacks an array.
@@ -71,17 +72,20 @@ class FeatureGround:
             raise UserError(f"{self.path} lacks the array {missing[0]!r}; it must hold {', '.join(_FIELDS)}.")
 
     @cached_property
-    def train(self) -> Clips:
+    def train(self) -> ClipTable:
         return self._clips("train")
 
     @cached_property
-    def test(self) -> Clips:
+    def test(self) -> ClipTable:
         return self._clips("test")
 
-    def _clips(self, split: str) -> Clips:
+    def require_complete(self) -> None:
+        """Does nothing: the file was read and checked when this was made."""
+
+    def _clips(self, split: str) -> ClipTable:
         taken = self.arrays["split"] == split
         labels, people = ([str(value) for value in self.arrays[name][taken]] for name in ("label", "person"))
-        return Clips(labels, people, self.arrays["intensity"][taken].astype(float).tolist())
+        return ClipTable(labels, people, self.arrays["intensity"][taken].astype(float).tolist())
 
     @property
     def classes(self) -> list[str]:
@@ -89,16 +93,16 @@ class FeatureGround:
 
     @property
     def people(self) -> list[str]:
-        """Who is seen in each training clip."""
+        """Person in each training clip."""
         return self.train.people
 
     @property
     def width(self) -> int:
-        """D of the features."""
+        """Width D of the features."""
         return self.arrays["frame_features"].shape[-1]
 
     def features(self, split: str, seed: int = 0) -> FrameFeatures:
-        """The features, in a single view."""
+        """The features, in one view."""
         features = torch.from_numpy(self.arrays["frame_features"][self.arrays["split"] == split])[None]
         mask = torch.ones(features.shape[:3], dtype=torch.bool)
         seconds = (torch.arange(features.shape[2]) * _INTERVAL).expand(mask.shape).contiguous()
@@ -106,12 +110,12 @@ class FeatureGround:
 
     @cached_property
     def truth(self) -> Truth:
-        """Of the test clips."""
+        """Truth about the test clips."""
         return Truth(self.classes, self.test.labels, self.test.people, self.test.intensity)
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that is known: rows of one identity may be compared."""
+        """Hash of all arrays. Rows with the same identity can be compared."""
         digest = hashlib.sha256()
         for name, values in sorted(self.arrays.items()):
             digest.update(json.dumps([name, str(values.dtype), values.shape]).encode())
@@ -119,4 +123,4 @@ class FeatureGround:
         return digest.hexdigest()
 
 
-AnyGround = Ground | FeatureGround
+AnyDataset = BenchmarkDataset | FeatureDataset

@@ -1,6 +1,6 @@
-"""Broken and odd videos, written from a few good ones; the same bytes for a name every time.
+"""Makes broken and odd videos from a few good ones.
 
-`FILES` maps the name of each to a function that makes its bytes. `benchmarks/broken_files.py` reads all of them.
+`FILES` maps the name of each video to a function that makes its bytes, which are the same every time.
 """
 
 import functools
@@ -49,6 +49,7 @@ def good(name: str, height: int = 48, width: int = 64, frames: int = 20, interla
     file = io.BytesIO()
     with av.open(file, "w", format=container_format, options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.options = {"g": "8", "x265-params": _X265, "preset": "12" if "av1" in codec else "ultrafast"}
         if interlaced:

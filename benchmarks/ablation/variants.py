@@ -1,0 +1,71 @@
+"""Variants of TG-DFER: parts added one after the other, and the full network without each part."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.ablation.free_texts import free_text_model
+from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
+from benchmarks.harness.heads import FROZEN_CLIP
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.training.models import start_model
+
+FULL = FROZEN_CLIP
+NOTHING = FULL | {"short_term": False, "long_range": False, "mil_pooling": "mean", "visual_prompts": False}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """TG-DFER with some of its parts.
+
+    Attributes:
+        name: name of its row.
+        title: name in reports.
+        options: fields of `TGDFERConfig`.
+        words: whether the class texts are the names of the classes alone.
+    """
+
+    name: str
+    title: str
+    options: dict[str, Any]
+    words: bool = False
+
+
+LADDER = (
+    Variant("words", "class words, mean of the frames", NOTHING, words=True),
+    Variant("descriptions", "+ descriptions", NOTHING),
+    Variant("short", "+ short-term grain", NOTHING | {"short_term": True}),
+    Variant("long", "+ long-range grain", NOTHING | {"short_term": True, "long_range": True}),
+    Variant("attention", "+ MIL attention", FULL | {"visual_prompts": False}),
+    Variant("full", "+ visual prompts: TG-DFER, frozen", FULL),
+)
+WITHOUT = (
+    Variant("no-descriptions", "− descriptions", FULL, words=True),
+    Variant("no-short", "− short-term grain", FULL | {"short_term": False}),
+    Variant("no-long", "− long-range grain", FULL | {"long_range": False}),
+    Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
+    Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
+    Variant("prompted", "relevance by the prompted text", FULL | {"relevance_text": "prompted"}),
+)
+CONTEXT = Variant("context", "+ learnable context", FULL | {"context": "shared"})
+
+
+def variants_of(dataset: AnyDataset) -> list[Variant]:
+    """The variants that can be measured on a data set: without texts there are no rows about words."""
+    if isinstance(dataset, FeatureDataset):
+        about_words = ("words", "descriptions", "no-descriptions")
+        return [variant for variant in LADDER + WITHOUT if variant.name not in about_words]
+    return [*LADDER, *WITHOUT, CONTEXT]
+
+
+def variant_model(dataset: AnyDataset, variant: Variant, seed: int) -> TGDFERForVideoClassification:
+    """An untrained model of a variant, on the frozen CLIP of the data set or with learnt class vectors."""
+    torch.manual_seed(seed)
+    options = variant.options
+    if isinstance(dataset, FeatureDataset):
+        return free_text_model(dataset.classes, dataset.width, dataset.settings.num_frames, **options)
+    model, processor = start_model(dataset.config(frozen_features=True, model_options=options).model, dataset.classes)
+    if variant.words:
+        model.set_classes(processor.class_prompts({label: [label] for label in dataset.classes}))
+    return model

@@ -1,0 +1,48 @@
+"""Predicts hundreds of broken and odd videos in a worker: `python -m benchmarks.broken_files`.
+
+Each file must give a prediction or one sentence, within 10 s and 1 GB. The exit code is 1 if a file takes more, raises
+anything but `VideoDecodeError`, or ends the worker.
+"""
+
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from benchmarks.broken_files.damaged_videos import FILES
+from benchmarks.broken_files.worker import SECONDS, Worker
+
+BYTES = 2**30
+
+
+def main() -> int:
+    """Predicts all files and prints what became of them."""
+    worker, failures = Worker(), []
+    results: Counter[str] = Counter()
+    slowest, largest = (0.0, ""), (0, "")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in FILES.items():
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(make())
+            result, seconds, growth = worker.predict(path)
+            slowest, largest = max(slowest, (seconds, name)), max(largest, (growth, name))
+            fine = result in ("prediction", "sentence")
+            results[result if fine else "failure"] += 1
+            if not fine or seconds > SECONDS or growth > BYTES:
+                failures.append(f"{name}: {result} ({seconds:.1f} s, {growth / 2**20:.0f} MiB)")
+            if not worker.process.is_alive():
+                worker = Worker()
+            path.unlink()
+    worker.close()
+    print(
+        f"{len(FILES)} files: {results['prediction']} predictions, {results['sentence']} sentences, "
+        f"{len(failures)} failures"
+    )
+    print(f"slowest: {slowest[0]:.2f} s ({slowest[1]}); most memory: {largest[0] / 2**20:.0f} MiB ({largest[1]})")
+    print("\n".join(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""A process that predicts videos and is watched while it does: it may hang, die or take much memory."""
+
+import math
+import multiprocessing
+import resource
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import av
+import torch
+from transformers.utils import logging
+
+from tgdfer import TGDFERForVideoClassification, TGDFERProcessor, built_in_descriptions, clip_tiny_faces
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError
+
+# A file may take as long.
+SECONDS = 10
+
+
+def load() -> EmotionTimelinePipeline:
+    """A pipeline with an untrained model, because its predictions do not matter here."""
+    clip = str(clip_tiny_faces())
+    processor = TGDFERProcessor.from_clip(clip, built_in_descriptions())
+    model = TGDFERForVideoClassification.from_clip(clip, processor.class_prompts())
+    return EmotionTimelinePipeline(model=model.eval(), video_processor=processor.video_processor)
+
+
+def work(pipe: Connection) -> None:
+    """Answers each path with the result, the seconds and the growth of peak memory in bytes."""
+    av.logging.set_level(av.logging.PANIC)
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    predict = load()
+    pipe.send(None)
+    while (path := pipe.recv()) is not None:
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        try:
+            timeline = predict(path)
+            # An image has no timestamps.
+            times = timeline["timestamps"] or []
+            numbers = [*timeline["scores"].values(), *timeline["frame_relevance"], *times]
+            result = "prediction" if all(map(math.isfinite, numbers)) else "a prediction that is no number"
+        except VideoDecodeError as error:
+            named = str(path) in str(error) and "\n" not in str(error)
+            result = "sentence" if named else f"unclear: {error}"
+        except Exception as error:
+            result = f"{type(error).__name__}: {error}"
+        growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        pipe.send((result, time.perf_counter() - start, growth))
+
+
+class Worker:
+    """A process that predicts files. It has to be replaced when a file ends it or takes too long."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
+        self.pipe.recv()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.pipe.send(None)
+        self.process.join()
+
+    def predict(self, path: Path) -> tuple[str, float, int]:
+        """The result ("prediction", "sentence" or what went wrong), seconds, and growth of memory in bytes."""
+        self.pipe.send(str(path))
+        if not self.pipe.poll(SECONDS):
+            self.process.kill()
+            self.process.join()
+            return f"not done after {SECONDS} s", float(SECONDS), 0
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            return f"the worker died ({self.process.exitcode})", 0.0, 0

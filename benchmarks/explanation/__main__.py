@@ -1,0 +1,60 @@
+"""Measures how true explanations are: `python -m benchmarks.explanation`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.explanation.report import write_explanation_report
+from benchmarks.explanation.rows import explanation_rows
+from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset
+from benchmarks.harness.command_options import (
+    BENCHMARK,
+    FIGURES,
+    REPORTS,
+    ClipModel,
+    FiguresFile,
+    Minutes,
+    ReportFile,
+    TestClips,
+    TrainClips,
+    new_app,
+    published_command,
+    say_time_is_over,
+    say_written,
+    sentences,
+    settings_options,
+)
+from benchmarks.harness.runner import run_rows
+from tgdfer.command_line import quieten
+
+app = new_app()
+
+
+@app.command()
+def explain(
+    work: Annotated[Path, typer.Option(help="Folder of clips and results.")] = BENCHMARK,
+    out: ReportFile = REPORTS / "explanation.md",
+    figures: FiguresFile = FIGURES / "explanation.json",
+    model: ClipModel = Settings.model,
+    clips: TrainClips = Settings.clips,
+    test_clips: TestClips = Settings.test_clips,
+    minutes: Minutes = 50.0,
+) -> None:
+    """Measure on rendered faces how true explanations are; the same command goes on where an earlier one stopped."""
+    end = time.monotonic() + 60 * minutes
+    settings = Settings(model=model, clips=clips, test_clips=test_clips)
+    quieten()
+    with sentences():
+        dataset = rendered_dataset(settings, work)
+        results = work / "explanation"  # apart from the rows of the baselines
+        command = published_command("benchmarks.explanation", **settings_options(settings))
+        if not run_rows(dataset, explanation_rows(dataset), results, command, end):
+            return say_time_is_over(minutes)
+        write_explanation_report(results, out, figures)
+    say_written(out)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,60 @@
+"""Finds segments of emotion in long rendered videos: `python -m benchmarks.long_videos`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import get_console
+
+from benchmarks.harness.command_options import (
+    BENCHMARK,
+    FIGURES,
+    REPORTS,
+    FiguresFile,
+    ReportFile,
+    new_app,
+    published_command,
+    say_written,
+    sentences,
+)
+from benchmarks.long_videos.report import write_segments_report
+from benchmarks.long_videos.segments import LongVideos, measure_segments
+from tgdfer.command_line import quieten
+
+app = new_app()
+
+
+@app.command()
+def segments(
+    work: Annotated[Path, typer.Option(help="Folder of videos, clips and the model.")] = BENCHMARK,
+    out: ReportFile = REPORTS / "long_videos.md",
+    figures: FiguresFile = FIGURES / "long_videos.json",
+    model: Annotated[
+        str | None, typer.Option(help="Trained model; by default one is trained on the rendered clips.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of a video.", min=10)] = LongVideos.seconds,
+    train: Annotated[int, typer.Option(help="Videos to choose thresholds on.", min=1)] = LongVideos.train,
+    test: Annotated[int, typer.Option(help="Videos to measure on.", min=1)] = LongVideos.test,
+) -> None:
+    """Find segments of emotion in long rendered videos, beside the argmax of every frame."""
+    videos = LongVideos(seconds, train, test)
+    command = published_command(
+        "benchmarks.long_videos",
+        model=(model and Path(model).name, None),
+        seconds=(f"{seconds:g}", f"{LongVideos.seconds:g}"),
+        train=(train, LongVideos.train),
+        test=(test, LongVideos.test),
+    )
+    quieten()
+    with sentences():
+        found = measure_segments(work, model, videos)
+        write_segments_report(found, command, out, figures)
+    for name, row in found.figures["test"].items():
+        shown = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
+        get_console().print(f"{name}: {shown}", highlight=False)
+    get_console().print(f"Thresholds {found.figures['rule']}.", highlight=False, markup=False)
+    say_written(out)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,39 @@
+"""Measures how well an emotion is found that is given by words alone: `python -m benchmarks.relabelling`."""
+
+from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset
+from benchmarks.harness.command_options import (
+    BENCHMARK,
+    FIGURES,
+    REPORTS,
+    FiguresFile,
+    RenderedClips,
+    ReportFile,
+    new_app,
+    published_command,
+    say_written,
+    sentences,
+)
+from benchmarks.relabelling.left_out_emotions import measure_relabelling
+from benchmarks.relabelling.report import write_relabelling_report
+from tgdfer.command_line import quieten
+
+app = new_app()
+
+
+@app.command()
+def relabel(
+    clips: RenderedClips = BENCHMARK,
+    out: ReportFile = REPORTS / "relabelling.md",
+    figures: FiguresFile = FIGURES / "relabelling.json",
+) -> None:
+    """Leave out each emotion in training, and rank its clips by words alone."""
+    quieten()
+    with sentences():
+        dataset = rendered_dataset(Settings(), clips)
+        found = measure_relabelling(dataset)
+        write_relabelling_report(dataset, found, out, figures, published_command("benchmarks.relabelling"))
+    say_written(out)
+
+
+if __name__ == "__main__":
+    app()

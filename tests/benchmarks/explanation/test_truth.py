@@ -1,0 +1,78 @@
+"""How true words and frames are, on explanations whose figures are known by hand."""
+
+import numpy as np
+import pytest
+
+from benchmarks.explanation.named_units import NAMED_UNITS
+from benchmarks.explanation.rows import shuffled
+from benchmarks.explanation.truth import truth_of_frames, truth_of_words
+from tgdfer.processing.descriptions import built_in_descriptions
+from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
+from tgdfer.training.rendered_faces import ACTION_UNITS
+
+BROWS, JAW, GASP = (list(NAMED_UNITS["surprise"])[index] for index in (0, 2, 3))
+SMILE, CHEEKS = list(NAMED_UNITS["happiness"])[:2]
+STARTLED, CALM = "startled", list(NAMED_UNITS["neutral"])[3]
+WORDS = {"surprise": [BROWS, JAW, STARTLED], "happiness": [SMILE, CHEEKS], "neutral": [CALM]}
+
+
+def explanation(label: str, texts: list[str], spans=((0, 0),), gains=(1.0,) * 3) -> Explanation:
+    """Whose descriptions fit best in this order."""
+    ranked = [Description(text, 1 / (1 + place), gains[place]) for place, text in enumerate(texts)]
+    return Explanation(label, 0.9, [Span(*span, None, None, 0.5) for span in spans], ranked)
+
+
+def active(*frames: set[str]) -> np.ndarray:
+    return np.array([[unit in shown for unit in ACTION_UNITS] for shown in frames])
+
+
+def test_truth_of_words_by_hand():
+    """Of the brows' two units both are active in one frame of two, of the jaw's two one in one."""
+    shown = active({"AU01", "AU02", "AU25"}, set())
+    found = truth_of_words([explanation("surprise", [STARTLED, JAW, BROWS], gains=(1.0, 0.1, 0.2))], [shown], WORDS)
+    assert found == {
+        "explained": 0.25,  # the jaw; who is startled names no unit
+        "cosine": 0.25,
+        "gain": 0.5,
+        "same_class": 0.375,
+        "any_class": 0.1875,  # and nobody smiles
+        "best": 0.5,
+        "clips": 1,
+    }
+    fading = explanation("surprise", [JAW, BROWS], gains=(-0.1, 0.2))
+    found = truth_of_words([fading, explanation("neutral", [CALM])], [shown, shown], WORDS)
+    assert (found["explained"], found["cosine"], found["clips"]) == (0.5, 0.25, 1)
+    found = truth_of_words([explanation("happiness", [SMILE, CHEEKS])], [active({"AU12"})], WORDS)
+    assert found["explained"] == 0.5 and found["any_class"] == 0.125, "half of the smile is AU12"
+    assert truth_of_words([explanation("neutral", [CALM])], [shown], WORDS) == {"clips": 0}
+
+
+def test_where_nothing_stands_out_there_is_no_choice_and_a_whole_clip_has_one():
+    shown = active({"AU01", "AU02"})
+    for gains, expected in (((0.0, -0.1), 0.5), ((None, None), 1.0)):
+        found = truth_of_words([explanation("surprise", [BROWS, JAW], gains=gains)], [shown], WORDS)
+        assert (found["explained"], found["same_class"], found["best"]) == (expected, 0.5, 1.0)
+
+
+def test_truth_of_frames_by_hand():
+    spans = [(0, 1), (3, 3)]
+    found = truth_of_frames(
+        [explanation(label, [], spans) for label in ("fear", "fear", "neutral", "anger")],
+        ["fear", "anger", "neutral", "anger"],
+        [[1.0, 0.4, 0.6, 0.9, 0.0], [1.0] * 5, [0.0] * 5, [0.0] * 5],  # mistaken, neutral, never shown
+    )
+    assert found == {"right": pytest.approx(2 / 3), "found": pytest.approx(2 / 3), "chance": 0.6, "clips": 1}
+
+
+def test_shuffled_descriptions_are_those_of_others():
+    words = built_in_descriptions()
+    words["fear"] = words["fear"][:4]
+    mixed = shuffled(words, seed=3)
+    assert mixed["neutral"] == words["neutral"]
+    assert {label: len(texts) for label, texts in mixed.items()} == {
+        label: len(texts) for label, texts in words.items()
+    }
+    for label in set(words) - {"neutral"}:
+        assert not set(mixed[label]) & set(words[label])
+    assert sorted(sum(mixed.values(), [])) == sorted(sum(words.values(), []))
+    assert shuffled(words, seed=3) == mixed != shuffled(words, seed=4)
