@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel ablation wheel
+	bench-relabel bench-real bench-fairness ablation wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -69,6 +69,16 @@ bench-explain: .venv/installed  ## Measure whether explanations are true and rel
 
 bench-relabel: .venv/installed  ## Measure how well an emotion is found that is given by words alone
 	$(BIN)/python -m benchmarks.relabelling
+
+# Goes on where it stopped. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
+# TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model to be measured.
+bench-real: .venv/installed  ## Measure real faces, beside fer (stops after 50 minutes, goes on when run again)
+	$(BIN)/python -m benchmarks.real_faces run
+	$(BIN)/python -m benchmarks.real_faces report
+
+# Measures the model that TGDFER_TRAINED names, otherwise the CLIP in the package.
+bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect
+	$(BIN)/python -m benchmarks.fairness --out docs/results/fairness.md
 
 # Goes on where it stopped. Runs on real clips and on given features as well if TGDFER_REALCLIPS and TGDFER_FEATURES
 # name them.

@@ -1,11 +1,10 @@
 """The rows of the baselines: random scores, zero-shot CLIP, linear layers, LoRA and TG-DFER."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.comparison import CHANCE, RANDOM, figures_of, outcomes
@@ -13,8 +12,8 @@ from benchmarks.harness.linear_rows import fitted_linear_head, linear_config, li
 from benchmarks.harness.lora import LORA_OPTIONS, MakeAdapted, lora_row
 from benchmarks.harness.row import Row, Run, answers, each_seed, rounded, seed_of, seed_parts
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
+from benchmarks.harness.zero_shot import class_words, zero_shot
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.training.baseline import directions
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.measure import predict_clips
 from tgdfer.training.models import start_model
@@ -33,8 +32,13 @@ def rows_of(dataset: BenchmarkDataset) -> list[Row]:
     return [
         Row("random", "random", ("once",), once(lambda: {"predicted": CHANCE, "scores": RANDOM})),
         Row("position", "position only", ("once",), once(lambda: _position(dataset))),
-        Row("words", "zero-shot, class words", ("once",), once(lambda: _zero_shot(dataset, words=True))),
-        Row("descriptions", "zero-shot, descriptions", ("once",), once(lambda: _zero_shot(dataset, words=False))),
+        Row(
+            "words",
+            "zero-shot, class words",
+            ("once",),
+            once(lambda: _zero_shot(dataset, class_words(dataset.classes))),
+        ),
+        Row("descriptions", "zero-shot, descriptions", ("once",), once(lambda: _zero_shot(dataset))),
         mean_row(dataset),
         Row("frozen-top", "frozen top quarter + linear", seeds, each_seed(top), linear_config(dataset)),
         lora_row(dataset, "lora-mean", "LoRA + mean", _adapted_linear("mean"), {"pooling": "mean"}),
@@ -65,18 +69,8 @@ def _position(dataset: BenchmarkDataset) -> Run:
     return runs["middle"] | {"audit": audit}
 
 
-def _zero_shot(dataset: BenchmarkDataset, words: bool) -> Run:
-    """CLIP without training: cosines between frames and class texts, and their mean over the frames."""
-    model, processor = start_model(dataset.config(frozen_features=True).model, dataset.classes)
-    if words:
-        model.set_classes(processor.class_prompts({label: [label] for label in dataset.classes}))
-    seen = dataset.features("test")
-    with torch.no_grad():
-        texts, scale = model.get_text_features(), model.tgdfer.clip.logit_scale.exp()
-        cosines = torch.from_numpy(directions(seen)[0]) @ texts.T
-    mask = seen.frame_mask[0]
-    means = (cosines * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
-    return answers(dataset, means, scale * cosines, mask)
+def _zero_shot(dataset: BenchmarkDataset, descriptions: Mapping[str, Sequence[str]] | None = None) -> Run:
+    return answers(dataset, *zero_shot(dataset, descriptions))
 
 
 def _adapted_linear(pooling: str) -> MakeAdapted:

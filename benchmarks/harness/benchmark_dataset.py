@@ -189,12 +189,16 @@ class BenchmarkDataset:
     @cached_property
     def weights(self) -> str:
         """Hash of the CLIP and of the descriptions of the classes."""
-        model, processor = self.network
-        digest = hashlib.sha256(json.dumps(processor.descriptions, sort_keys=True).encode())
-        for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return weights_hash(*self.network)
+
+
+def weights_hash(model: TGDFERForVideoClassification, processor: TGDFERProcessor) -> str:
+    """Hash of the CLIP of a model and of the descriptions of its classes."""
+    digest = hashlib.sha256(json.dumps(processor.descriptions, sort_keys=True).encode())
+    for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def sampled(intensity: list[float], num_frames: int) -> list[float]:

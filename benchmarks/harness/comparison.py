@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ CHANCE, RANDOM = "chance", "random"
 
 # Mean over the runs of a row, and their standard deviation if there are several.
 Figure = tuple[float, float | None] | None
-# Difference between two rows, and the ends of its interval.
+# A figure, or a difference between two rows, and the ends of its interval.
 Difference = tuple[float, float, float] | None
 
 
@@ -88,7 +89,12 @@ def mean_and_spread(values: Sequence[float | None]) -> Figure:
 
 
 def paired_bootstrap(
-    one: Outcomes, other: Outcomes, truth: Truth, draws: int = 2000, seed: int = 0
+    one: Outcomes,
+    other: Outcomes,
+    truth: Truth,
+    draws: int = 2000,
+    seed: int = 0,
+    figures: Sequence[str] = ("uar", "frame_ap"),
 ) -> dict[str, Difference]:
     """Difference between two rows on the same clips, with its 95 % interval over people.
 
@@ -101,27 +107,64 @@ def paired_bootstrap(
         truth: truth about the clips.
         draws: number of draws.
         seed: seed of the draws.
+        figures: names of figures, of `FIGURES`.
 
     Returns:
-        For `uar` and `frame_ap` (0 to 1) the difference and the ends of its interval; None if a row has no such
-        figure.
+        For each figure (0 to 1) the difference and the ends of its interval; None if a row has no such figure.
     """
-    number = len(_people(truth)[0])
+    weights = _drawn_people(truth, draws, seed)
+    return {
+        name: _with_interval(_drawn_figure(one, name, truth, weights) - _drawn_figure(other, name, truth, weights))
+        for name in figures
+    }
+
+
+def bootstrap(
+    found: Outcomes, truth: Truth, draws: int = 2000, seed: int = 0, figures: Sequence[str] = FIGURES
+) -> dict[str, Difference]:
+    """Figures of one row with their 95 % intervals over people; see `paired_bootstrap`."""
+    weights = _drawn_people(truth, draws, seed)
+    return {name: _with_interval(_drawn_figure(found, name, truth, weights)) for name in figures}
+
+
+def of_labels(found: Outcomes, truth: Truth, labels: Sequence[str]) -> tuple[Outcomes, Truth]:
+    """The outcomes on the clips of some labels, and the truth about these. Predictions may be any label."""
+    kept = np.flatnonzero(np.isin(truth.labels, list(labels)))
+
+    def pick(values: list[Any]) -> list[Any]:
+        return [values[index] for index in kept]
+
+    part = Truth(truth.classes, pick(truth.labels), pick(truth.people), pick(truth.intensity))
+    return Outcomes(found.right[:, kept], found.frame_ap[:, kept], found.pointing[:, kept]), part
+
+
+@lru_cache(maxsize=4)
+def drawn_weights(number: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of `number` people is drawn (1 + draws, number); the first row has everybody once."""
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
-    weights = np.vstack([np.ones((1, number)), drawn])  # all people once, for the difference itself
-    found: dict[str, Difference] = {}
-    for name, figure, values in (
-        ("uar", _mean_recall, (one.right, other.right)),
-        ("frame_ap", _mean_over_clips, (one.frame_ap, other.frame_ap)),
-    ):
-        first, second = (figure(of_row, truth, weights).mean(1) for of_row in values)
-        difference = first - second
-        if np.isnan(difference[0]):
-            found[name] = None
-            continue
-        low, high = np.nanpercentile(difference[1:], [2.5, 97.5])
-        found[name] = (float(difference[0]), float(low), float(high))
-    return found
+    weights = np.vstack([np.ones((1, number)), drawn])
+    weights.flags.writeable = False  # it is shared by all callers
+    return weights
+
+
+def _drawn_people(truth: Truth, draws: int, seed: int) -> np.ndarray:
+    return drawn_weights(len(_people(truth)[0]), draws, seed)
+
+
+def _drawn_figure(found: Outcomes, name: str, truth: Truth, weights: np.ndarray) -> np.ndarray:
+    """A figure of a row for each of R weightings of the people (R, P), as the mean over its runs: (R,)."""
+    if name == "uar":
+        return _mean_recall(found.right, truth, weights).mean(1)
+    values = {"war": found.right, "frame_ap": found.frame_ap, "pointing": found.pointing}
+    return _mean_over_clips(values[name], truth, weights).mean(1)
+
+
+def _with_interval(values: np.ndarray) -> Difference:
+    """A value and the ends of its 95 % interval, from the value itself and those of all draws (1 + draws,)."""
+    if np.isnan(values[0]):
+        return None
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return float(values[0]), float(low), float(high)
 
 
 def _people(truth: Truth) -> tuple[np.ndarray, np.ndarray]:

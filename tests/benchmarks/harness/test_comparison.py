@@ -4,7 +4,16 @@ import pytest
 from sklearn.metrics import recall_score
 
 from benchmarks.harness.benchmark_dataset import Truth
-from benchmarks.harness.comparison import CHANCE, RANDOM, figures_of, mean_and_spread, outcomes, paired_bootstrap
+from benchmarks.harness.comparison import (
+    CHANCE,
+    RANDOM,
+    bootstrap,
+    figures_of,
+    mean_and_spread,
+    of_labels,
+    outcomes,
+    paired_bootstrap,
+)
 
 TRUTH = Truth(
     classes=["happiness", "neutral", "sadness"],
@@ -72,3 +81,23 @@ def test_class_of_which_nobody_is_drawn_does_not_count():
     wrong = outcomes([{"predicted": ["neutral"] * 6, "scores": None}], TRUTH)
     value, low, high = paired_bootstrap(right, wrong, TRUTH)["uar"]
     assert value == pytest.approx(2 / 3) and low == pytest.approx(2 / 3) and high == 1
+
+
+def test_figures_of_one_row_have_the_intervals_of_its_difference_to_a_row_that_is_always_wrong():
+    truth, wrong, better = constructed(people=40, helped=10)
+    row = outcomes([{"predicted": better, "scores": None}], truth)
+    nothing = outcomes([{"predicted": wrong, "scores": None}], truth)
+    figures = ("war", "uar", "pointing")
+    found = bootstrap(row, truth, figures=figures)
+    assert found == paired_bootstrap(row, nothing, truth, figures=figures)
+    assert found["war"][0] == 0.25 and found["war"][1] < 0.25 < found["war"][2] and found["pointing"] is None
+
+
+def test_clips_of_some_labels():
+    predicted = ["happiness", "neutral", "neutral", "sadness", "happiness", "happiness"]
+    found = outcomes([{"predicted": predicted, "scores": FIRST}], TRUTH)
+    part, truth = of_labels(found, TRUTH, ["happiness", "sadness"])
+    assert truth.labels == ["happiness", "happiness", "sadness", "sadness", "sadness"]
+    assert truth.people == ["a", "b", "a", "b", "c"]
+    figures = figures_of(part, truth)
+    assert figures["uar"] == [pytest.approx((1 / 2 + 1 / 3) / 2)] and figures["war"] == [0.4]

@@ -1,0 +1,48 @@
+"""How far confidence and correctness agree: the expected calibration error, and risk against coverage."""
+
+import numpy as np
+
+# Number of bins of equal width, as in Guo et al. (2017).
+BINS = 15
+
+
+def calibration_error(
+    confidence: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Expected calibration error (ECE) with bins of equal width (Naeini et al., 2015; Guo et al., 2017).
+
+    Args:
+        confidence: (N,) probability of the predicted class.
+        right: (N,) whether the prediction is right.
+        groups: (N,) index of the person in each picture; by default each picture is a person of its own.
+        weights: (R, P) weights of the people, for a bootstrap; by default 1 for each.
+
+    Returns:
+        (R,) errors, 0 to 1; NaN where all weights are 0.
+    """
+    groups = np.arange(len(confidence)) if groups is None else groups
+    people = int(groups.max()) + 1 if weights is None else weights.shape[1]
+    weights = np.ones((1, people)) if weights is None else weights
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    # Sums of (confidence - correctness) and numbers of pictures, by person and bin.
+    gaps, counts = np.zeros((people, BINS)), np.zeros(people)
+    np.add.at(gaps, (groups, bins), confidence - right)
+    np.add.at(counts, groups, 1)
+    with np.errstate(invalid="ignore"):
+        return np.abs(weights @ gaps).sum(1) / (weights @ counts)
+
+
+def risk_and_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Error among the most confident answers (Geifman & El-Yaniv, 2017).
+
+    Args:
+        confidence: (N,) probability of the predicted class.
+        right: (N,) whether the prediction is right.
+
+    Returns:
+        Coverage (N,), the share of the pictures that is answered, and risk (N,), the share of wrong answers among
+        these.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    numbers = np.arange(1, len(order) + 1)
+    return numbers / len(order), np.cumsum(1 - right[order].astype(float)) / numbers

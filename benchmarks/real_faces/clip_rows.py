@@ -1,0 +1,106 @@
+"""The rows on clips of real faces: those of the baselines, a trained TG-DFER, and `fer` on the same frames."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich import get_console
+from rich.progress import track
+
+from benchmarks.baselines.rows import rows_of
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset
+from benchmarks.harness.calibration import calibration_error
+from benchmarks.harness.heads import TOP_SHARE, top_mean
+from benchmarks.harness.row import Row, Run, answers
+from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
+from benchmarks.real_faces.trained_model import TrainedModel
+from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean
+from tgdfer.training.data.batches import SampledClips
+
+# Rows of the baselines that stand beside `fer`.
+BASELINES = ("random", "position", "frozen-mean", "frozen-top", "tgdfer", "oracle")
+
+
+def clip_rows(dataset: BenchmarkDataset, fer: FerEnvironment, trained: TrainedModel | None) -> list[Row]:
+    """All rows, in the order of the table.
+
+    Args:
+        dataset: the clips.
+        fer: environment of the `fer` package.
+        trained: a trained TG-DFER; without it there is no such row.
+    """
+    scores = _FerScores(dataset, fer)
+    rows = [row for row in rows_of(dataset) if row.name in BASELINES]
+    if trained is not None:
+        config = {"model": trained.fingerprint}
+        rows.append(Row("trained", trained.title, ("once",), partial(_trained, dataset, trained), config))
+    for name, title in (("mean", "mean of the frames"), ("top", "top quarter of the frames")):
+        run, facts = partial(_fer, dataset, scores, name), {"version": VERSION, "share": TOP_SHARE}
+        rows.append(Row(f"fer-{name}", f"fer, {title}", ("once",), run, facts))
+    return rows
+
+
+class _FerScores:
+    """What `fer` says of the sampled frames of the test clips, computed once for both of its rows."""
+
+    def __init__(self, dataset: BenchmarkDataset, fer: FerEnvironment) -> None:
+        self.dataset, self.fer = dataset, fer
+        self.found: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities (N, T, K) of the K classes of the clips, and the mask (N, T) of the frames."""
+        if self.found is None:
+            clips, number = self.dataset.test, self.dataset.settings.num_frames
+            video_processor = self.dataset.network[1].video_processor
+            pictures, counts = [], []
+            for index in track(range(len(clips)), "Frames for fer", console=get_console()):
+                frames, _ = video_processor.read_clip(clips.video(index), number)
+                pictures += [
+                    cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+                    for frame in frames.permute(0, 2, 3, 1).contiguous().numpy()
+                ]
+                counts.append(len(frames))
+            places = [CLASSES.index(label) for label in self.dataset.classes]
+            values = torch.from_numpy(self.fer.probabilities(pictures)[:, places])
+            mask = torch.arange(number) < torch.tensor(counts)[:, None]
+            scores = torch.zeros(*mask.shape, len(places))
+            scores[mask] = values
+            self.found = scores, mask
+        return self.found
+
+
+def _fer(
+    dataset: BenchmarkDataset, scores: _FerScores, pooling: str, part: str, earlier: Mapping[str, Run], folder: Path
+) -> Run:
+    """Pools the probabilities of the frames; a frame is scored by its probability of the true class."""
+    frames, mask = scores.frames()
+    pooled = masked_mean(frames, mask) if pooling == "mean" else top_mean(frames, mask)
+    return answers(dataset, pooled, frames, mask, are_logits=False)
+
+
+def _trained(
+    dataset: BenchmarkDataset, trained: TrainedModel, part: str, earlier: Mapping[str, Run], folder: Path
+) -> Run:
+    """A trained model, whose answer is the best of the classes of the clips; a frame is scored by its relevance."""
+    model, processor = trained.network
+    places = trained.places(dataset.classes)
+    data = SampledClips(dataset.test, trained.classes, processor.video_processor, dataset.settings.num_frames)
+    loader = torch.utils.data.DataLoader(data, 16, collate_fn=data.collate)
+    logits, relevance, masks, targets = [], [], [], []
+    for batch in track(loader, "Clips of test", console=get_console()):
+        targets.append(batch["labels"])
+        inputs = {name: batch[name] for name in ("pixel_values_videos", "frame_mask", "timestamps")}
+        with torch.inference_mode():
+            output = model(**inputs)
+        logits.append(output.logits.float())
+        relevance.append(output.frame_relevance.float())
+        masks.append(batch["frame_mask"])
+    every, truth = torch.cat(logits), torch.cat(targets)
+    confidence, best = every.softmax(-1).max(-1)
+    run = answers(dataset, every[:, places], torch.cat(relevance)[..., places], torch.cat(masks), are_logits=False)
+    # Calibration is that of the model as it is used, with all of its classes.
+    error = calibration_error(confidence.numpy(), np.asarray(best == truth))
+    return run | {"calibration_error": float(error[0])}

@@ -1,0 +1,88 @@
+"""The report and the command on real faces."""
+
+import json
+
+import pytest
+from made_up_results import FAR
+from typer.testing import CliRunner
+
+from benchmarks.harness.benchmark_dataset import Settings
+from benchmarks.harness.row import Row
+from benchmarks.harness.runner import run_rows
+from benchmarks.real_faces import __main__ as command
+from benchmarks.real_faces import report as room
+from benchmarks.real_faces.clip_rows import clip_rows
+from benchmarks.real_faces.photograph_rows import photograph_rows
+from benchmarks.real_faces.report import write_real_faces_report
+from benchmarks.real_faces.words import FACES, words_file, write_words
+
+
+@pytest.mark.slow
+def test_report_on_photographs_and_clips(photographs, dataset, fer, clip_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.real_faces.photographs.ENOUGH", 6)
+    work = tmp_path / "results"
+    assert run_rows(photographs, photograph_rows(photographs, fer, None), work, "the command", FAR)
+    rows = [row for row in clip_rows(dataset, fer, None) if row.name in ("random", "fer-mean", "fer-top")]
+    assert run_rows(dataset, rows, work, "the command", FAR)
+    write_words(work, None, Settings(model=str(clip_folder)))
+    path, figures = tmp_path / "docs" / "real_faces.md", tmp_path / "figures.json"
+    write_real_faces_report(work, path, figures)
+    text = path.read_text()
+    for name in ("confusion", "risk", "words"):
+        assert f"](real_faces_{name}.png)" in text
+        assert (path.parent / f"real_faces_{name}.png").stat().st_size > 5_000
+    assert "## Photographs" in text and ": clips" in text and str(tmp_path) not in text
+    assert max(map(len, text.splitlines())) < 400
+    facts = json.loads(figures.read_text())
+    assert set(facts) == {"photographs", "real"} and "probabilities" not in figures.read_text()
+    measured = facts["photographs"]["rows"]["probe"]["measured"]
+    value, low, high = measured["minus"]["war"]
+    assert low <= value <= high
+    assert f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in text
+    assert "minus" not in facts["photographs"]["rows"]["fer"]["measured"]
+
+
+def test_uar_of_frequent_classes_leaves_out_rare_ones(photographs, tmp_path, monkeypatch):
+    """Anger is always wrong and rare: it counts in the UAR of all classes alone."""
+    labels = photographs.truth.labels
+    predicted = ["fear" if label == "anger" else label for label in labels]
+    row = Row("fer", "fer", ("once",), lambda *a: {"predicted": predicted, "scores": None})
+    assert run_rows(photographs, [row], tmp_path, "", FAR)
+    results = room.read_results(tmp_path)[0]
+    monkeypatch.setattr(room, "frequent", lambda labels: [label for label in sorted(set(labels)) if label != "anger"])
+    measured = room._measured(results)["fer"]
+    assert measured["frequent"]["uar"] == (1.0, 1.0, 1.0)
+    assert measured["figures"]["uar"][0] == pytest.approx(6 / 7)
+
+
+def test_words_of_rendered_faces(clip_folder, tmp_path):
+    write_words(tmp_path, None, Settings(model=str(clip_folder)))
+    found = json.loads(words_file(tmp_path).read_text())
+    assert len(found["faces"]) == FACES and len({face["label"] for face in found["faces"]}) == 7
+    assert all(face["words"] and 0 < face["score"] <= 1 for face in found["faces"])
+
+
+def test_mistakes_are_one_sentence_and_code_2(tmp_path, photographs_file, settings):
+    work = ["--work", str(tmp_path / "work")]
+    run = ["run", *work, "--model", settings.model]
+    for arguments, message in (
+        (["report", *work], "no finished rows"),
+        (run, "nothing to measure"),
+        ([*run, "--photographs", str(photographs_file), "--row", "fe"], "no row 'fe'"),
+        ([*run, "--photographs", str(tmp_path)], "cannot be read"),
+    ):
+        answer = CliRunner().invoke(command.app, arguments, env={"TGDFER_REALCLIPS": "", "TGDFER_FERPLUS": ""})
+        assert answer.exit_code == 2 and message in answer.output and "Traceback" not in answer.output
+
+
+def test_command_is_kept_without_paths(tmp_path, photographs_file, clips_folder, settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "run_rows", lambda *a: asked.append(a) or len(asked) < 2)
+    arguments = ["run", "--work", str(tmp_path), "--photographs", str(photographs_file), "--real", str(clips_folder)]
+    answer = CliRunner().invoke(command.app, [*arguments, "--model", settings.model, "--row", "fer-top"])
+    assert answer.exit_code == 0 and "the same command goes on" in answer.output
+    assert [one[0].name for one in asked] == ["photographs", "real"]
+    assert [[row.name for row in one[1]] for one in asked] == [[], ["fer-top"]]
+    assert asked[0][3] == (
+        "python -m benchmarks.real_faces run --model clip --photographs FILE --real FOLDER --row fer-top"
+    )
