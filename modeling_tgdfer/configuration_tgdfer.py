@@ -192,8 +192,8 @@ class TGDFERConfig(PreTrainedConfig):
             "lora_alpha",
             "temperature",
         ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0 and finite.")
         for name in ("short_term_width", "long_range_width"):
             # Pairs of channels are rotated by time, so a head has an even number of them.
             if getattr(self, name) % (2 * self.temporal_heads):

@@ -106,21 +106,21 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The temperature by which the true labels are most likely (Guo et al., 2017).
 
-    If all clips are recognised, a temperature of zero makes them most likely, and few clips often are. The labels are
-    therefore smoothed as Platt (1999) does for two classes: with N clips and K classes the true label counts
-    (N + 1) / (N + K), and each other one 1 / (N + K). With many clips it makes no difference.
+    If all clips are recognised, as few clips often are, a temperature of zero makes them most likely. The labels are
+    therefore smoothed by 1 / (N + 1), as if one more clip had been seen that may be of any class (Platt, 1999, does
+    alike for two classes). With many clips it makes no difference.
 
     Args:
         logits: (N, K).
         targets: (N,) true classes.
     """
-    clips, classes = logits.shape
+    smoothing = 1 / (len(targets) + 1)
     logits, log_sharpness = logits.double(), torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_sharpness], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(log_sharpness.exp() * logits, targets, label_smoothing=classes / (clips + classes))
+        loss = F.cross_entropy(log_sharpness.exp() * logits, targets, label_smoothing=smoothing)
         loss.backward()
         return loss
 

@@ -1,109 +1,203 @@
-"""Train and measure `clip-tiny-faces`: `python -m recipes.clip_tiny_faces train | evaluate`."""
+"""Train and measure `clip-tiny-faces`: `python -m recipes.clip_tiny_faces --help` lists the commands in order."""
 
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
-import numpy as np
+import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from recipes.clip_tiny_faces.evaluate import (
-    action_unit_retrieval,
-    file_apexes,
-    linear_probe,
-    rendered_apexes,
-    require_apexes,
-    zero_shot_recalls,
+from recipes.clip_tiny_faces.export import file_hash, require_weights_folder, save_weights
+from recipes.clip_tiny_faces.expression_net import TEACHER, load_net, save_net
+from recipes.clip_tiny_faces.ferplus import load_ferplus, prepare_ferplus, read_face
+from recipes.clip_tiny_faces.measure import (
+    Figure,
+    Parts,
+    measure_clips,
+    measure_photographs,
+    measure_rendered,
+    read_answers,
 )
-from recipes.clip_tiny_faces.export import history, require_weights_folder, save_weights
-from recipes.clip_tiny_faces.model import weights_hash
 from recipes.clip_tiny_faces.photographs import load_photographs
-from recipes.clip_tiny_faces.teacher import TeacherRecipe
-from recipes.clip_tiny_faces.train import Recipe, train
+from recipes.clip_tiny_faces.stills import cached_stills
+from recipes.clip_tiny_faces.towers import Tower, build_image_processor, load_dual_encoder
+from recipes.clip_tiny_faces.train import Ground, Recipe, train
+from recipes.clip_tiny_faces.train_teacher import (
+    TeacherRecipe,
+    TeachingData,
+    name_expression,
+    train_teacher,
+    validate,
+)
+from tgdfer.processing.faces_tgdfer import load_detector
 from tgdfer.training.errors import UserError
 from tgdfer.weights import CLIP_TINY_FACES
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 
+WORK = Path("runs/clip_tiny_faces")
+Work = Annotated[Path, typer.Option(help="Folder of pictures, logs and checkpoints.")]
+Stills = Annotated[Path, typer.Option(help="Parquet file of aligned grey faces: image, label or none, split, person.")]
+Clips = Annotated[
+    Path, typer.Option(help="Folder of real clips with train and test: no label of their people is learned.")
+]
+Minutes = Annotated[float, typer.Option(help="Stop after so many minutes; the same command goes on.")]
+Images = Annotated[int, typer.Option(help="Pictures to render.")]
+Seed = Annotated[int, typer.Option(help="Decides everything.")]
+PEOPLE = 8_000
+
+
+@app.command("prepare")
+def prepare_command(
+    ferplus: Annotated[Path, typer.Option(help="Parquet file of FER2013 with the votes of FER+.")],
+    face_model: Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")] = None,
+    work: Work = WORK,
+    images: Images = 40_000,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
+) -> None:
+    """Crop the photographs and render faces, once for all trainings."""
+    with _sentences(), _bars("cropping", "rendering") as show:
+        prepare_ferplus(ferplus, work / "ferplus.safetensors", face_model, partial(show, "cropping"))
+        cached_stills(work / "rendered", images, PEOPLE, seed, 0, workers=workers, progress=partial(show, "rendering"))
+
+
+@app.command("teacher")
+def teacher_command(
+    stills: Stills,
+    clips: Clips,
+    out: Annotated[Path, typer.Option(help="File of the weights.")] = TEACHER,
+    work: Work = WORK,
+    images: Images = 40_000,
+    epochs: Annotated[int, typer.Option(help="Passes over the voted photographs.")] = TeacherRecipe.epochs,
+    seed: Seed = 0,
+    minutes: Minutes = 60.0,
+) -> None:
+    """Train the convolutional teacher; the same command goes on where an interrupted one stopped."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with _sentences(), _bars("teacher", minutes=minutes) as show:
+        data = TeachingData(
+            load_ferplus(work / "ferplus.safetensors", "train"),
+            load_ferplus(work / "ferplus.safetensors", "validation"),
+            load_photographs(stills, clips=clips),
+            cached_stills(work / "rendered", images, PEOPLE, seed, 0),
+        )
+        net, seconds = train_teacher(work, TeacherRecipe(epochs=epochs, seed=seed), data, device, show)
+        save_net(net.cpu(), out)
+    typer.echo(f"{out}: trained for {seconds / 60:.0f} minutes")
+
+
 @app.command("train")
 def train_command(
-    photographs: Annotated[
-        Path | None, typer.Option(help="Parquet file of aligned grey faces: image, label or none, split.")
-    ] = None,
-    real: Annotated[
-        Path | None, typer.Option(help="Folder of clips with train and test, for figures in the card.")
-    ] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Folder of weights to go on from, at half the rates; default: start anew.")
-    ] = None,
+    stills: Stills,
+    clips: Clips,
+    tower: Annotated[str, typer.Option(help="Vision tower: vit, levit or convnext.")] = Recipe.tower,
+    start: Annotated[Path, typer.Option(help="Folder of weights to go on from.")] = CLIP_TINY_FACES,
+    teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
     out: Annotated[Path, typer.Option(help="Folder of the weights; replaced when all is done.")] = CLIP_TINY_FACES,
-    work: Annotated[Path, typer.Option(help="Folder of pictures, logs and checkpoints.")] = Path(
-        "runs/clip_tiny_faces"
-    ),
-    pairs: Annotated[int, typer.Option(help="Pictures to see, each with a caption.")] = Recipe.pairs,
-    images: Annotated[int, typer.Option(help="Pictures to render.")] = Recipe.images,
-    seed: Annotated[int, typer.Option(help="Decides everything.")] = Recipe.seed,
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
-    minutes: Annotated[float, typer.Option(help="Stop after so many minutes; the same command goes on.")] = 60.0,
+    work: Work = WORK,
+    pairs: Annotated[int, typer.Option(help="Pictures to see.")] = Recipe.pairs,
+    images: Images = 40_000,
+    seed: Seed = 0,
+    minutes: Minutes = 60.0,
 ) -> None:
-    """Train; the same command goes on where an interrupted one stopped."""
-    columns = TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    end = time.monotonic() + 60 * minutes
-    with _sentences(), Progress(*columns, TimeRemainingColumn()) as bar:
-        tasks = {name: bar.add_task(name, total=None) for name in ("rendering", "teacher", "pupil")}
-
-        def show(name: str, done: int, total: int) -> None:
-            bar.update(tasks[name], completed=done, total=total)
-            # The rendered pictures are kept when all are there, which takes minutes.
-            if time.monotonic() > end and done < total and name != "rendering":
-                raise UserError(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
-
+    """Train the dual encoder; the same command goes on where an interrupted one stopped."""
+    with _sentences(), _bars("pupil", minutes=minutes) as show:
         require_weights_folder(out)
-        recipe = replace(Recipe(), pairs=pairs, images=images, seed=seed, teacher=TeacherRecipe(seed=seed))
-        if start:
-            history(start)
-            recipe = replace(recipe, start=weights_hash(start))
-        if real:
-            for split in ("train", "test"):
-                require_apexes(real / split)
-        faces = load_photographs(photographs) if photographs else None
-        model, tokenizer, seconds = train(work, recipe, faces, start, workers, show)
-        figures = save_weights(out, model, tokenizer, recipe, seconds, faces, real, start)
-    typer.echo(f"{out}: {figures}")
+        net = load_net(teacher)
+        ground = Ground(
+            load_ferplus(work / "ferplus.safetensors", "train"),
+            load_ferplus(work / "ferplus.safetensors", "validation"),
+            load_photographs(stills, clips=clips),
+            cached_stills(work / "rendered", images, PEOPLE, seed, 0),
+            net,
+        )
+        recipe = Recipe(
+            tower=cast(Tower, tower),
+            start=file_hash(start / "model.safetensors"),
+            teacher=file_hash(teacher),
+            pairs=pairs,
+            seed=seed,
+        )
+        model, tokenizer, seconds = train(work, recipe, ground, start, show)
+        save_weights(out, Parts(model, tokenizer, build_image_processor()), recipe, seconds, ground)
+    typer.echo(f"{out}: trained for {seconds / 60:.0f} minutes")
 
 
 @app.command("evaluate")
 def evaluate_command(
-    folder: Annotated[Path | None, typer.Argument(help="Clips with metadata.jsonl; else rendered ones.")] = None,
-    probe: Annotated[Path | None, typer.Option(help="Clips of other people, to fit a linear probe on.")] = None,
     weights: Annotated[Path, typer.Option(help="Folder of the weights.")] = CLIP_TINY_FACES,
+    work: Annotated[Path | None, typer.Option(help="Folder that `prepare` has written: measures on FER+.")] = None,
+    split: Annotated[str, typer.Option(help="Of FER+: validation to choose by, test once for a release.")] = (
+        "validation"
+    ),
+    against: Annotated[Path | None, typer.Option(help="Answers of another tool to these, one label a line.")] = None,
+    clips: Annotated[Path | None, typer.Option(help="Folder of real clips with train and test.")] = None,
+    rendered: Annotated[bool, typer.Option(help="Measure on rendered people.")] = True,
 ) -> None:
-    """Zero-shot recalls, by class descriptions, of the apex frames of clips; and of a linear probe."""
+    """Measure by words alone and with linear probes, with 95 % intervals."""
     with _sentences():
-        if probe and not folder:
-            raise UserError("--probe is fitted on clips to be measured on others: name their folder too.")
-        if not (weights / "config.json").is_file():
-            raise UserError(f"{weights} holds no config.json: name the folder of the weights.")
-        model, processor = CLIPModel.from_pretrained(weights).eval(), AutoImageProcessor.from_pretrained(weights)
-        tokenizer: Any = AutoTokenizer.from_pretrained(weights)
-        images, labels = file_apexes(folder)[:2] if folder else rendered_apexes()
-        recalls = zero_shot_recalls(model, tokenizer, processor, images, labels)
-        for name, recall in recalls.items():
-            typer.echo(f"{name:>10} {100 * recall:5.1f}")
-        typer.echo(f"{'UAR':>10} {100 * np.mean(list(recalls.values())):5.1f}")
-        if folder and probe:
-            for name, value in linear_probe(model, processor, probe, folder).items():
-                typer.echo(f"linear probe, UAR on {name}: {100 * value:.1f}")
-        if not folder:
-            precisions = action_unit_retrieval(model, tokenizer, processor)
-            typer.echo(f"{'AU mean AP':>10} {np.mean(list(precisions.values())):5.3f}")
+        parts = Parts(*load_dual_encoder(weights), build_image_processor())
+        if work:
+            cache = work / "ferplus.safetensors"
+            count = len(load_ferplus(cache, split).clear())
+            others = {against.stem: read_answers(against, count)} if against else None
+            _show(measure_photographs(parts, cache, split, others))
+        if rendered:
+            _show(measure_rendered(parts))
+        if clips:
+            _show(measure_clips(parts, clips))
+
+
+@app.command("look")
+def look_command(
+    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures of faces; else the photographs.")] = None,
+    face_model: Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")] = None,
+    split: Annotated[str, typer.Option(help="Of FER+: validation to choose by, test once for a release.")] = (
+        "validation"
+    ),
+    teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
+    work: Work = WORK,
+) -> None:
+    """What the teacher sees in pictures; without any, its scores on the photographs of FER+, aligned and plain."""
+    with _sentences():
+        net = load_net(teacher)
+        if pictures:
+            detector = load_detector("yunet", str(face_model) if face_model else None)[1]
+            for file in pictures:
+                typer.echo(f"{file}: {name_expression(net, read_face(file, detector))}")
+            return
+        faces = load_ferplus(work / "ferplus.safetensors", split)
+        for name, value in validate(net, faces, torch.device("cpu")).items():
+            typer.echo(f"{name:>40} {100 * float(value):.1f}")
+
+
+def _show(figures: Iterator[tuple[str, Figure]]) -> None:
+    for name, figure in figures:
+        typer.echo(f"{name:>40} {figure}")
+
+
+@contextmanager
+def _bars(*names: str, minutes: float = math.inf) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars by name; the function that moves them ends the command when the minutes are over."""
+    columns = TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    end = time.monotonic() + 60 * minutes
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        tasks = {name: bar.add_task(name, total=None) for name in names}
+
+        def show(name: str, done: int, total: int) -> None:
+            bar.update(tasks[name], completed=done, total=total)
+            if time.monotonic() > end and done < total:
+                raise UserError(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
+
+        yield show
 
 
 @contextmanager

@@ -27,21 +27,37 @@ def augment_rendered(images: np.ndarray, generator: torch.Generator) -> Tensor:
     return _expose(pixels, chance, gamma=0.3, contrast=0.4, noise=0.02)
 
 
-def augment_photographs(images: np.ndarray, generator: torch.Generator) -> Tensor:
+def augment_photographs(images: np.ndarray, generator: torch.Generator, coarse: float = 0.0) -> Tensor:
     """Frame and light photographs anew, further than rendered pictures, of which there is no end.
 
     Args:
         images: uint8 (N, H, W), grey.
         generator: Source of chance.
+        coarse: Share of the pictures that become as coarse as one of 48 pixels.
 
     Returns:
         float32 (N, 3, H, W) in 0..1.
     """
     pixels = torch.from_numpy(np.array(images))[:, None].float() / 255
     chance = _Chance(len(pixels), generator)
+    if coarse:
+        pixels = torch.where(chance() < coarse, _coarsen(pixels), pixels)
     pixels = _frame(pixels, chance, angle=0.5, scale=0.3, stretch=0.15, shift=0.2, flip=0.5)
     pixels = _expose(pixels, chance, gamma=0.8, contrast=0.8, noise=0.04)
     return _erase(pixels, chance).expand(-1, 3, -1, -1)
+
+
+def tint(pixels: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
+    """Give `share` of the grey pictures (N, 3, H, W) in 0..1 a colour, as film, light and skin do.
+
+    Dark and light places take colours of their own, so that no single factor undoes it.
+    """
+    chance = _Chance(len(pixels), generator)
+    # Of a face, red is the strongest and blue the weakest.
+    powers = torch.tensor([-0.25, 0.0, 0.2]).view(1, 3, 1, 1) * 2 * chance() + 0.3 * (chance(3, 1, 1) - 0.5)
+    gains = 1 + 0.3 * (chance(3, 1, 1) - 0.5)
+    coloured = (gains * pixels.clamp(min=1e-3) ** powers.exp()).clamp(0, 1)
+    return torch.where(chance() < share, coloured, pixels)
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -73,6 +89,12 @@ def _frame(
     grid = torch.cat([grid.view(count, 2, 2), shift * (chance(2, 1) - 0.5)], 2)
     sampling = F.affine_grid(grid, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, sampling, padding_mode="border", align_corners=False)
+
+
+def _coarsen(pixels: Tensor) -> Tensor:
+    """Shrink to the 48 pixels of FER2013, and enlarge again."""
+    small = F.interpolate(pixels, size=48, mode="bilinear", antialias=True)
+    return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic").clamp(0, 1)
 
 
 def _grey(pixels: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import numpy as np
 
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
-    EMOTIONS,
     HAIR_COLORS,
     PROTOTYPES,
     SKIN_TONES,
@@ -146,6 +145,15 @@ CONTEXT: Mapping[str, tuple[str, ...]] = {
         "rage at being wronged",
         "ready to attack",
         "an expression of anger",
+    ),
+    "contempt": (
+        "contempt",
+        "a contemptuous face",
+        "a contemptuous person",
+        "scorn for somebody",
+        "a smirk of contempt",
+        "looking down on somebody",
+        "an expression of contempt",
     ),
     "disgust": (
         "disgust",
@@ -313,7 +321,7 @@ def facts_of(
     for name, value in zip(ACTION_UNITS, action_units, strict=True):
         grades[name] = grade(value, 0.15, 0.2 if name == "AU43" else 0.35)
         grades["no " + name] = grade(-value, -0.25, -0.1)
-    for emotion in EMOTIONS:
+    for emotion in CONTEXT:
         if label is None:
             grades[emotion] = 1
         elif emotion == "neutral":

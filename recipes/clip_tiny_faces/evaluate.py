@@ -8,10 +8,11 @@ import av
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessor, CLIPTokenizer
 
 from recipes.clip_tiny_faces.captions import FACE
 from recipes.clip_tiny_faces.stills import render_stills
+from recipes.clip_tiny_faces.towers import DualEncoder
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
@@ -27,33 +28,39 @@ CONTEXT = "a photo of a face:"
 
 
 @torch.inference_mode()
-def embed_images(model: CLIPModel, processor: CLIPImageProcessor, images: Sequence[np.ndarray]) -> Tensor:
-    """Normalised embeddings (N, D) of pictures, uint8 RGB (H, W, 3) each."""
+def embed_images(model: DualEncoder, processor: CLIPImageProcessor, images: Sequence[np.ndarray]) -> Tensor:
+    """Normalised embeddings (N, D) of pictures, uint8, RGB (H, W, 3) or grey (H, W) each."""
     parts = []
-    for start in range(0, len(images), 64):
-        pixels = processor(list(images[start : start + 64]), return_tensors="pt").pixel_values
+    for start in range(0, len(images), 128):
+        chunk = [image if image.ndim == 3 else np.stack([image] * 3, -1) for image in images[start : start + 128]]
+        pixels = processor(chunk, return_tensors="pt").pixel_values
         parts.append(model.get_image_features(pixel_values=pixels).pooler_output)
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
 @torch.inference_mode()
-def embed_texts(model: CLIPModel, tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
+def embed_texts(model: DualEncoder, tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     """Normalised embeddings (N, D) of texts."""
     tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
     return torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
 
 
+def embed_classes(model: DualEncoder, tokenizer: CLIPTokenizer, descriptions: Mapping[str, Sequence[str]]) -> Tensor:
+    """Normalised embeddings (K, D) of classes, each the mean over its descriptions."""
+    prompts = [[f"{CONTEXT} {text}" for text in texts] for texts in descriptions.values()]
+    classes = torch.stack([embed_texts(model, tokenizer, texts).mean(0) for texts in prompts])
+    return torch.nn.functional.normalize(classes, dim=-1)
+
+
 def zero_shot(
-    model: CLIPModel,
+    model: DualEncoder,
     tokenizer: CLIPTokenizer,
     processor: CLIPImageProcessor,
     images: Sequence[np.ndarray],
     descriptions: Mapping[str, Sequence[str]],
 ) -> list[str]:
     """Label of each picture (N,): the class whose descriptions are on average the closest."""
-    prompts = [[f"{CONTEXT} {text}" for text in texts] for texts in descriptions.values()]
-    classes = torch.stack([embed_texts(model, tokenizer, texts).mean(0) for texts in prompts])
-    classes = torch.nn.functional.normalize(classes, dim=-1)
+    classes = embed_classes(model, tokenizer, descriptions)
     best = (embed_images(model, processor, images) @ classes.T).argmax(1)
     return [list(descriptions)[i] for i in best]
 
@@ -122,7 +129,7 @@ def require_apexes(folder: Path) -> list[dict]:
     return rows
 
 
-def linear_probe(model: CLIPModel, processor: CLIPImageProcessor, train: Path, test: Path) -> dict[str, float]:
+def linear_probe(model: DualEncoder, processor: CLIPImageProcessor, train: Path, test: Path) -> dict[str, float]:
     """UAR of a linear classifier on the embeddings of apex frames, its penalty chosen by cross-validation over people.
 
     Args:
@@ -159,7 +166,7 @@ def linear_probe(model: CLIPModel, processor: CLIPImageProcessor, train: Path, t
 
 
 def action_unit_retrieval(
-    model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, count: int = 1500, seed: int = 1
+    model: DualEncoder, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, count: int = 1500, seed: int = 1
 ) -> dict[str, float]:
     """Average precision with which the words for an action unit find the pictures that have it (0.35 and more)."""
     from sklearn.metrics import average_precision_score
@@ -178,7 +185,7 @@ def action_unit_retrieval(
 
 
 def zero_shot_recalls(
-    model: CLIPModel, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, images: list, labels: list[str]
+    model: DualEncoder, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, images: list, labels: list[str]
 ) -> dict[str, float]:
     """Recall by class of zero-shot classification with the built-in descriptions of the classes that occur."""
     descriptions = built_in_descriptions(sorted(set(labels)))

@@ -79,11 +79,13 @@ class ResumableTraining:
 
     def log(self, step: int, values: Mapping[str, Tensor]) -> None:
         """Append a line to the log."""
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
         row = {"step": step + 1, **{name: round(float(value.detach()), 4) for name, value in values.items()}}
         with self.journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def _save(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "recipe": self.recipe,
             "data": self.data,

@@ -3,8 +3,12 @@
 import json
 from collections.abc import Iterable
 
+import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
+
+from recipes.clip_tiny_faces.captions import FACTS, all_words, caption
+from tgdfer.processing.descriptions import built_in_descriptions
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MAX_LENGTH = 77
@@ -48,3 +52,11 @@ def train_tokenizer(texts: Iterable[str], merges: int = 1200) -> CLIPTokenizer:
         pad_token=END,
         model_max_length=MAX_LENGTH,
     )
+
+
+def build_tokenizer(seed: int = 0) -> CLIPTokenizer:
+    """The tokenizer, learned from captions and from the words of the built-in class descriptions."""
+    rng = np.random.default_rng([seed, 1])
+    words = [text for texts in built_in_descriptions().values() for text in texts] + list(all_words())
+    captions = (caption(rng.uniform(size=len(FACTS)) < 0.3, rng)[0] for _ in range(4000))
+    return train_tokenizer([*words, *words, *captions])

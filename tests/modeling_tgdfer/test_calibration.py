@@ -38,6 +38,8 @@ def test_configs_without_calibration_load_and_stay_as_they_are(tmp_path):
     [
         ({"temperature": 0}, "`temperature` is 0; it must be above 0"),
         ({"temperature": -1.5}, "`temperature` is -1.5; it must be above 0"),
+        ({"temperature": float("nan")}, "`temperature` is nan; it must be above 0 and finite"),
+        ({"temperature": float("inf")}, "`temperature` is inf; it must be above 0 and finite"),
         ({"unsure_below": 1.2}, "`unsure_below` is 1.2; it must be a probability or None"),
         ({"unsure_below": math.nan}, "`unsure_below` is nan"),
         ({"unsure_below": 0.5, "id2label": {0: "unsure", 1: "fear"}}, "A class is called 'unsure'.*rename the class"),
