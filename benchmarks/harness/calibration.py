@@ -1,4 +1,7 @@
-"""How far confidence and correctness agree: the expected calibration error, and risk against coverage."""
+"""The expected calibration error of weighted people, for bootstrap intervals.
+
+`tgdfer.training.metrics` has the same error without weights.
+"""
 
 import numpy as np
 
@@ -30,19 +33,3 @@ def calibration_error(
     np.add.at(counts, groups, 1)
     with np.errstate(invalid="ignore"):
         return np.abs(weights @ gaps).sum(1) / (weights @ counts)
-
-
-def risk_and_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Error among the most confident answers (Geifman & El-Yaniv, 2017).
-
-    Args:
-        confidence: (N,) probability of the predicted class.
-        right: (N,) whether the prediction is right.
-
-    Returns:
-        Coverage (N,), the share of the pictures that is answered, and risk (N,), the share of wrong answers among
-        these.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    numbers = np.arange(1, len(order) + 1)
-    return numbers / len(order), np.cumsum(1 - right[order].astype(float)) / numbers

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.harness.calibration import risk_and_coverage
 from benchmarks.real_faces.words import rendered_test_faces
 from tgdfer.training.figures import save_figure
+from tgdfer.training.metrics import risk_coverage_curve
 
 _COLUMNS = 4
 
@@ -25,7 +25,7 @@ def draw_risk(answers: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path) 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for title, (confidence, right) in answers.items():
-        coverage, risk = risk_and_coverage(confidence, right)
+        _, coverage, risk = risk_coverage_curve(confidence, right)
         axes.plot(100 * coverage, 100 * risk, label=title, linewidth=1.4)
     axes.set(xlabel="photographs that are answered, in percent", ylabel="wrong answers among these, in percent")
     axes.set(xlim=(0, 100), ylim=(0, None))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.harness.calibration import calibration_error, risk_and_coverage
+from benchmarks.harness.calibration import calibration_error
+from tgdfer.training.metrics import expected_calibration_error, risk_coverage_curve
 
 
 def test_calibration_error_by_hand():
@@ -25,5 +26,11 @@ def test_calibration_error_with_weights_is_that_of_the_repeated_people():
 
 
 def test_risk_and_coverage_by_hand():
-    coverage, risk = risk_and_coverage(np.array([0.2, 0.9, 0.5]), np.array([False, True, False]))
+    _, coverage, risk = risk_coverage_curve(np.array([0.2, 0.9, 0.5]), np.array([False, True, False]))
     assert coverage == pytest.approx([1 / 3, 2 / 3, 1]) and risk == pytest.approx([0, 0.5, 2 / 3])
+
+
+def test_without_weights_it_is_the_error_of_the_metrics():
+    rng = np.random.default_rng(0)
+    confidence, right = rng.random(200), rng.random(200) < 0.6
+    np.testing.assert_allclose(calibration_error(confidence, right), [expected_calibration_error(confidence, right)])
