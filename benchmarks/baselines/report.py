@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.harness.comparison import FIGURES, Difference, paired_bootstrap
-from benchmarks.harness.results import Results, parts_without_clips, read_results
+from benchmarks.harness.results import Results, published_facts, read_results
 from benchmarks.harness.tables import (
     about_clips,
     how_it_was_run,
@@ -70,23 +70,7 @@ def write_baselines_report(work: Path, path: Path, figures: Path) -> None:
     draw(results, path.with_suffix(".png"))
     sections = [_head(results, path.with_suffix(".png").name)]
     sections += [_section(one, compared[one.name]) for one in results]
-    write_report(path, [*sections, _how(results)], figures, _facts(results, compared))
-
-
-def _facts(results: Sequence[Results], compared: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the report says, without the predictions of single clips."""
-    kept = ("title", "key", "config", "figures")
-    return {
-        one.name: {
-            "clips": one.clips,
-            "rows": {
-                name: {field: state[field] for field in kept}
-                | {"parts": parts_without_clips(state), "differences": compared[one.name][name]}
-                for name, state in one.rows.items()
-            },
-        }
-        for one in results
-    }
+    write_report(path, [*sections, _how(results)], figures, published_facts(results, "differences", compared))
 
 
 def _head(results: Sequence[Results], picture: str) -> str:

@@ -100,6 +100,30 @@ def parts_without_clips(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def published_facts(
+    results: Sequence[Results], field: str, of_rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Everything that a report says, without the values of single clips.
+
+    Args:
+        results: of every data set.
+        field: name of what the report adds to each row.
+        of_rows: that addition, by the names of data set and row.
+    """
+    kept = ("title", "key", "config", "figures")
+    return {
+        one.name: {
+            "clips": one.clips,
+            "rows": {
+                name: {key: state[key] for key in kept}
+                | {"parts": parts_without_clips(state), field: of_rows[one.name][name]}
+                for name, state in one.rows.items()
+            },
+        }
+        for one in results
+    }
+
+
 def means_over_runs(state: Mapping[str, Any], group: str) -> dict[str, Figure]:
     """Mean and spread over the runs of every figure of a group; empty if the row does not have the group."""
     runs = [run[group] for run in runs_of(state).values() if group in run]

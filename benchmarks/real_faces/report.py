@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.harness.calibration import calibration_error
 from benchmarks.harness.comparison import Difference, bootstrap, of_labels, paired_bootstrap
-from benchmarks.harness.results import Results, parts_without_clips, read_results, read_state, runs_of
+from benchmarks.harness.results import Results, published_facts, read_results, read_state, runs_of
 from benchmarks.harness.tables import (
     about_clips,
     how_it_was_run,
@@ -53,7 +53,7 @@ def write_real_faces_report(work: Path, path: Path, figures: Path) -> None:
         sections.append(section(one, measured[one.name], path))
     if words_file(work).is_file():
         sections.append(_words(read_state(words_file(work)), path))
-    write_report(path, [*sections, _how(results)], figures, _facts(results, measured))
+    write_report(path, [*sections, _how(results)], figures, published_facts(results, "measured", measured))
 
 
 def _measured(results: Results) -> dict[str, dict[str, Any]]:
@@ -224,19 +224,3 @@ def _value(figure: Difference) -> str:
 def _error(of_row: Mapping[str, Any]) -> str:
     error = of_row["calibration_error"]
     return "" if error is None else f"{error:.3f}"
-
-
-def _facts(results: list[Results], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the report says, without the predictions of single pictures."""
-    kept = ("title", "key", "config", "figures")
-    return {
-        one.name: {
-            "clips": one.clips,
-            "rows": {
-                name: {field: state[field] for field in kept}
-                | {"parts": parts_without_clips(state), "measured": measured[one.name][name]}
-                for name, state in one.rows.items()
-            },
-        }
-        for one in results
-    }
