@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import torch
 import typer
@@ -26,7 +26,7 @@ from recipes.clip_tiny_faces.measure import (
 )
 from recipes.clip_tiny_faces.photographs import load_photographs
 from recipes.clip_tiny_faces.stills import cached_stills
-from recipes.clip_tiny_faces.towers import Tower, build_image_processor, load_dual_encoder
+from recipes.clip_tiny_faces.towers import build_image_processor, load_dual_encoder
 from recipes.clip_tiny_faces.train import Ground, Recipe, train
 from recipes.clip_tiny_faces.train_teacher import (
     TeacherRecipe,
@@ -59,7 +59,7 @@ def prepare_command(
     ferplus: Annotated[Path, typer.Option(help="Parquet file of FER2013 with the votes of FER+.")],
     face_model: Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")] = None,
     work: Work = WORK,
-    images: Images = 40_000,
+    images: Images = 24_000,
     seed: Seed = 0,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
 ) -> None:
@@ -75,7 +75,7 @@ def teacher_command(
     clips: Clips,
     out: Annotated[Path, typer.Option(help="File of the weights.")] = TEACHER,
     work: Work = WORK,
-    images: Images = 40_000,
+    images: Images = 24_000,
     epochs: Annotated[int, typer.Option(help="Passes over the voted photographs.")] = TeacherRecipe.epochs,
     seed: Seed = 0,
     minutes: Minutes = 60.0,
@@ -98,13 +98,12 @@ def teacher_command(
 def train_command(
     stills: Stills,
     clips: Clips,
-    tower: Annotated[str, typer.Option(help="Vision tower: vit, levit or convnext.")] = Recipe.tower,
     start: Annotated[Path, typer.Option(help="Folder of weights to go on from.")] = CLIP_TINY_FACES,
     teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
     out: Annotated[Path, typer.Option(help="Folder of the weights; replaced when all is done.")] = CLIP_TINY_FACES,
     work: Work = WORK,
     pairs: Annotated[int, typer.Option(help="Pictures to see.")] = Recipe.pairs,
-    images: Images = 40_000,
+    images: Images = 24_000,
     seed: Seed = 0,
     minutes: Minutes = 60.0,
 ) -> None:
@@ -120,7 +119,6 @@ def train_command(
             net,
         )
         recipe = Recipe(
-            tower=cast(Tower, tower),
             start=file_hash(start / "model.safetensors"),
             teacher=file_hash(teacher),
             pairs=pairs,

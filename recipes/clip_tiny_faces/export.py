@@ -38,12 +38,13 @@ that everything there can be tried without a download; for large data, start fro
 
 ## Recipe
 
-`python -m recipes.clip_tiny_faces train --tower {tower} --pairs {pairs} --seed {seed} --stills FILE --clips FOLDER`
+`python -m recipes.clip_tiny_faces train --pairs {pairs} --seed {seed} --stills FILE --clips FOLDER`
 
 {pairs} pictures seen. Pictures and captions are contrasted in both directions; captions that are also true of another
 picture of the batch are positives there, doubtful ones are left out. The cross-entropy of the votes over the class
 descriptions is balanced by class frequency. A convolutional network, trained before on the votes, teaches features
-and votes. Muon at {muon:g} for the matrices of both towers, AdamW at {rate:g} for the rest, batch {batch}.
+and votes. Muon (Jordan et al., 2024) at {vision:g} trains the convolutions and at {text:g} the matrices of the text
+tower, AdamW at {rate:g} the rest. The batch has {batch} pictures.
 Training took {minutes} minutes.
 
 ## Figures
@@ -108,10 +109,10 @@ def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, gro
         stills=len(ground.stills),
         labelled=int(np.sum(ground.stills.labels >= 0)),
         rendered=len(ground.rendered.images),
-        tower=recipe.tower,
         pairs=recipe.pairs,
         seed=recipe.seed,
-        muon=recipe.muon_rate,
+        vision=recipe.vision_rate,
+        text=recipe.text_rate,
         rate=recipe.rate,
         batch=recipe.batch,
         minutes=round(seconds / 60),

@@ -18,14 +18,18 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is the nearest orthogonal matrix.
 
     Args:
-        parameters: Matrices.
+        parameters: Matrices, and kernels of convolutions, which count as matrices of (outputs, all inputs).
         lr: Learning rate; the update of a matrix (A, B) is scaled by sqrt(max(1, A / B)).
         momentum: Of the gradients, in Nesterov's way.
         weight_decay: Decoupled.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -37,9 +41,10 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[matrix]
                 average = state.setdefault("momentum", torch.zeros_like(matrix))
                 average.lerp_(matrix.grad, 1 - group["momentum"])
-                update = orthogonalise(matrix.grad.lerp(average, group["momentum"]))
+                update = orthogonalise(matrix.grad.lerp(average, group["momentum"]).flatten(1))
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-group["lr"] * max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5)
+                scale = max(1, update.shape[0] / update.shape[1]) ** 0.5
+                matrix.add_(update.view_as(matrix), alpha=-group["lr"] * scale)
         return loss
 
 

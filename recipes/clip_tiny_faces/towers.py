@@ -1,10 +1,9 @@
-"""The dual encoder before its training: a vision tower beside the text tower of earlier weights."""
+"""The dual encoder before its training: a convolutional vision tower beside the text tower of earlier weights."""
 
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from transformers import (
@@ -12,11 +11,9 @@ from transformers import (
     CLIPImageProcessor,
     CLIPModel,
     CLIPTokenizer,
-    ConvNextV2Config,
-    ConvNextV2Model,
-    LevitConfig,
-    LevitModel,
     PreTrainedModel,
+    TimmWrapperConfig,
+    TimmWrapperModel,
     VisionTextDualEncoderConfig,
     VisionTextDualEncoderModel,
 )
@@ -24,37 +21,47 @@ from transformers import (
 from recipes.clip_tiny_faces.augmentation import IMAGE_MEAN, IMAGE_STD
 from recipes.clip_tiny_faces.ferplus import SIZE
 
-Tower: TypeAlias = Literal["vit", "levit", "convnext"]
-Configuration = TypeVar("Configuration", LevitConfig, ConvNextV2Config)
 DualEncoder: TypeAlias = CLIPModel | VisionTextDualEncoderModel
 
+# Channels of the four stages. A picture of 112 pixels gives maps of 28, 14, 7 and 4.
+CHANNELS = (64, 128, 192, 256)
+# Blocks of two convolutions in each stage.
+DEPTHS = (1, 1, 2, 1)
 
-def build_dual_encoder(tower: Tower, start: Path) -> tuple[DualEncoder, CLIPTokenizer]:
+
+def build_dual_encoder(start: Path) -> tuple[VisionTextDualEncoderModel, CLIPTokenizer]:
     """A dual encoder in float32 and its tokenizer.
 
     Args:
-        tower: "vit" goes on from the vision tower of `start` and gives a plain `CLIPModel`; the others begin with
-            random weights and give a `VisionTextDualEncoderModel`.
-        start: Folder of a `CLIPModel`, whose text tower and tokenizer are taken.
+        start: Folder of earlier weights, whose text tower and tokenizer are taken. Where they are of this kind, the
+            vision tower is taken too; otherwise it begins with random weights.
     """
     tokenizer = CLIPTokenizer.from_pretrained(start)
     # On CPUs the fused attention's backward pass takes longer than all the rest.
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
-    clip = CLIPModel.from_pretrained(start, **options)
-    if tower == "vit":
-        return clip, tokenizer
-    vision = _convolutional(tower)
+    earlier = AutoModel.from_pretrained(start, **options)
+    if isinstance(earlier, VisionTextDualEncoderModel):
+        return earlier, tokenizer
+    vision = build_vision_tower()
     config = VisionTextDualEncoderConfig.from_vision_text_configs(
-        vision.config, clip.text_model.config, projection_dim=clip.config.projection_dim
+        vision.config, earlier.text_model.config, projection_dim=earlier.config.projection_dim
     )
-    model = VisionTextDualEncoderModel(config, vision, clip.text_model)
-    model.text_projection.load_state_dict(clip.text_projection.state_dict())
-    model.logit_scale.data.copy_(clip.logit_scale.data)
+    model = VisionTextDualEncoderModel(config, vision, earlier.text_model)
+    model.text_projection.load_state_dict(earlier.text_projection.state_dict())
+    model.logit_scale.data.copy_(earlier.logit_scale.data)
     return model, tokenizer
 
 
+def build_vision_tower() -> PreTrainedModel:
+    """A small ResNet-D (He et al., 2019) of 2.6 million parameters, with random weights."""
+    sizes = {"layers": list(DEPTHS), "channels": list(CHANNELS), "stem_width": 16}
+    # `VisionTextDualEncoderModel` asks for the `hidden_size`, which timm calls otherwise.
+    config = TimmWrapperConfig(architecture="resnet18d", model_args=sizes, hidden_size=CHANNELS[-1])
+    return TimmWrapperModel(config).to(memory_format=torch.channels_last)
+
+
 def load_dual_encoder(folder: Path) -> tuple[DualEncoder, CLIPTokenizer]:
-    """A trained dual encoder of either kind, in `eval` mode, and its tokenizer."""
+    """A trained dual encoder, or an earlier plain CLIP, in `eval` mode, and its tokenizer."""
     return AutoModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
 
 
@@ -86,33 +93,3 @@ def bfloat16_is_fast(device: torch.device) -> bool:
             times.append(time.perf_counter() - begin)
         seconds[dtype] = min(times)
     return seconds[torch.bfloat16] < seconds[torch.float32]
-
-
-def _convolutional(tower: Tower) -> PreTrainedModel:
-    if tower == "levit":
-        return LevitModel(
-            _with_hidden_size(
-                LevitConfig,
-                image_size=SIZE,
-                hidden_sizes=[160, 224, 256],
-                num_attention_heads=[5, 7, 8],
-                depths=[3, 3, 2],
-                key_dim=[16, 16, 16],
-            )
-        )
-    return ConvNextV2Model(
-        _with_hidden_size(
-            ConvNextV2Config,
-            image_size=SIZE,
-            patch_size=8,
-            num_stages=3,
-            hidden_sizes=[96, 192, 256],
-            depths=[1, 4, 1],
-            drop_path_rate=0.0,
-        )
-    )
-
-
-def _with_hidden_size(kind: Callable[..., Configuration], **sizes: Any) -> Configuration:
-    """A configuration that says its `hidden_size`, as `VisionTextDualEncoderModel` asks it to."""
-    return kind(**sizes, hidden_size=sizes["hidden_sizes"][-1])

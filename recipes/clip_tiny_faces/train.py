@@ -24,7 +24,6 @@ from recipes.clip_tiny_faces.scores import summarise
 from recipes.clip_tiny_faces.stills import Stills
 from recipes.clip_tiny_faces.towers import (
     DualEncoder,
-    Tower,
     bfloat16_is_fast,
     build_dual_encoder,
     build_image_processor,
@@ -42,8 +41,7 @@ class Recipe:
     """All parameters of the training.
 
     Attributes:
-        tower: Kind of the vision tower.
-        start: SHA-256 of the weights whose text tower, tokenizer and, for "vit", vision tower are gone on from.
+        start: SHA-256 of the weights that are gone on from.
         teacher: SHA-256 of the teacher's weights.
         pairs: Pictures seen in training.
         voted: Voted photographs a step.
@@ -52,14 +50,15 @@ class Recipe:
         aligned: Share of the voted photographs that are cut as in prediction; the others are seen whole.
         coarse: Share of the other photographs that become as coarse as the voted ones.
         coloured: Share of the photographs, all of which are grey, that are tinted.
-        rate: Highest learning rate of AdamW; warm-up over 5 % of the steps, then a cosine.
-        muon_rate: That of Muon (Jordan et al., 2024), which trains the matrices of both towers.
+        rate: Highest learning rate of AdamW; warm-up over 10 % of the steps, then a cosine.
+        vision_rate: That of Muon (Jordan et al., 2024) for the convolutions of the vision tower.
+        text_rate: That of Muon for the matrices of the text tower, which is trained already.
         decay: Weight decay.
         trust: Share of the teacher in what a photograph shows; the rest are votes or label.
         balance: How far classes are told apart as if all were equally frequent, 0 to 1.
         class_weight: Weight of the cross-entropy over the texts of the classes.
         feature_weight: Weight of the regression of the teacher's features.
-        map_weight: Weight of the regression of the teacher's feature map from the patches, for "vit".
+        map_weight: Weight of the regression of the teacher's feature map from the last map of the vision tower.
         unit_weight: Weight of the regression of action units.
         fact_weight: Weight of the recognition of the facts that captions speak of.
         average: Decay of the running average of the weights, which is what is kept.
@@ -68,10 +67,9 @@ class Recipe:
         validate_every: Steps between two measurements on validation.
     """
 
-    tower: Tower = "vit"
     start: str = ""
     teacher: str = ""
-    pairs: int = 1_500_000
+    pairs: int = 400_000
     voted: int = 72
     stills: int = 24
     rendered: int = 32
@@ -79,10 +77,11 @@ class Recipe:
     coarse: float = 0.4
     coloured: float = 0.5
     rate: float = 1e-3
-    muon_rate: float = 0.01
+    vision_rate: float = 0.02
+    text_rate: float = 0.01
     decay: float = 0.05
     trust: float = 0.5
-    balance: float = 0.25
+    balance: float = 0.3
     class_weight: float = 2.0
     feature_weight: float = 2.0
     map_weight: float = 2.0
@@ -123,9 +122,7 @@ class Learner(nn.Module):
         width: int = clip.visual_projection.out_features
         self.units, self.facts = nn.Linear(width, len(ACTION_UNITS)), nn.Linear(width, len(FACTS))
         self.features = nn.Linear(width, channels)
-        self.map: nn.Linear | None = None
-        if hasattr(clip.config.vision_config, "patch_size") and clip.config.model_type == "clip":
-            self.map = nn.Linear(clip.config.vision_config.hidden_size, channels)
+        self.map = nn.Linear(clip.config.vision_config.hidden_size, channels)
 
     def speak(self, tokens: dict[str, Tensor]) -> Tensor:
         """Normalised embeddings (N, D) of texts."""
@@ -179,7 +176,7 @@ def train(
     progress = progress or (lambda what, done, total: None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
-    clip, tokenizer = build_dual_encoder(recipe.tower, start)
+    clip, tokenizer = build_dual_encoder(start)
     learner = Learner(clip, ground.teacher.emotions.in_features).to(device)
     average = torch.optim.swa_utils.AveragedModel(learner, avg_fn=running_average(recipe.average), use_buffers=True)
     teacher = ground.teacher.to(device)
@@ -228,14 +225,12 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
 
     AdamW alone answers with the averages for a long time before it sees what changes in a face; Muon does not.
     """
-    towers = (learner.clip.vision_model, learner.clip.text_model)
+    rates = {learner.clip.vision_model: recipe.vision_rate, learner.clip.text_model: recipe.text_rate}
     matrices = [
-        parameter
-        for tower in towers
-        for name, parameter in tower.named_parameters()
-        if parameter.ndim == 2 and "embedding" not in name and "bias" not in name
+        {"params": [p for name, p in tower.named_parameters() if p.ndim > 1 and "embedding" not in name], "lr": rate}
+        for tower, rate in rates.items()
     ]
-    taken = {id(p) for p in matrices}
+    taken = {id(p) for group in matrices for p in group["params"]}
     rest = [p for p in learner.parameters() if id(p) not in taken]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.decay},
@@ -243,9 +238,9 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
     ]
     optimizers = [
         torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
-        Muon(matrices, lr=recipe.muon_rate, momentum=0.9, weight_decay=0.01),
+        Muon(matrices, lr=recipe.vision_rate, momentum=0.95, weight_decay=0.02),
     ]
-    warm = max(1, steps // 20)
+    warm = max(1, steps // 10)
 
     def factor(step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
@@ -314,9 +309,11 @@ def _losses(
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
         with torch.no_grad():
             taught = ground.teacher(pixels)
-        seen = learner.clip.get_image_features(pixel_values=normalise(pixels))
+        seen = learner.clip.get_image_features(
+            pixel_values=normalise(pixels).contiguous(memory_format=torch.channels_last)
+        )
         read = [head(seen.pooler_output).float() for head in (learner.units, learner.facts, learner.features)]
-        patches = learner.map(seen.last_hidden_state[:, 1:]).float() if learner.map else None
+        places = learner.map(seen.last_hidden_state.flatten(2).transpose(1, 2)).float()
         words = learner.speak(tokens)
     units, facts, features = read
     scale = learner.clip.logit_scale.exp()
@@ -330,9 +327,8 @@ def _losses(
         # Most action units are absent from most pictures: unstandardised, answering 0 is hard to improve on.
         "units": (((units[-len(batch.units) :] - batch.units.to(device)) / UNIT_DEVIATION) ** 2).mean(),
         "facts": _fact_loss(facts, batch),
+        "map": F.smooth_l1_loss(places, _taught_map(taught, seen.last_hidden_state.shape[2:])),
     }
-    if patches is not None:
-        losses["map"] = F.smooth_l1_loss(patches, _map_of_patches(taught, patches.shape[1]))
     weights = {"contrast": 1.0, "classes": recipe.class_weight, "features": recipe.feature_weight}
     weights |= {"units": recipe.unit_weight, "facts": recipe.fact_weight, "map": recipe.map_weight}
     loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
@@ -382,10 +378,9 @@ def _standardised(values: Tensor) -> Tensor:
     return (values - rows.mean(0)) / (rows.std(0) + 1e-3)
 
 
-def _map_of_patches(taught: Seen, patches: int) -> Tensor:
-    """The teacher's map at the places of a square of patches, (N, P, C)."""
-    places = F.interpolate(taught.map.float(), size=round(patches**0.5), mode="bilinear", align_corners=False)
-    return _standardised(places.flatten(2).transpose(1, 2))
+def _taught_map(taught: Seen, size: Sequence[int]) -> Tensor:
+    """The teacher's map at `size`, as places (N, H x W, C)."""
+    return _standardised(F.adaptive_avg_pool2d(taught.map.float(), tuple(size)).flatten(2).transpose(1, 2))
 
 
 def balanced_cross_entropy(answers: Tensor, target: Tensor, parts: Sequence[int], balance: float = 1.0) -> Tensor:
