@@ -1,0 +1,1 @@
+"""How `tgdfer-tiny` is trained, the TG-DFER model that the package carries."""

@@ -1,0 +1,152 @@
+"""The clips that `tgdfer-tiny` learns from, as frame features: photographs, bags of photographs, and videos."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tgdfer.training.data.batches import derived_seed
+from tgdfer.training.features import FeatureClips
+
+# A photograph belongs into a bag if at least this share of the votes is for its emotion.
+_AGREED = 0.6
+# Seconds between the photographs of a bag.
+_INTERVAL = 0.25
+
+
+class Clip(NamedTuple):
+    """The T frames of a clip.
+
+    Attributes:
+        features: float32 (T, D).
+        timestamps: float32 (T,), seconds.
+        label: its class.
+    """
+
+    features: Tensor
+    timestamps: Tensor
+    label: int
+
+
+class ClipSource(Protocol):
+    """Where clips come from."""
+
+    targets: Sequence[int]
+
+    def clip(self, index: int, rng: np.random.Generator) -> Clip:
+        """The clip at `index`, or another one of this kind that `rng` chooses."""
+        ...
+
+
+class Photographs:
+    """Photographs as clips of one frame, each with a label that is drawn by the votes for it.
+
+    Args:
+        features: (V, N, D) float16, V views of N photographs.
+        votes: (N, K) shares of the votes; rows sum to one.
+        balance: Photographs are drawn with the frequency of their class to the power of minus this.
+    """
+
+    def __init__(self, features: Tensor, votes: np.ndarray, balance: float = 0.0) -> None:
+        self.features, self.votes = features, votes
+        self.targets = votes.argmax(1).tolist()
+        frequency = np.bincount(self.targets, minlength=votes.shape[1])[self.targets].astype(float)
+        self.chances = (frequency**-balance).cumsum()
+
+    def clip(self, index: int, rng: np.random.Generator) -> Clip:
+        """A photograph that is drawn by the frequency of its class; every second one is that at `index`."""
+        row = index if rng.random() < 0.5 else int(np.searchsorted(self.chances, rng.random() * self.chances[-1]))
+        label = int((self.votes[row].cumsum() < rng.random()).sum())
+        view = int(rng.integers(len(self.features)))
+        return Clip(self.features[view, row].float()[None], torch.zeros(1), min(label, self.votes.shape[1] - 1))
+
+
+class Bags:
+    """Bags of photographs: some show an emotion, the others are neutral, as the frames of a weakly labelled clip.
+
+    Which photographs are in a bag is drawn anew every time. Those that show the emotion stand together.
+
+    Args:
+        features: (V, N, D) float16, V views of N photographs.
+        votes: (N, K) shares of the votes.
+        neutral: Index of the neutral class, whose bags hold nothing else.
+        count: Number of bags, equally many of each class.
+        frames: Photographs in a bag.
+    """
+
+    def __init__(self, features: Tensor, votes: np.ndarray, neutral: int, count: int, frames: int = 16) -> None:
+        self.features, self.neutral, self.frames = features, neutral, frames
+        self.members = [np.flatnonzero(of_class >= _AGREED) for of_class in votes.T]
+        self.targets = [number % len(self.members) for number in range(count)]
+
+    def clip(self, index: int, rng: np.random.Generator) -> Clip:
+        label = self.targets[index]
+        rows = rng.choice(self.members[self.neutral], self.frames)
+        if label != self.neutral:
+            length = int(rng.integers(1, self.frames * 3 // 4 + 1))
+            start = int(rng.integers(0, self.frames - length + 1))
+            rows[start : start + length] = rng.choice(self.members[label], length)
+        views = rng.integers(len(self.features), size=self.frames)
+        seen = self.features[torch.from_numpy(views), torch.from_numpy(rows)].float()
+        return Clip(seen, _INTERVAL * torch.arange(self.frames), label)
+
+
+class Videos:
+    """Clips of video files.
+
+    Args:
+        clips: Their cached features; any view of a clip may be seen.
+        repeats: How often each clip is seen in an epoch.
+    """
+
+    def __init__(self, clips: FeatureClips, repeats: int = 1) -> None:
+        self.clips = clips
+        self.targets = list(clips.targets) * repeats
+
+    def clip(self, index: int, rng: np.random.Generator) -> Clip:
+        place = self.clips.indices[index % len(self.clips)]
+        features = self.clips.features
+        view = int(rng.integers(len(features.features))) if self.clips.training else 0
+        mask = features.frame_mask[view, place]
+        seen, seconds = features.features[view, place][mask].float(), features.timestamps[view, place][mask]
+        return Clip(seen, seconds, self.targets[index])
+
+
+class MixedClips(Dataset):
+    """Clips of several sources, padded to the same number of frames.
+
+    What is seen follows from (seed, epoch, index) alone.
+
+    Args:
+        sources: Where the clips come from.
+        seed: Decides all that is drawn.
+        frames: Frames of a clip.
+    """
+
+    def __init__(self, sources: Sequence[ClipSource], seed: int = 0, frames: int = 16) -> None:
+        self.sources, self.seed, self.frames, self.epoch = sources, seed, frames, 0
+        self.targets = [target for source in sources for target in source.targets]
+        self.places = [(number, row) for number, source in enumerate(sources) for row in range(len(source.targets))]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number, row = self.places[index]
+        rng = np.random.default_rng(derived_seed(self.seed, self.epoch, index))
+        clip = self.sources[number].clip(row, rng)
+        count = len(clip.features)
+        features, timestamps = torch.zeros(self.frames, clip.features.shape[-1]), torch.zeros(self.frames)
+        features[:count], timestamps[:count] = clip.features, clip.timestamps
+        return {
+            "frame_features": features,
+            "frame_mask": torch.arange(self.frames) < count,
+            "timestamps": timestamps,
+            "labels": torch.tensor(clip.label),
+        }
