@@ -43,7 +43,7 @@ def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, *
     return path, extract_commit_hash(path, None) or revision
 
 
-def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[PreTrainedModel, str]:
+def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
     """A CLIP in fp32, whatever its checkpoint (small updates vanish in half precision), and the commit it is of.
 
     Raises:

@@ -4,11 +4,11 @@
 its structure where that is enough: LoRA finds blocks and their projections in networks that this file never names.
 """
 
+import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
@@ -45,6 +45,7 @@ def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
         )
     if kind == "vision-text-dual-encoder":
         text, vision = config.get("text_config") or {}, config.get("vision_config") or {}
+        # Without a type it is BERT, the default of `VisionTextDualEncoderConfig`.
         if text.get("model_type", "bert") not in TEXT_TOWERS:
             raise ValueError(
                 f"The text tower of {name} is of type {text['model_type']}, which cannot take learnt context; use a "
@@ -57,7 +58,7 @@ def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
             )
 
 
-def build_dual_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+def build_dual_encoder(config: Any) -> PreTrainedModel:
     """The network of a configuration, with random weights."""
     require_dual_encoder(config.to_dict(), "`clip_config`")
     return DUAL_ENCODERS[config.model_type]._from_config(config)
@@ -148,7 +149,7 @@ def set_mode(clip: nn.Module, training: bool) -> None:
             module.lora_dropout.train(training)
 
 
-def set_timm_checkpointing(clip: nn.Module, enable: bool) -> None:
+def set_timm_checkpointing(clip: Any, enable: bool) -> None:
     """Recomputes activations of a timm tower in the backward pass, which transformers does not reach from outside."""
     for module in clip.modules():
         if hasattr(module, "timm_model") and module.supports_gradient_checkpointing:
@@ -185,10 +186,17 @@ def lora_targets(tower: nn.Module, count: int, name: str) -> list[str]:
         raise ValueError(f"LoRA is asked for on {count} blocks, but the {name} tower has {len(blocks)}.")
     targets = []
     for prefix, block in blocks[len(blocks) - count :]:
-        inside = [path for path, module in block.named_modules() if _is_adaptable(module)]
+        inside = [
+            path
+            for path, module in block.named_modules()
+            if _is_adaptable(getattr(module, "base_layer", module)) and not _LORA.search(path)
+        ]
         attention = [path for path in inside if "attn" in path or "attention" in path]
         targets += [f"{prefix}.{path}" for path in attention or inside]
     return targets
+
+
+_LORA = re.compile(r"\.(?:base_layer|lora_)")  # of an earlier `attach_lora`
 
 
 def _is_adaptable(module: nn.Module) -> bool:

@@ -131,7 +131,7 @@ class TGDFERTextGuidance(nn.Module):
             contexts = classes if config.context == "class" else 1
             self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
 
-    def encode(self, clip: nn.Module) -> Tensor:
+    def encode(self, clip: Any) -> Tensor:
         """The single descriptions in the joint space, of length one: `g`, (K, M, D)."""
         ids = self.prompt_ids.flatten(0, 1)
         embeds = clip.text_model.get_input_embeddings()(ids)
