@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.tokenization_auto import AutoTokenizer
-from transformers.models.clip.modeling_clip import CLIPModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
+from .dual_encoders_tgdfer import DUAL_ENCODERS, context_start, lora_targets, require_dual_encoder, text_length
 
 try:  # Only training needs it: saved models are plain, with LoRA merged.
     import peft
@@ -43,7 +43,7 @@ def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, *
     return path, extract_commit_hash(path, None) or revision
 
 
-def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[CLIPModel, str]:
+def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
     """A CLIP in fp32, whatever its checkpoint (small updates vanish in half precision), and the commit it is of.
 
     Raises:
@@ -51,13 +51,9 @@ def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options
         OSError: There is none.
     """
     path, commit = locate(name_or_folder, CONFIG_NAME, revision, **options)
-    kind = TGDFERConfig.get_config_dict(os.path.dirname(path))[0].get("model_type")
-    if kind != "clip":
-        raise ValueError(
-            f"{name_or_folder} is a checkpoint of {kind or 'another program'}: give the Hub id or folder of a CLIP, "
-            "such as openai/clip-vit-base-patch16."
-        )
-    loaded: Any = CLIPModel.from_pretrained(
+    config = TGDFERConfig.get_config_dict(os.path.dirname(path))[0]
+    require_dual_encoder(config, name_or_folder)
+    loaded: Any = DUAL_ENCODERS[config["model_type"]].from_pretrained(
         name_or_folder, revision=commit, dtype=torch.float32, output_loading_info=True, **options
     )
     clip, report = loaded
@@ -134,7 +130,7 @@ def read_adapter(path: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged ({error}); save or download the adapter again.") from error
 
 
-def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: Any) -> CLIPModel:
+def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: Any) -> PreTrainedModel:
     """The CLIP that an adapter belongs to, from where its config says or from `clip`.
 
     Raises:
@@ -160,9 +156,11 @@ def _is_lora(module: nn.Module) -> bool:
     return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
 
 
-def _class_word_prompts(tokenizer: Any) -> dict[str, Any]:
-    """Prompts of the basic emotions by their names alone, without context."""
-    ids = tokenizer(list(BASIC_EMOTIONS), padding=True, return_tensors="pt").input_ids.unsqueeze(1)
+def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
+    """Prompts of the basic emotions by their names alone, without context, padded to `length` where it is given."""
+    padding = {"padding": "max_length", "max_length": length} if length else {"padding": True}
+    tokens = tokenizer(list(BASIC_EMOTIONS), padding_side="right", return_tensors="pt", **padding)
+    ids = tokens.input_ids.unsqueeze(1)
     mask = torch.ones(ids.shape[:2], dtype=torch.bool)
     return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
 
@@ -234,23 +232,20 @@ class CheckpointedModel(PreTrainedModel):
         """
         if peft is None:
             raise ImportError("LoRA needs peft: `pip install peft`.")
-        blocks = []
+        clip: Any = self.base_model.clip
+        targets = []
         for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
-            layers = getattr(self.config.clip_config, f"{tower}_config").num_hidden_layers
-            if count > layers:
-                raise ValueError(f"LoRA is asked for on {count} blocks, but the {tower} tower has {layers}.")
-            numbers = "|".join(str(layer) for layer in range(layers - count, layers))
             if count:
-                blocks.append(rf"{tower}_model\.encoder\.layers\.(?:{numbers})")
-        if not blocks:
+                module = getattr(clip, f"{tower}_model")
+                targets += [f"{tower}_model.{name}" for name in lora_targets(module, count, tower)]
+        if not targets:
             return
         lora = peft.LoraConfig(
             r=self.config.lora_rank,
             lora_alpha=self.config.lora_alpha,
             lora_dropout=self.config.lora_dropout,
-            target_modules=rf"(?:{'|'.join(blocks)})\.self_attn\.(?:q|k|v|out)_proj",
+            target_modules=targets,
         )
-        clip: Any = self.base_model.clip
         peft.inject_adapter_in_model(lora, clip)
         self.freeze_clip()
 
@@ -302,7 +297,8 @@ class ClassifierCheckpoints(CheckpointedModel):
         """
         clip_model, commit = load_clip(clip, revision)
         if class_prompts is None:
-            class_prompts = _class_word_prompts(AutoTokenizer.from_pretrained(clip, revision=commit))
+            tokenizer = AutoTokenizer.from_pretrained(clip, revision=commit)
+            class_prompts = _class_word_prompts(tokenizer, text_length(clip_model.config))
         config = cls.config_class(
             clip_config=clip_model.config,
             clip_name=None if os.path.isdir(clip) else str(clip),
@@ -317,8 +313,9 @@ class ClassifierCheckpoints(CheckpointedModel):
         model.set_classes(class_prompts)
         guidance = model.tgdfer.text_guidance
         if guidance.context is not None:
-            phrase = clip_model.text_model.embeddings.token_embedding(
-                guidance.prompt_ids[:, 0, 1:][:, : guidance.context_length]
+            start = context_start(clip_model.config)
+            phrase = clip_model.text_model.get_input_embeddings()(
+                guidance.prompt_ids[:, 0, start : start + guidance.context_length]
             )
             contexts = guidance.context.num_embeddings // guidance.context_length
             with torch.no_grad():

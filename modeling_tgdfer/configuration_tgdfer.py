@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
-from transformers.models.clip.configuration_clip import CLIPConfig
+from transformers.models.auto.configuration_auto import AutoConfig
 
 # The classes of a config that names none. The built-in descriptions have the same names, as keys of a file in another
 # folder, which this one must not import: a test compares the two.
@@ -28,7 +28,8 @@ class TGDFERConfig(PreTrainedConfig):
     reason stands beside the field. Every part has a switch, so that an ablation is a list of configs.
 
     Args:
-        clip_config: Configuration of the CLIP that sees the frames and reads the texts.
+        clip_config: Configuration of the CLIP that sees the frames and reads the texts: a `CLIPConfig`, `SiglipConfig`
+            or `VisionTextDualEncoderConfig`. "CLIP" means any of these dual encoders wherever no class is named.
         clip_name: Hub id of the CLIP that the model started from; None of a folder.
         clip_revision: Commit of that Hub repository.
         clip_sha256: Fingerprint of the weights of that CLIP, by which an adapter knows its base.
@@ -77,7 +78,7 @@ class TGDFERConfig(PreTrainedConfig):
     """
 
     model_type = "tgdfer"
-    sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=CLIPConfig)}
+    sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=AutoConfig, model_type="clip")}
 
     # The base.
     clip_config: dict | PreTrainedConfig | None = None

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.masking_utils import create_causal_mask
-from transformers.models.clip.modeling_clip import CLIPModel
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import (
     ModelOutput,
@@ -32,6 +30,16 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .checkpoints_tgdfer import CheckpointedModel, ClassifierCheckpoints
 from .configuration_tgdfer import TGDFERConfig
+from .dual_encoders_tgdfer import (
+    build_dual_encoder,
+    context_start,
+    embedding_width,
+    encode_images,
+    encode_texts,
+    set_mode,
+    set_timm_checkpointing,
+    text_length,
+)
 from .temporal_tgdfer import (
     TGDFERLongRange,
     TGDFERLongRangeLayer,
@@ -113,6 +121,7 @@ class TGDFERTextGuidance(nn.Module):
         super().__init__()
         classes, descriptions = config.num_labels, config.max_descriptions
         self.context_length = config.context_length
+        self.context_start = context_start(config.clip_config)
         text_config = config.clip_config.text_config
         self.register_buffer("prompt_ids", torch.zeros(classes, descriptions, config.prompt_length, dtype=torch.long))
         self.register_buffer("description_mask", torch.ones(classes, descriptions, dtype=torch.bool))
@@ -122,28 +131,17 @@ class TGDFERTextGuidance(nn.Module):
             contexts = classes if config.context == "class" else 1
             self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
 
-    def encode(self, clip: CLIPModel) -> Tensor:
-        """The single descriptions in CLIP's joint space, of length one: `g`, (K, M, D).
-
-        No padding mask is needed: the text tower is causal and is read at the first EOS, before any padding.
-        """
-        tower = clip.text_model
+    def encode(self, clip: Any) -> Tensor:
+        """The single descriptions in the joint space, of length one: `g`, (K, M, D)."""
         ids = self.prompt_ids.flatten(0, 1)
-        embeds = tower.embeddings.token_embedding(ids)
+        embeds = clip.text_model.get_input_embeddings()(ids)
         if self.context is not None:
             context = self.context.weight.unflatten(0, (-1, self.context_length))  # (1 or K, n, C)
             context = context.unsqueeze(1).expand(self.prompt_ids.shape[0], self.prompt_ids.shape[1], -1, -1)
-            end = 1 + self.context_length
-            embeds = torch.cat([embeds[:, :1], context.flatten(0, 1).to(embeds.dtype), embeds[:, end:]], dim=1)
-        hidden = tower.embeddings(inputs_embeds=embeds)
-        # By position, because the name of the last one, a cache, differs between the versions of transformers.
-        mask = create_causal_mask(tower.config, hidden, None, None)
-        hidden = tower.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True).last_hidden_state
-        hidden = tower.final_layer_norm(hidden)
-        # OpenAI's configs say that EOS is 2 although it is the highest id; CLIP reads them by argmax, and so do we.
-        is_eos = ids if tower.eos_token_id == 2 else (ids == tower.eos_token_id).int()
-        pooled = hidden[torch.arange(ids.shape[0], device=ids.device), is_eos.argmax(-1)]
-        return F.normalize(clip.text_projection(pooled), dim=-1).unflatten(0, self.prompt_ids.shape[:2])
+            start, end = self.context_start, self.context_start + self.context_length
+            context = context.flatten(0, 1).to(embeds.dtype)
+            embeds = torch.cat([embeds[:, :start], context, embeds[:, end:]], dim=1)
+        return F.normalize(encode_texts(clip, ids, embeds), dim=-1).unflatten(0, self.prompt_ids.shape[:2])
 
     def forward(self, description_embeds: Tensor) -> Tensor:
         """Class texts `t = norm(sum_m w_m g_m)`: (K, M, D) -> (K, D)."""
@@ -216,6 +214,10 @@ class TGDFERPreTrainedModel(CheckpointedModel):
         "attentions": OutputRecorder(TGDFERTemporalAttention, index=1, layer_name="long_range"),
     }
 
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
+        super()._set_gradient_checkpointing(enable, *args, **kwargs)
+        set_timm_checkpointing(self.base_model.clip, enable)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -247,8 +249,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     def __init__(self, config: TGDFERConfig):
         super().__init__(config)
-        dim = config.clip_config.projection_dim
-        self.clip = CLIPModel._from_config(config.clip_config)
+        dim = embedding_width(config.clip_config)
+        self.clip = build_dual_encoder(config.clip_config)
         self.text_guidance = TGDFERTextGuidance(config)
         self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
@@ -259,9 +261,11 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
-        """Changes the mode; drops the cached class texts, which training makes stale."""
+        """Changes the mode of all but the frozen CLIP; drops the cached class texts, which training makes stale."""
         self._description_embeds = None
-        return super().train(mode)
+        super().train(mode)
+        set_mode(self.clip, mode)
+        return self
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
         self._description_embeds, self._read_from, self._readers_held = None, [], []  # another device or dtype
@@ -277,7 +281,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     def _text_readers(self) -> list[Tensor]:
         """What the single descriptions are computed from."""
-        readers = (self.text_guidance.context, self.clip.text_model, self.clip.text_projection)
+        readers = (self.text_guidance.context, self.clip.text_model, getattr(self.clip, "text_projection", None))
         tensors = [tensor for reader in readers if reader is not None for tensor in reader.parameters()]
         return [*tensors, *self.text_guidance.buffers()]
 
@@ -326,8 +330,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
                 f"`pixel_values_videos` has shape {tuple(pixel_values_videos.shape)}; give (clips, frames, 3, height, "
                 "width), as the processor does."
             )
-        images = pixel_values_videos.flatten(0, 1).to(self.clip.visual_projection.weight.dtype)
-        features = self.clip.get_image_features(images).pooler_output.unflatten(0, pixel_values_videos.shape[:2])
+        features = encode_images(self.clip, pixel_values_videos.flatten(0, 1))
+        features = features.unflatten(0, pixel_values_videos.shape[:2])
         return features if frame_mask is None else features.masked_fill(~frame_mask.bool().unsqueeze(-1), 0.0)
 
     def drop_instances(self, frame_mask: Tensor) -> Tensor:
@@ -411,7 +415,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
 
     def __init__(self, config: TGDFERConfig):
         super().__init__(config)
-        dim = config.clip_config.projection_dim
+        dim = embedding_width(config.clip_config)
         self.tgdfer = TGDFERModel(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
@@ -484,6 +488,12 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         longest = text_config.max_position_embeddings
         if ids.shape[-1] > longest:
             raise ValueError(f"A prompt has {ids.shape[-1]} tokens, but the text tower reads {longest}; shorten it.")
+        padded = text_length(self.config.clip_config)
+        if padded and ids.shape[-1] != padded:
+            raise ValueError(
+                f"The prompts have {ids.shape[-1]} tokens, but the text tower reads texts padded to {padded}; "
+                "make them with the processor of this model."
+            )
         if ids.min() < 0 or ids.max() >= text_config.vocab_size:
             raise ValueError(
                 f"The prompts have tokens from {ids.min()} to {ids.max()}, but the text tower knows those below "

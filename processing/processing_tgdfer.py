@@ -25,6 +25,10 @@ class TGDFERProcessor(ProcessorMixin):
         tokenizer: the tokenizer of the CLIP.
         descriptions: for each label what its face looks like, one sentence or more. Saved with the processor.
         context_phrase: words before each description; the model learns to replace them (CoOp).
+        text_padding: "longest" pads texts to the longest one, "max_length" to all that the text tower reads. SigLIP
+            sees padding, and was trained with the latter.
+        lowercase: whether texts are lowered before the tokenizer sees them. SigLIP was trained so, and not all of its
+            tokenizers do it.
 
     Example:
         ```python
@@ -40,10 +44,14 @@ class TGDFERProcessor(ProcessorMixin):
         tokenizer: Any = None,
         descriptions: dict[str, list[str]] | None = None,
         context_phrase: str = "a photo of a face:",
+        text_padding: str = "longest",
+        lowercase: bool = False,
         chat_template: str | None = None,
     ):
         self.descriptions = descriptions
         self.context_phrase = context_phrase
+        self.text_padding = text_padding
+        self.lowercase = lowercase
         super().__init__(video_processor, tokenizer, chat_template=chat_template)
 
     @classmethod
@@ -72,11 +80,11 @@ class TGDFERProcessor(ProcessorMixin):
         config = AutoConfig.from_pretrained(name_or_folder, **kwargs)
         # Not every checkpoint tells its tokenizer how long a text may be.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
-        known = TGDFERVideoProcessor.valid_kwargs.__annotations__
-        settings = {name: value for name, value in images.to_dict().items() if name in known and value is not None}
-        video_processor = TGDFERVideoProcessor(**settings | {"num_frames": num_frames})
+        video_processor = TGDFERVideoProcessor(**_picture_settings(images.to_dict()) | {"num_frames": num_frames})
         words = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
-        return cls(video_processor, tokenizer, words, context_phrase)
+        of_siglip = config.model_type == "siglip"
+        padding = "max_length" if of_siglip else "longest"
+        return cls(video_processor, tokenizer, words, context_phrase, padding, lowercase=of_siglip)
 
     def __call__(
         self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[ProcessingKwargs]
@@ -96,7 +104,8 @@ class TGDFERProcessor(ProcessorMixin):
             VideoDecodeError: a video cannot be read.
         """
         if text is not None:
-            kwargs.setdefault("padding", True)  # type: ignore[typeddict-item]
+            kwargs.setdefault("padding", self.text_padding)  # type: ignore[typeddict-item]
+            text = self._cased(text) if isinstance(text, str) else [self._cased(one) for one in text]
         data = super().__call__(text=text, videos=videos, **kwargs)
         return VideoBatchFeature(data.data)
 
@@ -237,12 +246,16 @@ class TGDFERProcessor(ProcessorMixin):
         return prompts
 
     def _context_length(self) -> int:
-        return len(self.tokenizer(self.context_phrase, add_special_tokens=False)["input_ids"])
+        return len(self.tokenizer(self._cased(self.context_phrase), add_special_tokens=False)["input_ids"])
+
+    def _cased(self, text: str) -> str:
+        return text.lower() if self.lowercase else text
 
     def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (len(texts), L) of the context phrase followed by each text."""
-        prompts = [f"{self.context_phrase} {text}".strip() for text in texts]
-        tokens = self.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
+        prompts = [self._cased(f"{self.context_phrase} {text}".strip()) for text in texts]
+        options = {"padding_side": "right", "return_attention_mask": True, "return_tensors": "pt"}
+        tokens = self.tokenizer(prompts, padding=self.text_padding, **options)
         lengths = tokens["attention_mask"].sum(1)
         limit = self.tokenizer.model_max_length
         if lengths.max() > limit:
@@ -252,11 +265,27 @@ class TGDFERProcessor(ProcessorMixin):
                 f"takes {limit}; shorten it."
             )
         # The unknown token of CLIP is its end of text: such a prompt would silently end there.
-        ends = ((tokens["input_ids"] == self.tokenizer.eos_token_id) & tokens["attention_mask"].bool()).sum(1)
+        end = self.tokenizer.sep_token_id if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
+        ends = ((tokens["input_ids"] == end) & tokens["attention_mask"].bool()).sum(1)
         if (ends != 1).any():
             text = texts[int((ends != 1).nonzero()[0])]
             raise ValueError(f'The description "{text}" has characters that the tokenizer does not know; reword it.')
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+
+
+def _picture_settings(images: dict[str, Any]) -> dict[str, Any]:
+    """What the image processor of a checkpoint says, as settings of the video processor."""
+    known = TGDFERVideoProcessor.valid_kwargs.__annotations__
+    settings = {name: value for name, value in images.items() if name in known and value is not None}
+    settings.setdefault("do_center_crop", False)  # those that do not crop do not say so
+    if "crop_pct" in images:  # as ConvNeXT has it: small pictures are the middle of larger ones
+        side = images["size"]["shortest_edge"]
+        square = {"height": side, "width": side}
+        if side >= 384:
+            return settings | {"size": square}
+        larger = {"shortest_edge": int(side / images["crop_pct"])}
+        return settings | {"size": larger, "crop_size": square, "do_center_crop": True}
+    return settings
 
 
 def _in_order(labels: Mapping[int, str] | Sequence[str]) -> list[str]:

@@ -76,7 +76,7 @@ def mean_baseline(
         )
         for index, (row, label) in enumerate(zip(scores, test.labels, strict=True))
     ]
-    figures = measure(test, predictions, names)
+    figures = measure(test.labels, predictions, names)
     trained = is_trained(base_model)
     name = f"{NAME}, on the CLIP of the trained model {Path(base_model).name}" if trained else NAME
     return {"name": name} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing", "activity_gain")}

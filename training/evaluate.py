@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
 from tgdfer.training.figures import plot_confusion_matrix, plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
-from tgdfer.training.measure import ClipPrediction, measure, measure_confidence, predict_clips
+from tgdfer.training.measure import ClipPrediction, measure_model, predict_clips
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.run_folder import read_run_config
 
@@ -126,9 +127,7 @@ def evaluate_model(
     metrics = {
         **_about(subject, clips),
         "command": _command(str(model), baseline, flags),
-        **measure(clips, predictions, labels),
-        "calibrated": network.config.is_calibrated,
-        **measure_confidence(clips, predictions, network.config.unsure_below),
+        **measure_model(clips.labels, predictions, network.config),
         **({"training": subject.facts} if subject.facts else {}),
     }
     if subject.output is not None:
@@ -166,7 +165,7 @@ def _about(subject: _Subject, clips: LabelledClips) -> dict[str, Any]:
         "num_clips": len(clips),
         "num_people": len(set(clips.people)) if clips.people else None,
         "model": subject.model,
-        "weights_sha256": _sha256(Path(model_source(subject.source)) / "model.safetensors"),
+        "weights_sha256": weights_sha256(model_source(subject.source)),
     }
 
 
@@ -176,8 +175,9 @@ def _command(model: str, baseline: bool, given: dict[str, Any]) -> str:
     return shlex.join(["tgdfer", "evaluate", model, *flags, *(["--baseline"] if baseline else [])])
 
 
-def _sha256(weights: Path) -> str | None:
-    """Hash of a file of weights; None where there is none, as for a Hub id or weights in several files."""
+def weights_sha256(folder: str | Path) -> str | None:
+    """Hash of the weights in a folder; None without `model.safetensors`, as for a Hub id or weights in several files."""
+    weights = Path(folder) / "model.safetensors"
     if not weights.is_file():
         return None
     with weights.open("rb") as file:
@@ -227,8 +227,26 @@ def _baseline(subject: _Subject, clips: LabelledClips, predictions: list[ClipPre
         raise UserError(f"All but the baseline is written to {subject.output}; of the baseline: {error}") from error
 
 
+def plot_figures(
+    folder: Path, metrics: dict[str, Any], true_labels: Sequence[str], predictions: Sequence[ClipPrediction]
+) -> None:
+    """Writes `confusion_matrix.png` and `risk_coverage.png` to a folder, which is made if it does not exist.
+
+    Args:
+        folder: where the figures are written.
+        metrics: as `measure_model` gives them for the clips.
+        true_labels: N labels of the clips.
+        predictions: N predictions.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], folder / "confusion_matrix.png")
+    right = [prediction.label == label for prediction, label in zip(predictions, true_labels, strict=True)]
+    scores = [prediction.score for prediction in predictions]
+    plot_risk_coverage(scores, right, folder / "risk_coverage.png", metrics.get("unsure_below"))
+
+
 def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[ClipPrediction]) -> None:
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "label", "predicted", "score", "person"])
@@ -236,10 +254,7 @@ def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predicti
     for file, label, prediction, person in zip(clips.files, clips.labels, predictions, people, strict=True):
         writer.writerow([file, label, prediction.label, f"{prediction.score:.4f}", person])
     write_text(folder / "predictions.csv", table.getvalue())
-    plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], folder / "figures" / "confusion_matrix.png")
-    right = [prediction.label == label for prediction, label in zip(predictions, clips.labels, strict=True)]
-    scores = [prediction.score for prediction in predictions]
-    plot_risk_coverage(scores, right, folder / "figures" / "risk_coverage.png", metrics.get("unsure_below"))
+    plot_figures(folder / "figures", metrics, clips.labels, predictions)
     _write_metrics(folder, metrics)
 
 

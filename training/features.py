@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing import video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -78,8 +79,7 @@ def frame_features(
     views = views or Views()
     path = _cache_path("features", model, video_processor, clips, views)
     if not path.is_file():
-        shape = (model.config.clip_config.projection_dim,)
-        _compute(path, shape, model.get_frame_features, model, video_processor, clips, views)
+        _compute(path, model.get_frame_features, model, video_processor, clips, views)
     return FrameFeatures(**load_file(path))
 
 
@@ -96,40 +96,42 @@ def frame_activations(
         model: as in `frame_features`.
         video_processor: as in `frame_features`.
         clips: the clips.
-        block: index of the first block that is not run.
+        block: index of the first block that is not run, as `blocks_of` counts them.
         views: as in `frame_features`.
 
     Returns:
-        `features` are (V, N, T, P, C): P tokens of width C per frame, the class token first.
+        `features` are (V, N, T, ...): of a ViT (P, C), P tokens of width C per frame, the class token first; of a
+        convolutional tower (C, H, W).
     """
     views = views or Views()
-    tower, sizes = model.tgdfer.clip.vision_model, model.config.clip_config.vision_config
+    tower = model.tgdfer.clip.vision_model
+    first = blocks_of(tower)[block][1]
 
     def encode(pixels: Tensor, mask: Tensor) -> Tensor:
-        states = tower(pixels.flatten(0, 1), output_hidden_states=True).hidden_states
-        return states[block].unflatten(0, mask.shape).masked_fill(~mask.bool()[..., None, None], 0.0)
+        inputs: list[Tensor] = []
+        with first.register_forward_pre_hook(lambda _, given: inputs.append(given[0])):
+            tower(pixel_values=pixels.flatten(0, 1))
+        states = inputs[0].unflatten(0, mask.shape)
+        return states.masked_fill(~mask.bool().view(*mask.shape, *[1] * (states.ndim - 2)), 0.0)
 
     path = _cache_path("activations", model, video_processor, clips, views, block)
     if not path.is_file():
-        shape = ((sizes.image_size // sizes.patch_size) ** 2 + 1, sizes.hidden_size)
-        _compute(path, shape, encode, model, video_processor, clips, views)
+        _compute(path, encode, model, video_processor, clips, views)
     return FrameFeatures(**load_file(path))
 
 
 def _compute(
     path: Path,
-    shape: tuple[int, ...],
     encode: Callable[[Tensor, Tensor], Tensor],
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     views: Views,
 ) -> None:
-    """Encodes every view of every clip, `shape` values per frame, and writes the result to `path`."""
+    """Encodes every view of every clip and writes the result to `path`."""
     num_frames = model.config.num_frames
     size = (views.number, len(clips), num_frames)
     result = {
-        "features": torch.zeros(*size, *shape, dtype=torch.float16),
         "frame_mask": torch.zeros(size, dtype=torch.bool),
         "timestamps": torch.zeros(size),
     }
@@ -144,6 +146,8 @@ def _compute(
             mask = batch["frame_mask"]
             with torch.inference_mode():
                 features = encode(batch["pixel_values_videos"].to(device), mask.to(device))
+            if "features" not in result:
+                result["features"] = torch.zeros(*size, *features.shape[2:], dtype=torch.float16)
             where = (view, slice(start, start + len(mask)), slice(mask.shape[1]))
             result["features"][where] = features.to("cpu", torch.float16)
             result["frame_mask"][where] = mask

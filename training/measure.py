@@ -1,6 +1,6 @@
 """What a model says of labelled clips, and the figures that follow from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,9 @@ import torch
 from accelerate import PartialState
 from rich import get_console
 from rich.progress import track
+from torch import Tensor
 
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.calibration_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -21,6 +23,9 @@ from tgdfer.training.metrics import (
     recognition_figures,
     risk_coverage_area,
 )
+
+# Entries of a batch that the network is not given.
+_TRUTHS = ("labels", "intensity", "activity")
 
 
 @dataclass(frozen=True)
@@ -50,35 +55,79 @@ def predict_clips(
     workers: int = 0,
 ) -> Iterator[ClipPrediction]:
     """What the model says of each clip, at the middle frames, in the order of the clips."""
-    model = model.eval().to(PartialState().device)
     names = [name for _, name in sorted(model.config.id2label.items())]
     data = SampledClips(clips, names, video_processor, model.config.num_frames)
-    loader = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
-    for batch in track(loader, "Evaluating", console=get_console()):
-        labels, intensity, activity = (batch.pop(name) for name in ("labels", "intensity", "activity"))
+    return predict_batches(
+        model, torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
+    )
+
+
+def predict_batches(
+    model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]]
+) -> Iterator[ClipPrediction]:
+    """What the model says of each clip of a loader, in its order.
+
+    Args:
+        model: a trained model.
+        batches: inputs of the network, `pixel_values_videos` (B, T, 3, S, S) or `frame_features` (B, T, D), with or
+            without `frame_mask` and `timestamps` (B, T); the true `labels` (B,); and where they are known the
+            `intensity` and `activity` (B, T) of the frames.
+    """
+    model = model.eval().to(PartialState().device)
+    names = [name for _, name in sorted(model.config.id2label.items())]
+    for batch in track(batches, "Evaluating", console=get_console()):
+        inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _TRUTHS}
         with torch.inference_mode():
-            output = model(**{name: value.to(model.device) for name, value in batch.items()})
+            output = model(**inputs)
         scores, best = at_temperature(output.logits.float(), model.config).softmax(-1).cpu().max(-1)
-        for row, label in enumerate(labels.tolist()):
-            seen = batch["frame_mask"][row]
+        relevance = output.frame_relevance.float().cpu()
+        unknown = torch.full(relevance.shape[:2], torch.nan)
+        mask = batch.get("frame_mask", torch.ones_like(unknown)).bool()
+        intensity, activity = (batch.get(name, unknown) for name in ("intensity", "activity"))
+        for row, label in enumerate(batch["labels"].tolist()):
+            seen = mask[row]
             yield ClipPrediction(
                 label=names[int(best[row])],
                 score=float(scores[row]),
-                relevance=output.frame_relevance[row, :, label].float().cpu()[seen].tolist(),
+                relevance=relevance[row, seen, label].tolist(),
                 intensity=intensity[row][seen].tolist(),
                 activity=activity[row][seen].tolist(),
             )
 
 
-def measure(clips: LabelledClips, predictions: list[ClipPrediction], labels: list[str]) -> dict[str, Any]:
+def measure_model(
+    true_labels: Sequence[str], predictions: Sequence[ClipPrediction], config: TGDFERConfig
+) -> dict[str, Any]:
+    """All figures that `evaluate_model` gives of clips: `measure`, `measure_confidence` and `calibrated`.
+
+    Args:
+        true_labels: N labels of the clips.
+        predictions: N predictions of a model.
+        config: of this model.
+    """
+    return {
+        **measure(true_labels, predictions, list(config.id2label.values())),
+        "calibrated": config.is_calibrated,
+        **measure_confidence(true_labels, predictions, config.unsure_below),
+    }
+
+
+def measure(
+    true_labels: Sequence[str], predictions: Sequence[ClipPrediction], labels: Sequence[str]
+) -> dict[str, Any]:
     """The figures of `evaluate_model`, of clips and what a model says of them.
 
     Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
+
+    Args:
+        true_labels: N labels of the clips.
+        predictions: N predictions.
+        labels: K names of the classes.
     """
     recognition = recognition_figures(
-        predictions=[prediction.label for prediction in predictions], references=clips.labels, labels=labels
+        predictions=[prediction.label for prediction in predictions], references=true_labels, labels=labels
     )
-    emotional = [prediction for prediction, label in zip(predictions, clips.labels, strict=True) if label != "neutral"]
+    emotional = [prediction for prediction, label in zip(predictions, true_labels, strict=True) if label != "neutral"]
     shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
     localisation: dict[str, Any] = {}
     if shown:
@@ -88,17 +137,17 @@ def measure(clips: LabelledClips, predictions: list[ClipPrediction], labels: lis
         )
     frames = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
     found = {name: localisation.get(name) for name in frames}
-    return {"labels": labels, **recognition, **found, "activity_gain": activity_gain(emotional)}
+    return {"labels": list(labels), **recognition, **found, "activity_gain": activity_gain(emotional)}
 
 
 def measure_confidence(
-    clips: LabelledClips, predictions: list[ClipPrediction], unsure_below: float | None = None
+    true_labels: Sequence[str], predictions: Sequence[ClipPrediction], unsure_below: float | None = None
 ) -> dict[str, Any]:
     """How far the probabilities of a model can be relied on.
 
     Args:
-        clips: the clips.
-        predictions: what the model says of them.
+        true_labels: N labels of the clips.
+        predictions: N predictions.
         unsure_below: probability below which the model is unsure; None if it never is.
 
     Returns:
@@ -107,7 +156,7 @@ def measure_confidence(
         none. All from 0 to 1.
     """
     scores = np.array([prediction.score for prediction in predictions])
-    right = np.array([one.label == label for one, label in zip(predictions, clips.labels, strict=True)])
+    right = np.array([one.label == label for one, label in zip(predictions, true_labels, strict=True)])
     figures: dict[str, Any] = {
         "ece": expected_calibration_error(scores, right),
         "risk_coverage_area": risk_coverage_area(scores, right),
@@ -122,7 +171,7 @@ def measure_confidence(
     return figures
 
 
-def activity_gain(predictions: list[ClipPrediction]) -> float | None:
+def activity_gain(predictions: Sequence[ClipPrediction]) -> float | None:
     """How much more a face moves in the frames that decide: their action units against those of the whole clip.
 
     Returns:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
+from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import DUAL_ENCODERS, require_dual_encoder
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import FaceConfig, ModelConfig
@@ -42,7 +43,7 @@ def start_model(
     source, frames = model_source(options.model), options.num_frames
     fields = {**options.model_options, "num_frames": frames}
     with _sentences_about(options.model):
-        if _model_type(source) == "clip":
+        if _model_type(source) != "tgdfer":
             descriptions = words_for(classes, options.descriptions)
             processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames)
             model = TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **fields)
@@ -115,12 +116,15 @@ def model_source(name: str | Path) -> str:
 
 def _model_type(source: str | Path) -> str | None:
     """What a checkpoint says that it is."""
-    kind = PreTrainedConfig.get_config_dict(str(source))[0].get("model_type")
-    if kind not in ("clip", "tgdfer"):
+    config = PreTrainedConfig.get_config_dict(str(source))[0]
+    kind = config.get("model_type")
+    if kind not in (*DUAL_ENCODERS, "siglip2", "tgdfer"):
         raise UserError(
             f"{source} is a checkpoint of {kind or 'another program'}: name a CLIP, such as"
             " openai/clip-vit-base-patch16, or a trained TG-DFER model."
         )
+    if kind != "tgdfer":
+        require_dual_encoder(config, source)
     return kind
 
 
@@ -143,7 +147,7 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (StrictDataclassError, ValueError) as error:
+    except (StrictDataclassError, ValueError, ImportError) as error:
         raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(error)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(

@@ -4,10 +4,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -39,7 +39,23 @@ from tgdfer.training.run_folder import fingerprint, prepare, require_new_or_same
 
 logger = logging.getLogger(__name__)
 
-TrainingData = SampledClips | FeatureClips
+
+class TrainingData(Protocol):
+    """A map-style data set whose items, once batched, are inputs of the network with their `labels`.
+
+    Its method `collate` makes a batch of items; without one they are stacked, as `DataLoader` does.
+    """
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """Class of each item."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Decides the order, augmentation and sampling of an epoch, whose number starts at 0."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
 
 
 def train(config: TrainingConfig) -> Path:
@@ -85,7 +101,7 @@ class TrainingLoop:
 
     Args:
         model: called as `model(**batch)` with the batches of the data; its output has a `loss`.
-        data: the clips, or their cached features.
+        data: the clips, or their cached features, or any other data set of this form.
         groups: parameter groups of AdamW, each with its learning rate.
         options: how the weights are updated.
         accelerator: prepares model, data and optimiser.
@@ -175,7 +191,7 @@ class _Run:
         self.options, self.resume, self.accelerator, self.facts = options, config.run.resume, accelerator, facts
         self.folder, self.workers = Path(config.run.output), workers
         self.names = [name for _, name in sorted(model.config.id2label.items())]
-        groups = _parameter_groups(model, options)
+        groups = parameter_groups(model, options)
         self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers)
         self.model = self.loop.model
         self.validation_data, self.validation_loader = validation_data, None
@@ -296,15 +312,14 @@ def clip_loader(
     workers: int = 0,
     sampler: EpochSampler | None = None,
 ) -> DataLoader:
-    """Batches of clips or of cached features, in the order of the sampler or of the data."""
-    sampled = isinstance(data, SampledClips)
+    """Batches of a data set, in the order of the sampler or of the data."""
     return DataLoader(
-        data,
+        cast(Dataset, data),
         batch_size,
         sampler=sampler,
         # Cached features need no processes to read them.
-        num_workers=workers if sampled else 0,
-        collate_fn=data.collate if sampled else None,
+        num_workers=0 if isinstance(data, FeatureClips) else workers,
+        collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )
@@ -318,8 +333,13 @@ def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, ste
     return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
 
 
-def _parameter_groups(model: TGDFERForVideoClassification, options: OptimisationConfig) -> list[dict[str, Any]]:
-    """Groups for AdamW: each kind of parameter with its rate, and only matrices with weight decay."""
+def parameter_groups(model: TGDFERForVideoClassification, options: OptimisationConfig) -> list[dict[str, Any]]:
+    """Trainable parameters in groups for AdamW: each kind has its rate, and only matrices have weight decay.
+
+    Args:
+        model: what is trained.
+        options: the rates of its kinds of parameters and the weight decay.
+    """
     rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr}
     groups = []
     for name, parameters in model.parameter_groups().items():

@@ -7,9 +7,12 @@ Shapes: B clips, T frames, K classes, frame features of width D.
 import math
 from typing import Any
 
+from timm.models.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPVisionModel
 
+from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of, set_mode
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean, top_frames
 
@@ -111,32 +114,55 @@ class AdaptedHead(nn.Module):
     features of the frozen CLIP.
 
     Args:
-        model: model with LoRA on its last `lora_layers` vision blocks, which are trained in place.
+        model: model with LoRA on its last `lora_layers` vision blocks, which are trained in place. Its vision tower is
+            one of CLIP or a ResNet of timm: of other towers nothing here knows what follows the blocks.
         head: head on frame features: linear, or all of TG-DFER after CLIP.
         head_rate: learning rate of the head. `groups` sets that of LoRA.
+
+    Raises:
+        ValueError: the vision tower is another one.
     """
 
     def __init__(self, model: TGDFERForVideoClassification, head: nn.Module, head_rate: float) -> None:
         super().__init__()
         clip, layers = model.tgdfer.clip, model.config.lora_layers
+        tower = clip.vision_model
         self.head: Any = head
         self.head_rate = head_rate
-        self.blocks = clip.vision_model.encoder.layers[-layers:]
-        self.norm, self.projection = clip.vision_model.post_layernorm, clip.visual_projection
+        self.blocks = nn.ModuleList([block for _, block in blocks_of(tower)[-layers:]])
+        self.projection = clip.visual_projection if hasattr(clip, "visual_projection") else nn.Identity()
+        self.is_resnet = hasattr(tower, "timm_model") and isinstance(tower.timm_model, ResNet)
+        if self.is_resnet:
+            self.pool = tower.timm_model.global_pool
+        elif isinstance(tower, CLIPVisionModel):
+            self.norm = tower.post_layernorm
+        else:
+            raise ValueError(
+                f"The rows with LoRA need a vision tower of CLIP or a ResNet of timm, not a {type(tower).__name__}; "
+                "leave these rows out."
+            )
+
+    def train(self, mode: bool = True) -> "AdaptedHead":
+        """Changes the mode of all but the frozen layers."""
+        super().train(mode)
+        set_mode(self.blocks, mode)
+        return self
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser."""
         lora = [parameter for parameter in self.blocks.parameters() if parameter.requires_grad]
         return [{"params": lora, "lr": rate}, *self.head.groups(self.head_rate)]
 
-    def see(self, tokens: Tensor) -> Tensor:
-        """Inputs of the first adapted block (N, P, C) -> frame features (N, D)."""
+    def see(self, states: Tensor) -> Tensor:
+        """Inputs of the first adapted block, (N, P, C) or (N, C, H, W) -> frame features (N, D)."""
         for block in self.blocks[:-1]:
-            tokens = block(tokens, attention_mask=None)
-        return self.projection(self.norm(_class_token(self.blocks[-1], tokens)))
+            states = block(states) if self.is_resnet else block(states, attention_mask=None)
+        if self.is_resnet:
+            return self.projection(self.pool(self.blocks[-1](states)))
+        return self.projection(self.norm(_class_token(self.blocks[-1], states)))
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Inputs of the first adapted block (B, T, P, C), mask (B, T) -> logits (B, K), frame scores (B, T, K)."""
+        """Inputs of the first adapted block (B, T, ...), mask (B, T) -> logits (B, K), frame scores (B, T, K)."""
         return self.head(self._features(frames, frame_mask), frame_mask, timestamps)
 
     def loss(
@@ -146,8 +172,9 @@ class AdaptedHead(nn.Module):
         return head_loss(self.head, (self._features(frames, frame_mask), frame_mask, timestamps), targets, smoothing)
 
     def _features(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
-        features = frames.new_zeros(*frame_mask.shape, self.projection.out_features)
-        features[frame_mask] = self.see(frames[frame_mask]).to(features.dtype)
+        seen = self.see(frames[frame_mask])
+        features = frames.new_zeros(*frame_mask.shape, seen.shape[-1])
+        features[frame_mask] = seen.to(features.dtype)
         return features
 
 

@@ -15,6 +15,7 @@ from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.fitting import Recipe, goodness, predict, train_head
 from benchmarks.harness.heads import AdaptedHead
 from benchmarks.harness.row import Row, Run, answers, folds_of, targets_of
+from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.features import FrameFeatures
@@ -81,7 +82,7 @@ class _LoraTraining:
 
     def __init__(self, dataset: BenchmarkDataset, make: MakeAdapted, seed: int) -> None:
         self.dataset, self.make, self.seed = dataset, make, seed
-        self.block = dataset.network[0].config.clip_config.vision_config.num_hidden_layers - LORA_BLOCKS
+        self.block = len(blocks_of(dataset.network[0].tgdfer.clip.vision_model)) - LORA_BLOCKS
         self.seen = dataset.activations("train", self.block, seed)
         self.targets = targets_of(dataset)
 

@@ -57,6 +57,7 @@ def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames:
         "configuration_tgdfer.py",
         "modeling_tgdfer.py",
         "checkpoints_tgdfer.py",
+        "dual_encoders_tgdfer.py",
         "temporal_tgdfer.py",
     }
     assert isinstance(AutoConfig.from_pretrained(tmp_path), TGDFERConfig)

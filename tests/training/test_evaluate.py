@@ -7,14 +7,24 @@ import json
 import shlex
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
+from tgdfer.training.evaluate import EvaluationData, evaluate_model, plot_figures, print_metrics
 from tgdfer.training.files import read_yaml
-from tgdfer.training.measure import ClipPrediction, activity_gain, measure, measure_confidence, predict_clips
+from tgdfer.training.measure import (
+    ClipPrediction,
+    activity_gain,
+    measure,
+    measure_confidence,
+    measure_model,
+    predict_batches,
+    predict_clips,
+)
 from tgdfer.training.models import load_trained
 from tgdfer.training.train import train
 
@@ -94,6 +104,42 @@ def test_predictions_are_those_of_the_model_on_the_file_itself(run, clips_folder
         assert predictions[index].relevance == pytest.approx(output.frame_relevance[0, :, label].tolist(), abs=1e-5)
 
 
+def test_batches_of_any_loader_are_predicted_like_files(run, clips_folder):
+    """Cached features and a loader that knows labels alone; figures of frames are then unknown."""
+    model, processor = load_trained(run / "best")
+    clips = load_clips(str(clips_folder), "test")
+    expected = list(predict_clips(model, processor.video_processor, clips, batch_size=4))
+    pixels = processor.video_processor([clips.video(index) for index in range(3)], return_tensors="pt")
+    with torch.inference_mode():
+        features = model.get_frame_features(pixels["pixel_values_videos"])
+    labels = torch.tensor([model.config.label2id[label] for label in clips.labels[:3]])
+    batches = [{"frame_features": features, "timestamps": pixels["timestamps"], "labels": labels}]
+    predictions = list(predict_batches(model, batches))
+    assert set(batches[0]) == {"frame_features", "timestamps", "labels"}
+    for found, wanted in zip(predictions, expected, strict=False):
+        assert found.label == wanted.label and found.score == pytest.approx(wanted.score, abs=1e-5)
+        assert found.relevance == pytest.approx(wanted.relevance, abs=1e-5)
+        assert np.isnan(found.intensity).all() and np.isnan(found.activity).all() and len(found.activity) == 4
+    metrics = measure_model(clips.labels[:3], predictions, model.config)
+    assert metrics["frame_ap"] is None and metrics["calibrated"] and 0 <= metrics["coverage"] <= 1
+
+
+def test_photographs_are_clips_of_one_frame(run, tmp_path):
+    """Images in batches of one frame need neither a mask nor times."""
+    model = load_trained(run / "best")[0]
+    size = model.config.clip_config.vision_config.image_size
+    batch = {"pixel_values_videos": torch.rand(4, 1, 3, size, size), "labels": torch.tensor([0, 1, 2, 0])}
+    predictions = list(predict_batches(model, [batch]))
+    assert [len(one.relevance) for one in predictions] == [1] * 4
+    true_labels = [model.config.id2label[index] for index in batch["labels"].tolist()]
+    metrics = measure_model(true_labels, predictions, model.config)
+    plot_figures(tmp_path / "figures", metrics, true_labels, predictions)
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "confusion_matrix.png",
+        "risk_coverage.png",
+    ]
+
+
 def test_figures_made_by_hand(clips_folder):
     clips = load_clips(str(clips_folder), "test")
     happy, neutral, sad = (clips.labels.index(label) for label in LABELS)
@@ -106,7 +152,7 @@ def test_figures_made_by_hand(clips_folder):
         ClipPrediction("neutral", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # neutral: not counted
         ClipPrediction("sadness", 0.8, [0.6, 0.4], [0.0, 1.0], [NAN, NAN]),  # rank 2: AP 1/2, points badly
     ]
-    metrics = measure(chosen, predictions, LABELS)
+    metrics = measure(chosen.labels, predictions, LABELS)
     assert metrics["war"] == 0.75 and metrics["uar"] == pytest.approx((0.5 + 1 + 1) / 3)
     assert metrics["recall"] == {"happiness": 0.5, "neutral": 1.0, "sadness": 1.0}
     assert metrics["confusion_matrix"] == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
@@ -119,12 +165,12 @@ def test_confidence_made_by_hand(clips_folder):
     chosen = clips.select([happy, neutral, sad])
     said = [("happiness", 0.9), ("sadness", 0.5), ("sadness", 0.4)]
     predictions = [ClipPrediction(label, score, [], [], []) for label, score in said]
-    figures = measure_confidence(chosen, predictions, 0.5)
+    figures = measure_confidence(chosen.labels, predictions, 0.5)
     assert (figures["coverage"], figures["covered_war"]) == (pytest.approx(2 / 3), 0.5)
     assert figures["ece"] == pytest.approx((0.1 + 0.5 + 0.6) / 3)
     assert figures["risk_coverage_area"] == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
-    assert measure_confidence(chosen, predictions, 0.95)["covered_war"] is None
-    assert "coverage" not in measure_confidence(chosen, predictions)
+    assert measure_confidence(chosen.labels, predictions, 0.95)["covered_war"] is None
+    assert "coverage" not in measure_confidence(chosen.labels, predictions)
 
 
 def test_table_says_how_sure_the_model_is(run, clips_folder, capsys):

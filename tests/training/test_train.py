@@ -102,6 +102,39 @@ def test_lora_trains_and_what_is_saved_is_plain(options, tmp_path):
     assert not any("lora" in key for key in weights(run))
 
 
+class Photographs(torch.utils.data.Dataset):
+    """Grey and black photographs as clips of one frame."""
+
+    def __init__(self, size):
+        self.size, self.targets, self.epochs = size, [0, 1, 0, 1, 2], []
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        pixels = torch.full((1, 3, self.size, self.size), float(self.targets[index]))
+        return {"pixel_values_videos": pixels, "labels": torch.tensor(self.targets[index])}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loop_trains_on_any_data_set_of_items_that_can_be_stacked(options, workers):
+    config = TrainingConfig.from_options(**options)
+    model, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
+    data = Photographs(model.config.clip_config.vision_config.image_size)
+    groups = loop.parameter_groups(model, config.optimisation)
+    assert {group["name"] for group in groups} == {"lora", "prompts", "new"}
+    training = loop.TrainingLoop(
+        model, data, groups, config.optimisation, loop.start_accelerator(), seed=0, workers=workers
+    )
+    before = [parameter.detach().clone() for group in groups for parameter in group["params"]]
+    assert training.train_epoch(0) > 0 and set(data.epochs) == {0}
+    after = [parameter for group in groups for parameter in group["params"]]
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
 def test_frozen_features_leave_clip_as_it_was(options, tmp_path):
     config = TrainingConfig.from_options(**options | {"frozen_features": True})
     base, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
