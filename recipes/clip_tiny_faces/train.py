@@ -50,9 +50,10 @@ class Recipe:
         aligned: Share of the voted photographs that are cut as in prediction; the others are seen whole.
         coarse: Share of the other photographs that become as coarse as the voted ones.
         coloured: Share of the photographs, all of which are grey, that are tinted.
-        rate: Highest learning rate of AdamW; warm-up over 10 % of the steps, then a cosine.
+        rate: Highest learning rate of AdamW.
         vision_rate: That of Muon (Jordan et al., 2024) for the convolutions of the vision tower.
         text_rate: That of Muon for the matrices of the text tower, which is trained already.
+        warm_up: Steps in which all rates rise; afterwards they fall to nothing as a cosine.
         decay: Weight decay.
         trust: Share of the teacher in what a photograph shows; the rest are votes or label.
         balance: How far classes are told apart as if all were equally frequent, 0 to 1.
@@ -69,7 +70,7 @@ class Recipe:
 
     start: str = ""
     teacher: str = ""
-    pairs: int = 400_000
+    pairs: int = 280_000
     voted: int = 72
     stills: int = 24
     rendered: int = 32
@@ -79,6 +80,7 @@ class Recipe:
     rate: float = 1e-3
     vision_rate: float = 0.02
     text_rate: float = 0.01
+    warm_up: int = 312
     decay: float = 0.05
     trust: float = 0.5
     balance: float = 0.3
@@ -240,7 +242,7 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
         torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
         Muon(matrices, lr=recipe.vision_rate, momentum=0.95, weight_decay=0.02),
     ]
-    warm = max(1, steps // 10)
+    warm = min(recipe.warm_up, max(1, steps // 2))
 
     def factor(step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

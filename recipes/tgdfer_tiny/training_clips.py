@@ -45,20 +45,22 @@ class Photographs:
     """Photographs as clips of one frame, each with a label that is drawn by the votes for it.
 
     Args:
-        features: (V, N, D) float16, V views of N photographs.
+        features: (V, N, D) float16, V views of N photographs, any of which may be seen.
         votes: (N, K) shares of the votes; rows sum to one.
-        balance: Photographs are drawn with the frequency of their class to the power of minus this.
+        balance: Photographs are drawn by the frequency of their class to the power of minus this; with 0 each is seen
+            once in an epoch.
     """
 
     def __init__(self, features: Tensor, votes: np.ndarray, balance: float = 0.0) -> None:
-        self.features, self.votes = features, votes
+        self.features, self.votes, self.balance = features, votes, balance
         self.targets = votes.argmax(1).tolist()
         frequency = np.bincount(self.targets, minlength=votes.shape[1])[self.targets].astype(float)
         self.chances = (frequency**-balance).cumsum()
 
     def clip(self, index: int, rng: np.random.Generator) -> Clip:
-        """A photograph that is drawn by the frequency of its class; every second one is that at `index`."""
-        row = index if rng.random() < 0.5 else int(np.searchsorted(self.chances, rng.random() * self.chances[-1]))
+        row = index
+        if self.balance:
+            row = int(np.searchsorted(self.chances, rng.random() * self.chances[-1]))
         label = int((self.votes[row].cumsum() < rng.random()).sum())
         view = int(rng.integers(len(self.features)))
         return Clip(self.features[view, row].float()[None], torch.zeros(1), min(label, self.votes.shape[1] - 1))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, CLIPModel, VisionTextDualEncoderModel
+from transformers import AutoModel, CLIPConfig, CLIPModel, CLIPTokenizer, VisionTextDualEncoderModel
 
 from recipes.clip_tiny_faces.captions import FACTS
 from recipes.clip_tiny_faces.evaluate import CONTEXT, embed_classes, embed_images
@@ -14,11 +14,12 @@ from recipes.clip_tiny_faces.export import file_hash, save_weights
 from recipes.clip_tiny_faces.expression_net import ExpressionNet, load_net, save_net
 from recipes.clip_tiny_faces.ferplus import CLASSES, VotedFaces
 from recipes.clip_tiny_faces.measure import Parts, _words_matter, read_answers
+from recipes.clip_tiny_faces.muon import Muon
 from recipes.clip_tiny_faces.photographs import Photographs
 from recipes.clip_tiny_faces.scores import accuracy, bootstrap, six_class_uar, uar
 from recipes.clip_tiny_faces.stills import render_stills
 from recipes.clip_tiny_faces.towers import build_dual_encoder, build_image_processor, load_dual_encoder
-from recipes.clip_tiny_faces.train import Ground, Learner, Recipe, _fits, class_texts, train, training_batch
+from recipes.clip_tiny_faces.train import Ground, Recipe, _fits, class_texts, train, training_batch
 from recipes.clip_tiny_faces.train_teacher import (
     TeacherRecipe,
     TeachingData,
@@ -33,6 +34,11 @@ from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS
 from tgdfer.weights import CLIP_TINY_FACES as WEIGHTS
 
 TEACHER = TeacherRecipe(epochs=1, voted=4, labelled=2, rendered=2, width=4, checkpoint_every=2)
+TINY_CLIP = {
+    "text_config": {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+    "vision_config": {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+    "projection_dim": 8,
+}
 TINY = Recipe(pairs=24, voted=4, stills=2, rendered=2, checkpoint_every=2, validate_every=3)
 
 
@@ -147,16 +153,15 @@ def test_training_resumes_where_it_stopped(tmp_path, ground):
     with pytest.raises(UserError, match="other pictures"):
         train(tmp_path / "cut", TINY, ground._replace(stills=some_photographs(9)), WEIGHTS)
     assert not list(tmp_path.rglob("*.part"))
-    begin = CLIPModel.from_pretrained(WEIGHTS).vision_model.encoder.layers[0].mlp.fc1.weight
-    moved = (whole.vision_model.encoder.layers[0].mlp.fc1.weight - begin).norm() / begin.norm()
+    begin = build_dual_encoder(WEIGHTS)[0].text_model.encoder.layers[0].mlp.fc1.weight
+    moved = (whole.text_model.encoder.layers[0].mlp.fc1.weight - begin).norm() / begin.norm()
     assert 0 < moved < 0.5, "it goes on from the weights"
 
 
-@pytest.mark.parametrize("tower", ["vit", "levit", "convnext"])
-def test_every_tower_loads_again_and_is_small(tmp_path, tower):
-    model, tokenizer = build_dual_encoder(tower, WEIGHTS)
+def test_the_dual_encoder_loads_again_and_is_small(tmp_path):
+    model, tokenizer = build_dual_encoder(WEIGHTS)
     assert model.num_parameters() <= 6_000_000
-    assert isinstance(model, CLIPModel if tower == "vit" else VisionTextDualEncoderModel)
+    assert isinstance(model, VisionTextDualEncoderModel)
     model.eval().save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
     again, words = load_dual_encoder(tmp_path)
     assert type(again) is type(model) is type(AutoModel.from_pretrained(tmp_path))
@@ -166,7 +171,34 @@ def test_every_tower_loads_again_and_is_small(tmp_path, tower):
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     texts = {"happiness": ["a smile"]}
     torch.testing.assert_close(embed_classes(model, tokenizer, texts), embed_classes(again, words, texts))
-    assert (Learner(model, 8).map is not None) == (tower == "vit")
+
+
+def test_a_training_goes_on_from_both_towers_of_earlier_weights(tmp_path):
+    model, tokenizer = build_dual_encoder(WEIGHTS)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    assert same(model, build_dual_encoder(tmp_path)[0])
+
+
+def test_a_plain_clip_gives_its_text_tower_alone(tmp_path):
+    earlier = CLIPModel(CLIPConfig(**TINY_CLIP))
+    earlier.save_pretrained(tmp_path)
+    CLIPTokenizer.from_pretrained(WEIGHTS).save_pretrained(tmp_path)
+    model = build_dual_encoder(tmp_path)[0]
+    assert isinstance(model, VisionTextDualEncoderModel)
+    assert same(model.text_model, earlier.text_model)
+    torch.testing.assert_close(model.text_projection.weight, earlier.text_projection.weight)
+    assert model.logit_scale == earlier.logit_scale
+
+
+def test_muon_turns_kernels_as_it_turns_matrices():
+    torch.manual_seed(0)
+    matrix, gradient = torch.randn(4, 18), torch.randn(4, 18)
+    flat, kernel = torch.nn.Parameter(matrix.clone()), torch.nn.Parameter(matrix.view(4, 2, 3, 3).clone())
+    flat.grad, kernel.grad = gradient.clone(), gradient.view(4, 2, 3, 3).clone()
+    for parameter in (flat, kernel):
+        Muon([parameter], lr=0.1, weight_decay=0.01).step()
+    assert not torch.equal(flat, matrix)
+    torch.testing.assert_close(kernel.flatten(1), flat)
 
 
 def test_captions_of_photographs_follow_the_votes(ground):
@@ -206,7 +238,7 @@ def test_weights_are_written_whole_or_not_at_all(tmp_path, ground, monkeypatch):
     from recipes.clip_tiny_faces.measure import Figure
 
     monkeypatch.setattr(export, "measure_rendered", lambda parts: [("rendered faces", Figure(0.5, 0.4, 0.6))])
-    model, tokenizer = build_dual_encoder("levit", WEIGHTS)
+    model, tokenizer = build_dual_encoder(WEIGHTS)
     parts = Parts(model.eval(), tokenizer, build_image_processor())
     save_weights(tmp_path / "weights", parts, TINY, 60.0, ground)
     again = AutoModel.from_pretrained(tmp_path / "weights")
