@@ -13,7 +13,7 @@ import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from recipes.clip_tiny_faces.export import file_hash, require_weights_folder, save_weights
+from recipes.clip_tiny_faces.export import KINDS, file_hash, save_weights
 from recipes.clip_tiny_faces.expression_net import TEACHER, load_net, save_net
 from recipes.clip_tiny_faces.ferplus import load_ferplus, prepare_ferplus, read_face
 from recipes.clip_tiny_faces.measure import (
@@ -35,6 +35,7 @@ from recipes.clip_tiny_faces.train_teacher import (
     train_teacher,
     validate,
 )
+from recipes.weights_folder import require_weights_folder
 from tgdfer.processing.faces_tgdfer import load_detector
 from tgdfer.training.errors import UserError
 from tgdfer.weights import CLIP_TINY_FACES
@@ -109,7 +110,7 @@ def train_command(
 ) -> None:
     """Train the dual encoder; the same command goes on where an interrupted one stopped."""
     with _sentences(), _bars("pupil", minutes=minutes) as show:
-        require_weights_folder(out)
+        require_weights_folder(out, KINDS)
         net = load_net(teacher)
         ground = Ground(
             load_ferplus(work / "ferplus.safetensors", "train"),

@@ -1,17 +1,17 @@
 """Writes the folder of weights: model, tokenizer, image processor, and a card with the measured figures."""
 
 import hashlib
-import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from recipes.clip_tiny_faces.measure import Parts, measure_rendered
 from recipes.clip_tiny_faces.train import Ground, Recipe
+from recipes.weights_folder import replaced_folder, require_weights_folder
 from tgdfer.training.errors import UserError
+
+# Model types of dual encoders, which a new one may replace.
+KINDS = ("clip", "vision-text-dual-encoder")
 
 CARD = """---
 license: apache-2.0
@@ -74,20 +74,6 @@ def file_hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def require_weights_folder(folder: Path) -> None:
-    """Refuses a folder that would be replaced by weights, and holds something else.
-
-    Raises:
-        UserError: If it does.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    config = folder / "config.json"
-    kinds = ("clip", "vision-text-dual-encoder")
-    if not config.is_file() or json.loads(config.read_text("utf-8")).get("model_type") not in kinds:
-        raise UserError(f"{folder} holds something else than weights of a CLIP: name another folder with --out.")
-
-
 def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, ground: Ground) -> None:
     """Measure the model on rendered people and write it, replacing what was in the folder when everything is there.
 
@@ -101,7 +87,7 @@ def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, gro
     Raises:
         UserError: If the folder holds something else.
     """
-    require_weights_folder(folder)
+    require_weights_folder(folder, KINDS)
     card = CARD.format(
         parameters=parts.model.num_parameters() / 1e6,
         model=type(parts.model).__name__,
@@ -118,20 +104,7 @@ def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, gro
         minutes=round(seconds / 60),
         figures="\n".join(f"| {name} | {figure} |" for name, figure in measure_rendered(parts)),
     )
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".weights-", dir=folder.parent))
-    try:
+    with replaced_folder(folder) as draft:
         for part in parts:
             part.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
-        draft.chmod(0o755)
-        for file in draft.iterdir():
-            file.chmod(0o644)
-        stale = draft.with_name(f"{draft.name}.old")
-        if folder.exists():
-            os.replace(folder, stale)
-        os.replace(draft, folder)
-        shutil.rmtree(stale, ignore_errors=True)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -10,11 +10,12 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 from recipes.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, tint
 from recipes.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of, facts_of_prototype
 from recipes.clip_tiny_faces.evaluate import file_apexes, linear_probe, rendered_apexes, zero_shot_recalls
-from recipes.clip_tiny_faces.export import require_weights_folder
+from recipes.clip_tiny_faces.export import KINDS
 from recipes.clip_tiny_faces.muon import Muon, orthogonalise
 from recipes.clip_tiny_faces.stills import Stills, _draw_job, render_stills
 from recipes.clip_tiny_faces.tokenizer import MAX_LENGTH, train_tokenizer
 from recipes.clip_tiny_faces.train import balanced_cross_entropy, contrastive_loss
+from recipes.weights_folder import require_weights_folder
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
@@ -172,9 +173,9 @@ def test_a_class_gains_nothing_by_being_frequent():
 
 def test_weights_replace_nothing_but_weights(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="something else than weights"):
-        require_weights_folder(tmp_path)
-    require_weights_folder(WEIGHTS), require_weights_folder(tmp_path / "new")
+    with pytest.raises(UserError, match="something else than such weights"):
+        require_weights_folder(tmp_path, KINDS)
+    require_weights_folder(WEIGHTS, KINDS), require_weights_folder(tmp_path / "new", KINDS)
 
 
 def test_augmentation_keeps_what_captions_say():
