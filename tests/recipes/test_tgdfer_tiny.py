@@ -1,11 +1,19 @@
 """The training clips of `tgdfer-tiny`, and its training on them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from recipes.clip_tiny_faces.ferplus import VotedFaces
+from recipes.tgdfer_tiny.export import save_model
+from recipes.tgdfer_tiny.material import Material, Sources
+from recipes.tgdfer_tiny.train import Recipe, train, training_sources, validation_clips
 from recipes.tgdfer_tiny.training_clips import Bags, MixedClips, Photographs, Videos
 from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.models import load_trained
+from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 
 NEUTRAL, CLASSES = 1, 3
 
@@ -105,3 +113,66 @@ def test_clips_of_all_sources_are_padded_and_follow_from_seed_epoch_and_index():
     before = [data[index]["frame_features"] for index in range(36)]
     data.set_epoch(1)
     assert any(not torch.equal(data[index]["frame_features"], earlier) for index, earlier in enumerate(before))
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A handful of photographs, and clips of rendered people in place of real ones."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("tgdfer_tiny")
+    rng = np.random.default_rng(0)
+    votes = np.eye(8, dtype=np.float32)[np.arange(28) % 7]
+    pictures = rng.integers(0, 255, (28, 112, 112), np.uint8)
+    plain = rng.integers(0, 255, (28, 48, 48), np.uint8)
+    faces = VotedFaces(plain, pictures, np.ones(28, bool), votes, np.arange(28) % 7)
+    patch.setattr("recipes.tgdfer_tiny.material.prepare_ferplus", lambda *arguments: None)
+    patch.setattr("recipes.tgdfer_tiny.material.load_ferplus", lambda cache, split: faces)
+    patch.setattr("recipes.tgdfer_tiny.material._RENDERED", {"train": 5, "test": 1})
+    patch.setattr("recipes.tgdfer_tiny.material.RenderedFaces", lambda: RenderedFaces(frames=(8, 8), size=48))
+    patch.setenv("TGDFER_CACHE", str(folder / "cache"))
+    sources = Sources(folder / "none.parquet", folder, folder / "work")
+    material = Material(sources, views=2)
+    rendered = material.rendered_clips
+    patch.setattr(material, "real_clips", rendered)
+    yield material
+    patch.undo()
+
+
+SMALL = Recipe(bags=7, real_repeats=1, rendered_repeats=1, epochs=1, batch_size=16)
+
+
+def test_nobody_is_learned_from_and_held_out(material):
+    clips = material.real_clips("train")
+    for fold in range(5):
+        learnt, kept = ({clips.people[row] for row in rows} for rows in material.held_out(clips, fold))
+        assert kept and not learnt & kept
+    sources = training_sources(material, SMALL)
+    assert {name: len(source.targets) for name, source in sources.items()} == {
+        "photographs": 28,
+        "bags of photographs": 7,
+        "real clips": 28,
+        "rendered clips": 28,
+    }
+    assert {name: len(data) for name, data in validation_clips(material, SMALL).items()} == {
+        "photographs": 28,
+        "real clips": 7,
+        "rendered clips": 7,
+    }
+
+
+def test_the_model_is_written_with_its_figures_and_its_card(material, tmp_path):
+    trained = train(material, SMALL)
+    metrics = save_model(tmp_path / "tiny", material, SMALL, trained, "python -m recipes.tgdfer_tiny train")
+    assert metrics == json.loads((tmp_path / "tiny/metrics.json").read_text())
+    assert [one["num_clips"] for one in (metrics, *metrics["also_measured"])] == [28, 7, 7]
+    assert metrics["also_measured"][0]["frame_ap"] is not None and metrics["frame_ap"] is None
+    card = (tmp_path / "tiny/README.md").read_text()
+    assert "Goodfellow" in card and "muxspace" in card and "hardly known" in card
+    model, processor = load_trained(tmp_path / "tiny")
+    assert processor.video_processor.face_crop == "largest" and model.config.is_calibrated
+    assert [name for _, name in sorted(model.config.id2label.items())] == sorted(EMOTIONS)
+    features = material.photographs("test").features[:1, :5, None].float()[0]
+    with torch.inference_mode():
+        one, other = (network(frame_features=features).logits for network in (trained.model, model))
+    torch.testing.assert_close(one, other)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
