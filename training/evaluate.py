@@ -176,7 +176,7 @@ def _command(model: str, baseline: bool, given: dict[str, Any]) -> str:
 
 
 def weights_sha256(folder: str | Path) -> str | None:
-    """Hash of the weights in a folder; None without `model.safetensors`, as for a Hub id or weights in several files."""
+    """Hash of `model.safetensors` in a folder; None without it, as for a Hub id or weights in several files."""
     weights = Path(folder) / "model.safetensors"
     if not weights.is_file():
         return None
