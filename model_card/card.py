@@ -6,63 +6,32 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
+from tgdfer.model_card.measured import Measured
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml, write_text
+from tgdfer.weights import BUNDLED
 
 TEMPLATE = Path(__file__).with_name("template.md")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Options that mean something on the machine of the training alone.
 LOCAL = ("output", "resume", "workers", "face_model")
 # What is no name of a file, whatever it holds.
-TEXTS = ("labels", "validation")
+TEXTS = ("labels", "validation", "license", "sources", "limits")
 
-
-class Figure(NamedTuple):
-    """A figure of metrics.json that a table shows.
-
-    Args:
-        key: Its name in metrics.json.
-        heading: Its name in the table.
-        metric: Id of the metric for the `model-index`; None of those that the Hub does not know.
-        arguments: Arguments of the metric.
-        percent: Whether it is a fraction, shown as a percentage, and not a plain number.
-    """
-
-    key: str
-    heading: str
-    metric: str | None = None
-    arguments: dict[str, str] | None = None
-    percent: bool = True
-
-    def shown(self, value: float | None) -> str:
-        """A value as the table shows it; nothing where there is none."""
-        if value is None:
-            return ""
-        return f"{100 * value:.1f}%" if self.percent else f"{value:.2f}"
-
-
-FIGURES = [
-    Figure("war", "WAR", "accuracy"),
-    Figure("uar", "UAR", "recall", {"average": "macro"}),
-    Figure("frame_ap", "frame AP", "average_precision"),
-    Figure("pointing", "pointing"),
-    Figure("activity_gain", "activity gain", percent=False),
-]
-# Figures of what needs no model, by their prefix in metrics.json.
-CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
 # What pictures show, by the first words of their names.
 CAPTIONS = {
     "confusion_matrix": "How often each class (rows) was taken for each (columns)",
     "risk_coverage": "Share of wrong labels (risk), if only the surest clips are given one (coverage)",
     "timeline": "What each frame of a clip says for the classes (curves), and how much it counts (bars)",
 }
-COUNTS = {"num_clips": "clips", "num_people": "people"}
+# Pictures of which there is one for each data set, which the rest of the name says.
+OF_A_DATA_SET = ("confusion_matrix", "risk_coverage")
 # Names of the folder that the faces rendered by this package lie in.
 RENDERED = ("rendered_faces", "rendered-faces")
 # Options of the run that say most about it; training_config.yaml has them all.
@@ -77,13 +46,15 @@ class CardData:
 
     Args:
         name: Title of the card: the name of the repository or of the run.
-        model_id: How the examples address the model: the id of its repository or its folder.
+        model_id: How the examples address the model: the id of its repository, its folder, or its name if it is the
+            model in the package.
         labels: Names of the classes, in their order.
         descriptions: Words that each class is known by.
         metrics: Content of `metrics.json`; only the facts of the training where nothing was measured.
         config: Content of `config.yaml` but for `LOCAL`, empty where the run has none.
         pictures: Paths of the pictures as the links of the card have them.
         calibration: `temperature` and `unsure_below` of the model, None of each that it lacks.
+        face_crop: Which face the video processor cuts out, as its option of this name says.
     """
 
     name: str
@@ -94,6 +65,7 @@ class CardData:
     config: dict[str, Any] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
     calibration: dict[str, float | None] = field(default_factory=dict)
+    face_crop: str = "none"
 
     @classmethod
     def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
@@ -101,7 +73,8 @@ class CardData:
 
         Args:
             run: Folder of a run, or of a model.
-            repo_id: Repository that the card will stand in; without it the card is for the model folder on disk.
+            repo_id: Repository that the card will stand in, or `tgdfer-tiny` for the model in the package; without
+                it the card is for the model folder on disk.
             pictures: Whether the card shows the pictures of the run.
 
         Raises:
@@ -123,6 +96,7 @@ class CardData:
             metrics=public_metrics(metrics, name),
             config=public_config(run, metrics.get("training") or {}),
             calibration={name: model.get(name) for name in ("temperature", "unsure_below")},
+            face_crop=(processor.get("video_processor") or {}).get("face_crop", "none"),
             pictures=[quote((to_pictures / path.name).as_posix()) for path in pictures_of(run) if pictures],
         )
 
@@ -143,6 +117,8 @@ class CardData:
     @property
     def license(self) -> str | None:
         """Licence of the weights, as the Hub names it; None where it is for others than this package to say."""
+        if self.training.get("license"):
+            return self.training["license"]
         own = {(stage.get("base_model"), stage.get("dataset") in RENDERED) for stage in self.stages}
         return "apache-2.0" if own == {("clip-tiny-faces", True)} else None
 
@@ -154,15 +130,17 @@ class CardData:
         return (start == "clip-tiny-faces" or is_hub_id(start)) and not local
 
     @property
-    def measured(self) -> list[Figure]:
-        """The figures that were measured."""
-        return [figure for figure in FIGURES if self.metrics.get(figure.key) is not None]
+    def measured(self) -> list[Measured]:
+        """What was measured, by data set; empty if nothing was."""
+        every = [self.metrics, *(self.metrics.get("also_measured") or [])]
+        found = [Measured(metrics, is_hub_id(metrics.get("dataset", ""))) for metrics in every]
+        return [one for one in found if one.figures]
 
     def metadata(self) -> ModelCardData:
         """The metadata block: what the Hub searches and shows beside the card."""
         trained_on = [stage["dataset"] for stage in self.stages if is_hub_id(stage.get("dataset") or "")]
         base = self.training.get("base_model") or ""
-        metrics = [figure.metric for figure in self.measured if figure.metric]
+        metrics = [figure.metric for one in self.measured for figure in one.figures if figure.metric]
         return ModelCardData(
             license=self.license,
             library_name="transformers",
@@ -170,29 +148,10 @@ class CardData:
             tags=["tgdfer", "facial-expression-recognition", "multiple-instance-learning", "clip", "video"],
             datasets=list(dict.fromkeys(trained_on)) or None,
             base_model=base if is_hub_id(base) else None,
-            metrics=metrics or None,
+            metrics=list(dict.fromkeys(metrics)) or None,
             model_name=self.name,
-            eval_results=self.eval_results() or None,
+            eval_results=[result for one in self.measured for result in one.eval_results()] or None,
         )
-
-    def eval_results(self) -> list[EvalResult]:
-        """The measured figures, as fractions, for the `model-index`."""
-        dataset = self.metrics.get("dataset", "")
-        return [
-            EvalResult(
-                task_type="video-classification",
-                task_name="Facial expression recognition",
-                dataset_type=dataset if is_hub_id(dataset) else Path(dataset).name.lower().replace(" ", "-"),
-                dataset_name=Path(dataset).name,
-                dataset_split=self.metrics.get("split"),
-                metric_type=figure.metric,
-                metric_name=figure.heading,
-                metric_value=round(self.metrics[figure.key], 4),
-                metric_args=figure.arguments,
-            )
-            for figure in self.measured
-            if figure.metric
-        ]
 
     def card(self) -> ModelCard:
         """The card itself."""
@@ -208,64 +167,36 @@ class CardData:
             "metadata": self.metadata().to_yaml(),
             "name": self.name,
             "model_id": self.model_id,
+            "is_bundled": self.model_id in BUNDLED,
+            "finds_faces": self.face_crop != "none",
             "labels": self.labels,
             "descriptions": self.descriptions,
-            "measured_on": self.measured_on(),
-            "columns": [figure.heading for figure in self.measured],
-            "scores": self.scores(),
-            "recall": self.recall(),
+            "measured": self.measured,
+            "columns": {column for one in self.measured for column in one.columns},
             "calibration": self.calibration_facts(),
             "pictures": [{"path": path, "caption": caption(path)} for path in self.pictures],
-            "stages": [self.facts_of(stage) for stage in self.stages],
+            "stages": [(self.facts_of(stage), sources_of(stage)) for stage in self.stages],
+            "limits": self.training.get("limits") or [],
             "commands": self.commands(),
             "data_folder": None if is_hub_id(self.config.get("dataset", "")) else self.config.get("dataset"),
             "license": self.license,
+            "states_license": bool(self.training.get("license")),
         }
 
-    def measured_on(self) -> str:
-        """For example "210 clips of 20 people: split `test` of `rendered-faces`"."""
-        counted = [f"{self.metrics[key]} {what}" for key, what in COUNTS.items() if self.metrics.get(key)]
-        source = f"split `{self.metrics.get('split')}` of `{self.metrics.get('dataset')}`"
-        return f"{' of '.join(counted)}: {source}" if counted else source
-
-    def scores(self) -> list[list[str]]:
-        """Rows of the table of results, name first: this model, and beside it whatever else was measured."""
-        baseline = self.metrics.get("baseline") or {}
-        sources = {"this model": self.metrics, baseline.get("name", "baseline"): baseline}
-        for prefix, name in CHANCE.items():
-            sources[name] = {figure.key: self.metrics.get(prefix + figure.key) for figure in FIGURES}
-        rows = [[name, *(fig.shown(source.get(fig.key)) for fig in self.measured)] for name, source in sources.items()]
-        return [row for row in rows if any(row[1:])]
-
-    def recall(self) -> list[list[str]]:
-        """Rows of the table of classes: name, clips and recall."""
-        recall, matrix = self.metrics.get("recall") or {}, self.metrics.get("confusion_matrix") or []
-        labels = self.metrics.get("labels") or []
-        if not matrix:
-            return []
-        return [
-            [label.replace("|", "\\|"), str(sum(row)), f"{100 * recall[label]:.1f}%"]
-            for label, row in zip(labels, matrix, strict=True)
-            if recall.get(label) is not None
-        ]
-
     def calibration_facts(self) -> dict[str, str]:
-        """What is known of the probabilities of the model, by name; nothing of a model that is not calibrated."""
+        """What is known of the probabilities of the model, by name; nothing of a model that is not calibrated.
+
+        Figures are among it if they are of one data set; those of several stand in a table.
+        """
         temperature, unsure_below = (self.calibration.get(name) for name in ("temperature", "unsure_below"))
         if temperature in (None, 1.0) and unsure_below is None:
             return {}
         chosen = self.training.get("calibration") or {}
-        shares = {
-            "Clips that are given a label": self.metrics.get("coverage"),
-            "WAR of these clips": self.metrics.get("covered_war"),
-            "Expected calibration error (15 bins)": self.metrics.get("ece"),
-            "Area under the curve of risk against coverage": self.metrics.get("risk_coverage_area"),
-        }
         facts = {
             "Chosen on": chosen.get("num_clips") and f"{chosen['num_clips']} validation clips",
             "Temperature": f"{1.0 if temperature is None else temperature:.2f}",
             "Unsure below": None if unsure_below is None else f"{100 * unsure_below:.1f}%",
-            **{name: None if value is None else f"{100 * value:.1f}%" for name, value in shares.items()},
+            **(self.measured[0].confidence if len(self.measured) == 1 else {}),
         }
         return {name: value for name, value in facts.items() if value is not None}
 
@@ -277,7 +208,7 @@ class CardData:
         options = [f"`{key}: {config[key]}`" for key in OPTIONS if config.get(key) not in (None, False, "none")]
         facts = {
             "Started from": "the model of the stage before" if stage.get("continued_from") else start,
-            "Data": stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`",
+            "Data": data_of(stage),
             "Clips": stage.get("num_clips"),
             "Held out for validation": stage.get("validation"),
             "Epochs": stage.get("epochs"),
@@ -286,6 +217,7 @@ class CardData:
             "Seed": stage.get("seed"),
             "Time": stage.get("seconds") and f"{stage['seconds']:.0f} s",
             "Options": ", ".join(options) or None,
+            "Command": stage.get("command") and f"`{stage['command']}`",
         }
         return {name: str(value) for name, value in facts.items() if value is not None}
 
@@ -297,12 +229,30 @@ class CardData:
         return [train, *filter(None, [self.metrics.get("command")])]
 
 
+def data_of(stage: dict[str, Any]) -> str | None:
+    """What a training learnt from: its data set, or its sources with the number of clips of each."""
+    if not stage.get("sources"):
+        return stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`"
+    numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
+    return "; ".join(name if number is None else f"{name}, {number:,} clips" for name, number in numbers)
+
+
+def sources_of(stage: dict[str, Any]) -> list[str]:
+    """The terms and the citation of each source of a training, where they are given."""
+    told = [
+        (source["name"], [source[key].rstrip(".") for key in ("terms", "citation") if source.get(key)])
+        for source in stage.get("sources") or []
+    ]
+    return [f"{name}: {'. '.join(facts)}." for name, facts in told if facts]
+
+
 def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:
     """The model card of a run.
 
     Args:
         run: Folder of a run, or of a model.
-        repo_id: Repository that the card will stand in; without it the examples name the folder on disk.
+        repo_id: Repository that the card will stand in, or `tgdfer-tiny` for the model in the package; without it
+            the examples name the folder on disk.
         pictures: Whether the card shows the pictures of the run.
 
     Raises:
@@ -366,10 +316,13 @@ def pictures_of(run: str | Path) -> list[Path]:
 
 
 def caption(path: str) -> str:
-    """What a picture shows, as far as its name says it."""
+    """What a picture shows, as far as its name says it: `confusion_matrix_photographs` is that of photographs."""
     name = unquote(Path(path).stem)
-    known = (text for start, text in CAPTIONS.items() if name.startswith(start))
-    return next(known, re.sub(r"[_-]+", " ", name).capitalize())
+    for start, text in CAPTIONS.items():
+        if name.startswith(start):
+            rest = re.sub(r"[_-]+", " ", name.removeprefix(start)).strip()
+            return f"{text}: {rest}" if rest and start in OF_A_DATA_SET else text
+    return re.sub(r"[_-]+", " ", name).capitalize()
 
 
 def is_hub_id(name: str) -> bool:
@@ -385,7 +338,10 @@ def short(name: str) -> str:
 def shortened(value: Any) -> Any:
     """Plain data with `short` names in the place of paths."""
     if isinstance(value, dict):
-        return {key: inner if key in TEXTS else shortened(inner) for key, inner in value.items()}
+        shorter = {key: inner if key in TEXTS else shortened(inner) for key, inner in value.items()}
+        if value.get("command"):
+            shorter["command"] = shlex.join(map(short, shlex.split(value["command"])))
+        return shorter
     if isinstance(value, list):
         return [shortened(inner) for inner in value]
     return short(value) if isinstance(value, str) else value
@@ -394,7 +350,7 @@ def shortened(value: Any) -> Any:
 def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
     """What was measured, as it may be shown to everybody; the command names the run `name`."""
     public = shortened(metrics)
-    if "command" in metrics:
+    if metrics.get("command", "").startswith("tgdfer evaluate "):
         words = shlex.split(metrics["command"])
         for flag, known in {"--output": None, "--dataset": public.get("dataset")}.items():
             if flag in words:

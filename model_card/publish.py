@@ -41,8 +41,8 @@ ALLOWED = (
     "README.md",
     "LICENSE",
 )
-# What of a run may lie beside a model in one folder, and travels under another name.
-OF_A_RUN = ("config.yaml", "figures")
+# What of a run may lie beside a model in one folder, and travels under another name or in `metrics.json`.
+OF_A_RUN = ("config.yaml", "figures", "training.json")
 LOCAL_IMPORT = re.compile(r"^\s*from \.(\w+) import ", re.MULTILINE)
 
 Files = dict[str, Path | bytes]

@@ -41,6 +41,7 @@ __all__ = [
     "__version__",
     "built_in_descriptions",
     "clip_tiny_faces",
+    "tgdfer_tiny",
 ]
 
 
@@ -59,6 +60,13 @@ def clip_tiny_faces() -> Path:
     from tgdfer.weights import CLIP_TINY_FACES
 
     return CLIP_TINY_FACES
+
+
+def tgdfer_tiny() -> Path:
+    """Folder of `tgdfer-tiny`, the trained TG-DFER model that the package carries, with its processor and its card."""
+    from tgdfer.weights import TGDFER_TINY
+
+    return TGDFER_TINY
 
 
 # Registration with the Auto classes, without importing anything before it is asked for: when a module of Auto classes

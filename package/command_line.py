@@ -21,6 +21,7 @@ from ruamel.yaml import YAMLError
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
 from tgdfer.training.files import parse_yaml, read_yaml
+from tgdfer.weights import DEFAULT_MODEL
 
 app = typer.Typer(
     name="tgdfer",
@@ -34,6 +35,8 @@ app = typer.Typer(
 
 # What makes an output unwritable that looked writable when it was asked for.
 _FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+_TRAINED = "Folder of a run or a model, or Hub id; tgdfer-tiny is the model in the package"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,10 +169,11 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
 @app.command(
     epilog="[bold]Examples[/]\n\n"
     "tgdfer evaluate runs/first --baseline\n\n"
-    "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere"
+    "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere\n\n"
+    "tgdfer evaluate --dataset clips/"
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder of a run or a model, or Hub id")],
+    model: Annotated[str, typer.Argument(help=_TRAINED)] = DEFAULT_MODEL,
     dataset: Annotated[str | None, typer.Option(help="Hub id or folder; by default what the run trained on")] = None,
     split: Annotated[str | None, typer.Option(help="Split to evaluate on; by default test")] = None,
     which: Annotated[Literal["best", "last"], typer.Option(help="Model of the run")] = "best",
@@ -192,13 +196,14 @@ def evaluate(
 
 @app.command(
     epilog="[bold]Examples[/]\n\n"
+    "tgdfer predict clip.mp4\n\n"
     "tgdfer predict clip.mp4 --model runs/first --plot timeline.png\n\n"
     "tgdfer predict *.mp4 --model user/model --csv frames.csv --json timelines.json\n\n"
     "tgdfer predict talk.mp4 --model user/model --face-crop largest --annotate talk-annotated.mp4"
 )
 def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files or URLs", metavar="VIDEO...")],
-    model: Annotated[str, typer.Option(help="Folder of a run or a model, or Hub id")],
+    model: Annotated[str, typer.Option(help=_TRAINED)] = DEFAULT_MODEL,
     csv: Annotated[Path | None, typer.Option(help="Table to write, a row for each sampled frame")] = None,
     json: Annotated[Path | None, typer.Option(help="The same as JSON, a timeline for each video")] = None,
     plot: Annotated[

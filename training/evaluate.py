@@ -27,6 +27,7 @@ from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.measure import ClipPrediction, measure_model, predict_clips
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.run_folder import read_run_config
+from tgdfer.weights import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class _Subject:
 
 
 def evaluate_model(
-    model: str | Path,
+    model: str | Path = DEFAULT_MODEL,
     data: EvaluationData | None = None,
     *,
     output: str | Path | None = None,
@@ -89,7 +90,7 @@ def evaluate_model(
     The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`.
 
     Args:
-        model: folder of a run, or of a model, or Hub id.
+        model: folder of a run, or of a model, or Hub id; by default the model in the package.
         data: the split; by default the test split of the run.
         output: where to write; by default the folder of the run. Without run and output nothing is written.
         which: model of a run.
@@ -176,7 +177,7 @@ def _command(model: str, baseline: bool, given: dict[str, Any]) -> str:
 
 
 def weights_sha256(folder: str | Path) -> str | None:
-    """Hash of the weights in a folder; None without `model.safetensors`, as for a Hub id or weights in several files."""
+    """Hash of `model.safetensors` in a folder; None without it, as for a Hub id or weights in several files."""
     weights = Path(folder) / "model.safetensors"
     if not weights.is_file():
         return None

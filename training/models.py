@@ -19,7 +19,7 @@ from tgdfer.training.config import FaceConfig, ModelConfig
 from tgdfer.training.data.labels import words_for
 from tgdfer.training.errors import UserError, nearest
 from tgdfer.training.face_crops import cropped_by
-from tgdfer.weights import CLIP_TINY_FACES
+from tgdfer.weights import BUNDLED
 
 
 def start_model(
@@ -79,7 +79,7 @@ def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClas
     """A trained model in `eval` mode and its processor.
 
     Args:
-        source: Hub id, or folder of a run (its best model is taken) or of a model.
+        source: Hub id, folder of a run (its best model is taken) or of a model, or the name `tgdfer-tiny`.
         **options: fields of the config to change, or options of `from_pretrained`.
 
     Raises:
@@ -107,9 +107,9 @@ def is_trained(source: str | Path) -> bool:
 
 
 def model_source(name: str | Path) -> str:
-    """Folder or Hub id of a model; of the folder of a run, its best model."""
-    if str(name) == "clip-tiny-faces":
-        return str(CLIP_TINY_FACES)
+    """Folder or Hub id of a model; of the folder of a run, its best model. The package's own models have names."""
+    if str(name) in BUNDLED:
+        return str(BUNDLED[str(name)])
     best = Path(name) / "best"
     return str(best if (best / "config.json").is_file() else name)
 
@@ -151,8 +151,8 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
         raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(error)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give clip-tiny-faces, or the Hub id or"
-            " folder of a CLIP or a trained TG-DFER model."
+            f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give {' or '.join(BUNDLED)}, or the Hub id"
+            " or folder of a CLIP or a trained TG-DFER model."
         ) from error
 
 

@@ -24,6 +24,7 @@ from tgdfer.training.figures import annotate, plot_timeline, require_picture_for
 from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.models import load_trained
 from tgdfer.training.timelines import Timeline, frame_table, is_long, people_of, print_timelines, short_names
+from tgdfer.weights import DEFAULT_MODEL
 
 # Number of frames in the film strip below the timeline of a long video.
 FILM_FRAMES = 16
@@ -65,7 +66,7 @@ class PredictionFiles:
 
 def predict(
     videos: Sequence[str],
-    model: str | Path,
+    model: str | Path = DEFAULT_MODEL,
     files: PredictionFiles | None = None,
     faces: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def predict(
 
     Args:
         videos: paths or URLs.
-        model: a trained model: folder of a run or of a model, or Hub id.
+        model: a trained model: folder of a run or of a model, Hub id, or by default the model in the package.
         files: what is written.
         faces: options of the video processor, such as `face_crop`, that differ from what the model was trained with;
             a value of None changes nothing.

@@ -10,6 +10,7 @@ from tgdfer.training.data.splits import Part
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
 from tgdfer.training.models import model_source
+from tgdfer.weights import TGDFER_TINY
 
 # Options that may differ between a run and its continuation.
 _MAY_CHANGE = {"resume", "workers", "output", "face_model"}
@@ -102,13 +103,16 @@ def training_facts(config: TrainingConfig, train: Part, held_out_by: str | None,
 
 
 def earlier_run(name: str) -> dict[str, Any] | None:
-    """The facts of the run whose `best` or `last` a model is; None of any other model.
+    """The facts of the run whose `best` or `last` a model is, or of `tgdfer-tiny`; None of any other model.
 
     Raises:
         UserError: they cannot be read.
     """
     folder = Path(model_source(name))
-    if not (folder.name in ("best", "last") and (folder / "config.json").is_file()):
+    if name == TGDFER_TINY.name:
+        facts = folder / "training.json"
+    elif folder.name in ("best", "last") and (folder / "config.json").is_file():
+        facts = folder.parent / "training.json"
+    else:
         return None  # For example a Hub id: a `training.json` in this folder belongs to something else.
-    facts = folder.parent / "training.json"
     return read_json(facts) if facts.is_file() else None

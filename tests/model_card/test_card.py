@@ -112,6 +112,88 @@ def test_calibration_is_shown_where_there_is_one(run):
     assert "How sure it is" not in build_card(run, "user/smile").text
 
 
+SECOND = {
+    "dataset": "/home/someone/FER clips",
+    "split": "validation",
+    "num_clips": 8,
+    "labels": ["anger", "happiness", "neutral"],
+    "war": 0.75,
+    "uar": 0.7,
+    "recall": {"anger": 0.4, "happiness": 1.0, "neutral": None},
+    "confusion_matrix": [[2, 3, 0], [0, 3, 0], [0, 0, 0]],
+    "ece": 0.051,
+    "coverage": 0.9,
+}
+
+
+def test_several_measured_data_sets_have_their_own_tables(run):
+    config = json.loads((run / "best" / "config.json").read_text())
+    (run / "best" / "config.json").write_text(json.dumps(config | {"temperature": 0.71, "unsure_below": 0.5}))
+    edit_metrics(run, ece=0.0412, also_measured=[SECOND])
+    card = build_card(run, "user/smile")
+    results = card.text.partition("## Results\n")[2].partition("\n## ")[0]
+    first, second = results.split("### Measured on ")[1:]
+    assert first.startswith("30 clips of 5 people: split `test` of `rendered-faces`\n\n| | WAR | UAR | frame AP |")
+    assert "| this model | 61.2% | 60.0% | 83.0% | 80.0% |" in first and "| neutral | 10 | 40.0% |" in first
+    assert second.startswith("8 clips: split `validation` of `FER clips`\n\n| | WAR | UAR |\n")
+    assert "| this model | 75.0% | 70.0% |" in second and "| anger | 5 | 40.0% |" in second
+    assert "baseline" not in second and "| neutral" not in second and "\n\n\n" not in results
+    assert results.count("WAR is the share") == results.count("Frame AP is") == 1
+    sure = card.text.partition("## How sure it is\n")[2].partition("\nHow often")[0]
+    of_model, of_first, of_second = re.split(r"\nOn split .*:\n", sure)
+    assert "- Temperature: 0.71" in of_model and "calibration error" not in of_model
+    assert "- Expected calibration error (15 bins): 4.1%" in of_first
+    assert (
+        "- Expected calibration error (15 bins): 5.1%" in of_second
+        and "- Clips that are given a label: 90" in of_second
+    )
+    one, two = ModelCard(str(card)).data.to_dict()["model-index"][0]["results"]
+    assert (one["dataset"]["type"], two["dataset"]["type"]) == ("rendered-faces", "fer-clips")
+    assert [metric["value"] for metric in two["metrics"]] == [0.75, 0.7]
+    assert card.data.metrics == ["accuracy", "recall", "average_precision"] and "someone" not in str(card)
+
+
+def test_sources_of_the_data_are_told_with_their_terms(run):
+    sources = [
+        {"name": "FER2013 / FER+", "num_clips": 28000, "terms": "no licence is stated.", "citation": "Barsoum, 2016"},
+        {"name": "rendered faces", "num_clips": 600},
+    ]
+    training = {"base_model": "clip-tiny-faces", "license": "cc-by-nc-4.0", "sources": sources, "num_clips": 28600}
+    training |= {"limits": ["It calls fear surprise, or sadness."], "command": "python -m recipes.x /home/someone/y"}
+    edit_metrics(run, training=training)
+    card = build_card(run, "user/smile")
+    told = card.text.partition("## How it was trained\n")[2].partition("\n## ")[0]
+    assert "- Data: FER2013 / FER+, 28,000 clips; rendered faces, 600 clips\n" in told
+    assert "\n- FER2013 / FER+: no licence is stated. Barsoum, 2016.\n" in told and "- rendered faces:" not in told
+    assert "- Command: `python -m recipes.x y`" in told
+    limits = card.text.partition("## Limits and responsible use\n")[2].partition("\n## ")[0]
+    assert "\n- It calls fear surprise, or sadness.\n" in limits and "Video of faces is personal data" in limits
+    assert card.data.license == "cc-by-nc-4.0"
+    assert "the weights are under the licence `cc-by-nc-4.0`" in card.text and "Their licence is not" not in card.text
+    # A training that goes on from it has its own terms to state, and other limits.
+    edit_metrics(run, training={"dataset": "user/clips", "continued_from": training})
+    text = build_card(run, "user/smile").text
+    assert "FER2013 / FER+, 28,000 clips" in text and "Barsoum, 2016" in text
+    assert "Their licence is not" in text and "It calls fear surprise" not in text
+
+
+def test_card_of_the_model_in_the_package(run):
+    text = build_card(run, "tgdfer-tiny").text
+    assert "# tgdfer-tiny\n" in text and "tgdfer predict clip.mp4 --plot timeline.png" in text
+    assert "model=str(tgdfer.tgdfer_tiny())" in text and "AutoProcessor.from_pretrained(tgdfer.tgdfer_tiny())" in text
+    assert "trust_remote_code" not in text and "](figures/confusion_matrix.png)" in text
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(block, "card", "exec")
+
+
+def test_card_says_who_finds_the_face(run):
+    assert "clips that show one face" in build_card(run, "user/smile").text
+    path = run / "best" / "processor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"video_processor": {"face_crop": "largest"}}))
+    text = build_card(run, "user/smile").text
+    assert "finds and follows the face" in text and "clips that show one face" not in text
+
+
 def test_nothing_measured(run):
     (run / "metrics.json").unlink()
     (run / "config.yaml").unlink()
@@ -280,6 +362,14 @@ def test_what_pictures_show_is_said_once(run):
         assert len(re.findall(f"^{re.escape(start)}.*:$", text, re.MULTILINE)) == 1
     assert re.findall(r"timeline-0000[-\d]*", text) == ["timeline-0000", "timeline-0000-2"]
     assert "(figures/loss%20curve.png)" in text
+
+
+def test_pictures_of_several_data_sets_are_told_apart(run):
+    for name in ("confusion_matrix_real_clips", "risk_coverage-photographs"):
+        (run / "figures" / f"{name}.png").write_bytes(b"\x89PNG")
+    text = build_card(run, "user/smile").text
+    assert "for each (columns):\n" in text and "for each (columns): real clips:\n" in text
+    assert "(coverage): photographs:\n" in text
 
 
 def test_folder_of_the_data_is_named_where_they_are_not_on_the_hub(run):

@@ -107,6 +107,18 @@ def test_dry_run_sends_nothing(hub, run):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_facts_of_a_training_beside_a_model_travel_in_the_figures(hub, run):
+    folder = run.parent / "plain"
+    shutil.copytree(run / "best", folder)
+    metrics = json.loads((run / "metrics.json").read_text())
+    (folder / "training.json").write_text(json.dumps(metrics.pop("training")))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    publish_in_child(hub, folder)
+    files = hub.model("user/smile").head.files
+    assert "training.json" not in files
+    assert json.loads(files["metrics.json"].data)["training"]["num_clips"] == 600
+
+
 def test_plain_model_folder_keeps_its_own_card(hub, run):
     folder = run.parent / "plain"
     shutil.copytree(run / "best", folder)
