@@ -14,6 +14,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.clip.modeling_clip import CLIPModel
 from transformers.models.siglip.modeling_siglip import SiglipModel
+from transformers.models.vision_text_dual_encoder.configuration_vision_text_dual_encoder import (
+    VisionTextDualEncoderConfig,
+)
 from transformers.models.vision_text_dual_encoder.modeling_vision_text_dual_encoder import VisionTextDualEncoderModel
 
 DUAL_ENCODERS: dict[str, type[PreTrainedModel]] = {
@@ -44,14 +47,13 @@ def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
             "such as openai/clip-vit-base-patch16."
         )
     if kind == "vision-text-dual-encoder":
-        text, vision = config.get("text_config") or {}, config.get("vision_config") or {}
-        # Without a type it is BERT, the default of `VisionTextDualEncoderConfig`.
-        if text.get("model_type", "bert") not in TEXT_TOWERS:
+        towers: Any = VisionTextDualEncoderConfig.from_dict(config)
+        if towers.text_config.model_type not in TEXT_TOWERS:
             raise ValueError(
-                f"The text tower of {name} is of type {text['model_type']}, which cannot take learnt context; use a "
-                "text tower of CLIP, BERT, RoBERTa or XLM-RoBERTa."
+                f"The text tower of {name} is of type {towers.text_config.model_type}, which cannot take learnt "
+                "context; use a text tower of CLIP, BERT, RoBERTa or XLM-RoBERTa."
             )
-        if vision.get("model_type") == "timm_wrapper" and "hidden_size" not in vision:
+        if getattr(towers.vision_config, "hidden_size", None) is None:
             raise ValueError(
                 f"The config of the vision tower of {name} does not say how wide its pooled output is; set "
                 "`hidden_size` in its `vision_config`."
@@ -165,8 +167,9 @@ def blocks_of(tower: nn.Module) -> list[tuple[str, nn.Module]]:
     for name, container in tower.named_modules():
         if isinstance(container, nn.ModuleList | nn.Sequential):
             for index, member in container.named_children():
-                is_list = isinstance(member, nn.ModuleList | nn.Sequential)
-                if not is_list and any(_is_adaptable(inner) for inner in list(member.modules())[1:]):
+                # A layer of LoRA has matrices inside, and stands in for one.
+                no_block = isinstance(member, nn.ModuleList | nn.Sequential) or hasattr(member, "base_layer")
+                if not no_block and any(_is_adaptable(inner) for inner in list(member.modules())[1:]):
                     found[f"{name}.{index}"] = member
     outer = {name for name in found for other in found if other.startswith(f"{name}.")}
     return [(name, block) for name, block in found.items() if name not in outer]

@@ -1,6 +1,7 @@
 """The processor: class prompts, its round trip, and what it does without this package."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,16 @@ import textwrap
 import pytest
 import torch
 import yaml
-from transformers import AutoProcessor, AutoTokenizer, AutoVideoProcessor
+from small_backbones import make_backbone, save_siglip
+from transformers import (
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    BertTokenizer,
+    ConvNextImageProcessor,
+    SiglipImageProcessor,
+    ViTImageProcessor,
+)
 
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -87,6 +97,62 @@ def test_prompts_are_those_of_plain_tokenization(processor, clip_folder):
         assert mask.int().diff().sum() <= 0, "padding is at the end"
     lengths = prompts["attention_mask"].sum(-1)
     assert prompts["input_ids"].shape[2] == lengths.max()
+
+
+@pytest.fixture(scope="module")
+def siglip_folder(tmp_path_factory):
+    return save_siglip(tmp_path_factory.mktemp("siglip"))
+
+
+def test_prompts_of_siglip_are_padded_to_the_end_and_lowered(siglip_folder, tmp_path):
+    processor = TGDFERProcessor.from_clip(str(siglip_folder), {"awe": ["Mouth open"], "joy": ["a smile"]})
+    tokenizer = AutoTokenizer.from_pretrained(siglip_folder)
+    processor.save_pretrained(tmp_path)
+    for kept in (processor, AutoProcessor.from_pretrained(tmp_path)):
+        prompts = kept.class_prompts()
+        assert prompts["input_ids"].shape == (2, 1, 64)
+        text = tokenizer("a photo of a face: mouth open")["input_ids"]
+        assert text[-1] == tokenizer.eos_token_id and tokenizer.unk_token_id not in text
+        assert prompts["input_ids"][0, 0].tolist() == text + [tokenizer.pad_token_id] * (64 - len(text))
+        phrase = tokenizer("a photo of a face:", add_special_tokens=False)["input_ids"]
+        assert prompts["context_length"] == len(phrase)
+        assert (prompts["input_ids"][..., : len(phrase)] == torch.tensor(phrase)).all()
+        given = kept(text=["Mouth open", "a"], return_tensors="pt")["input_ids"]
+        assert given.shape == (2, 64) and tokenizer.unk_token_id not in given
+    with pytest.raises(ValueError, match="and the CLIP takes 64; shorten it"):
+        processor.class_prompts({"awe": ["mouth " * 20]})
+
+
+def test_prompts_of_bert(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *["a", "photo", "of", "face", ":", "tear", "mouth", "open"]]
+    make_backbone("bert").save_pretrained(tmp_path)
+    BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(tmp_path)
+    SiglipImageProcessor().save_pretrained(tmp_path)
+    prompts = TGDFERProcessor.from_clip(
+        str(tmp_path), {"awe": ["mouth open"], "sad": ["a tear mouth"]}
+    ).class_prompts()
+    assert prompts["context_length"] == 6
+    assert prompts["input_ids"][0, 0].tolist() == [2, 5, 6, 7, 5, 8, 9, 11, 12, 3, 0]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        SiglipImageProcessor(size={"height": 24, "width": 24}),
+        ViTImageProcessor(size={"height": 256, "width": 256}),
+        ConvNextImageProcessor(size={"shortest_edge": 28}),
+        ConvNextImageProcessor(size={"shortest_edge": 384}),
+    ],
+    ids=["siglip", "vit", "convnext", "convnext_384"],
+)
+def test_pixels_are_those_of_the_image_processor(siglip_folder, tmp_path, images):
+    shutil.copytree(siglip_folder, tmp_path, dirs_exist_ok=True)
+    images.save_pretrained(tmp_path)
+    processor = TGDFERProcessor.from_clip(str(tmp_path), None)
+    clip = torch.randint(0, 256, (2, 3, 40, 60), dtype=torch.uint8)
+    expected = images(list(clip), return_tensors="pt")["pixel_values"]
+    found = processor(videos=[clip], num_frames=2, return_tensors="pt")["pixel_values_videos"][0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_prompts_of_other_words_and_without_a_phrase(processor):
