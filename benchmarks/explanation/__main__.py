@@ -27,6 +27,7 @@ from benchmarks.harness.command_options import (
     settings_options,
 )
 from benchmarks.harness.runner import run_rows
+from benchmarks.harness.trained_model import TrainedModel
 from tgdfer.command_line import quieten
 
 app = new_app()
@@ -40,6 +41,13 @@ def explain(
     model: ClipModel = Settings.model,
     clips: TrainClips = Settings.clips,
     test_clips: TestClips = Settings.test_clips,
+    trained: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TGDFER_TRAINED",
+            help="Trained TG-DFER to measure as well: folder of a run or of a model, or Hub id.",
+        ),
+    ] = None,
     minutes: Minutes = 50.0,
 ) -> None:
     """Measure on rendered faces how true explanations are; the same command goes on where an earlier one stopped."""
@@ -49,8 +57,11 @@ def explain(
     with sentences():
         dataset = rendered_dataset(settings, work)
         results = work / "explanation"  # apart from the rows of the baselines
-        command = published_command("benchmarks.explanation", **settings_options(settings))
-        if not run_rows(dataset, explanation_rows(dataset), results, command, end):
+        measured = None if trained is None else TrainedModel(trained)
+        command = published_command(
+            "benchmarks.explanation", **settings_options(settings), trained=(measured and measured.name, None)
+        )
+        if not run_rows(dataset, explanation_rows(dataset, measured), results, command, end):
             return say_time_is_over(minutes)
         write_explanation_report(results, out, figures)
     say_written(out)

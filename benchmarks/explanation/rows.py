@@ -14,18 +14,26 @@ from benchmarks.harness.faithfulness import answer_of_head, faithfulness
 from benchmarks.harness.linear_rows import fitted_linear_head, linear_config
 from benchmarks.harness.provenance import code_hash
 from benchmarks.harness.row import Row, Run, seed_of, seed_parts
+from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from tgdfer.processing import explanation_tgdfer
 from tgdfer.training.data.labels import words_for
+from tgdfer.training.features import frame_features
 from tgdfer.training.files import write_text
 
 
-def explanation_rows(dataset: BenchmarkDataset) -> list[Row]:
-    """All rows, in the order of the tables."""
+def explanation_rows(dataset: BenchmarkDataset, trained: TrainedModel | None = None) -> list[Row]:
+    """All rows, in the order of the tables.
+
+    Args:
+        dataset: rendered clips.
+        trained: a trained model to be measured as it is; without it there is no such row.
+    """
     words = words_for(dataset.classes, dataset.settings.descriptions)
     class_words = {label: [label] for label in dataset.classes}
     return [
         _tgdfer_row(dataset, "tgdfer", "TG-DFER", lambda seed: words),
+        *([] if trained is None else [_trained_row(dataset, trained)]),
         _tgdfer_row(dataset, "shuffled", "TG-DFER, shuffled descriptions", lambda seed: shuffled(words, seed)),
         _tgdfer_row(dataset, "class-words", "TG-DFER, class words", lambda seed: class_words, words),
         _linear_row(dataset, "mean", "mean of the frames + linear"),
@@ -67,6 +75,18 @@ def _tgdfer_row(
     words = {str(seed): words_of(seed) for seed in dataset.settings.seeds}
     facts = tgdfer_config(dataset, frozen_features=True) | {"words": words, "explained_by": explained_by}
     return Row(name, title, seed_parts(dataset), run, facts | {"measure": _measure()})
+
+
+def _trained_row(dataset: BenchmarkDataset, trained: TrainedModel) -> Row:
+    def run(part: str, earlier: Mapping[str, Run], folder: Path) -> Run:
+        trained.places(dataset.classes)  # which it must know
+        model, processor = trained.network
+        video_processor = trained.video_processor(like=dataset.network[1].video_processor)
+        model.config.num_frames = dataset.settings.num_frames  # those whose action units are known
+        seen = frame_features(model, video_processor, dataset.test)
+        return explained(dataset, model, processor, seen=seen)
+
+    return Row("trained", trained.title, ("once",), run, {"model": trained.fingerprint, "measure": _measure()})
 
 
 def _linear_row(dataset: BenchmarkDataset, pooling: str, title: str) -> Row:

@@ -3,6 +3,7 @@
 A description names action units, and for every rendered frame it is known which are active.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,7 @@ from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_reading_tgdfer import sample_indices
+from tgdfer.training.features import FrameFeatures
 from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
 # An action unit is active from this intensity on. Captions name it for sure from there on, too.
@@ -57,8 +59,9 @@ def truth_of_words(
     Returns:
         Means over the clips for the description that is named first (`explained`; a random one if none is named), the
         one with the highest cosine (`cosine`), the one with the largest gain (`gain`), a random one of the label
-        (`same_class`), a random one of any label (`any_class`), and the best one of the label (`best`); and the number
-        of `clips`.
+        (`same_class`), a random one of any label (`any_class`), and the best one of the label (`best`); the number of
+        `clips`, and the share of them in which one is `named`. Over the clips in which one is named, the means for
+        it (`precision`) and for a random one of any label (`base_rate`).
     """
     kinds: dict[str, list[float]] = {}
     named = {text: rendered_units(text) for label, texts in words.items() if label != "neutral" for text in texts}
@@ -68,15 +71,19 @@ def truth_of_words(
         if not ours:
             continue
         random = float(np.mean([true[one.text] for one in ours]))
-        risen = [one for one in ours if one.gain is None or one.gain > 0]
+        shown_ones = [true[one.text] for one in ours if one.is_shown]
+        any_class = float(np.mean(list(true.values())))
         figures = {
-            "explained": true[risen[0].text] if risen else random,
+            "explained": shown_ones[0] if shown_ones else random,
             "cosine": true[ours[0].text],
             "gain": true[max(ours, key=lambda one: one.gain or 0.0).text],
             "same_class": random,
-            "any_class": float(np.mean(list(true.values()))),
+            "any_class": any_class,
             "best": max(true[one.text] for one in ours),
+            "named": float(bool(shown_ones)),
         }
+        if shown_ones:
+            figures |= {"precision": shown_ones[0], "base_rate": any_class}
         for name, value in figures.items():
             kinds.setdefault(name, []).append(value)
     means = {name: float(np.mean(values)) for name, values in kinds.items()}
@@ -118,16 +125,20 @@ def explained(
     model: TGDFERForVideoClassification,
     processor: TGDFERProcessor,
     words: Words | None = None,
+    seen: FrameFeatures | None = None,
 ) -> Run:
     """The predictions of a trained model on the test clips, and how true its explanations are.
+
+    Explanations are those of the product, but for the answer "unsure": the most probable label is explained.
 
     Args:
         dataset: rendered clips.
         model: trained model with any texts for the labels of the data set.
         processor: processor of the model.
         words: descriptions to explain with, in place of those that the model was trained on.
+        seen: features of the test clips, if the model does not see them by the frozen CLIP of the data set.
     """
-    seen, labels = dataset.features("test"), dataset.test.labels
+    seen, labels = seen or dataset.features("test"), dataset.test.labels
     frames, mask, seconds = seen.features[0].float(), seen.frame_mask[0], seen.timestamps[0]
     found: Run = {"faithful": faithfulness(answer_of_model(model), frames, mask, seconds)}
     with torch.no_grad():
@@ -138,8 +149,10 @@ def explained(
             model.set_classes(processor.class_prompts())
             other = model(frame_features=frames, frame_mask=mask, timestamps=seconds)
             output.description_relevance = other.description_relevance
-    explanations = processor.explain(output, seconds, mask)
-    names = dataset.classes
+    config = copy.copy(model.config)
+    config.unsure_below = None
+    explanations = processor.explain(output, seconds, mask, config=config)
+    names = [name for _, name in sorted(model.config.id2label.items())]
     predicted = [names.index(explanation.label) for explanation in explanations]
     clips = range(len(labels))
     relevance = output.frame_relevance[clips, :, predicted]  # (N, T)

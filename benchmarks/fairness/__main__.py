@@ -18,14 +18,18 @@ from benchmarks.harness.command_options import (
     say_written,
     sentences,
 )
+from benchmarks.harness.trained_model import TrainedModel
 from tgdfer.command_line import quieten
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import ModelConfig
-from tgdfer.training.models import start_model
+from tgdfer.training.models import is_trained, start_model
 from tgdfer.training.rendered_faces import EMOTIONS
+from tgdfer.weights import DEFAULT_MODEL
 
 app = new_app()
 
-MODEL, PEOPLE = "clip-tiny-faces", 30
+PEOPLE = 30
 
 
 @app.command()
@@ -33,9 +37,9 @@ def fairness(
     model: Annotated[
         str,
         typer.Option(
-            envvar="TGDFER_TRAINED", help="A CLIP, which answers by words, or a trained TG-DFER: folder or Hub id."
+            envvar="TGDFER_TRAINED", help="A trained TG-DFER, or a CLIP, which answers by words: folder or Hub id."
         ),
-    ] = MODEL,
+    ] = DEFAULT_MODEL,
     people: Annotated[int, typer.Option(help="Number of rendered people.", min=2)] = PEOPLE,
     out: Annotated[
         Path | None, typer.Option(help="Report to write, in Markdown; without it the tables are printed alone.")
@@ -45,7 +49,7 @@ def fairness(
     """Render the same expressions on faces of different groups, and compare how a model answers."""
     quieten()
     with sentences():
-        network, processor = start_model(ModelConfig(model=model, frozen_features=True), sorted(EMOTIONS))
+        network, processor = _network(model)
         total = people * len(EMOTIONS) * sum(map(len, FACTORS.values()))
         pictures = track(rendered_groups(people), "Rendered faces", total=total, console=get_console())
         answers = answers_of(network, processor.video_processor, pictures)
@@ -57,10 +61,19 @@ def fairness(
             get_console().print(f"weaker: {line}", highlight=False, markup=False)
         if out is not None:
             command = published_command(
-                "benchmarks.fairness", model=(name, MODEL), people=(people, PEOPLE), out=(str(out), None)
+                "benchmarks.fairness", model=(name, DEFAULT_MODEL), people=(people, PEOPLE), out=(str(out), None)
             )
             write_fairness_report(found, name, people, out, figures, command)
             say_written(out)
+
+
+def _network(model: str) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
+    """A trained model as it is, with its calibration, or an untrained one on a CLIP."""
+    if not is_trained(model):
+        return start_model(ModelConfig(model=model, frozen_features=True), sorted(EMOTIONS))
+    trained = TrainedModel(model)
+    trained.places(sorted(EMOTIONS))  # which it must know
+    return trained.network
 
 
 if __name__ == "__main__":

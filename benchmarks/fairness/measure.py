@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from benchmarks.fairness.faces import Picture
 from benchmarks.harness.calibration import calibration_error
-from benchmarks.harness.comparison import Difference, drawn_weights
+from benchmarks.harness.comparison import Difference, drawn_weights, with_interval
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.calibration_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 _BATCH = 64
@@ -81,7 +82,7 @@ def answers_of(
             answer()
     if waiting:
         answer()
-    confidence, best = torch.cat(logits).softmax(-1).max(-1)
+    confidence, best = at_temperature(torch.cat(logits), model.config).softmax(-1).max(-1)
     factors, groups, people, labels = (np.array(column) for column in zip(*facts, strict=True))
     return Answers(factors, groups, people, labels, names[best.numpy()], confidence.double().numpy())
 
@@ -113,10 +114,10 @@ def figures_by_group(
         found[group] = GroupFigures(
             pictures=int(chosen.sum()),
             recall={label: float(recalls[label][0]) for label in sorted(recalls)},
-            uar=_with_interval(uar),
-            ece=_with_interval(ece),
-            uar_difference=None if first is None else _with_interval(uar - first[0]),
-            ece_difference=None if first is None else _with_interval(ece - first[1]),
+            uar=with_interval(uar),
+            ece=with_interval(ece),
+            uar_difference=None if first is None else with_interval(uar - first[0]),
+            ece_difference=None if first is None else with_interval(ece - first[1]),
         )
         first = first or (uar, ece)
     return found
@@ -127,8 +128,3 @@ def _recall(right: np.ndarray, people: np.ndarray, weights: np.ndarray) -> np.nd
     number = weights.shape[1]
     hits, counts = np.bincount(people, right, minlength=number), np.bincount(people, minlength=number)
     return (weights @ hits) / (weights @ counts)
-
-
-def _with_interval(values: np.ndarray) -> Difference:
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return float(values[0]), float(low), float(high)

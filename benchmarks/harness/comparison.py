@@ -114,7 +114,7 @@ def paired_bootstrap(
     """
     weights = _drawn_people(truth, draws, seed)
     return {
-        name: _with_interval(_drawn_figure(one, name, truth, weights) - _drawn_figure(other, name, truth, weights))
+        name: with_interval(_drawn_figure(one, name, truth, weights) - _drawn_figure(other, name, truth, weights))
         for name in figures
     }
 
@@ -124,7 +124,7 @@ def bootstrap(
 ) -> dict[str, Difference]:
     """Figures of one row with their 95 % intervals over people; see `paired_bootstrap`."""
     weights = _drawn_people(truth, draws, seed)
-    return {name: _with_interval(_drawn_figure(found, name, truth, weights)) for name in figures}
+    return {name: with_interval(_drawn_figure(found, name, truth, weights)) for name in figures}
 
 
 def of_labels(found: Outcomes, truth: Truth, labels: Sequence[str]) -> tuple[Outcomes, Truth]:
@@ -159,7 +159,7 @@ def _drawn_figure(found: Outcomes, name: str, truth: Truth, weights: np.ndarray)
     return _mean_over_clips(values[name], truth, weights).mean(1)
 
 
-def _with_interval(values: np.ndarray) -> Difference:
+def with_interval(values: np.ndarray) -> Difference:
     """A value and the ends of its 95 % interval, from the value itself and those of all draws (1 + draws,)."""
     if np.isnan(values[0]):
         return None

@@ -11,7 +11,7 @@ from benchmarks.harness.comparison import Figure, Outcomes, mean_and_spread, out
 from tgdfer.training.errors import UserError
 
 # Fields of a part with a value for each clip. Reports leave them out.
-OF_CLIPS = ("predicted", "scores", "held_out", "sentences", "probabilities")
+OF_CLIPS = ("predicted", "scores", "held_out", "sentences", "probabilities", "confidence", "right")
 
 
 @dataclass(frozen=True)

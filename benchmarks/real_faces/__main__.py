@@ -26,15 +26,16 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.harness.row import Row
 from benchmarks.harness.runner import run_rows
+from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.clip_rows import clip_rows
 from benchmarks.real_faces.fer_environment import FerEnvironment
 from benchmarks.real_faces.photograph_rows import photograph_rows
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.real_faces.report import write_real_faces_report
-from benchmarks.real_faces.trained_model import TrainedModel
 from benchmarks.real_faces.words import write_words
 from tgdfer.command_line import quieten
 from tgdfer.training.errors import UserError, nearest
+from tgdfer.weights import DEFAULT_MODEL
 
 app = new_app(__doc__)
 
@@ -52,11 +53,11 @@ def run(
     ] = None,
     real: RealClips = None,
     trained: Annotated[
-        str | None,
+        str,
         typer.Option(
             envvar="TGDFER_TRAINED", help="Trained TG-DFER to measure: folder of a run or of a model, or Hub id."
         ),
-    ] = None,
+    ] = DEFAULT_MODEL,
     model: ClipModel = Settings.model,
     face_model: Annotated[
         Path | None,
@@ -72,14 +73,14 @@ def run(
     with sentences():
         if photographs is None and real is None:
             raise UserError("There is nothing to measure: name a file with --photographs or a folder with --real.")
-        measured = None if trained is None else TrainedModel(trained)
+        measured = TrainedModel(trained)
         command = published_command(
             "benchmarks.real_faces",
             "run",
             **settings_options(settings),
             photographs=("FILE" if photographs else None, None),
             real=("FOLDER" if real else None, None),
-            trained=(measured and measured.name, None),
+            trained=(measured.name, DEFAULT_MODEL),
             row=(row or [], []),
         )
         fer = FerEnvironment(work / "fer")

@@ -5,18 +5,16 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 from rich import get_console
 from rich.progress import track
 
 from benchmarks.baselines.rows import rows_of
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
-from benchmarks.harness.calibration import calibration_error
 from benchmarks.harness.heads import TOP_SHARE, top_mean
 from benchmarks.harness.row import Row, Run, answers
+from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
-from benchmarks.real_faces.trained_model import TrainedModel
 from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean
 from tgdfer.training.data.batches import SampledClips
 
@@ -90,22 +88,19 @@ def _trained(
     dataset: BenchmarkDataset, trained: TrainedModel, part: str, earlier: Mapping[str, Run], folder: Path
 ) -> Run:
     """A trained model, whose answer is the best of the classes of the clips; a frame is scored by its relevance."""
-    model, processor = trained.network
-    places = trained.places(dataset.classes)
-    data = SampledClips(dataset.test, trained.classes, processor.video_processor, dataset.settings.num_frames)
+    model, places = trained.network[0], trained.places(dataset.classes)
+    video_processor = trained.video_processor(like=dataset.network[1].video_processor)
+    data = SampledClips(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
     loader = torch.utils.data.DataLoader(data, 16, collate_fn=data.collate)
-    logits, relevance, masks, targets = [], [], [], []
+    probabilities, relevance, masks = [], [], []
     for batch in track(loader, "Clips of test", console=get_console()):
-        targets.append(batch["labels"])
         inputs = {name: batch[name] for name in ("pixel_values_videos", "frame_mask", "timestamps")}
         with torch.inference_mode():
             output = model(**inputs)
-        logits.append(output.logits.float())
+        probabilities.append(trained.probabilities(output.logits))
         relevance.append(output.frame_relevance.float())
         masks.append(batch["frame_mask"])
-    every, truth = torch.cat(logits), torch.cat(targets)
-    confidence, best = every.softmax(-1).max(-1)
+    every = torch.cat(probabilities)
     run = answers(dataset, every[:, places], torch.cat(relevance)[..., places], torch.cat(masks), are_logits=False)
     # Calibration is that of the model as it is used, with all of its classes.
-    error = calibration_error(confidence.numpy(), np.asarray(best == truth))
-    return run | {"calibration_error": float(error[0])}
+    return run | trained.confidence(every, dataset.test.labels)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from benchmarks.harness.comparison import CHANCE
 from benchmarks.harness.row import Row, Run, rounded, seed_of
+from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.harness.zero_shot import class_words, zero_shot
 from benchmarks.real_faces.cropped_photographs import inputs
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from benchmarks.real_faces.photographs import PhotographDataset
-from benchmarks.real_faces.trained_model import TrainedModel
 from tgdfer.training.baseline import directions
 
 # Penalties of the linear probe, of which the validation photographs choose one.
@@ -109,8 +109,10 @@ def _trained(dataset: PhotographDataset, trained: TrainedModel) -> Run:
         found += part.found
         for batch in inputs(processor.video_processor, part):
             with torch.inference_mode():
-                probabilities.append(model(**batch).logits.float().softmax(-1)[:, places])
-    return said(dataset.classes, torch.cat(probabilities), faces_found=float(np.mean(found)))
+                probabilities.append(trained.probabilities(model(**batch).logits))
+    every = torch.cat(probabilities)
+    sure = trained.confidence(every, dataset.labels["test"])
+    return said(dataset.classes, every[:, places], faces_found=float(np.mean(found)), **sure)
 
 
 def _fer(dataset: PhotographDataset, fer: FerEnvironment) -> Run:

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.calibration import calibration_error
-from benchmarks.harness.comparison import Difference, bootstrap, of_labels, paired_bootstrap
+from benchmarks.harness.comparison import (
+    Difference,
+    bootstrap,
+    drawn_weights,
+    of_labels,
+    paired_bootstrap,
+    with_interval,
+)
 from benchmarks.harness.results import Results, published_facts, read_results, read_state, runs_of
 from benchmarks.harness.tables import (
     about_clips,
@@ -75,24 +82,53 @@ def _measured(results: Results) -> dict[str, dict[str, Any]]:
             facts["minus"] = paired_bootstrap(outcomes, baseline, results.truth, figures=figures)
             against, _ = of_labels(baseline, results.truth, some)
             facts["minus frequent"] = paired_bootstrap(part, against, truth, figures=("uar",)) if some else {}
-        facts["calibration_error"] = _calibration_error(results, name)
+        if sure := _answers(results, name):
+            weights = drawn_weights(len(set(results.truth.people)), 2000, 0)
+            people = np.unique(results.truth.people, return_inverse=True)[1]
+            facts["calibration_error"] = with_interval(calibration_error(*sure, people, weights))
+            facts |= _coverage(results, name)
         found[name] = facts
     return found
 
 
 def _answers(results: Results, row: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Confidence and rightness (N,) of the first run of a row; None if it has no probabilities."""
+    """Confidence and rightness (N,) of the first run of a row; None if it has no probabilities.
+
+    Those of a trained model are of its answer among all of its classes, which may be more than those of the pictures.
+    """
     run = next(iter(runs_of(results.rows[row]).values()))
+    if "confidence" in run:
+        return np.array(run["confidence"]), np.array(run["right"])
     if "probabilities" not in run:
         return None
     right = np.array(run["predicted"]) == np.array(results.truth.labels)
     return np.array(run["probabilities"]).max(1), right
 
 
-def _calibration_error(results: Results, row: str) -> float | None:
-    if answers := _answers(results, row):
-        return float(calibration_error(*answers)[0])
-    return next(iter(runs_of(results.rows[row]).values())).get("calibration_error")
+def _coverage(results: Results, row: str) -> dict[str, Any]:
+    """Of a model that can be unsure, the threshold, the share of labels that it gives and the share that is right."""
+    answers, run = _answers(results, row), next(iter(runs_of(results.rows[row]).values()))
+    if answers is None or run.get("unsure_below") is None:
+        return {}
+    confidence, right = answers
+    sure = confidence >= run["unsure_below"]
+    covered = float(right[sure].mean()) if sure.any() else None
+    return {"unsure_below": run["unsure_below"], "coverage": float(sure.mean()), "covered_war": covered}
+
+
+def _unsure(results: Results, measured: Mapping[str, Any], pictures: str) -> list[str]:
+    """A line for each model that can be unsure, after an empty one."""
+    lines = []
+    for name, of_row in measured.items():
+        if "coverage" in of_row:
+            given, below, right = (of_row[figure] for figure in ("coverage", "unsure_below", "covered_war"))
+            about = f"{results.rows[name]['title']} gives a label for {100 * given:.1f} % of the {pictures}"
+            about += "" if right is None else f", and {100 * right:.1f} % of these labels are right"
+            lines += [
+                "",
+                paragraph(f"{about}. Of the others, whose probability is below {100 * below:.1f} %, it is unsure."),
+            ]
+    return lines
 
 
 def _head(results: list[Results]) -> str:
@@ -130,6 +166,7 @@ def _photographs(results: Results, measured: Mapping[str, Any], path: Path) -> s
         for name, of_row in measured.items()
     ]
     lines = ["## Photographs", "", paragraph(about), "", markdown_table(head, rows), *unfinished_rows(results)]
+    lines += _unsure(results, measured, "photographs")
     lines += ["", "Recall of each class in percent, with its number of test photographs:", "", _recalls(results)]
     return "\n".join([*lines, "", *_pictures_of_photographs(results, path)])
 
@@ -181,7 +218,8 @@ def _clips(results: Results, measured: Mapping[str, Any], path: Path) -> str:
     ]
     about = "A clip is 16 frames, evenly spaced, the same for every method. The oracle is told the true frames."
     lines = [f"## {results.title.capitalize()}: clips", "", about_clips(results, "seeds"), "", about, ""]
-    return "\n".join([*lines, markdown_table(head, rows), *unfinished_rows(results)])
+    lines += [markdown_table(head, rows), *unfinished_rows(results), *_unsure(results, measured, "clips")]
+    return "\n".join(lines)
 
 
 def _words(found: Mapping[str, Any], path: Path) -> str:
@@ -200,7 +238,8 @@ def _how(results: list[Results]) -> str:
   random {len(_shuffles(results))} times; UAR is that of chance if the words matter. Linear probe: logistic regression
   on the training photographs that are no near duplicates of test; validation photographs choose its penalty.
 - ECE: expected calibration error with 15 bins of equal width (Guo et al., 2017). Risk against coverage: errors among
-  the most confident answers.
+  the most confident answers. A trained model has the temperature of its config, and for both its answer is the best of
+  all of its classes, also on clips of fewer.
 - Clips: the rows of `benchmarks.baselines` on the same CLIP. `fer` scores every frame; a clip has the mean of its
   frames or of the highest quarter, class by class, and a frame the probability of the true class among those of
   the clips. Answers are the best of the classes of the clips.
@@ -222,5 +261,5 @@ def _value(figure: Difference) -> str:
 
 
 def _error(of_row: Mapping[str, Any]) -> str:
-    error = of_row["calibration_error"]
-    return "" if error is None else f"{error:.3f}"
+    error = of_row.get("calibration_error")
+    return "" if error is None else "{:.3f} [{:.3f}, {:.3f}]".format(*error)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness.benchmark_dataset import Settings
-from benchmarks.real_faces.trained_model import TrainedModel
+from benchmarks.harness.trained_model import TrainedModel
 from tgdfer.training.config import ModelConfig
 from tgdfer.training.files import write_text
 from tgdfer.training.models import start_model
@@ -52,7 +52,7 @@ def write_words(work: Path, trained: TrainedModel | None, settings: Settings) ->
     with torch.inference_mode():
         output = model(pixel_values_videos=batch["pixel_values_videos"], frame_mask=batch["frame_mask"])
     names = [name for _, name in sorted(model.config.id2label.items())]
-    said = processor.explain(output, None, batch["frame_mask"], names)
+    said = processor.explain(output, None, batch["frame_mask"], names, config=model.config)
     found: dict[str, Any] = {"model": "the CLIP by descriptions" if trained is None else trained.title}
     found["faces"] = [
         {"label": label, "predicted": one.label, "score": one.score, "words": one.named}

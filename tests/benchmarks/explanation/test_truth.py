@@ -38,6 +38,9 @@ def test_truth_of_words_by_hand():
         "any_class": 0.1875,  # and nobody smiles
         "best": 0.5,
         "clips": 1,
+        "named": 1.0,
+        "precision": 0.25,
+        "base_rate": 0.1875,
     }
     fading = explanation("surprise", [JAW, BROWS], gains=(-0.1, 0.2))
     found = truth_of_words([fading, explanation("neutral", [CALM])], [shown, shown], WORDS)
@@ -45,6 +48,21 @@ def test_truth_of_words_by_hand():
     found = truth_of_words([explanation("happiness", [SMILE, CHEEKS])], [active({"AU12"})], WORDS)
     assert found["explained"] == 0.5 and found["any_class"] == 0.125, "half of the smile is AU12"
     assert truth_of_words([explanation("neutral", [CALM])], [shown], WORDS) == {"clips": 0}
+
+
+def test_what_fits_like_any_clip_is_not_named():
+    """The jaw fits best, but as in clips in general; the brows clearly better than there."""
+    shown = active({"AU01", "AU02"})
+    known = [Description(JAW, 0.9, 1.0, 0.4), Description(BROWS, 0.8, 1.0, 1.5)]
+    found = truth_of_words([Explanation("surprise", 0.9, [], known)], [shown], WORDS)
+    assert (found["explained"], found["precision"], found["named"]) == (1.0, 1.0, 1.0)
+    vague = Explanation("surprise", 0.9, [], [Description(JAW, 0.9, 1.0, 0.4), Description(BROWS, 0.8, 1.0, 0.9)])
+    found = truth_of_words([vague], [shown], WORDS)
+    assert (found["explained"], found["named"]) == (found["same_class"], 0.0) and "precision" not in found
+    # Where some clips have a named description, these alone count, and are compared with themselves.
+    found = truth_of_words([vague, Explanation("surprise", 0.9, [], known)], [active(set()), shown], WORDS)
+    assert (found["precision"], found["named"], found["base_rate"]) == (1.0, 0.5, 0.25)
+    assert found["any_class"] == 0.125
 
 
 def test_where_nothing_stands_out_there_is_no_choice_and_a_whole_clip_has_one():

@@ -12,7 +12,9 @@ from benchmarks.fairness import __main__ as command
 from benchmarks.fairness.faces import FACTORS, Picture, rendered_groups
 from benchmarks.fairness.measure import Answers, answers_of, figures_by_group
 from benchmarks.fairness.report import weaker_groups
+from tgdfer.training import models
 from tgdfer.training.config import ModelConfig
+from tgdfer.training.errors import UserError
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS
 
@@ -76,6 +78,40 @@ def test_answers_do_not_depend_on_batches(pictures, clip_folder, monkeypatch):
     other = answers_of(model, processor.video_processor, pictures[:5])
     assert one.labels.tolist() == [picture.label for picture in pictures[:5]]
     assert one.confidence == pytest.approx(other.confidence) and (one.predicted == other.predicted).all()
+
+
+def test_trained_model_is_measured_with_its_calibration(pictures, clip_folder, tmp_path):
+    model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), sorted(EMOTIONS))
+    plain = answers_of(model, processor.video_processor, pictures[:5])
+    model.config.temperature = 0.5
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model, processor = command._network(str(tmp_path))
+    assert model.config.temperature == 0.5
+    calibrated = answers_of(model, processor.video_processor, pictures[:5])
+    assert (calibrated.predicted == plain.predicted).all() and (calibrated.confidence > plain.confidence).all()
+
+
+def test_trained_model_without_the_emotions_is_one_sentence(clip_folder, tmp_path):
+    model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), ["anger", "neutral"])
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="does not know disgust, fear"):
+        command._network(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_model_in_the_package_is_measured_by_default(clip_folder, tmp_path, monkeypatch):
+    model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), sorted(EMOTIONS))
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    monkeypatch.setitem(models.BUNDLED, "tgdfer-tiny", tmp_path / "model")
+    monkeypatch.delenv("TGDFER_TRAINED", raising=False)
+    files = ["--out", str(tmp_path / "fairness.md"), "--figures", str(tmp_path / "fairness.json")]
+    answer = CliRunner().invoke(command.app, ["--people", "2", *files])
+    assert answer.exit_code == 0, answer.output
+    facts = json.loads((tmp_path / "fairness.json").read_text())
+    assert facts["model"] == "tgdfer-tiny" and "--model" not in facts["command"]
 
 
 @pytest.mark.slow

