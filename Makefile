@@ -64,6 +64,7 @@ bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER (stop
 bench-speed: .venv/installed  ## Measure time and memory of the network beside its CLIP (90 minutes)
 	$(BIN)/python -m benchmarks.speed
 
+# Measures a trained model as well if TGDFER_TRAINED names one, such as tgdfer-tiny.
 bench-explain: .venv/installed  ## Measure whether explanations are true and relevance is faithful
 	$(BIN)/python -m benchmarks.explanation
 
@@ -71,12 +72,12 @@ bench-relabel: .venv/installed  ## Measure how well an emotion is found that is 
 	$(BIN)/python -m benchmarks.relabelling
 
 # Goes on where it stopped. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
-# TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model to be measured.
+# TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model instead of tgdfer-tiny.
 bench-real: .venv/installed  ## Measure real faces, beside fer (stops after 50 minutes, goes on when run again)
 	$(BIN)/python -m benchmarks.real_faces run
 	$(BIN)/python -m benchmarks.real_faces report
 
-# Measures the model that TGDFER_TRAINED names, otherwise the CLIP in the package.
+# Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect
 	$(BIN)/python -m benchmarks.fairness --out docs/results/fairness.md
 

@@ -16,7 +16,9 @@ from benchmarks.explanation.truth import ACTIVE, explained, moved_units
 from benchmarks.harness import linear_rows, trained_tgdfer
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, rendered_dataset
 from benchmarks.harness.runner import run_rows
+from benchmarks.harness.trained_model import TrainedModel
 from tgdfer.processing.descriptions import built_in_descriptions
+from tgdfer.training.config import ModelConfig
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS, INDEX, RenderedFaces
 
@@ -97,6 +99,60 @@ def test_class_words_answer_by_themselves_and_are_explained_by_descriptions(data
         if text
     ]
     assert named and all(text in words[label] for label, text in named)
+
+
+@pytest.fixture
+def trained(clip_folder, tmp_path) -> TrainedModel:
+    """A model of the built-in descriptions, saved as a trained and calibrated one is, with its classes backwards."""
+    torch.manual_seed(3)
+    model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), sorted(EMOTIONS)[::-1])
+    with torch.no_grad():
+        model.log_scale.fill_(6.0)  # loud, so that some frames stand out
+    model.config.unsure_below = 0.99
+    model.config.description_references = {
+        label: {text: [-1.0, 0.1] if place == 0 else [1.0, 0.1] for place, text in enumerate(texts)}
+        for label, texts in processor.descriptions.items()
+    }
+    processor.video_processor.face_crop = "largest"
+    model.save_pretrained(tmp_path / "elsewhere")
+    processor.save_pretrained(tmp_path / "elsewhere")
+    return TrainedModel(str(tmp_path / "elsewhere"))
+
+
+def test_trained_model_is_explained_as_the_product_explains_it(dataset, trained, tmp_path):
+    """By its own features and words, of which only those are named that exceed what clips in general have."""
+    row = next(row for row in explanation_rows(dataset, trained) if row.name == "trained")
+    assert row.title == "TG-DFER, elsewhere" and str(tmp_path) not in str(row.config)
+    run = row.run("once", {}, tmp_path)
+    model, processor = trained.network
+    first = processor(videos=dataset.test.video(0), num_frames=4, face_crop="none", return_tensors="pt")
+    with torch.inference_mode():
+        answer = model.config.id2label[int(model(**first).logits.argmax())]
+    assert run["predicted"][0] == answer and "unsure" not in run["predicted"]
+    words = processor.descriptions
+    named = [
+        (label, text)
+        for label, sentence in zip(run["predicted"], run["sentences"], strict=True)
+        for text in sentence.partition(": ")[2].split("; ")
+        if text
+    ]
+    assert named and all(text == words[label][0] for label, text in named)
+    if run["words"]["clips"]:
+        assert 0 <= run["words"]["named"] <= 1
+
+
+def test_command_measures_a_trained_model_beside_the_others(dataset, trained, monkeypatch, tmp_path):
+    """Run and report, of this row alone."""
+    monkeypatch.setattr(command, "rendered_dataset", lambda settings, folder: dataset)
+    rows = explanation_rows
+    monkeypatch.setattr(command, "explanation_rows", lambda *a: [row for row in rows(*a) if row.name == "trained"])
+    arguments = ["--work", str(tmp_path / "work"), "--trained", trained.source, "--out", str(tmp_path / "out.md")]
+    answer = CliRunner().invoke(command.app, [*arguments, "--figures", str(tmp_path / "out.json")])
+    assert answer.exit_code == 0, answer.output
+    text = (tmp_path / "out.md").read_text()
+    assert text.count("| TG-DFER, elsewhere |") == 3 and "--trained elsewhere" in text and str(tmp_path) not in text
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert facts["rows"]["trained"]["figures"]["words"]["clips"]
 
 
 def test_other_measures_or_words_are_other_rows(dataset):

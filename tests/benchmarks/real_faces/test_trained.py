@@ -93,16 +93,17 @@ def test_other_calibration_or_words_are_another_row(trained):
     assert len({first, second, trained.fingerprint}) == 3
 
 
-def test_all_rows_see_the_same_frames_of_a_clip(dataset, fer, trained, monkeypatch):
+def test_all_rows_see_the_same_frames_of_a_clip(dataset, fer, trained, monkeypatch, tmp_path):
     """Those of `fer`, of the features of the frozen CLIP and of the trained model, which does not crop them again."""
     decoded: list[list[int]] = []
     read = TGDFERVideoProcessor._read
 
     def noted(self, *arguments, **options):
         clip = read(self, *arguments, **options)
-        decoded.append(list(clip.indices))
+        decoded.append([int(index) for index in clip.metadata.frames_indices])
         return clip
 
+    monkeypatch.setenv("TGDFER_CACHE", str(tmp_path / "cache"))  # in which no features are yet
     monkeypatch.setattr(TGDFERVideoProcessor, "_read", noted)
     monkeypatch.setattr("tgdfer.processing.faces_tgdfer._detector", lambda *a: pytest.fail("cropped again"))
     rows = {row.name: row for row in clip_rows(dataset, fer, trained)}
