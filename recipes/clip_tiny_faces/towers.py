@@ -3,9 +3,10 @@
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
+from torch import nn
 from transformers import (
     AutoModel,
     CLIPImageProcessor,
@@ -55,9 +56,11 @@ def build_dual_encoder(start: Path) -> tuple[VisionTextDualEncoderModel, CLIPTok
 def build_vision_tower() -> PreTrainedModel:
     """A small ResNet-D (He et al., 2019) of 2.6 million parameters, with random weights."""
     sizes = {"layers": list(DEPTHS), "channels": list(CHANNELS), "stem_width": 16}
-    # `VisionTextDualEncoderModel` asks for the `hidden_size`, which timm calls otherwise.
-    config = TimmWrapperConfig(architecture="resnet18d", model_args=sizes, hidden_size=CHANNELS[-1])
-    return TimmWrapperModel(config).to(memory_format=torch.channels_last)
+    config = TimmWrapperConfig(architecture="resnet18d", model_args=sizes)
+    # `VisionTextDualEncoderModel` asks for it, and timm calls it otherwise.
+    config.hidden_size = CHANNELS[-1]
+    model: nn.Module = TimmWrapperModel(config)
+    return cast(PreTrainedModel, model.to(memory_format=torch.channels_last))
 
 
 def load_dual_encoder(folder: Path) -> tuple[DualEncoder, CLIPTokenizer]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -228,7 +228,7 @@ def _optimizers(learner: Learner, recipe: Recipe, steps: int) -> tuple[list, lis
     AdamW alone answers with the averages for a long time before it sees what changes in a face; Muon does not.
     """
     rates = {learner.clip.vision_model: recipe.vision_rate, learner.clip.text_model: recipe.text_rate}
-    matrices = [
+    matrices: list[dict[str, Any]] = [
         {"params": [p for name, p in tower.named_parameters() if p.ndim > 1 and "embedding" not in name], "lr": rate}
         for tower, rate in rates.items()
     ]
@@ -382,7 +382,7 @@ def _standardised(values: Tensor) -> Tensor:
 
 def _taught_map(taught: Seen, size: Sequence[int]) -> Tensor:
     """The teacher's map at `size`, as places (N, H x W, C)."""
-    return _standardised(F.adaptive_avg_pool2d(taught.map.float(), tuple(size)).flatten(2).transpose(1, 2))
+    return _standardised(F.adaptive_avg_pool2d(taught.map.float(), (size[0], size[1])).flatten(2).transpose(1, 2))
 
 
 def balanced_cross_entropy(answers: Tensor, target: Tensor, parts: Sequence[int], balance: float = 1.0) -> Tensor:

@@ -68,7 +68,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         processor.video_processor.face_crop = "largest"
         processor.save_pretrained(draft)
         processor.video_processor.face_crop = "none"
-        held_out = ConcatDataset(list(validation_clips(material, recipe).values()))
+        held_out: ConcatDataset = ConcatDataset(list(validation_clips(material, recipe).values()))
         calibration = calibrate(draft, DataLoader(held_out, 64), trained.model.device)
         facts = training_facts(recipe, trained, calibration, command)
         measured = [

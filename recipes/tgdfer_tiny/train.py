@@ -11,7 +11,7 @@ from rich import get_console
 from torch.utils.data import DataLoader
 
 from recipes.tgdfer_tiny.material import Material
-from recipes.tgdfer_tiny.training_clips import Bags, MixedClips, Photographs, Videos
+from recipes.tgdfer_tiny.training_clips import Bags, ClipSource, MixedClips, Photographs, Videos
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.config import OptimisationConfig
 from tgdfer.training.measure import measure_model, predict_batches
@@ -94,7 +94,7 @@ def train(material: Material, recipe: Recipe) -> Trained:
     return Trained(accelerator.unwrap_model(loop.model).eval(), counts, time.perf_counter() - start)
 
 
-def training_sources(material: Material, recipe: Recipe) -> dict[str, Any]:
+def training_sources(material: Material, recipe: Recipe) -> dict[str, ClipSource]:
     """Where the training clips come from, by name."""
     stills = material.photographs("train")
     real, rendered = material.real_clips("train"), material.rendered_clips("train")
@@ -117,7 +117,7 @@ def validation_clips(material: Material, recipe: Recipe) -> dict[str, MixedClips
     kept, drawn = (
         material.videos(clips, material.held_out(clips, recipe.fold)[1], False) for clips in (real, rendered)
     )
-    sources = {
+    sources: dict[str, ClipSource] = {
         "photographs": Photographs(stills.features, stills.votes),
         "real clips": Videos(kept),
         "rendered clips": Videos(drawn),

@@ -34,7 +34,7 @@ class Clip(NamedTuple):
 class ClipSource(Protocol):
     """Where clips come from."""
 
-    targets: Sequence[int]
+    targets: list[int]
 
     def clip(self, index: int, rng: np.random.Generator) -> Clip:
         """The clip at `index`, or another one of this kind that `rng` chooses."""
@@ -53,7 +53,7 @@ class Photographs:
 
     def __init__(self, features: Tensor, votes: np.ndarray, balance: float = 0.0) -> None:
         self.features, self.votes, self.balance = features, votes, balance
-        self.targets = votes.argmax(1).tolist()
+        self.targets: list[int] = votes.argmax(1).tolist()
         frequency = np.bincount(self.targets, minlength=votes.shape[1])[self.targets].astype(float)
         self.chances = (frequency**-balance).cumsum()
 
@@ -82,7 +82,7 @@ class Bags:
     def __init__(self, features: Tensor, votes: np.ndarray, neutral: int, count: int, frames: int = 16) -> None:
         self.features, self.neutral, self.frames = features, neutral, frames
         self.members = [np.flatnonzero(of_class >= _AGREED) for of_class in votes.T]
-        self.targets = [number % len(self.members) for number in range(count)]
+        self.targets: list[int] = [number % len(self.members) for number in range(count)]
 
     def clip(self, index: int, rng: np.random.Generator) -> Clip:
         label = self.targets[index]
@@ -106,7 +106,7 @@ class Videos:
 
     def __init__(self, clips: FeatureClips, repeats: int = 1) -> None:
         self.clips = clips
-        self.targets = list(clips.targets) * repeats
+        self.targets: list[int] = list(clips.targets) * repeats
 
     def clip(self, index: int, rng: np.random.Generator) -> Clip:
         place = self.clips.indices[index % len(self.clips)]
