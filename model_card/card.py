@@ -62,6 +62,7 @@ CAPTIONS = {
     "risk_coverage": "Share of wrong labels (risk), if only the surest clips are given one (coverage)",
     "timeline": "What each frame of a clip says for the classes (curves), and how much it counts (bars)",
 }
+PACKAGES = ("torchvision", "av")
 COUNTS = {"num_clips": "clips", "num_people": "people"}
 # Names of the folder that the faces rendered by this package lie in.
 RENDERED = ("rendered_faces", "rendered-faces")
@@ -84,6 +85,7 @@ class CardData:
         config: Content of `config.yaml` but for `LOCAL`, empty where the run has none.
         pictures: Paths of the pictures as the links of the card have them.
         calibration: `temperature` and `unsure_below` of the model, None of each that it lacks.
+        packages: What must be installed beside `transformers` to use the model without this package.
     """
 
     name: str
@@ -94,6 +96,7 @@ class CardData:
     config: dict[str, Any] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
     calibration: dict[str, float | None] = field(default_factory=dict)
+    packages: list[str] = field(default_factory=lambda: list(PACKAGES))
 
     @classmethod
     def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
@@ -113,6 +116,7 @@ class CardData:
         model = read_json(folder / "config.json")
         id2label = model.get("id2label", {})
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
+        vision = (model.get("clip_config") or {}).get("vision_config") or {}
         name = Path(repo_id or run.resolve()).name
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
         return cls(
@@ -123,6 +127,7 @@ class CardData:
             metrics=public_metrics(metrics, name),
             config=public_config(run, metrics.get("training") or {}),
             calibration={name: model.get(name) for name in ("temperature", "unsure_below")},
+            packages=[*PACKAGES, *(["timm"] if vision.get("model_type") == "timm_wrapper" else [])],
             pictures=[quote((to_pictures / path.name).as_posix()) for path in pictures_of(run) if pictures],
         )
 
@@ -208,6 +213,7 @@ class CardData:
             "metadata": self.metadata().to_yaml(),
             "name": self.name,
             "model_id": self.model_id,
+            "packages": self.packages,
             "labels": self.labels,
             "descriptions": self.descriptions,
             "measured_on": self.measured_on(),
