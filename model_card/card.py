@@ -32,6 +32,7 @@ CAPTIONS = {
 }
 # Pictures of which there is one for each data set, which the rest of the name says.
 OF_A_DATA_SET = ("confusion_matrix", "risk_coverage")
+PACKAGES = ("torchvision", "av")
 # Names of the folder that the faces rendered by this package lie in.
 RENDERED = ("rendered_faces", "rendered-faces")
 # Options of the run that say most about it; training_config.yaml has them all.
@@ -55,6 +56,7 @@ class CardData:
         pictures: Paths of the pictures as the links of the card have them.
         calibration: `temperature` and `unsure_below` of the model, None of each that it lacks.
         face_crop: Which face the video processor cuts out, as its option of this name says.
+        packages: What must be installed beside `transformers` to use the model without this package.
     """
 
     name: str
@@ -66,6 +68,7 @@ class CardData:
     pictures: list[str] = field(default_factory=list)
     calibration: dict[str, float | None] = field(default_factory=dict)
     face_crop: str = "none"
+    packages: list[str] = field(default_factory=lambda: list(PACKAGES))
 
     @classmethod
     def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
@@ -86,6 +89,7 @@ class CardData:
         model = read_json(folder / "config.json")
         id2label = model.get("id2label", {})
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
+        vision = (model.get("clip_config") or {}).get("vision_config") or {}
         name = Path(repo_id or run.resolve()).name
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
         return cls(
@@ -97,6 +101,7 @@ class CardData:
             config=public_config(run, metrics.get("training") or {}),
             calibration={name: model.get(name) for name in ("temperature", "unsure_below")},
             face_crop=(processor.get("video_processor") or {}).get("face_crop", "none"),
+            packages=[*PACKAGES, *(["timm"] if vision.get("model_type") == "timm_wrapper" else [])],
             pictures=[quote((to_pictures / path.name).as_posix()) for path in pictures_of(run) if pictures],
         )
 
@@ -169,6 +174,7 @@ class CardData:
             "model_id": self.model_id,
             "is_bundled": self.model_id in BUNDLED,
             "finds_faces": self.face_crop != "none",
+            "packages": self.packages,
             "labels": self.labels,
             "descriptions": self.descriptions,
             "measured": self.measured,

@@ -222,9 +222,10 @@ class CheckpointedModel(PreTrainedModel):
         return any(_is_lora(module) for module in self.modules())
 
     def attach_lora(self) -> None:
-        """Adapts the attention projections of the last blocks of CLIP by LoRA (Hu et al., 2021), as the config says.
+        """Adapts the last blocks of CLIP by LoRA (Hu et al., 2021), as many of each tower as the config says.
 
-        LoRA starts at zero: the outputs are unchanged. All else of CLIP is frozen.
+        In blocks with attention it adapts the attention projections, in others the convolutions and matrices. LoRA
+        starts at zero: the outputs are unchanged. All else of CLIP is frozen.
 
         Raises:
             ImportError: peft is not installed.
@@ -278,11 +279,13 @@ class ClassifierCheckpoints(CheckpointedModel):
         revision: str | None = None,
         **config_kwargs: Any,
     ) -> Self:
-        """Starts a model from any CLIP: at first it answers as that CLIP does, zero-shot.
+        """Starts a model from any CLIP or other dual encoder: at first it answers as that does, zero-shot.
 
         Args:
-            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`. Where it has no
-                safetensors, transformers reads its weights without running what is pickled in them.
+            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`, a `SiglipModel`
+                (SigLIP 2 of fixed resolution too) or a `VisionTextDualEncoderModel` with a text tower of CLIP, BERT
+                or RoBERTa. Where it has no safetensors, transformers reads its weights without running what is
+                pickled in them.
             class_prompts: What `TGDFERProcessor.class_prompts()` returns. Without it the names of the seven basic
                 emotions are the texts, one word a class, and `set_classes` may bring descriptions later.
             revision: Revision of the Hub repository.
@@ -292,7 +295,8 @@ class ClassifierCheckpoints(CheckpointedModel):
             The model, in `eval` mode, in fp32, with CLIP frozen.
 
         Raises:
-            ValueError: `clip` is not a CLIP, or the prompts do not fit it.
+            ValueError: `clip` is none of these, or the prompts do not fit it.
+            ImportError: It needs a package that is not installed, such as timm.
             OSError: `clip` cannot be found.
         """
         clip_model, commit = load_clip(clip, revision)

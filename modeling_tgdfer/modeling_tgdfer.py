@@ -110,8 +110,9 @@ class TGDFEROutput(ModelOutput):
 class TGDFERTextGuidance(nn.Module):
     """Class texts: learnable context and fine-grained descriptions, read by CLIP's text tower.
 
-    A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`. The n context vectors (CoOp, Zhou et al., 2022) start as the
-    embeddings of a phrase, so that an untrained model is CLIP reading phrase and description.
+    A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`; prompts of SigLIP have no `[BOS]`. The n context vectors
+    (CoOp, Zhou et al., 2022) start as the embeddings of a phrase, so that an untrained model is CLIP reading phrase
+    and description.
     """
 
     prompt_ids: Tensor

@@ -22,7 +22,7 @@ class TGDFERProcessor(ProcessorMixin):
 
     Args:
         video_processor: a `TGDFERVideoProcessor`.
-        tokenizer: the tokenizer of the CLIP.
+        tokenizer: the tokenizer of the CLIP, SigLIP or other dual encoder.
         descriptions: for each label what its face looks like, one sentence or more. Saved with the processor.
         context_phrase: words before each description; the model learns to replace them (CoOp).
         text_padding: "longest" pads texts to the longest one, "max_length" to all that the text tower reads. SigLIP
@@ -66,7 +66,7 @@ class TGDFERProcessor(ProcessorMixin):
         """Makes a processor that feeds a model as its CLIP was fed: its tokenizer, picture size, mean and deviation.
 
         Args:
-            name_or_folder: Hub id or folder of any CLIP.
+            name_or_folder: Hub id or folder of any CLIP, SigLIP or other dual encoder that a model can start from.
             descriptions: for each label one sentence or more; None leaves them to `class_prompts`.
             num_frames: frames sampled from each clip.
             context_phrase: words before each description.
@@ -121,7 +121,7 @@ class TGDFERProcessor(ProcessorMixin):
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Token ids of K classes, sorted by name, each of at most M descriptions; prompts are at most L tokens long.
 
-        Every prompt is `[BOS] context phrase, description [EOS]`, then padding.
+        Every prompt is `[BOS] context phrase, description [EOS]`, then padding; the prompts of SigLIP have no `[BOS]`.
 
         Args:
             descriptions: for each label one sentence or more; those of the processor when None.

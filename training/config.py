@@ -78,7 +78,7 @@ class ModelConfig(Section):
 
     model: Location = Field(
         "clip-tiny-faces",
-        description="Model to start from: clip-tiny-faces, tgdfer-tiny, any CLIP or any TG-DFER, as Hub id or folder",
+        description="Model to start from: clip-tiny-faces, tgdfer-tiny, any CLIP, SigLIP or TG-DFER, as Hub id or folder",
     )
     descriptions: Location | None = Field(
         None, description="YAML file of `label: [description, ...]` for labels not built in"

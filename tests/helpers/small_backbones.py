@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -69,6 +70,9 @@ def make_backbone(kind: str, **text: Any) -> PreTrainedModel:
     else:
         vision = {"resnet": resnet_config, "convnext": convnext_config}[kind]()
         model = _dual(vision, CLIPTextConfig(**of_clip))
+    for module in model.modules():  # so that pictures differ behind it
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
     with torch.no_grad():
         for name, statistic in model.named_buffers():  # as if it had been trained
             if name.endswith("running_mean"):

@@ -51,6 +51,14 @@ def test_metadata_is_what_the_hub_accepts(run):
     assert [(r.metric_name, r.metric_value) for r in parsed.eval_results] == list(values.items())
 
 
+def test_what_a_tower_of_timm_needs_is_installed(run):
+    assert "`pip install transformers torchvision av`" in str(CardData.from_run(run).card())
+    path = run / "best" / "config.json"
+    tower = {"vision_config": {"model_type": "timm_wrapper"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"clip_config": tower}))
+    assert "`pip install transformers torchvision av timm`" in str(CardData.from_run(run).card())
+
+
 def test_only_measured_figures(run):
     edit_metrics(
         run,

@@ -28,6 +28,7 @@ from tgdfer.modeling_tgdfer.checkpoints_tgdfer import fingerprint
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of, lora_targets
 
 from .conftest import EOS, LABELS, differ, make_prompts, move_all_but_clip, move_lora, switch_off_dropout
+from .test_compile_and_export import assert_exports
 
 KINDS = ("clip", "resnet", "convnext", "siglip", "bert", "roberta")
 CONVOLUTIONAL = ("resnet", "convnext")
@@ -298,6 +299,13 @@ def test_compiles_as_one_graph(kind: str, adapting: TGDFERForVideoClassification
     torch.compiler.reset()
     compiled = torch.compile(adapting, fullgraph=True, backend="eager")
     assert differ(compiled(frames).logits, expected) < 1e-4
+
+
+@pytest.mark.slow  # a graph of both towers takes long to export
+@few_kinds
+@torch.no_grad()
+def test_exports_as_one_graph(kind: str, adapting: TGDFERForVideoClassification) -> None:
+    assert_exports(adapting, "pixel_values_videos", (3, SIDE, SIDE))
 
 
 WITHOUT_THE_PACKAGE = """
