@@ -82,7 +82,22 @@ _NEEDED_BY = (
 )
 
 
-def _import_ours(_: Any) -> None:
+# Each imports the Auto classes, directly or not, before it is whole, and our network needs it whole.
+_MODELS = "transformers.models"
+_NEEDED_WHOLE = (
+    "transformers.modeling_layers",
+    f"{_MODELS}.clip.modeling_clip",
+    f"{_MODELS}.siglip.modeling_siglip",
+    f"{_MODELS}.vision_text_dual_encoder.modeling_vision_text_dual_encoder",
+    "tgdfer.modeling_tgdfer.dual_encoders_tgdfer",
+    "tgdfer.modeling_tgdfer.checkpoints_tgdfer",
+)
+
+
+def _import_ours(done: Any) -> None:
+    begun = [sys.modules[name] for name in _NEEDED_WHOLE if name in sys.modules]
+    if any(module is not done and getattr(module.__spec__, "_initializing", False) for module in begun):
+        return  # It comes back here when that module is whole.
     imported = [(sys.modules[theirs], last, ours) for theirs, last, ours in _NEEDED_BY if theirs in sys.modules]
     # They import one another: while one is half imported, ours, which need them whole, wait for its turn.
     if all(hasattr(theirs, last) for theirs, last, _ in imported):
@@ -90,8 +105,8 @@ def _import_ours(_: Any) -> None:
             import_module(ours)
 
 
-for _theirs, _, _ in _NEEDED_BY:
-    when_imported(_theirs)(_import_ours)
+for _module in (*(theirs for theirs, _, _ in _NEEDED_BY), *_NEEDED_WHOLE):
+    when_imported(_module)(_import_ours)
 
 
 @when_imported("tgdfer.modeling_tgdfer.configuration_tgdfer")

@@ -11,6 +11,15 @@ NAMES = {
     "schedule": "from transformers import get_cosine_schedule_with_warmup",
     "processor": "from transformers import AutoProcessor",
     "ours": "import tgdfer.training.train",
+    "layers": "import transformers.modeling_layers",
+    "clip": "from transformers import CLIPModel",
+    "siglip": "from transformers import SiglipModel",
+    "dual encoder": "from transformers import VisionTextDualEncoderModel",
+    "bert": "from transformers import BertModel",
+    "our backbones": "import tgdfer.modeling_tgdfer.dual_encoders_tgdfer",
+    "our checkpoints": "import tgdfer.modeling_tgdfer.checkpoints_tgdfer",
+    "our network": "import tgdfer.modeling_tgdfer.modeling_tgdfer",
+    "our models": "from tgdfer.training.models import start_model",
 }
 CHECK = """
 import sys
