@@ -78,7 +78,8 @@ class ModelConfig(Section):
 
     model: Location = Field(
         "clip-tiny-faces",
-        description="Model to start from: clip-tiny-faces, tgdfer-tiny, any CLIP, SigLIP or TG-DFER, as Hub id or folder",
+        description="Model to start from: clip-tiny-faces, tgdfer-tiny, or a Hub id or folder of a CLIP, SigLIP or"
+        " TG-DFER",
     )
     descriptions: Location | None = Field(
         None, description="YAML file of `label: [description, ...]` for labels not built in"
