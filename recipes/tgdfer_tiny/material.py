@@ -18,6 +18,7 @@ from torch import Tensor
 
 from recipes.clip_tiny_faces.augmentation import augment_photographs, normalise, tint
 from recipes.clip_tiny_faces.ferplus import CLASSES, VotedFaces, load_ferplus, prepare_ferplus
+from recipes.clip_tiny_faces.towers import bfloat16_is_fast
 from recipes.clip_tiny_faces.train_teacher import draw_crops
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -85,7 +86,7 @@ class Material:
         seed: Decides the augmented views, and who is held out.
     """
 
-    def __init__(self, sources: Sources, views: int = 4, seed: int = 0) -> None:
+    def __init__(self, sources: Sources, views: int = 3, seed: int = 0) -> None:
         self.sources, self.views, self.seed = sources, views, seed
         self.classes = sorted(EMOTIONS)
 
@@ -103,7 +104,10 @@ class Material:
             options: Fields of `TGDFERConfig` that differ from its defaults.
         """
         start = ModelConfig(model=self.sources.clip, frozen_features=True, model_options=dict(options or {}))
-        return start_model(start, self.classes)
+        model, processor = start_model(start, self.classes)
+        # Convolutions take less time in this layout.
+        model.tgdfer.clip.vision_model.to(memory_format=torch.channels_last)
+        return model, processor
 
     def photographs(self, split: str) -> Stills:
         """Photographs of one split of FER+."""
@@ -123,6 +127,8 @@ class Material:
         path = self.sources.work / "features" / f"{_digest(facts)}.safetensors"
         if not path.is_file():
             model = self.network[0]
+            # It takes a third of the time, and the features are kept in half precision anyway.
+            fast = bfloat16_is_fast(model.device)
             parts = []
             chunks = range(0, len(faces), 128)
             for start in track(chunks, f"Photographs of {split}, view {view + 1}", console=get_console()):
@@ -133,7 +139,7 @@ class Material:
                     pixels = tint(augment_photographs(draw_crops(faces, rows, 0.8, rng), generator), generator)
                 else:
                     pixels = torch.from_numpy(faces.aligned[rows])[:, None].float().div(255).expand(-1, 3, -1, -1)
-                with torch.inference_mode():
+                with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
                     parts.append(model.get_frame_features(normalise(pixels)[:, None])[:, 0].half())
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({"features": torch.cat(parts).contiguous()}, path)
