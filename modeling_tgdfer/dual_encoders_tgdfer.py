@@ -26,7 +26,8 @@ DUAL_ENCODERS: dict[str, type[PreTrainedModel]] = {
 }
 # These pass embeddings in place of tokens through their `forward`. The towers of CLIP and SigLIP do not.
 BERT_LIKE = ("bert", "roberta", "xlm-roberta")
-TEXT_TOWERS = ("clip_text_model", "siglip_text_model", *BERT_LIKE)
+# Text towers of a `VisionTextDualEncoderModel`.
+TEXT_TOWERS = ("clip_text_model", *BERT_LIKE)
 
 
 def require_dual_encoder(config: dict[str, Any], name: Any) -> None:

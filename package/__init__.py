@@ -56,7 +56,7 @@ def __dir__() -> list[str]:
 
 
 def clip_tiny_faces() -> Path:
-    """Folder of `clip-tiny-faces`, the small CLIP that the package carries: a plain `CLIPModel` with its tokenizer."""
+    """Folder of `clip-tiny-faces`, the small dual encoder of the package, with its tokenizer and image processor."""
     from tgdfer.weights import CLIP_TINY_FACES
 
     return CLIP_TINY_FACES

@@ -22,9 +22,10 @@ tags: [clip, facial-expression-recognition]
 
 # clip-tiny-faces
 
-A dual encoder of images and texts of {parameters:.1f} million parameters that sees facial expressions: `{model}`,
-`CLIPTokenizer` and `CLIPImageProcessor` of `transformers`, nothing else is needed. It is the default of `tgdfer`, so
-that everything there can be tried without a download; for large data, start from a larger CLIP.
+A dual encoder of images and texts of {parameters:.1f} million parameters that sees facial expressions. It joins a
+small ResNet-D (He et al., 2019) of `timm` with the text tower of a CLIP: a `{model}` with `CLIPTokenizer`
+and `CLIPImageProcessor`, all of which `transformers` loads (`pip install transformers timm`). It is the default of
+`tgdfer`, so that everything there can be tried without a download. For large data, start from a larger CLIP.
 
 ## Data
 
@@ -44,8 +45,7 @@ that everything there can be tried without a download; for large data, start fro
 picture of the batch are positives there, doubtful ones are left out. The cross-entropy of the votes over the class
 descriptions is balanced by class frequency. A convolutional network, trained before on the votes, teaches features
 and votes. Muon (Jordan et al., 2024) at {vision:g} trains the convolutions and at {text:g} the matrices of the text
-tower, AdamW at {rate:g} the rest. The batch has {batch} pictures.
-Training took {minutes} minutes.
+tower, AdamW at {rate:g} the rest. The batch has {batch} pictures. Training took {minutes} minutes.
 
 ## Figures
 
@@ -56,10 +56,14 @@ pictures of the people in the real clips that `tgdfer` is measured on.
 | --- | --- |
 {figures}
 
+Figures on real photographs and clips, beside other methods, stand in `docs/results/real_faces.md` of the repository of
+`tgdfer`.
+
 ## Limits
 
-It has not been measured for fairness between groups of people. What a face shows is an expression, not what somebody
-feels; do not use it to judge people. For real work start from a larger CLIP.
+How it does by skin colour, age, glasses, beard, pose and light is measured on rendered faces only, for the model
+`tgdfer-tiny` that is trained on it. Real photographs carry no such labels. What a face shows is an expression, not
+what somebody feels; do not use it to judge people.
 """
 
 

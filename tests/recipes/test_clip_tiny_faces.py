@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from recipes.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, tint
 from recipes.clip_tiny_faces.captions import FACTS, OPENINGS, caption, facts_of, facts_of_prototype
@@ -33,15 +33,15 @@ from tgdfer.weights import CLIP_TINY_FACES as WEIGHTS
 
 @pytest.fixture(scope="module")
 def parts():
-    return CLIPModel.from_pretrained(WEIGHTS).eval(), AutoTokenizer.from_pretrained(WEIGHTS)
+    return AutoModel.from_pretrained(WEIGHTS).eval(), AutoTokenizer.from_pretrained(WEIGHTS)
 
 
 def test_weights_load_with_plain_transformers(parts):
     model, tokenizer = parts
     processor = AutoImageProcessor.from_pretrained(WEIGHTS)
-    assert model.num_parameters() <= 5_000_000
+    assert model.num_parameters() <= 6_000_000
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert (WEIGHTS / "model.safetensors").stat().st_size <= 20e6
+    assert (WEIGHTS / "model.safetensors").stat().st_size <= 24e6
     assert model.config.text_config.vocab_size == len(tokenizer)
     assert model.config.text_config.eos_token_id == tokenizer.eos_token_id != 2, "2 is the legacy pooling"
     assert tokenizer.model_max_length == MAX_LENGTH == model.config.text_config.max_position_embeddings
