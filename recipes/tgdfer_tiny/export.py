@@ -16,7 +16,7 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.calibration import Calibration, calibrate
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.evaluate import weights_sha256
-from tgdfer.training.files import write_text
+from tgdfer.training.files import read_json, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
 
@@ -68,6 +68,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         processor.video_processor.face_crop = "largest"
         processor.save_pretrained(draft)
         processor.video_processor.face_crop = "none"
+        remove_code(draft)
         held_out: ConcatDataset = ConcatDataset(list(validation_clips(material, recipe).values()))
         calibration = calibrate(draft, DataLoader(held_out, 64), trained.model.device)
         facts = training_facts(recipe, trained, calibration, command)
@@ -79,6 +80,22 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         write_text(draft / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         write_text(draft / "README.md", str(build_card(draft, NAME)))
     return metrics
+
+
+def remove_code(folder: Path) -> None:
+    """Takes away the code that travels with a saved model: the model in the package is read by the package itself."""
+    for file in folder.glob("*.py"):
+        file.unlink()
+    for file in folder.glob("*config.json"):
+        write_text(file, json.dumps(_without_code(read_json(file)), indent=2, sort_keys=True) + "\n")
+
+
+def _without_code(value: Any) -> Any:
+    """Plain data without what names code."""
+    if isinstance(value, dict):
+        named = ("auto_map", "custom_pipelines")
+        return {key: _without_code(inner) for key, inner in value.items() if key not in named}
+    return value
 
 
 def training_facts(recipe: Recipe, trained: Trained, calibration: Calibration, command: str) -> dict[str, Any]:

@@ -168,6 +168,11 @@ def test_the_model_is_written_with_its_figures_and_its_card(material, tmp_path):
     assert metrics["also_measured"][0]["frame_ap"] is not None and metrics["frame_ap"] is None
     card = (tmp_path / "tiny/README.md").read_text()
     assert "Goodfellow" in card and "muxspace" in card and "hardly known" in card
+    names = [path.name for path in (tmp_path / "tiny").iterdir()]
+    assert not [name for name in names if name.endswith(".py")]
+    assert not [
+        name for name in names if name.endswith(".json") and "auto_map" in (tmp_path / "tiny" / name).read_text()
+    ]
     model, processor = load_trained(tmp_path / "tiny")
     assert processor.video_processor.face_crop == "largest" and model.config.is_calibrated
     assert [name for _, name in sorted(model.config.id2label.items())] == sorted(EMOTIONS)
