@@ -41,7 +41,8 @@ and `CLIPImageProcessor`, all of which `transformers` loads (`pip install transf
 
 `python -m recipes.clip_tiny_faces train --pairs {pairs} --seed {seed} --stills FILE --clips FOLDER`
 
-{pairs} pictures seen. Pictures and captions are contrasted in both directions; captions that are also true of another
+{pairs} pictures seen. The text tower goes on from that of the first version (commit `d97ab1a` of the repository,
+SHA-256 {start}), the vision tower from random weights. Pictures and captions are contrasted in both directions; captions that are also true of another
 picture of the batch are positives there, doubtful ones are left out. The cross-entropy of the votes over the class
 descriptions is balanced by class frequency. A convolutional network, trained before on the votes, teaches features
 and votes. Muon (Jordan et al., 2024) at {vision:g} trains the convolutions and at {text:g} the matrices of the text
@@ -100,6 +101,7 @@ def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, gro
         labelled=int(np.sum(ground.stills.labels >= 0)),
         rendered=len(ground.rendered.images),
         pairs=recipe.pairs,
+        start=recipe.start[:12],
         seed=recipe.seed,
         vision=recipe.vision_rate,
         text=recipe.text_rate,
