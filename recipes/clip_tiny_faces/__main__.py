@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from recipes.clip_tiny_faces.export import KINDS, file_hash, save_weights
-from recipes.clip_tiny_faces.expression_net import TEACHER, load_net, save_net
+from recipes.clip_tiny_faces.expression_net import load_net, save_net
 from recipes.clip_tiny_faces.ferplus import load_ferplus, prepare_ferplus, read_face
 from recipes.clip_tiny_faces.measure import (
     Figure,
@@ -44,6 +44,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 
 WORK = Path("runs/clip_tiny_faces")
+TEACHER = WORK / "teacher_weights.safetensors"
 Work = Annotated[Path, typer.Option(help="Folder of pictures, logs and checkpoints.")]
 Stills = Annotated[Path, typer.Option(help="Parquet file of aligned grey faces: image, label or none, split, person.")]
 Clips = Annotated[

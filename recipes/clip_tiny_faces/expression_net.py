@@ -13,8 +13,6 @@ from recipes.clip_tiny_faces.ferplus import CLASSES
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import ACTION_UNITS
 
-# The trained network. It is needed to train the CLIP, and removed when that is final.
-TEACHER = Path(__file__).parent / "teacher.safetensors"
 # Blocks of each stage. A stage has twice the channels of the one before, at half the resolution.
 _DEPTHS = (1, 1, 2, 1)
 # Twice the size of the photographs in FER2013; the first convolution halves it.
