@@ -39,15 +39,15 @@ and `CLIPImageProcessor`, all of which `transformers` loads (`pip install transf
 
 ## Recipe
 
-`python -m recipes.clip_tiny_faces train --pairs {pairs} --seed {seed} --stills FILE --clips FOLDER`
+`python -m recipes.clip_tiny_faces train --start FOLDER --pairs {pairs} --seed {seed} --stills FILE --clips FOLDER`
 
 {pairs} pictures seen. The text tower goes on from that of the first version (commit `d97ab1a` of the repository,
 SHA-256 {start}), and the vision tower from random weights. Pictures and captions are contrasted in both
 directions. Captions that are also true of another picture of the batch are positives there, and doubtful ones are left
 out. The cross-entropy of the votes over the class descriptions is balanced by class frequency. A convolutional
 network, trained before on the votes, teaches features and votes. Muon (Jordan et al., 2024) at {vision:g} trains the
-convolutions and at {text:g} the matrices of the text tower, AdamW at {rate:g} the rest. The batch has {batch} pictures.
-Training took {minutes} minutes.
+convolutions and at {text:g} the matrices of the text tower, AdamW at {rate:g} the rest. The batch has {batch}
+pictures. Training took {minutes} minutes.
 
 ## Figures
 
