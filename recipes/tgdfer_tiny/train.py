@@ -26,10 +26,15 @@ class Recipe:
 
     Attributes:
         fold: Fifth of the people in the training clips that is held out.
+        photographs: Photographs in an epoch.
         bags: Bags of photographs in an epoch.
         balance: Photographs are drawn by the frequency of their class to the power of minus this.
         real_repeats: How often each real clip is seen in an epoch.
-        rendered_repeats: How often each rendered clip is seen in an epoch.
+        rendered_repeats: How often each rendered clip of an emotion is seen in an epoch.
+        neutral_repeats: The same of those that are neutral. They smile, speak and frown a little as well, so that they
+            are the hardest to tell.
+        real_doubt: Share of the times in which a real clip gets a label at random, because the labels are noisy.
+        rendered_doubt: The same of rendered clips, so that the model is no surer of them than of photographs.
         epochs: Passes over all clips.
         batch_size: Clips a step.
         rate: Highest learning rate of all that is trained.
@@ -38,14 +43,18 @@ class Recipe:
     """
 
     fold: int = 0
+    photographs: int = 10_000
     bags: int = 7_000
     balance: float = 0.3
-    real_repeats: int = 4
-    rendered_repeats: int = 4
-    epochs: int = 6
-    batch_size: int = 64
-    rate: float = 5e-4
-    options: Mapping[str, Any] = field(default_factory=dict)
+    real_repeats: int = 6
+    rendered_repeats: int = 6
+    neutral_repeats: int = 24
+    real_doubt: float = 0.3
+    rendered_doubt: float = 0.1
+    epochs: int = 8
+    batch_size: int = 128
+    rate: float = 1e-3
+    options: Mapping[str, Any] = field(default_factory=lambda: {"mil_pooling": "topk", "label_smoothing": 0.0})
     seed: int = 0
 
     @property
@@ -103,10 +112,12 @@ def training_sources(material: Material, recipe: Recipe) -> dict[str, ClipSource
     )
     neutral = material.classes.index("neutral")
     return {
-        "photographs": Photographs(stills.features, stills.votes, recipe.balance),
+        "photographs": Photographs(stills.features, stills.votes, recipe.photographs, recipe.balance),
         "bags of photographs": Bags(stills.features, stills.votes, neutral, recipe.bags),
-        "real clips": Videos(learnt, recipe.real_repeats),
-        "rendered clips": Videos(drawn, recipe.rendered_repeats),
+        "real clips": Videos(learnt, recipe.real_repeats, doubt=recipe.real_doubt),
+        "rendered clips": Videos(
+            drawn, recipe.rendered_repeats, {neutral: recipe.neutral_repeats}, recipe.rendered_doubt
+        ),
     }
 
 

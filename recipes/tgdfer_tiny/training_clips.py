@@ -1,6 +1,6 @@
 """The clips that `tgdfer-tiny` learns from, as frame features: photographs, bags of photographs, and videos."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -47,19 +47,20 @@ class Photographs:
     Args:
         features: (V, N, D) float16, V views of N photographs, any of which may be seen.
         votes: (N, K) shares of the votes; rows sum to one.
-        balance: Photographs are drawn by the frequency of their class to the power of minus this; with 0 each is seen
-            once in an epoch.
+        count: Number that is drawn for an epoch; None sees each once.
+        balance: They are drawn by the frequency of their class to the power of minus this.
     """
 
-    def __init__(self, features: Tensor, votes: np.ndarray, balance: float = 0.0) -> None:
-        self.features, self.votes, self.balance = features, votes, balance
-        self.targets: list[int] = votes.argmax(1).tolist()
-        frequency = np.bincount(self.targets, minlength=votes.shape[1])[self.targets].astype(float)
+    def __init__(self, features: Tensor, votes: np.ndarray, count: int | None = None, balance: float = 0.0) -> None:
+        self.features, self.votes, self.drawn = features, votes, count is not None
+        classes = votes.argmax(1)
+        frequency = np.bincount(classes, minlength=votes.shape[1])[classes].astype(float)
         self.chances = (frequency**-balance).cumsum()
+        self.targets: list[int] = np.resize(classes, len(classes) if count is None else count).tolist()
 
     def clip(self, index: int, rng: np.random.Generator) -> Clip:
         row = index
-        if self.balance:
+        if self.drawn:
             row = int(np.searchsorted(self.chances, rng.random() * self.chances[-1]))
         label = int((self.votes[row].cumsum() < rng.random()).sum())
         view = int(rng.integers(len(self.features)))
@@ -102,19 +103,31 @@ class Videos:
     Args:
         clips: Their cached features; any view of a clip may be seen.
         repeats: How often each clip is seen in an epoch.
+        repeats_of: The same for the clips of some classes.
+        doubt: Share of the times in which the label is one of the classes that occur, drawn at random.
     """
 
-    def __init__(self, clips: FeatureClips, repeats: int = 1) -> None:
-        self.clips = clips
-        self.targets: list[int] = list(clips.targets) * repeats
+    def __init__(
+        self,
+        clips: FeatureClips,
+        repeats: int = 1,
+        repeats_of: Mapping[int, int] | None = None,
+        doubt: float = 0.0,
+    ) -> None:
+        self.clips, self.doubt = clips, doubt
+        self.classes = sorted(set(clips.targets))
+        often = [(repeats_of or {}).get(target, repeats) for target in clips.targets]
+        self.rows = [row for row, times in enumerate(often) for _ in range(times)]
+        self.targets: list[int] = [clips.targets[row] for row in self.rows]
 
     def clip(self, index: int, rng: np.random.Generator) -> Clip:
-        place = self.clips.indices[index % len(self.clips)]
+        place = self.clips.indices[self.rows[index]]
         features = self.clips.features
         view = int(rng.integers(len(features.features))) if self.clips.training else 0
         mask = features.frame_mask[view, place]
         seen, seconds = features.features[view, place][mask].float(), features.timestamps[view, place][mask]
-        return Clip(seen, seconds, self.targets[index])
+        label = int(rng.choice(self.classes)) if rng.random() < self.doubt else self.targets[index]
+        return Clip(seen, seconds, label)
 
 
 class MixedClips(Dataset):

@@ -46,10 +46,11 @@ def test_photographs_of_rare_classes_are_drawn_more_often():
     rng = np.random.default_rng(0)
 
     def share(balance):
-        source = Photographs(features, votes, balance)
-        return np.mean([source.clip(index % 100, rng).label for index in range(1000)])
+        source = Photographs(features, votes, 1000, balance)
+        assert len(source.targets) == 1000
+        return np.mean([source.clip(index, rng).label for index in range(1000)])
 
-    assert share(0.0) == pytest.approx(0.1, abs=1e-6)
+    assert share(0.0) == pytest.approx(0.1, abs=0.04)
     assert share(1.0) == pytest.approx(0.5, abs=0.06)
     assert 0.2 < share(0.5) < 0.35
 
@@ -92,8 +93,11 @@ def videos(training):
 def test_videos_are_seen_in_any_view_in_training_and_in_the_first_one_otherwise():
     rng = np.random.default_rng(0)
     source = Videos(videos(True), repeats=2)
-    assert source.targets == [0, 2, 0, 2]
-    assert {int(source.clip(2, rng).features[0, 0]) for _ in range(20)} == {0, 24}
+    assert source.targets == [0, 0, 2, 2]
+    assert {int(source.clip(1, rng).features[0, 0]) for _ in range(20)} == {0, 24}
+    assert Videos(videos(True), 1, {2: 3}).targets == [0, 2, 2, 2]
+    doubted = Videos(videos(True), doubt=0.5)
+    assert np.mean([doubted.clip(0, rng).label == 0 for _ in range(400)]) == pytest.approx(0.75, abs=0.08)
     plain = Videos(videos(False))
     assert {int(plain.clip(0, rng).features[0, 0]) for _ in range(20)} == {0}
     cut = plain.clip(1, rng)
@@ -102,7 +106,11 @@ def test_videos_are_seen_in_any_view_in_training_and_in_the_first_one_otherwise(
 
 def test_clips_of_all_sources_are_padded_and_follow_from_seed_epoch_and_index():
     features, votes = photographs()
-    sources = [Photographs(features, votes, 0.5), Bags(features, votes, NEUTRAL, 6, frames=5), Videos(videos(True))]
+    sources = [
+        Photographs(features, votes, 30, 0.5),
+        Bags(features, votes, NEUTRAL, 6, frames=5),
+        Videos(videos(True)),
+    ]
     data, again = MixedClips(sources, seed=3, frames=6), MixedClips(sources, seed=3, frames=6)
     assert len(data) == 30 + 6 + 2 == len(data.targets)
     assert [int(data[i]["frame_mask"].sum()) for i in (0, 29, 30, 36, 37)] == [1, 1, 5, 4, 3]
@@ -138,7 +146,7 @@ def material(tmp_path_factory):
     patch.undo()
 
 
-SMALL = Recipe(bags=7, real_repeats=1, rendered_repeats=1, epochs=1, batch_size=16)
+SMALL = Recipe(photographs=28, bags=7, real_repeats=1, rendered_repeats=1, neutral_repeats=1, epochs=1, batch_size=16)
 
 
 def test_nobody_is_learned_from_and_held_out(material):
