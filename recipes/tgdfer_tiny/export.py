@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         processor.save_pretrained(draft)
         processor.video_processor.face_crop = "none"
         remove_code(draft)
-        held_out: ConcatDataset = ConcatDataset(list(validation_clips(material, recipe).values()))
-        calibration = calibrate(draft, DataLoader(held_out, 64), trained.model.device)
+        calibration = calibrated(draft, list(validation_clips(material, recipe).values()))
         facts = training_facts(recipe, trained, calibration, command)
         measured = [
             {"weights_sha256": weights_sha256(draft), **figures} for figures in test_figures(material, recipe, draft)
@@ -80,6 +80,18 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         write_text(draft / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         write_text(draft / "README.md", str(build_card(draft, NAME)))
     return metrics
+
+
+def calibrated(folder: Path, held_out: Sequence[MixedClips]) -> Calibration:
+    """Calibrate the model in a folder on clips of several sources, each of which counts alike.
+
+    There are many more photographs than clips, and on these alone a temperature would be chosen that makes the model
+    too sure of clips.
+    """
+    most = max(map(len, held_out))
+    alike: ConcatDataset = ConcatDataset([data for data in held_out for _ in range(round(most / len(data)))])
+    calibration = calibrate(folder, DataLoader(alike, 64), "cpu")
+    return replace(calibration, num_clips=sum(map(len, held_out)))
 
 
 def remove_code(folder: Path) -> None:

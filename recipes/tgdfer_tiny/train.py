@@ -48,13 +48,15 @@ class Recipe:
     balance: float = 0.3
     real_repeats: int = 6
     rendered_repeats: int = 6
-    neutral_repeats: int = 24
+    neutral_repeats: int = 12
     real_doubt: float = 0.3
     rendered_doubt: float = 0.1
-    epochs: int = 8
+    epochs: int = 6
     batch_size: int = 128
     rate: float = 1e-3
-    options: Mapping[str, Any] = field(default_factory=lambda: {"mil_pooling": "topk", "label_smoothing": 0.0})
+    options: Mapping[str, Any] = field(
+        default_factory=lambda: {"mil_pooling": "topk", "label_smoothing": 0.0, "initial_scale": 16.0}
+    )
     seed: int = 0
 
     @property
