@@ -1,5 +1,6 @@
 """Writes the folder of `tgdfer-tiny`: model and processor, calibrated, with the figures and the card."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -63,12 +64,12 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         What was measured, as `metrics.json` has it.
     """
     with replaced_folder(out) as draft:
-        processor = material.network[1]
         trained.model.save_pretrained(draft)
+        # Saving notes things in a processor, by whose settings features are cached.
+        processor = copy.deepcopy(material.network[1])
         # The clips above are aligned faces; a recording of anybody is not.
         processor.video_processor.face_crop = "largest"
         processor.save_pretrained(draft)
-        processor.video_processor.face_crop = "none"
         remove_code(draft)
         calibration = calibrated(draft, list(validation_clips(material, recipe).values()))
         facts = training_facts(recipe, trained, calibration, command)
