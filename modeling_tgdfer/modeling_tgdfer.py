@@ -87,7 +87,8 @@ class TGDFEROutput(ModelOutput):
         logits: (B, K) the answer of the clip.
         frame_logits: (B, T, K) what each frame, with its near past and future only, says for each class, `s`.
         frame_relevance: (B, T, K) relevance of each frame to each class, `A`; sums to one over the unmasked frames and
-            is zero on masked ones. With `mil_pooling="attention"` it is the weight of the frame in the logit.
+            is zero on masked ones. By `mil_pooling="attention"` it is the weight of the frame in the logit. Else
+            it follows what the frame says at both grains, by which these poolings choose.
         description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
         video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
         text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.
@@ -573,6 +574,9 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         evidence = scale * frames @ texts.transpose(1, 2) + self.bias
         weights = self.pool(evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
+        if self.config.mil_pooling != "attention":
+            # These poolings do not ask for the relevance above, so nothing teaches it which frames decide.
+            relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
 
         decisive = (weights @ logits.softmax(-1).to(weights.dtype).unsqueeze(-1)).to(frames.dtype)  # (B, T, 1)
         output = TGDFEROutput(

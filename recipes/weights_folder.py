@@ -10,6 +10,10 @@ from pathlib import Path
 
 from tgdfer.training.errors import UserError
 
+# Where the weights of the package lie in the repository. An editable installation has links to the files there, and a
+# folder that is replaced among the links would be lost.
+WEIGHTS = Path(__file__).parents[1] / "package" / "weights"
+
 
 def require_weights_folder(folder: Path, kinds: Collection[str]) -> None:
     """Refuses a folder that would be replaced by weights, and holds something else.

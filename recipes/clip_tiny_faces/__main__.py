@@ -35,7 +35,7 @@ from recipes.clip_tiny_faces.train_teacher import (
     train_teacher,
     validate,
 )
-from recipes.weights_folder import require_weights_folder
+from recipes.weights_folder import WEIGHTS, require_weights_folder
 from tgdfer.processing.faces_tgdfer import load_detector
 from tgdfer.training.errors import UserError
 from tgdfer.weights import CLIP_TINY_FACES
@@ -102,7 +102,9 @@ def train_command(
     clips: Clips,
     start: Annotated[Path, typer.Option(help="Folder of weights to go on from.")] = CLIP_TINY_FACES,
     teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
-    out: Annotated[Path, typer.Option(help="Folder of the weights; replaced when all is done.")] = CLIP_TINY_FACES,
+    out: Annotated[Path, typer.Option(help="Folder of the weights; replaced when all is done.")] = (
+        WEIGHTS / CLIP_TINY_FACES.name
+    ),
     work: Work = WORK,
     pairs: Annotated[int, typer.Option(help="Pictures to see.")] = Recipe.pairs,
     images: Images = 24_000,

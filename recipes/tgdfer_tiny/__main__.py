@@ -9,12 +9,11 @@ import typer
 from rich import get_console
 from rich.table import Table
 
-from recipes.tgdfer_tiny.export import save_model
+from recipes.tgdfer_tiny.export import NAME, save_model
 from recipes.tgdfer_tiny.material import Material, Sources
 from recipes.tgdfer_tiny.train import Recipe, train, validate
-from recipes.weights_folder import require_weights_folder
+from recipes.weights_folder import WEIGHTS, require_weights_folder
 from tgdfer.training.errors import UserError, is_user_error, sentence_of
-from tgdfer.weights import TGDFER_TINY
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
@@ -33,7 +32,7 @@ def train_command(
     clips: Clips,
     face_model: FaceModel = None,
     clip: Clip = Sources.clip,
-    out: Annotated[Path, typer.Option(help="Folder of the model; replaced when all is done.")] = TGDFER_TINY,
+    out: Annotated[Path, typer.Option(help="Folder of the model; replaced when all is done.")] = WEIGHTS / NAME,
     work: Work = WORK,
     seed: Seed = 0,
 ) -> None:

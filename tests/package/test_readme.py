@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tgdfer.command_line import main
-from tgdfer.weights import TGDFER_TINY
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,13 +49,6 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(ELSEWHERE) <= set(commands)
     for command in commands:
         program, *arguments = shlex.split(command)
-        if (
-            program == "tgdfer"
-            and arguments[0] == "predict"
-            and "--model" not in arguments
-            and not TGDFER_TINY.is_dir()
-        ):
-            continue  # It needs tgdfer-tiny, which is not part of the package yet.
         if program == "tgdfer":
             paths = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in arguments]
             assert main([word for words in paths for word in words]) == 0, command

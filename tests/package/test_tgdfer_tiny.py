@@ -20,8 +20,6 @@ from tgdfer.weights import DEFAULT_MODEL, TGDFER_TINY
 
 NAME = "tgdfer-tiny"
 LABELS = ["happiness", "neutral", "sadness"]
-# The folder is not there until the model is trained.
-needs_weights = pytest.mark.skipif(not TGDFER_TINY.is_dir(), reason=f"{NAME} is not part of the package yet")
 
 
 @pytest.fixture
@@ -77,7 +75,6 @@ def test_training_goes_on_from_it_and_says_what_it_had_learnt_from(stand_in, opt
     assert is_trained(NAME) and run_folder.earlier_run("clip-tiny-faces") is None
 
 
-@needs_weights
 @pytest.mark.parametrize("trusting", [False, True])
 def test_transformers_loads_the_folder(trusting):
     options = {"trust_remote_code": True} if trusting else {}
@@ -92,7 +89,6 @@ def test_transformers_loads_the_folder(trusting):
         assert model(**inputs).logits.shape == (1, 7)
 
 
-@needs_weights
 def test_the_folder_is_small_and_whole_and_holds_no_code():
     names = {path.name for path in TGDFER_TINY.iterdir()}
     assert {"config.json", "model.safetensors", "processor_config.json", "README.md", "metrics.json"} <= names
@@ -102,7 +98,6 @@ def test_the_folder_is_small_and_whole_and_holds_no_code():
         assert not {"auto_map", "custom_pipelines"} & set(json.loads((TGDFER_TINY / name).read_text())), name
 
 
-@needs_weights
 def test_its_figures_are_of_these_weights():
     metrics = read_metrics(TGDFER_TINY)
     assert metrics["weights_sha256"]
@@ -111,7 +106,6 @@ def test_its_figures_are_of_these_weights():
         assert measured["dataset"] and measured["num_clips"] and 0 < measured["uar"] <= 1
 
 
-@needs_weights
 def test_it_is_relabelled_by_words():
     model, processor = load_trained(NAME)
     model.set_classes(processor.encode_classes({"joy": ["a broad smile"], "boredom": ["half-closed eyes"]}))
