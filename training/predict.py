@@ -165,7 +165,8 @@ def _plot(video_processor: Any, video: Any, timeline: Any, path: Path, title: st
         whole.face_crop = "none"
         parts = [FaceClip.uncut(*whole.read_clip(video, FILM_FRAMES))] * len(people)
     else:
-        parts = list(video_processor.read_parts(video, max(len(one["frame_relevance"]) for one in people)))
+        # As the prediction has read it: with fewer frames, others would be sampled, with a face in others of them.
+        parts = list(video_processor.read_parts(video, video_processor.num_frames))
     for number, (one, part) in enumerate(zip(people, parts, strict=True)):
         own = path if number == 0 else path.with_stem(f"{path.stem}-face{number + 1}")
         film = _film_seconds(one, part) if is_long(one) else None

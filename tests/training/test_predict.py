@@ -259,6 +259,28 @@ def test_what_is_behind_a_url_is_fetched_once(
     assert found[url]["scores"] == predict(videos[:1], model_folder)[videos[0]]["scores"]
 
 
+def test_a_picture_shows_the_frames_that_had_a_face(
+    model_folder: Path, clip_writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most frames have none: the picture reads the video again, and must find the same frames."""
+    marks = (np.array([[38, 52], [74, 52], [56, 72], [42, 92], [70, 92]]) - 20) / 72 * 18 + 2
+    video = str(clip_writer(tmp_path / "cuts.mp4", num_frames=60))
+    looks = []
+
+    def seen(picture: np.ndarray) -> np.ndarray:
+        looks.append(picture.shape)
+        # The clips of these tests grow darker or lighter, so that this is true of some frames alone.
+        return np.array([[2, 2, 18, 18, *marks.ravel(), 0.9]] if picture.mean() > middle else []).reshape(-1, 15)
+
+    frames, _ = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(video, 60)
+    middle = float(np.sort(frames.float().mean((1, 2, 3)).numpy())[40])
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
+    picture = tmp_path / "t.png"
+    found = predict([video], model_folder, PredictionFiles(plot=picture), {"face_crop": "largest"})[video]
+    assert looks and found["without_face"] and len(found["frame_relevance"]) < 4
+    assert picture.is_file()
+
+
 def test_faces_are_found_in_prediction_as_well(
     model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
