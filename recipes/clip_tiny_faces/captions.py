@@ -5,7 +5,7 @@ known of any caption whether it is true of any picture, not only of the one it w
 that happens to fit another picture too is no negative for it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -367,10 +367,3 @@ def caption(surely: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarr
     words = [PHRASES[i][1][rng.integers(len(PHRASES[i][1]))] for i in chosen]
     text = f"{OPENINGS[rng.integers(len(OPENINGS))]} {', '.join(words)}".strip()
     return text, np.logical_or.reduce(_NEEDS[chosen])
-
-
-def all_words() -> Iterator[str]:
-    """Every phrase there is, for the tokenizer to learn from."""
-    yield from OPENINGS
-    for _, words in PHRASES:
-        yield from words

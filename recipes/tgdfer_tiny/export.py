@@ -47,9 +47,9 @@ LIMITS = (
     "Only seven photographs of the test split show disgust and fifty show fear; what it does there is hardly known.",
     "The real clips are made of photographs that dissolve into one another, and their labels are noisy.",
     "FER2013 may contain other pictures of the people in the real test clips.",
-    "On rendered faces that differ only in skin colour, age lines, glasses, beard, head pose or light, no group is read"
-    " worse than its reference by more than chance (docs/results/fairness.md in the repository). Real photographs carry"
-    " no such labels, so nothing is known of real people.",
+    "On rendered faces that differ only in skin colour, age lines, glasses, beard, head pose or light, no group is"
+    " read worse than its reference by more than chance (docs/results/fairness.md in the repository). Real photographs"
+    " carry no such labels, so nothing is known of real people.",
 )
 
 
