@@ -87,8 +87,8 @@ class TGDFEROutput(ModelOutput):
         logits: (B, K) the answer of the clip.
         frame_logits: (B, T, K) what each frame, with its near past and future only, says for each class, `s`.
         frame_relevance: (B, T, K) relevance of each frame to each class, `A`; sums to one over the unmasked frames and
-            is zero on masked ones. By `mil_pooling="attention"` it is the weight of the frame in the logit. Else
-            it follows what the frame says at both grains, by which these poolings choose.
+            is zero on masked ones. With `mil_pooling="attention"` it is the weight of the frame in the
+            logit. With another pooling it follows what the frame says for the class at both grains.
         description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
         video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
         text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.

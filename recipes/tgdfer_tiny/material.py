@@ -123,7 +123,7 @@ class Material:
 
     def _embedded(self, faces: VotedFaces, split: str, view: int) -> Tensor:
         """One view of photographs, (N, D) float16: aligned as they are, or cropped, lit and coloured anew."""
-        facts = [faces.fingerprint, self._weights, split, view, self.seed if view else None]
+        facts = [faces.fingerprint, self.network[0].config.clip_sha256, split, view, self.seed if view else None]
         path = self.sources.work / "features" / f"{_digest(facts)}.safetensors"
         if not path.is_file():
             model = self.network[0]
@@ -144,14 +144,6 @@ class Material:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({"features": torch.cat(parts).contiguous()}, path)
         return load_file(path)["features"]
-
-    @cached_property
-    def _weights(self) -> str:
-        """Hash of the vision tower."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.network[0].tgdfer.clip.state_dict().items()):
-            digest.update(name.encode() + weight.float().numpy().tobytes())
-        return digest.hexdigest()
 
     def real_clips(self, split: str) -> LabelledClips:
         """Clips of real faces."""
