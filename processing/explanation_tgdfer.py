@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calibration_tgdfer import UNSURE
+from .calibration_tgdfer import UNSURE, references_of
 
 # A sentence names no more spans and no more descriptions than this.
 MOST_NAMED = 2
@@ -111,13 +111,77 @@ class Explanation:
         return " and ".join(str(span) for span in sorted(self.spans[:MOST_NAMED], key=lambda span: span.first))
 
     def __str__(self) -> str:
-        unsure = f" ({' or '.join(self.candidates)})" if len(self.candidates) > 1 else ""
-        # Descriptions have commas of their own.
-        return f"{self.label}{unsure}, {self.times}" + (f": {'; '.join(self.named)}" if self.named else "")
+        return _sentence(self.label, self.candidates, self.times, self.named)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the sentence with them, to be written as JSON."""
         return {"sentence": str(self), **asdict(self)}
+
+
+def _sentence(label: str, candidates: Sequence[str], times: str, named: Sequence[str]) -> str:
+    unsure = f" ({' or '.join(candidates)})" if len(candidates) > 1 else ""
+    # Descriptions have commas of their own.
+    return f"{label}{unsure}, {times}" + (f": {'; '.join(named)}" if named else "")
+
+
+def explain_segment(
+    segment: Mapping[str, Any], texts: Sequence[str], references: Mapping[str, Sequence[float]] | None = None
+) -> str:
+    """Says in a sentence what a person shows in a segment, such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
+
+    Args:
+        segment: of `EmotionTimelinePipeline`.
+        texts: descriptions of its first candidate.
+        references: for each description, as far as known, mean and standard deviation of its cosine. A description is
+            named only if it clearly exceeds them; without any, the one that fits best is named.
+    """
+    fits = sorted(zip(segment["description_relevance"], texts, strict=False), reverse=True)
+    known = {text: _z_score(fit, (references or {}).get(text)) for fit, text in fits}
+    if any(score is not None for score in known.values()):
+        named = [text for text, score in known.items() if score is not None and score >= LEAST_Z_SCORE][:MOST_NAMED]
+    else:
+        named = [text for _, text in fits[:1]] if segment["label"] != UNSURE else []
+    start, end = f"{segment['start']:.1f} s", f"{segment['end']:.1f} s"
+    return _sentence(segment["label"], segment["candidates"], start if start == end else f"{start} to {end}", named)
+
+
+def explain_timeline(result: dict[str, Any], descriptions: Mapping[str, Sequence[str]], config: Any) -> dict[str, Any]:
+    """Adds words to what `EmotionTimelinePipeline` says of a video.
+
+    Args:
+        result: of the pipeline.
+        descriptions: for each label one sentence or more.
+        config: of the model.
+
+    Returns:
+        The same, with a `sentence` for each segment, and for each person an `explanation`: that of `explain_clip` for
+        the time in which the person is there, as plain values.
+    """
+    people = []
+    for person in result["people"]:
+        label = person["candidates"][0]
+        explanation = explain_clip(
+            person["candidates"],
+            person["score"],
+            torch.tensor(person["frame_relevance"]),
+            torch.tensor(person["description_relevance"]).T,
+            descriptions.get(label, []),
+            torch.tensor(person["timestamps"]),
+            references=references_of(label, config),
+        )
+        segments = [
+            segment
+            | {
+                "sentence": explain_segment(
+                    segment,
+                    descriptions.get(segment["candidates"][0], []),
+                    references_of(segment["candidates"][0], config),
+                )
+            }
+            for segment in person["segments"]
+        ]
+        people.append(person | {"segments": segments, "explanation": explanation.to_dict()})
+    return result | {"people": people}
 
 
 def explain_clip(
@@ -181,6 +245,10 @@ def _spans(decisive: Tensor, relevance: Tensor, seconds: Tensor | None, places: 
         ends: tuple[float | None, float | None] = (None, None)
         if seconds is not None:
             before, after = max(start - 1, 0), min(stop, len(seconds) - 1)
-            ends = float(seconds[[before, start]].mean()), float(seconds[[stop - 1, after]].mean())
+            # Times are float32 here, and a millisecond is more than they tell.
+            ends = (
+                round(float(seconds[[before, start]].mean()), 3),
+                round(float(seconds[[stop - 1, after]].mean()), 3),
+            )
         spans.append(Span(places[start], places[stop - 1], *ends, float(relevance[start:stop].sum())))
     return sorted(spans, key=lambda span: -span.relevance)

@@ -1,40 +1,46 @@
-"""The emotion timeline of a video: the pipeline, which joins what a model says of its windows and finds segments."""
+"""The pipeline `emotion-timeline`: who is in a video, and which emotion each of them shows from when to when."""
 
+import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForVideoClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
 from .calibration_tgdfer import UNSURE, at_temperature, candidates
+from .quality_tgdfer import face_warnings
+from .recordings_tgdfer import Recording
+from .segments_tgdfer import Presence, find_moments
+from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
 
 TASK = "emotion-timeline"
-# A video of more seconds is no clip any more: what the field calls one is shorter. It is read window by window.
+# What the field calls a clip is at most so many seconds long. A person who is there for longer gets the mean of what
+# the model says of its windows, because no model is trained on longer bags of frames.
 LONGEST_CLIP = 15.0
-# So many parts of a long video are kept as they come, before their numbers are put together.
-_LOOSE = 64
-# The label of a face at rest, whose time lies between segments.
-AT_REST = "neutral"
+FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_every", "no_face")
+# Windows that are given to the head of the model together.
+_WINDOWS = 32
+# Height and width of thumbnails in pixels.
+THUMBNAIL = 96
 
 
 class EmotionTimelinePipeline(ChunkPipeline):
-    """Emotion of a video over time, by a TG-DFER model.
+    """Emotions of the people in a video over time, by a TG-DFER model.
 
     Example:
         ```python
         timeline = pipeline("emotion-timeline", model="user/tgdfer-model")
-        timeline("clip.mp4")
-        # {"label": "surprise", "score": 0.87, "candidates": ["surprise"], "calibrated": True,
-        #  "scores": {"anger": 0.01, ...}, "timestamps": [0.02, ...],
-        #  "frame_scores": {"anger": [0.05, ...], ...}, "frame_relevance": [0.01, ...],
-        #  "description_relevance": [[0.21, ...], ...],
-        #  "segments": [{"start": 0.9, "end": 1.8, "label": "surprise", "confidence": 0.83}]}
+        result = timeline("clip.mp4")
+        for person in result["people"]:
+            for segment in person["segments"]:
+                print(person["person"], segment["start"], segment["end"], segment["label"], segment["score"])
         ```
     """
 
@@ -49,34 +55,50 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Analyses one video or several.
 
-        A clip is sampled as a whole. A longer video is read in windows that overlap by half, one at a time in memory,
-        with `model.config.frame_interval` seconds from frame to frame; what they say is joined by time.
+        Faces are found, followed and cut out as the video processor says (`face_crop`), unless the video is a crop of
+        one face already. One frame of every `interval` seconds is analysed, in windows of `num_frames` frames.
 
         Args:
-            inputs: a path, URL, bytes or file object of a video, or a folder of frames; or a list of them.
+            inputs: a path, URL, bytes or file object of a video or photograph, or a folder of frames; or a list.
             *args: ignored, as in every pipeline.
-            **kwargs: `num_frames`, frames of a clip or window, default `model.config.num_frames`; `longest_clip`,
-                seconds up to which a video is one clip, default 15; `progress`, called with the share of a long video
-                that is read; `batch_size`, clips or windows at a time, and `num_workers`, as in every pipeline.
+            **kwargs: `num_frames`, frames of a window, default `model.config.num_frames`, and the least number of
+                frames that are analysed; `interval`, seconds, default `model.config.frame_interval`; `face_crop`,
+                `face_detector`, `face_model`, `face_every` and `no_face`, instead of those of the video processor;
+                `thumbnails`, how many small pictures of each person are returned, default 0; `longest_clip`, seconds,
+                default 15; `progress`, called with the share of a video that is done; `batch_size`, groups of frames
+                at a time, and `num_workers`, as in every pipeline.
 
         Returns:
-            For each video a dict: `label`, the most probable class, or "unsure" if its probability is below
-            `model.config.unsure_below`; `score`, its probability; `candidates`, the labels that it may be, the most
-            probable one first: two if the label is "unsure", else one; `calibrated`, whether the model is, so that
-            `score` can be read as the share of such answers that are right; `scores`, the probability of each class,
-            by name;
-            `timestamps`, seconds of the T frames, None where unknown (in a longer video at 25 frames a second);
-            `frame_scores`, for each class its probability in each of the T frames; `frame_relevance`, how much each
-            frame counts for the label: T shares of one; `description_relevance`, for each description of the label its
-            cosine with each of the T frames; `segments` of emotion, each with `start` and `end` in seconds, `label`
-            and `confidence`.
-            Where the label is "unsure", what is said of the label holds for the first candidate. The temperature is
-            that of clips: `frame_scores` and the `confidence` of segments are not calibrated.
-            In a long video a frame counts for the label of its window, and `scores` are the mean over the windows.
-            With the `face_crop` of the video processor also `track`, the number of the face in the video, `boxes`,
-            its left, top, right and bottom in pixels in each of the T frames, None where it was not found, and
-            `without_face`, the seconds of all sampled frames in which it is not (their numbers where unknown). With
-            `face_crop="all"` a list of these for each video, the face that fills most of it first.
+            For each video a dict of plain values:
+
+            - `duration`, seconds; `width` and `height` in pixels; `detector`, the name of the face detector, None
+              where the pictures were taken as they are;
+            - `cuts`, the seconds at which a new shot begins; `timestamps`, the seconds of all analysed frames (of
+              arrays and folders of frames at 25 frames a second);
+            - `calibrated`, whether the model is, so that a score can be read as the share of such answers that are
+              right;
+            - `people`, a dict for each person, the one who fills most of the video first.
+
+            Of each person:
+
+            - `person`, a number from 1, in the order of appearance; None where no faces were looked for;
+            - `label`, the most probable class over the time in which the person is there, or "unsure" if its
+              probability is below `model.config.unsure_below`; `score`, its probability; `candidates`, the labels
+              that it may be, the most probable one first: two if the label is "unsure", else one; `scores`, the
+              probability of each class. For somebody who is there for more than `longest_clip` seconds these are
+              means over windows;
+            - `segments`, which cover every moment in which the person is there and never reach over a cut: `label`,
+              `start` and `end` in seconds, `score`, `candidates`, `person`, and `description_relevance`, for each
+              description of the first candidate its mean cosine with the frames;
+            - `timestamps`, the seconds (T,) of the frames in which the person is; `frame_scores`, for each class its
+              probability in each of them; `frame_relevance`, how much each frame counts for the first candidate: T
+              shares of one; `description_relevance`, for each description of the first candidate its cosine with each
+              frame;
+            - `boxes`, left, top, right and bottom of the face in pixels in each of the T frames, None where it was
+              not found; no key where no faces were looked for; `without_face`, the seconds of the analysed frames in
+              which this person is not;
+            - `warnings`, sentences about what makes the answer less reliable;
+            - with `thumbnails`, `thumbnails`, an array (N, 96, 96, 3) of uint8, and `thumbnail_seconds`.
 
         Raises:
             VideoDecodeError: a video cannot be read; `NoFaceError`, one of them, if it has no face, by `no_face`.
@@ -84,89 +106,170 @@ class EmotionTimelinePipeline(ChunkPipeline):
         return super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        reading = ("num_frames", "longest_clip", "progress")
-        return {name: kwargs[name] for name in reading if kwargs.get(name) is not None}, {}, {}
+        reading = ("num_frames", "interval", "progress", "thumbnails", *FACE_OPTIONS)
+        answering = ("num_frames", "longest_clip")
+        before, after = (
+            {name: kwargs[name] for name in names if kwargs.get(name) is not None} for names in (reading, answering)
+        )
+        return before, {}, after
 
     def preprocess(  # type: ignore[override]
         self,
         input_: Any,
         num_frames: int | None = None,
-        longest_clip: float = LONGEST_CLIP,
+        interval: float | None = None,
         progress: Callable[[float], None] | None = None,
+        thumbnails: int = 0,
+        **faces: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Reads a video part by part; those without time stamps get NaN, so that all items have the same keys."""
+        """Reads a video, and yields the frames of its people in small groups."""
         config = self.model.config
-        parts = self.video_processor.read_parts(
-            input_, num_frames or config.num_frames, longest_clip, config.frame_interval, progress
+        processor = copy.copy(self.video_processor)
+        for name, value in faces.items():
+            setattr(processor, name, value)
+        recording = processor.read_recording(
+            input_, interval or config.frame_interval, num_frames or config.num_frames, progress
         )
-        for part, is_last in _and_whether_last(parts):
-            count = len(part.frames)
-            batch = self.video_processor(
-                [part.frames], timestamps=[part.seconds], num_frames=count, return_tensors="pt"
-            ).to(self.dtype)
+        # What "auto" came to is kept: models keep the crop that they are trained with.
+        if "face_detector" not in faces:
+            self.video_processor.face_detector = processor.face_detector
+        pictures = [_thumbnail_places(recording, person, thumbnails) for person in range(len(recording.paths))]
+        about = replace(recording, chunks=())
+        for chunk, is_last in _and_whether_last(recording.chunks):
+            # The frames are cut out already.
+            batch = processor([chunk.frames], num_frames=len(chunk.frames), face_crop="none", return_tensors="pt")
+            shown = np.isin(chunk.places, pictures[chunk.person])
             yield {
-                "is_last": torch.tensor([is_last]),
-                "timestamps": torch.full((1, count), torch.nan),
-                "track": torch.full((1, count), -1 if part.track is None else part.track),
-                "boxes": torch.from_numpy(np.where(part.found[:, None], part.boxes, np.nan))[None],
-                "missing": torch.from_numpy(np.asarray(part.missing, dtype=np.float64))[None],
-                **batch,
+                "pixel_values_videos": batch["pixel_values_videos"].to(self.dtype),
+                "frame_mask": batch["frame_mask"],
+                "about": [(about, is_last, chunk.person, chunk.places, chunk.boxes)],
+                "seen": [(_brightness(chunk.frames), chunk.places[shown], _thumbnails(chunk.frames[shown]))],
             }
 
     def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:
-        kept = {name: input_tensors.pop(name) for name in ("is_last", "track", "boxes", "missing")}
-        seconds, frame_mask = input_tensors["timestamps"], input_tensors["frame_mask"]
-        # What the model takes where it is given no time at all, here for single clips of a batch.
-        usual = torch.arange(seconds.shape[1], device=seconds.device) * self.model.config.frame_interval
-        outputs = self.model(**{**input_tensors, "timestamps": torch.where(seconds.isnan(), usual, seconds)})
-        names = ("logits", "frame_logits", "frame_relevance", "description_relevance")
-        chosen = {name: outputs[name].float() for name in names}
-        chosen["logits"] = at_temperature(chosen["logits"], self.model.config)
-        return {**chosen, "timestamps": seconds, "frame_mask": frame_mask, **kept}
+        features = self.model.get_frame_features(input_tensors["pixel_values_videos"], input_tensors["frame_mask"])
+        return {name: input_tensors[name] for name in ("frame_mask", "about", "seen")} | {"features": features.float()}
 
-    def postprocess(self, model_outputs: Any, **postprocess_parameters: Any) -> Any:
-        """Names for the numbers of one video, or of each person in it with all faces."""
-        parts: list[dict[str, np.ndarray]] = model_outputs
-        missing = np.unique(np.concatenate([part.pop("missing") for part in parts]))
-        crop = self.video_processor.face_crop
-        if crop != "all":
-            return self._timeline(parts, None if crop == "none" else missing)
-        people: dict[int, list[dict[str, np.ndarray]]] = {}
-        for part in parts:
-            people.setdefault(int(part["track"][0]), []).append(part)
-        return [
-            self._timeline(people[track], missing) for track in sorted(people, key=lambda who: -_area(people[who]))
+    def postprocess(
+        self, model_outputs: Any, num_frames: int | None = None, longest_clip: float = LONGEST_CLIP
+    ) -> dict[str, Any]:
+        """Answers for each person of a video, from the features of all frames."""
+        found: _Collected = model_outputs
+        recording, config = found.recording, self.model.config
+        people = [
+            self._person(recording, person, num_frames or config.num_frames, longest_clip) for person in found.people
         ]
+        return {
+            "duration": _rounded(recording.duration),
+            "width": recording.size[0],
+            "height": recording.size[1],
+            "detector": recording.detector,
+            "cuts": _rounded(recording.edges[recording.cuts]),
+            "timestamps": _rounded(recording.seconds),
+            "calibrated": bool(getattr(config, "is_calibrated", False)),
+            "people": people,
+        }
 
-    def _timeline(self, parts: list[dict[str, np.ndarray]], missing: np.ndarray | None) -> dict[str, Any]:
-        """What is said of one person, or of a video as it is, in which no faces were looked for."""
-        found = parts[0] if len(parts) == 1 else stitch(parts)
+    def _person(self, recording: Recording, person: "_Person", num_frames: int, longest_clip: float) -> dict[str, Any]:
+        """What is said of one person, or of a video that is taken as it is."""
         config = self.model.config
         names = [config.id2label[index] for index in range(config.num_labels)]
-        timed = not np.isnan(found["seconds"]).any()
-        curves = dict(zip(names, found["frame_scores"].T.tolist(), strict=True))
-        scores = found["scores"].tolist()
-        likely = candidates(scores, names, config)
+        seconds = recording.seconds[person.places]
+        presence = Presence(person.places, recording.edges, recording.cuts)
+        found = self._answers(person, seconds, presence, num_frames, longest_clip)
+        likely = candidates(found["scores"].tolist(), names, config)
         best = names.index(likely[0])
-        described = self.model.tgdfer.text_guidance.description_mask[best].cpu().numpy()
+        number = None if recording.detector is None or person.path is None else person.path.person
+        below = getattr(config, "unsure_below", None)
+        segments = find_moments(found["frame_scores"], names, presence, below)
         result = {
+            "person": number,
             "label": likely[0] if len(likely) == 1 else UNSURE,
-            "score": scores[best],
+            "score": float(found["scores"][best]),
             "candidates": likely,
-            "calibrated": bool(getattr(config, "is_calibrated", False)),
-            "scores": dict(zip(names, scores, strict=True)),
-            "timestamps": found["seconds"].tolist() if timed else None,
-            "frame_scores": curves,
-            "frame_relevance": found["relevance"].tolist(),
-            "description_relevance": found["descriptions"][:, best, described].T.tolist(),
-            "segments": find_segments(curves, found["seconds"]) if timed else [],
+            "scores": dict(zip(names, found["scores"].tolist(), strict=True)),
+            "segments": [self._segment(one, number, found["descriptions"]) for one in segments],
+            "timestamps": _rounded(seconds),
+            "frame_scores": dict(zip(names, found["frame_scores"].T.tolist(), strict=True)),
+            "frame_relevance": (found["relevance"][:, best] / found["relevance"][:, best].sum()).tolist(),
+            "description_relevance": found["descriptions"][:, best, self._described(best)].T.tolist(),
+            "warnings": [],
+            "without_face": [],
         }
-        if missing is None:
-            return result
-        seen = found["track"][found["track"] >= 0]
-        boxes = [None if np.isnan(box).any() else box.tolist() for box in found["boxes"]]
-        track = int(np.bincount(seen).argmax()) if len(seen) else None
-        return {**result, "track": track, "boxes": boxes, "without_face": missing.tolist()}
+        if not recording.timed and len(seconds) > 1:
+            result["warnings"].append(f"The frames have no times: {ASSUMED_FPS} frames a second are assumed.")
+        if recording.detector is not None:
+            away = np.delete(recording.seconds, person.places[person.found])
+            result["boxes"] = [box.tolist() if here else None for box, here in person.boxes]
+            result["without_face"] = _rounded(away)
+            if person.path is not None:
+                result["warnings"] += face_warnings(person.path, person.brightness[person.found])
+        if person.thumbnails:
+            result["thumbnails"] = np.stack(person.thumbnails)
+            result["thumbnail_seconds"] = _rounded(recording.seconds[person.thumbnail_places])
+        return result
+
+    def _segment(self, segment: dict[str, Any], person: int | None, descriptions: np.ndarray) -> dict[str, Any]:
+        first, last = segment.pop("frames")
+        index = self.model.config.label2id[segment["candidates"][0]]
+        cosines = descriptions[first : last + 1, index, self._described(index)].mean(0)
+        times = {side: _rounded(segment[side]) for side in ("start", "end")}
+        return {**segment, **times, "person": person, "description_relevance": cosines.tolist()}
+
+    def _described(self, label: int) -> np.ndarray:
+        """Which of the M columns are descriptions of a label: mask (M,)."""
+        return self.model.tgdfer.text_guidance.description_mask[label].cpu().numpy()
+
+    def _answers(
+        self, person: "_Person", seconds: np.ndarray, presence: Presence, num_frames: int, longest_clip: float
+    ) -> dict[str, np.ndarray]:
+        """What the model says of the T frames of a person: in windows, and of all of them together if it can.
+
+        Returns:
+            `scores` (K,), `frame_scores` (T, K), `relevance` (T, K), for each class shares of one, and `descriptions`
+            (T, K, M).
+        """
+        parts = [
+            part.start + window
+            for part in presence.stretches()
+            for window in windows(part.stop - part.start, num_frames)
+        ]
+        said = self._heads(person.features, seconds, parts)
+        found = _join_windows(said, parts, len(seconds))
+        if len(parts) > 1 and seconds[-1] - seconds[0] <= longest_clip:
+            whole = sample_indices(len(seconds), num_frames)
+            found["scores"] = self._heads(person.features, seconds, [whole])[0]["scores"]
+        return found
+
+    def _heads(
+        self, features: np.ndarray, seconds: np.ndarray, parts: list[np.ndarray]
+    ) -> list[dict[str, np.ndarray]]:
+        """What the model says of bags of frames, by their features (T, D)."""
+        said: list[dict[str, np.ndarray]] = []
+        for start in range(0, len(parts), _WINDOWS):
+            batch = parts[start : start + _WINDOWS]
+            lengths = torch.tensor([len(part) for part in batch])
+            rows = pad_sequence([torch.from_numpy(features[part]) for part in batch], batch_first=True)
+            times = pad_sequence([torch.from_numpy(seconds[part]).float() for part in batch], batch_first=True)
+            mask = torch.arange(rows.shape[1]) < lengths[:, None]
+            with self.get_inference_context()():
+                outputs = self.model(
+                    frame_features=rows.to(self.device, self.dtype),
+                    frame_mask=mask.to(self.device),
+                    timestamps=times.to(self.device),
+                )
+            scores = at_temperature(outputs.logits.float(), self.model.config).softmax(-1)
+            frames = at_temperature(outputs.frame_logits.float(), self.model.config).softmax(-1)
+            for row, length in enumerate(lengths.tolist()):
+                said.append(
+                    {
+                        "scores": scores[row].cpu().numpy(),
+                        "frame_scores": frames[row, :length].cpu().numpy(),
+                        "relevance": outputs.frame_relevance[row, :length].float().cpu().numpy(),
+                        "descriptions": outputs.description_relevance[row, :length].float().cpu().numpy(),
+                    }
+                )
+        return said
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Saves the model, the video processor and the code of this pipeline."""
@@ -182,243 +285,177 @@ class EmotionTimelinePipeline(ChunkPipeline):
         forward_params: dict,
         postprocess_params: dict,
     ) -> PipelineIterator:
-        """Batches parts of different lengths, which the collation of `transformers` knows for texts alone."""
-        parts = _Parts(inputs, self.preprocess, preprocess_params)
-        # Each of several processes would read all the parts.
+        """Batches groups of frames of different lengths; the collation of `transformers` pads texts alone."""
+        chunks = _Chunks(inputs, self.preprocess, preprocess_params)
+        # Each of several processes would read all the chunks.
         loader = torch.utils.data.DataLoader(
-            parts, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=_collate
+            chunks, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=_collate
         )
         outputs = (self.forward(batch, **forward_params) for batch in loader)
         return PipelineIterator(_videos(outputs), self.postprocess, postprocess_params)
 
 
-class _Parts(PipelineChunkIterator):
-    """The parts of all videos, of which nobody knows the number."""
+# Chunks in, people out
+
+
+class _Chunks(PipelineChunkIterator):
+    """The chunks of all videos, of which nobody knows the number."""
 
     def __len__(self) -> int:
-        raise TypeError("Videos have as many parts as they are long.")
+        raise TypeError("Videos have as many chunks as they are long.")
 
 
-def _and_whether_last(parts: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    parts = iter(parts)
-    part = next(parts)
-    for following in parts:
-        yield part, False
-        part = following
-    yield part, True
+def _and_whether_last(chunks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    chunks = iter(chunks)
+    chunk = next(chunks)
+    for following in chunks:
+        yield chunk, False
+        chunk = following
+    yield chunk, True
 
 
-def _videos(outputs: Iterable[dict[str, torch.Tensor]]) -> Iterator[list[dict[str, np.ndarray]]]:
-    """The numbers of all parts of each video, from batches of parts."""
-    parts: list[dict[str, np.ndarray]] = []
+def _collate(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Batch of chunks (1, T_i, ...), padded under the mask."""
+    padded = {
+        name: pad_sequence([chunk[name][0] for chunk in chunks], batch_first=True)
+        for name in ("pixel_values_videos", "frame_mask")
+    }
+    return {**padded, **{name: [chunk[name][0] for chunk in chunks] for name in ("about", "seen")}}
+
+
+def _videos(outputs: Iterable[dict[str, Any]]) -> Iterator["_Collected"]:
+    """All that is known of each video, from batches of chunks."""
+    found: _Collected | None = None
     for batch in outputs:
-        for index, is_last in enumerate(batch.pop("is_last").tolist()):
-            parts.append(_numbers({name: value[index] for name, value in batch.items()}))
-            if len(parts) % _LOOSE == 0:
-                parts[-_LOOSE:] = _together(parts[-_LOOSE:])
+        for row, (recording, is_last, person, places, boxes) in enumerate(batch["about"]):
+            found = found or _Collected(recording, batch["features"].shape[-1])
+            features = batch["features"][row, : len(places)].cpu().numpy()
+            found.people[person].add(places, features, boxes, *batch["seen"][row])
             if is_last:
-                yield parts
-                parts = []
+                found.finish()
+                yield found
+                found = None
 
 
-def _together(parts: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """The same numbers, as views of a few large arrays.
+class _Person:
+    """The frames of one person, as their chunks come.
 
-    Thousands of small ones, kept between the frames and activations that come and go, would leave no gap in memory
-    large enough to be used again: half an hour of video took two gigabytes more.
-    """
-    found: list[dict[str, np.ndarray]] = [{} for _ in parts]
-    for name in parts[0]:
-        rows = [part[name] for part in parts]
-        ends = np.cumsum([len(row) for row in rows])
-        for one, row in zip(found, np.split(np.concatenate(rows), ends[:-1]), strict=True):
-            one[name] = row
-    return found
-
-
-def _numbers(part: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """What the model says of one part (T, ...), in numpy and without padding."""
-    mask, missing = part["frame_mask"], part["missing"]
-    scores = part["logits"].softmax(-1)
-    rows = {
-        "seconds": part["timestamps"][mask],
-        "frame_scores": part["frame_logits"][mask].softmax(-1),
-        "relevance": part["frame_relevance"][mask, scores.argmax()],
-        "descriptions": part["description_relevance"][mask],
-        "track": part["track"][mask],
-        "boxes": part["boxes"][mask],
-    }
-    found = {"scores": scores, "missing": missing[~missing.isnan()], **rows}
-    return {name: value.cpu().numpy() for name, value in found.items()}
-
-
-def _area(parts: list[dict[str, np.ndarray]]) -> float:
-    """Pixels of a face, summed over the frames of its parts."""
-    boxes = np.concatenate([part["boxes"] for part in parts])
-    return float(np.nansum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
-
-
-def _collate(clips: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Batch of clips (1, T_i, ...), padded by their last frame under the mask."""
-    lengths = [clip["frame_mask"].shape[1] for clip in clips]
-    which = [torch.arange(max(lengths)).clamp(max=length - 1) for length in lengths]
-    apart = {"is_last", "missing"}
-    batch = {
-        name: torch.cat([clip[name][:, index] for clip, index in zip(clips, which, strict=True)])
-        for name in clips[0]
-        if name not in apart
-    }
-    batch["frame_mask"] &= torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    batch["is_last"] = torch.cat([clip["is_last"] for clip in clips])
-    batch["missing"] = torch.nn.utils.rnn.pad_sequence(
-        [clip["missing"][0] for clip in clips], batch_first=True, padding_value=torch.nan
-    )
-    return batch
-
-
-# From windows to curves over the whole video, and from curves to segments.
-
-
-@dataclass(frozen=True)
-class Hysteresis:
-    """When a curve makes a segment: it must rise to `high`, and lasts as long as it stays above `low`.
-
-    The defaults are those with the highest mean average precision on rendered videos (docs/results/long_videos.md).
-
-    Attributes:
-        high: probability that starts a segment.
-        low: probability below which it ends.
-        shortest: seconds that it lasts at least; felt expressions mostly last half a second and more.
+    The arrays have their full size from the start. Thousands of small ones, kept between the frames and activations
+    that come and go, would leave no gap in memory large enough to be used again.
     """
 
-    high: float = 0.5
-    low: float = 0.3
-    shortest: float = 0.3
+    def __init__(self, path: Any, count: int, width: int):
+        self.path = path
+        self.count = 0
+        self.places = np.zeros(count, np.int64)
+        self.features = np.zeros((count, width), np.float32)
+        self.rows = np.full((count, 4), np.nan)
+        self.brightness = np.zeros(count)
+        self.thumbnails: list[np.ndarray] = []
+        self.thumbnail_places: list[int] = []
 
-    def __post_init__(self):
-        if not 0 < self.low <= self.high <= 1 or self.shortest < 0:
-            raise ValueError(
-                f"Segments need 0 < low <= high <= 1 and shortest >= 0, not {self.low}, {self.high} and "
-                f"{self.shortest}."
-            )
+    def add(
+        self,
+        places: np.ndarray,
+        features: np.ndarray,
+        boxes: np.ndarray,
+        brightness: np.ndarray,
+        shown: np.ndarray,
+        pictures: np.ndarray,
+    ) -> None:
+        here = slice(self.count, self.count + len(places))
+        self.places[here], self.features[here], self.rows[here] = places, features, boxes
+        self.brightness[here] = brightness
+        self.count += len(places)
+        self.thumbnails += list(pictures)
+        self.thumbnail_places += shown.tolist()
+
+    def finish(self) -> None:
+        """Cuts off what was kept for frames that could not be decoded."""
+        for name in ("places", "features", "rows", "brightness"):
+            setattr(self, name, getattr(self, name)[: self.count])
+
+    @property
+    def found(self) -> np.ndarray:
+        """In which of the frames the face was found: mask (T,)."""
+        return ~np.isnan(self.rows).any(1)
+
+    @property
+    def boxes(self) -> list[tuple[np.ndarray, bool]]:
+        return list(zip(self.rows, self.found.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of time with one emotion.
+class _Collected:
+    """A video and the frames of its people."""
 
-    Attributes:
-        start: seconds.
-        end: seconds.
-        label: the emotion.
-        confidence: mean probability over its frames.
-    """
+    def __init__(self, recording: Recording, width: int):
+        self.recording = recording
+        # Whole frames may stand for those without the face.
+        self.people = [_Person(path, len(recording.seconds), width) for path in recording.paths]
 
-    start: float
-    end: float
-    label: str
-    confidence: float
+    def finish(self) -> None:
+        for person in self.people:
+            person.finish()
+        self.people = [person for person in self.people if person.count]
 
 
-def find_segments(
-    curves: Mapping[str, Sequence[float]], seconds: Sequence[float] | np.ndarray, rule: Hysteresis | None = None
-) -> list[dict[str, Any]]:
-    """Segments of emotion by hysteresis on the curve of each class but neutral.
-
-    Args:
-        curves: for each class its probability in each of T frames.
-        seconds: (T,) of the frames, increasing.
-        rule: the thresholds.
+def _join_windows(said: list[dict[str, np.ndarray]], parts: list[np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Joins what is said of windows that overlap, frame by frame.
 
     Returns:
-        `start` and `end` in seconds, `label` and `confidence` of each, in order of time. A segment reaches half the
-        way to the frames beside it, and never over a stretch without frames (a face that was away).
+        As `_answers`. A frame in several windows has the mean of what they say. A window counts for the scores by its
+        number of frames, and for the relevance of a class also by the probability that it gives to the class.
     """
-    rule = rule or Hysteresis()
-    found: list[Segment] = []
-    for label, values in curves.items():
-        if label != AT_REST:
-            found += _of_curve(label, np.asarray(values, dtype=float), rule, np.asarray(seconds, dtype=float))
-    return [asdict(segment) for segment in sorted(found, key=lambda one: (one.start, one.end, one.label))]
+    times = np.zeros(count)
+    sums: dict[str, np.ndarray] = {}
+    for one, part in zip(said, parts, strict=True):
+        times[part] += 1
+        relevance = one["relevance"] * len(part) * one["scores"]
+        for name, rows in (one | {"relevance": relevance}).items():
+            if name != "scores":
+                sums.setdefault(name, np.zeros((count, *rows.shape[1:])))[part] += rows
+    joined = {name: rows / times.reshape(-1, *[1] * (rows.ndim - 1)) for name, rows in sums.items()}
+    joined["relevance"] /= np.maximum(joined["relevance"].sum(0), 1e-30)
+    joined["scores"] = np.average([one["scores"] for one in said], axis=0, weights=[len(part) for part in parts])
+    return joined
 
 
-def argmax_segments(curves: Mapping[str, Sequence[float]], seconds: Sequence[float]) -> list[dict[str, Any]]:
-    """What segments are compared with: runs of frames whose most probable class is the same emotion."""
-    names = list(curves)
-    best = np.argmax([curves[name] for name in names], axis=0) if len(seconds) else np.zeros(0, int)
-    alone = {name: np.where(best == index, curves[name], 0.0).tolist() for index, name in enumerate(names)}
-    return find_segments(alone, seconds, Hysteresis(high=1e-9, low=1e-9, shortest=0.0))
+# Pictures and numbers
 
 
-def _of_curve(label: str, curve: np.ndarray, rule: Hysteresis, seconds: np.ndarray) -> list[Segment]:
-    starts, ends = _extents(seconds)
-    segments = []
-    for run in _runs(curve >= rule.low, seconds):
-        start, end = float(starts[run.start]), float(ends[run.stop - 1])
-        if curve[run].max() >= rule.high and end - start >= rule.shortest:
-            segments.append(Segment(start, end, label, float(curve[run].mean())))
-    return segments
+def _thumbnail_places(recording: Recording, person: int, count: int) -> np.ndarray:
+    """Which of the sampled frames are shown of a person, evenly spread over those in which they are."""
+    path = recording.paths[person]
+    there = np.arange(len(recording.indices))
+    if path is not None:
+        there = np.flatnonzero(np.isin(recording.indices, path.indices))
+    if not count or not len(there):
+        return np.zeros(0, np.int64)
+    # The middles of equal parts.
+    chosen = ((np.arange(count) + 0.5) * len(there) / count).astype(int)
+    return np.unique(there[chosen])
 
 
-def _runs(inside: np.ndarray, seconds: np.ndarray) -> list[slice]:
-    """Stretches of frames that are inside, cut where time goes on without frames."""
-    new = np.ones(len(inside), bool)
-    new[1:] = ~inside[:-1] | (np.diff(seconds) > _longest_step(seconds))
-    first = np.flatnonzero(inside & new)
-    last = np.flatnonzero(inside & np.append(~inside[1:] | new[1:], True))
-    return [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+def _thumbnails(frames: torch.Tensor) -> np.ndarray:
+    """Small pictures (N, 96, 96, 3) of crops (N, 3, S, S), or of the middle of pictures (N, 3, H, W)."""
+    if not len(frames):
+        return np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    height, width = frames.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = frames[..., top : top + side, left : left + side].float()
+    small = torch.nn.functional.interpolate(square, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _extents(seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end (T,) of the time that each frame stands for: half the way to those beside it."""
-    if len(seconds) < 2:
-        return seconds, seconds
-    steps = np.diff(seconds)
-    usual = float(np.median(steps))
-    halves = np.where(steps > _longest_step(seconds), usual, steps) / 2
-    return (
-        np.maximum(seconds - np.append(usual / 2, halves), 0.0),
-        seconds + np.append(halves, usual / 2),
-    )
+def _brightness(frames: torch.Tensor) -> np.ndarray:
+    """Mean brightness (N,) of pictures (N, 3, H, W), 0 to 255."""
+    return frames.float().mean((1, 2, 3)).numpy()
 
 
-def _longest_step(seconds: np.ndarray) -> float:
-    """Frames further apart than this have something between them that was not looked at."""
-    return 3 * float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-
-
-def stitch(windows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Joins windows of T_w frames and K classes that may overlap, frame by frame.
-
-    Args:
-        windows: of each `seconds` (T_w,), `scores` (K,) of the window, `frame_scores` (T_w, K) and `relevance` (T_w,),
-            how much each frame counts for the label of its window: shares of one; and whatever else has T_w rows.
-
-    Returns:
-        The same over all T frames, in order of time. A frame that lies in several windows has the mean of what they
-        say of it; of other rows, what the first one has. `relevance` is in shares of one over the video, a window
-        counting by its number of frames; `scores` (K,) the mean over the windows by the same measure.
-    """
-    lengths = np.array([len(window["seconds"]) for window in windows], dtype=float)
-    seconds = np.concatenate([window["seconds"] for window in windows])
-    # The same frame has the same time in every window, to the last bit or nearly so.
-    times, first, which = np.unique(np.round(seconds, 4), return_index=True, return_inverse=True)
-    counts = np.bincount(which)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        total = np.zeros((len(times), *values.shape[1:]))
-        np.add.at(total, which, values)
-        return total / counts.reshape(-1, *[1] * (values.ndim - 1))
-
-    rows = (name for name in windows[0] if name != "scores")
-    joined = {name: np.concatenate([window[name] for window in windows])[first] for name in rows}
-    relevance = mean(np.concatenate([w["relevance"] * len(w["relevance"]) for w in windows]))
-    return joined | {
-        "seconds": seconds[first],
-        "frame_scores": mean(np.concatenate([window["frame_scores"] for window in windows])),
-        "relevance": relevance / relevance.sum(),
-        "scores": np.average([window["scores"] for window in windows], axis=0, weights=lengths),
-    }
+def _rounded(seconds: Any) -> Any:
+    """Seconds to the millisecond, as plain numbers."""
+    return np.round(np.asarray(seconds, dtype=np.float64), 3).tolist()
 
 
 PIPELINE_REGISTRY.register_pipeline(

@@ -203,6 +203,18 @@ class VideoFile:
         with self._open() as container:
             return bool(container.streams.video)
 
+    def key_frames(self) -> np.ndarray:
+        """Numbers of the frames that can be decoded by themselves, increasing; none where nothing tells.
+
+        Raises:
+            VideoDecodeError: there is no video in it.
+        """
+        packets = self._packets_of()
+        if packets is None or not packets.exact:
+            return np.zeros(0, np.int64)
+        stamps = np.array([stamp for _, stamp in packets.keys])
+        return np.flatnonzero(np.isin(packets.stamps, stamps))
+
     def read(self, sampler: Sampler, each: Each | None = None) -> Pictures:
         """Samples by the times of the packets, and by those of the decoded frames where packets mislead.
 

@@ -1,7 +1,7 @@
 """Video processor of TG-DFER: from any video to frames, their mask and their time stamps."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,20 +16,11 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .faces_tgdfer import (
-    CUT_MARK,
-    FaceClip,
-    FaceSettings,
-    crop_faces,
-    cut_face,
-    frames_with_a_face,
-    load_detector,
-    locate_faces,
-    require_faces,
-)
+from .detectors_tgdfer import load_detector
+from .faces_tgdfer import CUT_MARK, FaceClip, FaceSettings, crop_faces
+from .recordings_tgdfer import Recording, RecordingReader
 from .video_file_tgdfer import BACKENDS, URL_MAX_BYTES, URL_TIMEOUT, VideoFile
 from .video_reading_tgdfer import (
-    ASSUMED_FPS,
     Clip,
     Each,
     Sampling,
@@ -39,10 +30,7 @@ from .video_reading_tgdfer import (
     is_frame_files,
     open_video,
     read,
-    read_windows,
     sample_indices,
-    stream,
-    windows,
 )
 
 logger = logging.get_logger(__name__)
@@ -52,10 +40,6 @@ FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_m
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
 MAX_ASPECT = 16
 _BOTH = "`num_frames` and `fps` both say how many frames to sample; give one of them."
-
-
-class LongVideo(Exception):
-    """A video that is longer than what is read as one clip."""
 
 
 class TGDFERVideosKwargs(VideosKwargs, total=False):
@@ -203,112 +187,50 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         clip = self._read(video, self._own_sampling(num_frames, generator))
         return crop_faces(self._as_bytes(clip.frames), clip.seconds, settings, _name(video))
 
-    def read_parts(
+    def read_recording(
         self,
         video: Any,
+        interval: float,
         num_frames: int | None = None,
-        longest: float | None = None,
-        interval: float | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> Iterator[FaceClip]:
-        """Reads what a model looks at at once: a clip, or each face in it; of a longer video windows, as they come.
+    ) -> Recording:
+        """Reads a video of any length for prediction: who is in it, and then the face of each of them frame by frame.
+
+        The frames of a short video are kept in memory. A longer one is decoded twice, and little of it is in memory at
+        a time: people are followed through the whole video before the first of them is cut out.
 
         Args:
             video: as in `read_clip`.
-            num_frames: frames of a part, default `self.num_frames`.
-            longest: seconds up to which a video is one clip, at `ASSUMED_FPS` where nothing tells its times; None for
-                any.
-            interval: as in `read_windows`.
-            progress: as in `read_windows`.
+            interval: seconds from one sampled frame to the next; frames of arrays and folders are taken to be
+                `ASSUMED_FPS` a second.
+            num_frames: frames that are sampled at least, default `self.num_frames`, where the video has as many.
+            progress: is called with the share of the work that is done.
 
-        Yields:
-            Parts with their frames, times and faces.
-
-        Raises:
-            VideoDecodeError: as `read_faces` and `read_windows`.
-        """
-        settings = self._face_settings()
-        source = self.open_video(video)
-        try:
-            each = self._reducer() if settings is None else None
-            clip = self._read(source, self._sampling(num_frames or self.num_frames), each=each, longest=longest)
-        except LongVideo:
-            yield from self.read_windows(source, num_frames, interval=interval, progress=progress)
-            return
-        for one, face in self._people(clip, settings, source):
-            yield FaceClip.uncut(self._as_bytes(one.frames), one.seconds) if face is None else face
-
-    def read_windows(
-        self,
-        video: Any,
-        num_frames: int | None = None,
-        stride: int | None = None,
-        hop: int | None = None,
-        interval: float | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Iterator[FaceClip]:
-        """Reads a video of any length window by window, of which one at a time is in memory.
-
-        A file is decoded once; twice where faces are cut out, so that they are followed and steadied over the whole
-        video before the first of them is cut.
-
-        Args:
-            video: as in `read_clip`.
-            num_frames: frames of a window, default `self.num_frames`.
-            stride: from one frame of a window to the next, default `self.stride`.
-            hop: sampled frames from the start of a window to that of the next, default half a window.
-            interval: seconds from one frame of a window to the next, instead of `stride`.
-            progress: is called with the share of the video that is done.
-
-        Yields:
-            Windows with the times of their frames, at `ASSUMED_FPS` where nothing tells them (arrays, folders of
-            frames). They have `num_frames` frames, or less where the video is shorter or damaged, or the face is not
-            in all of them; each of the faces for `face_crop="all"`. The first one's `missing` are the sampled frames
-            of the whole video without a face.
+        Returns:
+            The people by `face_crop`, and an iterator over their frames.
 
         Raises:
             VideoDecodeError: nothing can be read; one sentence names the video and the remedy. `NoFaceError`, one of
                 them, where there is no face, by `no_face`.
-            ValueError: numbers that leave frames out.
+            ValueError: `interval` is not above 0.
         """
-        count, step = _given(num_frames, self.num_frames), _given(stride, self.stride)
-        grid = _Grid(lambda total, seconds: windows(total, count, step, hop, seconds, interval))
-        tell = progress or (lambda share: None)
-        source = self.open_video(video)
+        if not interval > 0:
+            raise ValueError(f"interval must be above 0 seconds, not {interval}.")
         settings = self._face_settings()
-        if settings is not None and not _is_cut(source, settings):
-            yield from self._windows_of_faces(source, grid, settings, tell)
-            return
-        for clip in map(_timed, read_windows(source, grid.plan, self._reducer())):
-            tell(grid.share((clip.metadata.frames_indices or [0])[-1]))
-            yield FaceClip.uncut(self._as_bytes(clip.frames), clip.seconds)
-
-    def _windows_of_faces(
-        self, source: Any, grid: "_Grid", settings: FaceSettings, tell: Callable[[float], None]
-    ) -> Iterator[FaceClip]:
-        """The windows of `read_windows` with the faces cut out: found in a first pass, and cut out in a second."""
-
-        def sampled() -> Iterator[tuple[int, float, torch.Tensor]]:
-            for index, _, frame in stream(source, grid.choose):
-                place = int(np.searchsorted(grid.indices, index))
-                tell(0.5 * place / len(grid.indices))
-                yield index, float(grid.seconds[place]), self._as_bytes(frame)
-
-        paths = locate_faces(sampled(), settings, longest=0.0)
-        require_faces(paths, grid.indices, settings, _name(source))
-        if settings.crop == "all" and paths:
-            settings = replace(settings, no_face="skip")
-        seen = frames_with_a_face(paths, grid.indices)
-        for clip in map(_timed, read_windows(source, grid.plan)):
-            indices = np.array(clip.metadata.frames_indices)
-            tell(0.5 + 0.5 * grid.share(indices[-1]))
-            anyone: list[Any] = paths or [None]
-            for path in anyone:
-                face = cut_face(self._as_bytes(clip.frames), indices, path, settings)
-                if len(face.frames):
-                    face.seconds = None if clip.seconds is None else clip.seconds[face.indices]
-                    face.missing, seen = grid.seconds[~seen], np.ones(len(grid.indices), bool)
-                    yield face
+        source = self.open_video(video)
+        if settings is not None and _is_cut(source, settings):
+            settings = None
+        reader = RecordingReader(
+            source,
+            settings,
+            interval,
+            num_frames or self.num_frames,
+            self._as_bytes,
+            self._reducer() if settings is None else None,
+            _name(video),
+            progress or (lambda share: None),
+        )
+        return reader.read()
 
     def open_video(self, video: Any) -> Any:
         """What to give to several readings of a video, so that a URL is fetched once and checked once.
@@ -465,7 +387,6 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         told: Sequence[Any] = (None, None),
         opening: dict[str, Any] | None = None,
         each: Each | None = None,
-        longest: float | None = None,
     ) -> Clip:
         """Reads one clip.
 
@@ -475,10 +396,6 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             told: time stamps, or else metadata of the source, which time frames that have no time of their own.
             opening: what `_opening` gives.
             each: is done to each picture before it is kept.
-            longest: seconds of the longest video that is read.
-
-        Raises:
-            LongVideo: it has more than `longest` seconds.
         """
         known: np.ndarray | None = None
 
@@ -487,9 +404,6 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             known = seconds if seconds is not None else _told_times(total, *told)
             if duration is None and known is not None and total > 1:
                 duration = float(known[-1] - known[0]) * total / (total - 1)
-            # Without times nothing is sampled by them, but a recording of an hour is no clip for that.
-            if longest is not None and (total / ASSUMED_FPS if duration is None else duration) > longest:
-                raise LongVideo
             return sampling.indices(total, known, duration)
 
         clip = read(video, choose, each, **(opening or self._opening()))
@@ -552,43 +466,6 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if not _given(do_resize, self.do_resize) or device is not None or aim.longest_edge or aim.max_height:
             return None
         return partial(self.resize, size=aim, resample=_given(resample, self.resample))
-
-
-class _Grid:
-    """The sampled frames of a long video, which windows cover.
-
-    Args:
-        cover: gives the windows for the number of frames and their seconds.
-    """
-
-    def __init__(self, cover: Callable[[int, np.ndarray], Iterable[np.ndarray]]):
-        self.cover = cover
-        self.indices = np.zeros(0, np.int64)
-        self.seconds = np.zeros(0)
-
-    def plan(self, total: int, seconds: np.ndarray | None) -> list[np.ndarray]:
-        """The windows of a video, whose frames are `ASSUMED_FPS` a second where nothing tells their times."""
-        known = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
-        planned = list(self.cover(total, known))
-        self.indices = np.unique(np.concatenate(planned))
-        self.seconds = known[self.indices]
-        return planned
-
-    def choose(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        """The frames of all windows, as a `Sampler`."""
-        self.plan(total, seconds)
-        return self.indices
-
-    def share(self, index: int) -> float:
-        """How much of the video lies before a frame."""
-        return index / max(1, self.indices[-1])
-
-
-def _timed(clip: Clip) -> Clip:
-    """A window with the times of its frames, assumed ones where nothing tells them: windows are joined by time."""
-    if clip.seconds is None:
-        clip.seconds = torch.tensor(clip.metadata.frames_indices) / ASSUMED_FPS
-    return clip
 
 
 def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:

@@ -1,10 +1,8 @@
 """Reading clips: which frames are sampled, and these frames and their seconds from any video, folder or array."""
 
-import math
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,58 +111,6 @@ def open_video(video: Any, **options: Any) -> Any:
     """A `VideoFile` of what is one, so that it is fetched once and can be read several times; others as they are."""
     file, name = _file(video)
     return video if file is None else _opened(file, name, **options)
-
-
-def read_windows(
-    video: Any,
-    plan: Callable[[int, np.ndarray | None], Iterable[np.ndarray]],
-    each: Each | None = None,
-    **options: Any,
-) -> Iterator[Clip]:
-    """Reads windows of a long video one by one, in a single pass that keeps the frames of one window only.
-
-    Args:
-        video: as in `read`.
-        plan: gives, for the number of frames and their seconds (None where unknown), the indices of each window,
-            increasing; windows may overlap.
-        each: as in `read`.
-        **options: as in `read`.
-
-    Yields:
-        The clip of each window; frames that cannot be decoded are left out, and windows that have none.
-
-    Raises:
-        VideoDecodeError: nothing can be read from it.
-    """
-    todo: deque[np.ndarray] = deque()
-    about: dict[str, Any] = {}
-
-    def choose(seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        todo.extend(plan(total, seconds))
-        about.update(total=total, duration=duration, backend="array" if seconds is None else "pyav")
-        return np.unique(np.concatenate(todo))
-
-    kept: dict[int, tuple[float | None, torch.Tensor]] = {}
-    last = -1
-
-    def first_window() -> Iterator[Clip]:
-        indices = [index for index in todo.popleft().tolist() if index in kept]
-        if indices:
-            times = [kept[index][0] for index in indices]
-            clip = _clip(torch.stack([kept[index][1] for index in indices]), None, indices=np.array(indices), **about)
-            clip.seconds = None if None in times else torch.tensor(times)
-            yield clip
-        for index in [index for index in kept if not todo or index < todo[0][0]]:
-            del kept[index]
-
-    for index, second, picture in stream(video, choose, each, **options):
-        while todo and index > todo[0][-1]:
-            yield from first_window()
-        kept[index], last = (second, picture), index
-    if last < 0:
-        raise VideoDecodeError(f"Not one frame of {getattr(video, 'name', video)} can be decoded; encode it again.")
-    while todo:
-        yield from first_window()
 
 
 def is_frame_files(video: Any) -> bool:
@@ -508,54 +454,24 @@ def dense_indices(
     return start + stride * np.arange(num_frames)
 
 
-def windows(
-    total: int,
-    num_frames: int,
-    stride: int = 1,
-    hop: int | None = None,
-    seconds: np.ndarray | None = None,
-    interval: float | None = None,
-) -> Iterator[np.ndarray]:
-    """Windows as of `dense_indices`, that together cover a video of any length.
+def windows(total: int, num_frames: int) -> Iterator[np.ndarray]:
+    """Windows that together cover a stretch of frames and overlap by half.
 
     Args:
-        total: frames of the video.
-        num_frames: frames of a window.
-        stride: from one frame of a window to the next.
-        hop: sampled frames from the start of a window to that of the next, default half a window.
-        seconds: (total,) times of the frames.
-        interval: seconds from one frame of a window to the next, instead of `stride` where the times are known; each
-            frame comes once, so that where there are fewer they are further apart.
+        total: frames of the stretch.
+        num_frames: frames of a window; a stretch that has no more is one window.
 
     Yields:
-        Strictly increasing indices. The last window ends with the last frame of the grid, and overlaps the one before
-        it by more than the others where the length asks for it.
+        Places that follow each other. The last window ends with the last frame, and overlaps the one before it by more
+        than the others where the length asks for it.
 
     Raises:
-        ValueError: `num_frames`, `stride` or `hop` is below 1, `interval` is not above 0, or `hop` would leave frames
-            out.
+        ValueError: `num_frames` is below 1.
     """
-    _check_window(num_frames, stride)
-    hop = max(1, num_frames // 2) if hop is None else hop
-    if not 1 <= hop <= num_frames:
-        raise ValueError(f"hop must be between 1 and num_frames ({num_frames}), not {hop}.")
-    if interval is not None and not interval > 0:
-        raise ValueError(f"interval must be above 0 seconds, not {interval}.")
-    if seconds is None or interval is None:
-        grid = np.arange(0, total, stride)
-    else:
-        # The frame that is shown in the middle of each interval.
-        count = max(1, math.ceil((seconds[-1] - seconds[0]) / interval))
-        moments = seconds[0] + (np.arange(count) + 0.5) * interval
-        grid = np.unique(np.clip(np.searchsorted(seconds, moments, side="right") - 1, 0, total - 1))
-        # How long the last frame is shown nobody knows; where it comes late, it counts.
-        if seconds[-1] - seconds[grid[-1]] > interval:
-            grid = np.append(grid, total - 1)
-    start = 0
-    while start + num_frames < len(grid):
-        yield grid[start : start + num_frames]
-        start += hop
-    yield grid[max(0, len(grid) - num_frames) :]
+    _check_window(num_frames, 1)
+    for start in range(0, max(0, total - num_frames), max(1, num_frames // 2)):
+        yield np.arange(start, start + num_frames)
+    yield np.arange(max(0, total - num_frames), total)
 
 
 def _check_window(num_frames: int, stride: int) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgdfer.processing.faces_tgdfer import CUT_MARK, FacePath, NoFaceError, cut_face, locate_faces, require_faces
-from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
+from tgdfer.processing.faces_tgdfer import CUT_MARK, NoFaceError, cut_face, locate_faces, require_faces
+from tgdfer.processing.tracks_tgdfer import FacePath, join_paths
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, VideoDecodeError, open_video, stream
 from tgdfer.training.face_crops.sources import Job, source_state
 from tgdfer.training.video_writing import writing
@@ -38,7 +38,9 @@ def cut_clip(job: Job) -> dict[str, Any]:
     try:
         video = open_video(job.source)
         start = time.perf_counter()
-        paths = locate_faces(seen.read(video), job.settings, LONGEST_CLIP)
+        paths = locate_faces(seen.read(video), job.settings).paths
+        if paths and job.settings.crop != "all":
+            paths = [join_paths(paths)]  # one face at a time, in one file
         row["seconds_looking"] = round(time.perf_counter() - start, 4)
         found = np.unique(np.concatenate([path.indices for path in paths])) if paths else np.zeros(0, np.int64)
         row |= {
