@@ -189,7 +189,7 @@ def locate_faces(
     if settings.crop != "all":
         first_of_shot = {person.shot: person for person in reversed(people)}
         people = [person for person in people if person is first_of_shot[person.shot]]
-    paths = [path_of(person, seen.indices, seen.seconds, seen.cuts, settings.every - 1) for person in people]
+    paths = [path_of(person, seen.indices, seen.seconds, seen.cuts, seen.looked) for person in people]
     return Located(paths, seen.indices, seen.seconds, seen.cuts, seen.size)
 
 

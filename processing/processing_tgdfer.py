@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
@@ -115,7 +116,8 @@ class TGDFERProcessor(ProcessorMixin):
         code = Path(__file__).with_name("pipeline_tgdfer.py")
         # Loaded from a Hub repository, only the files that were imported are here.
         if code.exists():
-            shutil.copy(code, save_directory)
+            for file in (code, *get_relative_import_files(code)):
+                shutil.copy(file, save_directory)
         return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:

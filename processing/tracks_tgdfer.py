@@ -183,24 +183,36 @@ def join_people(tracks: Sequence[Track], cuts: Sequence[int] = ()) -> list[Perso
 
 
 def path_of(
-    person: Person, indices: np.ndarray, seconds: np.ndarray, cuts: Sequence[int] = (), reach: int = 0
+    person: Person,
+    indices: np.ndarray,
+    seconds: np.ndarray,
+    cuts: Sequence[int] = (),
+    looked: Sequence[int] | None = None,
 ) -> FacePath:
     """Where a face is in all frames of its tracks; between frames where it was seen, on the straight way.
+
+    Where a track begins or ends between two frames that were looked at, it does so half the way between them; it goes
+    on to the end of its shot if no frame there was looked at.
 
     Args:
         person: whose face it is; the `frames` of the tracks are places in `indices`.
         indices: (N,) numbers of all sampled frames in the video.
         seconds: (N,) of these.
         cuts: places with which a new shot begins.
-        reach: frames before the first and after the last in which nobody has looked for it; it is taken to be there
-            still, if they are of the same shot.
+        looked: places of the frames that were looked at, increasing; all where not given.
     """
-    shots = np.searchsorted(np.asarray(cuts), np.arange(len(indices)), side="right")
+    borders = [0, *cuts, len(indices)]
+    places = np.arange(len(indices)) if looked is None else np.asarray(looked)
     parts = []
     for track in person.tracks:
-        near = np.arange(max(0, track.frames[0] - reach), min(len(indices), track.frames[-1] + reach + 1))
-        there = near[shots[near] == shots[track.frames[0]]]
-        parts.append(_path_of_track(person.number, track, there, indices, seconds))
+        shot = int(np.searchsorted(borders, track.frames[0], side="right"))
+        start, stop = borders[shot - 1], borders[shot]
+        before, after = places[places < track.frames[0]], places[places > track.frames[-1]]
+        if len(before) and before[-1] >= start:
+            start = int(before[-1] + track.frames[0]) // 2 + 1
+        if len(after) and after[0] < stop:
+            stop = int(track.frames[-1] + after[0] + 1) // 2
+        parts.append(_path_of_track(person.number, track, np.arange(start, stop), indices, seconds))
     return join_paths(parts)
 
 

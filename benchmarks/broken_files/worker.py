@@ -37,10 +37,8 @@ def work(pipe: Connection) -> None:
     while (path := pipe.recv()) is not None:
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
         try:
-            timeline = predict(path)
-            # An image has no timestamps.
-            times = timeline["timestamps"] or []
-            numbers = [*timeline["scores"].values(), *timeline["frame_relevance"], *times]
+            (person,) = predict(path)["people"]
+            numbers = [*person["scores"].values(), *person["frame_relevance"], *person["timestamps"]]
             result = "prediction" if all(map(math.isfinite, numbers)) else "a prediction that is no number"
         except VideoDecodeError as error:
             named = str(path) in str(error) and "\n" not in str(error)

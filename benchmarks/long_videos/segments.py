@@ -12,7 +12,8 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset, rendered_once
-from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline, Hysteresis, argmax_segments, find_segments
+from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
 from tgdfer.training.metrics import mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
@@ -185,6 +186,6 @@ def _read(model: str, folder: Path, split: str) -> list[LongVideo]:
     found = []
     for row in track(rows, f"Reading videos of {split}", console=get_console(), transient=True):
         file = folder / row["file_name"]
-        # A short video would be read as one clip. These have several emotions however short they are.
-        found.append(LongVideo(file, pipeline(str(file), longest_clip=0.0, batch_size=8), row["segments"]))
+        (person,) = pipeline(str(file), batch_size=8)["people"]
+        found.append(LongVideo(file, person, row["segments"]))
     return found

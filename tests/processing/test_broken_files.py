@@ -40,13 +40,13 @@ def test_a_prediction_or_one_sentence(name, tmp_path, predict):
     path.write_bytes(FILES[name]())
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     try:
-        timeline = predict(str(path))
+        (person,) = predict(str(path))["people"]
     except VideoDecodeError as error:
         assert path.name in str(error) and re.fullmatch(r"[^\n]+\.", str(error))
     else:
-        assert sum(timeline["scores"].values()) == pytest.approx(1, abs=1e-4)
-        assert sum(timeline["frame_relevance"]) == pytest.approx(1, abs=1e-4)
-        assert timeline["timestamps"] == sorted(timeline["timestamps"])
+        assert sum(person["scores"].values()) == pytest.approx(1, abs=1e-4)
+        assert sum(person["frame_relevance"]) == pytest.approx(1, abs=1e-4)
+        assert person["timestamps"] == sorted(person["timestamps"])
     assert time.monotonic() - start < 10
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 2**30
 

@@ -1,11 +1,11 @@
-"""Segments of emotion on curves, and windows joined by time."""
+"""Segments of emotion on curves, and the moments of a person."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgdfer.processing.pipeline_tgdfer import Hysteresis, argmax_segments, find_segments, stitch
+from tgdfer.processing.segments_tgdfer import Hysteresis, Presence, argmax_segments, find_moments, find_segments
 
 RULE = Hysteresis(high=0.6, low=0.3, shortest=0.0)
 
@@ -49,34 +49,76 @@ def test_segments_hold_all_high_frames_and_no_low_ones(curve, one, other, random
     assert all(rule.low <= s["confidence"] <= 1 for s in found)
 
 
-def window(start, scores, relevance, said=0.5):
-    count = len(relevance)
-    return {
-        "seconds": (start + np.arange(count)) / 8,
-        "scores": np.array(scores),
-        "frame_scores": np.tile([said, 1 - said], (count, 1)),
-        "relevance": np.array(relevance),
-        "track": np.full(count, start),
-    }
+# Moments
+
+NAMES = ["fear", "joy", "neutral"]
 
 
-def test_windows_are_joined_by_time():
-    first, second = window(0, [0.2, 0.8], [0.1, 0.2, 0.3, 0.4], 0.2), window(2, [0.6, 0.4], [0.5, 0.5, 0, 0], 0.6)
-    joined = stitch([first, second])
-    assert joined["seconds"].tolist() == [0, 0.125, 0.25, 0.375, 0.5, 0.625]
-    assert joined["frame_scores"][:, 0] == pytest.approx([0.2, 0.2, 0.4, 0.4, 0.6, 0.6])
-    assert joined["scores"] == pytest.approx([0.4, 0.6])
-    assert joined["relevance"].sum() == pytest.approx(1)
-    # The mean of both windows, each by its number of frames.
-    expected = np.array([0.4, 0.8, (1.2 + 2) / 2, (1.6 + 2) / 2, 0, 0])
-    assert joined["relevance"] == pytest.approx(expected / expected.sum())
-    assert joined["track"].tolist() == [0, 0, 0, 0, 2, 2]
+def presence(count, places=None, cuts=()):
+    """Of somebody in the frames of a video that last a tenth of a second."""
+    return Presence(np.arange(count) if places is None else np.array(places), np.arange(count + 1) / 10, cuts)
 
 
-def test_a_short_window_counts_for_less():
-    joined = stitch([window(0, [1.0, 0.0], [1 / 6] * 6), window(6, [0.0, 1.0], [0.5, 0.5])])
-    assert joined["scores"] == pytest.approx([0.75, 0.25])
-    assert joined["relevance"] == pytest.approx([1 / 8] * 8)
+def told(moments):
+    return [(one["label"], round(one["start"], 3), round(one["end"], 3)) for one in moments]
+
+
+def test_every_moment_has_a_label():
+    joy = [0.1, 0.1, 0.1, 0.1, 0.4, 0.7, 0.7, 0.4, 0.1, 0.1, 0.35, 0.35]
+    fear = [0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.5, 0.1, 0.1, 0.5, 0.5]
+    scores = np.stack([fear, joy, 1 - np.array(joy) - np.array(fear)], 1)
+    found = find_moments(scores, NAMES, presence(12), rule=Hysteresis(0.6, 0.3, 0.0))
+    assert told(found) == [("neutral", 0, 0.4), ("joy", 0.4, 0.8), ("neutral", 0.8, 1.0), ("unsure", 1.0, 1.2)]
+    assert found[1]["score"] == pytest.approx(0.55) and found[1]["candidates"] == ["joy"]
+    assert found[3]["candidates"] == ["fear", "joy"] and found[3]["score"] == pytest.approx(0.5)
+    assert [one["frames"] for one in found] == [[0, 3], [4, 7], [8, 9], [10, 11]]
+
+
+def test_a_moment_that_is_too_short_goes_to_the_more_probable_side():
+    joy = [0.8] * 5 + [0.2] + [0.1] * 5
+    scores = np.stack([np.zeros(11), joy, 1 - np.array(joy)], 1)
+    scores[5] = [0.5, 0.4, 0.1]
+    found = find_moments(scores, NAMES, presence(11), rule=Hysteresis(0.5, 0.45, 0.3))
+    assert told(found) == [("joy", 0, 0.6), ("neutral", 0.6, 1.1)]
+    short = find_moments(scores[:2], NAMES, presence(2), rule=Hysteresis(0.5, 0.45, 0.3))
+    assert told(short) == [("joy", 0, 0.2)], "a person who is there for a moment has an answer"
+
+
+def test_moments_end_at_gaps_and_cuts():
+    scores = np.tile([0.0, 1.0, 0.0], (6, 1))
+    found = find_moments(scores, NAMES, presence(9, [0, 1, 2, 6, 7, 8], cuts=[7]))
+    assert told(found) == [("joy", 0, 0.3), ("joy", 0.6, 0.7), ("joy", 0.7, 0.9)]
+
+
+def test_moments_are_unsure_where_nothing_is_probable_enough():
+    scores = np.array([[0.6, 0.3, 0.1]] * 3 + [[0.1, 0.3, 0.6]] * 3)
+    rule = Hysteresis(0.5, 0.4, 0.0)
+    assert told(find_moments(scores, NAMES, presence(6), 0.5, rule)) == [("fear", 0, 0.3), ("neutral", 0.3, 0.6)]
+    (unsure,) = find_moments(scores, NAMES, presence(6), 0.7, rule)
+    assert (unsure["label"], unsure["start"], unsure["end"]) == ("unsure", 0, pytest.approx(0.6))
+    assert unsure["score"] == pytest.approx(0.35) and len(unsure["candidates"]) == 2
+    cut = find_moments(scores, NAMES, presence(6, cuts=[3]), 0.7, rule)
+    assert [one["candidates"] for one in cut] == [["fear", "joy"], ["neutral", "joy"]]
+    nameless = find_moments(scores[:, :2] / scores[:, :2].sum(1, keepdims=True), ["a", "b"], presence(6), None, rule)
+    assert [one["label"] for one in nameless] == ["a", "b"], "a set of labels need not have a neutral one"
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 3]), min_size=1, max_size=50), st.randoms(use_true_random=False))
+def test_moments_never_overlap_and_cover_the_presence(pattern, random):
+    places = np.cumsum([random.choice([1, 1, 1, 4]) for _ in pattern]) - 1
+    total = int(places[-1]) + 1
+    cuts = sorted(random.sample(range(1, total), min(2, total - 1))) if total > 1 else []
+    rows = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.4, 0.35, 0.25]])
+    there = presence(total, places, cuts)
+    found = find_moments(rows[pattern], NAMES, there, 0.5)
+    assert [frame for one in found for frame in range(one["frames"][0], one["frames"][1] + 1)] == [
+        *range(len(pattern))
+    ]
+    for one in found:
+        inside = places[one["frames"][0] : one["frames"][1] + 1]
+        assert (np.diff(inside) == 1).all(), "no gap within"
+        assert not any(inside[0] < cut <= inside[-1] for cut in cuts), "no cut within"
+        assert one["start"] == pytest.approx(inside[0] / 10) and one["end"] == pytest.approx((inside[-1] + 1) / 10)
 
 
 def test_rules_that_cannot_be():

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from benchmarks.long_videos import __main__ as command
 from benchmarks.long_videos import report
 from benchmarks.long_videos.segments import ARGMAX, DEFAULT_RULE, HYSTERESIS, LongVideo, Measured, choose, difference
-from tgdfer.processing.pipeline_tgdfer import find_segments
+from tgdfer.processing.segments_tgdfer import find_segments
 
 SECONDS = [0.1 * frame for frame in range(100)]
 TRUE = {"label": "fear", "start": 2.0, "end": 5.0}
