@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich import get_console
@@ -18,8 +19,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing import video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer
+from tgdfer.processing import (
+    detectors_tgdfer,
+    faces_tgdfer,
+    shots_tgdfer,
+    tracks_tgdfer,
+    video_file_tgdfer,
+    video_processing_tgdfer,
+    video_reading_tgdfer,
+)
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.cache import cache_folder, mark_used, trim_cache
 from tgdfer.training.data import augmentation
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import SampledClips, derived_seed
@@ -68,7 +78,7 @@ def frame_features(
 ) -> FrameFeatures:
     """Frame features of clips, read from the cache on disk where they are there already.
 
-    The cache is `$TGDFER_CACHE`, by default `~/.cache/tgdfer`. It can be deleted at any time.
+    The cache is that of `training/cache.py`; `tgdfer cache` lists and clears it.
 
     Args:
         model: its CLIP computes the features, on its device.
@@ -78,9 +88,7 @@ def frame_features(
     """
     views = views or Views()
     path = _cache_path("features", model, video_processor, clips, views)
-    if not path.is_file():
-        _compute(path, model.get_frame_features, model, video_processor, clips, views)
-    return FrameFeatures(**load_file(path))
+    return _cached(path, model.get_frame_features, model, video_processor, clips, views)
 
 
 def frame_activations(
@@ -115,8 +123,16 @@ def frame_activations(
         return states.masked_fill(~mask.bool().view(*mask.shape, *[1] * (states.ndim - 2)), 0.0)
 
     path = _cache_path("activations", model, video_processor, clips, views, block)
-    if not path.is_file():
-        _compute(path, encode, model, video_processor, clips, views)
+    return _cached(path, encode, model, video_processor, clips, views)
+
+
+def _cached(path: Path, encode: Callable[[Tensor, Tensor], Tensor], *source: Any) -> FrameFeatures:
+    """Features from a file of the cache, computed first if it is not there."""
+    if path.is_file():
+        mark_used(path)
+    else:
+        _compute(path, encode, *source)
+        trim_cache()
     return FrameFeatures(**load_file(path))
 
 
@@ -217,12 +233,16 @@ class FeatureClips(Dataset):
 
 
 # The code that decides which pixels CLIP sees, beside the settings of the video processor.
-_SOURCES = (augmentation, video_file_tgdfer, video_processing_tgdfer, video_reading_tgdfer)
-
-
-def cache_folder() -> Path:
-    """Folder of everything that can be computed again."""
-    return Path(os.environ.get("TGDFER_CACHE") or Path.home() / ".cache" / "tgdfer")
+_SOURCES = (
+    augmentation,
+    detectors_tgdfer,
+    faces_tgdfer,
+    shots_tgdfer,
+    tracks_tgdfer,
+    video_file_tgdfer,
+    video_processing_tgdfer,
+    video_reading_tgdfer,
+)
 
 
 def _cache_path(
