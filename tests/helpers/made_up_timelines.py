@@ -63,7 +63,7 @@ def made_up_person(
     if boxes is not None:
         person["boxes"] = boxes.tolist()
     if thumbnails:
-        shade = 40 * (number or 0)
+        shade = 30 * (number or 0) % 256
         places = ((np.arange(thumbnails) + 0.5) * len(seconds) / thumbnails).astype(int)
         person["thumbnails"] = np.full((thumbnails, 32, 32, 3), shade, np.uint8)
         person["thumbnail_seconds"] = seconds[places].tolist()

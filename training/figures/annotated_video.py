@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, stream
-from tgdfer.training.figures.timeline import RELEVANCE_COLOUR
+from tgdfer.training.figures.timeline_row import RELEVANCE_COLOUR
 from tgdfer.training.video_writing import writing
 
 # Smaller videos are enlarged so that labels are readable.

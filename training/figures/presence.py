@@ -68,9 +68,16 @@ def stretches(result: Mapping[str, Any], person: Mapping[str, Any]) -> list[Stre
         start = _border(every, int(places[first]) - 1, seconds[first], -usual)
         end = _border(every, int(places[last]) + 1, seconds[last], usual)
         if shot > 0:
-            start = max(start, float(cuts[shot - 1]))
+            # A face that is in the first sampled frame of a shot is there from the cut on.
+            begins, opens = (
+                float(cuts[shot - 1]),
+                places[first] == 0 or every[places[first] - 1] < cuts[shot - 1] - TOLERANCE,
+            )
+            start = max(begins, seconds[first] - 2 * usual) if opens else max(start, begins)
         if shot < len(cuts):
-            end = min(end, float(cuts[shot]))
+            stops = float(cuts[shot])
+            closes = places[last] + 1 >= len(every) or every[places[last] + 1] >= stops - TOLERANCE
+            end = min(stops, seconds[last] + 2 * usual) if closes else min(end, stops)
         found.append(Stretch(first, last, max(0.0, start), min(end, _length(result, every, usual))))
     return found
 
