@@ -63,13 +63,12 @@ class VideoWriter:
             self._sound.write_until(second)
         self.container.mux(self.stream.encode(frame))
 
-    def close(self) -> None:
-        """Writes the frames that the encoder still holds and closes the file."""
+    def finish(self) -> None:
+        """Writes the frames that the encoder still holds, and the rest of the sound."""
         if self.last >= 0:
             self.container.mux(self.stream.encode(None))
             if self._sound:
                 self._sound.finish()
-        self.container.close()
 
 
 @contextmanager
@@ -93,8 +92,9 @@ def writing(
         writer = VideoWriter(draft, crf, comment, threads, sound)
         try:
             yield writer
+            writer.finish()
         finally:
-            writer.close()
+            writer.container.close()
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

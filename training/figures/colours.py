@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from matplotlib.colors import to_hex, to_rgb
 
-# Found by search: around hues that suit the emotions, these colours have the largest smallest distance (OKLab) that was
-# found under normal vision and under simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009), with a
-# contrast of at least 2.3 to white and to black.
+# Found by a search around hues that suit the emotions. The search maximised the smallest distance between two colours
+# (OKLab) under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009). The contrast
+# to white and to black is at least 2.3.
 _FIXED = {
     "anger": "#c52a20",
     "disgust": "#5d9c00",

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tgdfer.training.figures.colours import class_colours
-from tgdfer.training.figures.fonts import shortened, text_width
+from tgdfer.training.figures.fonts import shortened, text_width, wrapped
 from tgdfer.training.figures.timeline_row import GREY, person_title, warning_lines
 
 # More people would make a picture that fits no screen.
@@ -64,8 +64,8 @@ def _draw_card(figure: Figure, person: Mapping[str, Any], left: float, top: floa
         left, room = left + _FACE + 0.12, room - _FACE - 0.12
     scores = person["scores"]
     best = sorted(scores, key=lambda name: -scores[name])[:MOST_BARS]
-    names = [shortened(name, _SIZE, _NAME) for name in best]
-    before = max(text_width(name, _SIZE) for name in names) / 72 + 0.12
+    names = [_two_lines(name) for name in best]
+    before = max(text_width(line, _SIZE) for name in names for line in name.split("\n")) / 72 + 0.12
     axes = figure.add_axes(
         ((left + before) / width, (top - _FACE) / height, (room - before) / width, _FACE / height),
         # The number beside the longest bar needs room.
@@ -80,3 +80,9 @@ def _draw_card(figure: Figure, person: Mapping[str, Any], left: float, top: floa
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _two_lines(name: str) -> str:
+    """The name of a class in at most two lines."""
+    first, *others = wrapped(name, _SIZE, _NAME)
+    return "\n".join([first, *([shortened(" ".join(others), _SIZE, _NAME)] if others else [])])

@@ -1,6 +1,6 @@
-"""When a person is in the picture: stretches of a video without a cut and without a sampled frame that lacks the face."""
+"""When a person is in the picture: stretches of a video with no cut and no sampled frame that lacks the face."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 # Times that differ by less are equal: results of float32 are compared with times of float64.
 TOLERANCE = 1e-3
-# Neighbouring frames of a person belong to two stretches if they are further apart: so many steps, and so many seconds.
+# Neighbouring frames of a person belong to two stretches if they are so many steps, and so many seconds, apart.
 _STEPS, _SECONDS = 3.0, 1.0
 
 
@@ -29,7 +29,7 @@ class Stretch:
     end: float
 
 
-def frame_seconds(result: Mapping[str, Any], person: Mapping[str, Any]) -> np.ndarray:
+def frame_seconds(person: Mapping[str, Any]) -> np.ndarray:
     """Seconds (T,) of the frames of a person, or their numbers where the times are unknown."""
     if person["timestamps"] is None:
         return np.arange(len(person["frame_relevance"]), dtype=float)
@@ -39,8 +39,8 @@ def frame_seconds(result: Mapping[str, Any], person: Mapping[str, Any]) -> np.nd
 def stretches(result: Mapping[str, Any], person: Mapping[str, Any]) -> list[Stretch]:
     """Finds the stretches in which a person is present.
 
-    A stretch never crosses a cut. It reaches halfway to a sampled frame in which the person is absent, and otherwise to
-    the cut or the end of the video, but no further than one step between sampled frames.
+    A stretch never crosses a cut. It reaches halfway to a sampled frame in which the person is absent, and otherwise
+    to the cut or the end of the video, but no further than two steps between sampled frames.
 
     Args:
         result: Output of `EmotionTimelinePipeline`.
@@ -49,7 +49,7 @@ def stretches(result: Mapping[str, Any], person: Mapping[str, Any]) -> list[Stre
     Returns:
         Stretches in order of time; together they hold each of the T frames of the person once.
     """
-    seconds = frame_seconds(result, person)
+    seconds = frame_seconds(person)
     if not len(seconds):
         return []
     if person["timestamps"] is None or result["timestamps"] is None:
@@ -90,17 +90,10 @@ def length_of(result: Mapping[str, Any]) -> float:
     return _length(result, every, float(np.median(np.diff(every))) if len(every) > 1 else _SECONDS)
 
 
-def segment_at(person: Mapping[str, Any], second: float, reach: float = 0.0) -> Mapping[str, Any] | None:
-    """The segment of a person at a time, or the nearest one that is at most `reach` seconds away."""
-    segments: Sequence[Mapping[str, Any]] = person["segments"]
-    nearest, least = None, reach
-    for segment in segments:
-        if segment["start"] - TOLERANCE <= second < segment["end"] - TOLERANCE:
-            return segment
-        away = max(segment["start"] - second, second - segment["end"], 0.0)
-        if away <= least:
-            nearest, least = segment, away
-    return nearest
+def segment_at(person: Mapping[str, Any], second: float) -> Mapping[str, Any] | None:
+    """The segment of a person at a time, or None."""
+    inside = (one for one in person["segments"] if one["start"] - TOLERANCE <= second < one["end"] - TOLERANCE)
+    return next(inside, None)
 
 
 def _border(every: np.ndarray, neighbour: int, second: float, step: float) -> float:

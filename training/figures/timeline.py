@@ -33,8 +33,9 @@ def plot_timeline(
 ) -> None:
     """Draws one picture of a video with all its people: curves, relevance, segments and thumbnails over time.
 
-    People who are present for less time than six others are left out, and the picture says how many. Recordings of more
-    than 400 sampled frames are averaged over spans that the picture names. A photograph is drawn as bars.
+    The six people who are present for most of the time are drawn, and the picture says how many are left out.
+    Recordings of more than 400 sampled frames are averaged over spans that the picture names. A photograph is drawn as
+    bars.
 
     Args:
         result: Output of `EmotionTimelinePipeline`. Thumbnails are drawn where its people have them.

@@ -15,15 +15,20 @@ from tgdfer.training.figures.fonts import shortened, text_width, wrapped
 from tgdfer.training.figures.presence import frame_seconds, length_of, segment_at, stretches
 
 GREY = "#555555"
-RELEVANCE_COLOUR = "#ccd6e4"
+RELEVANCE_COLOUR = "#d5dde8"
+# Relevance has a scale of its own: its maximum is drawn at this height, so that it does not hide the curves.
+RELEVANCE_HEIGHT = 0.4
 UNSURE = "unsure"
+_RELEVANCE = "relevance (own scale)"
 # More curves in one row hide each other. A picture with few classes of its own is filled up to the second number.
 MOST_CURVES, FEWEST_CURVES = 5, 3
 # With more frames, curves have no marker at each frame.
 _MARKED = 64
 # Inches.
-_TITLE, _WARNING, _CURVES, _BAND, _SPACE, _LEGEND_LINE = 0.27, 0.18, 1.2, 0.24, 0.05, 0.165
-_SMALLEST_THUMBNAIL, _LARGEST_THUMBNAIL = 0.4, 0.8
+_TITLE, _WARNING, _CURVES, _LOW_CURVES, _BAND, _SPACE, _LEGEND_LINE = 0.27, 0.18, 1.2, 0.8, 0.24, 0.05, 0.165
+_SMALLEST_THUMBNAIL, _LARGEST_THUMBNAIL, _LOW_THUMBNAIL = 0.4, 0.8, 0.55
+# Shorter beginnings of names in the boxes of segments say nothing.
+_SHORTEST_NAME = 10
 # Points, and the greatest width of a name in the legend.
 _SIZE, _TITLE_SIZE, _LEGEND_WIDTH = 8, 11, 150
 
@@ -37,6 +42,7 @@ class Row:
         room: Width in inches of curves and legend together.
         span: Seconds over which curves and segments are averaged; 0 draws each frame.
         truth: True segments, drawn below the predicted ones.
+        low: Whether the row is drawn lower, because there are many.
 
     Attributes:
         height: Height of the row in inches.
@@ -57,24 +63,25 @@ class Row:
         room: float,
         span: float = 0.0,
         truth: Sequence[Mapping[str, Any]] = (),
+        low: bool = False,
     ):
         self.person, self.span, self.truth = person, span, truth
-        self.seconds = frame_seconds(result, person)
+        self.seconds = frame_seconds(person)
         self.stretches = stretches(result, person)
         self.length = length_of(result)
         self.segments = _merged(person["segments"], span) if span else person["segments"]
-        self.drawn = _drawn_classes(person, self.segments)
+        self.drawn = _drawn_classes(person)
         named = [*self.drawn, *dict.fromkeys(one["label"] for one in (*self.segments, *truth))]
         self.colours = class_colours(named)
         names = {name: _legend_name(name, person["scores"]) for name in self.colours}
         self.legend = {name: "\n".join(wrapped(text, _SIZE, _LEGEND_WIDTH)) for name, text in names.items()}
-        lines = [line for text in (*self.legend.values(), "relevance of the frame") for line in text.split("\n")]
+        lines = [line for text in (*self.legend.values(), _RELEVANCE) for line in text.split("\n")]
         self.legend_width = max(text_width(line, _SIZE) for line in lines) / 72 + 0.5
         self.warnings = warning_lines(person, room)
         thumbnails = person.get("thumbnails")
-        self.thumbnail = 0.0 if thumbnails is None or not len(thumbnails) else self._thumbnail_side(room)
+        self.thumbnail = 0.0 if thumbnails is None or not len(thumbnails) else self._thumbnail_side(room, low)
         below = _SPACE + _BAND + (_SPACE + _BAND if truth else 0.0)
-        self.curves_height = max(_CURVES, _LEGEND_LINE * len(lines) + 0.1 - below)
+        self.curves_height = max(_LOW_CURVES if low else _CURVES, _LEGEND_LINE * len(lines) + 0.1 - below)
         above = _TITLE + _WARNING * len(self.warnings) + (self.thumbnail + _SPACE if self.thumbnail else 0.0)
         self.height = above + self.curves_height + below
 
@@ -121,8 +128,9 @@ class Row:
         present = sum(stretch.end - stretch.start for stretch in self.stretches)
         return f"in the picture for {_duration(present)} of {_duration(self.length)}"
 
-    def _thumbnail_side(self, room: float) -> float:
-        return float(np.clip(0.85 * room / len(self.person["thumbnails"]), _SMALLEST_THUMBNAIL, _LARGEST_THUMBNAIL))
+    def _thumbnail_side(self, room: float, low: bool) -> float:
+        side = 0.75 * room / len(self.person["thumbnails"])
+        return float(np.clip(side, _SMALLEST_THUMBNAIL, _LOW_THUMBNAIL if low else _LARGEST_THUMBNAIL))
 
     def _draw_thumbnails(self, axes: Axes, limits: tuple[float, float], width: float) -> None:
         """Draws the faces at their times, with the colour of the moment; those that would overlap are left out."""
@@ -156,7 +164,7 @@ class Row:
         axes = self.curves
         groups = self._groups()
         relevance = self._averages(np.asarray(self.person["frame_relevance"], dtype=float), groups)
-        shares = np.repeat(relevance / max(float(np.nanmax(relevance)), 1e-9), 2)
+        shares = np.repeat(RELEVANCE_HEIGHT * relevance / max(float(np.nanmax(relevance)), 1e-9), 2)
         axes.fill_between(
             self._edges(groups).ravel(), shares, where=~np.isnan(shares), color=RELEVANCE_COLOUR, linewidth=0, zorder=1
         )
@@ -185,7 +193,7 @@ class Row:
                 handles.append(Line2D([], [], color=self.colours[name], linewidth=4, label=text))
             else:
                 handles.append(Patch(label=text, **_fill(name, self.colours[name])))
-        handles.append(Patch(color=RELEVANCE_COLOUR, label="relevance of the frame"))
+        handles.append(Patch(color=RELEVANCE_COLOUR, label=_RELEVANCE))
         self.curves.legend(
             handles=handles,
             loc="upper left",
@@ -203,11 +211,12 @@ class Row:
             start, seconds = one["start"], one["end"] - one["start"]
             colour = self.colours[one["label"]]
             axes.add_patch(Rectangle((start, 0), seconds, 1, **_fill(one["label"], colour)))
-            if text_width(one["label"], _SIZE) / 72 + 0.06 < seconds * unit:
+            name = shortened(one["label"], _SIZE, 72 * (seconds * unit - 0.08))
+            if name == one["label"] or len(name) > _SHORTEST_NAME:
                 axes.text(
                     start + seconds / 2,
                     0.46,
-                    one["label"],
+                    name,
                     ha="center",
                     va="center",
                     fontsize=_SIZE,
@@ -283,7 +292,9 @@ def person_title(
 def answer_of(person: Mapping[str, Any]) -> str:
     """The answer for a person or a segment: a label with its probability, or what it is unsure between."""
     if person["label"] == UNSURE:
-        return f"{UNSURE}: {' or '.join(person['candidates'])}"
+        first, *others = person["candidates"]
+        likely = f"{first} ({person['score']:.0%})"
+        return f"{UNSURE}: {' or '.join([likely, *others])}"
     return f"{person['label']} {person['score']:.0%}"
 
 
@@ -292,11 +303,12 @@ def warning_lines(person: Mapping[str, Any], room: float) -> list[str]:
     return [line for text in person["warnings"] for line in wrapped(text, _SIZE, 72 * room)]
 
 
-def _drawn_classes(person: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -> list[str]:
+def _drawn_classes(person: Mapping[str, Any]) -> list[str]:
     """Classes whose curves are drawn: the candidates, those of segments (longest first), then the most probable."""
     total: dict[str, float] = {}
-    for one in segments:
-        total[one["label"]] = total.get(one["label"], 0.0) + one["end"] - one["start"]
+    for one in person["segments"]:
+        for name in one["candidates"]:
+            total[name] = total.get(name, 0.0) + one["end"] - one["start"]
     scores = person["scores"]
     ranked = [*person["candidates"], *sorted(total, key=lambda name: -total[name])]
     ranked = [name for name in dict.fromkeys(ranked) if name in scores][:MOST_CURVES]
