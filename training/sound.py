@@ -102,7 +102,7 @@ class Sound:
             sound = container.streams.best("audio")
             if sound is None:
                 return 0.0, False
-            copied = container_format != "mp4" or sound.codec_context.name in _PLAYED_IN_MP4
+            copied = container_format != "mp4" or sound.codec_context.codec.canonical_name in _PLAYED_IN_MP4
             copied = copied and self._takes(container_format, container, sound)
         with ExitStack() as stack:
             container = self._open(stack)

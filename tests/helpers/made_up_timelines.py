@@ -70,7 +70,9 @@ def made_up_person(
     return person
 
 
-def made_up_result(people: list[dict[str, Any]], every: np.ndarray, duration: float, **changes: Any) -> dict[str, Any]:
+def made_up_result(
+    people: list[dict[str, Any]], every: np.ndarray, duration: float | None, **changes: Any
+) -> dict[str, Any]:
     """A result of 640 x 360 pixels with the given people."""
     return {
         "duration": duration,
@@ -88,8 +90,8 @@ def made_up_result(people: list[dict[str, Any]], every: np.ndarray, duration: fl
 def three_people(thumbnails: int = 4, width: int = 640, height: int = 360) -> dict[str, Any]:
     """20 seconds with cuts at 6.0 and 13.0, four frames a second.
 
-    Person 1 is there but for a gap from 8 to 10, and once unsure; person 2 is there in the second shot; person 3 in the
-    first and the third, with a long label. The faces of 1 and 3 move to the right.
+    Person 1 is there but for a gap from 8 to 10, and once unsure. Person 2 is there in the second shot. Person 3 is
+    there in the first and the third, with a long label. The faces of 1 and 3 move to the right.
     """
     every = np.arange(0.125, 20, 0.25)
     labels = (*LABELS, LONG)

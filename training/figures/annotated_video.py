@@ -13,7 +13,7 @@ import numpy as np
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, open_video, stream
 from tgdfer.training.figures.colours import class_colours, to_bytes
-from tgdfer.training.figures.labels import label_picture, paste, place_for
+from tgdfer.training.figures.labels import Box, label_picture, paste, place_for
 from tgdfer.training.figures.panel import Panel, draw_panel
 from tgdfer.training.figures.presence import TOLERANCE, Stretch, frame_seconds, stretches
 from tgdfer.training.figures.timeline_row import answer_of
@@ -99,47 +99,36 @@ class _Painter:
             canvas[:] = picture[: self.height, : self.width]
         else:
             canvas[:] = cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
-        boxes = [(person, person.box(second)) for person in self.people]
-        visible = [(person, box) for person, box in boxes if box is not None or not person.has_boxes]
-        for person, box in visible:
-            if box is not None:
-                self._draw_box(canvas, box, person.said(second)["label"])
-        taken: list[tuple[int, int, int, int]] = []
-        for person, box in visible:
-            self._draw_label(canvas, person, second, box, taken)
+        found = [(person, person.box(second)) for person in self.people]
+        visible = [(person, box) for person, box in found if box is not None or not person.has_boxes]
+        boxes = {person: _whole(box * self.scale) for person, box in visible if box is not None}
+        for person, box in boxes.items():
+            self._draw_box(canvas, box, person.said(second)["label"])
+        # Labels hide neither faces nor each other, if there is room.
+        taken = list(boxes.values())
+        for person, _ in visible:
+            taken.append(self._draw_label(canvas, person, second, boxes.get(person), taken))
         self.panel.mark(self.canvas[self.height :], second)
         return self.canvas
 
-    def _draw_box(self, canvas: np.ndarray, box: np.ndarray, label: str) -> None:
-        left, top, right, bottom = (box * self.scale).round().astype(int).tolist()
+    def _draw_box(self, canvas: np.ndarray, box: Box, label: str) -> None:
+        left, top, right, bottom = box
         thickness = max(2, self.size // 8)
-        cv2.rectangle(
-            canvas,
-            (left, top),
-            (max(left, right), max(top, bottom)),
-            to_bytes(class_colours([label])[label]),
-            thickness,
-        )
+        end = max(left, right), max(top, bottom)
+        cv2.rectangle(canvas, (left, top), end, to_bytes(class_colours([label])[label]), thickness)
 
     def _draw_label(
-        self,
-        canvas: np.ndarray,
-        person: "_Person",
-        second: float,
-        box: np.ndarray | None,
-        taken: list[tuple[int, int, int, int]],
-    ) -> None:
-        """Writes the label beside the box, or in a corner where no faces were looked for."""
+        self, canvas: np.ndarray, person: "_Person", second: float, box: Box | None, taken: list[Box]
+    ) -> Box:
+        """Writes the label beside the box, or in a corner where no faces were looked for, and says where it is."""
         said = person.said(second)
         colour = class_colours([said["label"]])[said["label"]]
-        label = label_picture(person.number, answer_of(said), colour, self.size, self.width, self.height // 3)
+        widest = self.width if box is None else max(self.width // 2, min(self.width, 12 * self.size))
+        label = label_picture(person.number, answer_of(said), colour, self.size, widest, self.height // 3)
         height, width = label.shape[:2]
-        left = top = 0
-        if box is not None:
-            places = (box * self.scale).round().astype(int).tolist()
-            left, top = place_for((height, width), tuple(places), canvas.shape[:2], taken)
-        taken.append((left, top, left + width, top + height))
+        left, top = (0, 0) if box is None else place_for((height, width), box, canvas.shape[:2], taken)
         paste(canvas, label, left, top)
+        return left, top, left + width, top + height
 
 
 class _Person:
@@ -171,6 +160,12 @@ class _Person:
         at = max(0, bisect_right(self.segment_starts, second + TOLERANCE) - 1)
         near = self.segments[at : at + 2]
         return min(near, key=lambda one: max(one["start"] - TOLERANCE - second, second - one["end"] + TOLERANCE, 0.0))
+
+
+def _whole(box: np.ndarray) -> Box:
+    """A box of whole pixels."""
+    left, top, right, bottom = box.round().astype(int).tolist()
+    return left, top, right, bottom
 
 
 def _ways(parts: Sequence[Stretch], seconds: np.ndarray, boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -3,12 +3,13 @@
 import colorsys
 import zlib
 from collections.abc import Iterable
+from functools import cache
 
 from matplotlib.colors import to_hex, to_rgb
 
-# Found by a search around hues that suit the emotions. The search maximised the smallest distance between two colours
-# (OKLab) under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009). The contrast
-# to white and to black is at least 2.3.
+# Found by a search around hues that suit the emotions. It maximised the smallest distance between two colours (OKLab)
+# under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009). The contrast to
+# white and to black is at least 2.3.
 _FIXED = {
     "anger": "#c52a20",
     "disgust": "#5d9c00",
@@ -54,6 +55,7 @@ def to_bytes(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+@cache
 def _hashed(label: str) -> str:
     """A colour whose hue is a hash of the label, at a luminance that is readable on white and on black."""
     code = zlib.crc32(label.encode())

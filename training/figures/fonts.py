@@ -6,6 +6,11 @@ from pathlib import Path
 import matplotlib
 from PIL import ImageFont
 
+# Text of so many times the size is measured without rounding to whole pixels.
+_FINE = 8
+# matplotlib and Pillow fit letters to pixels, which makes small text up to 3 % wider.
+_WIDER = 1.04
+
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -18,8 +23,8 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def text_width(text: str, size: int) -> float:
-    """Width of a line of text in the unit of `size`: pixels or points."""
-    return font(size).getlength(text)
+    """Greatest width that a line of text may have in a picture, in the unit of `size`: pixels or points."""
+    return _WIDER * max(font(size).getlength(text), font(_FINE * size).getlength(text) / _FINE)
 
 
 def wrapped(text: str, size: int, width: float) -> list[str]:

@@ -1,5 +1,6 @@
 """Labels for frames of a video: text that is drawn once, kept, and copied into many frames."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -8,6 +9,8 @@ from PIL import Image, ImageDraw
 from tgdfer.training.figures.colours import text_colour, to_bytes
 from tgdfer.training.figures.fonts import font, text_width, wrapped
 
+# Left, top, right and bottom in pixels.
+Box = tuple[int, int, int, int]
 # The number of a person stands on this colour.
 NUMBER_COLOUR = "#111111"
 _SMALLEST = 10
@@ -33,7 +36,7 @@ def label_picture(number: int | None, text: str, colour: str, size: int, width: 
     while True:
         pad, line_height = max(2, size // 4), round(1.3 * size)
         before = 0 if number is None else round(text_width(str(number), size)) + 2 * pad
-        lines = wrapped(text, size, width - before - 2 * pad)
+        lines = wrapped(text, size, width - before - 2 * pad - 1)
         high = line_height * len(lines) + pad
         if high <= height or size <= _SMALLEST:
             break
@@ -55,30 +58,31 @@ def paste(canvas: np.ndarray, picture: np.ndarray, left: int, top: int) -> None:
     canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 
 
-def place_for(
-    label: tuple[int, int],
-    box: tuple[int, int, int, int],
-    room: tuple[int, int],
-    taken: list[tuple[int, int, int, int]],
-) -> tuple[int, int]:
-    """Left and top of a label: above its box, else below, else inside, where it hides no label that is there already.
+def place_for(label: tuple[int, int], face: Box, room: tuple[int, ...], taken: Sequence[Box]) -> tuple[int, int]:
+    """Left and top of a label: above the face, else below, else inside, where it hides nothing that is there already.
 
     Args:
         label: Height and width of the label.
-        box: Left, top, right and bottom of the face.
+        face: Box of the face. It may be outside the picture in part.
         room: Height and width of the picture.
-        taken: Left, top, right and bottom of the labels that are there.
+        taken: Boxes of faces and labels that are there.
     """
     height, width = label
-    left = int(np.clip(box[0], 0, max(0, room[1] - width)))
+    lowest, furthest = max(0, room[0] - height), max(0, room[1] - width)
+    others = [box for box in taken if box != face]
+    tops = [top for top in (face[1] - height, face[3], face[1], face[3] - height) if 0 <= top <= lowest]
     places = [
-        (left, top) for top in (box[1] - height, box[3], box[1], box[3] - height) if 0 <= top <= room[0] - height
-    ] or [(left, int(np.clip(box[1], 0, max(0, room[0] - height))))]
-    for left, top in places:
-        if not any(_overlap((left, top, left + width, top + height), other) for other in taken):
-            return left, top
-    return places[0]
+        (min(max(0, left), furthest), top)
+        for top in tops or [min(max(0, face[1]), lowest)]
+        for left in (face[0], face[2] - width)
+    ]
+    hidden = [
+        sum(_overlap((left, top, left + width, top + height), other) for other in others) for left, top in places
+    ]
+    return places[hidden.index(min(hidden))]
 
 
-def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(one: Box, other: Box) -> int:
+    """Number of pixels that two boxes share."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    return max(0, across) * max(0, min(one[3], other[3]) - max(one[1], other[1]))

@@ -38,11 +38,12 @@ class Panel:
         """
         if not canvas.shape[0]:
             return
-        column = int(np.clip(self.left + second * self.unit, 0, canvas.shape[1] - 2))
+        wide = max(2, canvas.shape[1] // 500)
+        column = int(np.clip(self.left + second * self.unit, 0, canvas.shape[1] - wide))
         if self._marked >= 0:
-            old = slice(self._marked, self._marked + 2)
+            old = slice(self._marked, self._marked + wide)
             canvas[:, old] = self.picture[:, old]
-        canvas[:, column : column + 2] = _CURSOR
+        canvas[:, column : column + wide] = _CURSOR
         self._marked = column
 
 
@@ -59,7 +60,10 @@ def draw_panel(result: Mapping[str, Any], width: int, most: int, length: float, 
         size: Height of the font in pixels.
     """
     people, least, usual = result["people"], round(1.4 * size), round(2.4 * size)
-    names = _legend(people, width, size)
+    numbered = any(person["person"] is not None for person in people)
+    left = round(max(text_width(str(person["person"]), size) for person in people) + 0.8 * size) if numbered else 0
+    panel = Panel(np.zeros((0, width, 3), np.uint8), left, (width - 1 - left) / max(length, 1e-9))
+    names = _legend(people, panel, width, size)
     line = round(1.5 * size)
     legend = line if names and most >= line + least else 0
     room = max(0, most - legend)
@@ -69,9 +73,6 @@ def draw_panel(result: Mapping[str, Any], width: int, most: int, length: float, 
         more, shown = line, min(shown, (room - line) // least)
     height = min(usual, (room - more) // shown) if shown else 0
     total = (shown * height + more + legend + 1) // 2 * 2
-    numbered = any(person["person"] is not None for person in people)
-    left = round(max(text_width(str(person["person"]), size) for person in people) + 0.8 * size) if numbered else 0
-    panel = Panel(np.zeros((0, width, 3), np.uint8), left, (width - 1 - left) / max(length, 1e-9))
     if not total:
         return panel
     image = Image.new("RGB", (width, min(total, most // 2 * 2)), _BACKGROUND)
@@ -109,7 +110,7 @@ def _draw_row(
         colour = class_colours([one["label"]])[one["label"]]
         left, right = (round(panel.left + one[end] * panel.unit) for end in ("start", "end"))
         pen.rectangle((left, base, max(left, right - 2), base + band - 2), fill=to_bytes(colour))
-        if text_width(one["label"], size) + 6 < right - left:
+        if _fits(one, panel, size):
             where = ((left + right) / 2, base + (band - 2) / 2)
             pen.text(where, one["label"], fill=text_colour(colour), font=font(size), anchor="mm")
 
@@ -132,25 +133,33 @@ def _draw_relevance(
             pen.rectangle((left, base - 1 - share * (base - 1 - top), max(left, right - 1), base - 1), fill=_RELEVANCE)
 
 
-def _legend(people: Sequence[Mapping[str, Any]], width: int, size: int) -> list[str]:
-    """Labels of segments, the longest ones first, as far as they fit into one line; none if one of them does."""
+def _legend(people: Sequence[Mapping[str, Any]], panel: Panel, width: int, size: int) -> dict[str, str]:
+    """Labels that no box has room for, and how they are written into one line; those of the longest time first."""
     total: dict[str, float] = {}
+    written = set()
     for one in (segment for person in people for segment in person["segments"]):
         total[one["label"]] = total.get(one["label"], 0.0) + one["end"] - one["start"]
-    names: list[str] = []
+        if _fits(one, panel, size):
+            written.add(one["label"])
+    names: dict[str, str] = {}
     free = width - size
-    for name in sorted(total, key=lambda name: -total[name]):
-        free -= round(text_width(name, size) + 2.2 * size)
+    for name in sorted(total.keys() - written, key=lambda name: -total[name]):
+        text = shortened(name, size, width / 3)
+        free -= round(text_width(text, size) + 2.2 * size)
         if free < 0:
             break
-        names.append(name)
+        names[name] = text
     return names
 
 
-def _draw_legend(pen: ImageDraw.ImageDraw, names: Sequence[str], top: int, size: int) -> None:
+def _fits(segment: Mapping[str, Any], panel: Panel, size: int) -> bool:
+    return text_width(segment["label"], size) + 6 < (segment["end"] - segment["start"]) * panel.unit
+
+
+def _draw_legend(pen: ImageDraw.ImageDraw, names: Mapping[str, str], top: int, size: int) -> None:
     """Draws a coloured square and the name of each class in one line."""
     left, colours = size // 2, class_colours(names)
-    for name in names:
+    for name, text in names.items():
         pen.rectangle((left, top + size // 3, left + size, top + size // 3 + size), fill=to_bytes(colours[name]))
-        pen.text((left + round(1.3 * size), top + size // 6), name, fill=_TEXT, font=font(size))
-        left += round(text_width(name, size) + 2.2 * size)
+        pen.text((left + round(1.3 * size), top + size // 6), text, fill=_TEXT, font=font(size))
+        left += round(text_width(text, size) + 2.2 * size)

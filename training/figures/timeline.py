@@ -66,11 +66,9 @@ def draw_timeline(result: Mapping[str, Any], title: str = "", truth: Sequence[Ma
     top = height - _TOP
     for row in rows:
         row.draw(figure, _LEFT, top, _WIDTH - _LEFT - right, limits)
-        _draw_cuts(row.curves, row.band, result["cuts"])
+        _draw_cuts(row.axes, result["cuts"])
         top -= row.height + _GAP
-        for axes in (row.curves, row.band):
-            axes.tick_params(labelbottom=False, bottom=False)
-    _label_time(rows[-1].lowest, length, timed)
+    _label_time(rows[-1].axes[-1], length, timed)
     note = _note(result, span)
     if note:
         figure.text(1 - 0.1 / _WIDTH, 0.1 / height, note, ha="right", fontsize=8.5, color=GREY)
@@ -108,12 +106,15 @@ def _note(result: Mapping[str, Any], span: float) -> str:
     return " · ".join(notes)
 
 
-def _draw_cuts(curves: Axes, band: Axes, cuts: Sequence[float]) -> None:
-    """Marks cuts: thin lines, or ticks where there are many."""
+def _draw_cuts(row: Sequence[Axes], cuts: Sequence[float]) -> None:
+    """Marks cuts: thin lines, or ticks below the lowest axes where there are many."""
     if len(cuts) > _MOST_LINES:
-        band.plot(cuts, np.full(len(cuts), -0.12), "|", color=GREY, markersize=3, markeredgewidth=0.4, clip_on=False)
+        ends = row[-1].get_xaxis_transform()
+        row[-1].plot(
+            cuts, np.full(len(cuts), -0.12), "|", transform=ends, color=GREY, markersize=3, mew=0.4, clip_on=False
+        )
         return
-    for axes in (curves, band):
+    for axes in row:
         for cut in cuts:
             axes.axvline(cut, color="black", linewidth=0.7, linestyle=(0, (1, 2)), zorder=5)
 

@@ -48,13 +48,11 @@ class Row:
         height: Height of the row in inches.
         legend_width: Width of its legend in inches.
         curves: Axes of the curves, after `draw`.
-        band: Axes of the segments, after `draw`.
-        lowest: The lowest axes of the row, after `draw`.
+        axes: Axes of the row that show time, from top to bottom, after `draw`.
     """
 
     curves: Axes
-    band: Axes
-    lowest: Axes
+    axes: list[Axes]
 
     def __init__(
         self,
@@ -77,10 +75,10 @@ class Row:
         self.legend = {name: "\n".join(wrapped(text, _SIZE, _LEGEND_WIDTH)) for name, text in names.items()}
         lines = [line for text in (*self.legend.values(), _RELEVANCE) for line in text.split("\n")]
         self.legend_width = max(text_width(line, _SIZE) for line in lines) / 72 + 0.5
-        self.warnings = warning_lines(person, room)
+        self.warnings = warning_lines(person, room - 0.15)
         thumbnails = person.get("thumbnails")
         self.thumbnail = 0.0 if thumbnails is None or not len(thumbnails) else self._thumbnail_side(room, low)
-        below = _SPACE + _BAND + (_SPACE + _BAND if truth else 0.0)
+        below = (_SPACE + _BAND) * (bool(self.segments) + bool(truth))
         self.curves_height = max(_LOW_CURVES if low else _CURVES, _LEGEND_LINE * len(lines) + 0.1 - below)
         above = _TITLE + _WARNING * len(self.warnings) + (self.thumbnail + _SPACE if self.thumbnail else 0.0)
         self.height = above + self.curves_height + below
@@ -114,12 +112,14 @@ class Row:
         self.curves = axes_below(top, self.curves_height)
         self._draw_curves()
         top -= self.curves_height + _SPACE
-        self.lowest = self.band = axes_below(top, _BAND)
-        self._draw_band(self.band, self.segments, "segments", width / (limits[1] - limits[0]))
-        if self.truth:
-            self.lowest = axes_below(top - _BAND - _SPACE, _BAND)
-            self._draw_band(self.lowest, self.truth, "truth", width / (limits[1] - limits[0]))
-            self.band.tick_params(labelbottom=False, bottom=False)
+        self.axes = [self.curves]
+        for segments, title in ((self.segments, "segments"), (self.truth, "truth")):
+            if segments:
+                self.axes.append(axes_below(top, _BAND))
+                self._draw_band(self.axes[-1], segments, title, width / (limits[1] - limits[0]))
+                top -= _BAND + _SPACE
+        for axes in self.axes:
+            axes.tick_params(labelbottom=False, bottom=False)
 
     def _presence(self) -> str:
         """For how long the person is present; empty for somebody who is always there."""
@@ -141,12 +141,16 @@ class Row:
             seconds = self.seconds[((np.arange(len(pictures)) + 0.5) * len(self.seconds) / len(pictures)).astype(int)]
         free = -np.inf
         for picture, second in zip(pictures, seconds, strict=True):
-            middle = float(np.clip(second, limits[0] + half, limits[1] - half))
+            middle = float(second)
             if middle - half < free:
                 continue
             free = middle + half + 0.04 * unit
             axes.imshow(
-                picture, extent=(middle - half, middle + half, 0, 1), aspect="auto", interpolation="antialiased"
+                picture,
+                extent=(middle - half, middle + half, 0, 1),
+                aspect="auto",
+                interpolation="antialiased",
+                clip_on=False,
             )
             segment = segment_at(self.person, float(second))
             if segment:
@@ -313,7 +317,8 @@ def _drawn_classes(person: Mapping[str, Any]) -> list[str]:
     ranked = [*person["candidates"], *sorted(total, key=lambda name: -total[name])]
     ranked = [name for name in dict.fromkeys(ranked) if name in scores][:MOST_CURVES]
     others = [name for name in sorted(scores, key=lambda name: -scores[name]) if name not in ranked]
-    return ranked + others[: max(0, FEWEST_CURVES - len(ranked))]
+    ranked += others[: max(0, FEWEST_CURVES - len(ranked))]
+    return sorted(ranked, key=lambda name: -scores[name])
 
 
 def _merged(segments: Sequence[Mapping[str, Any]], span: float) -> list[dict[str, Any]]:
