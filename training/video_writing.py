@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from tgdfer.training.sound import Sound
 
@@ -53,6 +53,9 @@ class VideoWriter:
         picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
         if self.last < 0:
             self.stream.height, self.stream.width = picture.shape[:2]
+            # The matrix of the conversion below; without the note players would take another one for large pictures.
+            self.stream.codec_context.colorspace = Colorspace.ITU601
+            self.stream.codec_context.color_range = ColorRange.MPEG
         # The frame borrows the memory of the picture until it is converted.
         borrowed = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")
         frame = self._reformatter.reformat(borrowed, format="yuv420p", threads=1)

@@ -1,8 +1,6 @@
 """The colours of classes."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -41,9 +39,8 @@ def test_the_colour_of_a_label_does_not_depend_on_the_others() -> None:
 
 
 def test_the_colour_of_a_label_is_the_same_in_every_process() -> None:
-    code = "from tgdfer.training.figures.colours import class_colours; print(class_colours(['bored'])['bored'])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == class_colours(["bored"])["bored"]
+    """Python's own hash of a text differs from process to process; these colours were drawn before."""
+    assert class_colours(["bored", "müde"]) == {"bored": "#795ded", "müde": "#5d8116"}
 
 
 def test_colours_are_readable_on_white_and_on_black() -> None:
