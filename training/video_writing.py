@@ -9,6 +9,9 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from tgdfer.training.sound import Sound
 
 # Ticks per second: fine enough for the timestamps of any container.
 _TICKS = 90_000
@@ -21,19 +24,27 @@ class VideoWriter:
         path: File to write. Its ending selects the container.
         crf: Constant rate factor, from 0 (lossless) to 51.
         comment: Comment in the metadata of the file.
+        threads: Threads of the encoder. With more than one, the bytes depend on timing.
+        sound: Sound that is written with the pictures.
     """
 
-    def __init__(self, path: Path, crf: int = 18, comment: str = ""):
+    def __init__(self, path: Path, crf: int = 18, comment: str = "", threads: int = 1, sound: Sound | None = None):
         # faststart writes the index of an MP4 file before the frames.
-        self.container = av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {})
+        faststart = {"movflags": "faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
+        self.container = av.open(str(path), "w", options=faststart)
         if comment:
             self.container.metadata["comment"] = comment
         self.stream = _add_h264_stream(self.container, 25, crf)
         self.stream.codec_context.time_base = Fraction(1, _TICKS)
+        self.stream.codec_context.thread_count = threads
         self.last = -1
+        self._reformatter = VideoReformatter()
+        self._sound = sound
+        if sound:
+            sound.add_to(self.container)
 
     def write(self, second: float, picture: np.ndarray) -> None:
-        """Adds a frame.
+        """Adds a frame, and the sound up to it.
 
         Args:
             second: Timestamp in seconds.
@@ -42,38 +53,51 @@ class VideoWriter:
         picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
         if self.last < 0:
             self.stream.height, self.stream.width = picture.shape[:2]
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            # The matrix of the conversion below; without the note players would take another one for large pictures.
+            self.stream.codec_context.colorspace = Colorspace.ITU601
+            self.stream.codec_context.color_range = ColorRange.MPEG
+        # The frame borrows the memory of the picture until it is converted.
+        borrowed = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")
+        frame = self._reformatter.reformat(borrowed, format="yuv420p", threads=1)
         # Timestamps must increase: a frame at the time of the one before is shown one tick later.
         self.last = frame.pts = max(self.last + 1, round(second * _TICKS))
         frame.time_base = Fraction(1, _TICKS)
+        if self._sound:
+            self._sound.write_until(second)
         self.container.mux(self.stream.encode(frame))
 
-    def close(self) -> None:
-        """Writes the frames that the encoder still holds and closes the file."""
+    def finish(self) -> None:
+        """Writes the frames that the encoder still holds, and the rest of the sound."""
         if self.last >= 0:
             self.container.mux(self.stream.encode(None))
-        self.container.close()
+            if self._sound:
+                self._sound.finish()
 
 
 @contextmanager
-def writing(path: str | Path, crf: int = 18, comment: str = "") -> Iterator[VideoWriter]:
+def writing(
+    path: str | Path, crf: int = 18, comment: str = "", threads: int = 1, sound: Sound | None = None
+) -> Iterator[VideoWriter]:
     """Opens a `VideoWriter` for a `with` block; the file is whole or does not exist, and its folder is created.
 
     Args:
         path: File to write. Its ending selects the container.
         crf: Constant rate factor, from 0 (lossless) to 51.
         comment: Comment in the metadata of the file.
+        threads: Threads of the encoder. With more than one, the bytes depend on timing.
+        sound: Sound that is written with the pictures.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The container is read from the ending, so the temporary name has the same ending.
     draft = path.with_name(f".{path.name}")
-    writer = VideoWriter(draft, crf, comment)
     try:
+        writer = VideoWriter(draft, crf, comment, threads, sound)
         try:
             yield writer
+            writer.finish()
         finally:
-            writer.close()
+            writer.container.close()
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

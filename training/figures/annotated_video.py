@@ -1,97 +1,46 @@
-"""A copy of a video with predictions drawn in: boxes and labels, and below a bar of relevance and segments."""
+"""A copy of a video with its sound, with boxes and labels drawn in, and below a panel of its people over time."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
-from matplotlib.colors import to_rgb
-from PIL import Image, ImageDraw, ImageFont
 
-from tgdfer.processing.pipeline_tgdfer import LONGEST_CLIP
-from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, stream
-from tgdfer.training.figures.timeline import RELEVANCE_COLOUR
+from tgdfer.processing.video_file_tgdfer import VideoFile
+from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, open_video, stream
+from tgdfer.training.figures.colours import class_colours, to_bytes
+from tgdfer.training.figures.labels import Box, label_picture, paste, place_for
+from tgdfer.training.figures.panel import Panel, draw_panel
+from tgdfer.training.figures.presence import TOLERANCE, Stretch, frame_seconds, stretches
+from tgdfer.training.figures.timeline_row import answer_of
+from tgdfer.training.sound import Sound
 from tgdfer.training.video_writing import writing
 
 # Smaller videos are enlarged so that labels are readable.
-_SMALLEST_SIDE = 360
-# Bars of more people would take more room than the video.
-_MOST_BARS = 4
-# Boxes are interpolated between two analysed frames up to this distance, in seconds or in steps between frames.
-_GAP, _STEPS = 1.0, 3.0
-
-Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class _Person:
-    """The prediction for one person.
-
-    Attributes:
-        timeline: Output of `EmotionTimelinePipeline`.
-        times: (T,) seconds of the analysed frames.
-        boxes: (T, 4) left, top, right and bottom in pixels; NaN without a face.
-        colour: Colour of box and label.
-    """
-
-    timeline: dict[str, Any]
-    times: np.ndarray
-    boxes: np.ndarray
-    colour: Colour
-
-    @classmethod
-    def from_timeline(cls, timeline: dict[str, Any], number: int, seconds: np.ndarray) -> "_Person":
-        """Makes a person from a timeline; `number` decides the colour, `seconds` are the times of all frames."""
-        count = len(timeline["frame_relevance"])
-        places = ((np.arange(count) + 0.5) * len(seconds) / count).astype(int)
-        times = seconds[places] if timeline["timestamps"] is None else np.array(timeline["timestamps"])
-        boxes = [[np.nan] * 4 if box is None else box for box in timeline.get("boxes", [None] * count)]
-        return cls(timeline, times, np.array(boxes, dtype=float), _rgb(f"C{number}"))
-
-    def box(self, second: float) -> np.ndarray | None:
-        """Box (4,) of the face at a time, interpolated between analysed frames; None where no face is known."""
-        usual = float(np.median(np.diff(self.times))) if len(self.times) > 1 else _GAP
-        after = int(np.searchsorted(self.times, second))
-        before, after = max(0, after - 1), min(after, len(self.times) - 1)
-        ends = self.times[before], self.times[after]
-        if ends[1] - ends[0] > max(_GAP, _STEPS * usual) or not ends[0] - usual <= second <= ends[1] + usual:
-            return None
-        share = 0.0 if before == after else float(np.clip((second - ends[0]) / (ends[1] - ends[0]), 0, 1))
-        box = (1 - share) * self.boxes[before] + share * self.boxes[after]
-        return None if np.isnan(box).any() else box
-
-    def label(self, second: float) -> str:
-        """Text beside the box: the label of a short clip; in a long video that of the segment or else the frame."""
-        if self.times[-1] <= LONGEST_CLIP:
-            label, candidates = self.timeline["label"], self.timeline.get("candidates", [])
-            if len(candidates) > 1:
-                return f"{label}: {' or '.join(candidates)}"
-            return f"{label} {self.timeline['scores'][label]:.0%}"
-        on = [one for one in self.timeline["segments"] if one["start"] <= second < one["end"]]
-        if on:
-            best = max(on, key=lambda one: one["confidence"])
-            return f"{best['label']} {best['confidence']:.0%}"
-        nearest = int(np.abs(self.times - second).argmin())
-        curves = self.timeline["frame_scores"]
-        name = max(curves, key=lambda name: curves[name][nearest])
-        return f"{name} {curves[name][nearest]:.0%}"
+_SMALLEST_SIDE, _LARGEST_SIDE = 360, 2048
+# More threads than this make the encoder of usual videos no faster.
+_MOST_THREADS = 8
 
 
 def annotate(
     video: Any,
-    people: Sequence[dict[str, Any]],
+    result: Mapping[str, Any],
     path: str | Path,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Writes a copy of a video, without sound, with boxes, labels and a bar of relevance for each person.
+    """Writes a copy of a video, with its sound, in which each face has a box and the label of that moment.
+
+    The video is read, drawn and written frame by frame. Boxes are interpolated between the analysed frames, but not
+    across a cut or a gap. The panel below takes at most a quarter of the picture. Sound that the container takes is
+    copied, other sound becomes AAC. Broken sound ends early with a warning.
 
     Args:
         video: Any input that the video processor reads.
-        people: Output of `EmotionTimelinePipeline` for each person.
+        result: Output of `EmotionTimelinePipeline` for the video.
         path: Video to write.
         progress: Called after each frame with the share of frames that are done (0 to 1).
 
@@ -105,97 +54,140 @@ def annotate(
         seconds = np.arange(total) / ASSUMED_FPS if times is None else times
         return np.arange(total)
 
-    drawn: list[_Person] = []
-    bars: list[np.ndarray] = []
-    with writing(path) as writer:
-        for number, _, frame in stream(video, every):
-            picture = _enlarged(frame[:3].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
-            if not drawn:
-                drawn = [_Person.from_timeline(one, index, seconds) for index, one in enumerate(people)]
-                bars = [_bar(person, picture.shape[1], float(seconds[-1])) for person in drawn[:_MOST_BARS]]
-            second, scale = float(seconds[number]), picture.shape[1] / frame.shape[-1]
-            writer.write(second, _draw(picture, drawn, bars, second, scale, second / max(float(seconds[-1]), 1e-9)))
+    source = open_video(video)
+    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    painter: _Painter | None = None
+    sound = Sound(source) if isinstance(source, VideoFile) else None
+    with sound or nullcontext(), writing(path, threads=threads, sound=sound) as writer:
+        for number, _, frame in stream(source, every):
+            second = float(seconds[number])
+            picture = frame[:3].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+            painter = painter or _Painter(_timed(result, seconds), picture.shape, seconds)
+            writer.write(second, painter.draw(picture, second))
             if progress:
                 progress((number + 1) / len(seconds))
 
 
-def _enlarged(picture: np.ndarray) -> np.ndarray:
-    """Enlarges a small picture (H, W, 3) by a whole number; the result has even sides."""
-    times = -(-_SMALLEST_SIDE // min(picture.shape[:2]))
-    # This limit matters only for pictures that are very narrow.
-    times = max(1, min(times, 2048 // max(picture.shape[:2])))
-    height, width = (side * times // 2 * 2 or 2 for side in picture.shape[:2])
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+class _Painter:
+    """Draws a result into the frames of a video.
+
+    Args:
+        result: Result with known times.
+        shape: Height and width of the frames.
+        seconds: (N,) times of the frames.
+    """
+
+    def __init__(self, result: Mapping[str, Any], shape: tuple[int, ...], seconds: np.ndarray):
+        height, width = shape[:2]
+        times = -(-_SMALLEST_SIDE // min(height, width))
+        # This limit matters only for pictures that are very narrow.
+        self.scale = max(1, min(times, _LARGEST_SIDE // max(height, width)))
+        self.height, self.width = (max(2, side * self.scale // 2 * 2) for side in (height, width))
+        self.size = max(14, min(self.height, self.width) // 30)
+        length = float(result["duration"] or 0.0)
+        length = max(length, float(seconds[-1]))
+        panel_size = max(10, round(0.75 * self.size))
+        self.panel: Panel = draw_panel(result, self.width, self.height // 4, length, panel_size)
+        # The canvas is used for all frames: only what changes is drawn.
+        self.canvas = np.concatenate([np.zeros((self.height, self.width, 3), np.uint8), self.panel.picture])
+        self.people = [_Person(result, person) for person in result["people"]]
+
+    def draw(self, picture: np.ndarray, second: float) -> np.ndarray:
+        """The frame (H, W, 3) with boxes, labels and panel; it is overwritten by the next call."""
+        canvas = self.canvas[: self.height]
+        if self.scale == 1:
+            canvas[:] = picture[: self.height, : self.width]
+        else:
+            canvas[:] = cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
+        found = [(person, person.box(second)) for person in self.people]
+        visible = [(person, box) for person, box in found if box is not None or not person.has_boxes]
+        boxes = {person: _whole(box * self.scale) for person, box in visible if box is not None}
+        for person, box in boxes.items():
+            self._draw_box(canvas, box, person.said(second)["label"])
+        # Labels hide neither faces nor each other, if there is room.
+        taken = list(boxes.values())
+        for person, _ in visible:
+            taken.append(self._draw_label(canvas, person, second, boxes.get(person), taken))
+        self.panel.mark(self.canvas[self.height :], second)
+        return self.canvas
+
+    def _draw_box(self, canvas: np.ndarray, box: Box, label: str) -> None:
+        left, top, right, bottom = box
+        thickness = max(2, self.size // 8)
+        end = max(left, right), max(top, bottom)
+        cv2.rectangle(canvas, (left, top), end, to_bytes(class_colours([label])[label]), thickness)
+
+    def _draw_label(
+        self, canvas: np.ndarray, person: "_Person", second: float, box: Box | None, taken: list[Box]
+    ) -> Box:
+        """Writes the label beside the box, or in a corner where no faces were looked for, and says where it is."""
+        said = person.said(second)
+        colour = class_colours([said["label"]])[said["label"]]
+        widest = self.width if box is None else max(self.width // 2, min(self.width, 12 * self.size))
+        label = label_picture(person.number, answer_of(said), colour, self.size, widest, self.height // 3)
+        height, width = label.shape[:2]
+        left, top = (0, 0) if box is None else place_for((height, width), box, canvas.shape[:2], taken)
+        paste(canvas, label, left, top)
+        return left, top, left + width, top + height
 
 
-def _draw(
-    picture: np.ndarray,
-    people: Sequence[_Person],
-    bars: Sequence[np.ndarray],
-    second: float,
-    scale: float,
-    share: float,
-) -> np.ndarray:
-    """Draws boxes and labels into the picture, appends the bars below it and marks the current time in them."""
-    canvas = np.concatenate([picture, *bars])
-    image = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(image)
-    size = max(14, picture.shape[0] // 24)
-    free = 0
-    for person in people:
-        box = person.box(second)
-        if box is not None:
-            left, top, right, bottom = (box * scale).tolist()
-            pen.rectangle(
-                (left, top, max(left, right), max(top, bottom)), outline=person.colour, width=max(2, size // 8)
-            )
-            _write(pen, person.label(second), (left, top - 1.5 * size), size, person.colour, picture.shape)
-        elif "boxes" not in person.timeline:  # Without face detection, the whole picture is the face.
-            _write(pen, person.label(second), (0, free), size, person.colour, picture.shape)
-            free += int(1.5 * size)
-    at = round(share * (canvas.shape[1] - 1))
-    pen.line((at, picture.shape[0], at, canvas.shape[0]), fill=(255, 255, 255), width=2)
-    return np.asarray(image)
+class _Person:
+    """What is drawn of a person at a time."""
+
+    def __init__(self, result: Mapping[str, Any], person: Mapping[str, Any]):
+        self.person, self.number = person, person["person"]
+        self.has_boxes = "boxes" in person
+        self.stretches = stretches(result, person)
+        self.starts = [stretch.start for stretch in self.stretches]
+        self.segments = person["segments"]
+        self.segment_starts = [segment["start"] for segment in self.segments]
+        boxes = [[np.nan] * 4 if box is None else box for box in person.get("boxes", ())]
+        # Times (t,) and boxes (t, 4) of each stretch; frames without a box lie between those that have one.
+        self.ways = list(_ways(self.stretches, frame_seconds(person), np.array(boxes, dtype=float).reshape(-1, 4)))
+
+    def box(self, second: float) -> np.ndarray | None:
+        """Box (4,) of the face, interpolated between analysed frames; None where the person is not present."""
+        at = bisect_right(self.starts, second + TOLERANCE) - 1
+        if not self.has_boxes or at < 0 or second >= self.stretches[at].end - TOLERANCE:
+            return None
+        times, boxes = self.ways[at]
+        return np.array([np.interp(second, times, side) for side in boxes.T]) if len(times) else None
+
+    def said(self, second: float) -> Mapping[str, Any]:
+        """The segment at a time, or the nearest one; the answer for the whole video where there are no segments."""
+        if not self.segments:
+            return self.person
+        at = max(0, bisect_right(self.segment_starts, second + TOLERANCE) - 1)
+        near = self.segments[at : at + 2]
+        return min(near, key=lambda one: max(one["start"] - TOLERANCE - second, second - one["end"] + TOLERANCE, 0.0))
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, text: str, place: tuple[float, float], size: int, colour: Colour, shape: tuple[int, ...]
-) -> None:
-    """Writes white text on a coloured background, moved so that it lies inside the picture."""
-    font = _font(size)
-    width = pen.textlength(text, font=font) + size // 2
-    left = min(max(0.0, place[0]), max(0.0, shape[1] - width))
-    top = min(max(0.0, place[1]), shape[0] - 1.5 * size)
-    pen.rectangle((left, top, left + width, top + 1.4 * size), fill=colour)
-    pen.text((left + size // 4, top + 0.1 * size), text, fill=(255, 255, 255), font=font)
+def _whole(box: np.ndarray) -> Box:
+    """A box of whole pixels."""
+    left, top, right, bottom = box.round().astype(int).tolist()
+    return left, top, right, bottom
 
 
-def _bar(person: _Person, width: int, length: float) -> np.ndarray:
-    """Draws a bar (h, width, 3) over the time of the video: relevance above, segments below, with names that fit."""
-    height = max(40, width // 16 // 2 * 2)
-    image = Image.new("RGB", (width, height), (24, 24, 24))
-    pen = ImageDraw.Draw(image)
-    unit = (width - 1) / max(length, 1e-9)
-    base, relevance = height * 5 // 9, np.array(person.timeline["frame_relevance"], dtype=float)
-    edges = np.concatenate([[0], (person.times[1:] + person.times[:-1]) / 2, [max(length, person.times[-1])]]) * unit
-    for left, right, value in zip(edges, edges[1:], relevance / max(relevance.max(), 1e-9), strict=False):
-        pen.rectangle((left, base - value * (base - 2), max(left, right - 1), base), fill=_rgb(RELEVANCE_COLOUR))
-    font = _font(max(9, height // 3))
-    for segment in person.timeline["segments"]:
-        left, right = segment["start"] * unit, segment["end"] * unit
-        pen.rectangle((left, base + 3, max(left, right - 2), height - 2), fill=person.colour)
-        if pen.textlength(segment["label"], font=font) + 4 < right - left:
-            pen.text((left + 3, base + 3), segment["label"], fill=(255, 255, 255), font=font)
-    pen.rectangle((0, 0, 3, height), fill=person.colour)
-    return np.asarray(image)
+def _ways(parts: Sequence[Stretch], seconds: np.ndarray, boxes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for part in parts:
+        on = slice(part.first, part.last + 1)
+        known = ~np.isnan(boxes[on]).any(1)
+        yield seconds[on][: len(known)][known], boxes[on][known]
 
 
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """A font that comes with matplotlib and covers most alphabets."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def _timed(result: Mapping[str, Any], seconds: np.ndarray) -> Mapping[str, Any]:
+    """The result with times: where they are unknown, the analysed frames are spread evenly over the video.
 
-
-def _rgb(name: str) -> Colour:
-    red, green, blue = (round(255 * part) for part in to_rgb(name))
-    return red, green, blue
+    Args:
+        result: Output of `EmotionTimelinePipeline`.
+        seconds: (N,) times of all frames of the video.
+    """
+    if result["timestamps"] is not None and all(person["timestamps"] is not None for person in result["people"]):
+        return result
+    people = []
+    for person in result["people"]:
+        count = len(person["frame_relevance"])
+        places = ((np.arange(count) + 0.5) * len(seconds) / count).astype(int)
+        people.append({**person, "timestamps": seconds[places].tolist()})
+    times = sorted({second for person in people for second in person["timestamps"]})
+    return {**result, "people": people, "timestamps": times}

@@ -1,4 +1,4 @@
-"""The picture of a timeline: class probabilities, relevance and segments over time, above a film strip."""
+"""The picture of a video: for each person the probabilities, the relevance, the segments and thumbnails over time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,156 +7,137 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
+from tgdfer.training.figures.photograph import draw_photograph
+from tgdfer.training.figures.presence import length_of
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.figures.timeline_row import GREY, Row
 
-# The best curves have colours and the others are grey, because seven colours at once are hard to read.
-COLOURED_CURVES = 3
-# With more frames, curves have no marker at each frame.
-MARKED_FRAMES = 64
-# Also used by `annotated_video.py`.
-RELEVANCE_COLOUR = "#f2b134"
+# More people would make a picture that fits no screen.
+MOST_PEOPLE = 6
+# With more sampled frames, curves and segments are averages over short spans of time.
+MOST_POINTS = 400
+# Spans in seconds over which long recordings are averaged, and about how many of them a picture shows.
+_SPANS, _SHOWN = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600), 150
+# Distances of the ticks of long recordings in seconds.
+_TICKS = (10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200)
+# More cuts are drawn as ticks below the segments, because lines across the picture would hide the curves.
+_MOST_LINES = 60
+# Inches.
+_WIDTH, _LEFT, _TOP, _BOTTOM, _GAP = 12.0, 0.75, 0.5, 0.62, 0.24
 
 
 def plot_timeline(
-    timeline: Mapping[str, Any],
-    frames: np.ndarray,
-    path: str | Path,
-    title: str = "",
-    film_seconds: Sequence[float] | None = None,
-    truth: Sequence[Mapping[str, Any]] = (),
+    result: Mapping[str, Any], path: str | Path, title: str = "", truth: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Draws class probabilities and relevance of each frame over time, segments above and a film strip below.
+    """Draws one picture of a video with all its people: curves, relevance, segments and thumbnails over time.
+
+    The six people who are present for most of the time are drawn, and the picture says how many are left out.
+    Recordings of more than 400 sampled frames are averaged over spans that the picture names. A photograph is drawn as
+    bars.
 
     Args:
-        timeline: Output of `EmotionTimelinePipeline`: `label`, `candidates` if it is "unsure", `scores` (label to
-            probability of the clip), `timestamps` (T seconds, or None), `frame_scores` (label to T probabilities),
-            `frame_relevance` (T shares) and optionally `segments`.
-        frames: (T, H, W, 3) uint8 RGB frames of the film strip, or fewer than T with `film_seconds`.
+        result: Output of `EmotionTimelinePipeline`. Thumbnails are drawn where its people have them.
         path: Picture to write. The ending of its name is its format.
-        title: Name of the clip.
-        film_seconds: Times of `frames` in seconds, if they are not the frames of the timeline.
-        truth: True segments, drawn below the predicted ones.
+        title: Name of the video.
+        truth: True segments (`label`, `start` and `end`), drawn below those of the first person.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
-    timed = timeline["timestamps"] is not None
-    relevance = np.asarray(timeline["frame_relevance"], dtype=float)
-    seconds = np.asarray(timeline["timestamps"] if timed else range(len(relevance)), dtype=float)
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
-    aspect = frames.shape[1] / frames.shape[2]
-    width, margin = 12.0, 1.5
-    strip = (width - margin) / len(frames) * aspect
-    figure = Figure(figsize=(width, 3.4 + min(strip, 3.0)), layout="constrained")
-    curves, film = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, min(strip, 3.0)])
-
-    _draw_relevance(curves, seconds, relevance)
-    colours = _colours(timeline)
-    _draw_curves(curves, seconds, timeline, colours)
-    _draw_segments(curves, timeline.get("segments", []), colours, 0.97)
-    _draw_segments(curves, truth, colours, 0.93)
-    curves.set_title(f"{title}   {_answer(timeline)}".strip(), loc="left")
-    shown = seconds if film_seconds is None else np.asarray(film_seconds, dtype=float)
-    shares = np.interp(shown, seconds, relevance / max(relevance.max(), 1e-9))
-    _draw_film(film, frames, shown, shares if film_seconds is None else np.zeros(len(shown)))
-    film.set(
-        ylim=(0, 1),
-        yticks=[],
-        xlim=(seconds[0] - step / 2, seconds[-1] + step / 2),
-        xlabel="seconds" if timed else "frame",
-    )
-    film.spines[:].set_visible(False)
-    save_figure(figure, path)
+    save_figure(draw_timeline(result, title, truth), path)
 
 
-def _answer(timeline: Mapping[str, Any]) -> str:
-    candidates = timeline.get("candidates", [timeline["label"]])
-    if len(candidates) > 1:
-        return f"{timeline['label']} ({' or '.join(candidates)})"
-    return f"{timeline['label']} ({timeline['scores'][timeline['label']]:.0%})"
+def draw_timeline(result: Mapping[str, Any], title: str = "", truth: Sequence[Mapping[str, Any]] = ()) -> Figure:
+    """Draws the figure of `plot_timeline`."""
+    if max(len(person["frame_relevance"]) for person in result["people"]) <= 1:
+        return draw_photograph(result, title)
+    people = result["people"][:MOST_PEOPLE]
+    length, timed, span = length_of(result), result["timestamps"] is not None, _span(result)
+    rows = [
+        Row(result, person, _WIDTH - _LEFT, span, truth if number == 0 else ()) for number, person in enumerate(people)
+    ]
+    right = max(row.legend_width for row in rows) + 0.1
+    height = _TOP + sum(row.height for row in rows) + _GAP * (len(rows) - 1) + _BOTTOM
+    figure = Figure(figsize=(_WIDTH, height))
+    figure.text(0.1 / _WIDTH, 1 - 0.3 / height, _heading(result, title), va="baseline", fontsize=12, weight="bold")
+    limits = (0.0, length) if timed else (-0.5, length - 0.5)
+    top = height - _TOP
+    for row in rows:
+        row.draw(figure, _LEFT, top, _WIDTH - _LEFT - right, limits)
+        _draw_cuts(row.axes, result["cuts"])
+        top -= row.height + _GAP
+    _label_time(rows[-1].axes[-1], length, timed)
+    note = _note(result, span)
+    if note:
+        figure.text(1 - 0.1 / _WIDTH, 0.1 / height, note, ha="right", fontsize=8.5, color=GREY)
+    return figure
 
 
-def _draw_film(axes: Axes, frames: np.ndarray, seconds: np.ndarray, shares: np.ndarray) -> None:
-    """Draws the frames side by side; the more relevant a frame is, the thicker is its border."""
-    for frame, left, right, share in zip(frames, *_places(seconds), shares, strict=True):
-        axes.imshow(frame, extent=(left, right, 0, 1), aspect="auto", interpolation="antialiased")
-        axes.add_patch(
-            Rectangle(
-                (left, 0), right - left, 1, fill=False, edgecolor=RELEVANCE_COLOUR, linewidth=4 * share, clip_on=False
-            )
+def _span(result: Mapping[str, Any]) -> float:
+    """Seconds over which curves are averaged; 0 where each frame is drawn."""
+    every = result["timestamps"]
+    if every is None or len(every) <= MOST_POINTS:
+        return 0.0
+    return float(next((span for span in _SPANS if span >= length_of(result) / _SHOWN), _SPANS[-1]))
+
+
+def _heading(result: Mapping[str, Any], title: str) -> str:
+    """Name of the video, and how many people it has."""
+    count = len(result["people"])
+    parts = [title] if title else []
+    if result["people"][0]["person"] is not None:
+        parts.append(f"{count} people" if count > 1 else "1 person")
+    return "   ".join(parts)
+
+
+def _note(result: Mapping[str, Any], span: float) -> str:
+    """What the picture leaves out or averages, and what its lines mean."""
+    left_out, cuts, notes = len(result["people"]) - MOST_PEOPLE, len(result["cuts"]), []
+    if left_out > 0:
+        notes.append(f"{left_out} more {'people' if left_out > 1 else 'person'}, present for less time, not drawn")
+    if span:
+        notes.append(f"averages over {_clock(span, span)}{' s' if span < 120 else ''}")
+    if cuts:
+        notes.append(
+            f"{'dotted lines' if cuts <= _MOST_LINES else 'ticks below the segments'}: {cuts} cut{'s' * (cuts > 1)}"
         )
+    return " · ".join(notes)
 
 
-def _places(seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right ends (T,) of each frame: almost halfway to its neighbours, with a small gap between them."""
-    steps = np.diff(seconds)
-    usual = float(np.median(steps)) if len(steps) else 1.0
-    # A gap of frames that were not analysed stays empty.
-    before, after = (np.minimum(sides, 1.5 * usual) for sides in (np.r_[usual, steps], np.r_[steps, usual]))
-    return seconds - 0.46 * before, seconds + 0.46 * after
+def _draw_cuts(row: Sequence[Axes], cuts: Sequence[float]) -> None:
+    """Marks cuts: thin lines, or ticks below the lowest axes where there are many."""
+    if len(cuts) > _MOST_LINES:
+        ends = row[-1].get_xaxis_transform()
+        row[-1].plot(
+            cuts, np.full(len(cuts), -0.12), "|", transform=ends, color=GREY, markersize=3, mew=0.4, clip_on=False
+        )
+        return
+    for axes in row:
+        for cut in cuts:
+            axes.axvline(cut, color="black", linewidth=0.7, linestyle=(0, (1, 2)), zorder=5)
 
 
-def _colours(timeline: Mapping[str, Any]) -> dict[str, str]:
-    """Colours of classes by name: in a long video the classes of segments, longest first; else the most probable."""
-    segments, scores = timeline.get("segments", []), timeline["scores"]
-    total = {name: sum(one["end"] - one["start"] for one in segments if one["label"] == name) for name in scores}
-    if len(segments) > COLOURED_CURVES:
-        ranked = [name for name in sorted(total, key=lambda name: -total[name]) if total[name] > 0]
+def _label_time(axes: Axes, length: float, timed: bool) -> None:
+    """Writes the time below the lowest axes: seconds, or minutes and seconds in long recordings."""
+    axes.tick_params(labelbottom=True, bottom=True)
+    if not timed:
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.set_xlabel("frame")
+    elif length <= 120:
+        axes.xaxis.set_major_locator(MaxNLocator(12))
+        axes.set_xlabel("seconds")
     else:
-        ranked = sorted(scores, key=scores.get, reverse=True)[:COLOURED_CURVES]
-    return {name: f"C{place}" for place, name in enumerate(ranked)}
+        axes.xaxis.set_major_locator(MultipleLocator(next((t for t in _TICKS if t >= length / 12), _TICKS[-1])))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: _clock(second, length)))
+        axes.set_xlabel("minutes:seconds" if length < 3600 else "hours:minutes:seconds")
 
 
-def _draw_segments(
-    axes: Axes, segments: Sequence[Mapping[str, Any]], colours: Mapping[str, str], height: float
-) -> None:
-    """Draws a band for each segment at a given height (0 to 1) of the axes."""
-    for segment in segments:
-        axes.add_patch(
-            Rectangle(
-                (segment["start"], height),
-                segment["end"] - segment["start"],
-                0.03,
-                color=colours.get(segment["label"], "grey"),
-                linewidth=0,
-            )
-        )
-
-
-def _draw_relevance(axes: Axes, seconds: np.ndarray, relevance: np.ndarray) -> None:
-    """Draws bars of relevance, on a second y axis."""
-    shares = axes.twinx()
-    left, right = _places(seconds)
-    shares.bar(left, relevance, width=right - left, align="edge", color=RELEVANCE_COLOUR, alpha=0.35, linewidth=0)
-    shares.set(ylim=(0, max(1.15 * relevance.max(), 2.5 / len(relevance))), ylabel="relevance (bars)")
-    shares.yaxis.set_major_formatter(PercentFormatter(1))
-    shares.spines["top"].set_visible(False)
-    # The curves are drawn above the bars.
-    axes.set_zorder(shares.get_zorder() + 1)
-    axes.patch.set_visible(False)
-
-
-def _draw_curves(axes: Axes, seconds: np.ndarray, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    """Draws a curve for each class: thick for the candidates of a short clip, grey for classes without a colour."""
-    candidates, scores = timeline.get("candidates", [timeline["label"]]), timeline["scores"]
-    few = len(seconds) <= MARKED_FRAMES
-    greys = [name for name in sorted(scores, key=scores.get) if name not in colours]
-    for name in [*greys, *reversed(list(colours))]:
-        thick = few and name in candidates
-        axes.plot(
-            seconds,
-            timeline["frame_scores"][name],
-            color=colours.get(name, "silver"),
-            linewidth=2.6 if thick else 1.4 if name in colours else 0.9,
-            marker="o" if thick else None,
-            markersize=4,
-            label=f"{name} ({scores[name]:.0%})" if name in colours else None,
-        )
-    axes.set(ylim=(0, 1), ylabel="probability of the frame")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(axis="y", alpha=0.25)
-    axes.spines["top"].set_visible(False)
-    handles, names = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[::-1], names[::-1], loc="lower right", bbox_to_anchor=(1, 1), ncols=max(1, len(colours)), frameon=False
-    )
+def _clock(second: float, length: float) -> str:
+    """A time as seconds, m:ss or h:mm:ss, depending on the length of the video."""
+    minutes, seconds = divmod(round(second), 60)
+    if length < 120:
+        return f"{second:g}"
+    hours, minutes = divmod(minutes, 60) if length >= 3600 else (0, minutes)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if length >= 3600 else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,74 @@
+"""The colour of each class, the same in every picture and in every annotated video."""
+
+import colorsys
+import zlib
+from collections.abc import Iterable
+from functools import cache
+
+from matplotlib.colors import to_hex, to_rgb
+
+# Found by a search around hues that suit the emotions. It maximised the smallest distance between two colours (OKLab)
+# under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009). The contrast to
+# white and to black is at least 2.3.
+_FIXED = {
+    "anger": "#c52a20",
+    "disgust": "#5d9c00",
+    "fear": "#930ca6",
+    "happiness": "#c2ab00",
+    "sadness": "#2345f7",
+    "surprise": "#07bebf",
+    "contempt": "#8b2800",
+    "neutral": "#8f8f8f",
+    "unsure": "#595959",
+    "anxiety": "#bf94ff",
+    "helplessness": "#4782fe",
+    "disappointment": "#9e5d9a",
+}
+# Relative luminance of the colours of other labels: as far from white as from black.
+_LUMINANCE = 0.18
+
+
+def class_colours(labels: Iterable[str]) -> dict[str, str]:
+    """Gives each class its colour.
+
+    The colour of a label depends on nothing but the label, so it is the same in every picture. Emotions of the usual
+    data sets, "neutral" and "unsure" have fixed colours. The hue of another label is a hash of its name.
+
+    Args:
+        labels: Names of classes.
+
+    Returns:
+        For each label a colour as `#rrggbb`.
+    """
+    return {label: _FIXED.get(label.casefold()) or _hashed(label.casefold()) for label in labels}
+
+
+def text_colour(background: str) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2) to a background colour."""
+    luminance = _luminance(to_rgb(background))
+    return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "#000000"
+
+
+def to_bytes(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue (0 to 255) of a colour of matplotlib."""
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+@cache
+def _hashed(label: str) -> str:
+    """A colour whose hue is a hash of the label, at a luminance that is readable on white and on black."""
+    code = zlib.crc32(label.encode())
+    hue, saturation = (code & 0xFFFF) / 0x10000, 0.55 + 0.35 * (code >> 16 & 0xFF) / 0xFF
+    low, high = 0.0, 1.0
+    for _ in range(16):
+        middle = (low + high) / 2
+        brighter = _luminance(colorsys.hls_to_rgb(hue, middle, saturation)) < _LUMINANCE
+        low, high = (middle, high) if brighter else (low, middle)
+    return to_hex(colorsys.hls_to_rgb(hue, low, saturation))
+
+
+def _luminance(colour: tuple[float, float, float]) -> float:
+    """Relative luminance (WCAG 2) of a colour of sRGB, 0 to 1."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,165 @@
+"""The panel below an annotated video: the segments and the relevance of its people over the time of the video."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tgdfer.training.figures.colours import class_colours, text_colour, to_bytes
+from tgdfer.training.figures.fonts import font, shortened, text_width
+from tgdfer.training.figures.presence import frame_seconds, stretches
+
+_BACKGROUND, _TEXT, _RELEVANCE, _CURSOR = (24, 24, 24), (225, 225, 225), (150, 160, 175), 255
+
+
+@dataclass
+class Panel:
+    """The panel, drawn once; only the mark of the current time moves.
+
+    Attributes:
+        picture: (h, w, 3) uint8 RGB. The height is even, and 0 where there is nobody to draw.
+        left: Pixel of second 0.
+        unit: Pixels per second.
+    """
+
+    picture: np.ndarray
+    left: int
+    unit: float
+    _marked: int = -1
+
+    def mark(self, canvas: np.ndarray, second: float) -> None:
+        """Moves the white line to a time.
+
+        Args:
+            canvas: (h, w, 3) copy of `picture`, into which the line is drawn.
+            second: Current time.
+        """
+        if not canvas.shape[0]:
+            return
+        wide = max(2, canvas.shape[1] // 500)
+        column = int(np.clip(self.left + second * self.unit, 0, canvas.shape[1] - wide))
+        if self._marked >= 0:
+            old = slice(self._marked, self._marked + wide)
+            canvas[:, old] = self.picture[:, old]
+        canvas[:, column : column + wide] = _CURSOR
+        self._marked = column
+
+
+def draw_panel(result: Mapping[str, Any], width: int, most: int, length: float, size: int) -> Panel:
+    """Draws a row for each person: the number, relevance as an area, and segments as coloured boxes with names.
+
+    Rows become thinner where there are many people. Those for whom no room is left are counted in the last row.
+
+    Args:
+        result: Output of `EmotionTimelinePipeline` with known times.
+        width: Width of the panel in pixels.
+        most: Greatest height of the panel in pixels.
+        length: Length of the video in seconds.
+        size: Height of the font in pixels.
+    """
+    people, least, usual = result["people"], round(1.4 * size), round(2.4 * size)
+    numbered = any(person["person"] is not None for person in people)
+    left = round(max(text_width(str(person["person"]), size) for person in people) + 0.8 * size) if numbered else 0
+    panel = Panel(np.zeros((0, width, 3), np.uint8), left, (width - 1 - left) / max(length, 1e-9))
+    names = _legend(people, panel, width, size)
+    line = round(1.5 * size)
+    legend = line if names and most >= line + least else 0
+    room = max(0, most - legend)
+    shown = min(len(people), room // least)
+    more = 0
+    if shown < len(people) and room >= 2 * least:
+        more, shown = line, min(shown, (room - line) // least)
+    height = min(usual, (room - more) // shown) if shown else 0
+    total = (shown * height + more + legend + 1) // 2 * 2
+    if not total:
+        return panel
+    image = Image.new("RGB", (width, min(total, most // 2 * 2)), _BACKGROUND)
+    pen = ImageDraw.Draw(image)
+    for row, person in enumerate(people[:shown]):
+        _draw_row(pen, panel, result, person, row * height, height, size)
+    if more:
+        count = len(people) - shown
+        text = shortened(f"{count} more {'people' if count > 1 else 'person'}", size, width - size)
+        pen.text((size // 2, shown * height + size // 6), text, fill=_TEXT, font=font(size))
+    if legend:
+        _draw_legend(pen, names, shown * height + more, size)
+    panel.picture = np.asarray(image)
+    return panel
+
+
+def _draw_row(
+    pen: ImageDraw.ImageDraw,
+    panel: Panel,
+    result: Mapping[str, Any],
+    person: Mapping[str, Any],
+    top: int,
+    height: int,
+    size: int,
+) -> None:
+    """Draws the row of a person between `top` and `top + height`."""
+    if person["person"] is not None:
+        middle = top + height / 2
+        pen.text((panel.left / 2, middle), str(person["person"]), fill=(255, 255, 255), font=font(size), anchor="mm")
+    band = max(2, min(height - 2, round(1.4 * size)))
+    base = top + height - 1 - band
+    if height - band > size // 2:
+        _draw_relevance(pen, panel, result, person, top + 2, base)
+    for one in person["segments"]:
+        colour = class_colours([one["label"]])[one["label"]]
+        left, right = (round(panel.left + one[end] * panel.unit) for end in ("start", "end"))
+        pen.rectangle((left, base, max(left, right - 2), base + band - 2), fill=to_bytes(colour))
+        if _fits(one, panel, size):
+            where = ((left + right) / 2, base + (band - 2) / 2)
+            pen.text(where, one["label"], fill=text_colour(colour), font=font(size), anchor="mm")
+
+
+def _draw_relevance(
+    pen: ImageDraw.ImageDraw,
+    panel: Panel,
+    result: Mapping[str, Any],
+    person: Mapping[str, Any],
+    top: int,
+    base: int,
+) -> None:
+    """Draws the relevance of each frame as a bar, where the person is present."""
+    seconds, relevance = frame_seconds(person), np.asarray(person["frame_relevance"], dtype=float)
+    shares = relevance / max(float(relevance.max()), 1e-9)
+    for stretch in stretches(result, person):
+        within = seconds[stretch.first : stretch.last + 1]
+        borders = panel.left + panel.unit * np.r_[stretch.start, (within[1:] + within[:-1]) / 2, stretch.end]
+        for left, right, share in zip(borders, borders[1:], shares[stretch.first :], strict=False):
+            pen.rectangle((left, base - 1 - share * (base - 1 - top), max(left, right - 1), base - 1), fill=_RELEVANCE)
+
+
+def _legend(people: Sequence[Mapping[str, Any]], panel: Panel, width: int, size: int) -> dict[str, str]:
+    """Labels that no box has room for, and how they are written into one line; those of the longest time first."""
+    total: dict[str, float] = {}
+    written = set()
+    for one in (segment for person in people for segment in person["segments"]):
+        total[one["label"]] = total.get(one["label"], 0.0) + one["end"] - one["start"]
+        if _fits(one, panel, size):
+            written.add(one["label"])
+    names: dict[str, str] = {}
+    free = width - size
+    for name in sorted(total.keys() - written, key=lambda name: -total[name]):
+        text = shortened(name, size, width / 3)
+        free -= round(text_width(text, size) + 2.2 * size)
+        if free < 0:
+            break
+        names[name] = text
+    return names
+
+
+def _fits(segment: Mapping[str, Any], panel: Panel, size: int) -> bool:
+    return text_width(segment["label"], size) + 6 < (segment["end"] - segment["start"]) * panel.unit
+
+
+def _draw_legend(pen: ImageDraw.ImageDraw, names: Mapping[str, str], top: int, size: int) -> None:
+    """Draws a coloured square and the name of each class in one line."""
+    left, colours = size // 2, class_colours(names)
+    for name, text in names.items():
+        pen.rectangle((left, top + size // 3, left + size, top + size // 3 + size), fill=to_bytes(colours[name]))
+        pen.text((left + round(1.3 * size), top + size // 6), text, fill=_TEXT, font=font(size))
+        left += round(text_width(text, size) + 2.2 * size)

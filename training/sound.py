@@ -1,0 +1,212 @@
+"""The sound of a video, copied into another video in step with its pictures."""
+
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+import av
+from transformers.utils import logging
+
+from tgdfer.processing.video_file_tgdfer import FORMATS, VideoFile
+
+logger = logging.get_logger(__name__)
+
+# Players do not play everything that an MP4 file may hold.
+_PLAYED_IN_MP4 = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
+_AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
+# Video packets that are looked through for the first picture: H.264 and HEVC reorder 16 pictures at most.
+_REORDERED = 64
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+_ERRORS = (av.error.FFmpegError, OSError, ValueError, IndexError)
+
+
+class Sound:
+    """The sound of a video file, from which another file is written. Broken sound ends with a warning.
+
+    Args:
+        video: Video that the pictures come from.
+    """
+
+    def __init__(self, video: VideoFile):
+        self.name, self._source = video.name, video.source
+        self._stack = ExitStack()
+        self._container: Any = None
+        self._packets: Iterator[Any] = iter(())
+        self._pending: Any = None
+        self._output: Any = None
+        self._target: Any = None
+        self._resampler: Any = None
+        self._last: int | None = None
+        self._start = 0.0
+
+    def __enter__(self) -> "Sound":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def add_to(self, output: Any) -> None:
+        """Adds a stream for the sound to a container: a copy if it takes the codec and players play it, else AAC.
+
+        Args:
+            output: Container that is written. Nothing is added if the video has no sound.
+        """
+        self._output = output
+        try:
+            self._start, copied = self._look(output.format.name)
+            container = self._open(self._stack)
+            stream = container.streams.best("audio")
+            if stream is None:
+                return
+            if copied:
+                self._target = output.add_stream_from_template(stream)
+            else:
+                self._add_aac(stream)
+            self._packets = (packet for packet in container.demux(stream) if packet.size)
+        except _ERRORS as error:
+            self._give_up(error)
+
+    def write_until(self, second: float) -> None:
+        """Writes the sound up to a time in seconds after the first picture."""
+        while self._target is not None:
+            try:
+                packet = self._pending or next(self._packets, None)
+            except _ERRORS as error:
+                self._give_up(error)
+                return
+            if packet is None:
+                return
+            time = packet.pts if packet.dts is None else packet.dts
+            if time is not None and float(time * packet.time_base) - self._start > second:
+                self._pending = packet
+                return
+            self._pending = None
+            self._write(packet)
+
+    def finish(self) -> None:
+        """Writes the rest of the sound."""
+        self.write_until(float("inf"))
+        if self._target is not None and self._resampler is not None and self._last is not None:
+            try:
+                self._encode(None)
+                self._output.mux(self._target.encode(None))
+            except _ERRORS as error:
+                self._give_up(error)
+
+    def _look(self, container_format: str) -> tuple[float, bool]:
+        """Second at which the first picture is shown, and whether the sound can be copied."""
+        with ExitStack() as stack:
+            container = self._open(stack)
+            sound = container.streams.best("audio")
+            if sound is None:
+                return 0.0, False
+            copied = container_format != "mp4" or sound.codec_context.codec.canonical_name in _PLAYED_IN_MP4
+            copied = copied and self._takes(container_format, container, sound)
+        with ExitStack() as stack:
+            container = self._open(stack)
+            # The cover of a song is a video stream of one picture.
+            cover = av.stream.Disposition.attached_pic
+            pictures = next(stream for stream in container.streams.video if not stream.disposition & cover)
+            shown = (packet for packet in container.demux(pictures) if packet.size and not packet.is_discard)
+            times = [packet.dts if packet.pts is None else packet.pts for packet in islice(shown, _REORDERED)]
+            known = [time for time in times if time is not None]
+            return float(min(known, default=0) * pictures.time_base), copied
+
+    def _takes(self, container_format: str, container: Any, sound: Any) -> bool:
+        """Whether a container of some format takes the sound as it is: the first packet is written into one."""
+        try:
+            first = next(packet for packet in container.demux(sound) if packet.size)
+            with av.open(io.BytesIO(), "w", format=container_format) as trial:
+                first.stream = trial.add_stream_from_template(sound)
+                trial.mux(first)
+        except (*_ERRORS, StopIteration):
+            return False
+        return True
+
+    def _open(self, stack: ExitStack) -> Any:
+        source = self._source if isinstance(self._source, str) else _OwnPlace(self._source)
+        return stack.enter_context(av.open(source, "r", options=_OPTIONS))
+
+    def _add_aac(self, stream: Any) -> None:
+        rate = stream.codec_context.sample_rate
+        rate = rate if rate in _AAC_RATES else 48000
+        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+        self._target = self._output.add_stream("aac", rate=rate, layout=layout)
+        # `async` fills gaps with silence, so that the sound stays in step behind them.
+        self._resampler = av.AudioResampler("fltp", layout, rate, frame_size=1024, options={"async": "1"})
+
+    def _write(self, packet: Any) -> None:
+        """Copies a packet, or decodes and encodes it."""
+        shift = round(self._start / packet.time_base)
+        if self._resampler is not None:
+            try:
+                frames = packet.decode()
+            except _ERRORS:
+                # Silence takes the place of what cannot be decoded.
+                logger.warning_once(f"Some of the sound of {self.name} is damaged and is missing in the copy.")
+                return
+            for frame in frames:
+                if frame.pts is not None:
+                    frame.pts -= round(self._start / frame.time_base)
+                self._last = 0
+                self._encode(frame)
+            return
+        if packet.dts is None or (self._last is not None and packet.dts <= self._last):
+            logger.warning_once(f"Some of the sound of {self.name} has no valid times and is missing in the copy.")
+            return
+        self._last = packet.dts
+        packet.dts -= shift
+        packet.pts = packet.dts if packet.pts is None else packet.pts - shift
+        packet.stream = self._target
+        self._mux(packet)
+
+    def _encode(self, frame: Any) -> None:
+        try:
+            for part in self._resampler.resample(frame):
+                self._output.mux(self._target.encode(part))
+        except _ERRORS as error:
+            self._give_up(error)
+
+    def _mux(self, packet: Any) -> None:
+        try:
+            self._output.mux(packet)
+        except _ERRORS as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or error
+        logger.warning(f"The sound of {self.name} cannot be copied to its end ({reason}); the pictures are all there.")
+        self._packets, self._pending, self._resampler = iter(()), None, None
+
+
+class _OwnPlace(io.RawIOBase):
+    """A binary file that is read beside another reader: each of the two has its own place in it."""
+
+    def __init__(self, file: Any):
+        self._file, self._place = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        place = self._file.tell()
+        self._file.seek(self._place)
+        data = self._file.read(size)
+        self._place = self._file.tell()
+        self._file.seek(place)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        place = self._file.tell()
+        self._file.seek(self._place)
+        self._place = self._file.seek(offset, whence)
+        self._file.seek(place)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
