@@ -22,7 +22,8 @@ from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.loading import load_clips, require_readable
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures import plot_confusion_matrix, plot_risk_coverage
+from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
+from tgdfer.training.figures.risk_coverage import plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.measure import ClipPrediction, measure_model, predict_clips
 from tgdfer.training.models import load_trained, model_source

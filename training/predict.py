@@ -20,7 +20,9 @@ from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures import annotate, plot_timeline, require_picture_format
+from tgdfer.training.figures.annotated_video import annotate
+from tgdfer.training.figures.saving import require_picture_format
+from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.models import load_trained
 from tgdfer.training.timelines import Timeline, frame_table, is_long, people_of, print_timelines, short_names

@@ -24,7 +24,7 @@ from benchmarks.harness.tables import (
     unfinished_rows,
     write_report,
 )
-from tgdfer.training.figures import save_figure
+from tgdfer.training.figures.saving import save_figure
 
 FULL = "full"
 ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT))

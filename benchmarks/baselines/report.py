@@ -19,7 +19,7 @@ from benchmarks.harness.tables import (
     unfinished_rows,
     write_report,
 )
-from tgdfer.training.figures import save_figure
+from tgdfer.training.figures.saving import save_figure
 
 TITLES = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}
 BASELINE, OURS = "frozen-mean", "tgdfer"

@@ -5,8 +5,7 @@ from typing import Any
 
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
 from benchmarks.long_videos.segments import DEFAULT_RULE, LongVideo, Measured
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.figures import plot_timeline
+from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.metrics import THRESHOLDS
 
 
@@ -28,15 +27,12 @@ def write_segments_report(measured: Measured, command: str, path: Path, figures:
 
 def _draw(one: LongVideo, segments: list[dict[str, Any]], path: Path) -> None:
     """Draws the timeline of a video with the segments that were found, above the true ones."""
-    frames, seconds = TGDFERVideoProcessor().read_clip(str(one.file), 16)
-    assert seconds is not None
-    plot_timeline(
-        {**one.timeline, "segments": segments},
-        frames.permute(0, 2, 3, 1).numpy(),
-        path,
-        film_seconds=seconds.tolist(),
-        truth=one.truth,
-    )
+    drawn = [
+        {**segment, "score": segment["confidence"], "candidates": [segment["label"]], "person": None}
+        for segment in segments
+    ]
+    result = {**one.result, "people": [{**one.timeline, "segments": drawn}]}
+    plot_timeline(result, path, truth=one.truth)
 
 
 def _sections(figures: dict[str, Any], picture: str) -> list[str]:
@@ -51,7 +47,7 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
     gap, low, high = (100 * value for value in figures["difference"])
     head = ["segments by", "found", *(f"mAP at {threshold}" for threshold in THRESHOLDS), "mean"]
     how = (
-        "A video of more than 15 seconds is read in windows that overlap by half; what they say of a frame is"
+        "A video is read in windows that overlap by half; what they say of a frame is"
         " averaged, and a curve for each class runs over the whole video. Segments of emotion are cut out of the"
         f" curves by hysteresis: one rises to a probability of {rule['high']:g}, reaches as far as it stays above"
         f" {rule['low']:g}, and lasts {rule['shortest']:g} s at least. Its confidence is the mean probability."

@@ -54,13 +54,18 @@ class LongVideo:
 
     Attributes:
         file: the video.
-        timeline: predictions of `EmotionTimelinePipeline`.
+        result: predictions of `EmotionTimelinePipeline`, in which the video is one person.
         truth: true segments.
     """
 
     file: Path
-    timeline: dict[str, Any]
+    result: dict[str, Any]
     truth: list[dict[str, Any]]
+
+    @property
+    def timeline(self) -> dict[str, Any]:
+        """The predictions for the person."""
+        return self.result["people"][0]
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,5 @@ def _read(model: str, folder: Path, split: str) -> list[LongVideo]:
     found = []
     for row in track(rows, f"Reading videos of {split}", console=get_console(), transient=True):
         file = folder / row["file_name"]
-        (person,) = pipeline(str(file), batch_size=8)["people"]
-        found.append(LongVideo(file, person, row["segments"]))
+        found.append(LongVideo(file, pipeline(str(file), thumbnails=12), row["segments"]))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.real_faces.words import rendered_test_faces
-from tgdfer.training.figures import save_figure
+from tgdfer.training.figures.saving import save_figure
 from tgdfer.training.metrics import risk_coverage_curve
 
 _COLUMNS = 4

@@ -29,7 +29,7 @@ from benchmarks.harness.tables import (
 from benchmarks.real_faces.drawing import draw_risk, draw_words
 from benchmarks.real_faces.photographs import ENOUGH, frequent
 from benchmarks.real_faces.words import words_file
-from tgdfer.training.figures import plot_confusion_matrix
+from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.metrics import recognition_figures
 
 ORDER = (

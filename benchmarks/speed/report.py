@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness.tables import write_report
 from benchmarks.speed.networks import WAYS, Sizes
-from tgdfer.training.figures import save_figure
+from tgdfer.training.figures.saving import save_figure
 
 # The way that memory is compared with: full fine-tuning of the vision tower. With the text tower it needs more.
 FULL = "vision"

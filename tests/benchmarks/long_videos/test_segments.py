@@ -19,7 +19,7 @@ def video(inside: float, outside: float) -> LongVideo:
     """Fear with one probability inside of its segment, and with another outside."""
     fear = [inside if TRUE["start"] <= second <= TRUE["end"] else outside for second in SECONDS]
     scores = {"fear": fear, "neutral": [1 - value for value in fear]}
-    return LongVideo(Path("a.mp4"), {"frame_scores": scores, "timestamps": SECONDS}, [TRUE])
+    return LongVideo(Path("a.mp4"), {"people": [{"frame_scores": scores, "timestamps": SECONDS}]}, [TRUE])
 
 
 def test_thresholds_that_separate_the_segment_are_chosen():

@@ -8,12 +8,10 @@ from made_up_timelines import made_up_person, made_up_result
 from PIL import Image
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures import (
-    plot_confusion_matrix,
-    plot_risk_coverage,
-    plot_timeline,
-    require_picture_format,
-)
+from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
+from tgdfer.training.figures.risk_coverage import plot_risk_coverage
+from tgdfer.training.figures.saving import require_picture_format
+from tgdfer.training.figures.timeline import plot_timeline
 
 
 def pixels(path: Path) -> np.ndarray:
