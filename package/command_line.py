@@ -6,8 +6,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logger = logging.getLogger("tgdfer")
     handler = RichHandler(console=get_console(), show_time=False, show_path=False)
+    flags = _flags_of(arguments)
+    handler.addFilter(partial(_say_in_flags, flags))
     logger.addHandler(handler)
     try:
         app(arguments)
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not is_user_error(error):
             raise
-        sentence = in_flags(sentence_of(error), _flags_of(arguments))
+        sentence = in_flags(sentence_of(error), flags)
         return _refuse(sentence, 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in _FULL_OR_CLOSED:
@@ -284,6 +287,12 @@ def demo(
     from tgdfer.demo import Demo
 
     Demo(output, clips, epochs, lora_epochs, seed).run()
+
+
+def _say_in_flags(flags: Mapping[str, str], record: logging.LogRecord) -> bool:
+    """Rewrites a warning as `in_flags` does; it is shown in any case."""
+    record.msg, record.args = in_flags(record.getMessage(), flags), None
+    return True
 
 
 def _flags_of(arguments: Sequence[str]) -> dict[str, str]:

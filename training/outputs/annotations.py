@@ -6,7 +6,7 @@ Each person has two tiers: the label of each segment, and its probability.
 import mimetypes
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,20 @@ def write_textgrid(result: Mapping[str, Any], path: Path) -> None:
 def _tiers(result: Mapping[str, Any]) -> Iterator[tuple[str, list[Interval]]]:
     for person in result["people"]:
         who = "video" if person["person"] is None else f"person {person['person']}"
-        times = [(segment, *_milliseconds(segment)) for segment in person["segments"]]
-        yield f"{who} expression", [(start, end, segment["label"]) for segment, start, end in times]
-        yield f"{who} probability", [(start, end, f"{segment['score']:.2f}") for segment, start, end in times]
+        times = _milliseconds(person["segments"])
+        labels = [segment["label"] for segment in person["segments"]]
+        scores = [f"{segment['score']:.2f}" for segment in person["segments"]]
+        for kind, texts in (("expression", labels), ("probability", scores)):
+            yield f"{who} {kind}", [(*time, text) for time, text in zip(times, texts, strict=True)]
 
 
-def _milliseconds(segment: Mapping[str, Any]) -> tuple[int, int]:
-    """Start and end; both formats know no interval without a length."""
-    start, end = round(1000 * segment["start"]), round(1000 * segment["end"])
-    return start, max(end, start + 1)
+def _milliseconds(segments: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Starts and ends. Both formats know neither an interval without a length nor two that overlap."""
+    times: list[tuple[int, int]] = []
+    for segment in segments:
+        start = max(round(1000 * segment["start"]), times[-1][1] if times else 0)
+        times.append((start, max(round(1000 * segment["end"]), start + 1)))
+    return times
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
 from tgdfer.training.outputs.document import Run, document, json_text
 from tgdfer.training.outputs.names import output_paths
+from tgdfer.training.outputs.optional_imports import require
 from tgdfer.training.outputs.subtitles import SUBTITLE_FORMATS, subtitles
 from tgdfer.training.outputs.tables import frame_table, segment_table
 
@@ -20,6 +21,11 @@ _ENDINGS = {
     "elan": (".eaf",),
     "textgrid": (".textgrid",),
     "annotate": (".mp4", ".mkv", ".mov"),
+}
+_LIBRARIES = {
+    "subtitles": ("pysubs2", "pysubs2"),
+    "elan": ("pympi.Elan", "pympi-ling"),
+    "textgrid": ("pympi.Praat", "pympi-ling"),
 }
 _KINDS = {
     "subtitles": "subtitles",
@@ -65,7 +71,8 @@ class PredictionFiles:
         """Checks the paths before any video is read.
 
         Raises:
-            UserError: a file cannot be written there, its ending is not that of its kind, or two are the same.
+            UserError: a file cannot be written there, its ending is not that of its kind, two are the same, or the
+                library that writes it is not installed.
         """
         taken: set[Path] = set()
         for field in fields(self):
@@ -84,6 +91,9 @@ class PredictionFiles:
                 raise UserError(f"{path} is not the name of {_KINDS[field.name]} to write: end it in {shown}.")
         if self.plot is not None:
             require_picture_format(self.plot)
+        for kind, (module, distribution) in _LIBRARIES.items():
+            if getattr(self, kind) is not None:
+                require(module, distribution)
 
     def write(
         self, results: Mapping[str, dict[str, Any]], errors: Mapping[str, str], run: Run, videos: Sequence[str]

@@ -36,5 +36,6 @@ def _plain(text: str, suffix: str) -> str:
     """Text without what the library or a player would take for a style or a break."""
     text = " ".join(text.replace("{", "(").replace("}", ")").replace("\\", "/").split())
     if suffix == ".vtt":
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text
+        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # SRT has no way to write these as they are.
+    return text.replace("<", "(").replace(">", ")")

@@ -24,11 +24,15 @@ _NO_EXPRESSION = ("neutral", "unsure")
 
 @dataclass(frozen=True)
 class _Row:
+    """A line of the table. `label` is the class whose colour it has."""
+
     person: str
-    time: str
+    start: str
+    end: str
     label: str
+    answer: str
     score: str
-    sentence: str
+    seen: str
 
 
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -45,20 +49,26 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
     console = get_console()
     names = {video: printable(name) for video, name in short_names(list(results)).items()}
     colours = _colours(results)
-    table = Table("video", "person", "time", "expression", "probability", "what is seen then", expand=False)
+    numbered = any(person["person"] is not None for result in results.values() for person in result["people"])
+    table = Table("video")
+    if numbered:
+        table.add_column("person", justify="right")
+    for title in ("from", "to"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("expression")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("what is seen then")
     brief = len(results) > MOST_VIDEOS
     for video, result in results.items():
-        shown = ""
-        for row in _rows(result, brief):
-            name = "" if shown else names[video]
-            shown = names[video]
-            style = colours.get(row.label.partition(" ")[0], "")
-            label = f"[{style}]{escape(row.label)}[/]" if style else escape(row.label)
-            table.add_row(escape(name), row.person, row.time, label, row.score, escape(row.sentence))
+        for index, row in enumerate(_rows(result, brief)):
+            name = "" if index else escape(names[video])
+            label = f"[{colours.get(row.label, 'default')}]{escape(row.answer)}[/]"
+            person = [row.person] if numbered else []
+            table.add_row(name, *person, row.start, row.end, label, row.score, escape(row.seen))
         table.add_section()
     console.print(table)
     for line in _remarks(results, names):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _colours(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -70,26 +80,29 @@ def _colours(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _rows(result: Mapping[str, Any], brief: bool) -> Iterator[_Row]:
-    for person in sorted(result["people"], key=lambda one: one["person"] or 0):
+    for person in _by_number(result):
         number = "" if person["person"] is None else str(person["person"])
         segments = person["segments"]
-        if not segments or brief or len(segments) > MOST_SEGMENTS:
-            yield _Row(
-                number,
-                f"{clock(segments[0]['start'])} to {clock(segments[-1]['end'])}" if segments else "",
-                answer(person["label"], person["candidates"]),
-                f"{person['score']:.0%}",
-                _summary(segments) if len(segments) > 1 else person.get("explanation", {}).get("sentence", ""),
-            )
+        if segments and not brief and len(segments) <= MOST_SEGMENTS:
+            for index, segment in enumerate(segments):
+                times = clock(segment["start"]), clock(segment["end"])
+                yield _row("" if index else number, times, segment, segment.get("sentence", ""))
             continue
-        for index, segment in enumerate(segments):
-            yield _Row(
-                "" if index else number,
-                f"{clock(segment['start'])} to {clock(segment['end'])}",
-                answer(segment["label"], segment["candidates"]),
-                f"{segment['score']:.0%}",
-                segment.get("sentence", ""),
-            )
+        times = (clock(segments[0]["start"]), clock(segments[-1]["end"])) if segments else ("", "")
+        sentence = person.get("explanation", {}).get("sentence", "")
+        yield _row(number, times, person, _summary(segments) if len(segments) > 1 else sentence)
+
+
+def _row(number: str, times: tuple[str, str], found: Mapping[str, Any], sentence: str) -> _Row:
+    said = answer(found["label"], found["candidates"])
+    # The label and the times stand in columns of their own. Without times, the sentence tells the frames.
+    if times[0] and sentence.startswith(f"{said}, "):
+        sentence = sentence.partition(": ")[2]
+    return _Row(number, *times, found["label"], said, f"{found['score']:.0%}", sentence)
+
+
+def _by_number(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return sorted(result["people"], key=lambda person: person["person"] or 0)
 
 
 def _summary(segments: list[dict[str, Any]]) -> str:
@@ -115,7 +128,7 @@ def _remarks(results: Mapping[str, Mapping[str, Any]], names: Mapping[str, str])
 
 
 def _remarks_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
-    for person in sorted(result["people"], key=lambda one: one["person"] or 0):
+    for person in _by_number(result):
         who = name if person["person"] is None else f"{name}, person {person['person']}"
         order = [segment["label"] for segment in person["segments"] if segment["label"] not in _NO_EXPRESSION]
         order = order[:1] + [after for before, after in pairwise(order) if before != after]
