@@ -96,8 +96,8 @@ def _rows(result: Mapping[str, Any], brief: bool) -> Iterator[_Row]:
 def _row(number: str, times: tuple[str, str], found: Mapping[str, Any], sentence: str) -> _Row:
     said = answer(found["label"], found["candidates"])
     # The label and the times stand in columns of their own. Without times, the sentence tells the frames.
-    if times[0] and sentence.startswith(f"{said}, "):
-        sentence = sentence.partition(": ")[2]
+    if sentence.startswith(f"{said}, "):
+        sentence = sentence.partition(": ")[2] if times[0] else sentence.removeprefix(f"{said}, ")
     return _Row(number, *times, found["label"], said, f"{found['score']:.0%}", sentence)
 
 

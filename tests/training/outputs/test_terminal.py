@@ -58,7 +58,7 @@ def test_long_lists_are_summed_up(printed) -> None:
 
 def test_without_faces_and_times(printed) -> None:
     lines = printed({"frames": of_frames()})
-    assert cells(lines) == [["frames", "", "", "happiness", "87%", "happiness, frames 2 to 3: smile"]]
+    assert cells(lines) == [["frames", "", "", "happiness", "87%", "frames 2 to 3: smile"]]
     assert "not calibrated" in lines[-1] and "person" not in lines[1]
 
 
