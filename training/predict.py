@@ -265,7 +265,10 @@ class _Prediction:
 
 def _declared_seconds(source: Any) -> float | None:
     """How long a file says that it is, for the progress bar; None where it does not say so."""
-    return source.declared_duration() if isinstance(source, VideoFile) else None
+    try:
+        return source.declared_duration() if isinstance(source, VideoFile) else None
+    except VideoDecodeError:  # The pipeline will say so.
+        return None
 
 
 def _say_how_to_go_on(prediction: _Prediction, log: ResultLog | None) -> None:
