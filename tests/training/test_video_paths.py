@@ -5,7 +5,9 @@ import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.processing.video_reading_tgdfer import VideoDecodeError
@@ -103,6 +105,47 @@ def test_a_named_pipe(clip_writer, tmp_path: Path) -> None:
     with readable(str(pipe)) as source:
         assert len(TGDFERVideoProcessor(num_frames=4).read_clip(source)[0]) == 4
     writer.join()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "bmp", "tif", "webp", "ppm"])
+def test_photographs(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo-01.{suffix}"
+    # Grey: libraries differ in how they enlarge the colours of a JPEG.
+    Image.fromarray(noise()[0][..., :1].repeat(3, 2)).save(path)
+    with readable(str(path)) as source:
+        frames, seconds = TGDFERVideoProcessor().read_clip(source)
+    assert seconds is not None and seconds.tolist() == [0.0]
+    expected = np.asarray(Image.open(path).convert("RGB"), dtype=float)
+    assert np.abs(frames[0].permute(1, 2, 0).numpy() - expected).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_animated_images_keep_their_times(suffix: str, tmp_path: Path) -> None:
+    first, *others = map(Image.fromarray, noise())
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=others, duration=[100, 250, 100, 100], lossless=True)
+    with readable(str(path)) as source:
+        frames, seconds = TGDFERVideoProcessor(num_frames=4).read_clip(source)
+    assert seconds is not None and seconds.tolist() == pytest.approx([0, 0.1, 0.35, 0.45], abs=1e-3)
+    if suffix == "webp":
+        assert np.array_equal(frames.permute(0, 2, 3, 1).numpy(), noise())
+
+
+def test_damaged_images(tmp_path: Path) -> None:
+    first, *others = map(Image.fromarray, noise())
+    path = tmp_path / "a.webp"
+    first.save(path, save_all=True, append_images=others)
+    data = path.read_bytes()
+    for cut in (0, 40, len(data) // 2, len(data) - 30):
+        path.write_bytes(data[:cut])
+        with pytest.raises(VideoDecodeError, match="a.webp"), readable(str(path)) as source:
+            TGDFERVideoProcessor(num_frames=4).read_clip(source)
+
+
+def noise() -> np.ndarray:
+    """Four pictures (4, 24, 32, 3), smooth so that JPEG keeps them."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (4, 3, 4, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
 
 
 def test_files_and_addresses_are_given_as_they_are() -> None:
