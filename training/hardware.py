@@ -33,14 +33,16 @@ class Hardware:
         """
         if self.device == "auto":
             if torch.cuda.is_available():
-                return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+                return torch.device("cuda", _own_gpu())
             return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
         try:
             device = torch.device(self.device)
+            if device == torch.device("cuda"):
+                device = torch.device("cuda", _own_gpu())
             torch.empty(0, device=device)
         # PyTorch has an error of its own for each kind of device that is missing.
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"There is no device {self.device!r} here; give auto, cpu or cuda.") from error
+            raise UserError(f"There is no device {self.device!r} here; give auto or cpu.") from error
         return device
 
     def loading(self) -> dict[str, Any]:
@@ -52,3 +54,8 @@ class Hardware:
         if self.dtype not in DTYPES:
             raise UserError(f"dtype is {self.dtype!r}, but must be one of {', '.join(DTYPES)}.")
         return {} if self.dtype == "auto" else {"dtype": getattr(torch, self.dtype)}
+
+
+def _own_gpu() -> int:
+    """The number of the GPU of this process."""
+    return int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())

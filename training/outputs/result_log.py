@@ -1,8 +1,8 @@
 """JSON lines of results, which are appended as they come and from which an interrupted batch goes on.
 
 A line of the kind `run` comes before the results of each run; it tells the model, the options and the part of the
-list. Every other line is a video: its result, or the reason why it has none. A later line replaces an earlier one of
-the same video.
+list. A line of the kind `again` names videos whose lines no longer count. Every other line is a video: its result, or
+the reason why it has none. A later line replaces an earlier one of the same video.
 """
 
 import json
@@ -66,6 +66,9 @@ def read_part(path: Path) -> Part:
             same = part.run is not None and part.run.fingerprint == run.fingerprint
             kept = {video: part.lines[video] for video in line["videos"] if video in part.lines} if same else {}
             part = Part(path, run, shard, line["videos"], line["total"], kept)
+        elif line.get("kind") == "again":
+            for video in line["files"]:
+                part.lines.pop(video, None)
         elif part.run is None or "file" not in line or not {"result", "error"} & set(line):
             raise UserError(f"Line {number} of {path} is no result of tgdfer predict --jsonl; name another file.")
         else:
@@ -119,6 +122,9 @@ class ResultLog:
         if not exists or (before.run, before.shard, before.videos, before.total) != (run, shard, videos, total):
             about = {"run": asdict(run), "shard": asdict(shard), "videos": videos, "total": total}
             self._append({"kind": "run", "schema_version": SCHEMA_VERSION, **about})
+        # So that this part does not count as finished before they are done.
+        if again := [video for video in before.lines if video in videos and video not in self.part.lines]:
+            self._append({"kind": "again", "files": again})
 
     def _is_done(self, video: str, line: Mapping[str, Any]) -> bool:
         """Whether a line is the result of this very file. Errors are tried again."""

@@ -76,9 +76,12 @@ def test_a_result_counts_for_the_same_file_model_and_options(videos: list[str], 
     assert list(log(path, videos).part.lines) == videos[2:3]
     renamed = replace(RUN, model="/another/path/of/it")
     assert list(log(path, videos, renamed).part.lines) == videos[2:3]
-    assert list(read_part(path).results) == videos[:3], "lines stay until others replace them"
+    assert list(read_part(path).lines) == videos[2:3], "the part is not finished before the others are done again"
     for other in (replace(RUN, weights="def"), replace(RUN, options={"interval": 0.5})):
         assert log(path, videos, other).part.lines == {} == read_part(path).lines
+    log(path, videos[1:]).add(videos[5], two_people())
+    part = read_part(path)
+    assert (part.videos, list(part.lines), part.run) == (videos[1:], [videos[5]], RUN)
 
 
 def test_a_file_is_not_written_over(videos: list[str], tmp_path: Path) -> None:
