@@ -1,4 +1,4 @@
-"""When a face is hard to read: accuracy by its width, turn, brightness and cover: `python -m benchmarks.face_limits`."""
+"""When a face is hard to read: accuracy by width, turn, light and cover: `python -m benchmarks.face_limits`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.progress import track
 from benchmarks.harness.benchmark_dataset import Settings
 from benchmarks.harness.command_options import new_app, say_written, sentences
 from benchmarks.harness.provenance import commit
+from benchmarks.harness.tables import paragraph
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.cropped_photographs import enlarged
 from benchmarks.real_faces.photographs import PhotographDataset
@@ -190,13 +191,18 @@ def _report(plain: np.ndarray, tables: dict[str, list[Row]], model: str) -> str:
     lines = [
         "# When a face is hard to read",
         "",
-        "`tgdfer predict` warns when a face is small, turned away, dark or partly covered in most of its frames. These",
-        "tables show when a model is right less often, on validation photographs of FER+ in which YuNet finds a face",
-        f"(accuracy as they are: {plain.mean():.1%} of {len(plain)}). Width, brightness and cover are changed in the same",
-        "photographs; turn and score are those of the photographs themselves, so that these rows are of different people.",
+        paragraph(
+            "`tgdfer predict` warns when a face is small, turned away, dark or partly covered in most of its frames."
+            " These tables show when a model is right less often, on validation photographs of FER+ in which YuNet"
+            f" finds a face (accuracy as they are: {plain.mean():.1%} of {len(plain)}). Width, brightness and cover"
+            " are changed in the same photographs. Turn and score are those of the photographs themselves, so that these"
+            " rows are of different people."
+        ),
         "",
-        f"The limits are {LEAST_WIDTH} pixels, a brightness of {LEAST_BRIGHTNESS}, a turn of {MOST_TURNED} and a score of",
-        f"{LEAST_SCORE} (`processing/quality_tgdfer.py`).",
+        paragraph(
+            f"The limits are {LEAST_WIDTH} pixels, a brightness of {LEAST_BRIGHTNESS}, a turn of {MOST_TURNED} and a "
+            f"score of {LEAST_SCORE} (`processing/quality_tgdfer.py`)."
+        ),
         "",
         f"Model: {Path(model).name}. Command: `python -m benchmarks.face_limits --photographs FERPLUS.parquet --out",
         f"docs/results/face_limits.md`. Commit `{(commit() or 'unknown')[:7]}`.",

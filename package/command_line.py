@@ -6,7 +6,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -18,6 +20,9 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from ruamel.yaml import YAMLError
 
+from tgdfer.console import in_flags, quieten
+from tgdfer.option_groups import with_groups
+from tgdfer.prediction_commands import JOIN_EXAMPLES, PREDICT_EXAMPLES, HardwareOptions, join, predict
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
 from tgdfer.training.files import parse_yaml, read_yaml
@@ -52,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logger = logging.getLogger("tgdfer")
     handler = RichHandler(console=get_console(), show_time=False, show_path=False)
+    flags = _flags_of(arguments)
+    handler.addFilter(partial(_say_in_flags, flags))
     logger.addHandler(handler)
     try:
         app(arguments)
@@ -60,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not is_user_error(error):
             raise
-        return _refuse(sentence_of(error), 3 if isinstance(error, PartialResultError) else 2)
+        sentence = in_flags(sentence_of(error), flags)
+        return _refuse(sentence, 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in _FULL_OR_CLOSED:
             raise
@@ -172,6 +180,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
     "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere\n\n"
     "tgdfer evaluate --dataset clips/"
 )
+@with_groups
 def evaluate(
     model: Annotated[str, typer.Argument(help=_TRAINED)] = DEFAULT_MODEL,
     dataset: Annotated[str | None, typer.Option(help="Hub id or folder; by default what the run trained on")] = None,
@@ -182,67 +191,22 @@ def evaluate(
     dataset_config: Annotated[str | None, typer.Option(help="Configuration of a Hub data set")] = None,
     video_column: Annotated[str | None, typer.Option(help="Column that holds the videos")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column that holds the label")] = None,
-    batch_size: Annotated[int, typer.Option(help="Clips a step")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that decode clips")] = 0,
+    *,
+    hardware: HardwareOptions,
 ) -> None:
     """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
     quieten()
     from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
+    from tgdfer.training.hardware import Hardware
 
     data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
-    options: dict[str, Any] = {"output": output, "which": which, "batch_size": batch_size, "workers": workers}
-    print_metrics(evaluate_model(model, data, baseline=baseline, **options))
+    options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
+    print_metrics(evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware))))
 
 
-@app.command(
-    epilog="[bold]Examples[/]\n\n"
-    "tgdfer predict clip.mp4\n\n"
-    "tgdfer predict clip.mp4 --model runs/first --plot timeline.png\n\n"
-    "tgdfer predict *.mp4 --model user/model --csv frames.csv --json timelines.json\n\n"
-    "tgdfer predict talk.mp4 --model user/model --face-crop largest --annotate talk-annotated.mp4"
-)
-def predict(
-    videos: Annotated[list[str], typer.Argument(help="Video files or URLs", metavar="VIDEO...")],
-    model: Annotated[str, typer.Option(help=_TRAINED)] = DEFAULT_MODEL,
-    csv: Annotated[Path | None, typer.Option(help="Table to write, a row for each sampled frame")] = None,
-    json: Annotated[Path | None, typer.Option(help="The same as JSON, a timeline for each video")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Picture to write; of several videos each has its own, named after it")
-    ] = None,
-    annotate: Annotated[
-        Path | None, typer.Option(help="Video to write with boxes, labels and relevance; of several each has its own")
-    ] = None,
-    face_crop: Annotated[
-        Literal["none", "largest", "center", "all"] | None,
-        typer.Option(help="Face to cut out; by default what the model was trained with"),
-    ] = None,
-    face_detector: Annotated[
-        Literal["auto", "yunet", "mtcnn"] | None,
-        typer.Option(help="What finds it; by default what found it in training, else YuNet where it can be had"),
-    ] = None,
-    face_model: Annotated[
-        Path | None, typer.Option(help="File of the face detector YuNet, instead of the Hub's")
-    ] = None,
-    no_face: Annotated[
-        Literal["skip", "error", "full_frame"] | None,
-        typer.Option(
-            help="Frames without the face: leave them out, stop, or see them whole; by default as in training"
-        ),
-    ] = None,
-) -> None:
-    """Say which expression videos show, when, and which frames decided it; of long videos segment by segment."""
-    quieten()
-    from tgdfer.training.predict import PredictionFiles
-    from tgdfer.training.predict import predict as predict_videos
-    from tgdfer.training.timelines import print_timelines
-
-    faces = {
-        "face_crop": face_crop,
-        "face_detector": face_detector,
-        "face_model": face_model and str(face_model),
-        "no_face": no_face,
-    }
-    print_timelines(predict_videos(videos, model, PredictionFiles(csv, json, plot, annotate), faces))
+app.command(epilog=PREDICT_EXAMPLES)(predict)
+app.command(epilog=JOIN_EXAMPLES)(join)
 
 
 @app.command(
@@ -325,15 +289,19 @@ def demo(
     Demo(output, clips, epochs, lora_epochs, seed).run()
 
 
-def quieten() -> None:
-    """Switches off the progress bars of `transformers` for every load and save of a model, but not for downloads."""
-    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-    from transformers.utils import logging
+def _say_in_flags(flags: Mapping[str, str], record: logging.LogRecord) -> bool:
+    """Rewrites a warning as `in_flags` does; it is shown in any case."""
+    record.msg, record.args = in_flags(record.getMessage(), flags), None
+    return True
 
-    downloads_are_shown = not are_progress_bars_disabled()
-    logging.disable_progress_bar()
-    if downloads_are_shown:
-        enable_progress_bars()
+
+def _flags_of(arguments: Sequence[str]) -> dict[str, str]:
+    """For each parameter of the command that runs, its flag."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = commands.get(arguments[0]) if arguments else None
+    if command is None:
+        return {}
+    return {parameter.name: parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")}
 
 
 def _assignment(option: str, text: str) -> tuple[str, Any]:

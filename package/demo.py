@@ -26,9 +26,9 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import evaluate_model, print_metrics
 from tgdfer.training.files import require_writable, write_text
-from tgdfer.training.predict import PredictionFiles, predict
+from tgdfer.training.outputs import PredictionFiles, print_results
+from tgdfer.training.predict import predict
 from tgdfer.training.rendered_faces import write_dataset
-from tgdfer.training.timelines import print_timelines
 from tgdfer.training.train import train
 
 # Three emotions that look different, of people who are in no training clip.
@@ -159,7 +159,7 @@ class Demo:
             plot=self.output / "figures" / "timeline.png",
         )
         timelines = predict(videos, self.output, files)
-        print_timelines(timelines)
+        print_results(timelines)
         return videos
 
     def _say_where(self, videos: list[str], seconds: float) -> None:

@@ -150,7 +150,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
         features = self.model.get_frame_features(input_tensors["pixel_values_videos"], input_tensors["frame_mask"])
         return {name: input_tensors[name] for name in ("frame_mask", "about", "seen")} | {"features": features.float()}
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self, model_outputs: Any, num_frames: int | None = None, longest_clip: float = LONGEST_CLIP
     ) -> dict[str, Any]:
         """Answers for each person of a video, from the features of all frames."""

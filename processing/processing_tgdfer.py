@@ -116,8 +116,8 @@ class TGDFERProcessor(ProcessorMixin):
         code = Path(__file__).with_name("pipeline_tgdfer.py")
         # Loaded from a Hub repository, only the files that were imported are here.
         if code.exists():
-            for file in (code, *get_relative_import_files(code)):
-                shutil.copy(file, save_directory)
+            for file in (str(code), *get_relative_import_files(str(code))):
+                shutil.copy(str(file), save_directory)
         return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:

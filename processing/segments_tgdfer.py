@@ -88,7 +88,7 @@ def find_moments(
         of the T frames.
     """
     rule = rule or Hysteresis()
-    found = []
+    found: list[dict[str, Any]] = []
     for stretch in presence.stretches():
         labels = _labels(scores[stretch], names, rule)
         runs = _merge_short(labels, scores[stretch], presence, stretch.start, rule.shortest)

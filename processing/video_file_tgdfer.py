@@ -194,6 +194,15 @@ class VideoFile:
         with self._open() as container:
             return dict(container.metadata)
 
+    def declared_duration(self) -> float | None:
+        """Seconds that its head promises, None where it promises nothing: for a progress bar, not to rely on.
+
+        Raises:
+            VideoDecodeError: it cannot be opened.
+        """
+        with self._open() as container:
+            return container.duration / av.time_base if container.duration else None
+
     def has_video(self) -> bool:
         """Whether its head promises pictures.
 

@@ -25,6 +25,7 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.figures.risk_coverage import plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
+from tgdfer.training.hardware import Hardware
 from tgdfer.training.measure import ClipPrediction, measure_model, predict_clips
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.run_folder import read_run_config
@@ -85,6 +86,7 @@ def evaluate_model(
     baseline: bool = False,
     batch_size: int = 16,
     workers: int = 0,
+    hardware: Hardware | None = None,
 ) -> dict[str, Any]:
     """Measures a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
 
@@ -96,8 +98,9 @@ def evaluate_model(
         output: where to write; by default the folder of the run. Without run and output nothing is written.
         which: model of a run.
         baseline: also train and measure the baseline on the data of the run, after everything else is written.
-        batch_size: clips per step.
+        batch_size: clips per step, where `hardware` does not say it.
         workers: processes that decode clips.
+        hardware: device and number format.
 
     Returns:
         WAR (`war`), UAR (`uar`), recall of each class, confusion matrix (rows are true classes), and frame AP and
@@ -116,16 +119,21 @@ def evaluate_model(
     subject = _subject(model, given, which, None if output is None else Path(output))
     if subject.output is not None:
         require_writable(subject.output / "metrics.json")
-    network, processor = load_trained(subject.source)
+    hardware = hardware or Hardware()
+    # Accelerate chooses the device where none is named.
+    device = None if hardware.device == "auto" else hardware.torch_device()
+    network, processor = load_trained(subject.source, **hardware.loading())
     if subject.run is not None:  # The path of the detector is not saved with the model, as it is one of this machine.
         processor.video_processor.face_model = subject.run.faces.face_model
     labels = list(network.config.id2label.values())
     clips = subject.load_clips()
     require_known(clips, labels, str(subject.data.split))
     require_readable(clips, processor.video_processor)
-    predictions = list(predict_clips(network, processor.video_processor, clips, batch_size, workers))
+    size = hardware.batch_size or batch_size
+    predictions = list(predict_clips(network, processor.video_processor, clips, size, workers, device))
     flags = {"dataset": given.dataset, "split": given.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(given)
+    flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
     metrics = {
         **_about(subject, clips),
         "command": _command(str(model), baseline, flags),

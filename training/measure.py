@@ -53,17 +53,17 @@ def predict_clips(
     clips: LabelledClips,
     batch_size: int = 16,
     workers: int = 0,
+    device: torch.device | None = None,
 ) -> Iterator[ClipPrediction]:
     """What the model says of each clip, at the middle frames, in the order of the clips."""
     names = [name for _, name in sorted(model.config.id2label.items())]
     data = SampledClips(clips, names, video_processor, model.config.num_frames)
-    return predict_batches(
-        model, torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
-    )
+    batches = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
+    return predict_batches(model, batches, device)
 
 
 def predict_batches(
-    model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]]
+    model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]], device: torch.device | None = None
 ) -> Iterator[ClipPrediction]:
     """What the model says of each clip of a loader, in its order.
 
@@ -72,8 +72,9 @@ def predict_batches(
         batches: inputs of the network, `pixel_values_videos` (B, T, 3, S, S) or `frame_features` (B, T, D), with or
             without `frame_mask` and `timestamps` (B, T); the true `labels` (B,); and where they are known the
             `intensity` and `activity` (B, T) of the frames.
+        device: where the model computes; None leaves it to Accelerate.
     """
-    model = model.eval().to(PartialState().device)
+    model = model.eval().to(device or PartialState().device)
     names = [name for _, name in sorted(model.config.id2label.items())]
     for batch in track(batches, "Evaluating", console=get_console()):
         inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _TRUTHS}

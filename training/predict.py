@@ -1,219 +1,291 @@
-"""Prediction for video files: timelines, and the tables, pictures and videos that show them."""
+"""Prediction for video files: reads them one after the other, and writes what is found."""
 
-import copy
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich import get_console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-from tgdfer.processing.calibration_tgdfer import references_of
-from tgdfer.processing.explanation_tgdfer import explain_clip
-from tgdfer.processing.faces_tgdfer import FaceClip
+from tgdfer.processing.explanation_tgdfer import explain_timeline
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
-from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures.annotated_video import annotate
-from tgdfer.training.figures.saving import require_picture_format
-from tgdfer.training.figures.timeline import plot_timeline
-from tgdfer.training.files import require_writable, write_text
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
+from tgdfer.training.errors import PartialResultError, UserError, sentence_of
+from tgdfer.training.hardware import Hardware
 from tgdfer.training.models import load_trained
-from tgdfer.training.timelines import Timeline, frame_table, is_long, people_of, print_timelines, short_names
+from tgdfer.training.outputs import (
+    PredictionFiles,
+    PredictionProgress,
+    ResultLog,
+    Run,
+    Shard,
+    output_paths,
+    print_results,
+    short_names,
+    without_pixels,
+)
+from tgdfer.training.video_paths import find_videos, readable
 from tgdfer.weights import DEFAULT_MODEL
 
-# Number of frames in the film strip below the timeline of a long video.
-FILM_FRAMES = 16
+# Pictures of a person in the film strip of a plot.
+THUMBNAILS = 16
 
 
 @dataclass(frozen=True)
-class PredictionFiles:
-    """The files that a prediction writes; None for those that are not wanted.
-
-    Of several videos each has its own picture and its own annotated video, with the name of the video added.
+class PredictionOptions:
+    """Options that change what a prediction says, or how fast it comes.
 
     Attributes:
-        csv: table with a row for each sampled frame.
-        json: the timelines as `predict` returns them.
-        plot: picture of the timeline.
-        annotate: video with boxes, labels and relevance.
+        faces: options of the video processor, such as `face_crop`; a value of None changes nothing, but that a model
+            that was trained on faces cut out of its clips answers for all faces of a video.
+        interval: seconds from one analysed frame to the next; None leaves it to the model.
+        descriptions: other classes for the model: for each label one sentence or more, or a YAML file of them. The
+            model is then not calibrated.
+        hardware: device, number format and batch size.
     """
 
-    csv: Path | None = None
-    json: Path | None = None
-    plot: Path | None = None
-    annotate: Path | None = None
+    faces: Mapping[str, Any] = field(default_factory=dict)
+    interval: float | None = None
+    descriptions: Mapping[str, Sequence[str]] | str | Path | None = None
+    hardware: Hardware = field(default_factory=Hardware)
 
-    def require_writable(self) -> None:
-        """Checks the paths before any video is read.
+
+@dataclass(frozen=True)
+class Batch:
+    """How a long list of videos is worked through.
+
+    Attributes:
+        jsonl: file to which each result is appended as it comes; a part of a list has the number of the part added.
+        resume: whether videos that have a result in this file are left out.
+        shard: which part of the list is read; None takes that of the environment.
+    """
+
+    jsonl: Path | None = None
+    resume: bool = False
+    shard: Shard | None = None
+
+    def require_sensible(self, files: PredictionFiles) -> Shard:
+        """The part of the list.
 
         Raises:
-            UserError: a file cannot be written there, or its ending is not that of its kind.
+            UserError: options do not fit together.
         """
-        for path in filter(None, (self.csv, self.json, self.plot, self.annotate)):
-            if path.is_dir():
-                raise UserError(f"{path} is a folder; name the file to write.")
-            require_writable(path)
-        if self.plot is not None:
-            require_picture_format(self.plot)
-        if self.annotate is not None and self.annotate.suffix.lower() not in (".mp4", ".mkv", ".mov"):
-            raise UserError(f"{self.annotate} is not the name of a video to write: end it in .mp4.")
+        if self.resume and self.jsonl is None:
+            raise UserError("--resume needs the file to go on with: name it with --jsonl.")
+        shard = self.shard or Shard.from_environment()
+        if shard.is_part and self.jsonl is None:
+            raise UserError("A part of a list needs a file for its results: name it with --jsonl.")
+        if shard.is_part and files.of_all_videos:
+            raise UserError(
+                f"{files.of_all_videos[0]} is a file of all videos, and this process reads a part of them: write"
+                " --jsonl alone, and make the others with `tgdfer join`."
+            )
+        if self.jsonl is not None and self.jsonl.is_dir():
+            raise UserError(f"{self.jsonl} is a folder; name the file to write.")
+        return shard
 
 
 def predict(
     videos: Sequence[str],
     model: str | Path = DEFAULT_MODEL,
     files: PredictionFiles | None = None,
-    faces: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    options: PredictionOptions | None = None,
+    batch: Batch | None = None,
+) -> dict[str, dict[str, Any]]:
     """Analyses videos, and writes the results to files.
 
-    A video that cannot be read does not stop the others: their results are written before the error is raised.
+    A video that cannot be read does not stop the others: their results are written before the error is raised. So are
+    those of the videos that are done when the user interrupts.
 
     Args:
-        videos: paths or URLs.
+        videos: paths, URLs, folders or patterns, as in `find_videos`.
         model: a trained model: folder of a run or of a model, Hub id, or by default the model in the package.
         files: what is written.
-        faces: options of the video processor, such as `face_crop`, that differ from what the model was trained with;
-            a value of None changes nothing.
+        options: how videos are read.
+        batch: how a long list is worked through.
 
     Returns:
-        For each video that could be read its timeline, as `EmotionTimelinePipeline` gives it, and in it the
-        `explanation`: a `sentence`, and the `spans` and `descriptions` that it is made of. With `face_crop="all"` a
-        list of one for each face.
+        For each video that could be read what `EmotionTimelinePipeline` gives, with an `explanation` of each person
+        and a `sentence` of each segment. With `resume` also the results that were there already.
 
     Raises:
         UserError: the model cannot be loaded, an output cannot be written, or no video can be read;
             `PartialResultError`, one of them, if some can and some cannot.
     """
-    files = files or PredictionFiles()
+    files, options, batch = files or PredictionFiles(), options or PredictionOptions(), batch or Batch()
+    shard = batch.require_sensible(files)
     files.require_writable()
-    network, processor = load_trained(model)
-    for name, value in (faces or {}).items():
-        if value is not None:
-            setattr(processor.video_processor, name, value)
-    timelines, unread = _Prediction(network, processor, videos, files).run()
-    if files.csv and timelines:
-        write_text(_with_folder(files.csv), frame_table(timelines))
-    if files.json and timelines:
-        write_text(_with_folder(files.json), json.dumps(timelines, indent=2) + "\n")
-    if unread and not timelines:
-        raise UserError(" ".join(unread.values()))
-    if unread:
-        print_timelines(timelines)
-        raise PartialResultError(unread, len(set(videos)))
-    return timelines
+    everything = find_videos(videos)
+    own = shard.of(everything)
+    network, processor, run = load(model, options)
+    log = None
+    if batch.jsonl is not None:
+        log = ResultLog(shard.path(batch.jsonl), run, shard, own, len(everything), batch.resume)
+    prediction = _Prediction(network, processor, own, files, options, log)
+    try:
+        prediction.read_all()
+    except KeyboardInterrupt:
+        _say_how_to_go_on(prediction, log)
+        raise
+    finally:
+        # Also after an error that nobody foresaw: what is found must not be lost.
+        if prediction.results:
+            files.write(prediction.results, prediction.errors, run, own)
+    if prediction.errors and not prediction.results:
+        raise UserError(" ".join(prediction.errors.values()))
+    if prediction.errors:
+        print_results(prediction.results)
+        raise PartialResultError(prediction.errors, len(own))
+    return prediction.results
+
+
+def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProcessor, Run]:
+    """The model, its processor, and what describes both in the files that are written.
+
+    Raises:
+        UserError: the model, the device or the descriptions cannot be used.
+    """
+    device = options.hardware.torch_device()
+    network, processor = load_trained(model, **options.hardware.loading())
+    if options.descriptions is not None:
+        try:
+            network.set_classes(processor.encode_classes(options.descriptions))
+        except (ValueError, OSError) as error:
+            raise UserError(f"The descriptions cannot be used: {error}") from error
+    faces = {name: value for name, value in options.faces.items() if value is not None}
+    # A model that was trained on the faces of its clips can answer for everybody in a video.
+    if processor.video_processor.face_crop != "none":
+        faces.setdefault("face_crop", "all")
+    for name, value in faces.items():
+        setattr(processor.video_processor, name, value)
+    run = Run(
+        model=str(model),
+        weights=_hash_of(network),
+        labels=list(network.config.id2label.values()),
+        options={
+            "interval": options.interval,
+            "dtype": str(network.dtype).removeprefix("torch."),
+            # The path of the detector is one of this machine.
+            "faces": {
+                name: getattr(processor.video_processor, name)
+                for name in ("face_crop", "face_detector", "face_size", "face_margin", "face_every", "no_face")
+            },
+            "descriptions": processor.descriptions if options.descriptions is not None else None,
+        },
+    )
+    network.to(device)  # type: ignore[arg-type]
+    return network, processor, run
+
+
+def _hash_of(network: Any) -> str:
+    """Hash of the parameters and of what the config says about their answers, in the way of safetensors."""
+    found = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    config = network.config
+    found.update(repr((config.id2label, config.temperature, config.unsure_below)).encode())
+    return found.hexdigest()
 
 
 class _Prediction:
     """Reads videos one after the other, each with its picture and its annotated video."""
 
-    def __init__(self, network: Any, processor: TGDFERProcessor, videos: Sequence[str], files: PredictionFiles):
-        self.processor, self.videos = processor, list(dict.fromkeys(videos))
-        self.pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
+    def __init__(
+        self,
+        network: Any,
+        processor: TGDFERProcessor,
+        videos: list[str],
+        files: PredictionFiles,
+        options: PredictionOptions,
+        log: ResultLog | None,
+    ):
+        self.processor, self.videos, self.options, self.log = processor, videos, options, log
+        self.pipeline = EmotionTimelinePipeline(
+            model=network, video_processor=processor.video_processor, device=network.device
+        )
         self.names = short_names(videos)
-        self.pictures = _output_paths(videos, files.plot)
-        self.annotated = _output_paths(videos, files.annotate)
+        self.pictures = output_paths(videos, files.plot)
+        self.annotated = output_paths(videos, files.annotate)
+        self.found: dict[str, dict[str, Any]] = {}
+        self.errors: dict[str, str] = {}
+        if log is not None:
+            self.found.update({video: result for video, result in log.part.results.items() if self._has_files(video)})
 
-    def run(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """The timelines of the videos that can be read, and for each of the others the reason."""
-        timelines: dict[str, Any] = {}
-        unread: dict[str, str] = {}
-        # Names of files are not markup: "[/a].mp4" would end a style that was never begun.
-        description = TextColumn("Predicting {task.description}", markup=False)
-        columns = (description, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=get_console(), transient=True) as bar:
-            task = bar.add_task("", total=len(self.videos))
-            for done, video in enumerate(self.videos):
-                bar.update(task, completed=done, description=self.names[video])
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The results that are there, in the order of the videos."""
+        return {video: self.found[video] for video in self.videos if video in self.found}
+
+    def read_all(self) -> None:
+        """Reads the videos that have no result yet."""
+        left = [video for video in self.videos if video not in self.found]
+        progress = PredictionProgress(len(self.videos), len(self.found))
+        with progress.shown():
+            for video in left:
+                result = None
                 try:
-                    timelines[video] = self._predict(video, partial(_advance, bar, task, done))
+                    result = self._read(video, progress)
                 except VideoDecodeError as error:
-                    unread[video] = str(error)
-        return timelines, unread
+                    self.errors[video] = sentence_of(error)
+                    if self.log is not None:
+                        self.log.add_error(video, self.errors[video])
+                else:
+                    self.found[video] = result
+                    if self.log is not None:
+                        self.log.add(video, result)
+                progress.end(None if result is None else result["duration"])
 
-    def _predict(self, video: str, advance: Callable[[float], None]) -> Any:
-        """The timeline of one video; its pictures are written."""
-        source = self.processor.video_processor.open_video(video)
-        # Drawing an annotated video takes about as long as reading it.
-        share = 0.5 if video in self.annotated else 1.0
-        timeline = self.pipeline(source, progress=lambda part: advance(share * part))
-        timeline = _explained(timeline, self.processor, self.pipeline.model.config)
-        if video in self.pictures:
-            path, title = self.pictures[video], self.names[video]
-            _plot(self.processor.video_processor, source, timeline, path, title)
-        if video in self.annotated:
-            people, path = people_of(timeline), self.annotated[video]
-            annotate(source, people, path, lambda part: advance(share + share * part))
-        return timeline
+    def _read(self, video: str, progress: PredictionProgress) -> dict[str, Any]:
+        """The result of one video, without pixels; its pictures are written."""
+        with readable(video) as given:
+            source = self.processor.video_processor.open_video(given)
+            advance = progress.begin(self.names[video], _declared_seconds(source))
+            # Drawing an annotated video takes about as long as reading it.
+            share = 0.5 if video in self.annotated else 1.0
+            result = self.pipeline(
+                source,
+                interval=self.options.interval,
+                thumbnails=THUMBNAILS if video in self.pictures else None,
+                progress=lambda part: advance(share * part),
+                batch_size=self.options.hardware.batch_size,
+            )
+            result = explain_timeline(result, self.processor.descriptions or {}, self.pipeline.model.config)
+            # What draws takes seconds to import.
+            if video in self.pictures:
+                from tgdfer.training.figures.timeline import plot_timeline
+
+                plot_timeline(result, _with_folder(self.pictures[video]), self.names[video])
+            if video in self.annotated:
+                from tgdfer.training.figures.annotated_video import annotate
+
+                path = _with_folder(self.annotated[video])
+                annotate(source, result, path, lambda part: advance(share + share * part))
+        return without_pixels(result)
+
+    def _has_files(self, video: str) -> bool:
+        """Whether the files that need the frames of a video are there, so that it need not be read again."""
+        return all(paths[video].is_file() for paths in (self.pictures, self.annotated) if video in paths)
 
 
-def _advance(bar: Progress, task: Any, done: int, part: float) -> None:
-    bar.update(task, completed=done + part)
+def _declared_seconds(source: Any) -> float | None:
+    """How long a file says that it is, for the progress bar; None where it does not say so."""
+    try:
+        return source.declared_duration() if isinstance(source, VideoFile) else None
+    except VideoDecodeError:  # The pipeline will say so.
+        return None
 
 
-def _plot(video_processor: Any, video: Any, timeline: Any, path: Path, title: str) -> None:
-    """A picture for each person, above the frames that the model saw, or above a few of a long video."""
-    parts: list[Any] = []
-    people = people_of(timeline)
-    if any(map(is_long, people)):
-        whole = copy.copy(video_processor)
-        whole.face_crop = "none"
-        parts = [FaceClip.uncut(*whole.read_clip(video, FILM_FRAMES))] * len(people)
+def _say_how_to_go_on(prediction: _Prediction, log: ResultLog | None) -> None:
+    done = f"Interrupted: {len(prediction.found)} of {len(prediction.videos)} videos have their results"
+    if log is None:
+        sentence = f"{done}. With --jsonl FILE, a batch can be resumed."
     else:
-        # As the prediction has read it: with fewer frames, others would be sampled, with a face in others of them.
-        parts = list(video_processor.read_parts(video, video_processor.num_frames))
-    for number, (one, part) in enumerate(zip(people, parts, strict=True)):
-        own = path if number == 0 else path.with_stem(f"{path.stem}-face{number + 1}")
-        film = _film_seconds(one, part) if is_long(one) else None
-        plot_timeline(one, part.frames.permute(0, 2, 3, 1).numpy(), own, title, film)
-
-
-def _film_seconds(timeline: Timeline, film: FaceClip) -> list[float]:
-    """When the frames beneath a long timeline are shown: in the middle of equal parts, where nothing tells."""
-    if film.seconds is not None:
-        return film.seconds.tolist()
-    count = len(film.frames)
-    return [(place + 0.5) / count * timeline["timestamps"][-1] for place in range(count)]
-
-
-def _explained(timeline: Any, processor: TGDFERProcessor, config: TGDFERConfig) -> Any:
-    """The timeline, or the timeline of each face, with its explanation."""
-    if isinstance(timeline, list):
-        return [_explained(one, processor, config) for one in timeline]
-    label, seconds = timeline["candidates"][0], timeline["timestamps"]
-    explanation = explain_clip(
-        timeline["candidates"],
-        timeline["score"],
-        torch.tensor(timeline["frame_relevance"]),
-        torch.tensor(timeline["description_relevance"]).T,
-        (processor.descriptions or {}).get(label, []),
-        None if seconds is None else torch.tensor(seconds),
-        references=references_of(label, config),
-    )
-    return {**timeline, "explanation": explanation.to_dict()}
-
-
-def _output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
-    """A file for each video, all different: `plot.png`, or of several videos `plot-NAME.png`; none without a path."""
-    if path is None:
-        return {}
-    if len(set(videos)) == 1:
-        return {videos[0]: path}
-    taken: dict[str, int] = {}
-    paths: dict[str, Path] = {}
-    for video, name in short_names(videos).items():
-        stem = name.removesuffix(Path(name).suffix).strip("/").replace("/", "-")
-        taken[stem] = taken.get(stem, 0) + 1
-        number = f"-{taken[stem]}" if taken[stem] > 1 else ""  # the same name with another ending
-        paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix}")
-    return paths
+        sentence = f"{done} in {log.path}. Go on with the same command and --resume."
+    get_console().print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def _with_folder(path: Path) -> Path:

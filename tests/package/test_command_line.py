@@ -4,16 +4,21 @@ import dataclasses
 import errno
 import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 import yaml
 
 from tgdfer.command_line import faces, main, resolve_config
+from tgdfer.console import in_flags
+from tgdfer.prediction_commands import FileOptions, HardwareOptions, ReadingOptions
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
 from tgdfer.training.config import OPTIONS
@@ -98,7 +103,7 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("train --config {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
         ("train --config {tmp}/typo.yaml", "Unknown option 'epoch'; did you mean 'epochs'?"),
         ("train --dataset {clips} --model-options lora", "--model-options takes FIELD=VALUE"),
-        ("train --dataset {clips} --class-balance loss", "class_balance is 'loss', but must be 'none'"),
+        ("train --dataset {clips} --class-balance loss", "--class-balance is 'loss', but must be 'none'"),
         ("train --dataset {clips} --model nobody/nothing", "Cannot read the model 'nobody/nothing'"),
         (
             "train --dataset {clips} --model-options lora_layers=[1",
@@ -114,6 +119,24 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ),
         ("predict x.mp4 --model m --csv {tmp}/typo.yaml/x.csv", "Cannot write {tmp}/typo.yaml/x.csv: {tmp}/typo.yaml"),
         ("predict x.mp4 --model m --json {tmp}/typo.yaml/x", "Cannot write {tmp}/typo.yaml/x: {tmp}/typo.yaml is not"),
+        ("predict x.mp4 --fps 2 --every 1", "--fps and --every both say how many frames are analysed; give one"),
+        ("predict x.mp4 --every 0", "--every is 0, but must be above 0."),
+        ("predict x.mp4 --fps -2", "--fps is -2, but must be above 0."),
+        (
+            "predict x.mp4 --label bored",
+            "--label takes LABEL=DESCRIPTION, as in 'bored=half-closed eyes', not 'bored'",
+        ),
+        ("predict x.mp4 --label bored=;", "--label takes LABEL=DESCRIPTION"),
+        ("predict x.mp4 --label bored=tired", "One class alone is always the answer; describe at least two"),
+        ("predict x.mp4 --descriptions {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
+        ("predict x.mp4 --descriptions {tmp}/typo.yaml", "The descriptions cannot be used: The class"),
+        ("predict x.mp4 --shard 4/3 --jsonl x.jsonl", "--shard is '4/3', but must be like 3/16"),
+        ("predict x.mp4 --shard 1/3", "A part of a list needs a file for its results: name it with --jsonl."),
+        ("predict x.mp4 --resume", "--resume needs the file to go on with: name it with --jsonl."),
+        ("predict x.mp4 --device abacus", "There is no device 'abacus' here"),
+        ("predict x*.mp4", "No file matches 'x*.mp4'; check the pattern."),
+        ("predict x.mp4 --subtitles x.txt", "x.txt is not the name of subtitles to write: end it in .vtt or .srt."),
+        ("join x.jsonl --csv x.csv", "Cannot read x.jsonl: No such file"),
         ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),
         (
             "demo --output {tmp}/typo.yaml",
@@ -205,3 +228,84 @@ def test_defaults_of_faces_are_those_of_the_face_settings():
         if (name := flags.get(field.name, field.name)) in defaults:
             assert defaults[name] == field.default, field.name
     assert {"size", "margin", "every", "no_face"} <= set(defaults)
+
+
+def test_messages_name_the_options_of_the_command_line():
+    flags = {"no_face": "--no-face", "face_model": "--face-model", "label": "--label"}
+    for said, shown in (
+        ('set no_face="full_frame" to use them whole.', "set --no-face full_frame to use them whole."),
+        ("the path of its model as `face_model`.", "the path of its model as `--face-model`."),
+        ("no_face is 'x', but must be 'y'.", "--no-face is 'x', but must be 'y'."),
+        ("a label is missing in /data/no_face/x.mp4.", "a label is missing in /data/no_face/x.mp4."),
+        ("no_face/1.mp4 does not exist.", "no_face/1.mp4 does not exist."),
+        ("http://h/a takes longer than 60 s; see `url_timeout`.", "http://h/a takes longer than 60 s; download it,"),
+        ("it has more than 9 MiB, see `url_max_bytes`)", "it has more than 9 MiB, the most that is fetched)"),
+    ):
+        assert in_flags(said, flags).startswith(shown)
+
+
+def test_a_video_without_a_face_names_the_option(clips_folder, output, monkeypatch):
+    from tgdfer.processing import faces_tgdfer
+
+    monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: lambda picture: np.zeros((0, 15)))
+    video = next(clips_folder.glob("test/*/*.mp4"))
+    assert main(["predict", str(video)]) == 2
+    assert "--no-face full_frame" in output()
+
+
+def test_warnings_name_the_option(output, monkeypatch):
+    def warn(*_):
+        logging.getLogger("tgdfer.processing").warning("give the path of its model as `%s`", "face_model")
+        raise UserError("enough")
+
+    monkeypatch.setattr("tgdfer.training.predict.predict", warn)
+    assert main(["predict", "x.mp4"]) == 2
+    assert "its model as `--face-model`" in output()
+
+
+def test_defaults_of_predict_are_those_of_what_it_calls():
+    """They are repeated in the flags because importing the others would slow down the help."""
+    from tgdfer.training.hardware import DTYPES, Hardware
+    from tgdfer.training.outputs import PredictionFiles
+
+    for group, target in ((HardwareOptions, Hardware), (FileOptions, PredictionFiles)):
+        assert {field.name: field.default for field in dataclasses.fields(group)} == {
+            field.name: field.default for field in dataclasses.fields(target)
+        }
+    dtype = get_type_hints(HardwareOptions)["dtype"]
+    assert get_args(dtype) == DTYPES
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_hardware_can_be_chosen(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--device", "--dtype", "--batch-size", "Hardware"))
+
+
+def test_flags_reach_what_they_are_for(monkeypatch):
+    called = []
+    monkeypatch.setattr("tgdfer.training.predict.predict", lambda *arguments: called.append(arguments) or {})
+    words = ["--label", "bored=half-closed eyes; a slack mouth", "--label", "awake=wide open eyes"]
+    options = ["--fps", "4", "--dtype", "float16", "--device", "cpu", "--batch-size", "3", "--segments-csv", "s.csv"]
+    long_list = ["--jsonl", "f.jsonl", "--resume", "--shard", "3/16"]
+    assert main(["predict", "x.mp4", "y.mp4", *words, *options, *long_list]) == 0
+    ((videos, model, files, reading, batch),) = called
+    assert (videos, model) == (["x.mp4", "y.mp4"], "tgdfer-tiny")
+    assert reading.descriptions == {"bored": ["half-closed eyes", "a slack mouth"], "awake": ["wide open eyes"]}
+    assert reading.interval == 0.25 and dataclasses.astuple(reading.hardware) == ("cpu", "float16", 3)
+    assert reading.faces == {"face_crop": "all", "face_detector": None, "face_model": None, "no_face": None}
+    assert files.segments_csv == Path("s.csv") and files.csv is None
+    assert (batch.jsonl, batch.resume, str(batch.shard)) == (Path("f.jsonl"), True, "Shard(number=3, count=16)")
+
+
+def test_words_of_the_command_line_come_before_those_of_the_file(tmp_path):
+    file = tmp_path / "words.yaml"
+    file.write_text("joy: [a smile]\nsorrow: [tears]\n")
+    assert ReadingOptions(descriptions=file, label=["joy=a broad smile"]).classes() == {
+        "joy": ["a broad smile"],
+        "sorrow": ["tears"],
+    }
+    assert ReadingOptions().classes() is None and ReadingOptions().interval() is None
+    assert ReadingOptions(every=0.5).interval() == 0.5

@@ -14,7 +14,7 @@ from tgdfer.training import models, run_folder
 from tgdfer.training.config import ModelConfig
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.models import is_trained, load_trained, start_model
-from tgdfer.training.predict import predict
+from tgdfer.training.predict import PredictionOptions, predict
 from tgdfer.training.rendered_faces import EMOTIONS
 from tgdfer.weights import DEFAULT_MODEL, TGDFER_TINY
 
@@ -45,10 +45,12 @@ def test_the_package_names_its_models():
 
 def test_commands_use_it_when_no_model_is_named(stand_in, clips_folder, capsys, tmp_path):
     video = str(next((clips_folder / "test").rglob("*.mp4")))
-    assert main(["predict", video, "--json", str(tmp_path / "found.json")]) == 0
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found[video]["scores"]) == set(LABELS)
-    assert found[video]["scores"] == predict([video])[video]["scores"] == predict([video], stand_in)[video]["scores"]
+    assert main(["predict", video, "--face-crop", "none", "--json", str(tmp_path / "found.json")]) == 0
+    (found,) = json.loads((tmp_path / "found.json").read_text())["results"]
+    assert found["file"] == video and set(found["people"][0]["scores"]) == set(LABELS)
+    options = PredictionOptions({"face_crop": "none"})
+    for again in (predict([video], options=options), predict([video], stand_in, options=options)):
+        assert found["people"][0]["scores"] == again[video]["people"][0]["scores"]
     assert main(["evaluate", "--dataset", str(clips_folder), "--output", str(tmp_path / "measured")]) == 0
     metrics = json.loads((tmp_path / "measured" / "metrics.json").read_text())
     assert metrics["model"] == NAME and len(metrics["weights_sha256"]) == 64

@@ -51,11 +51,11 @@ def test_videos_are_read(trained, clips_folder, tmp_path):
     videos = [str(path) for path in sorted(clips_folder.glob("test/*/*_0.mp4"))]
     outputs = {name: tmp_path / f"t.{name}" for name in ("csv", "json")} | {"plot": tmp_path / "t.png"}
     flags = [word for name, path in outputs.items() for word in (f"--{name}", str(path))]
-    assert main(["predict", *videos, "--model", str(trained), *flags]) == 0
-    timelines = json.loads(outputs["json"].read_text())
-    assert list(timelines) == videos
+    assert main(["predict", *videos, "--model", str(trained), "--face-crop", "none", *flags]) == 0
+    results = json.loads(outputs["json"].read_text())["results"]
+    assert [result["file"] for result in results] == videos
     rows = list(csv.DictReader(outputs["csv"].open()))
-    assert [row["label"] for row in rows[::4]] == [timeline["label"] for timeline in timelines.values()]
+    assert [row["label"] for row in rows[::4]] == [result["people"][0]["label"] for result in results]
     assert len(list(tmp_path.glob("t-*.png"))) == len(videos) == 3
 
 

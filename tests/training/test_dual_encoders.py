@@ -44,7 +44,7 @@ def test_train_evaluate_predict_explain(kind, frozen, options, backbones, clips_
     assert bool(changed) != frozen and all(name.startswith(last) for name in changed)
     assert not any("running" in name for name in changed)
     video = str(next(clips_folder.glob("test/happy/*.mp4")))
-    assert predict([video], run)[video]["label"] in (*LABELS, "unsure")
+    assert predict([video], run)[video]["people"][0]["label"] in (*LABELS, "unsure")
     model = TGDFERForVideoClassification.from_pretrained(run / "best").eval()
     processor = TGDFERProcessor.from_pretrained(run / "best")
     clip = processor(videos=video, return_tensors="pt")

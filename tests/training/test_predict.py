@@ -4,6 +4,9 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+import tgdfer.training.predict as predict_module
 from tgdfer.command_line import main
 from tgdfer.processing import faces_tgdfer, video_file_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
+from tgdfer.training.hardware import Hardware
 from tgdfer.training.models import load_trained, start_model
-from tgdfer.training.predict import PredictionFiles, _output_paths, predict
-from tgdfer.training.timelines import print_timelines, short_names
+from tgdfer.training.outputs import PredictionFiles, Shard, print_results
+from tgdfer.training.predict import Batch, PredictionOptions, predict
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +49,31 @@ def videos(clips_folder: Path) -> list[str]:
     return [str(path) for path in sorted((clips_folder / "test").glob("*/*_0.mp4"))]
 
 
+def files(folder: Path, *endings: str) -> PredictionFiles:
+    """Outputs that are called `t`."""
+    kinds = {"csv": "csv", "json": "json", "png": "plot", "mp4": "annotate", "vtt": "subtitles"}
+    return PredictionFiles(**{kinds[ending]: folder / f"t.{ending}" for ending in endings})
+
+
+def results_of(path: Path) -> dict[str, dict]:
+    """The results of a JSON file, without their names."""
+    results = json.loads(path.read_text())["results"]
+    return {result.pop("file"): result for result in results}
+
+
 def test_predict_writes_what_it_returns(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
-    paths = [tmp_path / "deep" / name for name in ("t.csv", "t.json", "t.png")]
-    timelines = predict(videos, model_folder, PredictionFiles(*paths))
-    assert list(timelines) == videos
-    assert json.loads(paths[1].read_text()) == timelines
-    rows = list(csv.DictReader(paths[0].open()))
+    deep = tmp_path / "deep"
+    results = predict(videos, model_folder, files(deep, "csv", "json", "png"))
+    assert list(results) == videos
+    assert results_of(deep / "t.json") == results
+    rows = list(csv.DictReader((deep / "t.csv").open()))
     assert [row["file"] for row in rows] == [video for video in videos for _ in range(4)]
     for row in rows:
-        timeline, index = timelines[row["file"]], int(row["frame"])
+        (timeline,), index = results[row["file"]]["people"], int(row["frame"])
         assert float(row["seconds"]) == pytest.approx(timeline["timestamps"][index], abs=1e-3)
         assert float(row["relevance"]) == pytest.approx(timeline["frame_relevance"][index], abs=1e-3)
         assert sum(float(row[name]) for name in timeline["scores"]) == pytest.approx(1, abs=1e-3)
-    pictures = sorted(path.name for path in paths[2].parent.glob("*.png"))
+    pictures = sorted(path.name for path in deep.glob("*.png"))
     assert pictures == sorted(f"t-{Path(video).stem}.png" for video in videos)
 
 
@@ -64,7 +81,7 @@ def test_timelines_are_explained_in_the_words_of_the_model(
     model_folder: Path, videos: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As the processor explains the outputs of the model, clip by clip."""
-    timelines = predict(videos, model_folder)
+    results = predict(videos, model_folder)
     model, processor = load_trained(model_folder)
     for video in videos:
         clip = processor(videos=video, num_frames=4, return_tensors="pt")
@@ -72,21 +89,27 @@ def test_timelines_are_explained_in_the_words_of_the_model(
             (expected,) = processor.explain(
                 model(**clip), clip["timestamps"], clip["frame_mask"], model.config.id2label
             )
-        found = timelines[video]["explanation"]
+        (person,) = results[video]["people"]
+        found = person["explanation"]
         assert found["sentence"] == str(expected)
         fits = {one["text"]: one["cosine"] for one in found["descriptions"]}
         assert fits == pytest.approx({one.text: one.cosine for one in expected.descriptions}, abs=1e-5)
         assert set(fits) == set(processor.descriptions[found["label"]])
         assert found["spans"][0]["start"] == pytest.approx(expected.start)
-        assert timelines[video]["timestamps"][0] <= expected.start < expected.end <= timelines[video]["timestamps"][-1]
-    print_timelines(timelines)
+        assert person["timestamps"][0] <= expected.start < expected.end <= person["timestamps"][-1]
+    print_results(results)
     printed = "".join(capsys.readouterr().out.split())
-    assert all(timelines[video]["label"] + "," in printed for video in videos)
+    assert all(segment["label"] in printed for video in videos for segment in results[video]["people"][0]["segments"])
 
 
 def test_unsure_answers_are_shown_everywhere(
-    model_folder: Path, videos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path,
+    videos: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tgdfer.training.outputs.terminal.get_console", lambda: Console(width=200))
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -94,23 +117,24 @@ def test_unsure_answers_are_shown_everywhere(
     config |= {"temperature": 2.0, "unsure_below": 1.0}
     config["description_references"] = {label: never for label in ("happiness", "neutral", "sadness")}
     (folder / "config.json").write_text(json.dumps(config))
-    paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
-    timelines = predict(videos[:1], folder, PredictionFiles(*paths))
-    found = timelines[videos[0]]
+    results = predict(videos[:1], folder, files(tmp_path, "csv", "json", "png", "mp4"))
+    (found,) = results[videos[0]]["people"]
     first, second = sorted(found["scores"], key=found["scores"].get, reverse=True)[:2]
-    assert found["label"] == "unsure" and found["candidates"] == [first, second] and found["calibrated"]
+    assert found["label"] == "unsure" and found["candidates"] == [first, second] and results[videos[0]]["calibrated"]
     explanation = found["explanation"]
     assert explanation["candidates"] == [first, second] and explanation["score"] == found["score"]
     assert explanation["sentence"].startswith(f"unsure ({first} or {second}), ")
     assert ":" not in explanation["sentence"], "no description exceeds what it usually has"
-    rows = list(csv.DictReader(paths[0].open()))
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert {row["label"] for row in rows} == {"unsure"} and float(rows[0]["score"]) == round(found["score"], 4)
-    assert json.loads(paths[1].read_text()) == timelines and paths[2].is_file() and paths[3].is_file()
-    print_timelines(timelines)
+    assert results_of(tmp_path / "t.json") == results
+    assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
+    found["segments"] = []  # Where there are none, the answer for the whole video is printed.
+    print_results(results)
     printed = capsys.readouterr().out
     assert "".join(f"unsure ({first} or {second})".split()) in "".join(printed.split())
     assert "not calibrated" not in printed
-    print_timelines(predict(videos[:1], model_folder))
+    print_results(predict(videos[:1], model_folder))
     assert "not calibrated" in capsys.readouterr().out
 
 
@@ -134,7 +158,9 @@ def test_a_broken_video_loses_nothing_of_the_others(model_folder: Path, videos: 
     with pytest.raises(PartialResultError, match="1 of 3 videos cannot be used") as error:
         predict([videos[0], str(broken), videos[1]], model_folder, PredictionFiles(json=tmp_path / "t.json"))
     assert list(error.value.unusable) == [str(broken)]
-    assert list(json.loads((tmp_path / "t.json").read_text())) == videos[:2]
+    assert list(results_of(tmp_path / "t.json")) == videos[:2]
+    (error,) = json.loads((tmp_path / "t.json").read_text())["errors"]
+    assert error["file"] == str(broken) and "is not a video" in error["error"]
 
 
 def test_the_exit_code_says_whether_some_or_all_videos_are_bad(
@@ -145,7 +171,18 @@ def test_the_exit_code_says_whether_some_or_all_videos_are_bad(
         path.write_bytes(b"no video")
 
     def run(*files: str | Path) -> tuple[int, str]:
-        code = main(["predict", *map(str, files), "--model", str(model_folder), "--csv", str(tmp_path / "t.csv")])
+        code = main(
+            [
+                "predict",
+                *map(str, files),
+                "--model",
+                str(model_folder),
+                "--csv",
+                str(tmp_path / "t.csv"),
+                "--face-crop",
+                "none",
+            ]
+        )
         return code, capsys.readouterr().err
 
     code, said = run(broken[0], videos[0], broken[1])
@@ -165,11 +202,11 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
     frames, _ = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(videos[0])
     for index, frame in enumerate(frames):
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(tmp_path / f"{index:03d}.png")
-    timelines = predict(
-        [str(tmp_path)], model_folder, PredictionFiles(tmp_path / "t.csv", plot=tmp_path / "picture" / "t.png")
-    )
-    assert timelines[str(tmp_path)]["timestamps"] is None
-    assert ", frame" in timelines[str(tmp_path)]["explanation"]["sentence"]
+    outputs = PredictionFiles(tmp_path / "t.csv", subtitles=tmp_path / "t.vtt", plot=tmp_path / "picture" / "t.png")
+    (person,) = predict([str(tmp_path)], model_folder, outputs)[str(tmp_path)]["people"]
+    assert person["timestamps"] is None and person["segments"] == []
+    assert ", frame" in person["explanation"]["sentence"]
+    assert not (tmp_path / "t.vtt").exists(), "subtitles are about times"
     assert {row["seconds"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {""}
     assert (tmp_path / "picture" / "t.png").is_file()
 
@@ -180,63 +217,51 @@ def test_a_long_folder_of_frames(model_folder: Path, tmp_path: Path, capsys: pyt
     frames.mkdir()
     for index in range(400):
         Image.new("RGB", (16, 16), (index % 256, 0, 0)).save(frames / f"{index}.bmp")
-    timelines = predict([str(frames)], model_folder, PredictionFiles(plot=tmp_path / "t.png"))
-    assert 15.5 < timelines[str(frames)]["timestamps"][-1] < 16
-    print_timelines(timelines)
-    assert "segments" in capsys.readouterr().out and (tmp_path / "t.png").is_file()
+    results = predict([str(frames)], model_folder, PredictionFiles(plot=tmp_path / "t.png"))
+    (person,) = results[str(frames)]["people"]
+    assert 15.5 < person["timestamps"][-1] < 16
+    print_results(results)
+    assert "frames" in capsys.readouterr().out and (tmp_path / "t.png").is_file()
 
 
-def test_model_of_one_class_has_no_runner_up(capsys: pytest.CaptureFixture[str]) -> None:
-    timeline = {"label": "smile", "scores": {"smile": 1.0}, "timestamps": None, "calibrated": True}
-    print_timelines({"clip.mp4": {**timeline, "explanation": {"sentence": "smile, frames 2 to 3"}}})
-    assert "smile, frames 2 to 3" in capsys.readouterr().out
-
-
-def test_names_with_brackets_are_printed_as_they_are(
+def test_the_progress_bar_names_file_position_and_speed(
     model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What rich reads as markup: an end without a beginning, and a style."""
+    """Names that rich reads as markup are shown as they are: an end without a beginning, and a style."""
     said = io.StringIO()
     console = Console(file=said, force_terminal=True, width=200, color_system=None)
-    for module in ("predict", "timelines"):
-        monkeypatch.setattr(f"tgdfer.training.{module}.get_console", lambda: console)
+    monkeypatch.setattr("tgdfer.training.outputs.progress.get_console", lambda: console)
     names = ["[/a].mp4", "[red]/a].mp4"]
     for name in names:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(Path(videos[0]).read_bytes())
-    timelines = predict([str(tmp_path / name) for name in names], model_folder)
-    for timeline in timelines.values():
-        timeline["explanation"]["sentence"] = "[/joy], because of [bold]"
-        timeline["timestamps"][-1] = 60.0
-        timeline["segments"] = [{"start": 1.0, "end": 2.0, "label": "[/joy]", "confidence": 0.9}]
-    print_timelines(timelines)
+    called = predict_module.EmotionTimelinePipeline.__call__
+
+    def run(*args, **kwargs):
+        kwargs["progress"](0.5)
+        time.sleep(0.15)  # The bar is drawn ten times a second.
+        return called(*args, **kwargs)
+
+    monkeypatch.setattr(predict_module.EmotionTimelinePipeline, "__call__", run)
+    predict([str(tmp_path / name) for name in names], model_folder)
     printed = said.getvalue()
-    assert f"Predicting {names[-1]}" in printed
-    assert all(f"{name},1segments" in "".join(printed.split()) for name in names)
-    assert printed.count("[/joy], because of [bold]") == 2 and printed.count("[/joy] ") == 2
-
-
-def test_short_names_tell_videos_apart() -> None:
-    assert short_names(["x/fear/1.mp4"]) == {"x/fear/1.mp4": "1.mp4"}
-    assert short_names(["x/fear/1.mp4", "x/anger/1.mp4"]) == {
-        "x/fear/1.mp4": "fear/1.mp4",
-        "x/anger/1.mp4": "anger/1.mp4",
-    }
-    assert len(set(_output_paths(["a/1.mp4", "a/1.avi"], Path("t.png")).values())) == 2
+    assert f"Predicting {names[-1]} (2 of 2)" in printed
+    assert "0:00.2 of 0:00.3" in printed and "s of video per second" in printed
 
 
 def test_a_long_video_has_segments_and_a_picture(
     model_folder: Path, clip_writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = clip_writer(tmp_path / "long.mp4", num_frames=25 * 16)
-    timeline = predict([str(long)], model_folder, PredictionFiles(tmp_path / "t.csv", plot=tmp_path / "t.png"))[
-        str(long)
-    ]
+    results = predict([str(long)], model_folder, files(tmp_path, "csv", "png"))
+    (timeline,) = results[str(long)]["people"]
     assert len(timeline["timestamps"]) > 100 and timeline["timestamps"][-1] > 15.5
     assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == len(timeline["timestamps"])
     assert (tmp_path / "t.png").is_file()
-    timeline["segments"] = [{"start": 61.0, "end": 63.5, "label": "happiness", "confidence": 0.8}]
-    print_timelines({"long.mp4": timeline})
+    timeline["segments"] = [
+        {"start": 61.0, "end": 63.5, "label": "happiness", "score": 0.8, "candidates": ["happiness"], "person": None}
+    ]
+    print_results({"long.mp4": results[str(long)]})
     printed = capsys.readouterr().out
     assert "1:01.0" in printed and "1:03.5" in printed and "80%" in printed
 
@@ -256,7 +281,8 @@ def test_what_is_behind_a_url_is_fetched_once(
     found = predict([url], model_folder, PredictionFiles(plot=tmp_path / "t.png", annotate=tmp_path / "t.mp4"))
     assert fetched == [(url, 60.0, 2**30)]
     assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
-    assert found[url]["scores"] == predict(videos[:1], model_folder)[videos[0]]["scores"]
+    again = predict(videos[:1], model_folder)[videos[0]]
+    assert found[url]["people"][0]["scores"] == again["people"][0]["scores"]
 
 
 def test_a_picture_shows_the_frames_that_had_a_face(
@@ -276,7 +302,8 @@ def test_a_picture_shows_the_frames_that_had_a_face(
     middle = float(np.sort(frames.float().mean((1, 2, 3)).numpy())[40])
     monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
     picture = tmp_path / "t.png"
-    found = predict([video], model_folder, PredictionFiles(plot=picture), {"face_crop": "largest"})[video]
+    options = PredictionOptions({"face_crop": "largest"})
+    (found,) = predict([video], model_folder, PredictionFiles(plot=picture), options)[video]["people"]
     assert looks and found["without_face"] and len(found["frame_relevance"]) < 4
     assert picture.is_file()
 
@@ -293,16 +320,16 @@ def test_faces_are_found_in_prediction_as_well(
         )
 
     monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: seen)
-    faces = {"face_crop": "all", "face_model": None, "no_face": None}
-    paths = [tmp_path / name for name in ("t.csv", "t.json", "t.png", "t.mp4")]
-    people = predict(videos[:1], model_folder, PredictionFiles(*paths), faces)[videos[0]]
+    options = PredictionOptions({"face_crop": "all", "face_model": None, "no_face": None})
+    results = predict(videos[:1], model_folder, files(tmp_path, "csv", "json", "png", "mp4"), options)
+    people = results[videos[0]]["people"]
     assert [one["boxes"][0] for one in people] == [[2, 2, 20, 20], [18, 18, 30, 30]]
-    assert json.loads(paths[1].read_text()) == {videos[0]: people}
-    rows = list(csv.DictReader(paths[0].open()))
-    assert [row["track"] for row in rows] == [str(one["track"]) for one in people for _ in range(4)]
+    assert results_of(tmp_path / "t.json") == results
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [row["person"] for row in rows] == [str(one["person"]) for one in people for _ in range(4)]
     assert [float(rows[0][side]) for side in ("left", "top", "right", "bottom")] == [2, 2, 20, 20]
     assert (tmp_path / "t-face2.png").is_file()
-    frames, seconds = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(paths[3], 8)
+    frames, seconds = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(tmp_path / "t.mp4", 8)
     assert len(frames) == 8 and seconds is not None and seconds.tolist() == pytest.approx(np.arange(8) / 25, abs=1e-3)
     # Twelve times as large, below it two bars; the box of the first face is blue, and white words are on blue above.
     assert frames.shape[2] > frames.shape[3] >= 360
@@ -315,3 +342,159 @@ def test_faces_are_found_in_prediction_as_well(
 def test_annotated_videos_have_the_name_of_a_video(model_folder: Path, videos: list[str], name: str) -> None:
     with pytest.raises(UserError, match="is not the name of a video to write"):
         predict(videos, model_folder, PredictionFiles(annotate=Path(name)))
+
+
+def test_a_model_is_relabelled_by_words_and_is_then_not_calibrated(model_folder: Path, videos: list[str]) -> None:
+    words = {"boredom": ["half-closed eyes", "a slack mouth"], "joy": ["a broad smile"]}
+    found = predict(videos[:1], model_folder, options=PredictionOptions(descriptions=words))[videos[0]]
+    assert set(found["people"][0]["scores"]) == set(words) and not found["calibrated"]
+    with pytest.raises(UserError, match='The descriptions cannot be used: The class "joy" has an empty description'):
+        predict(videos[:1], model_folder, options=PredictionOptions(descriptions={"joy": [" "], "sorrow": ["tears"]}))
+
+
+def test_number_formats_and_devices(model_folder: Path, videos: list[str]) -> None:
+    options = PredictionOptions(hardware=Hardware("cpu", "bfloat16", 2))
+    half = predict(videos[:1], model_folder, options=options)[videos[0]]["people"][0]["scores"]
+    full = predict(videos[:1], model_folder)[videos[0]]["people"][0]["scores"]
+    assert half == pytest.approx(full, abs=0.02) and half != full
+    with pytest.raises(UserError, match="There is no device 'abacus' here"):
+        predict(videos[:1], model_folder, options=PredictionOptions(hardware=Hardware("abacus")))
+    with pytest.raises(UserError, match="dtype is 'int4', but must be one of auto, float32, bfloat16, float16"):
+        predict(videos[:1], model_folder, options=PredictionOptions(hardware=Hardware(dtype="int4")))
+
+
+def test_the_same_model_has_the_same_fingerprint(model_folder: Path, tmp_path: Path) -> None:
+    def run(folder: Path = model_folder, **options):
+        return predict_module.load(folder, PredictionOptions(**options))[2]
+
+    shutil.copytree(model_folder, tmp_path / "copy")
+    assert run().fingerprint == run(tmp_path / "copy").fingerprint == run(hardware=Hardware("cpu")).fingerprint
+    changed = {"interval": 0.5}, {"descriptions": {"a": ["a smile"], "b": ["tears"]}}, {"faces": {"no_face": "error"}}
+    prints = [run(**options).fingerprint for options in (*changed, {"hardware": Hardware(dtype="bfloat16")})]
+    assert len({run().fingerprint, *prints}) == 5
+    config = json.loads((tmp_path / "copy" / "config.json").read_text()) | {"temperature": 2.0}
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
+    assert run(tmp_path / "copy").fingerprint != run().fingerprint
+
+
+# Long lists
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, place: int, error: type[BaseException] = KeyboardInterrupt) -> list[str]:
+    """Has the reading of a video fail; gives the list of the videos that are read."""
+    called, read = predict_module.EmotionTimelinePipeline.__call__, []
+
+    def run(pipeline, source, *args, **kwargs):
+        read.append(source.name)
+        if len(read) == place:
+            raise error
+        return called(pipeline, source, *args, **kwargs)
+
+    monkeypatch.setattr(predict_module.EmotionTimelinePipeline, "__call__", run)
+    return read
+
+
+def test_an_interrupted_list_is_resumed(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    everything = [videos[0], str(broken), *videos[1:]]
+    found, csv_file = tmp_path / "found.jsonl", tmp_path / "t.csv"
+    arguments = ["predict", *everything, "--model", str(model_folder), "--face-crop", "none"]
+    arguments += ["--jsonl", str(found), "--csv", str(csv_file), "--plot", str(tmp_path / "t.png")]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        assert main(arguments) == 130
+    said = capsys.readouterr().out
+    assert (
+        f"Interrupted: 2 of 4 videos have their results in {found}. Go on with the same command and --resume" in said
+    )
+    assert {row["file"] for row in csv.DictReader(csv_file.open())} == {videos[0], videos[1]}
+    assert main(arguments) == 2 and "exists already; give --resume" in capsys.readouterr().err
+    with found.open("a") as file:
+        file.write('{"file": "cut o')
+    (tmp_path / f"t-{Path(videos[1]).stem}.png").unlink()
+    with monkeypatch.context() as patch:
+        read = stop_at(patch, 0)
+        assert main([*arguments, "--resume"]) == 3, "the broken video is still broken"
+    assert read == [str(broken), videos[1], videos[2]], "what failed, what lacks its picture, and what is new"
+    assert list(dict.fromkeys(row["file"] for row in csv.DictReader(csv_file.open()))) == videos
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == sorted(f"t-{Path(one).stem}.png" for one in videos)
+    broken.write_bytes(Path(videos[0]).read_bytes())
+    with monkeypatch.context() as patch:
+        read = stop_at(patch, 0)
+        assert main([*arguments, "--resume"]) == 0
+    assert read == [str(broken)]
+
+
+def test_an_error_that_nobody_foresaw_loses_nothing(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, 3, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        predict(videos, model_folder, files(tmp_path, "csv", "json"))
+    assert list(results_of(tmp_path / "t.json")) == videos[:2] and (tmp_path / "t.csv").is_file()
+
+
+def test_options_of_long_lists_that_do_not_fit(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    def refused(sentence: str, batch: Batch, outputs: PredictionFiles | None = None) -> None:
+        with pytest.raises(UserError, match=sentence):
+            predict(videos, model_folder, outputs, batch=batch)
+
+    found = tmp_path / "found.jsonl"
+    refused("--resume needs the file to go on with", Batch(resume=True))
+    refused("A part of a list needs a file for its results", Batch(shard=Shard(1, 2)))
+    refused("t.csv is a file of all videos", Batch(found, shard=Shard(1, 2)), files(tmp_path, "csv"))
+    refused("is a folder; name the file to write", Batch(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+RUN_CLI = "import sys; from tgdfer.command_line import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", ["two processes", "accelerate"])
+def test_parts_of_two_processes_are_joined(
+    launch: str, model_folder: Path, clips_folder: Path, videos: list[str], tmp_path: Path
+) -> None:
+    everything = sorted(str(path) for path in clips_folder.glob("test/*/*.mp4"))
+    found = tmp_path / "found.jsonl"
+    predicting = ["predict", str(clips_folder / "test"), "--model", str(model_folder), "--face-crop", "none"]
+    predicting += ["--jsonl", str(found)]
+    if launch == "accelerate":
+        # On a machine without GPUs, this flag alone makes it start several processes.
+        launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+        subprocess.run([sys.executable, *launcher, "-m", "tgdfer", *predicting], check=True)
+    else:
+        commands = [[sys.executable, "-c", RUN_CLI, *predicting, "--shard", f"{number}/2"] for number in (1, 2)]
+        processes = [subprocess.Popen(command) for command in commands]
+        assert [process.wait() for process in processes] == [0, 0]
+    parts = sorted(tmp_path.glob("found-*.jsonl"))
+    assert [path.name for path in parts] == ["found-00001-of-00002.jsonl", "found-00002-of-00002.jsonl"]
+    joined, alone = tmp_path / "joined.json", tmp_path / "alone.json"
+    assert main(["join", *map(str, parts), "--json", str(joined)]) == 0
+    predict(everything, model_folder, PredictionFiles(json=alone), PredictionOptions({"face_crop": "none"}))
+    together, one = results_of(joined), results_of(alone)
+    assert set(together) == set(one) == set(everything)
+    for video in everything:
+        assert together[video]["people"][0]["scores"] == pytest.approx(one[video]["people"][0]["scores"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_list_is_resumed(model_folder: Path, clips_folder: Path, tmp_path: Path) -> None:
+    """The process is killed as the system does it, without a chance to clean up."""
+    found = tmp_path / "found.jsonl"
+    arguments = ["predict", str(clips_folder), "--model", str(model_folder), "--face-crop", "none"]
+    arguments += ["--jsonl", str(found), "--json", str(tmp_path / "t.json")]
+    process = subprocess.Popen([sys.executable, "-c", RUN_CLI, *arguments])
+    while process.poll() is None and (not found.exists() or found.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = found.read_bytes()
+    assert not (tmp_path / "t.json").exists() and before.count(b"\n") >= 4
+    assert main([*arguments, "--resume"]) == 0
+    after = found.read_bytes()
+    assert after.startswith(before[: before.rfind(b"\n") + 1]) and after.count(b"\n") == 31
+    assert len(results_of(tmp_path / "t.json")) == 30

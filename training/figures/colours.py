@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterable
 from functools import cache
 
-from matplotlib.colors import to_hex, to_rgb
+from PIL import ImageColor
 
 # Found by a search around hues that suit the emotions. It maximised the smallest distance between two colours (OKLab)
 # under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009). The contrast to
@@ -45,13 +45,13 @@ def class_colours(labels: Iterable[str]) -> dict[str, str]:
 
 def text_colour(background: str) -> str:
     """Black or white, whichever has the higher contrast (WCAG 2) to a background colour."""
-    luminance = _luminance(to_rgb(background))
+    luminance = _luminance(tuple(part / 255 for part in to_bytes(background)))
     return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "#000000"
 
 
 def to_bytes(colour: str) -> tuple[int, int, int]:
     """Red, green and blue (0 to 255) of a colour of matplotlib."""
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    red, green, blue = ImageColor.getrgb(colour)[:3]
     return red, green, blue
 
 
@@ -65,7 +65,7 @@ def _hashed(label: str) -> str:
         middle = (low + high) / 2
         brighter = _luminance(colorsys.hls_to_rgb(hue, middle, saturation)) < _LUMINANCE
         low, high = (middle, high) if brighter else (low, middle)
-    return to_hex(colorsys.hls_to_rgb(hue, low, saturation))
+    return "#" + bytes(round(255 * part) for part in colorsys.hls_to_rgb(hue, low, saturation)).hex()
 
 
 def _luminance(colour: tuple[float, float, float]) -> float:

@@ -1,0 +1,41 @@
+"""How commands speak: without the progress bars of libraries, and in the words of the command line."""
+
+import re
+from collections.abc import Mapping
+
+# What messages for Python say about arguments that no command has.
+_WITHOUT_A_FLAG = {
+    "; see `url_timeout`": "; download it, and give the file",
+    ", see `url_max_bytes`": ", the most that is fetched",
+}
+
+
+def quieten() -> None:
+    """Switches off the progress bars of `transformers` for every load and save of a model, but not for downloads."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    downloads_are_shown = not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if downloads_are_shown:
+        enable_progress_bars()
+
+
+def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
+    """A message in which the arguments of Python functions are the options of the command line.
+
+    For example, `no_face="full_frame"` becomes `--no-face full_frame`.
+
+    Args:
+        sentence: the message.
+        flags: for each argument its option, such as `{"no_face": "--no-face"}`.
+    """
+    for said, instead in _WITHOUT_A_FLAG.items():
+        sentence = sentence.replace(said, instead)
+    for name, flag in flags.items():
+        # Bare names are replaced only where they cannot be a path or a word.
+        sentence = re.sub(rf"(?<![\w/.-]){name}=[\"'](\w+)[\"']", rf"{flag} \1", sentence)
+        sentence = sentence.replace(f"`{name}`", f"`{flag}`")
+        if "_" in name:
+            sentence = re.sub(rf"(?<![\w/.'\"-]){name}(?= (is|has|must) )", flag, sentence)
+    return sentence

@@ -1,0 +1,81 @@
+"""What is printed about predictions."""
+
+import io
+from typing import Any
+
+import pytest
+from made_up_predictions import of_frames, person, prediction, segment, two_people
+from rich.console import Console
+
+from tgdfer.training.outputs import print_results
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch):
+    """Prints results, and gives the lines."""
+
+    def run(results: dict[str, Any], width: int = 160) -> list[str]:
+        said = io.StringIO()
+        console = Console(file=said, width=width, color_system=None)
+        monkeypatch.setattr("tgdfer.training.outputs.terminal.get_console", lambda: console)
+        print_results(results)
+        return said.getvalue().splitlines()
+
+    return run
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+
+
+def test_a_line_for_each_segment(printed) -> None:
+    lines = printed({"talk.mp4": two_people()})
+    assert cells(lines) == [
+        ["talk.mp4", "1", "0:00.0", "0:01.8", "happiness", "83%", "a sign of happiness"],
+        ["", "", "0:01.8", "0:04.1", "neutral", "83%", "a sign of neutral"],
+        ["", "", "0:06.0", "0:09.2", "sadness", "83%", "a sign of sadness"],
+        ["", "2", "0:04.1", "0:05.0", "unsure (happiness or sadness)", "45%"]
+        + ["happiness, 4.1 s to 5.0 s: a sign of happiness"],
+        ["", "", "0:05.0", "0:12.4", "happiness", "83%", "a sign of happiness"],
+    ]
+    assert lines[-3:] == [
+        "talk.mp4, person 1: several expressions: happiness, then sadness.",
+        "talk.mp4, person 2: The face is small: less than 32 pixels wide in 80 % of its frames.",
+        "Faces were found by YuNet.",
+    ]
+
+
+def test_long_lists_are_summed_up(printed) -> None:
+    many = [segment("happiness" if i % 2 else "neutral", float(i), i + 1 + 0.5 * (i % 2 == 0)) for i in range(20)]
+    lines = printed({"long.mp4": prediction(person(1, many))})
+    assert cells(lines) == [
+        ["long.mp4", "1", "0:00.0", "0:20.0", "happiness", "87%"]
+        + ["20 segments: neutral 60% of the time, happiness 40%"],
+    ]
+    lines = printed({f"{i}.mp4": two_people() for i in range(30)})
+    assert len(cells(lines)) == 60 and lines[-2] == "40 more remarks are in the JSON (--json)."
+
+
+def test_without_faces_and_times(printed) -> None:
+    lines = printed({"frames": of_frames()})
+    assert cells(lines) == [["frames", "", "", "happiness", "87%", "frames 2 to 3: smile"]]
+    assert "not calibrated" in lines[-1] and "person" not in lines[1]
+
+
+def test_missing_faces_are_told_of_one_person(printed) -> None:
+    one = person(1, [segment("happiness", 0.0, 2.0)], without_face=[2.0, 2.5])
+    assert "a.mp4, person 1: no face in 2 of 6 sampled frames." in printed({"a.mp4": prediction(one)})
+
+
+def test_names_with_brackets_are_printed_as_they_are(printed) -> None:
+    """What rich reads as markup: an end without a beginning, and a style."""
+    names = ["[/a].mp4", "[red]/a].mp4"]
+    odd = prediction(person(1, [segment("[/joy]", 0.0, 2.0), segment("[bold]", 2.0, 4.0)]))
+    lines = printed(dict.fromkeys(names, odd))
+    assert [row[0] for row in cells(lines)][::2] == names
+    assert [row[4] for row in cells(lines)] == ["[/joy]", "[bold]"] * 2
+    assert f"{names[1]}, person 1: several expressions: [/joy], then [bold]." in lines
+
+
+def test_nothing_is_printed_of_nothing(printed) -> None:
+    assert printed({}) == []
