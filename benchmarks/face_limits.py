@@ -195,8 +195,8 @@ def _report(plain: np.ndarray, tables: dict[str, list[Row]], model: str) -> str:
             "`tgdfer predict` warns when a face is small, turned away, dark or partly covered in most of its frames."
             " These tables show when a model is right less often, on validation photographs of FER+ in which YuNet"
             f" finds a face (accuracy as they are: {plain.mean():.1%} of {len(plain)}). Width, brightness and cover"
-            " are changed in the same photographs. Turn and score are those of the photographs themselves, so that these"
-            " rows are of different people."
+            " are changed in the same photographs. Turn and score are those of the photographs themselves, so that"
+            " these rows are of different people."
         ),
         "",
         paragraph(

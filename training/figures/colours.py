@@ -45,7 +45,8 @@ def class_colours(labels: Iterable[str]) -> dict[str, str]:
 
 def text_colour(background: str) -> str:
     """Black or white, whichever has the higher contrast (WCAG 2) to a background colour."""
-    luminance = _luminance(tuple(part / 255 for part in to_bytes(background)))
+    red, green, blue = to_bytes(background)
+    luminance = _luminance((red / 255, green / 255, blue / 255))
     return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "#000000"
 
 
