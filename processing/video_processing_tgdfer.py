@@ -174,7 +174,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         """Reads a clip as `read_clip` does, and cuts out what `face_crop` says: one face, or all of them.
 
         Returns:
-            A clip for each face, with its boxes and the number of its track, those that fill most of the video first.
+            A clip for each face, with its boxes and the number of its person, those that fill most of the video first.
             Each can be given to the processor: `video_processor([face.frames], timestamps=[face.seconds])`.
 
         Raises:
@@ -294,7 +294,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 a second) set how many frames are taken, `do_sample_frames=False` takes all of them. `timestamps`, or
                 `video_metadata` with the `fps` of the source, time clips given as arrays. `return_metadata=True` adds
                 `video_metadata`, and with `face_crop` also `faces`: for each row of the batch the number of its
-                `video`, its `track`, its `boxes` (T, 4) in pixels, where the face was `found` (T,), and the seconds of
+                `video`, its `person`, its `boxes` (T, 4) in pixels, where the face was `found` (T,), and the seconds of
                 the sampled frames in which it is `missing`. Arrays that
                 float are in 0..1, or in 0..255 if any value is above 1; they are taken as they are where
                 `do_rescale=False`.
@@ -514,7 +514,7 @@ def _pad(videos: list[torch.Tensor], clips: list[Clip], least: int) -> dict[str,
 
 
 def _about(face: FaceClip) -> dict[str, Any]:
-    return {"track": face.track, "boxes": face.boxes, "found": face.found, "missing": face.missing}
+    return {"person": face.person, "boxes": face.boxes, "found": face.found, "missing": face.missing}
 
 
 def _is_cut(video: Any, settings: FaceSettings) -> bool:
