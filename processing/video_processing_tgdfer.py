@@ -294,10 +294,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 a second) set how many frames are taken, `do_sample_frames=False` takes all of them. `timestamps`, or
                 `video_metadata` with the `fps` of the source, time clips given as arrays. `return_metadata=True` adds
                 `video_metadata`, and with `face_crop` also `faces`: for each row of the batch the number of its
-                `video`, its `person`, its `boxes` (T, 4) in pixels, where the face was `found` (T,), and the seconds of
-                the sampled frames in which it is `missing`. Arrays that
-                float are in 0..1, or in 0..255 if any value is above 1; they are taken as they are where
-                `do_rescale=False`.
+                `video`, its `person`, its `boxes` (T, 4) in pixels, where the face was `found` (T,), and the seconds
+                of the sampled frames in which it is `missing`. Arrays that float are in 0..1, or in 0..255 if any
+                value is above 1; they are taken as they are where `do_rescale=False`.
 
         Returns:
             Of B videos, or of the B faces in them for `face_crop="all"`: `pixel_values_videos` (B, T, 3, S, S)

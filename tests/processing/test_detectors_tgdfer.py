@@ -170,6 +170,21 @@ def test_opencv_is_silent_while_a_detector_is_loaded_and_used():
         cv2.utils.logging.setLogLevel(before)
 
 
+def test_the_last_thread_that_leaves_sets_the_log_of_opencv_back():
+    """The level is one for all threads, and they leave in any order."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+    try:
+        one, other = detectors_tgdfer._quiet(), detectors_tgdfer._quiet()
+        one.__enter__()
+        other.__enter__()
+        one.__exit__()
+        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_ERROR
+        other.__exit__()
+        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_WARNING
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
 # In which views of a picture faces are looked for
 
 

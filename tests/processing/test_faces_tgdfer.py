@@ -187,7 +187,7 @@ def test_a_still_person_stands_still(portrait, real_detector):
 
 @pytest.fixture
 def locate(monkeypatch):
-    """Paths in a video, 8 frames a second, in whose frames these faces are found, with cuts where the shade changes."""
+    """Paths in a video, 8 frames a second, in which these faces are found, and with cuts where the shade changes."""
 
     def paths(found, crop="largest", shades=None, **settings):
         turn = iter(found)
