@@ -159,7 +159,8 @@ class RecordingReader:
         if self.settings is None:
             return self._as_it_is()
         views = self._views()
-        self._require_a_frame(self.decoded)
+        if not self.decoded:
+            raise self._undecodable()
         if not views and self.settings.no_face != "full_frame":
             raise NoFaceError(
                 f'{self.name} has no face in any of the frames that were looked at; set face_crop="none" to take the '
@@ -192,9 +193,8 @@ class RecordingReader:
             chunks,
         )
 
-    def _require_a_frame(self, found: Any) -> None:
-        if not found:
-            raise VideoDecodeError(f"Not one frame of {self.name} can be decoded; encode it again.")
+    def _undecodable(self) -> VideoDecodeError:
+        return VideoDecodeError(f"Not one frame of {self.name} can be decoded; encode it again.")
 
     # Passes
 
@@ -283,7 +283,8 @@ class RecordingReader:
         """The video without cutting out faces: because none are wanted, or because it is a crop of one already."""
         pictures = self._pictures(located is not None)
         first = next(pictures, None)
-        self._require_a_frame(first)
+        if first is None:
+            raise self._undecodable()
         recording = self._recording(located, None, [None], self._whole(first, pictures))
         if located is None:
             recording.size = self.original_size

@@ -1,5 +1,7 @@
 """Cuts, found in pictures whose cuts are known."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ RATES = (25, 12, 6)
 SIZE = (120, 160)
 
 
+@functools.cache
 def room(seed):
     """A picture (240, 640, 3) of coloured things, smooth enough for a camera to move over it."""
     rng = np.random.default_rng(seed)
