@@ -13,15 +13,9 @@ from matplotlib import cbook
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from tgdfer.processing.faces_tgdfer import (
-    TEMPLATE,
-    FaceSettings,
-    crop_faces,
-    find_faces,
-    load_detector,
-    similarity,
-    steady,
-)
+from tgdfer.processing.detectors_tgdfer import find_faces, load_detector
+from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings, crop_faces, similarity
+from tgdfer.processing.tracks_tgdfer import steady
 
 
 def best(function: Callable[[], Any], repeats: int = 5) -> float:

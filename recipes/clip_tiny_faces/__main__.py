@@ -36,7 +36,7 @@ from recipes.clip_tiny_faces.train_teacher import (
     validate,
 )
 from recipes.weights_folder import WEIGHTS, require_weights_folder
-from tgdfer.processing.faces_tgdfer import load_detector
+from tgdfer.processing.detectors_tgdfer import load_detector
 from tgdfer.training.errors import UserError
 from tgdfer.weights import CLIP_TINY_FACES
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tgdfer.processing.faces_tgdfer import Detector, FaceSettings, align, find_faces, load_detector
+from tgdfer.processing.detectors_tgdfer import Detector, find_faces, load_detector
+from tgdfer.processing.faces_tgdfer import FaceSettings, align
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import EMOTIONS
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tgdfer.processing.faces_tgdfer import FaceSettings, load_detector
+from tgdfer.processing.detectors_tgdfer import load_detector
+from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops.sources import Job, source_state
 from tgdfer.training.files import read_json, require_writable, write_text
