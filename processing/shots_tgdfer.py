@@ -10,7 +10,7 @@ try:
     from scenedetect import FrameTimecode
     from scenedetect.detectors import AdaptiveDetector
 except ImportError:
-    AdaptiveDetector = None  # type: ignore[assignment,misc]
+    AdaptiveDetector = None
 
 # Height and width of the pictures that are compared. Cuts change the whole picture, so small ones suffice.
 _HEIGHT, _WIDTH = 48, 84
