@@ -179,14 +179,27 @@ class _Mtcnn(threading.local):
 
 
 class _quiet:
-    """Silences OpenCV's own warnings for a `with` block; errors are raised as ever."""
+    """Silences OpenCV's own warnings for a `with` block; errors are raised as ever.
+
+    The level of the log is one for all threads, so the last of them to leave sets it back.
+    """
+
+    lock = threading.Lock()
+    inside = 0
+    level = 0
 
     def __enter__(self) -> None:
-        self.level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        with _quiet.lock:
+            if _quiet.inside == 0:
+                _quiet.level = cv2.utils.logging.getLogLevel()
+                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+            _quiet.inside += 1
 
     def __exit__(self, *_: object) -> None:
-        cv2.utils.logging.setLogLevel(self.level)
+        with _quiet.lock:
+            _quiet.inside -= 1
+            if _quiet.inside == 0:
+                cv2.utils.logging.setLogLevel(_quiet.level)
 
 
 # Searching a picture

@@ -19,7 +19,7 @@ from .faces_tgdfer import (
     require_faces,
 )
 from .tracks_tgdfer import FacePath
-from .video_file_tgdfer import Each, VideoFile
+from .video_file_tgdfer import Each, VideoDecodeError, VideoFile
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, stream
 
 # Frames of one person that are given to the model together.
@@ -148,6 +148,7 @@ class RecordingReader:
         self.name, self.progress = name, progress
         self.plan = _Plan(interval, least)
         self.kept: list[tuple[int, torch.Tensor]] | None = []
+        self.decoded = 0
 
     def read(self) -> Recording:
         """Finds the people.
@@ -158,6 +159,8 @@ class RecordingReader:
         if self.settings is None:
             return self._as_it_is()
         views = self._views()
+        if not self.decoded:
+            raise self._undecodable()
         if not views and self.settings.no_face != "full_frame":
             raise NoFaceError(
                 f'{self.name} has no face in any of the frames that were looked at; set face_crop="none" to take the '
@@ -189,6 +192,9 @@ class RecordingReader:
             plan.timed,
             chunks,
         )
+
+    def _undecodable(self) -> VideoDecodeError:
+        return VideoDecodeError(f"Not one frame of {self.name} can be decoded; encode it again.")
 
     # Passes
 
@@ -243,6 +249,7 @@ class RecordingReader:
 
     def _decoded(self, sampler: Any) -> Iterator[tuple[int, torch.Tensor]]:
         for number, _, frame in stream(self.source, sampler):
+            self.decoded += 1
             yield number, self.as_bytes(frame)
 
     # Chunks
@@ -275,7 +282,9 @@ class RecordingReader:
     def _as_it_is(self, located: Located | None = None) -> Recording:
         """The video without cutting out faces: because none are wanted, or because it is a crop of one already."""
         pictures = self._pictures(located is not None)
-        first = next(pictures)
+        first = next(pictures, None)
+        if first is None:
+            raise self._undecodable()
         recording = self._recording(located, None, [None], self._whole(first, pictures))
         if located is None:
             recording.size = self.original_size
@@ -292,6 +301,9 @@ class RecordingReader:
             yield from ((number, reduce(frame)) for number, frame in self.kept)
             return
         for number, _, frame in stream(self.source, self.plan, reduce):
+            # Arrays are not reduced.
+            if self.original_size == (0, 0):
+                self.original_size = (frame.shape[-1], frame.shape[-2])
             yield number, self.as_bytes(frame)
 
     def _whole(self, first: tuple[int, torch.Tensor], others: Iterator[tuple[int, torch.Tensor]]) -> Iterator[Chunk]:

@@ -10,6 +10,8 @@ from .calibration_tgdfer import UNSURE
 
 # The label of a face at rest.
 AT_REST = "neutral"
+# Seconds that a segment lasts at least, if the person is there for as long; felt expressions mostly last longer.
+SHORTEST = 0.3
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,19 @@ class Presence:
 
 
 def find_moments(
-    scores: np.ndarray,
-    names: Sequence[str],
-    presence: Presence,
-    unsure_below: float | None = None,
-    rule: Hysteresis | None = None,
+    scores: np.ndarray, names: Sequence[str], presence: Presence, unsure_below: float | None = None
 ) -> list[dict[str, Any]]:
-    """Labels every moment of a person: an emotion where its curve makes a segment by hysteresis, else rest or unsure.
+    """Labels every moment of a person, and joins moments of one label to segments.
+
+    A frame has the class that is more probable than all others together, and is unsure where there is none. What is
+    shorter than `SHORTEST` goes to the more probable label beside it. A model that is never unsure gives each frame
+    its most probable class.
 
     Args:
         scores: (T, K) probabilities of the classes in the frames of the person.
         names: of the K classes.
         presence: when the person is there.
         unsure_below: mean probability below which a segment is "unsure"; None for never.
-        rule: the thresholds.
 
     Returns:
         Segments in the order of time, which never overlap nor reach over a gap or a cut: `label`, `start` and `end` in
@@ -87,12 +88,12 @@ def find_moments(
         probable ones of an "unsure" segment, whose `score` is that of the first, and `frames`, the first and the last
         of the T frames.
     """
-    rule = rule or Hysteresis()
     found: list[dict[str, Any]] = []
     for stretch in presence.stretches():
-        labels = _labels(scores[stretch], names, rule)
-        runs = _merge_short(labels, scores[stretch], presence, stretch.start, rule.shortest)
-        for first, last, label in runs:
+        labels = scores[stretch].argmax(1)
+        if unsure_below is not None:
+            labels[scores[stretch].max(1) < 0.5] = -1
+        for first, last, label in _merge_short(labels, scores[stretch], presence, stretch.start):
             mean = scores[stretch.start + first : stretch.start + last + 1].mean(0)
             ranked = np.argsort(-mean, kind="stable")
             unsure = label < 0 or (unsure_below is not None and mean[label] < unsure_below)
@@ -112,31 +113,8 @@ def find_moments(
     return found
 
 
-def _labels(scores: np.ndarray, names: Sequence[str], rule: Hysteresis) -> np.ndarray:
-    """The class of each frame (T,), -1 where nothing is clear."""
-    active = np.zeros(scores.shape, bool)
-    for index, name in enumerate(names):
-        if name == AT_REST:
-            continue
-        inside = scores[:, index] >= rule.low
-        for run in _runs_of(inside):
-            if scores[run, index].max() >= rule.high:
-                active[run, index] = True
-    labels = np.where(active.any(1), np.where(active, scores, -1.0).argmax(1), -1)
-    if AT_REST in names:
-        rest = list(names).index(AT_REST)
-        labels[(labels < 0) & (scores.argmax(1) == rest)] = rest
-    return labels
-
-
-def _runs_of(inside: np.ndarray) -> list[slice]:
-    """Stretches of frames that are inside."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
-    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
 def _merge_short(
-    labels: np.ndarray, scores: np.ndarray, presence: Presence, offset: int, shortest: float
+    labels: np.ndarray, scores: np.ndarray, presence: Presence, offset: int
 ) -> list[tuple[int, int, int]]:
     """Runs of equal labels: first, last and label. One that is too short goes to the more probable label beside it."""
     labels = labels.copy()
@@ -145,7 +123,7 @@ def _merge_short(
         runs = [(a, b - 1, int(labels[a])) for a, b in zip(borders, borders[1:], strict=False)]
         lengths = [end - start for start, end in (presence.span(offset + a, offset + b) for a, b, _ in runs)]
         number = int(np.argmin(lengths))
-        if len(runs) == 1 or lengths[number] >= shortest:
+        if len(runs) == 1 or lengths[number] > SHORTEST - 1e-6:
             return runs
         first, last, _ = runs[number]
         beside = [runs[near][2] for near in (number - 1, number + 1) if 0 <= near < len(runs)]

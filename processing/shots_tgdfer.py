@@ -1,5 +1,6 @@
 """Cuts of a video: where a new shot begins, found in the frames that are sampled anyway."""
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ try:
     from scenedetect import FrameTimecode
     from scenedetect.detectors import AdaptiveDetector
 except ImportError:
-    AdaptiveDetector = None  # type: ignore
+    AdaptiveDetector = None
 
 # Height and width of the pictures that are compared. Cuts change the whole picture, so small ones suffice.
 _HEIGHT, _WIDTH = 48, 84
@@ -24,7 +25,8 @@ LEAST_CHANGE, LEAST_RATIO = 27.0, 2.0
 class CutFinder:
     """Finds cuts in frames that come one by one, by the adaptive detector of PySceneDetect.
 
-    Without PySceneDetect it finds none.
+    A frame that is unlike those around it, which are like each other, is a flash and no shot. Without PySceneDetect
+    it finds none.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,8 @@ class CutFinder:
             )
         self._count = 0
         self._last: np.ndarray | None = None
+        # From the frame before a flash to the one that is looked at when its end is found.
+        self._recent: deque[np.ndarray] = deque(maxlen=_AROUND + 3)
         self._cuts: list[int] = []
 
     def add(self, picture: np.ndarray) -> None:
@@ -56,6 +60,16 @@ class CutFinder:
 
     def _feed(self, small: np.ndarray) -> None:
         assert self._detector is not None
-        found = self._detector.process_frame(FrameTimecode(self._count, fps=25.0), small)
-        self._cuts += [code.frame_num - _AROUND for code in found]
+        self._recent.append(small)
+        for code in self._detector.process_frame(FrameTimecode(self._count, fps=25.0), small):
+            cut = code.frame_num - _AROUND
+            if self._cuts and self._cuts[-1] == cut - 1 and self._is_flash():
+                self._cuts.pop()
+            else:
+                self._cuts.append(cut)
         self._count += 1
+
+    def _is_flash(self) -> bool:
+        """Whether the frames before and after the one that was found to be a shot of its own are alike."""
+        before, after = (cv2.cvtColor(self._recent[place], cv2.COLOR_BGR2HSV).astype(np.float32) for place in (0, 2))
+        return bool(np.abs(before - after).mean() < LEAST_CHANGE)

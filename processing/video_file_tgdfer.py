@@ -165,6 +165,8 @@ class VideoFile:
         self.source: str | BinaryIO
         self.damage = ""
         self.large = False
+        # What `_packets_of` gives; False before.
+        self._known: _Packets | None | bool = False
         self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
         if isinstance(video, bytes | bytearray):
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
@@ -320,7 +322,15 @@ class VideoFile:
     # Times
 
     def _packets_of(self) -> _Packets | None:
-        """What the packets tell, or None where they cannot stand for frames: some have no time or share one."""
+        """What the packets tell, or None where they cannot stand for frames: some have no time or share one.
+
+        They are gone through once. File objects may change between two readings, so theirs are read again.
+        """
+        if self._known is False or not isinstance(self.source, str):
+            self._known = self._read_packets()
+        return self._known
+
+    def _read_packets(self) -> _Packets | None:
         stamps, last, keys, place = [], 0, [], {}
         with self._open() as container:
             stream = self._stream(container)

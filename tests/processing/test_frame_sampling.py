@@ -1,10 +1,8 @@
 """Segments, dense windows and frames a second: which frames are looked at."""
 
-import numpy as np
 import pytest
 import torch
 
-from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.processing.video_reading_tgdfer import dense_indices, sample_indices, windows
 
@@ -20,8 +18,7 @@ def reader():
         (lambda: sample_indices(9, 0), "num_frames"),
         (lambda: dense_indices(9, 0), "num_frames"),
         (lambda: dense_indices(9, 4, 0), "stride"),
-        (lambda: list(windows(9, 4, 1, 5)), "hop"),
-        (lambda: list(windows(9, 4, 1, 0)), "hop"),
+        (lambda: list(windows(9, 0)), "num_frames"),
     ],
 )
 def test_senseless_numbers_are_named(call, culprit):
@@ -57,36 +54,11 @@ def test_frames_a_second(clip, reader, numbers):
         TGDFERVideoProcessor()(clip, sampling="often")
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "b_frames.avi"])
-def test_windows_of_a_file_come_from_one_pass(name, tmp_path, reader, video_writer, numbers, monkeypatch):
-    path = video_writer(tmp_path / name)
-    passes = []
-    stream = VideoFile.stream
-    monkeypatch.setattr(VideoFile, "stream", lambda *args: [passes.append(args), stream(*args)][1])
-    found = list(reader.read_windows(path, stride=3, hop=2))
-    assert len(passes) == 1
-    expected = [window.tolist() for window in windows(40, 4, 3, 2)]
-    assert [numbers(window.frames) for window in found] == expected
-    assert torch.allclose(torch.stack([window.seconds for window in found]), torch.tensor(expected) / 25)
-
-
-def test_windows_of_arrays_and_short_clips(reader, picture, video_writer, tmp_path, numbers):
-    array = np.stack([picture(number) for number in range(10)])
-    assert [numbers(window.frames) for window in reader.read_windows(array, hop=3)] == [
-        [0, 1, 2, 3],
-        [3, 4, 5, 6],
-        [6, 7, 8, 9],
-    ]
-    short = video_writer(tmp_path / "short.mp4", num_frames=3)
-    assert [numbers(window.frames) for window in reader.read_windows(short)] == [[0, 1, 2]]
-
-
-def test_windows_leave_out_what_cannot_be_decoded(tmp_path, reader, video_writer, numbers):
-    path = video_writer(tmp_path / "a.mp4", options={"movflags": "faststart"}, encoder={"g": "10"})
-    data = path.read_bytes()
-    found = list(reader.read_windows(data[: len(data) * 2 // 3]))
-    assert found and all(len(window.frames) == len(window.seconds) for window in found)
-    assert numbers(found[0].frames) == [0, 1, 2, 3]
+def test_windows_overlap_by_half_and_end_with_the_last_frame():
+    assert [window.tolist() for window in windows(10, 4)] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [6, 7, 8, 9]]
+    assert [window.tolist() for window in windows(7, 4)] == [[0, 1, 2, 3], [2, 3, 4, 5], [3, 4, 5, 6]]
+    assert [window.tolist() for window in windows(3, 4)] == [[0, 1, 2]]
+    assert [window.tolist() for window in windows(3, 1)] == [[0], [1], [2]]
 
 
 def test_the_same_seed_draws_the_same_frames_in_every_worker(clip, reader):

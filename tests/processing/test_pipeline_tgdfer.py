@@ -100,7 +100,7 @@ def two_faces(frame):
         return nobody(frame)
     landmarks = [30.0, 40, 60, 40, 45, 55, 35, 70, 55, 70]
     small = [value / 2 + (40 if index % 2 == 0 else 0) for index, value in enumerate(landmarks)]
-    faces = [[20.0, 20, 50, 60, *landmarks, 0.9], [50.0, 10, 20, 25, *small, 0.9]]
+    faces = [[20.0, 20, 50, 60, *landmarks, 0.9], [50.0, 10, 16, 25, *small, 0.9]]
     return np.array(faces if frame[0, 0, 0] < 4 else faces[:1])
 
 

@@ -1,9 +1,12 @@
 """The arithmetic of sampling, for any numbers."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from tgdfer.processing.recordings_tgdfer import Recording, _Plan
 from tgdfer.processing.video_reading_tgdfer import dense_indices, sample_indices, windows
 
 hypothesis = pytest.importorskip("hypothesis", reason="the sampling arithmetic is fuzzed by hypothesis")
@@ -46,27 +49,35 @@ def test_dense_windows_lie_within_the_clip(total, count, stride, generator):
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(TOTALS, COUNTS, st.integers(1, 50), st.data())
-def test_windows_cover_every_frame_of_the_grid(total, count, stride, data):
-    hop = data.draw(st.none() | st.integers(1, count))
-    plan = list(windows(total, count, stride, hop))
-    grid = np.arange(0, total, stride)
-    assert np.array_equal(np.unique(np.concatenate(plan)), grid)
-    assert all(len(window) == min(count, len(grid)) for window in plan)
-    starts = [window[0] for window in plan]
-    assert starts == sorted(set(starts))
+@hypothesis.given(TOTALS, COUNTS)
+def test_windows_cover_every_frame_of_a_stretch(total, count):
+    plan = list(windows(total, count))
+    assert np.array_equal(np.unique(np.concatenate(plan)), np.arange(total))
+    assert all(len(window) == min(count, total) and (np.diff(window) == 1).all() for window in plan)
+    starts = [int(window[0]) for window in plan]
+    assert starts == sorted(set(starts)), "no window comes twice"
+    assert all(after - before <= max(1, count // 2) for before, after in zip(starts, starts[1:], strict=False))
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(COUNTS, st.lists(st.floats(1e-3, 10), min_size=1, max_size=300), st.floats(1e-2, 20), st.data())
-def test_windows_by_time_cover_the_video(count, gaps, interval, data):
-    hop = data.draw(st.none() | st.integers(1, count))
+@hypothesis.given(st.integers(1, 40), st.lists(st.floats(1e-3, 10), min_size=1, max_size=300), st.floats(1e-2, 20))
+def test_frames_of_a_recording_stand_for_all_of_it(least, gaps, interval):
+    """One frame of each interval; where frames are further apart than that, each of them."""
     seconds = np.cumsum(gaps) - gaps[0]
-    plan = list(windows(len(seconds), count, 1, hop, seconds, interval))
-    grid = np.unique(np.concatenate(plan))
-    assert grid[0] >= 0 and grid[-1] < len(seconds)
-    assert all(len(window) == min(count, len(grid)) and (np.diff(window) > 0).all() for window in plan)
-    # What is left out is shown for no longer than an interval.
-    left_out = np.setdiff1d(np.arange(len(seconds)), grid)
-    assert (np.diff(seconds)[left_out[left_out < len(seconds) - 1]] <= interval + 1e-6).all()
-    assert seconds[-1] - seconds[grid[-1]] <= interval
+    duration = float(seconds[-1] + gaps[0])
+    plan = _Plan(interval, least)
+    chosen = plan(seconds, len(seconds), duration)
+    assert (np.diff(chosen) > 0).all() and chosen[0] >= 0 and chosen[-1] < len(seconds)
+    assert len(chosen) == min(len(seconds), max(least, math.ceil(duration / interval - 1e-6)))
+    # What is left out is shown for about an interval at most. Frames at an even pace are counted, not timed.
+    shown = np.diff([*seconds, duration])
+    left_out = np.setdiff1d(np.arange(len(seconds)), chosen)
+    assert (shown[left_out] <= 2 * duration / len(chosen) + 1e-6).all()
+    assert plan.timed and np.array_equal(plan.seconds, seconds[chosen])
+    recording = Recording(plan.seconds, chosen, duration, (0, 0), None, [], [None], True, ())
+    edges = recording.edges
+    assert len(edges) == len(chosen) + 1 and (np.diff(edges) >= 0).all()
+    assert edges[0] == 0 and edges[-1] == pytest.approx(duration)
+    assert ((edges[:-1] <= plan.seconds) & (plan.seconds <= edges[1:])).all()
+    steps = plan.steps_within(0.25)
+    assert steps == 1 or steps * duration / len(chosen) <= 0.25 + 1e-3

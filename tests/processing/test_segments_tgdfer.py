@@ -64,23 +64,24 @@ def told(moments):
 
 
 def test_every_moment_has_a_label():
-    joy = [0.1, 0.1, 0.1, 0.1, 0.4, 0.7, 0.7, 0.4, 0.1, 0.1, 0.35, 0.35]
-    fear = [0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.5, 0.1, 0.1, 0.5, 0.5]
+    joy = [0.1, 0.1, 0.1, 0.1, 0.6, 0.7, 0.7, 0.6, 0.1, 0.1, 0.1, 0.4, 0.4, 0.4]
+    fear = [0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.45, 0.45, 0.45]
     scores = np.stack([fear, joy, 1 - np.array(joy) - np.array(fear)], 1)
-    found = find_moments(scores, NAMES, presence(12), rule=Hysteresis(0.6, 0.3, 0.0))
-    assert told(found) == [("neutral", 0, 0.4), ("joy", 0.4, 0.8), ("neutral", 0.8, 1.0), ("unsure", 1.0, 1.2)]
-    assert found[1]["score"] == pytest.approx(0.55) and found[1]["candidates"] == ["joy"]
-    assert found[3]["candidates"] == ["fear", "joy"] and found[3]["score"] == pytest.approx(0.5)
-    assert [one["frames"] for one in found] == [[0, 3], [4, 7], [8, 9], [10, 11]]
+    found = find_moments(scores, NAMES, presence(14), unsure_below=0.5)
+    assert told(found) == [("neutral", 0, 0.4), ("joy", 0.4, 0.8), ("neutral", 0.8, 1.1), ("unsure", 1.1, 1.4)]
+    assert found[1]["score"] == pytest.approx(0.65) and found[1]["candidates"] == ["joy"]
+    assert found[3]["candidates"] == ["fear", "joy"] and found[3]["score"] == pytest.approx(0.45)
+    assert [one["frames"] for one in found] == [[0, 3], [4, 7], [8, 10], [11, 13]]
+    never = find_moments(scores, NAMES, presence(14))
+    assert told(never)[-1] == ("fear", 1.1, 1.4), "a model that is not calibrated is never unsure"
 
 
 def test_a_moment_that_is_too_short_goes_to_the_more_probable_side():
-    joy = [0.8] * 5 + [0.2] + [0.1] * 5
+    joy = [0.8] * 5 + [0.3] + [0.1] * 5
     scores = np.stack([np.zeros(11), joy, 1 - np.array(joy)], 1)
     scores[5] = [0.5, 0.4, 0.1]
-    found = find_moments(scores, NAMES, presence(11), rule=Hysteresis(0.5, 0.45, 0.3))
-    assert told(found) == [("joy", 0, 0.6), ("neutral", 0.6, 1.1)]
-    short = find_moments(scores[:2], NAMES, presence(2), rule=Hysteresis(0.5, 0.45, 0.3))
+    assert told(find_moments(scores, NAMES, presence(11), 0.5)) == [("joy", 0, 0.6), ("neutral", 0.6, 1.1)]
+    short = find_moments(scores[:2], NAMES, presence(2), 0.5)
     assert told(short) == [("joy", 0, 0.2)], "a person who is there for a moment has an answer"
 
 
@@ -92,14 +93,13 @@ def test_moments_end_at_gaps_and_cuts():
 
 def test_moments_are_unsure_where_nothing_is_probable_enough():
     scores = np.array([[0.6, 0.3, 0.1]] * 3 + [[0.1, 0.3, 0.6]] * 3)
-    rule = Hysteresis(0.5, 0.4, 0.0)
-    assert told(find_moments(scores, NAMES, presence(6), 0.5, rule)) == [("fear", 0, 0.3), ("neutral", 0.3, 0.6)]
-    (unsure,) = find_moments(scores, NAMES, presence(6), 0.7, rule)
+    assert told(find_moments(scores, NAMES, presence(6), 0.5)) == [("fear", 0, 0.3), ("neutral", 0.3, 0.6)]
+    (unsure,) = find_moments(scores, NAMES, presence(6), 0.7)
     assert (unsure["label"], unsure["start"], unsure["end"]) == ("unsure", 0, pytest.approx(0.6))
     assert unsure["score"] == pytest.approx(0.35) and len(unsure["candidates"]) == 2
-    cut = find_moments(scores, NAMES, presence(6, cuts=[3]), 0.7, rule)
+    cut = find_moments(scores, NAMES, presence(6, cuts=[3]), 0.7)
     assert [one["candidates"] for one in cut] == [["fear", "joy"], ["neutral", "joy"]]
-    nameless = find_moments(scores[:, :2] / scores[:, :2].sum(1, keepdims=True), ["a", "b"], presence(6), None, rule)
+    nameless = find_moments(scores[:, :2] / scores[:, :2].sum(1, keepdims=True), ["a", "b"], presence(6))
     assert [one["label"] for one in nameless] == ["a", "b"], "a set of labels need not have a neutral one"
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tgdfer.processing import faces_tgdfer
-from tgdfer.processing.faces_tgdfer import BRIDGE, TEMPLATE, FaceSettings, cut_face, follow, locate_faces
+from tgdfer.processing import detectors_tgdfer, faces_tgdfer
+from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings, cut_face, locate_faces
+from tgdfer.processing.tracks_tgdfer import BRIDGE, follow, join_people
 
 hypothesis = pytest.importorskip("hypothesis", reason="the tracking arithmetic is fuzzed by hypothesis")
 st = hypothesis.strategies
@@ -28,9 +29,10 @@ def times(draw, count: int) -> np.ndarray:
 
 @hypothesis.settings(max_examples=50, deadline=None)
 @hypothesis.given(st.data(), FRAMES)
-def test_each_face_is_in_one_track_and_no_track_outlives_its_face(data, found):
+def test_each_face_is_in_one_track_and_no_track_outlives_its_face_or_crosses_a_cut(data, found):
     seconds = times(data.draw, len(found))
-    tracks = follow([np.array(faces).reshape(-1, 15) for faces in found], seconds)
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(found) - 1)), max_size=4)))
+    tracks = follow([np.array(faces).reshape(-1, 15) for faces in found], seconds, cuts=cuts)
     seen = [(frame, tuple(one)) for track in tracks for frame, one in zip(track.frames, track.faces, strict=True)]
     assert sorted(seen) == sorted((frame, tuple(one)) for frame, faces in enumerate(found) for one in faces)
     assert len({track.number for track in tracks}) == len(tracks)
@@ -38,6 +40,14 @@ def test_each_face_is_in_one_track_and_no_track_outlives_its_face(data, found):
         for before, after in zip(track.frames, track.frames[1:], strict=False):
             assert after > before
             assert after == before + 1 or seconds[after] - seconds[before + 1] < BRIDGE
+        assert not any(track.frames[0] < cut <= track.frames[-1] for cut in cuts)
+    people = join_people(tracks, cuts)
+    assert [person.number for person in people] == list(range(1, len(people) + 1))
+    assert sorted(track.number for person in people for track in person.tracks) == list(range(len(tracks)))
+    for person in people:
+        frames = [frame for track in person.tracks for frame in track.frames]
+        assert frames == sorted(set(frames)), "a person is in one place at a time"
+        assert np.searchsorted(cuts, frames, side="right").tolist() == [person.shot] * len(frames)
 
 
 @hypothesis.settings(max_examples=50, deadline=None)
@@ -65,22 +75,40 @@ def test_people_apart_keep_their_tracks_however_the_detector_errs(data, people, 
 
 
 @hypothesis.settings(max_examples=50, deadline=None)
-@hypothesis.given(st.data(), FRAMES, st.sampled_from(["largest", "center", "all"]), st.sampled_from([1.0, 1e9]))
-def test_paths_lie_within_the_clip_and_crops_can_be_cut(data, found, crop, longest):
-    """Whatever the detector says, in short and in long videos."""
-    seconds = times(data.draw, len(found))
-    picture = torch.zeros(3, 24, 32, dtype=torch.uint8)
-    frames = [(7 * number, float(second), picture) for number, second in enumerate(seconds)]
+@hypothesis.given(
+    st.data(),
+    st.lists(st.lists(FACES, max_size=4), min_size=1, max_size=12),
+    st.sampled_from(["largest", "center", "all"]),
+    st.integers(1, 4),
+)
+def test_paths_lie_within_the_clip_and_crops_can_be_cut(data, found, crop, every):
+    """Whatever the detector says, in frames of several shots that are looked at now and then."""
+    count = (len(found) - 1) * every + 1
+    seconds = times(data.draw, count)
+    shades = np.cumsum(data.draw(st.lists(st.sampled_from([0, 0, 0, 90]), min_size=count, max_size=count))) % 180
+    pictures = [torch.full((3, 24, 32), int(shade), dtype=torch.uint8) for shade in shades]
+    frames = [(7 * number, float(second), pictures[number]) for number, second in enumerate(seconds)]
     turn = iter([np.array(faces).reshape(-1, 15) for faces in found])
-    settings = FaceSettings(crop=crop, detector="yunet", size=16)
+    settings = FaceSettings(crop=crop, detector="yunet", size=16, every=every)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faces_tgdfer, "_detector", lambda *_: None)
+        patch.setattr(detectors_tgdfer, "_detector", lambda *_: None)
         patch.setattr(faces_tgdfer, "find_in_all", lambda _, pictures: [next(turn) for _ in pictures])
-        paths = locate_faces(frames, settings, longest)
-    assert len(paths) <= (1 if crop != "all" else sum(map(len, found)))
+        located = locate_faces(frames, settings)
+    paths, cuts = located.paths, located.cuts
+    numbers = [number for number, _, _ in frames]
+    assert located.indices.tolist() == numbers and np.allclose(located.seconds, seconds)
+    assert cuts == sorted(set(cuts)) and all(0 < cut < count for cut in cuts)
+    assert (
+        len({path.person for path in paths})
+        == len(paths)
+        <= (len(cuts) + 1 if crop != "all" else sum(map(len, found)))
+    )
     # Of all faces those that come by for a moment do not count.
     assert bool(paths) == any(found) if crop != "all" else any(found) >= bool(paths)
     for path in paths:
-        assert set(path.indices) <= {number for number, _, _ in frames} and (np.diff(path.indices) > 0).all()
-        face = cut_face(picture.expand(len(frames), -1, -1, -1), np.arange(len(frames)) * 7, path, settings)
+        assert set(path.indices) <= set(numbers) and (np.diff(path.indices) > 0).all()
+        places = np.searchsorted(located.indices, path.indices)
+        assert len(set(np.searchsorted(cuts, places, side="right"))) == 1, "of one shot"
+        face = cut_face(torch.stack(pictures), np.array(numbers), path, settings)
         assert face.frames.shape == (len(path.indices), 3, 16, 16) and np.isfinite(face.boxes).all()
+        assert len(face.missing) == count - len(path.indices) and face.person == path.person

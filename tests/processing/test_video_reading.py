@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tgdfer.processing import video_file_tgdfer, video_reading_tgdfer
+from tgdfer.processing import video_file_tgdfer
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import sample_indices
 
@@ -341,10 +341,3 @@ def test_no_address_is_waited_for_beyond_the_limit(monkeypatch):
     with pytest.raises(VideoDecodeError, match=r"hf://buckets/a/b.mp4 takes longer than 0.05 s; see `url_timeout`\."):
         processor.read_clip("hf://buckets/a/b.mp4")
     answer.set()
-
-
-def test_a_long_video_without_a_frame_is_named(video_writer, tmp_path, monkeypatch):
-    path = video_writer(tmp_path / "long.mp4")
-    monkeypatch.setattr(video_reading_tgdfer, "stream", lambda *_, **__: iter([]))
-    with pytest.raises(VideoDecodeError, match=r"Not one frame of .*long\.mp4 can be decoded"):
-        list(TGDFERVideoProcessor().read_windows(path))

@@ -53,7 +53,7 @@ def no_detector(monkeypatch):
     def nothing(name, model):
         return lambda picture: seen.append(picture.shape) or np.zeros((0, 15))
 
-    monkeypatch.setattr("tgdfer.processing.faces_tgdfer._detector", nothing)
+    monkeypatch.setattr("tgdfer.processing.detectors_tgdfer._detector", nothing)
     return seen
 
 

@@ -105,7 +105,7 @@ def test_all_rows_see_the_same_frames_of_a_clip(dataset, fer, trained, monkeypat
 
     monkeypatch.setenv("TGDFER_CACHE", str(tmp_path / "cache"))  # in which no features are yet
     monkeypatch.setattr(TGDFERVideoProcessor, "_read", noted)
-    monkeypatch.setattr("tgdfer.processing.faces_tgdfer._detector", lambda *a: pytest.fail("cropped again"))
+    monkeypatch.setattr("tgdfer.processing.detectors_tgdfer._detector", lambda *a: pytest.fail("cropped again"))
     rows = {row.name: row for row in clip_rows(dataset, fer, trained)}
     seen = {}
     for name in ("trained", "fer-mean", "frozen-mean"):

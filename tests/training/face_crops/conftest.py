@@ -7,11 +7,11 @@ import av
 import numpy as np
 import pytest
 
-from tgdfer.processing import faces_tgdfer
-from tgdfer.processing.faces_tgdfer import FaceSettings
+from tgdfer.processing import detectors_tgdfer
+from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings
 
 SETTINGS = FaceSettings(detector="yunet", size=48)
-LANDMARKS = (faces_tgdfer.TEMPLATE - 20) / 72
+LANDMARKS = (TEMPLATE - 20) / 72
 
 
 def squares(picture):
@@ -26,7 +26,7 @@ def squares(picture):
 
 @pytest.fixture(autouse=True)
 def _squares_are_faces(monkeypatch):
-    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: squares)
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda name, model: squares)
 
 
 def write(path: Path, shown, width=160, height=120, side=40) -> Path:

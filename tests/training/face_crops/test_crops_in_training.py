@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from tgdfer.command_line import main
-from tgdfer.processing import faces_tgdfer
+from tgdfer.processing import detectors_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import FaceConfig, TrainingConfig
@@ -35,11 +36,16 @@ def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
     crop = out / "train" / "joy" / "a.mp4"
     for video in (crop, crop.read_bytes()):
         assert torch.equal(reader.read_clip(video)[0], plain.read_clip(video)[0])
-    assert [len(window.frames) for window in reader.read_windows(crop, hop=2)] == [4, 4]
+    recording = reader.read_recording(crop, 0.04)
+    assert (recording.detector, recording.paths) == (None, [None])
+    (chunk,) = recording.chunks
+    given = reader([chunk.frames], num_frames=6, face_crop="none")["pixel_values_videos"]
+    assert torch.equal(given, reader(crop, num_frames=6)["pixel_values_videos"])
     cut_anew, _ = reader.read_clip(clips / "train" / "joy" / "a.mp4")
     written, _ = reader.read_clip(crop)
     assert (cut_anew.float() - written.float()).abs().mean() < 6, "H.264 beside it"
-    assert reader.read_windows(clips / "train" / "joy" / "a.mp4").__next__().found.all()
+    (chunk,) = reader.read_recording(clips / "train" / "joy" / "a.mp4", 0.04).chunks
+    assert len(chunk.frames) == 6 and np.isfinite(chunk.boxes).all()
 
 
 def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_folder, tmp_path):
@@ -68,7 +74,7 @@ def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, mo
     assert "there.onnx" not in (run / "best" / "processor_config.json").read_text()
 
     asked = []
-    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: [asked.append(model), squares][1])
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda name, model: [asked.append(model), squares][1])
     assert main(["evaluate", str(run)]) == 0 and asked == ["there.onnx"] * len(asked)
     whole, crop = str(clips / "test" / "sad" / "0.mp4"), str(out / "test" / "sad" / "0.mp4")
     said = {}
@@ -79,5 +85,5 @@ def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, mo
     assert list(said[whole]["scores"].values()) == pytest.approx(list(said[crop]["scores"].values()), abs=0.01)
     words = ["predict", whole, "--model", str(run), "--face-crop", "none", "--json", str(tmp_path / "t.json")]
     assert main(words) == 0 and "boxes" not in json.loads((tmp_path / "t.json").read_text())[whole]
-    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: [asked.append((name, model)), squares][1])
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda name, model: [asked.append((name, model)), squares][1])
     assert main([*words[:4], "--face-detector", "mtcnn"]) == 0 and asked[-1] == ("mtcnn", None)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tgdfer.command_line import main
-from tgdfer.processing import faces_tgdfer
+from tgdfer.processing import detectors_tgdfer
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.errors import PartialResultError, UserError
@@ -108,7 +108,7 @@ def test_several_people_have_a_file_each(tmp_path, monkeypatch):
         other[4:14:2] += 70
         return np.stack([other, one])
 
-    monkeypatch.setattr(faces_tgdfer, "_detector", lambda name, model: two)
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda name, model: two)
     write(tmp_path / "clips" / "a.mp4", [True] * 4)
     (tmp_path / "clips" / "metadata.jsonl").write_text('{"file_name": "a.mp4", "intensity": [0, 1, 2, 3]}\n')
     cut_faces(tmp_path / "clips", tmp_path / "out", FaceSettings(crop="all", detector="yunet", size=48))
