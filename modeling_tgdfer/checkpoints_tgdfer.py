@@ -256,7 +256,7 @@ class CheckpointedModel(PreTrainedModel):
             if _is_lora(module):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
-        self.base_model._description_embeds = None
+        self.base_model.train(self.base_model.training)  # which drops the class texts that were read
 
     def merged_copy(self) -> Self:
         """A copy of this model with LoRA merged."""

@@ -135,7 +135,71 @@ def encode_texts(clip: Any, ids: Tensor, embeds: Tensor) -> Tensor:
     hidden = tower.final_layer_norm(hidden)
     # OpenAI's configs say that EOS is 2 although it is the highest id; CLIP reads them by argmax, and so do we.
     is_eos = ids if tower.eos_token_id == 2 else (ids == tower.eos_token_id).int()
-    return clip.text_projection(hidden[torch.arange(ids.shape[0], device=ids.device), is_eos.argmax(-1)])
+    ends = is_eos.argmax(-1).to(hidden.device)
+    return clip.text_projection(hidden[torch.arange(ids.shape[0], device=hidden.device), ends])
+
+
+# Reading the class texts once.
+
+
+class TextsRead:
+    """Single descriptions that were read once, with the weights they were read with."""
+
+    def __init__(self) -> None:
+        self.description_embeds: Tensor | None = None  # (K, M, D)
+        self._read_with: list[Any] = []
+        self._sums: Tensor | None = None
+        # Other weights could come to lie at the same address if these were freed.
+        self._held: list[Tensor] = []
+
+    def drop_if_changed(self, model: Any, readers: list[Tensor]) -> None:
+        """Drops the descriptions where something that they were read with is not as it was.
+
+        Writes are counted, except those through `.data`, so the contents are compared, too. In training they are not:
+        the texts are kept only if their readers are frozen, and a GPU would have to wait at every step.
+        """
+        adapters = [_adapter_state(module) for module in model.clip.modules() if hasattr(module, "lora_A")]
+        read_with = [*map(_state, readers), *adapters]
+        sums = None if model.training else torch.stack([_sum_of_bits(reader) for reader in readers])
+        same = self._read_with == read_with and (sums is None or self._sums is None or torch.equal(sums, self._sums))
+        if same:
+            return
+        self.__init__()  # type: ignore[misc]
+        self._read_with, self._sums, self._held = read_with, sums, [reader.detach() for reader in readers]
+
+
+def text_readers(model: Any) -> list[Tensor]:
+    """What the single descriptions of a `TGDFERModel` are read with."""
+    modules = (model.text_guidance.context, model.clip.text_model, getattr(model.clip, "text_projection", None))
+    tensors = [tensor for module in modules if module is not None for tensor in module.parameters()]
+    return [*tensors, *model.text_guidance.buffers()]
+
+
+def can_be_watched(model: nn.Module, readers: list[Tensor]) -> bool:
+    """Whether changes of the readers can be seen: not in replicas of `DataParallel`, offloaded or sharded weights."""
+    if torch.compiler.is_compiling():
+        return True
+    plain = all(type(reader) in (Tensor, nn.Parameter) and not reader.is_meta for reader in readers)
+    return plain and not getattr(model, "_is_replica", False)
+
+
+def _state(tensor: Tensor) -> tuple[Any, ...]:
+    """Where a tensor lies, as what, and how often it was written to, which inference tensors do not count."""
+    written = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), tensor.dtype, tensor.device, written
+
+
+def _adapter_state(module: Any) -> tuple[Any, ...]:
+    """Which adapters of a layer of peft are used, and how strongly."""
+    return module.disable_adapters, *module.active_adapters, *module.merged_adapters, *module.scaling.items()
+
+
+@torch.no_grad()
+def _sum_of_bits(tensor: Tensor) -> Tensor:
+    """Sum of a tensor's memory as integers: unlike a sum of numbers, it has no rounding that would hide a change."""
+    flat = tensor.detach().contiguous().flatten().view(torch.uint8)
+    aligned = flat.numel() % 8 == 0 and flat.storage_offset() % 8 == 0
+    return (flat.view(torch.int64) if aligned else flat).sum(dtype=torch.int64)
 
 
 # Freezing and LoRA.

@@ -10,7 +10,7 @@ space. Wherever a `frame_mask` (B, T) is taken, masked frames may stand anywhere
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import (
     ModelOutput,
@@ -31,7 +32,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .checkpoints_tgdfer import CheckpointedModel, ClassifierCheckpoints
 from .configuration_tgdfer import TGDFERConfig
 from .dual_encoders_tgdfer import (
+    TextsRead,
     build_dual_encoder,
+    can_be_watched,
     context_start,
     embedding_width,
     encode_images,
@@ -39,6 +42,7 @@ from .dual_encoders_tgdfer import (
     set_mode,
     set_timm_checkpointing,
     text_length,
+    text_readers,
 )
 from .temporal_tgdfer import (
     TGDFERLongRange,
@@ -46,11 +50,17 @@ from .temporal_tgdfer import (
     TGDFERShortTerm,
     TGDFERTemporalAttention,
     TGDFERZeroLinear,
+    at_least_fp32,
+    cosines,
     masked_mean,
     masked_softmax,
     neighbours,
     top_frames,
+    unit,
 )
+
+# Clips with this label have no part in the loss, as everywhere in PyTorch.
+IGNORED = -100
 
 
 @dataclass
@@ -62,7 +72,7 @@ class TGDFERModelOutput(ModelOutput):
         pooler_output: (B, D) mean of `x` over the unmasked frames.
         frame_embeds: (B, T, D) frames after the short-term grain alone, `f'`.
         text_embeds: (K, D) class texts of length one, `t`.
-        description_embeds: (K, M, D) single descriptions of length one, `g`.
+        description_embeds: (K, M, D) single descriptions of length one, `g`; zero on padding.
         frame_mask: (B, T) frames that counted: those given, less the instances dropped in training.
         hidden_states: (B, T, long_range_width) states of the long-range Transformer, on request.
         attentions: (B, heads, T, T) its attention weights, on request.
@@ -133,22 +143,30 @@ class TGDFERTextGuidance(nn.Module):
             contexts = classes if config.context == "class" else 1
             self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
 
-    def encode(self, clip: Any) -> Tensor:
-        """The single descriptions in the joint space, of length one: `g`, (K, M, D)."""
-        ids = self.prompt_ids.flatten(0, 1)
-        embeds = clip.text_model.get_input_embeddings()(ids)
-        if self.context is not None:
-            context = self.context.weight.unflatten(0, (-1, self.context_length))  # (1 or K, n, C)
-            context = context.unsqueeze(1).expand(self.prompt_ids.shape[0], self.prompt_ids.shape[1], -1, -1)
-            start, end = self.context_start, self.context_start + self.context_length
-            context = context.flatten(0, 1).to(embeds.dtype)
-            embeds = torch.cat([embeds[:, :start], context, embeds[:, end:]], dim=1)
-        return F.normalize(encode_texts(clip, ids, embeds), dim=-1).unflatten(0, self.prompt_ids.shape[:2])
+    def forward(
+        self, read: Callable[[Tensor, Tensor | None], Tensor], description_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Class texts `t = norm(sum_m w_m g_m)`.
 
-    def forward(self, description_embeds: Tensor) -> Tensor:
-        """Class texts `t = norm(sum_m w_m g_m)`: (K, M, D) -> (K, D)."""
-        weight = masked_softmax(self.description_weight, self.description_mask, dim=-1).to(description_embeds.dtype)
-        return F.normalize((weight.unsqueeze(-1) * description_embeds).sum(1), dim=-1)
+        All parameters and buffers are used in here, because offloaded weights are in memory only within `forward`.
+
+        Args:
+            read: Gives single descriptions (K, M, D) of length one for their tokens (K, M, L) and the context (1 or K,
+                n, C) that replaces the phrase in them, None for the phrase as it is.
+            description_embeds: (K, M, D) what `read` gave earlier, to be used again.
+
+        Returns:
+            Class texts (K, D), single descriptions `g` (K, M, D), and which of these are no padding (K, M).
+        """
+        if description_embeds is None:
+            context = None
+            if self.context is not None:
+                numbers = torch.arange(self.context.num_embeddings, device=self.prompt_ids.device)
+                context = self.context(numbers).unflatten(0, (-1, self.context_length))
+            description_embeds = read(self.prompt_ids, context)
+        weight = masked_softmax(self.description_weight, self.description_mask, dim=-1).unsqueeze(-1)
+        texts = (weight.to(description_embeds.device) * at_least_fp32(description_embeds)).sum(1)
+        return unit(texts).to(description_embeds.dtype), description_embeds, self.description_mask
 
 
 class TGDFERRelevance(nn.Module):
@@ -170,7 +188,8 @@ class TGDFERRelevance(nn.Module):
         """`s` (B, T, K), `f'` (B, T, D), mask (B, T) -> `A` (B, T, K)."""
         hidden = self.norm(frame_embeds)
         score = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden)))  # (B, T, 1)
-        return masked_softmax(self.sharpness * frame_logits + score, frame_mask.unsqueeze(-1), dim=1)
+        scores = at_least_fp32(self.sharpness) * frame_logits + at_least_fp32(score)
+        return masked_softmax(scores, frame_mask.unsqueeze(-1), dim=1)
 
 
 class TGDFERVisualPrompts(nn.Module):
@@ -192,10 +211,11 @@ class TGDFERVisualPrompts(nn.Module):
 
     def forward(self, text_embeds: Tensor, frames: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
         """`t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
-        seen = relevance.transpose(1, 2).to(frames.dtype) @ frames - masked_mean(frames, frame_mask).unsqueeze(1)
-        words = torch.tanh(self.up(F.gelu(self.down(seen * self.rescale)))) / self.rescale
-        strength = self.limit * torch.tanh(self.strength / self.limit)
-        return F.normalize(text_embeds + strength.unsqueeze(-1) * words, dim=-1)
+        exact = at_least_fp32(frames)
+        seen = cosines(relevance.transpose(1, 2), exact.transpose(1, 2)) - masked_mean(exact, frame_mask).unsqueeze(1)
+        words = torch.tanh(self.up(F.gelu(self.down((seen * self.rescale).to(frames.dtype))))) / self.rescale
+        strength = self.limit * torch.tanh(at_least_fp32(self.strength) / self.limit)
+        return unit(at_least_fp32(text_embeds) + strength.unsqueeze(-1) * words)
 
 
 class TGDFERPreTrainedModel(CheckpointedModel):
@@ -206,10 +226,20 @@ class TGDFERPreTrainedModel(CheckpointedModel):
 
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
-    input_modalities = ["video"]
+    input_modalities = ("video",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings"]
+    # The mean over a batch is the loss; `Trainer` divides it by the steps of an accumulation.
+    accepts_loss_kwargs = False
+    _no_split_modules = [
+        "TGDFERTextGuidance",
+        "TGDFERShortTerm",
+        "TGDFERLongRange",
+        "TGDFERRelevance",
+        "TGDFERVisualPrompts",
+    ]
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {
         "hidden_states": TGDFERLongRangeLayer,
@@ -231,8 +261,6 @@ class TGDFERPreTrainedModel(CheckpointedModel):
             init.zeros_(module.description_weight)
             init.zeros_(module.prompt_ids)
             init.ones_(module.description_mask)
-        elif isinstance(module, TGDFERTemporalAttention):
-            init.copy_(module.time_frequencies, module.frequencies())
         elif isinstance(module, TGDFERRelevance):
             init.constant_(module.sharpness, float(self.config.initial_sharpness))
         elif isinstance(module, TGDFERVisualPrompts):
@@ -256,63 +284,84 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.text_guidance = TGDFERTextGuidance(config)
         self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
-        self.feature_dropout = nn.Dropout(config.feature_dropout)
-        self._description_embeds: Tensor | None = None
-        self._read_from: list[tuple[Any, ...]] = []  # the readers as they were, by `_state`
-        self._readers_held: list[Tensor] = []
+        self._texts_read = TextsRead()
         self.post_init()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
         """Changes the mode of all but the frozen CLIP; drops the cached class texts, which training makes stale."""
-        self._description_embeds = None
+        self._texts_read = TextsRead()
         super().train(mode)
         set_mode(self.clip, mode)
         return self
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
-        self._description_embeds, self._read_from, self._readers_held = None, [], []  # another device or dtype
+        self._texts_read = TextsRead()  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._description_embeds = None  # other weights
+        self._texts_read = TextsRead()  # other weights
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the cached class texts: a copy or a pickle reads its own."""
-        return self.__dict__ | {"_description_embeds": None, "_read_from": [], "_readers_held": []}
+        return self.__dict__ | {"_texts_read": TextsRead()}
 
-    def _text_readers(self) -> list[Tensor]:
-        """What the single descriptions are computed from."""
-        readers = (self.text_guidance.context, self.clip.text_model, getattr(self.clip, "text_projection", None))
-        tensors = [tensor for reader in readers if reader is not None for tensor in reader.parameters()]
-        return [*tensors, *self.text_guidance.buffers()]
+    def get_input_embeddings(self) -> nn.Module:
+        """Embeddings of the tokens of the text tower."""
+        return self.clip.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the embeddings of the tokens of the text tower."""
+        self.clip.text_model.set_input_embeddings(value)
+
+    def _read(self, ids: Tensor, context: Tensor | None) -> Tensor:
+        """Single descriptions of length one: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""
+        guidance, (classes, descriptions) = self.text_guidance, ids.shape[:2]
+        embeds = self.clip.text_model.get_input_embeddings()(ids.flatten(0, 1))
+        if context is not None:
+            context = context.unsqueeze(1).expand(classes, descriptions, -1, -1).flatten(0, 1).to(embeds)
+            start, end = guidance.context_start, guidance.context_start + guidance.context_length
+            embeds = torch.cat([embeds[:, :start], context, embeds[:, end:]], dim=1)
+        return unit(encode_texts(self.clip, ids.flatten(0, 1), embeds)).unflatten(0, (classes, descriptions))
 
     @capture_outputs
-    def _read_texts(self, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
-        """Reads the prompts in a recording of its own: the states of CLIP's text tower are not those of this model."""
-        return ModelOutput(description_embeds=self.text_guidance.encode(self.clip))
+    def _texts(self, description_embeds: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
+        """Texts in a recording of their own: the states of CLIP's text tower are not those of this model."""
+        texts, descriptions, mask = self.text_guidance(self._read, description_embeds)
+        return ModelOutput(text_embeds=texts, description_embeds=descriptions, description_mask=mask)
 
-    def get_text_features(self) -> Tensor:
-        """The single descriptions of all classes, of length one: `g`, (K, M, D).
+    def class_texts(self) -> ModelOutput:
+        """Class texts `t` (K, D), single descriptions `g` (K, M, D), and which of these are no padding (K, M).
 
-        Computed once and kept, in `eval` and wherever nothing that reads texts is trained.
+        The descriptions are read once and used again only where no gradient is needed and nothing that they are read
+        with has changed.
         """
-        readers = self._text_readers()
         own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
-        if self.training and any(reader.requires_grad for reader in readers):
-            return self._read_texts(**own_record)["description_embeds"]
-        # A part may be loaded or moved by itself, which nothing here is told of. A compiled graph knows no addresses:
-        # it goes by what `train` and loading, moving or re-labelling the whole model have dropped.
-        if not torch.compiler.is_compiling() and (states := [_state(reader) for reader in readers]) != self._read_from:
-            self._description_embeds, self._read_from = None, states
-            # Held, or other weights might come to lie at the same address.
-            self._readers_held = [reader.detach() for reader in readers]
-        if self._description_embeds is None:
+        readers = text_readers(self)
+        learns = torch.is_grad_enabled() and any(reader.requires_grad for reader in readers)
+        if learns or not can_be_watched(self, readers):
+            return self._texts(**own_record)
+        # A compiled graph cannot look at the weights: it goes by what `train` and loading, moving or re-labelling the
+        # whole model have dropped.
+        if not torch.compiler.is_compiling():
+            self._texts_read.drop_if_changed(self, readers)
+        if self._texts_read.description_embeds is None:
             # Outside inference mode and autocast: it outlives them, and may take part in training later.
-            exact = maybe_autocast(self.device.type, enabled=False)
+            exact = maybe_autocast(readers[0].device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), exact:
-                self._description_embeds = self._read_texts(**own_record)["description_embeds"]
-        return self._description_embeds
+                self._texts_read.description_embeds = self._texts(**own_record)["description_embeds"]
+        return self._texts(self._texts_read.description_embeds, **own_record)
+
+    def get_text_features(self) -> BaseModelOutputWithPooling:
+        """The texts of all classes, of length one.
+
+        Returns:
+            `pooler_output` (K, D), the class texts `t`; `last_hidden_state` (K, M, D), the single descriptions `g`.
+        """
+        texts = self.class_texts()
+        return BaseModelOutputWithPooling(
+            last_hidden_state=texts["description_embeds"], pooler_output=texts["text_embeds"]
+        )
 
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Frames in CLIP's joint space, as CLIP gives them; the frozen part of the network, to be cached.
@@ -341,21 +390,24 @@ class TGDFERModel(TGDFERPreTrainedModel):
         if not self.training or not self.config.instance_dropout:
             return frame_mask
         chance = torch.rand(frame_mask.shape, device=frame_mask.device).masked_fill(~frame_mask, -1.0)
-        spared = F.one_hot(chance.argmax(1), frame_mask.shape[1]).bool()
+        spared = chance.argmax(1, keepdim=True) == torch.arange(frame_mask.shape[1], device=frame_mask.device)
         return frame_mask & ((chance >= self.config.instance_dropout) | spared)
 
     def prepare_time(
         self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Mask and seconds of the frames, (B, T) each, where the caller gave none."""
+        """Mask and seconds of the frames, (B, T) each, where the caller gave none; zero seconds on masked frames."""
         if frame_mask is None:
             frame_mask = torch.ones(frame_features.shape[:2], dtype=torch.bool, device=frame_features.device)
-        frame_mask = frame_mask.bool()
-        if not torch.compiler.is_compiling() and not bool(frame_mask.any(1).all()):
+        # A GPU would have to wait for the answer, and a compiled graph cannot look into the mask.
+        on_cpu = frame_mask.device.type == "cpu" and not torch.compiler.is_compiling()
+        frame_mask = frame_mask.to(frame_features.device, torch.bool)
+        if on_cpu and not bool(frame_mask.any(1).all()):
             raise ValueError("Every frame of a clip is masked in `frame_mask`; leave at least one unmasked.")
         if timestamps is None:
             timestamps = (frame_mask.long().cumsum(1) - 1) * self.config.frame_interval
-        return frame_mask, timestamps.float()
+        # Whatever stands there, NaN too, must not reach other frames through attention.
+        return frame_mask, timestamps.to(frame_features.device).float().masked_fill(~frame_mask, 0.0)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -380,30 +432,33 @@ class TGDFERModel(TGDFERPreTrainedModel):
             The frames at both grains, and the texts.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. A
-                compiled graph cannot look into the mask: its answer for such a clip means nothing, and none is raised.
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. The mask
+                is looked into on a CPU alone, and not in a compiled graph: elsewhere the answer for such a clip means
+                nothing.
         """
         if (pixel_values_videos is None) == (frame_features is None):
             raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
         if frame_features is None:
             frame_features = self.get_frame_features(pixel_values_videos, frame_mask)
         frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
-        description_embeds = self.get_text_features()
+        texts = self.class_texts()
 
-        frames = F.normalize(frame_features.masked_fill(~frame_mask.unsqueeze(-1), 0.0), dim=-1)
-        frames = self.feature_dropout(frames)
+        # Cached features may have another precision than the model.
+        frame_features = frame_features.to(self.text_guidance.description_weight.dtype)
+        frames = unit(frame_features.masked_fill(~frame_mask.unsqueeze(-1), 0.0))
+        frames = F.dropout(frames, self.config.feature_dropout, self.training)
         frame_mask = self.drop_instances(frame_mask)
         if self.short_term is not None:
-            frames = frames + self.short_term(frames, timestamps, frame_mask)
+            frames = frames + self.short_term(frames, timestamps, frame_mask).to(frames.device)
         frame_embeds = frames
         if self.long_range is not None:
-            frames = frames + self.long_range(frames, timestamps, frame_mask, **kwargs)
+            frames = frames + self.long_range(frames, timestamps, frame_mask, **kwargs).to(frames.device)
         return TGDFERModelOutput(
             last_hidden_state=frames,
             pooler_output=masked_mean(frames, frame_mask),
             frame_embeds=frame_embeds,
-            text_embeds=self.text_guidance(description_embeds),
-            description_embeds=description_embeds,
+            text_embeds=texts["text_embeds"],
+            description_embeds=texts["description_embeds"].masked_fill(~texts["description_mask"].unsqueeze(-1), 0.0),
             frame_mask=frame_mask,
         )
 
@@ -472,7 +527,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
-        self.tgdfer._description_embeds = None
+        self.tgdfer._texts_read = TextsRead()
 
     def _check_classes(self, labels: list[str], ids: Tensor, mask: Tensor, context_length: int) -> None:
         doubled = sorted({label for label in labels if labels.count(label) > 1})
@@ -513,9 +568,17 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         """Frames in CLIP's joint space, (B, T, D): see `TGDFERModel.get_frame_features`."""
         return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
 
-    def get_text_features(self) -> Tensor:
-        """Class texts of length one: `t`, (K, D)."""
-        return self.tgdfer.text_guidance(self.tgdfer.get_text_features())
+    def get_text_features(self) -> BaseModelOutputWithPooling:
+        """The texts of all classes, of length one: see `TGDFERModel.get_text_features`."""
+        return self.tgdfer.get_text_features()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Embeddings of the tokens of the text tower."""
+        return self.tgdfer.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the embeddings of the tokens of the text tower."""
+        self.tgdfer.set_input_embeddings(value)
 
     def pool(self, evidence: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
         """Weight of each frame in the logit of each class, by `config.mil_pooling`: (B, T, K), sums to one over T."""
@@ -546,7 +609,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
             frame_mask: (B, T) True for frames that count; masked ones may stand anywhere.
             timestamps: (B, T) seconds; `config.frame_interval` apart where not given.
             frame_features: (B, T, D) from `get_frame_features`, in place of the pixels.
-            labels: (B,) class indices, for the loss.
+            labels: (B,) class indices, for the loss; clips of the label -100 have no part in it.
             class_weights: (K,) weights of the classes in the cross-entropy, for imbalanced data.
             logit_adjustment: (K,) added to the logits in the loss alone, e.g. the log prior (Menon et al., 2021).
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
@@ -555,49 +618,49 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
             Logits, relevance and, where labels are given, the loss.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. A
-                compiled graph cannot look into the mask: its answer for such a clip means nothing, and none is raised.
+            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. The mask
+                is looked into on a CPU alone, and not in a compiled graph: elsewhere the answer for such a clip means
+                nothing.
         """
         seen: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
-        mask, texts, scale = seen.frame_mask, seen.text_embeds, self.log_scale.exp()
-        near = F.normalize(seen.frame_embeds, dim=-1)
-        frames = F.normalize(seen.last_hidden_state, dim=-1)
+        mask, texts, frames = seen.frame_mask, seen.text_embeds, seen.last_hidden_state
+        scale, bias = at_least_fp32(self.log_scale).exp(), at_least_fp32(self.bias)
+        near, far = unit(at_least_fp32(seen.frame_embeds)), unit(at_least_fp32(frames))
 
-        frame_logits = scale * near @ texts.T + self.bias
+        frame_logits = scale * cosines(near, texts) + bias
         relevance = self.relevance(frame_logits, seen.frame_embeds, mask)
-        texts = texts.expand(frames.shape[0], -1, -1)  # (B, K, D)
         if self.visual_prompts is not None:
-            texts = self.visual_prompts(texts, seen.last_hidden_state, relevance, mask)
+            texts = self.visual_prompts(texts, frames, relevance, mask)  # (B, K, D)
             if self.config.relevance_text == "prompted":
-                frame_logits = scale * near @ texts.transpose(1, 2) + self.bias
+                frame_logits = scale * cosines(near, texts) + bias
                 relevance = self.relevance(frame_logits, seen.frame_embeds, mask)
-        evidence = scale * frames @ texts.transpose(1, 2) + self.bias
+        evidence = scale * cosines(far, texts) + bias
         weights = self.pool(evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
         if self.config.mil_pooling != "attention":
             # These poolings do not ask for the relevance above, so nothing teaches it which frames decide.
             relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
 
-        decisive = (weights @ logits.softmax(-1).to(weights.dtype).unsqueeze(-1)).to(frames.dtype)  # (B, T, 1)
+        decisive = (weights * logits.softmax(-1).unsqueeze(1)).sum(-1, keepdim=True)  # (B, T, 1)
         output = TGDFEROutput(
             logits=logits,
             frame_logits=frame_logits,
             frame_relevance=relevance,
             description_relevance=self.description_relevance(near, seen.description_embeds),
-            video_embeds=F.normalize((decisive * seen.last_hidden_state).sum(1), dim=-1),
+            video_embeds=unit((decisive * at_least_fp32(frames)).sum(1)),
             text_embeds=texts,
-            hidden_states=seen.hidden_states,
-            attentions=seen.attentions,
         )
+        loss = None
         if labels is not None:
             adjusted = logits if logit_adjustment is None else logits + logit_adjustment
-            output.loss = self.loss(output, adjusted, labels, mask, seen.text_embeds, class_weights)
-        return output
+            loss = self.loss(output, adjusted, labels, mask, seen.text_embeds, class_weights)
+        for name, value in output.items():
+            output[name] = value.to(frames.dtype)
+        return TGDFEROutput(**output, loss=loss, hidden_states=seen.hidden_states, attentions=seen.attentions)
 
     def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
         """Cosine of each frame with each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
-        cosines = torch.einsum("btd,kmd->btkm", frame_embeds, description_embeds.to(frame_embeds.dtype))
-        return cosines.masked_fill(~self.tgdfer.text_guidance.description_mask, 0.0)
+        return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])
 
     def loss(
         self,
@@ -613,29 +676,39 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         Args:
             output: What `forward` found.
             logits: (B, K), adjusted for imbalance.
-            labels: (B,) class indices.
+            labels: (B,) class indices; clips of the label -100 are ignored.
             frame_mask: (B, T).
             text_embeds: (K, D) class texts before visual prompts.
             class_weights: (K,) or None.
+
+        Returns:
+            (); zero where all clips are ignored.
         """
         config = self.config
-        total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=config.label_smoothing)
-        of_class = labels.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
+        labels = labels.to(logits.device)
+        counts = labels != IGNORED
+        index = labels.clamp(min=0)
+        weight = counts.to(logits.dtype) if class_weights is None else class_weights[index] * counts
+        total = F.cross_entropy(
+            logits, labels, weight=class_weights, label_smoothing=config.label_smoothing, reduction="sum"
+        ) / _not_zero(weight.sum())
+        of_class = index.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
         relevance = output.frame_relevance.gather(2, of_class).squeeze(2)  # of the true class, (B, T)
         if config.alignment_weight:
-            scale = self.log_scale.exp()
+            scale = at_least_fp32(self.log_scale).exp()
             total = total + config.alignment_weight * alignment_loss(output.video_embeds, text_embeds, labels, scale)
         if config.separation_weight:
             total = total + config.separation_weight * separation_loss(text_embeds)
         if config.smoothness_weight:
-            total = total + config.smoothness_weight * smoothness_loss(relevance, frame_mask)
+            jumps = smoothness_loss(relevance, frame_mask) * counts
+            total = total + config.smoothness_weight * jumps.sum() / counts.sum().clamp(min=1)
         if config.instance_weight:
             top = top_frames(relevance, frame_mask, config.topk_fraction)
             total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
         return total
 
 
-# Losses beside the cross-entropy on the bag.
+# Losses beside the cross-entropy on the bag. None of them looks at values on the way: a GPU would have to wait.
 
 
 def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
@@ -643,36 +716,38 @@ def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, sc
 
     Each class text that occurs in the batch should be closer to its own clips than to those of other classes.
     """
-    similarity = scale * video_embeds @ text_embeds[labels].T  # clip i, text of clip j
-    same = labels.unsqueeze(0) == labels.unsqueeze(1)
-    log_probability = similarity.log_softmax(dim=0)
-    return -(log_probability * same).sum(0).div(same.sum(0)).mean()
+    counts = labels != IGNORED
+    similarity = scale * cosines(video_embeds, text_embeds)[:, labels.clamp(min=0)]  # clip i, text of clip j
+    same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & counts
+    log_probability = similarity.masked_fill(~counts.unsqueeze(1), torch.finfo(similarity.dtype).min).log_softmax(0)
+    of_text = (log_probability * same).sum(0) / same.sum(0).clamp(min=1)
+    return -of_text.sum() / counts.sum().clamp(min=1)
 
 
 def separation_loss(text_embeds: Tensor) -> Tensor:
-    """Mean squared cosine between the texts (K, D) of different classes."""
-    cosines = text_embeds @ text_embeds.T
-    others = ~torch.eye(len(text_embeds), dtype=torch.bool, device=text_embeds.device)
-    return cosines[others].square().mean()
+    """Mean squared cosine between the texts (K, D) of different classes; zero of one class."""
+    classes = len(text_embeds)
+    itself = torch.eye(classes, dtype=torch.bool, device=text_embeds.device)
+    squares = cosines(text_embeds, text_embeds).square().masked_fill(itself, 0.0)
+    return squares.sum() / max(classes * (classes - 1), 1)
 
 
 def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
-    """Mean over clips of the jumps in relevance (B, T) between adjacent unmasked frames."""
+    """Sum over each clip of the jumps in relevance (B, T) between adjacent unmasked frames: (B,)."""
     previous, _ = neighbours(frame_mask)
     jumps = (relevance - relevance.gather(1, previous)).abs()
-    return jumps.masked_fill(~frame_mask, 0.0).sum(1).mean()
+    return jumps.masked_fill(~frame_mask, 0.0).sum(1)
 
 
 def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tensor:
     """Cross-entropy of the marked frames: `s` (B, T, K), labels (B,), mark (B, T)."""
-    labels = labels.unsqueeze(1).expand_as(frames)
-    return F.cross_entropy(frame_logits[frames], labels[frames])
+    labels = labels.unsqueeze(1).masked_fill(~frames, IGNORED)
+    total = F.cross_entropy(frame_logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def _state(tensor: Tensor) -> tuple[Any, ...]:
-    """Where a tensor lies, as what, and how often it was written to, which inference tensors do not count."""
-    written = 0 if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), tensor.dtype, tensor.device, written
+def _not_zero(number: Tensor) -> Tensor:
+    return torch.where(number == 0, 1.0, number)
 
 
 def _by_class(parameter: Tensor, known: list[int | None]) -> nn.Parameter:

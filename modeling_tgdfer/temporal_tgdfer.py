@@ -5,29 +5,54 @@ behind a narrow bottleneck and ends in a projection that starts at zero. Masked 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
 from transformers.processing_utils import Unpack
-from transformers.utils.generic import TransformersKwargs
+from transformers.utils.generic import TransformersKwargs, maybe_autocast
 
 from .configuration_tgdfer import TGDFERConfig
 
 
+def at_least_fp32(values: Tensor) -> Tensor:
+    """The values in float32 where they are in half precision."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) divided by their length, in their own dtype; zeros stay zeros.
+
+    The division is in float32: the smallest length that `normalize` divides by is zero in float16.
+    """
+    return F.normalize(at_least_fp32(vectors), dim=-1).to(vectors.dtype)
+
+
+def cosines(frames: Tensor, texts: Tensor) -> Tensor:
+    """Products (..., T, K) of vectors of length one, (..., T, D) and (..., K, D), in float32 even under autocast."""
+    with maybe_autocast(frames.device.type, enabled=False):
+        return at_least_fp32(frames) @ at_least_fp32(texts.to(frames.device)).transpose(-1, -2)
+
+
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax in which masked elements have no part; exactly zero there, and everywhere if all are masked."""
-    scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
+    """Softmax in which masked elements have no part; exactly zero there, and everywhere if all are masked.
+
+    The result is in float32 where the scores are in half precision.
+    """
+    scores = at_least_fp32(scores)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(dim).masked_fill(~mask, 0.0)
 
 
 def masked_mean(frames: Tensor, frame_mask: Tensor) -> Tensor:
     """Mean over time of the unmasked frames: (B, T, C), (B, T) -> (B, C)."""
-    weight = frame_mask.to(frames.dtype).unsqueeze(-1)
-    return (frames * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+    weight = frame_mask.unsqueeze(-1).to(at_least_fp32(frames).dtype)
+    return ((frames * weight).sum(1) / weight.sum(1).clamp(min=1.0)).to(frames.dtype)
 
 
 def neighbours(frame_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,8 +103,6 @@ class TGDFERTemporalAttention(nn.Module):
     It never knows positions. Only differences in time matter, so an emotion may come anywhere in a clip.
     """
 
-    time_frequencies: Tensor
-
     def __init__(self, config: TGDFERConfig, width: int):
         super().__init__()
         self.config = config
@@ -89,33 +112,47 @@ class TGDFERTemporalAttention(nn.Module):
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
-        self.register_buffer("time_frequencies", self.frequencies(), persistent=False)
 
-    def frequencies(self) -> Tensor:
-        """Radians a second, from a period of 32 s (the flow of a clip) to one of 1/4 s (a blink)."""
-        return 2 * math.pi * torch.logspace(math.log2(1 / 32), math.log2(4), self.head_dim // 2, base=2.0)
+    def frequencies(self, device: torch.device | None = None) -> Tensor:
+        """Radians a second, from a period of 32 s (the flow of a clip) to one of 1/4 s (a blink).
+
+        They are computed anew each time. A buffer would be rounded for good when the model is converted to bfloat16.
+        """
+        octaves = torch.linspace(-5.0, 2.0, self.head_dim // 2, dtype=torch.float32, device=device)
+        return 2 * math.pi * octaves.exp2()
 
     def rotate(self, states: Tensor, timestamps: Tensor) -> Tensor:
         """Rotates pairs of channels by time: (B, heads, T, C), (B, T) in seconds -> (B, heads, T, C)."""
-        angle = (timestamps.unsqueeze(-1) * self.time_frequencies).unsqueeze(1)  # (B, 1, T, C / 2)
+        angle = (timestamps.unsqueeze(-1) * self.frequencies(timestamps.device)).unsqueeze(1)  # (B, 1, T, C / 2)
         cos, sin = angle.cos().to(states.dtype), angle.sin().to(states.dtype)
         first, second = states.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
     def forward(
-        self, hidden_states: Tensor, timestamps: Tensor, allowed: Tensor, **kwargs: Unpack[TransformersKwargs]
+        self, hidden_states: Tensor, timestamps: Tensor, frame_attention: Any, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C), seconds (B, T), who may see whom (B, T, T) -> (B, T, C) and the weights (B, heads, T, T)."""
+        """Attends.
+
+        Args:
+            hidden_states: (B, T, C).
+            timestamps: (B, T) seconds.
+            frame_attention: Which frames see each other, as `create_bidirectional_mask` gives it for the attention
+                implementation of the config.
+            **kwargs: Of the attention implementation.
+
+        Returns:
+            (B, T, C), and the weights (B, heads, T, T) where the implementation has them.
+        """
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         queries, keys, values = (
             projection(hidden_states).view(shape).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         queries, keys = self.rotate(queries, timestamps), self.rotate(keys, timestamps)
-        bias = torch.zeros_like(allowed, dtype=queries.dtype)
-        bias = bias.masked_fill(~allowed, torch.finfo(queries.dtype).min).unsqueeze(1)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, weights = attend(self, queries, keys, values, bias, scaling=self.head_dim**-0.5, dropout=0.0, **kwargs)
+        output, weights = attend(
+            self, queries, keys, values, frame_attention, scaling=self.head_dim**-0.5, dropout=0.0, **kwargs
+        )
         return self.out_proj(output.flatten(2)), weights
 
 
@@ -128,6 +165,7 @@ class TGDFERShortTerm(nn.Module):
     def __init__(self, config: TGDFERConfig, dim: int):
         super().__init__()
         width = config.short_term_width
+        self.config = config
         self.window = config.short_term_window
         self.input_norm = nn.LayerNorm(dim)
         self.down = nn.Linear(dim, width)
@@ -143,13 +181,16 @@ class TGDFERShortTerm(nn.Module):
         previous, following = neighbours(frame_mask)
         changes = [hidden - gather_frames(hidden, previous), gather_frames(hidden, following) - hidden]
         hidden = hidden + F.gelu(self.change(torch.cat([hidden, *changes], dim=-1)))
-        # Distances are counted in unmasked frames; a masked frame sees itself, so that no row of weights is empty.
+        # Distances are counted in unmasked frames. At least one frame is near each frame, so that no row is empty.
         rank = frame_mask.long().cumsum(1)
-        near = (rank.unsqueeze(1) - rank.unsqueeze(2)).abs() <= self.window
-        itself = torch.eye(frame_mask.shape[1], dtype=torch.bool, device=frames.device)
-        attended, _ = self.attention(
-            self.attention_norm(hidden), timestamps, (near & frame_mask.unsqueeze(1)) | itself
-        )
+
+        def near(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (rank[clip, query] - rank[clip, key]).abs() <= self.window
+
+        seen = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=near)
+        # Flash attention leaves out masked frames and counts the others, as `near` does.
+        options = {"sliding_window": self.window + 1} if "flash" in self.config._attn_implementation else {}
+        attended, _ = self.attention(self.attention_norm(hidden), timestamps, seen, **options)
         return self.up(F.gelu(self.output_norm(hidden + attended)))
 
 
@@ -165,10 +206,10 @@ class TGDFERLongRangeLayer(GradientCheckpointingLayer):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(
-        self, hidden_states: Tensor, timestamps: Tensor, allowed: Tensor, **kwargs: Unpack[TransformersKwargs]
+        self, hidden_states: Tensor, timestamps: Tensor, frame_attention: Any, **kwargs: Unpack[TransformersKwargs]
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        attended, _ = self.attention(self.attention_norm(hidden_states), timestamps, allowed, **kwargs)
+        attended, _ = self.attention(self.attention_norm(hidden_states), timestamps, frame_attention, **kwargs)
         hidden_states = hidden_states + attended
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
@@ -181,7 +222,7 @@ class TGDFERLongRange(nn.Module):
 
     def __init__(self, config: TGDFERConfig, dim: int):
         super().__init__()
-        self.drop = config.long_range_dropout
+        self.config = config
         self.input_norm = nn.LayerNorm(dim)
         self.down = nn.Linear(dim, config.long_range_width)
         self.layers = nn.ModuleList(TGDFERLongRangeLayer(config) for _ in range(config.long_range_layers))
@@ -192,13 +233,19 @@ class TGDFERLongRange(nn.Module):
         self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> Tensor:
         """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
-        itself = torch.eye(frame_mask.shape[1], dtype=torch.bool, device=frames.device)
-        allowed = frame_mask.unsqueeze(1) | itself
         hidden = self.down(self.input_norm(frames))
+        # With a mask function the mask is made without a look at its values, for which a GPU would have to wait.
+        seen = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=_anything)
         for layer in self.layers:
-            hidden = layer(hidden, timestamps, allowed, **kwargs)
+            hidden = layer(hidden, timestamps, seen, **kwargs)
         output = self.up(F.gelu(self.output_norm(hidden)))
-        if self.training and self.drop:  # stochastic depth (Huang et al., 2016), a clip at a time
-            keep = torch.rand(output.shape[0], 1, 1, device=output.device) >= self.drop
-            output = output * keep / (1 - self.drop)
+        drop = self.config.long_range_dropout
+        if self.training and drop:  # stochastic depth (Huang et al., 2016), a clip at a time
+            keep = torch.rand(output.shape[0], 1, 1, device=output.device) >= drop
+            output = output * keep / (1 - drop)
         return output
+
+
+def _anything(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """A mask function that allows every pair of frames."""
+    return query >= 0

@@ -151,7 +151,7 @@ def class_texts(dataset: AnyDataset, seed: int) -> Tensor:
     """Initial class vectors (K, D) of other methods: class texts of CLIP, or random vectors of length one."""
     if isinstance(dataset, BenchmarkDataset):
         with torch.no_grad():
-            return dataset.network[0].get_text_features().clone()
+            return dataset.network[0].get_text_features().pooler_output.clone()
     generator = torch.Generator().manual_seed(seed)
     return nn.functional.normalize(torch.randn(len(dataset.classes), dataset.width, generator=generator), dim=-1)
 

@@ -44,7 +44,7 @@ def zero_shot(
     model = copy.deepcopy(network)  # its classes are set, and other rows use the same network
     model.set_classes(processor.class_prompts(descriptions))
     seen = dataset.features("test")
-    texts, scale = model.get_text_features(), model.tgdfer.clip.logit_scale.exp()
+    texts, scale = model.get_text_features().pooler_output, model.tgdfer.clip.logit_scale.exp()
     frames = scale * (torch.from_numpy(directions(seen)[0]) @ texts.T)
     mask = seen.frame_mask[0]
     return (frames * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True), frames, mask

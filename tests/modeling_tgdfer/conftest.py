@@ -93,8 +93,7 @@ def move_lora(model: torch.nn.Module) -> None:
 
 
 def switch_off_dropout(model: TGDFERForVideoClassification) -> None:
-    model.config.instance_dropout = model.config.lora_dropout = 0.0
-    model.tgdfer.feature_dropout.p = model.tgdfer.long_range.drop = 0.0
+    model.config.feature_dropout = model.config.instance_dropout = model.config.long_range_dropout = 0.0
 
 
 @pytest.fixture(scope="session")

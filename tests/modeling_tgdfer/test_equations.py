@@ -114,7 +114,7 @@ def test_the_network_is_what_its_equations_say(part: str, clip_folder: Path, pro
     seconds = torch.tensor([[0.0, 0.1, 0.15, 0.4, 0.7, 1.1, 2.0]])
     with torch.no_grad():
         found = model(frame_features=features, frame_mask=mask, timestamps=seconds)
-        g = array(model.tgdfer.get_text_features())
+        g = array(model.tgdfer.get_text_features().last_hidden_state)
     base, config, kept = model.tgdfer, model.config, np.array(HELD)
 
     # Masked frames are as if they were not there.
@@ -169,7 +169,12 @@ def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path
         class_weights=weights,
         logit_adjustment=adjustment,
     )
-    y, kept, scale, t = np.array(labels), mask.numpy(), model.log_scale.exp().item(), array(model.get_text_features())
+    y, kept, scale, t = (
+        np.array(labels),
+        mask.numpy(),
+        model.log_scale.exp().item(),
+        array(model.get_text_features().pooler_output),
+    )
 
     # Bag: the right class has 1 - 0.1 of the target, and all classes share the rest, each by its weight.
     log_p = log_softmax(array(found.logits + adjustment))

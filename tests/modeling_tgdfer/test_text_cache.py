@@ -1,4 +1,7 @@
-"""The class texts are read once, and again when something has made them stale: calls of the text tower, counted."""
+"""The class texts are read once, and again when something has made them stale: calls of the text tower, counted.
+
+Where something that reads them may get a gradient they are read each time, so most tests are without gradient.
+"""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +12,7 @@ import torch
 
 from tgdfer import TGDFERForVideoClassification
 
-from .conftest import DIM, differ, make_prompts
+from .conftest import DIM, differ, make_prompts, move_lora
 
 Reads = Callable[[], int]
 
@@ -28,11 +31,10 @@ def count_reads(model: TGDFERForVideoClassification) -> Reads:
     return reads
 
 
+@torch.no_grad()
 def test_texts_are_read_once(untrained: TGDFERForVideoClassification) -> None:
     reads = count_reads(untrained)
     assert [reads(), reads()] == [1, 0]
-    with torch.no_grad():
-        assert reads() == 0
     untrained.get_text_features()
     untrained.tgdfer(frame_features=torch.randn(1, 3, DIM))
     assert reads() == 0
@@ -55,6 +57,11 @@ STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
     "another_text_tower": lambda model: setattr(
         model.tgdfer.clip, "text_model", copy.deepcopy(model.tgdfer.clip.text_model)
     ),
+    "other_weights_through_data": lambda model: model.tgdfer.clip.text_projection.weight.data[0].add_(1e-6),
+    "another_context_through_data": lambda model: model.tgdfer.text_guidance.context.weight.data.neg_(),
+    "without_lora": lambda model: [
+        module.enable_adapters(False) for module in model.modules() if hasattr(module, "lora_A")
+    ],
     "other_weights_in_place": lambda model: model.tgdfer.clip.text_projection.weight.requires_grad_(False).mul_(2),
     "merge_lora": lambda model: model.merge_lora(),
     "merge_lora_of_the_backbone": lambda model: model.tgdfer.merge_lora(),
@@ -64,6 +71,7 @@ STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
 
 
 @pytest.mark.parametrize("change", STALE.values(), ids=STALE)
+@torch.no_grad()
 def test_what_makes_them_stale(
     untrained: TGDFERForVideoClassification, change: Callable[[TGDFERForVideoClassification], object]
 ) -> None:
@@ -77,27 +85,29 @@ def test_what_makes_them_stale(
 
 @torch.no_grad()
 def test_a_copy_reads_its_own(untrained: TGDFERForVideoClassification) -> None:
-    before = untrained.get_text_features()
+    before = untrained.get_text_features().pooler_output
     twin = copy.deepcopy(untrained)
-    assert twin.tgdfer._description_embeds is None and not twin.tgdfer._readers_held
+    assert twin.tgdfer._texts_read.description_embeds is None
     twin.tgdfer.clip.text_projection.weight.normal_()
-    assert differ(twin.get_text_features(), before) > 1e-3
-    assert torch.equal(untrained.get_text_features(), before)
+    assert differ(twin.get_text_features().pooler_output, before) > 1e-3
+    assert torch.equal(untrained.get_text_features().pooler_output, before)
 
 
 @torch.no_grad()
 def test_clip_in_another_dtype_gives_its_texts_in_it(untrained: TGDFERForVideoClassification) -> None:
-    assert untrained.tgdfer.get_text_features().dtype == torch.float32
+    assert untrained.tgdfer.get_text_features().pooler_output.dtype == torch.float32
     untrained.tgdfer.clip.double()
-    assert untrained.tgdfer.get_text_features().dtype == torch.float64
+    assert untrained.tgdfer.get_text_features().pooler_output.dtype == torch.float64
 
 
+@torch.no_grad()
 def test_another_device_makes_them_stale(untrained: TGDFERForVideoClassification) -> None:
     untrained.get_text_features()
     elsewhere = untrained.to("meta")  # a device that every machine has
-    assert elsewhere.get_text_features().device.type == "meta"
+    assert elsewhere.get_text_features().pooler_output.device.type == "meta"
 
 
+@torch.no_grad()
 def test_a_loaded_model_reads_its_own(untrained: TGDFERForVideoClassification, tmp_path: Path) -> None:
     untrained.get_text_features()
     untrained.save_pretrained(tmp_path)
@@ -143,15 +153,15 @@ def test_in_training_with_a_frozen_context(untrained: TGDFERForVideoClassificati
 
 
 def test_after_training_they_are_those_that_were_learnt(untrained: TGDFERForVideoClassification) -> None:
-    before = untrained.get_text_features()
+    before = untrained.get_text_features().pooler_output
     untrained.train()
     optimizer = torch.optim.SGD(untrained.tgdfer.text_guidance.parameters(), lr=1.0)
     untrained(frame_features=torch.randn(2, 6, DIM), labels=torch.tensor([0, 1])).loss.backward()
     optimizer.step()
     untrained.eval()
-    after = untrained.get_text_features()
+    after = untrained.get_text_features().pooler_output
     assert differ(before, after) > 1e-3
-    assert torch.equal(after, untrained.eval().get_text_features())
+    assert torch.equal(after, untrained.eval().get_text_features().pooler_output)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
@@ -160,7 +170,49 @@ def test_what_was_read_outlives_its_mode(
 ) -> None:
     with mode():
         untrained(frames)
-    assert untrained.tgdfer.get_text_features().dtype == torch.float32
+    assert untrained.tgdfer.get_text_features().pooler_output.dtype == torch.float32
     exact = untrained(frames, labels=torch.tensor([0, 1]))
     exact.loss.backward()
     assert torch.equal(exact.logits, untrained.eval()(frames).logits)
+
+
+# What the cache must not do.
+
+
+def test_the_context_gets_its_gradient_in_eval_mode(untrained: TGDFERForVideoClassification) -> None:
+    features, labels = torch.randn(2, 6, DIM), torch.tensor([0, 1])
+    with torch.no_grad():
+        untrained(frame_features=features)
+    untrained(frame_features=features, labels=labels).loss.backward()
+    in_eval = untrained.tgdfer.text_guidance.context.weight.grad
+    assert in_eval is not None and in_eval.abs().max() > 0
+
+
+@torch.no_grad()
+def test_weights_that_are_swapped_and_swapped_back(untrained: TGDFERForVideoClassification) -> None:
+    """As an exponential moving average of the weights does around an evaluation."""
+    features = torch.randn(2, 6, DIM)
+    before = untrained(frame_features=features).logits
+    kept = [parameter.detach().clone() for parameter in untrained.parameters()]
+    for parameter in untrained.parameters():
+        parameter.data.mul_(1.1)
+    averaged = untrained(frame_features=features).logits
+    assert torch.equal(averaged, copy.deepcopy(untrained)(frame_features=features).logits)
+    for parameter, value in zip(untrained.parameters(), kept, strict=True):
+        parameter.data.copy_(value)
+    assert differ(averaged, before) > 1e-3
+    assert torch.equal(untrained(frame_features=features).logits, before)
+
+
+@torch.no_grad()
+def test_a_switched_off_adapter_is_not_heard(untrained: TGDFERForVideoClassification) -> None:
+    plain = untrained.get_text_features().pooler_output
+    untrained.attach_lora()
+    move_lora(untrained)
+    adapted = untrained.get_text_features().pooler_output
+    assert differ(plain, adapted) > 1e-3
+    lora = [module for module in untrained.modules() if hasattr(module, "lora_A")]
+    for enabled, expected in ((False, plain), (True, adapted)):
+        for module in lora:
+            module.enable_adapters(enabled)
+        assert torch.equal(untrained.get_text_features().pooler_output, expected)
