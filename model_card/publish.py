@@ -159,6 +159,11 @@ def check_model(folder: Path) -> set[str]:
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
         content = read_json(folder / name)
+        if content.get("lora_attached"):
+            raise UserError(
+                f"The LoRA of {folder} is not merged, so it would load with peft alone; write it again with"
+                f" `model.save_pretrained({str(folder)!r}, merge_lora=True)`."
+            )
         auto_map = content.get("auto_map") or {}
         pipelines = (content.get("custom_pipelines") or {}).values()
         named = code_of(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)})

@@ -6,8 +6,11 @@ weights.
 """
 
 import copy
+import dataclasses
+import difflib
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +25,15 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
-from .dual_encoders_tgdfer import DUAL_ENCODERS, context_start, lora_targets, require_dual_encoder, text_length
+from .configuration_tgdfer import BASIC_EMOTIONS, FORMAT_VERSION, TGDFERConfig
+from .dual_encoders_tgdfer import (
+    DUAL_ENCODERS,
+    context_start,
+    empty_dual_encoders,
+    lora_targets,
+    require_dual_encoder,
+    text_length,
+)
 
 try:  # Only training needs it: saved models are plain, with LoRA merged.
     import peft
@@ -31,6 +41,13 @@ except ImportError:
     peft = None
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
+# Not "default", the name that peft gives to adapters of its users.
+LORA_NAME = "tgdfer"
+# Where from a file is fetched, among the options of `from_clip` and `from_adapter`.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
+# Fields of the config that follow from CLIP and prompts.
+DERIVED = ("clip_config", "clip_name", "clip_revision", "clip_sha256", "context_length", "format_version", "id2label")
+DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length")
 
 
 def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, **options: Any) -> tuple[str, str]:
@@ -41,6 +58,19 @@ def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, *
     """
     path = cached_file(str(name_or_folder), file, revision=revision, **options)
     return path, extract_commit_hash(path, None) or revision
+
+
+def require_known(options: Mapping[str, Any], known: set[str]) -> None:
+    """Refuses options that do not exist.
+
+    Raises:
+        ValueError: One does not; the sentence names those that are written alike.
+    """
+    for name in options:
+        if name not in known:
+            alike = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean {alike[0]!r}?" if alike else "see `TGDFERConfig` for the fields of a model."
+            raise ValueError(f"There is no option {name!r}; {hint}")
 
 
 def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
@@ -119,13 +149,16 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
 
 
 def read_adapter(path: str) -> dict[str, Tensor]:
-    """Weights of an adapter.
+    """Weights of an adapter, under the names of the present format.
 
     Raises:
         ValueError: The file is damaged.
     """
     try:
-        return load_file(path)
+        # LoRA was called "default" before formats were numbered.
+        return {
+            re.sub(r"(\.lora_[AB])\.default\.", rf"\1.{LORA_NAME}.", name): w for name, w in load_file(path).items()
+        }
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); save or download the adapter again.") from error
 
@@ -165,6 +198,35 @@ def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
     return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
 
 
+def require_whole(model: Any, report: Mapping[str, Any], name: Any) -> None:
+    """Refuses a loaded model that would answer wrongly without a word.
+
+    Args:
+        model: As it was loaded.
+        report: What `output_loading_info` gives.
+        name: Folder or Hub id, for the message.
+
+    Raises:
+        ValueError: It would.
+    """
+    missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
+    if any("text_guidance.prompt_ids" in str(key) for key in report["mismatched_keys"]):
+        raise ValueError(
+            f"The class texts of {name} are not for {model.config.num_labels} classes with prompts of "
+            f"{model.config.max_descriptions} x {model.config.prompt_length} tokens: load the model as it is, and "
+            "give it other classes with `model.set_classes(processor.class_prompts(descriptions))`."
+        )
+    if any("lora_" in key for key in missing):
+        raise ValueError(
+            f"The config of {name} says that LoRA is attached, but its weights are missing: save it again."
+        )
+    if model.config.format_version < FORMAT_VERSION and missing and unexpected:
+        raise ValueError(
+            f"The weights of {name} have other names than those of this version of tgdfer, such as {min(unexpected)} "
+            f"in place of {min(missing)}: load it with the version that saved it, or train it again."
+        )
+
+
 class CheckpointedModel(PreTrainedModel):
     """A model with a CLIP inside: how it is saved and loaded as a whole, and takes LoRA on and off.
 
@@ -179,15 +241,29 @@ class CheckpointedModel(PreTrainedModel):
         save_directory: str | os.PathLike,
         is_main_process: bool = True,
         state_dict: dict[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        *args: Any,
+        merge_lora: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """Saves a plain model that every Auto class loads, LoRA merged, without changing this one.
+        """Saves a model that every Auto class loads, with its code.
 
-        With LoRA attached `state_dict` is not used: its names are not those of the merged model.
+        Args:
+            save_directory: Where to.
+            is_main_process: Whether this process writes the files.
+            state_dict: Weights to save in place of those of the model, under the same names.
+            push_to_hub: Whether to publish the folder as well.
+            *args: Of `PreTrainedModel.save_pretrained`.
+            merge_lora: Whether LoRA is merged into what is saved, which then loads without peft; the model itself
+                stays as it is. By default it is merged where the model is published. Otherwise it is kept apart, so
+                that training can go on from the folder: that is what `Trainer` saves and loads.
+            **kwargs: Of `PreTrainedModel.save_pretrained`.
         """
-        if self.has_lora:
-            self.merged_copy().save_pretrained(save_directory, is_main_process, **kwargs)
+        if self.has_lora and (push_to_hub if merge_lora is None else merge_lora):
+            merged = self.merged_copy(state_dict)
+            merged.save_pretrained(save_directory, is_main_process, None, push_to_hub, *args, **kwargs)
             return
+        self.config.format_version = FORMAT_VERSION
         home = "modeling_tgdfer"
         # Saving notes only the class that is saved; the same weights serve both.
         self.config.auto_map = {
@@ -202,14 +278,26 @@ class CheckpointedModel(PreTrainedModel):
                 "pt": ["AutoModelForVideoClassification"],
             }
         }
-        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:
+        """Publishes the model with its code, LoRA merged, without changing this one."""
+        return super(CheckpointedModel, self.merged_copy() if self.has_lora else self).push_to_hub(*args, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Loads a model as every `PreTrainedModel` does, and freezes its CLIP."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_clip()  # a tuple with `output_loading_info`
-        return loaded
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """Loads a model as every `PreTrainedModel` does, and freezes its CLIP.
+
+        Raises:
+            ValueError: The saved class texts do not fit the number of classes that was asked for, or the weights are
+                those of another version.
+            ImportError: The folder has LoRA that is not merged, and peft is not installed.
+        """
+        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        require_whole(model, report, args[0] if args else kwargs.get("pretrained_model_name_or_path"))
+        model.config.format_version = FORMAT_VERSION
+        model.freeze_clip()
+        return (model, report) if output_loading_info else model
 
     def freeze_clip(self) -> None:
         """Freezes all of CLIP but its LoRA, if attached; called after every load."""
@@ -225,11 +313,12 @@ class CheckpointedModel(PreTrainedModel):
         """Adapts the last blocks of CLIP by LoRA (Hu et al., 2021), as many of each tower as the config says.
 
         In blocks with attention it adapts the attention projections, in others the convolutions and matrices. LoRA
-        starts at zero: the outputs are unchanged. All else of CLIP is frozen.
+        starts at zero: the outputs are unchanged. All else of CLIP is frozen. Where LoRA is attached already, it is
+        kept as it is.
 
         Raises:
             ImportError: peft is not installed.
-            ValueError: The config asks for more blocks than a tower has.
+            ValueError: The config asks for more blocks than a tower has, or for another LoRA than the attached one.
         """
         if peft is None:
             raise ImportError("LoRA needs peft: `pip install peft`.")
@@ -239,6 +328,16 @@ class CheckpointedModel(PreTrainedModel):
             if count:
                 module = getattr(clip, f"{tower}_model")
                 targets += [f"{tower}_model.{name}" for name in lora_targets(module, count, tower)]
+        attached = {name: module for name, module in clip.named_modules() if _is_lora(module)}
+        if attached:
+            if set(targets) != set(attached) or any(
+                one.r != {LORA_NAME: self.config.lora_rank} for one in attached.values()
+            ):
+                raise ValueError(
+                    "The attached LoRA is not the one that the config asks for (`lora_layers`, `lora_text_layers`, "
+                    "`lora_rank`): call `merge_lora` first, or leave these fields as they were."
+                )
+            return
         if not targets:
             return
         lora = peft.LoraConfig(
@@ -247,7 +346,12 @@ class CheckpointedModel(PreTrainedModel):
             lora_dropout=self.config.lora_dropout,
             target_modules=targets,
         )
-        peft.inject_adapter_in_model(lora, clip)
+        peft.inject_adapter_in_model(lora, clip, LORA_NAME)
+        for module in clip.modules():
+            if _is_lora(module):
+                for inner in module.modules():
+                    inner._is_hf_initialized = True  # transformers would take LoRA from its start
+        self.config.lora_attached = True
         self.freeze_clip()
 
     def merge_lora(self) -> None:
@@ -256,11 +360,17 @@ class CheckpointedModel(PreTrainedModel):
             if _is_lora(module):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
+        self.config.lora_attached = False
         self.base_model.train(self.base_model.training)  # which drops the class texts that were read
 
-    def merged_copy(self) -> Self:
-        """A copy of this model with LoRA merged."""
-        merged = copy.deepcopy(self)
+    def merged_copy(self, state_dict: Mapping[str, Tensor] | None = None) -> Self:
+        """A copy of this model with LoRA merged; of other weights of the same names where they are given."""
+        if state_dict is None:
+            merged = copy.deepcopy(self)
+        else:  # The weights of this model may be sharded, so that they cannot be copied.
+            with torch.device("meta"):
+                merged = type(self)(copy.deepcopy(self.config))
+            merged.load_state_dict(state_dict, assign=True)
         merged.merge_lora()
         return merged
 
@@ -277,7 +387,8 @@ class ClassifierCheckpoints(CheckpointedModel):
         clip: str | os.PathLike,
         class_prompts: Mapping[str, Any] | None = None,
         revision: str | None = None,
-        **config_kwargs: Any,
+        dtype: str | torch.dtype = torch.float32,
+        **options: Any,
     ) -> Self:
         """Starts a model from any CLIP or other dual encoder: at first it answers as that does, zero-shot.
 
@@ -289,19 +400,24 @@ class ClassifierCheckpoints(CheckpointedModel):
             class_prompts: What `TGDFERProcessor.class_prompts()` returns. Without it the names of the seven basic
                 emotions are the texts, one word a class, and `set_classes` may bring descriptions later.
             revision: Revision of the Hub repository.
-            **config_kwargs: Fields of `TGDFERConfig`.
+            dtype: Of the model, by default float32 whatever the checkpoint has, because small updates vanish in half
+                precision; "auto" takes that of the checkpoint.
+            **options: Fields of `TGDFERConfig`, and `token`, `cache_dir`, `local_files_only` and so on.
 
         Returns:
-            The model, in `eval` mode, in fp32, with CLIP frozen.
+            The model, in `eval` mode, with CLIP frozen.
 
         Raises:
-            ValueError: `clip` is none of these, or the prompts do not fit it.
+            ValueError: `clip` is none of these, the prompts do not fit it, or an option does not exist.
             ImportError: It needs a package that is not installed, such as timm.
             OSError: `clip` cannot be found.
         """
-        clip_model, commit = load_clip(clip, revision)
+        hub_options = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+        fields = {field.name for field in dataclasses.fields(cls.config_class)} | {"attn_implementation"}
+        require_known(options, fields.difference(DERIVED))
+        clip_model, commit = load_clip(clip, revision, **hub_options)
         if class_prompts is None:
-            tokenizer = AutoTokenizer.from_pretrained(clip, revision=commit)
+            tokenizer = AutoTokenizer.from_pretrained(clip, revision=commit, **hub_options)
             class_prompts = _class_word_prompts(tokenizer, text_length(clip_model.config))
         config = cls.config_class(
             clip_config=clip_model.config,
@@ -310,9 +426,10 @@ class ClassifierCheckpoints(CheckpointedModel):
             clip_sha256=fingerprint(clip_model),
             id2label=dict(enumerate(class_prompts["labels"])),
             context_length=class_prompts["context_length"],
-            **config_kwargs,
+            **options,
         )
-        model = cls(config)
+        with empty_dual_encoders():
+            model = cls(config)
         model.tgdfer.clip = clip_model
         model.set_classes(class_prompts)
         guidance = model.tgdfer.text_guidance
@@ -325,7 +442,10 @@ class ClassifierCheckpoints(CheckpointedModel):
             with torch.no_grad():
                 guidance.context.weight.copy_(phrase[:contexts].flatten(0, 1))
         model.freeze_clip()
-        return model.eval()
+        if dtype == "auto":
+            saved = TGDFERConfig.get_config_dict(clip, revision=commit, **hub_options)[0]
+            dtype = saved.get("dtype") or saved.get("torch_dtype") or torch.float32
+        return model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype).eval()
 
     @classmethod
     def from_adapter(
@@ -355,8 +475,9 @@ class ClassifierCheckpoints(CheckpointedModel):
         weights = read_adapter(path)
         config = cls.config_class.from_pretrained(adapter, revision=commit, **hub_options)
         clip_model = load_base(config, clip, **hub_options)
-        config.clip_config = clip_model.config
-        model = cls(config)
+        config.clip_config, config.lora_attached, config.format_version = clip_model.config, False, FORMAT_VERSION
+        with empty_dual_encoders():
+            model = cls(config)
         model.tgdfer.clip = clip_model
         if any("lora_" in name for name in weights):
             model.attach_lora()

@@ -1,5 +1,6 @@
 """Configuration of TG-DFER: every switch and size of the network and of its losses, with the reason for each value."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,6 +15,11 @@ BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness",
 CONTEXTS = ("none", "shared", "class")
 MIL_POOLINGS = ("attention", "topk", "mean", "max")
 RELEVANCE_TEXTS = ("label", "prompted")
+
+# The format of saved folders and adapters. It is raised when a field, a weight or an output changes its name or its
+# meaning. Folders from before formats were numbered have the fields and weights of format 1, but the LoRA of their
+# adapters has another name.
+FORMAT_VERSION = 1
 
 # The answer of a calibrated model that does not know. `processing/` has the same word, which this folder must not
 # import: a test compares the two.
@@ -59,6 +65,8 @@ class TGDFERConfig(PreTrainedConfig):
         feature_dropout: Dropout on the frame features in training.
         instance_dropout: Share of the frames that are dropped as a whole in training.
         long_range_dropout: Share of the training clips for which the long-range grain is skipped.
+        lora_attached: Whether LoRA is attached, not merged, so that it is saved beside the weights that it adapts.
+            `attach_lora` and `merge_lora` set it.
         lora_layers: Last blocks of the vision tower that `attach_lora` adapts.
         lora_text_layers: Last blocks of the text tower that `attach_lora` adapts.
         lora_rank: Rank of LoRA.
@@ -75,9 +83,20 @@ class TGDFERConfig(PreTrainedConfig):
             the answer is never unsure.
         description_references: For each label, for each of its descriptions, the mean and the standard deviation over
             clips of its cosine with the decisive frames: `{label: {description: [mean, deviation]}}`. None if unknown.
+        format_version: Format of the folder that the config was read from, 0 where it does not say.
     """
 
     model_type = "tgdfer"
+    # `Trainer` hands the rest of the output, the logits, to `compute_metrics`.
+    keys_to_ignore_at_inference = [
+        "frame_logits",
+        "frame_relevance",
+        "description_relevance",
+        "video_embeds",
+        "text_embeds",
+        "hidden_states",
+        "attentions",
+    ]
     sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=AutoConfig, model_type="clip")}
 
     # The base.
@@ -142,6 +161,7 @@ class TGDFERConfig(PreTrainedConfig):
     # twice the rank is a common convention, so that updates are doubled. Neither was tuned. No dropout: on a CPU it
     # takes a tenth of a step, and held-out people are not told apart by it. Of a few hundred clips LoRA learns the
     # people (docs/experiments.md): small data are trained on frozen features, without it.
+    lora_attached: bool = False
     lora_layers: int = 4
     lora_text_layers: int = 0
     lora_rank: int = 8
@@ -161,6 +181,34 @@ class TGDFERConfig(PreTrainedConfig):
     temperature: float | int = 1.0
     unsure_below: float | int | None = None
     description_references: dict | None = None
+
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Makes a config of a dictionary, such as a `config.json`.
+
+        Raises:
+            ValueError: It is of a newer format, or of an older one with fields that do not exist any more.
+        """
+        saved = config_dict.get("format_version", 0 if config_dict.get("model_type") == cls.model_type else None)
+        if saved is None:
+            return super().from_dict(config_dict, **kwargs)
+        if saved > FORMAT_VERSION:
+            raise ValueError(
+                f"The model was saved in format {saved}, and this version of tgdfer reads formats up to "
+                f"{FORMAT_VERSION}: upgrade it with `pip install -U tgdfer`, or load the model's own code with "
+                "`trust_remote_code=True`."
+            )
+        if saved < FORMAT_VERSION:
+            known = {field.name for field in dataclasses.fields(cls)} | set(_OF_TRANSFORMERS)
+            unknown = sorted(name for name in config_dict if name not in known and not name.startswith("_"))
+            if unknown:
+                raise ValueError(
+                    f"The config of the model has the field {unknown[0]!r}, which this version of tgdfer does not "
+                    "know, so its answers could change: load it with the version that saved it, or train it again."
+                )
+        return super().from_dict({**config_dict, "format_version": saved}, **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Where this package is installed it has registered the task, and nobody need trust a folder's code for it.
@@ -234,6 +282,18 @@ class TGDFERConfig(PreTrainedConfig):
     def reset_calibration(self) -> None:
         """Goes back to the model as it is without calibration, for other weights or other classes."""
         self.temperature, self.unsure_below, self.description_references = 1.0, None, None
+
+
+# What transformers writes into a `config.json` beside the fields.
+_OF_TRANSFORMERS = (
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "model_type",
+    "quantization_config",
+    "torch_dtype",
+    "transformers_version",
+)
 
 
 def _is_reference(value: Any) -> bool:

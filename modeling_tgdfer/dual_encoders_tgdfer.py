@@ -5,6 +5,9 @@ its structure where that is enough: LoRA finds blocks and their projections in n
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -64,7 +67,21 @@ def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
 def build_dual_encoder(config: Any) -> PreTrainedModel:
     """The network of a configuration, with random weights."""
     require_dual_encoder(config.to_dict(), "`clip_config`")
-    return DUAL_ENCODERS[config.model_type]._from_config(config)
+    with torch.device("meta") if _EMPTY.get() else nullcontext():
+        return DUAL_ENCODERS[config.model_type]._from_config(config)
+
+
+_EMPTY: ContextVar[bool] = ContextVar("empty", default=False)
+
+
+@contextmanager
+def empty_dual_encoders() -> Iterator[None]:
+    """Dual encoders that are built within have no weights, because others are about to take their place."""
+    token = _EMPTY.set(True)
+    try:
+        yield
+    finally:
+        _EMPTY.reset(token)
 
 
 def embedding_width(config: Any) -> int:

@@ -286,6 +286,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
         self._texts_read = TextsRead()
         self.post_init()
+        if config.lora_attached:  # after `post_init`, which would take LoRA from its start
+            self.attach_lora()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
         """Changes the mode of all but the frozen CLIP; drops the cached class texts, which training makes stale."""

@@ -51,7 +51,7 @@ class Checkpoints:
         if self.accelerator.is_main_process:
             temporary = self.folder / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
-            self.accelerator.unwrap_model(model).save_pretrained(temporary)
+            self.accelerator.unwrap_model(model).save_pretrained(temporary, merge_lora=True)
             self.processor.save_pretrained(temporary)
             _replace_folder(temporary, self.folder / name)
         self.accelerator.wait_for_everyone()

@@ -67,7 +67,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         What was measured, as `metrics.json` has it.
     """
     with replaced_folder(out) as draft:
-        trained.model.save_pretrained(draft)
+        trained.model.save_pretrained(draft, merge_lora=True)
         # Saving notes things in a processor, by whose settings features are cached.
         processor = copy.deepcopy(material.network[1])
         # The clips above are aligned faces; a recording of anybody is not.

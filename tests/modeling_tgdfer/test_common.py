@@ -50,7 +50,7 @@ def loss_of(network: Network, frames: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames: torch.Tensor) -> None:
     expected = network(frames, MASK)
-    network.save_pretrained(tmp_path)
+    network.save_pretrained(tmp_path, merge_lora=True)
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -82,7 +82,7 @@ def test_a_classifier_loads_as_a_backbone(
 
 
 def test_can_use_safetensors(network: Network, tmp_path: Path) -> None:
-    network.save_pretrained(tmp_path)
+    network.save_pretrained(tmp_path, merge_lora=True)
     assert not list(tmp_path.glob("*.bin"))
     with safe_open(tmp_path / "model.safetensors", "pt") as saved:
         assert set(saved.keys()) == set(network.merged_copy().state_dict())

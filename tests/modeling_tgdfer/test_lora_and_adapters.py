@@ -167,7 +167,7 @@ def test_attach_train_save_merge(
         )
         < 1e-5
     )
-    untrained.save_pretrained(tmp_path, state_dict=untrained.state_dict())
+    untrained.save_pretrained(tmp_path, state_dict=untrained.state_dict(), merge_lora=True)
     assert untrained.has_lora, "saving changes nothing"
     assert not any("lora" in name for name in load_file(tmp_path / "model.safetensors"))
     loaded = TGDFERForVideoClassification.from_pretrained(tmp_path)
@@ -184,7 +184,7 @@ def test_a_model_saved_with_lora_loads_without_peft(
 ) -> None:
     with torch.no_grad():
         unmerged = adapting(frames)
-    adapting.save_pretrained(tmp_path / "saved")
+    adapting.save_pretrained(tmp_path / "saved", merge_lora=True)
     torch.save(frames, tmp_path / "frames.pt")
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
     arguments = [str(tmp_path / name) for name in ("saved", "frames.pt", "results.pt")]
@@ -223,7 +223,7 @@ def test_an_adapter_gives_the_same_outputs(
     # It goes on where it was, and can be merged and saved as a whole.
     trainable = {name for name, parameter in adapting.named_parameters() if parameter.requires_grad}
     assert {name for name, parameter in loaded.named_parameters() if parameter.requires_grad} == trainable
-    loaded.save_pretrained(tmp_path / "whole")
+    loaded.save_pretrained(tmp_path / "whole", merge_lora=True)
     whole = TGDFERForVideoClassification.from_pretrained(tmp_path / "whole")
     assert differ(whole(frames).frame_relevance, expected.frame_relevance) < 1e-5
 
@@ -332,7 +332,7 @@ def test_of_a_changed_clip_no_adapter_is_saved(
         adapting.save_adapter(tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
     # Nor of one that was loaded with LoRA merged, even where LoRA is attached anew.
-    adapting.save_pretrained(tmp_path / "whole")
+    adapting.save_pretrained(tmp_path / "whole", merge_lora=True)
     loaded = TGDFERForVideoClassification.from_pretrained(tmp_path / "whole")
     loaded.attach_lora()
     with pytest.raises(ValueError, match=sentence):
