@@ -185,6 +185,27 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
     return model
 
 
+if peft is not None:
+
+    class _Kept:
+        """A layer whose own adapter stays in use whichever adapters peft is told to use beside it.
+
+        `get_peft_model` would otherwise silence what the model has learnt.
+        """
+
+        def set_adapter(self: Any, adapter_names: str | list[str], *args: Any, **kwargs: Any) -> None:
+            names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+            super().set_adapter([*(name for name in names if name != LORA_NAME), LORA_NAME], *args, **kwargs)  # type: ignore[misc]
+
+    class TGDFERLoraLinear(_Kept, peft.tuners.lora.Linear):
+        """LoRA of a matrix."""
+
+    class TGDFERLoraConv2d(_Kept, peft.tuners.lora.Conv2d):
+        """LoRA of a convolution."""
+
+    _KEPT = {peft.tuners.lora.Linear: TGDFERLoraLinear, peft.tuners.lora.Conv2d: TGDFERLoraConv2d}
+
+
 def _is_lora(module: nn.Module) -> bool:
     return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
 
@@ -349,6 +370,7 @@ class CheckpointedModel(PreTrainedModel):
         peft.inject_adapter_in_model(lora, clip, LORA_NAME)
         for module in clip.modules():
             if _is_lora(module):
+                module.__class__ = _KEPT.get(type(module), type(module))
                 for inner in module.modules():
                     inner._is_hf_initialized = True  # transformers would take LoRA from its start
         self.config.lora_attached = True
@@ -360,6 +382,7 @@ class CheckpointedModel(PreTrainedModel):
             if _is_lora(module):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
+        self.base_model.clip.__dict__.pop("peft_config", None)
         self.config.lora_attached = False
         self.base_model.train(self.base_model.training)  # which drops the class texts that were read
 

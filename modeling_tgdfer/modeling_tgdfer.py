@@ -438,6 +438,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
                 is looked into on a CPU alone, and not in a compiled graph: elsewhere the answer for such a clip means
                 nothing.
         """
+        drop_text_inputs(kwargs)
         if (pixel_values_videos is None) == (frame_features is None):
             raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
         if frame_features is None:
@@ -750,6 +751,17 @@ def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tenso
 
 def _not_zero(number: Tensor) -> Tensor:
     return torch.where(number == 0, 1.0, number)
+
+
+def drop_text_inputs(kwargs: dict[str, Any]) -> None:
+    """Drops the inputs of language models, which peft gives as None to models of its task types.
+
+    Raises:
+        ValueError: One of them is given.
+    """
+    for name in ("input_ids", "attention_mask", "inputs_embeds", "position_ids", "token_type_ids"):
+        if kwargs.pop(name, None) is not None:
+            raise ValueError(f"`{name}` is no input of TG-DFER: give `pixel_values_videos` and `frame_mask`.")
 
 
 def _by_class(parameter: Tensor, known: list[int | None]) -> nn.Parameter:
