@@ -497,7 +497,8 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         """Re-labels the model by words: zero-shot at once, and a good start for fine-tuning.
 
         Parameters of a class stay with its name; a new class starts at the mean over the present ones. The weights of
-        the descriptions start uniform. The model is no longer calibrated.
+        its descriptions stay where these are the same, and else start uniform. What was frozen stays frozen. The model
+        is no longer calibrated.
 
         Args:
             class_prompts: What `TGDFERProcessor.class_prompts()` returns: `labels` (K names), `input_ids` (K, M, L),
@@ -515,16 +516,19 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         known = [int(label2id[label]) if label in label2id else None for label in labels]
 
         guidance = self.tgdfer.text_guidance
+        weights = _description_weights(guidance, ids, mask, known)
         guidance.prompt_ids = ids.to(self.bias.device)
         guidance.description_mask = mask.to(self.bias.device)
-        guidance.description_weight = nn.Parameter(self.bias.new_zeros(mask.shape))
+        guidance.description_weight = weights
         self.bias = _by_class(self.bias, known)
         self.relevance.sharpness = _by_class(self.relevance.sharpness, known)
         if self.visual_prompts is not None:
             self.visual_prompts.strength = _by_class(self.visual_prompts.strength, known)
         if guidance.context is not None and self.config.context == "class":
             context = guidance.context.weight.unflatten(0, (-1, guidance.context_length))
-            guidance.context = nn.Embedding.from_pretrained(_by_class(context, known).flatten(0, 1), freeze=False)
+            guidance.context = nn.Embedding.from_pretrained(
+                _by_class(context, known).flatten(0, 1), freeze=not guidance.context.weight.requires_grad
+            )
 
         self.config.reset_calibration()
         self.config.id2label = dict(enumerate(labels))
@@ -751,6 +755,30 @@ def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tenso
 
 def _not_zero(number: Tensor) -> Tensor:
     return torch.where(number == 0, 1.0, number)
+
+
+def _description_weights(guidance: Any, ids: Tensor, mask: Tensor, known: list[int | None]) -> nn.Parameter:
+    """Weights (K, M) of the descriptions of new classes: as they are for a class whose descriptions are the same."""
+    weights = guidance.description_weight.new_zeros(mask.shape)
+    for row, index in enumerate(known):
+        if index is None:
+            continue
+        before = _texts_of(guidance.prompt_ids[index], guidance.description_mask[index])
+        now = _texts_of(ids[row], mask[row])
+        if sorted(before) == sorted(now):
+            old, new = guidance.description_mask[index].nonzero().flatten(), mask[row].nonzero().flatten()
+            for column, text in zip(new.tolist(), now, strict=True):
+                weights[row, column] = guidance.description_weight.data[index, old[before.index(text)]]
+    return nn.Parameter(weights, requires_grad=guidance.description_weight.requires_grad)
+
+
+def _texts_of(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """The tokens of the descriptions of a class, without those that a longer prompt pads them with: (M, L), (M,)."""
+    texts = ids[mask].tolist()
+    for text in texts:
+        while len(text) > 1 and text[-1] == text[-2]:
+            text.pop()
+    return texts
 
 
 def drop_text_inputs(kwargs: dict[str, Any]) -> None:

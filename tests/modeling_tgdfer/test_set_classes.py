@@ -283,3 +283,38 @@ def test_config_refuses_what_cannot_be() -> None:
     }.items():
         with pytest.raises(StrictDataclassError, match=field):
             TGDFERConfig(**{field: value})
+
+
+# What stays.
+
+
+@torch.no_grad()
+def test_the_same_words_change_no_answer(by_class: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    """In any order, and however long the padding is."""
+    prompts = make_prompts(list(by_class.config.id2label.values()))
+    before = by_class(frames).logits
+    by_class.set_classes(prompts)
+    assert torch.equal(by_class(frames).logits, before)
+    ids, mask = prompts["input_ids"], prompts["description_mask"]
+    longer = torch.cat([ids, ids[..., -1:].expand(-1, -1, 4)], dim=-1)
+    by_class.set_classes(prompts | {"input_ids": longer})
+    assert differ(by_class(frames).logits, before) < 1e-4
+    turned = {"labels": prompts["labels"][::-1], "input_ids": ids.flip(0, 1), "description_mask": mask.flip(0, 1)}
+    by_class.set_classes(prompts | turned)
+    assert differ(by_class(frames).logits, before.flip(1)) < 1e-4
+    by_class.set_classes(make_prompts(prompts["labels"], seed=5))
+    assert by_class.tgdfer.text_guidance.description_weight.abs().max() == 0
+
+
+def test_what_is_frozen_stays_frozen(by_class: TGDFERForVideoClassification) -> None:
+    by_class.requires_grad_(False)
+    by_class.set_classes(make_prompts(["boredom", "fear"], descriptions=2, seed=5))
+    assert not any(parameter.requires_grad for parameter in by_class.parameters())
+
+
+def test_another_number_of_classes_is_not_loaded(model: TGDFERForVideoClassification, tmp_path: Path) -> None:
+    """The usual way to get a new head would give classes without words."""
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="are not for 3 classes .* `model.set_classes"):
+        TGDFERForVideoClassification.from_pretrained(tmp_path, num_labels=3, ignore_mismatched_sizes=True)
+    assert TGDFERForVideoClassification.from_pretrained(tmp_path, ignore_mismatched_sizes=True).config.num_labels == 5
