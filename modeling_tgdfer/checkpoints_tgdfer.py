@@ -46,7 +46,15 @@ LORA_NAME = "tgdfer"
 # Where from a file is fetched, among the options of `from_clip` and `from_adapter`.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
 # Fields of the config that follow from CLIP and prompts.
-DERIVED = ("clip_config", "clip_name", "clip_revision", "clip_sha256", "context_length", "format_version", "id2label")
+DERIVED: tuple[str, ...] = (
+    "clip_config",
+    "clip_name",
+    "clip_revision",
+    "clip_sha256",
+    "context_length",
+    "format_version",
+    "id2label",
+)
 DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length")
 
 
@@ -203,7 +211,7 @@ if peft is not None:
     class TGDFERLoraConv2d(_Kept, peft.tuners.lora.Conv2d):
         """LoRA of a convolution."""
 
-    _KEPT = {peft.tuners.lora.Linear: TGDFERLoraLinear, peft.tuners.lora.Conv2d: TGDFERLoraConv2d}
+    _KEPT: dict[Any, Any] = {peft.tuners.lora.Linear: TGDFERLoraLinear, peft.tuners.lora.Conv2d: TGDFERLoraConv2d}
 
 
 def _is_lora(module: nn.Module) -> bool:
@@ -301,7 +309,7 @@ class CheckpointedModel(PreTrainedModel):
         }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
         """Publishes the model with its code, LoRA merged, without changing this one."""
         return super(CheckpointedModel, self.merged_copy() if self.has_lora else self).push_to_hub(*args, **kwargs)
 
@@ -314,7 +322,8 @@ class CheckpointedModel(PreTrainedModel):
                 those of another version.
             ImportError: The folder has LoRA that is not merged, and peft is not installed.
         """
-        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, report = loaded
         require_whole(model, report, args[0] if args else kwargs.get("pretrained_model_name_or_path"))
         model.config.format_version = FORMAT_VERSION
         model.freeze_clip()
@@ -468,7 +477,8 @@ class ClassifierCheckpoints(CheckpointedModel):
         if dtype == "auto":
             saved = TGDFERConfig.get_config_dict(clip, revision=commit, **hub_options)[0]
             dtype = saved.get("dtype") or saved.get("torch_dtype") or torch.float32
-        return model.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype).eval()
+        model.to(dtype=getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # type: ignore[call-arg]
+        return model.eval()
 
     @classmethod
     def from_adapter(

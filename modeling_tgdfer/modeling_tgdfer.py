@@ -226,7 +226,7 @@ class TGDFERPreTrainedModel(CheckpointedModel):
 
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
+    input_modalities = ("video",)  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     # The mean over a batch is the loss; `Trainer` divides it by the steps of an accumulation.
     accepts_loss_kwargs = False
@@ -310,16 +310,19 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Embeddings of the tokens of the text tower."""
-        return self.clip.text_model.get_input_embeddings()
+        clip: Any = self.clip
+        return clip.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the embeddings of the tokens of the text tower."""
-        self.clip.text_model.set_input_embeddings(value)
+        clip: Any = self.clip
+        clip.text_model.set_input_embeddings(value)
 
     def _read(self, ids: Tensor, context: Tensor | None) -> Tensor:
         """Single descriptions of length one: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""
         guidance, (classes, descriptions) = self.text_guidance, ids.shape[:2]
-        embeds = self.clip.text_model.get_input_embeddings()(ids.flatten(0, 1))
+        clip: Any = self.clip
+        embeds = clip.text_model.get_input_embeddings()(ids.flatten(0, 1))
         if context is not None:
             context = context.unsqueeze(1).expand(classes, descriptions, -1, -1).flatten(0, 1).to(embeds)
             start, end = guidance.context_start, guidance.context_start + guidance.context_length
@@ -781,7 +784,7 @@ def _texts_of(ids: Tensor, mask: Tensor) -> list[list[int]]:
     return texts
 
 
-def drop_text_inputs(kwargs: dict[str, Any]) -> None:
+def drop_text_inputs(kwargs: Any) -> None:
     """Drops the inputs of language models, which peft gives as None to models of its task types.
 
     Raises:

@@ -15,7 +15,14 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpa
 
 from .calibration_tgdfer import at_temperature, candidates, references_of
 from .explanation_tgdfer import Explanation, explain_clip
-from .video_processing_tgdfer import TGDFERVideoProcessor, VideoBatchFeature
+from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
+
+
+class TGDFERProcessorKwargs(ProcessingKwargs, total=False):
+    """Keyword arguments of the processor, for texts and for videos, and what texts have by default."""
+
+    videos_kwargs: TGDFERVideoProcessorKwargs  # type: ignore[misc]
+    _defaults = {"text_kwargs": {"padding": "longest"}}  # type: ignore[misc]
 
 
 class TGDFERProcessor(ProcessorMixin):
@@ -38,6 +45,8 @@ class TGDFERProcessor(ProcessorMixin):
         model = TGDFERForVideoClassification.from_clip("openai/clip-vit-base-patch16", processor.class_prompts())
         ```
     """
+
+    valid_processor_kwargs = TGDFERProcessorKwargs  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -88,7 +97,7 @@ class TGDFERProcessor(ProcessorMixin):
         return cls(video_processor, tokenizer, words, context_phrase, padding, lowercase=of_siglip)
 
     def __call__(
-        self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[ProcessingKwargs]
+        self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[TGDFERProcessorKwargs]
     ) -> BatchFeature:
         """Prepares clips, texts or both.
 
@@ -105,7 +114,9 @@ class TGDFERProcessor(ProcessorMixin):
             VideoDecodeError: a video cannot be read.
         """
         if text is not None:
-            kwargs.setdefault("padding", self.text_padding)  # type: ignore[typeddict-item]
+            of_texts: Any = kwargs.get("text_kwargs", {})
+            if "padding" not in kwargs and "padding" not in of_texts:
+                kwargs["text_kwargs"] = {**of_texts, "padding": self.text_padding}
             text = self._cased(text) if isinstance(text, str) else [self._cased(one) for one in text]
         data = super().__call__(text=text, videos=videos, **kwargs)
         return VideoBatchFeature(data.data)
@@ -160,7 +171,7 @@ class TGDFERProcessor(ProcessorMixin):
             "context_length": self._context_length(),
         }
 
-    def explain(
+    def post_process_explanation(
         self,
         outputs: Any,
         timestamps: torch.Tensor | None = None,
@@ -191,7 +202,7 @@ class TGDFERProcessor(ProcessorMixin):
             ```python
             clip = processor(videos="clip.mp4", return_tensors="pt")
             outputs = model(**clip)
-            print(processor.explain(outputs, clip["timestamps"], clip["frame_mask"], config=model.config)[0])
+            print(processor.post_process_explanation(outputs, clip["timestamps"], config=model.config)[0])
             ```
         """
         words = self.descriptions or {}

@@ -42,7 +42,7 @@ MAX_ASPECT = 16
 _BOTH = "`num_frames` and `fps` both say how many frames to sample; give one of them."
 
 
-class TGDFERVideosKwargs(VideosKwargs, total=False):
+class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
     """Keyword arguments of the video processor.
 
     Attributes:
@@ -136,7 +136,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     face_margin = FaceSettings.margin
     face_every = FaceSettings.every
     no_face = FaceSettings.no_face
-    valid_kwargs = TGDFERVideosKwargs  # type: ignore[assignment]
+    valid_kwargs = TGDFERVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "frame_mask", "timestamps"]
 
     def read_clip(
@@ -285,7 +285,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         settings = super().to_dict()
         return {name: value for name, value in settings.items() if name not in ("face_model", "video_backend")}
 
-    def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideosKwargs]) -> BatchFeature:
+    def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideoProcessorKwargs]) -> BatchFeature:
         """Reads, samples and normalises clips; `video_processor(...)` calls it.
 
         Args:

@@ -151,7 +151,7 @@ def explained(
             output.description_relevance = other.description_relevance
     config = copy.copy(model.config)
     config.unsure_below = None
-    explanations = processor.explain(output, seconds, mask, config=config)
+    explanations = processor.post_process_explanation(output, seconds, mask, config=config)
     names = [name for _, name in sorted(model.config.id2label.items())]
     predicted = [names.index(explanation.label) for explanation in explanations]
     clips = range(len(labels))

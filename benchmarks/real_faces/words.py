@@ -52,7 +52,7 @@ def write_words(work: Path, trained: TrainedModel | None, settings: Settings) ->
     with torch.inference_mode():
         output = model(pixel_values_videos=batch["pixel_values_videos"], frame_mask=batch["frame_mask"])
     names = [name for _, name in sorted(model.config.id2label.items())]
-    said = processor.explain(output, None, batch["frame_mask"], names, config=model.config)
+    said = processor.post_process_explanation(output, None, batch["frame_mask"], names, config=model.config)
     found: dict[str, Any] = {"model": "the CLIP by descriptions" if trained is None else trained.title}
     found["faces"] = [
         {"label": label, "predicted": one.label, "score": one.score, "words": one.named}

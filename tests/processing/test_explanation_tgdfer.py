@@ -113,12 +113,12 @@ def test_unsure_answer_has_both_candidates():
 
 
 def test_calibration_of_the_model_is_used(processor):
-    plain = processor.explain(outputs(), labels=["anger", "awe"])
+    plain = processor.post_process_explanation(outputs(), labels=["anger", "awe"])
     config = TGDFERConfig(id2label={0: "anger", 1: "awe"}, num_labels=2)
-    assert processor.explain(outputs(), config=config) == plain, "without calibration nothing changes"
+    assert processor.post_process_explanation(outputs(), config=config) == plain, "without calibration nothing changes"
     config.temperature, config.unsure_below = 2.0, 0.75
     config.description_references = {"awe": {"mouth open": [0.45, 0.1]}}
-    angry, awed = processor.explain(outputs(), config=config)
+    angry, awed = processor.post_process_explanation(outputs(), config=config)
     assert angry.score == pytest.approx(torch.tensor([1.0, 0.0]).softmax(0)[0].item())
     assert str(angry) == "unsure (anger or awe), frames 1 to 2: a hard stare"
     assert str(awed) == "awe, frame 4" and awed.score == pytest.approx(torch.tensor([1.5, 0]).softmax(0)[0].item())
@@ -140,16 +140,18 @@ def outputs(frames=8, clips=2, dtype=torch.float32) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_batch_of_clips(processor, dtype):
     seconds = torch.stack([torch.arange(8) / 5, torch.arange(8) / 2.5])
-    angry, awed = processor.explain(outputs(dtype=dtype), seconds)
+    angry, awed = processor.post_process_explanation(outputs(dtype=dtype), seconds)
     assert str(angry) == "anger, 0.1 s to 0.5 s: a hard stare"
     assert str(awed) == "awe, 1.4 s to 1.8 s: mouth open"
     assert angry.score == pytest.approx(torch.tensor([2.0, 0.0]).softmax(0)[0].item(), abs=1e-2)
-    assert [str(alone) for alone in processor.explain(outputs(clips=1, dtype=dtype), seconds)] == [str(angry)]
-    assert str(processor.explain(outputs(dtype=dtype))[1]) == "awe, frame 4: mouth open"
+    assert [str(alone) for alone in processor.post_process_explanation(outputs(clips=1, dtype=dtype), seconds)] == [
+        str(angry)
+    ]
+    assert str(processor.post_process_explanation(outputs(dtype=dtype))[1]) == "awe, frame 4: mouth open"
 
 
 def test_masked_frames_change_nothing(processor):
-    plain = processor.explain(outputs(), torch.arange(8).expand(2, 8) / 10)
+    plain = processor.post_process_explanation(outputs(), torch.arange(8).expand(2, 8) / 10)
     places = torch.tensor([1, 2, 3, 5, 6, 7, 8, 9])
     holed = {"logits": outputs()["logits"]}
     for name in ("frame_relevance", "description_relevance"):
@@ -158,7 +160,7 @@ def test_masked_frames_change_nothing(processor):
         holed[name][:, places] = value
     mask, seconds = torch.zeros(2, 11), torch.full((2, 11), torch.nan)
     mask[:, places], seconds[:, places] = 1, torch.arange(8) / 10
-    found = processor.explain(holed, seconds, mask)
+    found = processor.post_process_explanation(holed, seconds, mask)
     assert [str(one) for one in found] == [str(one) for one in plain]
     assert [(one.spans[0].first, one.spans[0].last) for one in found] == [(2, 3), (6, 6)]
     for one, other in zip(found, plain, strict=True):
@@ -169,17 +171,19 @@ def test_masked_frames_change_nothing(processor):
 def test_words_of_another_model_are_refused(processor, words):
     processor.descriptions = words
     with pytest.raises(ValueError, match="2 classes with up to 2 descriptions.*processor.descriptions"):
-        processor.explain(outputs())
+        processor.post_process_explanation(outputs())
 
 
 @pytest.mark.parametrize("labels", [{0: "awe", 1: "anger"}, {"1": "anger", "0": "awe"}, ["awe", "anger"]])
 def test_classes_in_the_order_of_the_model(processor, labels):
     """As after `set_classes` with an order that is not by name."""
     turned = {name: value.flip(2 if value.ndim > 2 else 1) for name, value in outputs().items()}
-    angry, awed = processor.explain(turned, labels=labels)
+    angry, awed = processor.post_process_explanation(turned, labels=labels)
     assert (angry.label, str(awed)) == ("anger", "awe, frame 4: mouth open")
     assert str(angry) == "anger, frames 1 to 2: a hard stare"
-    assert [one.label for one in processor.explain(turned)] == ["awe", "anger"], "without labels, by name"
+    assert [one.label for one in processor.post_process_explanation(turned)] == ["awe", "anger"], (
+        "without labels, by name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,4 +197,4 @@ def test_classes_in_the_order_of_the_model(processor, labels):
 )
 def test_labels_without_words_are_refused(processor, labels, named):
     with pytest.raises(ValueError, match=f"{named}.*set `processor.descriptions`"):
-        processor.explain(outputs(), labels=labels)
+        processor.post_process_explanation(outputs(), labels=labels)

@@ -286,3 +286,25 @@ def test_loads_without_this_package(processor, tmp_path, clip):
         assert set(batch) == set(expected)
         assert all(torch.equal(batch[name], expected[name]) for name in batch)
     assert torch.equal(found["prompts"]["input_ids"], processor.class_prompts()["input_ids"])
+
+
+@pytest.mark.parametrize("given", [{"padding": "max_length"}, {"text_kwargs": {"padding": "max_length"}}], ids=str)
+def test_padding_is_passed_once(processor, given):
+    """At the top or among those of the tokenizer; without it texts are padded as the processor says."""
+    texts = ["a longer text", "short"]
+    assert processor(text=texts, return_tensors="pt", **given)["input_ids"].shape == (2, 160)
+    longest = processor(text=texts, return_tensors="pt")["input_ids"].shape
+    assert longest[1] < 160
+    nested = processor(text=texts, text_kwargs={"truncation": True, "max_length": 4}, return_tensors="pt")
+    assert nested["input_ids"].shape == (2, 4)
+    processor.text_padding = "max_length"
+    assert processor(text=texts, return_tensors="pt")["input_ids"].shape == (2, 160)
+    assert processor(text=texts, return_tensors="pt", padding="longest")["input_ids"].shape == longest
+
+
+def test_kwargs_of_videos_may_be_nested(processor, clip):
+    flat = processor(videos=clip, num_frames=3, sampling="dense", return_tensors="pt")
+    nested = processor(videos=clip, videos_kwargs={"num_frames": 3, "sampling": "dense"}, return_tensors="pt")
+    assert all(torch.equal(nested[name], value) for name, value in flat.items())
+    assert TGDFERProcessor.valid_processor_kwargs._defaults["text_kwargs"]["padding"] == "longest"
+    assert TGDFERVideoProcessor.valid_kwargs.__name__ == "TGDFERVideoProcessorKwargs"

@@ -49,7 +49,9 @@ def test_train_evaluate_predict_explain(kind, frozen, options, backbones, clips_
     processor = TGDFERProcessor.from_pretrained(run / "best")
     clip = processor(videos=video, return_tensors="pt")
     with torch.no_grad():
-        explanation = processor.explain(model(**clip), clip["timestamps"], clip["frame_mask"], config=model.config)[0]
+        explanation = processor.post_process_explanation(
+            model(**clip), clip["timestamps"], clip["frame_mask"], config=model.config
+        )[0]
     assert explanation.label in (*LABELS, "unsure") and str(explanation)
 
 

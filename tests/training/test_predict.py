@@ -86,7 +86,7 @@ def test_timelines_are_explained_in_the_words_of_the_model(
     for video in videos:
         clip = processor(videos=video, num_frames=4, return_tensors="pt")
         with torch.no_grad():
-            (expected,) = processor.explain(
+            (expected,) = processor.post_process_explanation(
                 model(**clip), clip["timestamps"], clip["frame_mask"], model.config.id2label
             )
         (person,) = results[video]["people"]
