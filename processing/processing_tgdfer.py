@@ -1,21 +1,34 @@
 """Processor of TG-DFER: a video processor and a tokenizer, and the words that stand for each class."""
 
 import os
-import shutil
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
-from transformers.dynamic_module_utils import get_relative_import_files
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImageProcessor
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
 from .calibration_tgdfer import at_temperature, candidates, references_of
 from .explanation_tgdfer import Explanation, explain_clip
 from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
+
+# What a video processor and an image processor both know.
+IMAGE_SETTINGS = (
+    "crop_size",
+    "do_center_crop",
+    "do_convert_rgb",
+    "do_normalize",
+    "do_rescale",
+    "do_resize",
+    "image_mean",
+    "image_std",
+    "resample",
+    "rescale_factor",
+    "size",
+)
 
 
 class TGDFERProcessorKwargs(ProcessingKwargs, total=False):
@@ -122,13 +135,16 @@ class TGDFERProcessor(ProcessorMixin):
         return VideoBatchFeature(data.data)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Saves the processor and, beside it, the code of the pipeline that a model's `custom_pipelines` may name."""
+        """Saves the processor with its code and that of the pipeline that a model's `custom_pipelines` may name.
+
+        `preprocessor_config.json` describes the same pictures for an image processor, without which
+        `pipeline("video-classification")` does not make batches.
+        """
         os.makedirs(save_directory, exist_ok=True)
-        code = Path(__file__).with_name("pipeline_tgdfer.py")
-        # Loaded from a Hub repository, only the files that were imported are here.
-        if code.exists():
-            for file in (str(code), *get_relative_import_files(str(code))):
-                shutil.copy(str(file), save_directory)
+        settings = self.video_processor.to_dict()
+        known = CLIPImageProcessor.valid_kwargs.__annotations__
+        images = CLIPImageProcessor(**{name: settings[name] for name in IMAGE_SETTINGS if name in known})
+        images.save_pretrained(save_directory)
         return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:

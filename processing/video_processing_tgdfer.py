@@ -35,6 +35,13 @@ from .video_reading_tgdfer import (
 
 logger = logging.get_logger(__name__)
 
+# With a file transformers saves and fetches what it imports relatively, and knows imports by how their lines look. So
+# these files are never left behind, whichever part is saved, and by whomever; an import proper would be a cycle.
+_SAVED_WITH_THIS_FILE = """
+from .pipeline_tgdfer import EmotionTimelinePipeline
+from .processing_tgdfer import TGDFERProcessor
+"""
+
 OPENING = ("url_timeout", "url_max_bytes", "video_backend")
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_margin", "face_every", "no_face")
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
