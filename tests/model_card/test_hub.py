@@ -170,3 +170,55 @@ def test_push_to_hub_merges_lora(hub, model_folder, clip_file, tmp_path):
     pushed = load(repo.head.files["model.safetensors"].data)
     assert set(pushed) == set(load_file(model_folder / "model.safetensors"))
     assert json.loads(repo.head.files["config.json"].data)["auto_map"]["AutoModelForVideoClassification"]
+
+
+PUSH_SECOND_HAND = """
+import sys
+import torch
+from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
+
+(clip,) = sys.argv[1:]
+name = "user/smile"
+model = AutoModelForVideoClassification.from_pretrained(name, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+model.push_to_hub("user/parts")
+processor.push_to_hub("user/parts")
+pipeline("emotion-timeline", model=name, trust_remote_code=True).push_to_hub("user/pipeline")
+for again in ("user/parts", "user/pipeline"):
+    print(pipeline("emotion-timeline", model=again, trust_remote_code=True)(clip)["people"][0]["label"])
+"""
+
+
+def test_pushed_second_hand_it_is_as_whole_as_at_first(hub, trained, clip_file, tmp_path):
+    """By somebody who has it from the Hub, and not this package."""
+    hub.python(PUBLISH, trained, home=tmp_path)
+    printed = hub.python(PUSH_SECOND_HAND, clip_file, home=tmp_path, tgdfer=False)
+    code = {name for name in hub.model("user/smile").head.files if name.endswith(".py")}
+    for again in ("user/parts", "user/pipeline"):
+        assert code == {name for name in hub.model(again).head.files if name.endswith(".py")}, again
+    first, second = printed.splitlines()[-2:]
+    assert first == second
+
+
+TWO_FOLDERS = """
+import sys
+
+sys.stderr = sys.stdout
+from transformers import AutoModelForVideoClassification
+
+for folder in sys.argv[1:]:
+    AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
+    print("loaded", flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "modeling", "temporal"])
+def test_other_code_of_a_folder_with_the_same_name_is_warned_of(hub, model_folder, tmp_path, name):
+    folders = [tmp_path / run / "best" for run in "abc"]
+    for folder in folders:
+        shutil.copytree(model_folder, folder)
+    with (folders[2] / f"{name}_tgdfer.py").open("a") as file:
+        file.write("\n# another version\n")
+    said = hub.python(TWO_FOLDERS, *folders, home=tmp_path, tgdfer=False)
+    assert f"The code in {folders[2]} is not the code that runs" in said
+    assert f"The code in {folders[1]}" not in said

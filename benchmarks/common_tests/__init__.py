@@ -1,0 +1,1 @@
+"""The common test classes of transformers, run on our classes."""
