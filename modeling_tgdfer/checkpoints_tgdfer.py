@@ -296,7 +296,7 @@ class CheckpointedModel(PreTrainedModel):
     config: TGDFERConfig
     config_class = TGDFERConfig
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self,
         save_directory: str | os.PathLike,
         is_main_process: bool = True,

@@ -357,8 +357,12 @@ class TGDFERModel(TGDFERPreTrainedModel):
                 self._texts_read.description_embeds = self._texts(**own_record)["description_embeds"]
         return self._texts(self._texts_read.description_embeds, **own_record)
 
-    def get_text_features(self) -> BaseModelOutputWithPooling:
+    @can_return_tuple
+    def get_text_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
         """The texts of all classes, of length one.
+
+        Args:
+            **kwargs: `return_dict`. The states of the text tower are not recorded, because the texts are kept.
 
         Returns:
             `pooler_output` (K, D), the class texts `t`; `last_hidden_state` (K, M, D), the single descriptions `g`.
@@ -578,9 +582,9 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         """Frames in CLIP's joint space, (B, T, D): see `TGDFERModel.get_frame_features`."""
         return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
 
-    def get_text_features(self) -> BaseModelOutputWithPooling:
+    def get_text_features(self, **kwargs: Any) -> BaseModelOutputWithPooling:
         """The texts of all classes, of length one: see `TGDFERModel.get_text_features`."""
-        return self.tgdfer.get_text_features()
+        return self.tgdfer.get_text_features(**kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """Embeddings of the tokens of the text tower."""

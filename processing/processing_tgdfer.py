@@ -128,7 +128,8 @@ class TGDFERProcessor(ProcessorMixin):
         """
         if text is not None:
             of_texts: Any = kwargs.get("text_kwargs", {})
-            if "padding" not in kwargs and "padding" not in of_texts:
+            given = "padding" in kwargs or "padding" in of_texts or "padding" in self.tokenizer.init_kwargs
+            if not given:
                 kwargs["text_kwargs"] = {**of_texts, "padding": self.text_padding}
             text = self._cased(text) if isinstance(text, str) else [self._cased(one) for one in text]
         data = super().__call__(text=text, videos=videos, **kwargs)

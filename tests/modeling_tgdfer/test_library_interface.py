@@ -27,6 +27,7 @@ def test_text_features_are_the_same_of_both_classes(model: TGDFERForVideoClassif
         assert found.pooler_output.shape == (5, DIM) and found.last_hidden_state.shape == (5, 3, DIM)
         for texts in found.values():
             assert differ(texts.norm(dim=-1), torch.ones(texts.shape[:-1])) < 1e-5
+        assert isinstance(network.get_text_features(return_dict=False), tuple)
     assert torch.equal(found.pooler_output, model.tgdfer(frame_features=torch.randn(1, 2, DIM)).text_embeds)
 
 
