@@ -212,7 +212,7 @@ def test_lora_trains_merges_and_leaves_the_backbone(
         untrained.save_adapter(tmp_path / "adapter")
         again = TGDFERForVideoClassification.from_adapter(tmp_path / "adapter", clip=folder)
         assert again.has_lora and torch.equal(again(frames).logits, trained.logits)
-        untrained.save_pretrained(tmp_path / "whole")
+        untrained.save_pretrained(tmp_path / "whole", merge_lora=True)
         assert not any("lora" in name for name in load_file(tmp_path / "whole" / "model.safetensors"))
         whole = TGDFERForVideoClassification.from_pretrained(tmp_path / "whole")
         untrained.merge_lora()
