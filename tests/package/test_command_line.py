@@ -15,6 +15,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import yaml
+from small_clips import write_clip
 
 from tgdfer.command_line import faces, main, resolve_config
 from tgdfer.console import in_flags
@@ -309,3 +310,16 @@ def test_words_of_the_command_line_come_before_those_of_the_file(tmp_path):
     }
     assert ReadingOptions().classes() is None and ReadingOptions().interval() is None
     assert ReadingOptions(every=0.5).interval() == 0.5
+
+
+def test_a_prediction_imports_nothing_that_it_does_not_need(tmp_path):
+    """What draws and what trains takes seconds to import."""
+    clip = write_clip(tmp_path / "a.mp4")
+    code = (
+        "import sys; from tgdfer.command_line import main; "
+        f"assert main(['predict', {str(clip)!r}, '--face-crop', 'none']) == 0; "
+        "needless = {'datasets', 'evaluate', 'matplotlib', 'pandas', 'peft', 'pyarrow', 'sklearn'}; "
+        "print('imported:', *sorted(needless & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported:"
