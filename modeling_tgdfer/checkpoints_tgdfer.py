@@ -8,6 +8,7 @@ weights.
 import copy
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +25,6 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .configuration_tgdfer import BASIC_EMOTIONS, TGDFERConfig
 from .dual_encoders_tgdfer import DUAL_ENCODERS, context_start, lora_targets, require_dual_encoder, text_length
-
-try:  # Only training needs it: saved models are plain, with LoRA merged.
-    import peft
-except ImportError:
-    peft = None
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
 
@@ -153,7 +149,9 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
 
 
 def _is_lora(module: nn.Module) -> bool:
-    return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
+    # Where peft was not imported, no module is of its classes.
+    lora = sys.modules.get("peft.tuners.lora")
+    return lora is not None and isinstance(module, lora.LoraLayer)
 
 
 def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
@@ -231,8 +229,11 @@ class CheckpointedModel(PreTrainedModel):
             ImportError: peft is not installed.
             ValueError: The config asks for more blocks than a tower has.
         """
-        if peft is None:
-            raise ImportError("LoRA needs peft: `pip install peft`.")
+        # Only training needs it, and it takes long to import: saved models are plain, with LoRA merged.
+        try:
+            import peft
+        except ImportError as error:
+            raise ImportError("LoRA needs peft: `pip install peft`.") from error
         clip: Any = self.base_model.clip
         targets = []
         for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
