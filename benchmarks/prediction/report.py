@@ -96,7 +96,8 @@ def write_prediction_report(
         sections.append(
             paragraph(
                 f"A video of 1920x1080 that lasts {minutes} minutes and shows one face takes"
-                f" {spent['peak'] / 1000:.2f} GB of memory at most (target: {LONG_MEMORY / 1000:g} GB for 30 minutes) and {spent['cpu']:.0f} CPU"
+                f" {spent['peak'] / 1000:.2f} GB of memory at most (target: {LONG_MEMORY / 1000:g} GB for 30 minutes)"
+                f" and {spent['cpu']:.0f} CPU"
                 " seconds on one thread."
             )
         )
