@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-real bench-fairness ablation wheel
+	bench-relabel bench-predict bench-real bench-fairness ablation wheel
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -76,6 +76,11 @@ bench-relabel: .venv/installed  ## Measure how well an emotion is found that is 
 bench-real: .venv/installed  ## Measure real faces, beside fer (stops after 50 minutes, goes on when run again)
 	$(BIN)/python -m benchmarks.real_faces run
 	$(BIN)/python -m benchmarks.real_faces report
+
+# Goes on where it stopped. Installs fer and TensorFlow in runs/prediction (3 GB).
+# TGDFER_FACE_MODEL names the file of YuNet; without it MTCNN alone is measured.
+bench-predict: .venv/installed  ## Measure time and memory of tgdfer predict beside fer (30 minutes)
+	$(BIN)/python -m benchmarks.prediction
 
 # Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect

@@ -8,9 +8,11 @@ weights.
 import copy
 import dataclasses
 import difflib
+import functools
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,11 +36,6 @@ from .dual_encoders_tgdfer import (
     require_dual_encoder,
     text_length,
 )
-
-try:  # Only training needs it: saved models are plain, with LoRA merged.
-    import peft
-except ImportError:
-    peft = None
 
 logger = logging.get_logger(__name__)
 
@@ -195,29 +192,28 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
     return model
 
 
-if peft is not None:
+class _Kept:
+    """A layer whose own adapter stays in use whichever adapters peft is told to use beside it.
 
-    class _Kept:
-        """A layer whose own adapter stays in use whichever adapters peft is told to use beside it.
+    `get_peft_model` would otherwise silence what the model has learnt.
+    """
 
-        `get_peft_model` would otherwise silence what the model has learnt.
-        """
+    def set_adapter(self, adapter_names: str | list[str], *args: Any, **kwargs: Any) -> None:
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        layer: Any = super()
+        layer.set_adapter([*(name for name in names if name != LORA_NAME), LORA_NAME], *args, **kwargs)
 
-        def set_adapter(self: Any, adapter_names: str | list[str], *args: Any, **kwargs: Any) -> None:
-            names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-            super().set_adapter([*(name for name in names if name != LORA_NAME), LORA_NAME], *args, **kwargs)  # type: ignore[misc]
 
-    class TGDFERLoraLinear(_Kept, peft.tuners.lora.Linear):
-        """LoRA of a matrix."""
-
-    class TGDFERLoraConv2d(_Kept, peft.tuners.lora.Conv2d):
-        """LoRA of a convolution."""
-
-    _KEPT: dict[Any, Any] = {peft.tuners.lora.Linear: TGDFERLoraLinear, peft.tuners.lora.Conv2d: TGDFERLoraConv2d}
+@functools.cache
+def _kept(layer: type) -> type:
+    """A class of layers of peft, made one whose adapter stays in use."""
+    return type(f"TGDFER{layer.__name__}", (_Kept, layer), {})
 
 
 def _is_lora(module: nn.Module) -> bool:
-    return peft is not None and isinstance(module, peft.tuners.lora.LoraLayer)
+    # Where peft was not imported, no module is of its classes.
+    lora = sys.modules.get("peft.tuners.lora")
+    return lora is not None and isinstance(module, lora.LoraLayer)
 
 
 def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
@@ -383,8 +379,11 @@ class CheckpointedModel(PreTrainedModel):
             ImportError: peft is not installed.
             ValueError: The config asks for more blocks than a tower has, or for another LoRA than the attached one.
         """
-        if peft is None:
-            raise ImportError("LoRA needs peft: `pip install peft`.")
+        # Only training needs it, and it takes long to import: saved models are plain, with LoRA merged.
+        try:
+            import peft
+        except ImportError as error:
+            raise ImportError("LoRA needs peft: `pip install peft`.") from error
         clip: Any = self.base_model.clip
         targets = []
         for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
@@ -412,7 +411,7 @@ class CheckpointedModel(PreTrainedModel):
         peft.inject_adapter_in_model(lora, clip, LORA_NAME)
         for module in clip.modules():
             if _is_lora(module):
-                module.__class__ = _KEPT.get(type(module), type(module))
+                module.__class__ = _kept(type(module))
                 for inner in module.modules():
                     inner._is_hf_initialized = True  # transformers would take LoRA from its start
         self.config.lora_attached = True

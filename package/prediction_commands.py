@@ -1,5 +1,6 @@
 """The commands `tgdfer predict` and `tgdfer join`."""
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,6 +198,8 @@ def predict(
 ) -> None:  # fmt: skip
     """Say which expressions people show in videos, when, and what is seen then."""
     interval, classes = reading.interval(), reading.classes()
+    # OpenMP reads this when PyTorch is loaded. By default a thread that waits keeps its core busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     quieten()
     from tgdfer.training.hardware import Hardware
     from tgdfer.training.outputs import PredictionFiles, Shard, print_results

@@ -24,7 +24,7 @@ from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, stream
 
 # Frames of one person that are given to the model together.
 CHUNK = 16
-# The sampled frames of a short video are kept in memory, up to so many bytes, so that it is decoded once.
+# The sampled frames of a video are kept if they have no more bytes than this, so that they are not decoded again.
 _KEPT_BYTES = 2**27
 # A video with more sampled frames is looked at in a few first: whether it has a face, and of which sizes.
 _LOOK_FIRST, _GLIMPSES = 64, 48
@@ -241,11 +241,18 @@ class RecordingReader:
 
     def _sampled(self) -> Iterator[tuple[int, float, torch.Tensor]]:
         """Number, seconds and picture of each sampled frame, for the search."""
+        keep: list[tuple[int, torch.Tensor]] | None = None if self.kept is not None else []
         frames = self.kept if self.kept is not None else self._decoded(self.plan)
         for number, frame in frames:
             place = int(np.searchsorted(self.plan.indices, number))
             self.progress(0.5 * place / len(self.plan.indices))
+            if keep is not None and len(self.plan.indices) * frame.nbytes <= _KEPT_BYTES:
+                keep.append((number, frame))
+            else:
+                keep = None
             yield number, float(self.plan.seconds[place]), frame
+        # They need not be decoded again for the crops.
+        self.kept = self.kept if self.kept is not None else keep
 
     def _decoded(self, sampler: Any) -> Iterator[tuple[int, torch.Tensor]]:
         for number, _, frame in stream(self.source, sampler):
@@ -261,12 +268,16 @@ class RecordingReader:
         if settings.crop == "all" and located.paths:
             settings = replace(settings, no_face="skip")
         waiting: list[list[tuple[int, torch.Tensor, np.ndarray]]] = [[] for _ in paths]
+        # Of many people, most are not in a frame.
+        there = [frozenset() if path is None else frozenset(path.indices.tolist()) for path in paths]
         frames = self.kept if self.kept is not None else self._decoded(self.plan)
         self.kept = None
         for number, frame in frames:
             place = int(np.searchsorted(located.indices, number))
             self.progress(0.5 + 0.5 * place / len(located.indices))
             for person, path in enumerate(paths):
+                if settings.no_face == "skip" and number not in there[person]:
+                    continue
                 face = cut_face(frame[None], np.array([number]), path, settings)
                 if not len(face.frames):
                     continue

@@ -21,7 +21,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, pairwise
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -166,7 +166,9 @@ class VideoFile:
         self.damage = ""
         self.large = False
         # What `_packets_of` gives; False before.
-        self._known: _Packets | None | bool = False
+        self._known: _Packets | Literal[False] | None = False
+        # What `_in_order` gives; None before.
+        self._ordered: bool | None = None
         self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
         if isinstance(video, bytes | bytearray):
             self.name, self.source = name or f"The video of {len(video)} bytes", io.BytesIO(video)
@@ -374,10 +376,16 @@ class VideoFile:
         return seconds, _end(seconds, 1 / rate)
 
     def _in_order(self, packets: _Packets, count: int = 64) -> bool:
-        """Whether the first frames come out of the decoder at the times of the packets, in their order."""
-        with self._open() as container:
-            first = [frame.pts for frame in islice(self._frames(container, self._stream(container)), count)]
-        return bool(first) and None not in first and sorted(set(first)) == first and set(first) <= set(packets.place)
+        """Whether the first frames come out of the decoder at the times of the packets, in their order.
+
+        They are decoded once. File objects may change between two readings, so theirs are decoded again.
+        """
+        if self._ordered is None or not isinstance(self.source, str):
+            with self._open() as container:
+                first = [frame.pts for frame in islice(self._frames(container, self._stream(container)), count)]
+            known = bool(first) and None not in first and set(first) <= set(packets.place)
+            self._ordered = known and sorted(set(first)) == first
+        return self._ordered
 
     # Frames
 

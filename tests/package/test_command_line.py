@@ -15,6 +15,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import yaml
+from small_clips import write_clip
 
 from tgdfer.command_line import faces, main, resolve_config
 from tgdfer.console import in_flags
@@ -321,3 +322,16 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
     assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
     assert not list(tmp_path.glob("features/*"))
+
+
+def test_a_prediction_imports_nothing_that_it_does_not_need(tmp_path):
+    """What draws and what trains takes seconds to import."""
+    clip = write_clip(tmp_path / "a.mp4")
+    code = (
+        "import sys; from tgdfer.command_line import main; "
+        f"assert main(['predict', {str(clip)!r}, '--face-crop', 'none']) == 0; "
+        "needless = {'datasets', 'evaluate', 'matplotlib', 'pandas', 'peft', 'pyarrow', 'sklearn'}; "
+        "print('imported:', *sorted(needless & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported:"

@@ -4,9 +4,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
+if TYPE_CHECKING:  # It takes a second to import, and predictions need none of it.
+    import datasets
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class LabelledClips:
         left_out: files on disk that `datasets` did not take.
     """
 
-    rows: datasets.Dataset
+    rows: "datasets.Dataset"
     video_column: str
     files: list[str]
     labels: list[str]
