@@ -205,7 +205,7 @@ class _Kept:
 
 
 @functools.cache
-def _kept(layer: type) -> type:
+def _kept(layer: Any) -> Any:
     """A class of layers of peft, made one whose adapter stays in use."""
     return type(f"TGDFER{layer.__name__}", (_Kept, layer), {})
 
@@ -411,7 +411,8 @@ class CheckpointedModel(PreTrainedModel):
         peft.inject_adapter_in_model(lora, clip, LORA_NAME)
         for module in clip.modules():
             if _is_lora(module):
-                module.__class__ = _kept(type(module))
+                layer: Any = type(module)
+                module.__class__ = _kept(layer)
                 for inner in module.modules():
                     inner._is_hf_initialized = True  # transformers would take LoRA from its start
         self.config.lora_attached = True

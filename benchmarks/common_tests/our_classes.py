@@ -39,8 +39,8 @@ class TGDFERModelTester:
             "vision_config": {**BLOCK, "image_size": self.image_size, "patch_size": 16},
             "projection_dim": 24,
         }
-        labels = {"id2label": {index: f"label {index}" for index in range(3)}}
-        return TGDFERConfig(clip_config=clip, **labels, max_descriptions=2, prompt_length=8, num_frames=4)
+        labels = {index: f"label {index}" for index in range(3)}
+        return TGDFERConfig(clip_config=clip, id2label=labels, max_descriptions=2, prompt_length=8, num_frames=4)
 
     def prepare_config_and_inputs_for_common(self):
         shape = [self.batch_size, self.num_frames, 3, self.image_size, self.image_size]
