@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -28,13 +28,10 @@ class FreeTexts(nn.Module):
         nn.init.normal_(self.context.weight, std=dim**-0.5)
         self.register_buffer("description_mask", torch.ones(classes, 1, dtype=torch.bool))
 
-    def encode(self, clip: CLIPModel) -> Tensor:
-        """Class vectors of length one, (K, 1, D)."""
-        return F.normalize(self.context.weight, dim=-1).unsqueeze(1)
-
-    def forward(self, description_embeds: Tensor) -> Tensor:
-        """(K, 1, D) -> (K, D)."""
-        return description_embeds.squeeze(1)
+    def forward(self, read: Any, description_embeds: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """As of the text guidance: class vectors (K, D) of length one, the same as (K, 1, D), and a mask (K, 1)."""
+        texts = F.normalize(self.context.weight, dim=-1)
+        return texts, texts.unsqueeze(1), self.description_mask
 
 
 def free_text_model(classes: list[str], dim: int, num_frames: int, **options: Any) -> TGDFERForVideoClassification:
