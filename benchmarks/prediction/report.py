@@ -95,9 +95,9 @@ def write_prediction_report(
     for minutes, spent in found["minutes"].items():
         sections.append(
             paragraph(
-                f"A video of 1920x1080 that lasts {minutes} minutes and shows one face takes {spent['peak'] / 1000:.2f}"
-                f" GB of memory at most (target: {LONG_MEMORY / 1000:g} GB for 30 minutes) and {spent['cpu']:.0f} CPU"
-                " seconds on one thread."
+                f"A video of 1920x1080 that lasts {minutes} minutes and shows one face takes"
+                f" {spent['peak'] / 1000:.2f} GB of memory at most (target: {LONG_MEMORY / 1000:g} GB for 30 minutes)"
+                f" and {spent['cpu']:.0f} CPU seconds on one thread."
             )
         )
     sections.append(paragraph(f"Command: `{command}`. Commit: `{facts['commit']}`. Machine: {machine()}."))
