@@ -204,8 +204,8 @@ def _report(plain: np.ndarray, tables: dict[str, list[Row]], model: str) -> str:
             f"score of {LEAST_SCORE} (`processing/quality_tgdfer.py`)."
         ),
         "",
-        f"Model: {Path(model).name}. Command: `python -m benchmarks.face_limits --photographs FERPLUS.parquet --out",
-        f"docs/results/face_limits.md`. Commit `{(commit() or 'unknown')[:7]}`.",
+        f"Model: {Path(model).name}. Commit: `{(commit() or 'unknown')[:7]}`. Command:",
+        "`python -m benchmarks.face_limits --photographs FILE --out docs/results/face_limits.md`",
     ]
     for title, rows in tables.items():
         lines += ["", f"| {title} | photographs | accuracy |", "| --- | --- | --- |"]

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from rich import get_console
 from rich.console import Console
+from rich.filesize import decimal
 from rich.logging import RichHandler
 from rich.markup import escape
 from ruamel.yaml import YAMLError
@@ -272,6 +273,26 @@ def push(
     url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
     if not dry_run:
         get_console().print(f"Published: {url}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\ntgdfer cache\n\ntgdfer cache --clear\n\ntgdfer cache --clear --older-than 30"
+)
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the features of data sets")] = False,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, help="With --clear, only those that were not used for so many days")
+    ] = None,
+) -> None:
+    """List what is kept on this machine so that it need not be computed again, or remove it."""
+    from tgdfer.training.cache import clear_cache, print_cache
+
+    if older_than is not None and not clear:
+        raise UserError("--older-than says what to remove; give --clear with it.")
+    if clear:
+        removed = clear_cache(older_than)
+        get_console().print(f"Removed {len(removed)} files of {decimal(sum(file.size for file in removed))}.")
+    print_cache()
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntgdfer demo\n\ntgdfer demo --clips 10 --epochs 10 --output runs/small")

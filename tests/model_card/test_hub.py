@@ -61,7 +61,7 @@ torch.save(
         "frame_relevance": outputs.frame_relevance,
         "features": features,
         "pipeline": classify(clip, top_k=3),
-        "timeline": pipeline("emotion-timeline", model=name, trust_remote_code=True)(clip),
+        "timeline": pipeline("emotion-timeline", model=name, trust_remote_code=True)(clip, interval=9.0),
     },
     results,
 )
@@ -133,7 +133,7 @@ def test_loads_by_id_without_this_package(hub, trained, clip_file, tmp_path):
     assert [answer["label"] for answer in there["pipeline"]] == [model.config.id2label[index] for index in order]
     scores = torch.tensor([answer["score"] for answer in there["pipeline"]])
     torch.testing.assert_close(scores, probabilities[order], rtol=1e-4, atol=1e-5)
-    timeline = there["timeline"]
+    (timeline,) = there["timeline"]["people"]
     torch.testing.assert_close(
         torch.tensor(timeline["frame_relevance"]), here.frame_relevance[0, :, order[0]], rtol=1e-4, atol=1e-5
     )

@@ -246,12 +246,12 @@ def test_messages_name_the_options_of_the_command_line():
 
 
 def test_a_video_without_a_face_names_the_option(clips_folder, output, monkeypatch):
-    from tgdfer.processing import faces_tgdfer
+    from tgdfer.processing import detectors_tgdfer
 
-    monkeypatch.setattr(faces_tgdfer, "_detector", lambda *_: lambda picture: np.zeros((0, 15)))
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: lambda picture: np.zeros((0, 15)))
     video = next(clips_folder.glob("test/*/*.mp4"))
     assert main(["predict", str(video)]) == 2
-    assert "--no-face full_frame" in output()
+    assert "--face-crop none" in output()
 
 
 def test_warnings_name_the_option(output, monkeypatch):
@@ -296,7 +296,7 @@ def test_flags_reach_what_they_are_for(monkeypatch):
     assert (videos, model) == (["x.mp4", "y.mp4"], "tgdfer-tiny")
     assert reading.descriptions == {"bored": ["half-closed eyes", "a slack mouth"], "awake": ["wide open eyes"]}
     assert reading.interval == 0.25 and dataclasses.astuple(reading.hardware) == ("cpu", "float16", 3)
-    assert reading.faces == {"face_crop": "all", "face_detector": None, "face_model": None, "no_face": None}
+    assert reading.faces == {"face_crop": None, "face_detector": None, "face_model": None, "no_face": None}
     assert files.segments_csv == Path("s.csv") and files.csv is None
     assert (batch.jsonl, batch.resume, str(batch.shard)) == (Path("f.jsonl"), True, "Shard(number=3, count=16)")
 
@@ -310,6 +310,18 @@ def test_words_of_the_command_line_come_before_those_of_the_file(tmp_path):
     }
     assert ReadingOptions().classes() is None and ReadingOptions().interval() is None
     assert ReadingOptions(every=0.5).interval() == 0.5
+
+
+def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TGDFER_CACHE", str(tmp_path))
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "a.safetensors").write_bytes(bytes(2000))
+    assert main(["cache"]) == 0 and "2.0 kB" in capsys.readouterr().out
+    assert main(["cache", "--older-than", "3"]) == 2
+    assert "--older-than says what to remove; give --clear with it." in capsys.readouterr().err
+    assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
+    assert not list(tmp_path.glob("features/*"))
 
 
 def test_a_prediction_imports_nothing_that_it_does_not_need(tmp_path):

@@ -39,7 +39,7 @@ def test_python(capsys: pytest.CaptureFixture[str]) -> None:
             exec(compile(block, "README.md", "exec"), names)  # noqa: S102
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"(\w+), \d+\.\d s.*", printed[0]) and printed[1].startswith(printed[0].partition(",")[0])
-    assert names["found"]["label"] in printed[-1]
+    assert names["segment"]["label"] in printed[-1]
     assert list(names["model"].config.label2id) == ["boredom", "joy"]
 
 

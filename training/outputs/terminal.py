@@ -1,5 +1,6 @@
 """What is printed about predictions: a table of segments, and below it what needs to be known about them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,8 @@ MOST_SEGMENTS = 12
 MOST_VIDEOS = 20
 # So many warnings are printed of a batch.
 MOST_LINES = 20
+# How warnings end that are about one person.
+_SHARE = re.compile(r" in \d+% of its frames\.$")
 _DETECTORS = {"yunet": "YuNet", "mtcnn": "MTCNN"}
 # Labels that say that there is no expression to name.
 _NO_EXPRESSION = ("neutral", "unsure")
@@ -98,11 +101,29 @@ def _row(number: str, times: tuple[str, str], found: Mapping[str, Any], sentence
     # The label and the times stand in columns of their own. Without times, the sentence tells the frames.
     if sentence.startswith(f"{said}, "):
         sentence = sentence.partition(": ")[2] if times[0] else sentence.removeprefix(f"{said}, ")
+    # One description fits into a line or two; the files have the others.
+    sentence = sentence.partition("; ")[0]
     return _Row(number, *times, found["label"], said, f"{found['score']:.0%}", sentence)
 
 
 def _by_number(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(result["people"], key=lambda person: person["person"] or 0)
+
+
+def _warnings_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each warning, which names the people that it is about."""
+    about: dict[str, list[Mapping[str, Any]]] = {}
+    for person in _by_number(result):
+        for warning in person["warnings"]:
+            about.setdefault(_SHARE.sub("", warning), []).append(person)
+    for warning, people in about.items():
+        numbers = [str(person["person"]) for person in people]
+        if len(people) == 1:
+            (full,) = [text for text in people[0]["warnings"] if text.startswith(warning)]
+            yield f"{name if numbers == ['None'] else f'{name}, person {numbers[0]}'}: {full}"
+        else:
+            who = f"{name}, persons {', '.join(numbers[:-1])} and {numbers[-1]}"
+            yield f"{who}: {warning.removesuffix('.')} for most of the time."
 
 
 def _summary(segments: list[dict[str, Any]]) -> str:
@@ -135,9 +156,8 @@ def _remarks_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         if len(set(order)) > 1:
             shown = ", then ".join(order[:4]) + (", and so on" if len(order) > 4 else "")
             yield f"{who}: several expressions: {shown}."
-        for warning in person["warnings"]:
-            yield f"{who}: {warning}"
         # Of several people, few are in every frame.
         if person["without_face"] and len(result["people"]) == 1:
             count, whole = len(person["without_face"]), len(person["without_face"]) + len(person["frame_relevance"])
             yield f"{who}: no face in {count} of {whole} sampled frames."
+    yield from _warnings_of(name, result)

@@ -79,3 +79,22 @@ def test_names_with_brackets_are_printed_as_they_are(printed) -> None:
 
 def test_nothing_is_printed_of_nothing(printed) -> None:
     assert printed({}) == []
+
+
+def test_a_warning_about_several_people_is_one_line(printed) -> None:
+    result = two_people()
+    for one, share in zip(result["people"], (100, 60), strict=True):
+        one["warnings"] = [f"The face is small: narrow in {share}% of its frames."]
+    result["people"][1]["warnings"].append("The face is dark: night in 70% of its frames.")
+    numbers = [one["person"] for one in result["people"]]
+    lines = printed({"a.mp4": result})
+    low, high = sorted(numbers)
+    assert f"a.mp4, persons {low} and {high}: The face is small: narrow for most of the time." in lines
+    assert f"a.mp4, person {numbers[1]}: The face is dark: night in 70% of its frames." in lines
+
+
+def test_the_table_names_one_description(printed) -> None:
+    result = two_people()
+    result["people"][0]["segments"][0]["sentence"] = "joy, 0.0 s to 1.0 s: brows, raised; a mouth that is open"
+    lines = printed({"a.mp4": result})
+    assert any("brows, raised" in line for line in lines) and not any("a mouth that is open" in line for line in lines)
