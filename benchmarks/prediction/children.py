@@ -1,10 +1,10 @@
 """Runs commands in processes of their own and measures their processor time and peak memory."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,18 @@ from pathlib import Path
 from tgdfer.training.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+# A process begins with the peak memory of the one that started it. A small one in between starts the command.
+_LAUNCHER = """
+import json, os, sys, time
+start = time.perf_counter()
+child = os.fork()
+if not child:
+    os.execvp(sys.argv[2], sys.argv[2:])
+status, used = os.wait4(child, 0)[1:]
+wall = time.perf_counter() - start
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, wall, used.ru_maxrss], file)
+"""
 
 
 @dataclass(frozen=True)
@@ -30,25 +42,20 @@ class Spent:
 
 
 def spend(command: Sequence[str], threads: int, extra: Mapping[str, str] | None = None) -> Spent:
-    """Runs a command without network on so many threads.
+    """Runs a command without the Hub, on so many threads.
 
     Raises:
         UserError: it fails.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"} | dict(extra or {})
-    with tempfile.TemporaryFile() as said:
-        start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=ROOT)
-        try:
-            _, status, used = os.wait4(child.pid, 0)
-        except BaseException:
-            child.kill()
-            raise
-        wall = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            said.seek(0)
-            last = (said.read().decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
-            raise UserError(f"{command[0]} ends with code {child.returncode} ({last[-300:]}).")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Spent(used.ru_utime + used.ru_stime, wall, used.ru_maxrss * unit / 1e6)
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "spent.json")
+        launched = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(answer), *command]
+        done = subprocess.run(
+            launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT, check=True
+        )
+        code, cpu, wall, peak = json.loads(answer.read_text(encoding="utf-8"))
+    if code:
+        last = (done.stdout.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
+        raise UserError(f"{command[0]} ends with code {code} ({last[-300:]}).")
+    return Spent(cpu, wall, peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
