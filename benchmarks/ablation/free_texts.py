@@ -28,6 +28,11 @@ class FreeTexts(nn.Module):
         nn.init.normal_(self.context.weight, std=dim**-0.5)
         self.register_buffer("description_mask", torch.ones(classes, 1, dtype=torch.bool))
 
+    @property
+    def description_weight(self) -> Tensor:
+        """The parameter whose precision is that of the model."""
+        return self.context.weight
+
     def forward(self, read: Any, description_embeds: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """As of the text guidance: class vectors (K, D) of length one, the same as (K, 1, D), and a mask (K, 1)."""
         texts = F.normalize(self.context.weight, dim=-1)
