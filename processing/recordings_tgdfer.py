@@ -232,11 +232,9 @@ class RecordingReader:
         keys = self.source.key_frames() if isinstance(self.source, VideoFile) else np.zeros(0, np.int64)
         if len(keys):
             nearest = keys[np.abs(keys[None] - glimpses[:, None]).argmin(1)]
+            # Where key frames are rare, the frames between them are looked at, too.
             near = np.abs(nearest - glimpses) <= total / _GLIMPSES
             glimpses = np.unique(np.where(near, nearest, glimpses))
-            # Where key frames are rare, each of them stands for a long stretch; a few more are looked at between.
-            if (~near).all():
-                glimpses = indices[chosen]
         return glimpses
 
     def _sampled(self) -> Iterator[tuple[int, float, torch.Tensor]]:
