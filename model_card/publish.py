@@ -148,10 +148,11 @@ def check_model(folder: Path) -> set[str]:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(f"{folder} holds no weights (no .safetensors file); save the model with `save_pretrained`.")
+    has_lora = False
     for path in weights:
         try:
-            with safe_open(path, framework="np"):
-                pass
+            with safe_open(path, framework="np") as file:
+                has_lora |= any(".lora_" in name for name in file.keys())
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is not whole ({one_line(error)}); save the model again.") from error
     code = set[str]()
@@ -159,7 +160,7 @@ def check_model(folder: Path) -> set[str]:
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
         content = read_json(folder / name)
-        if content.get("lora_attached"):
+        if content.get("lora_attached") or has_lora:
             raise UserError(
                 f"The LoRA of {folder} is not merged, so it would load with peft alone; write it again with"
                 f" `model.save_pretrained({str(folder)!r}, merge_lora=True)`."

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 from hub_server import READ_TOKEN, Hub
+from safetensors.torch import load_file
 
+from tgdfer import TGDFERForVideoClassification
 from tgdfer.model_card.publish import files_to_publish, publish
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
@@ -208,6 +210,25 @@ def test_incomplete_model(run, name, sentence):
     (run / "best" / name).unlink()
     with pytest.raises(UserError, match=sentence):
         publish(run, "user/smile")
+
+
+@pytest.mark.parametrize("says_so", [True, False], ids=["config", "weights"])
+def test_lora_that_is_not_merged_is_refused(model_folder, tmp_path, says_so):
+    """Such a folder would load with peft alone, or without what was learnt."""
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    model = TGDFERForVideoClassification.from_pretrained(folder, lora_layers=1)
+    model.attach_lora()
+    model.save_pretrained(folder)
+    if not says_so:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "lora_attached": False}))
+    with pytest.raises(UserError, match=r"The LoRA of .*model is not merged.*merge_lora=True"):
+        publish(folder, "user/smile")
+
+    model.save_pretrained(folder, merge_lora=True)
+    weights = files_to_publish(folder, "user/smile")["model.safetensors"]
+    assert not [name for name in load_file(weights) if "lora" in name or "base_layer" in name]
 
 
 def test_truncated_weights(run):

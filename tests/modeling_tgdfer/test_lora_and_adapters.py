@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import serve
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, CLIPConfig, CLIPModel
 
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer import checkpoints_tgdfer
 from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME, adapter_state
+from tgdfer.modeling_tgdfer.configuration_tgdfer import FORMAT_VERSION
 
 from .conftest import DIM, PARTS, Maker, differ, make_prompts, move_all_but_clip, move_lora, tiny_clip_config
 
@@ -400,6 +402,31 @@ def test_a_damaged_adapter_is_named(adapting: TGDFERForVideoClassification, tmp_
     path.write_bytes(whole)
     with pytest.raises(ValueError, match="do not fit each other: bias"):
         TGDFERForVideoClassification.from_adapter(tmp_path, clip=clip_folder)
+
+
+@torch.no_grad()
+def test_an_adapter_from_before_formats_were_numbered(
+    adapting: TGDFERForVideoClassification, tmp_path: Path, clip_folder: Path, frames: torch.Tensor
+) -> None:
+    """Its LoRA is called "default", and its config has no format: it is what it was, and saved as adapters are now."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    adapting.save_adapter(old)
+    weights = load_file(old / ADAPTER_NAME)
+    renamed = {re.sub(r"(lora_[AB])\.tgdfer\.", r"\1.default.", name): weight for name, weight in weights.items()}
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, old / ADAPTER_NAME, metadata={"format": "pt"})
+    config = json.loads((old / "config.json").read_text())
+    del config["format_version"], config["lora_attached"]
+    (old / "config.json").write_text(json.dumps(config))
+
+    loaded = TGDFERForVideoClassification.from_adapter(old, clip=clip_folder)
+    assert loaded.has_lora and adapted(loaded) == adapted(adapting)
+    expected, found = adapting(frames), loaded(frames)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+    loaded.save_adapter(new)
+    assert load_file(new / ADAPTER_NAME).keys() == weights.keys()
+    assert json.loads((new / "config.json").read_text())["format_version"] == FORMAT_VERSION
 
 
 # An adapter on the Hub names the commit of its base, and is loaded onto that, whatever has been pushed since.
