@@ -99,8 +99,9 @@ class TGDFERConfig(PreTrainedConfig):
     ]
     sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=AutoConfig, model_type="clip")}
 
-    # The base.
-    clip_config: dict | PreTrainedConfig | None = None
+    # The base. The type that is usual after loading comes first: `strict` tries them in turn, and a failed try writes
+    # out the whole value.
+    clip_config: PreTrainedConfig | dict | None = None
     clip_name: str | None = None
     clip_revision: str | None = None
     clip_sha256: str | None = None

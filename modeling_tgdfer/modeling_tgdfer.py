@@ -293,7 +293,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         """Changes the mode of all but the frozen CLIP; drops the cached class texts, which training makes stale."""
         self._texts_read = TextsRead()
         super().train(mode)
-        set_mode(self.clip, mode)
+        if mode:
+            set_mode(self.clip, mode)
         return self
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
