@@ -152,7 +152,7 @@ def check_model(folder: Path) -> set[str]:
     for path in weights:
         try:
             with safe_open(path, framework="np") as file:
-                has_lora |= any(".lora_" in name for name in file.keys())
+                has_lora |= ".lora_" in " ".join(file.keys())
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is not whole ({one_line(error)}); save the model again.") from error
     code = set[str]()

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.tokenization_auto import AutoTokenizer
-from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME, logging
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .configuration_tgdfer import BASIC_EMOTIONS, FORMAT_VERSION, TGDFERConfig
@@ -36,8 +36,6 @@ from .dual_encoders_tgdfer import (
     require_dual_encoder,
     text_length,
 )
-
-logger = logging.get_logger(__name__)
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
 # Not "default", the name that peft gives to adapters of its users.
@@ -225,35 +223,6 @@ def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
     return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
 
 
-def _hash_of(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _code_of_this_folder() -> dict[str, str]:
-    """Hashes of the files of the network by their names, where this is code that a model brought along."""
-    if not __name__.startswith("transformers_modules."):
-        return {}
-    names = ("checkpoints", "configuration", "dual_encoders", "modeling", "temporal")
-    files = [Path(__file__).with_name(f"{name}_tgdfer.py") for name in names]
-    return {file.name: _hash_of(file) for file in files if file.is_file()}
-
-
-_CODE = _code_of_this_folder()  # as it was when it was imported
-
-
-def warn_of_other_code(source: Any) -> None:
-    """Warns if a folder has other code than the code that runs, which transformers keeps by the folder's last name."""
-    for name, hash_when_imported in _CODE.items():
-        file = Path(str(source), name)
-        if file.is_file() and _hash_of(file) != hash_when_imported:
-            logger.warning(
-                "The code in %s is not the code that runs: a folder with the same last name and other code was loaded "
-                "earlier in this process. Rename one of the folders, or load them in processes of their own.",
-                source,
-            )
-            return
-
-
 def require_whole(model: Any, report: Mapping[str, Any], name: Any) -> None:
     """Refuses a loaded model that would answer wrongly without a word.
 
@@ -351,9 +320,7 @@ class CheckpointedModel(PreTrainedModel):
         """
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         model, report = loaded
-        source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
-        require_whole(model, report, source)
-        warn_of_other_code(source)
+        require_whole(model, report, args[0] if args else kwargs.get("pretrained_model_name_or_path"))
         model.config.format_version = FORMAT_VERSION
         model.freeze_clip()
         return (model, report) if output_loading_info else model

@@ -8,6 +8,13 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.models.auto.configuration_auto import AutoConfig
 
+# transformers names the code of a folder by a hash of the file that it loads and of those that this one imports, and
+# knows imports by how their lines look. It keeps one class of models for a class of configs. With the network in the
+# hash, folders of one name and different code share neither; an import proper would be a cycle.
+_HASHED_WITH_THIS_FILE = """
+from .modeling_tgdfer import TGDFERForVideoClassification
+"""
+
 # The classes of a config that names none. The built-in descriptions have the same names, as keys of a file in another
 # folder, which this one must not import: a test compares the two.
 BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")

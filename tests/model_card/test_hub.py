@@ -202,23 +202,41 @@ def test_pushed_second_hand_it_is_as_whole_as_at_first(hub, trained, clip_file, 
 
 TWO_FOLDERS = """
 import sys
+from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
 
-sys.stderr = sys.stdout
-from transformers import AutoModelForVideoClassification
-
-for folder in sys.argv[1:]:
-    AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
-    print("loaded", flush=True)
+clip, *folders = sys.argv[1:]
+for folder in folders:
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
+    timeline = pipeline("emotion-timeline", model=folder, trust_remote_code=True)
+    assert timeline(clip)["people"]
+    for thing in (model.config, model, timeline.model, processor, timeline.video_processor, timeline):
+        home = type(thing).__module__.rpartition(".")[0]
+        marks = {
+            name.rpartition(".")[2]: module.MARK
+            for name, module in sorted(sys.modules.items())
+            if name.startswith(f"{home}.") and hasattr(module, "MARK")
+        }
+        print(type(thing).__name__, marks)
 """
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "modeling", "temporal"])
-def test_other_code_of_a_folder_with_the_same_name_is_warned_of(hub, model_folder, tmp_path, name):
-    folders = [tmp_path / run / "best" for run in "abc"]
+@pytest.mark.parametrize("changed", ["checkpoints", "configuration", "modeling", "tracks", "video_reading"])
+def test_folders_of_one_name_run_their_own_code(hub, model_folder, clip_file, tmp_path, changed):
+    """transformers keeps the code of a folder by its last name, and the model by the class of its config."""
+    folders = [tmp_path / run / "best" for run in "ab"]
     for folder in folders:
         shutil.copytree(model_folder, folder)
-    with (folders[2] / f"{name}_tgdfer.py").open("a") as file:
-        file.write("\n# another version\n")
-    said = hub.python(TWO_FOLDERS, *folders, home=tmp_path, tgdfer=False)
-    assert f"The code in {folders[2]} is not the code that runs" in said
-    assert f"The code in {folders[1]}" not in said
+        with (folder / f"{changed}_tgdfer.py").open("a") as file:
+            file.write(f"\nMARK = {folder.parent.name!r}\n")
+    said = hub.python(TWO_FOLDERS, clip_file, *folders, home=tmp_path, tgdfer=False).splitlines()
+    marked = {"TGDFERForVideoClassification"}
+    if changed == "configuration":
+        marked.add("TGDFERConfig")
+    elif changed in ("tracks", "video_reading"):
+        marked = {"TGDFERProcessor", "TGDFERVideoProcessor", "EmotionTimelinePipeline"}
+    for lines, mark in ((said[:6], "a"), (said[6:], "b")):
+        for line in lines:
+            name, marks = line.split(maxsplit=1)
+            assert marks == str({f"{changed}_tgdfer": mark} if name in marked else {}), line
+    assert len(said) == 12
