@@ -10,7 +10,7 @@ space. Wherever a `frame_mask` (B, T) is taken, masked frames may stand anywhere
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,32 +35,37 @@ from .dual_encoders_tgdfer import (
     TextsRead,
     build_dual_encoder,
     can_be_watched,
-    context_start,
     embedding_width,
     encode_images,
     encode_texts,
     set_mode,
     set_timm_checkpointing,
-    text_length,
     text_readers,
 )
-from .temporal_tgdfer import (
+from .layers_tgdfer import (
+    IGNORED,
     TGDFERLongRange,
     TGDFERLongRangeLayer,
+    TGDFERRelevance,
     TGDFERShortTerm,
     TGDFERTemporalAttention,
+    TGDFERTextGuidance,
+    TGDFERVisualPrompts,
     TGDFERZeroLinear,
+    alignment_loss,
     at_least_fp32,
+    bag_loss,
+    by_class,
+    check_classes,
     cosines,
+    instance_loss,
     masked_mean,
     masked_softmax,
-    neighbours,
+    separation_loss,
+    smoothness_loss,
     top_frames,
     unit,
 )
-
-# Clips with this label have no part in the loss, as everywhere in PyTorch.
-IGNORED = -100
 
 
 @dataclass
@@ -116,106 +121,6 @@ class TGDFEROutput(ModelOutput):
     text_embeds: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-class TGDFERTextGuidance(nn.Module):
-    """Class texts: learnable context and fine-grained descriptions, read by CLIP's text tower.
-
-    A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`; prompts of SigLIP have no `[BOS]`. The n context vectors
-    (CoOp, Zhou et al., 2022) start as the embeddings of a phrase, so that an untrained model is CLIP reading phrase
-    and description.
-    """
-
-    prompt_ids: Tensor
-    description_mask: Tensor
-
-    def __init__(self, config: TGDFERConfig):
-        super().__init__()
-        classes, descriptions = config.num_labels, config.max_descriptions
-        self.context_length = config.context_length
-        self.context_start = context_start(config.clip_config)
-        text_config = config.clip_config.text_config
-        self.register_buffer("prompt_ids", torch.zeros(classes, descriptions, config.prompt_length, dtype=torch.long))
-        self.register_buffer("description_mask", torch.ones(classes, descriptions, dtype=torch.bool))
-        self.description_weight = nn.Parameter(torch.zeros(classes, descriptions))
-        self.context: nn.Embedding | None = None
-        if config.context != "none" and config.context_length:
-            contexts = classes if config.context == "class" else 1
-            self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
-
-    def forward(
-        self, read: Callable[[Tensor, Tensor | None], Tensor], description_embeds: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Class texts `t = norm(sum_m w_m g_m)`.
-
-        All parameters and buffers are used in here, because offloaded weights are in memory only within `forward`.
-
-        Args:
-            read: Gives single descriptions (K, M, D) of length one for their tokens (K, M, L) and the context (1 or K,
-                n, C) that replaces the phrase in them, None for the phrase as it is.
-            description_embeds: (K, M, D) what `read` gave earlier, to be used again.
-
-        Returns:
-            Class texts (K, D), single descriptions `g` (K, M, D), and which of these are no padding (K, M).
-        """
-        if description_embeds is None:
-            context = None
-            if self.context is not None:
-                numbers = torch.arange(self.context.num_embeddings, device=self.prompt_ids.device)
-                context = self.context(numbers).unflatten(0, (-1, self.context_length))
-            description_embeds = read(self.prompt_ids, context)
-        weight = masked_softmax(self.description_weight, self.description_mask, dim=-1).unsqueeze(-1)
-        texts = (weight.to(description_embeds.device) * at_least_fp32(description_embeds)).sum(1)
-        return unit(texts).to(description_embeds.dtype), description_embeds, self.description_mask
-
-
-class TGDFERRelevance(nn.Module):
-    """Which frames matter for which class: `A = softmax_t(alpha_k s_{t,k} + u(f'_t))`.
-
-    `u` is the gated-attention scorer of Ilse et al. (2018); `alpha_k`, a sharpness for each class, is the auto-pooling
-    of McFee et al. (2018).
-    """
-
-    def __init__(self, config: TGDFERConfig, dim: int):
-        super().__init__()
-        self.sharpness = nn.Parameter(torch.full((config.num_labels,), float(config.initial_sharpness)))
-        self.norm = nn.LayerNorm(dim)
-        self.value = nn.Linear(dim, config.relevance_width)
-        self.gate = nn.Linear(dim, config.relevance_width)
-        self.score = TGDFERZeroLinear(config.relevance_width, 1, bias=False)
-
-    def forward(self, frame_logits: Tensor, frame_embeds: Tensor, frame_mask: Tensor) -> Tensor:
-        """`s` (B, T, K), `f'` (B, T, D), mask (B, T) -> `A` (B, T, K)."""
-        hidden = self.norm(frame_embeds)
-        score = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden)))  # (B, T, 1)
-        scores = at_least_fp32(self.sharpness) * frame_logits + at_least_fp32(score)
-        return masked_softmax(scores, frame_mask.unsqueeze(-1), dim=1)
-
-
-class TGDFERVisualPrompts(nn.Module):
-    """Each class text looks at the clip through its own relevance, and the answer rewrites it.
-
-    `v_k = sum_t A_{t,k} x_t - mean_t x_t` and `t'_k = norm(t_k + gamma_k tanh(U gelu(W v_k)))`. The weights are shared
-    by all classes; `gamma_k` is zero at the start of training.
-    """
-
-    def __init__(self, config: TGDFERConfig, dim: int):
-        super().__init__()
-        self.limit = float(config.visual_prompt_limit)
-        # Elements of vectors of length one are about 1 / sqrt(D): this brings them to about one and back, so that the
-        # prompt is at most as long as |gamma_k|, next to a text of length one.
-        self.rescale = math.sqrt(dim)
-        self.down = nn.Linear(dim, config.visual_prompt_rank, bias=False)
-        self.up = nn.Linear(config.visual_prompt_rank, dim, bias=False)
-        self.strength = nn.Parameter(torch.zeros(config.num_labels))
-
-    def forward(self, text_embeds: Tensor, frames: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
-        """`t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
-        exact = at_least_fp32(frames)
-        seen = cosines(relevance.transpose(1, 2), exact.transpose(1, 2)) - masked_mean(exact, frame_mask).unsqueeze(1)
-        words = torch.tanh(self.up(F.gelu(self.down((seen * self.rescale).to(frames.dtype))))) / self.rescale
-        strength = self.limit * torch.tanh(at_least_fp32(self.strength) / self.limit)
-        return unit(at_least_fp32(text_embeds) + strength.unsqueeze(-1) * words)
 
 
 class TGDFERPreTrainedModel(CheckpointedModel):
@@ -519,63 +424,21 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         labels = list(class_prompts["labels"])
         ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
         mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
-        self._check_classes(labels, ids, mask, int(class_prompts["context_length"]))
+        check_classes(self.config, labels, ids, mask, int(class_prompts["context_length"]))
         label2id = self.config.label2id
         known = [int(label2id[label]) if label in label2id else None for label in labels]
 
-        guidance = self.tgdfer.text_guidance
-        weights = _description_weights(guidance, ids, mask, known)
-        guidance.prompt_ids = ids.to(self.bias.device)
-        guidance.description_mask = mask.to(self.bias.device)
-        guidance.description_weight = weights
-        self.bias = _by_class(self.bias, known)
-        self.relevance.sharpness = _by_class(self.relevance.sharpness, known)
+        self.bias = by_class(self.bias, known)
+        self.tgdfer.text_guidance.set_classes(ids, mask, known)
+        self.relevance.set_classes(known)
         if self.visual_prompts is not None:
-            self.visual_prompts.strength = _by_class(self.visual_prompts.strength, known)
-        if guidance.context is not None and self.config.context == "class":
-            context = guidance.context.weight.unflatten(0, (-1, guidance.context_length))
-            guidance.context = nn.Embedding.from_pretrained(
-                _by_class(context, known).flatten(0, 1), freeze=not guidance.context.weight.requires_grad
-            )
+            self.visual_prompts.set_classes(known)
 
         self.config.reset_calibration()
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
         self.tgdfer._texts_read = TextsRead()
-
-    def _check_classes(self, labels: list[str], ids: Tensor, mask: Tensor, context_length: int) -> None:
-        doubled = sorted({label for label in labels if labels.count(label) > 1})
-        if doubled:
-            raise ValueError(f"The label {doubled[0]!r} is given more than once; name every class once.")
-        if not labels or ids.ndim != 3 or mask.shape != ids.shape[:2] or len(ids) != len(labels):
-            raise ValueError(
-                f"{len(labels)} labels do not fit `input_ids` of shape {tuple(ids.shape)} and a `description_mask` of "
-                f"shape {tuple(mask.shape)}; give (classes, descriptions, tokens) and (classes, descriptions)."
-            )
-        wordless = [label for label, has_words in zip(labels, mask.any(1).tolist(), strict=True) if not has_words]
-        if wordless:
-            raise ValueError(f"The class {wordless[0]!r} has no description; give at least one.")
-        text_config = self.config.clip_config.text_config
-        longest = text_config.max_position_embeddings
-        if ids.shape[-1] > longest:
-            raise ValueError(f"A prompt has {ids.shape[-1]} tokens, but the text tower reads {longest}; shorten it.")
-        padded = text_length(self.config.clip_config)
-        if padded and ids.shape[-1] != padded:
-            raise ValueError(
-                f"The prompts have {ids.shape[-1]} tokens, but the text tower reads texts padded to {padded}; "
-                "make them with the processor of this model."
-            )
-        if ids.min() < 0 or ids.max() >= text_config.vocab_size:
-            raise ValueError(
-                f"The prompts have tokens from {ids.min()} to {ids.max()}, but the text tower knows those below "
-                f"{text_config.vocab_size}; make them with the processor of this model."
-            )
-        if context_length != self.config.context_length:
-            raise ValueError(
-                f"The prompts have a context of {context_length} tokens, but the model was made with "
-                f"{self.config.context_length}; make them with the processor of this model."
-            )
 
     # How a clip is answered.
 
@@ -703,10 +566,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         labels = labels.to(logits.device)
         counts = labels != IGNORED
         index = labels.clamp(min=0)
-        weight = counts.to(logits.dtype) if class_weights is None else class_weights[index] * counts
-        total = F.cross_entropy(
-            logits, labels, weight=class_weights, label_smoothing=config.label_smoothing, reduction="sum"
-        ) / _not_zero(weight.sum())
+        total = bag_loss(logits, labels, class_weights, config.label_smoothing)
         of_class = index.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
         relevance = output.frame_relevance.gather(2, of_class).squeeze(2)  # of the true class, (B, T)
         if config.alignment_weight:
@@ -723,72 +583,6 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         return total
 
 
-# Losses beside the cross-entropy on the bag. None of them looks at values on the way: a GPU would have to wait.
-
-
-def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """Supervised contrastive loss (Khosla et al., 2020) between the clips (B, D) and the texts (K, D) of their labels.
-
-    Each class text that occurs in the batch should be closer to its own clips than to those of other classes.
-    """
-    counts = labels != IGNORED
-    similarity = scale * cosines(video_embeds, text_embeds)[:, labels.clamp(min=0)]  # clip i, text of clip j
-    same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & counts
-    log_probability = similarity.masked_fill(~counts.unsqueeze(1), torch.finfo(similarity.dtype).min).log_softmax(0)
-    of_text = (log_probability * same).sum(0) / same.sum(0).clamp(min=1)
-    return -of_text.sum() / counts.sum().clamp(min=1)
-
-
-def separation_loss(text_embeds: Tensor) -> Tensor:
-    """Mean squared cosine between the texts (K, D) of different classes; zero of one class."""
-    classes = len(text_embeds)
-    itself = torch.eye(classes, dtype=torch.bool, device=text_embeds.device)
-    squares = cosines(text_embeds, text_embeds).square().masked_fill(itself, 0.0)
-    return squares.sum() / max(classes * (classes - 1), 1)
-
-
-def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
-    """Sum over each clip of the jumps in relevance (B, T) between adjacent unmasked frames: (B,)."""
-    previous, _ = neighbours(frame_mask)
-    jumps = (relevance - relevance.gather(1, previous)).abs()
-    return jumps.masked_fill(~frame_mask, 0.0).sum(1)
-
-
-def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tensor:
-    """Cross-entropy of the marked frames: `s` (B, T, K), labels (B,), mark (B, T)."""
-    labels = labels.unsqueeze(1).masked_fill(~frames, IGNORED)
-    total = F.cross_entropy(frame_logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
-
-
-def _not_zero(number: Tensor) -> Tensor:
-    return torch.where(number == 0, 1.0, number)
-
-
-def _description_weights(guidance: Any, ids: Tensor, mask: Tensor, known: list[int | None]) -> nn.Parameter:
-    """Weights (K, M) of the descriptions of new classes: as they are for a class whose descriptions are the same."""
-    weights = guidance.description_weight.new_zeros(mask.shape)
-    for row, index in enumerate(known):
-        if index is None:
-            continue
-        before = _texts_of(guidance.prompt_ids[index], guidance.description_mask[index])
-        now = _texts_of(ids[row], mask[row])
-        if sorted(before) == sorted(now):
-            old, new = guidance.description_mask[index].nonzero().flatten(), mask[row].nonzero().flatten()
-            for column, text in zip(new.tolist(), now, strict=True):
-                weights[row, column] = guidance.description_weight.data[index, old[before.index(text)]]
-    return nn.Parameter(weights, requires_grad=guidance.description_weight.requires_grad)
-
-
-def _texts_of(ids: Tensor, mask: Tensor) -> list[list[int]]:
-    """The tokens of the descriptions of a class, without those that a longer prompt pads them with: (M, L), (M,)."""
-    texts = ids[mask].tolist()
-    for text in texts:
-        while len(text) > 1 and text[-1] == text[-2]:
-            text.pop()
-    return texts
-
-
 def drop_text_inputs(kwargs: Any) -> None:
     """Drops the inputs of language models, which peft gives as None to models of its task types.
 
@@ -798,12 +592,6 @@ def drop_text_inputs(kwargs: Any) -> None:
     for name in ("input_ids", "attention_mask", "inputs_embeds", "position_ids", "token_type_ids"):
         if kwargs.pop(name, None) is not None:
             raise ValueError(f"`{name}` is no input of TG-DFER: give `pixel_values_videos` and `frame_mask`.")
-
-
-def _by_class(parameter: Tensor, known: list[int | None]) -> nn.Parameter:
-    """Rows of a per-class parameter in the order of the new classes; the mean of all where the class is new."""
-    rows = [parameter.data.mean(0) if index is None else parameter.data[index] for index in known]
-    return nn.Parameter(torch.stack(rows), requires_grad=parameter.requires_grad)
 
 
 TGDFERModel.register_for_auto_class("AutoModel")

@@ -91,6 +91,7 @@ _NEEDED_WHOLE = (
     f"{_MODELS}.vision_text_dual_encoder.modeling_vision_text_dual_encoder",
     "tgdfer.modeling_tgdfer.dual_encoders_tgdfer",
     "tgdfer.modeling_tgdfer.checkpoints_tgdfer",
+    "tgdfer.modeling_tgdfer.layers_tgdfer",
 )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.harness.heads import LinearHead, top_mean
-from tgdfer.modeling_tgdfer.temporal_tgdfer import gather_frames, masked_softmax
+from tgdfer.modeling_tgdfer.layers_tgdfer import gather_frames, masked_softmax
 
 Answer = tuple[Tensor, Tensor | None]
 

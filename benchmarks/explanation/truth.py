@@ -14,8 +14,8 @@ from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.benchmark_dataset import THRESHOLD, BenchmarkDataset
 from benchmarks.harness.faithfulness import SHARE, answer_of_model, faithfulness
 from benchmarks.harness.row import Run, rounded
+from tgdfer.modeling_tgdfer.layers_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_reading_tgdfer import sample_indices

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tgdfer.modeling_tgdfer.layers_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer.temporal_tgdfer import top_frames
 
 # `(frames, frame_mask, timestamps) -> (logits, scores)`: inputs of a head (N, T, ...), mask and seconds (N, T); logits
 # of the clips (N, K) and scores of the frames for each class (N, T, K). Frames with higher scores count more.

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of, set_mode
+from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean, top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean, top_frames
 
 # Options of TG-DFER on frozen features: CLIP and its texts stay as they are.
 FROZEN_CLIP: dict[str, Any] = {"context": "none"}

@@ -15,7 +15,7 @@ from benchmarks.harness.heads import TOP_SHARE, top_mean
 from benchmarks.harness.row import Row, Run, answers
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
-from tgdfer.modeling_tgdfer.temporal_tgdfer import masked_mean
+from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean
 from tgdfer.training.data.batches import SampledClips
 
 # Rows of the baselines that stand beside `fer`.

@@ -18,6 +18,7 @@ NAMES = {
     "bert": "from transformers import BertModel",
     "our backbones": "import tgdfer.modeling_tgdfer.dual_encoders_tgdfer",
     "our checkpoints": "import tgdfer.modeling_tgdfer.checkpoints_tgdfer",
+    "our layers": "import tgdfer.modeling_tgdfer.layers_tgdfer",
     "our network": "import tgdfer.modeling_tgdfer.modeling_tgdfer",
     "our models": "from tgdfer.training.models import start_model",
 }
