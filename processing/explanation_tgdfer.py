@@ -1,6 +1,7 @@
-"""What a model's answer rests on, in words: which label, when, and which of its descriptions the face fits then.
+"""What a model answers, calibrated or "unsure", and what that rests on, in words: when, and which descriptions fit.
 
-Shapes: T unmasked frames of a clip, M descriptions of its label.
+Shapes: T unmasked frames of a clip, M descriptions of its label. The config of a model from before there was
+calibration lacks its fields: it counts as not calibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calibration_tgdfer import UNSURE, references_of
-
+# The answer of a clip whose best class is not probable enough.
+UNSURE = "unsure"
 # A sentence names no more spans and no more descriptions than this.
 MOST_NAMED = 2
 # Decisive frames have on average at least so many times the relevance of all.
@@ -20,6 +21,38 @@ LEAST_LIFT = 1.25
 # labels of the clips are equally frequent, a description of one of seven classes is true of about every seventh clip,
 # and a seventh of a normal distribution lies above 1.07.
 LEAST_Z_SCORE = 1.0
+
+
+def at_temperature(logits: Tensor, config: Any = None) -> Tensor:
+    """Logits (..., K) of clips, divided by the temperature of the model (Guo et al., 2017), for a softmax.
+
+    Args:
+        logits: as the network gives them.
+        config: of the model; None for one without calibration.
+    """
+    return logits / getattr(config, "temperature", 1.0)
+
+
+def candidates(scores: Sequence[float], names: Sequence[str], config: Any = None) -> list[str]:
+    """The labels that a clip may have, the most probable one first.
+
+    Args:
+        scores: K calibrated probabilities.
+        names: K labels.
+        config: of the model; None for one that is never unsure.
+
+    Returns:
+        One label, or the best two if the best is less probable than `config.unsure_below`.
+    """
+    ranked = sorted(range(len(names)), key=lambda index: -scores[index])  # stable, so ties go like argmax
+    below = getattr(config, "unsure_below", None)
+    unsure = below is not None and scores[ranked[0]] < below
+    return [names[index] for index in ranked[: 2 if unsure else 1]]
+
+
+def references_of(label: str, config: Any = None) -> Mapping[str, Sequence[float]]:
+    """For each description of a label the mean and standard deviation of its cosine; empty if unknown."""
+    return (getattr(config, "description_references", None) or {}).get(label, {})
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
-from .calibration_tgdfer import UNSURE, at_temperature, candidates
-from .quality_tgdfer import face_warnings
+from .explanation_tgdfer import UNSURE, at_temperature, candidates
 from .recordings_tgdfer import Recording
 from .segments_tgdfer import Presence, find_moments
+from .tracks_tgdfer import face_warnings
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
 
 TASK = "emotion-timeline"

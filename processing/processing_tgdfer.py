@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImag
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
-from .calibration_tgdfer import at_temperature, candidates, references_of
-from .explanation_tgdfer import Explanation, explain_clip
+from .explanation_tgdfer import Explanation, at_temperature, candidates, explain_clip, references_of
 from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
 
 # What a video processor and an image processor both know.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .calibration_tgdfer import UNSURE
+from .explanation_tgdfer import UNSURE
 
 # The label of a face at rest.
 AT_REST = "neutral"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing.calibration_tgdfer import at_temperature
+from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data.batches import SampledClips
 from tgdfer.training.data.clips import LabelledClips

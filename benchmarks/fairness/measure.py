@@ -11,7 +11,7 @@ from benchmarks.fairness.faces import Picture
 from benchmarks.harness.calibration import calibration_error
 from benchmarks.harness.comparison import Difference, drawn_weights, with_interval
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing.calibration_tgdfer import at_temperature
+from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 _BATCH = 64

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing.calibration_tgdfer import at_temperature
+from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.errors import UserError

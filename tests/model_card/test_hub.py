@@ -200,6 +200,28 @@ def test_pushed_second_hand_it_is_as_whole_as_at_first(hub, trained, clip_file, 
     assert first == second
 
 
+FIRST_LOAD = """
+import sys
+
+sys.stderr = sys.stdout
+from transformers import pipeline
+
+revision = sys.argv[1] if len(sys.argv) > 1 else None
+pipeline("emotion-timeline", model="user/smile", trust_remote_code=True, revision=revision)
+"""
+
+
+def test_a_pinned_revision_is_loaded_without_warnings_of_new_files(hub, trained, tmp_path):
+    """transformers warns once for each file of code; a user who pins a commit is not warned."""
+    hub.python(PUBLISH, trained, home=tmp_path)
+    repo = hub.model("user/smile")
+    code = {name for name in repo.head.files if name.endswith(".py")}
+    said = hub.python(FIRST_LOAD, home=tmp_path / "first", tgdfer=False)
+    assert said.count("A new version of the following files was downloaded") == len(code) <= 18
+    said = hub.python(FIRST_LOAD, repo.head.oid, home=tmp_path / "pinned", tgdfer=False)
+    assert "new version" not in said
+
+
 TWO_FOLDERS = """
 import sys
 from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline

@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer import configuration_tgdfer
-from tgdfer.processing import calibration_tgdfer
+from tgdfer.processing import explanation_tgdfer
 
 from .conftest import Maker, make_prompts
 
@@ -64,4 +64,4 @@ def test_new_classes_are_not_calibrated(from_clip: Maker):
 
 
 def test_both_folders_have_the_same_word():
-    assert configuration_tgdfer.UNSURE == calibration_tgdfer.UNSURE
+    assert configuration_tgdfer.UNSURE == explanation_tgdfer.UNSURE

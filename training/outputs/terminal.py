@@ -10,7 +10,7 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
-from tgdfer.processing.calibration_tgdfer import UNSURE
+from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.training.figures.colours import class_colours
 from tgdfer.training.outputs.names import answer, clock, printable, short_names
 
