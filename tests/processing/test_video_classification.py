@@ -49,6 +49,19 @@ def test_batches(folder: Path, clips: list[str], kind: str) -> None:
         assert [row["score"] for row in one] == pytest.approx([row["score"] for row in other], abs=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_short_clip_in_half_precision(folder: Path, clips: list[str], dtype: torch.dtype) -> None:
+    """Its padding is masked, and makes no answer NaN."""
+    (exact, rounded) = (
+        {
+            row["label"]: row["score"]
+            for row in pipeline("video-classification", model=str(folder), dtype=one)(clips[-1])
+        }
+        for one in (torch.float32, dtype)
+    )
+    assert rounded == pytest.approx(exact, abs=2e-2)
+
+
 def test_a_folder_has_processors_of_videos_and_of_images(folder: Path) -> None:
     videos, images = AutoVideoProcessor.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
     assert type(videos) is TGDFERVideoProcessor and type(AutoProcessor.from_pretrained(folder)) is TGDFERProcessor
