@@ -21,7 +21,7 @@ from benchmarks.real_faces.photographs import PhotographDataset
 from tgdfer.command_line import quieten
 from tgdfer.processing.detectors_tgdfer import find_faces, load_detector
 from tgdfer.processing.faces_tgdfer import FaceSettings, align
-from tgdfer.processing.tracks_tgdfer import LEAST_BRIGHTNESS, LEAST_SCORE, LEAST_WIDTH, MOST_TURNED, turn
+from tgdfer.processing.quality_tgdfer import LEAST_BRIGHTNESS, LEAST_SCORE, LEAST_WIDTH, MOST_TURNED, turn
 from tgdfer.training.files import write_text
 from tgdfer.weights import DEFAULT_MODEL
 
@@ -201,7 +201,7 @@ def _report(plain: np.ndarray, tables: dict[str, list[Row]], model: str) -> str:
         "",
         paragraph(
             f"The limits are {LEAST_WIDTH} pixels, a brightness of {LEAST_BRIGHTNESS}, a turn of {MOST_TURNED} and a "
-            f"score of {LEAST_SCORE} (`processing/tracks_tgdfer.py`)."
+            f"score of {LEAST_SCORE} (`processing/quality_tgdfer.py`)."
         ),
         "",
         f"Model: {Path(model).name}. Commit: `{(commit() or 'unknown')[:7]}`. Command:",

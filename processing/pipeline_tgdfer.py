@@ -15,9 +15,9 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
 from .explanation_tgdfer import UNSURE, at_temperature, candidates
+from .quality_tgdfer import face_warnings
 from .recordings_tgdfer import Recording
 from .segments_tgdfer import Presence, find_moments
-from .tracks_tgdfer import face_warnings
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
 
 TASK = "emotion-timeline"

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 from drawn_faces import SHARES, face
 
-from tgdfer.processing.tracks_tgdfer import (
+from tgdfer.processing.quality_tgdfer import (
     LEAST_BRIGHTNESS,
     LEAST_SCORE,
     LEAST_WIDTH,
     MOST_TURNED,
-    Track,
     face_warnings,
-    join_people,
-    path_of,
     turn,
 )
+from tgdfer.processing.tracks_tgdfer import Track, join_people, path_of
 
 COUNT = 20
 BRIGHT = np.full(COUNT, 120.0)
