@@ -91,8 +91,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Measures a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
 
-    The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`. Several processes, as `torchrun` and
-    `accelerate launch` start them, share the clips. The main one writes, and all of them return the same figures.
+    The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`. Several processes, as `torchrun`
+    and `accelerate launch` start them, share the clips. The main one writes, and all of them return the same figures.
 
     Args:
         model: folder of a run, or of a model, or Hub id; by default the model in the package.

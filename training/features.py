@@ -86,9 +86,9 @@ def frame_features(
 ) -> FrameFeatures:
     """Frame features of clips, read from the cache on disk where they are there already.
 
-    The cache is that of `training/cache.py`, with a file for each view; `tgdfer cache` lists and clears it. A file that
-    is damaged or cannot be written gives a warning. Under several processes each encodes its share of the clips, and
-    all of them return all features; every process calls this function.
+    The cache is that of `training/cache.py`, with a file for each view; `tgdfer cache` lists and clears it. A file
+    that is damaged or cannot be written gives a warning. Several processes share the clips, and each of them returns
+    all features; every process calls this function.
 
     Args:
         model: its CLIP computes the features, on its device.

@@ -131,8 +131,7 @@ class TrainingLoop:
         self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
-        # Accelerate steps the schedule once per process.
-        schedule = _schedule(optimizer, options, updates * accelerator.num_processes)
+        schedule = _schedule(optimizer, options, updates, accelerator.num_processes)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.inputs: dict[str, Tensor] = {}
         if options.class_balance == "weights":
@@ -342,9 +341,10 @@ def _workers(data: TrainingData, workers: int) -> int:
     return 0 if isinstance(data, FeatureClips) else workers
 
 
-def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, steps: int) -> Any:
-    """The learning rates over all steps: a linear warm-up, then a cosine or constant rates."""
-    warmup = round(options.warmup * steps)
+def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, updates: int, processes: int) -> Any:
+    """The learning rates over all updates: a linear warm-up, then a cosine or constant rates."""
+    # Accelerate steps the schedule once per process in each update.
+    warmup, steps = round(options.warmup * updates) * processes, updates * processes
     if options.lr_schedule == "constant":
         return get_constant_schedule_with_warmup(optimizer, warmup)
     return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
