@@ -52,8 +52,8 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
             folder of frames or list of their files, in natural order (2 before 10); array or tensor (T, H, W, C) or
             (T, C, H, W), or a list of T images or (H, W, C) arrays; or what `open_video` made of one of these.
         sampler: chooses the frames.
-        each: is done to each picture (3, H, W) before it is kept; not to those of a decoder, nor to arrays of other
-            channels or numbers than bytes and floats.
+        each: is done to each picture (3, H, W), or to several (T, 3, H, W) at once, before it is kept; not to those of
+            a decoder, nor to arrays of other channels or numbers than bytes and floats.
         **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
 
     Raises:
@@ -227,11 +227,15 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
         video = video.to_dense()
     if each is not None and _is_plain(video):
         # Large pictures are not copied: they are resized where they are, and fastest with the channels last in memory.
-        pictures = [_tensor(video[index]) for index in indices]
-        if video.shape[1] != 3:
-            pictures = [picture.permute(2, 0, 1) for picture in pictures]
-        frames = torch.stack([each(_pictures(picture)) for picture in pictures])
-        return _clip(frames, None, None, indices, len(video), "array", (pictures[0].shape[1], pictures[0].shape[2]))
+        steps = set(np.diff(indices).tolist()) or {1}
+        if len(steps) == 1:
+            parts = [video[indices[0] : indices[-1] + 1 : steps.pop()]]
+        else:
+            parts = [video[index : index + 1] for index in indices]
+        channels = [0, 1, 2, 3] if video.shape[1] == 3 else [0, 3, 1, 2]
+        pictures = [_pictures(_tensor(part).permute(channels)) for part in parts]
+        frames = torch.cat([each(part) for part in pictures])
+        return _clip(frames, None, None, indices, len(video), "array", (pictures[0].shape[2], pictures[0].shape[3]))
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
