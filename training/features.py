@@ -203,7 +203,8 @@ class _CachedViews:
             if shapes != dict.fromkeys(_TENSORS, (len(self.clips), self.num_frames)):
                 raise ValueError("it holds something else")
         except (OSError, ValueError, SafetensorError) as error:
-            logger.warning("Cached features cannot be read (%s): they are computed again.", error)
+            if process_state().is_local_main_process:
+                logger.warning("Cached features cannot be read (%s): they are computed again.", error)
             return None
         with suppress(OSError):  # The cache of somebody else may be read, but not changed.
             mark_used(path)

@@ -36,7 +36,7 @@ from tgdfer.training.features import FeatureClips, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import face_options, start_model
-from tgdfer.training.processes import loader_of, on_cpu, own_batches
+from tgdfer.training.processes import loader_of, on_cpu, own_batches, process_state
 from tgdfer.training.run_folder import fingerprint, prepare, require_new_or_same, training_facts
 
 logger = logging.getLogger(__name__)
@@ -305,15 +305,21 @@ def start_accelerator(mixed_precision: str | None = None, gradient_accumulation:
     Raises:
         UserError: the precision cannot be had on this machine.
     """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if mixed_precision is not None and launched not in ("no", mixed_precision) and process_state().is_main_process:
+        logger.warning("accelerate launch says mixed_precision %r, but this run has %r.", launched, mixed_precision)
     # Accelerate keeps the precision of an earlier run of this process otherwise.
     AcceleratorState._reset_state()
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation, cpu=on_cpu()
         )
-    except ValueError as error:  # for example fp16 without a GPU
-        given = mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    except ValueError as error:  # for example bf16 on an old GPU
+        given = mixed_precision or launched
         raise UserError(f"mixed_precision is {given!r}, but {str(error).rstrip('.')}.") from error
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it.
+        raise UserError("mixed_precision is 'fp16', but there is no GPU: take bf16 or no.")
+    return accelerator
 
 
 def clip_loader(

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
+from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.features import Views, frame_features
 from tgdfer.training.files import read_yaml
@@ -138,7 +139,29 @@ def test_batches_are_dealt_out_once_and_come_back_in_order(count, processes, mon
     assert all(len(batch) == 4 for batch in gathered[:-1])
 
 
-def test_precision_is_that_of_the_launcher_where_none_is_named(options, monkeypatch):
+def test_precision_is_that_of_the_launcher_where_none_is_named(options, monkeypatch, caplog):
+    config = TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True, "feature_views": 1})
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    folder = train(TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True}))
-    assert read_yaml(folder / "config.yaml")["mixed_precision"] == "bf16"
+    folder = train(config)
+    assert read_yaml(folder / "config.yaml")["mixed_precision"] == "bf16" and not caplog.text
+    # It is kept with the run, which goes on with it.
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    with pytest.raises(UserError, match="mixed_precision is 'no', but the run in .* has 'bf16'"):
+        train(config.with_options(resume=True))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    train(config.with_options(resume=True))
+    assert not caplog.text
+    train(config.with_options(mixed_precision="no", output=f"{folder}-2"))
+    assert read_yaml(f"{folder}-2/config.yaml")["mixed_precision"] == "no"
+    assert "accelerate launch says mixed_precision 'bf16', but this run has 'no'." in caplog.text
+
+
+def test_precision_that_no_run_can_have_is_named(options, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    if not torch.accelerator.is_available():
+        with pytest.raises(UserError, match="mixed_precision is 'fp16', but there is no GPU: take bf16 or no."):
+            train(TrainingConfig.from_options(**options))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp12")
+    with pytest.raises(UserError, match="mixed_precision is 'fp12', but"):
+        train(TrainingConfig.from_options(**options))
+    assert not Path(options["output"]).exists()
