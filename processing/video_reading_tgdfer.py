@@ -239,7 +239,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
-    frames = _tensor(chosen)
+    frames: Any = _tensor(chosen)
     try:
         last = infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:

@@ -204,8 +204,8 @@ def _outputs(
             output = model(**inputs)
         relevance, fits = output.frame_relevance.float().cpu(), output.description_relevance.double().cpu()
         masks = inputs["frame_mask"].bool().cpu()
-        cosines = [_decisive_cosines(relevance[clip, mask], fits[clip, mask]) for clip, mask in enumerate(masks)]
-        found.append((output.logits.float().cpu(), targets, torch.stack(cosines)))
+        of_clips = [_decisive_cosines(relevance[clip, mask], fits[clip, mask]) for clip, mask in enumerate(masks)]
+        found.append((output.logits.float().cpu(), targets, torch.stack(of_clips)))
     logits, classes, cosines = (torch.cat(values) for values in zip(*gather_batches(found), strict=True))
     return logits, classes, cosines
 
