@@ -98,18 +98,14 @@ def importing(repeats: int) -> tuple[float, int]:
         )
     modules = names.rpartition("modules:")[2].split()
     # Some modules can only be imported by the library that they belong to.
-    everything = (
-        f"{LIBRARIES}\nimport importlib\nfor name in {modules!r}:\n"
-        "    try:\n        importlib.import_module(name)\n    except Exception:\n        pass"
+    code = (
+        f"import importlib, time\n{LIBRARIES}\nlibraries = time.process_time()\nfor name in {modules!r}:\n"
+        "    try:\n        importlib.import_module(name)\n    except Exception:\n        pass\n"
+        "print('seconds:', libraries, time.process_time())"
     )
-    seconds = [min(times) for times in zip(*(_both(everything) for _ in range(repeats)), strict=True)]
-    return seconds[1] / seconds[0], len(modules)
-
-
-def _both(everything: str) -> tuple[float, float]:
-    report = "\nimport time\nprint('seconds:', time.process_time())"
-    first, second = (float(_python(code + report).rpartition("seconds:")[2]) for code in (LIBRARIES, everything))
-    return first, second
+    runs = [_python(code).rpartition("seconds:")[2].split() for _ in range(repeats)]
+    libraries, everything = (min(map(float, seconds)) for seconds in zip(*runs, strict=True))
+    return everything / libraries, len(modules)
 
 
 def _python(code: str) -> str:

@@ -239,9 +239,10 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
-    frames: Any = _tensor(chosen)
+    frames = _tensor(chosen)
     try:
-        last = infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST
+        shown: Any = frames
+        last = infer_channel_dimension_format(shown, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
         raise VideoDecodeError(
             f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
