@@ -46,9 +46,10 @@ format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/installed bench-broken  ## Measure: frames a second of the renderer, decoding, faces, broken files
+bench: .venv/installed bench-broken  ## Measure: the renderer, decoding, resizing, imports, faces, broken files
 	$(BIN)/python -m benchmarks.rendering
 	$(BIN)/python -m benchmarks.decoding
+	$(BIN)/python -m benchmarks.overhead --out docs/results/overhead.md
 	$(BIN)/python -m benchmarks.faces
 
 bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: each gives an answer or one sentence

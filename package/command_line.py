@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from ruamel.yaml import YAMLError
 
-from tgdfer.console import in_flags, quieten
+from tgdfer.console import in_flags, is_main_process, quieten, say
 from tgdfer.option_groups import with_groups
 from tgdfer.prediction_commands import JOIN_EXAMPLES, PREDICT_EXAMPLES, HardwareOptions, join, predict
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
@@ -137,16 +137,9 @@ def train(config: Path | None = None, **given: Any) -> None:
     try:
         run = run_training(resolved)
     except KeyboardInterrupt:
-        get_console().print(
-            f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.run.output)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.run.output)}")
         raise
-    get_console().print(
-        f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}", highlight=False, markup=False, soft_wrap=True
-    )
+    say(f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}")
 
 
 def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
@@ -203,7 +196,9 @@ def evaluate(
 
     data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
     options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
-    print_metrics(evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware))))
+    metrics = evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware)))
+    if is_main_process():
+        print_metrics(metrics)
 
 
 app.command(epilog=PREDICT_EXAMPLES)(predict)
@@ -246,12 +241,7 @@ def faces(
     settings = FaceSettings(face_crop, face_detector, model, size, margin, every, no_face)
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
-    get_console().print(
-        f"The crops are in {output}, the report in {output / 'report.json'}.",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"The crops are in {output}, the report in {output / 'report.json'}.")
 
 
 @app.command(
@@ -272,7 +262,7 @@ def push(
 
     url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
     if not dry_run:
-        get_console().print(f"Published: {url}", highlight=False, markup=False, soft_wrap=True)
+        say(f"Published: {url}")
 
 
 @app.command(

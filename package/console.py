@@ -1,7 +1,10 @@
 """How commands speak: without the progress bars of libraries, and in the words of the command line."""
 
+import os
 import re
 from collections.abc import Mapping
+
+from rich import get_console
 
 # What messages for Python say about arguments that no command has.
 _WITHOUT_A_FLAG = {
@@ -19,6 +22,17 @@ def quieten() -> None:
     logging.disable_progress_bar()
     if downloads_are_shown:
         enable_progress_bars()
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of those that `torchrun` or `accelerate launch` has started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def say(sentence: str) -> None:
+    """Prints a sentence, once however many processes there are."""
+    if is_main_process():
+        get_console().print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def in_flags(sentence: str, flags: Mapping[str, str]) -> str:

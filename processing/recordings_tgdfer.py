@@ -303,7 +303,7 @@ class RecordingReader:
         self.original_size = (0, 0)
 
         def reduce(picture: torch.Tensor) -> torch.Tensor:
-            self.original_size = (picture.shape[2], picture.shape[1])
+            self.original_size = (picture.shape[-1], picture.shape[-2])
             return self.each(picture) if self.each else picture
 
         if kept and self.kept is not None:

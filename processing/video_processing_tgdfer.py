@@ -27,6 +27,7 @@ from .video_reading_tgdfer import (
     VideoDecodeError,
     count_segments,
     dense_indices,
+    in_unit_range,
     is_frame_files,
     open_video,
     read,
@@ -158,7 +159,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             video: path, http(s) or `hf://` URL, bytes or binary file object of a video; a value of a `datasets` column
                 of videos (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; folder of
                 frames or list of their files, in natural order; array (T, H, W, 3) or (T, 3, H, W) or list of T
-                images. Floating values are in 0..1, or in 0..255 if any is above 1.
+                images. Floating values are in 0..1, or in 0..255 if any in the
+                video is above 1.
             num_frames: frames of the clip, default `self.num_frames`, or what `self.fps` gives where it is set.
             generator: draws a random frame of each segment, or a dense window (training); None takes the middle one
                 (evaluation).
@@ -171,9 +173,10 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Raises:
             VideoDecodeError: nothing can be read; one sentence names the video and the remedy.
         """
-        clip = self._read(video, self._own_sampling(num_frames, generator))
-        clip, _ = self._people(clip, self._face_settings(), video)[0]
-        return self._as_bytes(clip.frames), clip.seconds
+        source = self.open_video(video)
+        clip = self._read(source, self._own_sampling(num_frames, generator))
+        clip, _ = self._people(clip, self._face_settings(), source, _name(video))[0]
+        return self._as_bytes(clip.frames, clip.unit), clip.seconds
 
     def read_faces(
         self, video: Any, num_frames: int | None = None, generator: torch.Generator | None = None
@@ -191,8 +194,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         settings = self._face_settings()
         if settings is None:
             raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
-        clip = self._read(video, self._own_sampling(num_frames, generator))
-        return crop_faces(self._as_bytes(clip.frames), clip.seconds, settings, _name(video))
+        clip = self._read(self.open_video(video), self._own_sampling(num_frames, generator))
+        return crop_faces(self._as_bytes(clip.frames, clip.unit), clip.seconds, settings, _name(video))
 
     def read_recording(
         self,
@@ -232,8 +235,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             settings,
             interval,
             num_frames or self.num_frames,
-            self._as_bytes,
-            self._reducer() if settings is None else None,
+            partial(self._as_bytes, unit=in_unit_range(source)),
+            self._reducer() if settings is None and not hasattr(source, "ndim") else None,
             _name(video),
             progress or (lambda share: None),
         )
@@ -250,9 +253,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         """
         return open_video(video, **self._opening())
 
-    def _as_bytes(self, frames: torch.Tensor) -> torch.Tensor:
-        """Pictures (..., H, W) as RGB in uint8."""
-        pictures: Any = self.convert_to_rgb(_in_bytes(frames))
+    def _as_bytes(self, frames: torch.Tensor, unit: bool) -> torch.Tensor:
+        """Pictures (..., H, W) as RGB in uint8; `unit` says whether white is 1 in their video."""
+        pictures: Any = self.convert_to_rgb(_in_bytes(frames, unit))
         return pictures if pictures.dtype == torch.uint8 else pictures.round().clamp(0, 255).to(torch.uint8)
 
     def _face_settings(self, **given: Any) -> FaceSettings | None:
@@ -271,13 +274,15 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             settings = replace(settings, detector=self.face_detector)
         return settings
 
-    def _people(self, clip: Clip, settings: FaceSettings | None, video: Any) -> list[tuple[Clip, FaceClip | None]]:
-        """The clip as it is, or a clip of each of its faces."""
+    def _people(
+        self, clip: Clip, settings: FaceSettings | None, source: Any, name: str
+    ) -> list[tuple[Clip, FaceClip | None]]:
+        """The clip as it is, or a clip of each of its faces; `source` is what `open_video` made of its video."""
         if settings is None or (
-            (clip.metadata.height, clip.metadata.width) == (settings.size, settings.size) and _is_cut(video, settings)
+            (clip.metadata.height, clip.metadata.width) == (settings.size, settings.size) and _is_cut(source, settings)
         ):
             return [(clip, None)]
-        faces = crop_faces(self._as_bytes(clip.frames), clip.seconds, settings, _name(video))
+        faces = crop_faces(self._as_bytes(clip.frames, clip.unit), clip.seconds, settings, name)
         sampled = np.array(clip.metadata.frames_indices)
         return [
             (
@@ -334,14 +339,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         opening = self._opening(**{name: options.pop(name, None) for name in OPENING})
         settings = self._face_settings(**{name: options.pop(name, None) for name in FACE_OPTIONS})
         each = self._reducer(**options) if settings is None else None
-        people = [
-            (number, *person)
-            for number, (video, *told) in enumerate(zip(videos, timestamps, sources, strict=True))
-            for person in self._people(self._read(video, sampling, told, opening, each), settings, video)
-        ]
+        people = []
+        for number, (video, *told) in enumerate(zip(videos, timestamps, sources, strict=True)):
+            source = open_video(video, **opening)  # once: it may be fetched, or not be seekable
+            clip = self._read(source, sampling, told, each)
+            people += [(number, *person) for person in self._people(clip, settings, source, _name(video))]
         clips = [clip for _, clip, _ in people]
         rescale = _given(options.get("do_rescale"), self.do_rescale)
-        frames = [_in_bytes(clip.frames) if rescale else clip.frames for clip in clips]
+        frames = [_in_bytes(clip.frames, clip.unit) if rescale else clip.frames for clip in clips]
         processed = super().preprocess(
             frames, **options, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
         )
@@ -391,16 +396,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         video: Any,
         sampling: Sampling,
         told: Sequence[Any] = (None, None),
-        opening: dict[str, Any] | None = None,
         each: Each | None = None,
     ) -> Clip:
         """Reads one clip.
 
         Args:
-            video: as in `read_clip`.
+            video: what `open_video` made of it.
             sampling: which frames are taken.
             told: time stamps, or else metadata of the source, which time frames that have no time of their own.
-            opening: what `_opening` gives.
             each: is done to each picture before it is kept.
         """
         known: np.ndarray | None = None
@@ -412,7 +415,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 duration = float(known[-1] - known[0]) * total / (total - 1)
             return sampling.indices(total, known, duration)
 
-        clip = read(video, choose, each, **(opening or self._opening()))
+        clip = read(video, choose, each)
+        clip.unit = clip.frames.is_floating_point() and in_unit_range(video)
         if clip.seconds is None and known is not None:
             clip.seconds = torch.from_numpy(known[clip.metadata.frames_indices]).float()
         _, source = told
@@ -490,9 +494,9 @@ def _told_times(total: int, timestamps: Any, source: Any) -> np.ndarray | None:
     return np.asarray(indices if indices is not None and len(indices) == total else np.arange(total)) / rate
 
 
-def _in_bytes(frames: torch.Tensor) -> torch.Tensor:
-    """Frames in 0..255: floating ones in 0..1 are scaled, without rounding."""
-    return frames * 255.0 if frames.is_floating_point() and frames.max() <= 1 else frames
+def _in_bytes(frames: torch.Tensor, unit: bool) -> torch.Tensor:
+    """Frames in 0..255: those in 0..1 are scaled, without rounding."""
+    return frames * 255.0 if unit and frames.is_floating_point() else frames
 
 
 def _pad(videos: list[torch.Tensor], clips: list[Clip], least: int) -> dict[str, torch.Tensor]:
@@ -523,12 +527,11 @@ def _about(face: FaceClip) -> dict[str, Any]:
     return {"person": face.person, "boxes": face.boxes, "found": face.found, "missing": face.missing}
 
 
-def _is_cut(video: Any, settings: FaceSettings) -> bool:
+def _is_cut(source: Any, settings: FaceSettings) -> bool:
     """Whether a video holds faces that are cut out already: frames at hand of that size, or a file that says so."""
-    opened = open_video(video)
-    if isinstance(opened, VideoFile):
-        return opened.tags().get("comment") == f"{CUT_MARK} {settings.size}"
-    frames = read(opened, lambda *_: np.array([0]))
+    if isinstance(source, VideoFile):
+        return source.tags().get("comment") == f"{CUT_MARK} {settings.size}"
+    frames = read(source, lambda *_: np.array([0]))
     return frames.metadata.video_backend == "array" and frames.frames.shape[-2:] == (settings.size, settings.size)
 
 

@@ -34,11 +34,13 @@ class Clip:
         frames: (T, C, H, W), C = 1, 3 or 4; RGB where read from a file; uint8, or the dtype of the array given.
         seconds: (T,) float32, when each frame is shown, the first frame of the video at 0; None where unknown.
         metadata: of the whole video; `frames_indices` are the T frames.
+        unit: whether white is 1, as `in_unit_range` says of the whole video; otherwise it is 255.
     """
 
     frames: torch.Tensor
     seconds: torch.Tensor | None
     metadata: VideoMetadata
+    unit: bool = False
 
 
 def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any) -> Clip:
@@ -50,7 +52,8 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
             folder of frames or list of their files, in natural order (2 before 10); array or tensor (T, H, W, C) or
             (T, C, H, W), or a list of T images or (H, W, C) arrays; or what `open_video` made of one of these.
         sampler: chooses the frames.
-        each: is done to each picture (3, H, W) of a file or folder before it is kept.
+        each: is done to each picture (3, H, W), or to several (T, 3, H, W) at once, before it is kept; not to those of
+            a decoder, nor to arrays of other channels or numbers than bytes and floats.
         **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
 
     Raises:
@@ -67,7 +70,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
         return _read_images(sorted(map(Path, video), key=_natural), sampler, each)
     if hasattr(video, "get_frames_at"):
         return _read_decoder(video, sampler)
-    return _read_array(video, sampler)
+    return _read_array(video, sampler, each)
 
 
 def stream(
@@ -111,6 +114,44 @@ def open_video(video: Any, **options: Any) -> Any:
     """A `VideoFile` of what is one, so that it is fetched once and can be read several times; others as they are."""
     file, name = _file(video)
     return video if file is None else _opened(file, name, **options)
+
+
+def in_unit_range(video: Any) -> bool:
+    """Whether white is 1 in a video: its values float, and none of them in any frame is above 1.
+
+    Args:
+        video: as in `read`; of files, only pictures of floats can be in this range.
+    """
+    if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
+        return False
+    if isinstance(video, str | os.PathLike):
+        return _unit_files(_frame_files(Path(video)))
+    if is_frame_files(video):
+        return _unit_files(sorted(map(Path, video), key=_natural))
+    if not is_valid_video(video):
+        return False
+    # A frame at a time: the first bright one decides.
+    for frame in video.to_dense() if isinstance(video, torch.Tensor) else video:
+        values = np.asarray(frame) if isinstance(frame, Image.Image) else frame
+        floats = values.is_floating_point() if isinstance(values, torch.Tensor) else values.dtype.kind == "f"
+        if not floats or bool((values > 1).any()):
+            return False
+    return True
+
+
+def _unit_files(files: list[Path]) -> bool:
+    """`in_unit_range` of pictures; those that cannot be read are left to `read`."""
+    for file in files:
+        try:
+            with Image.open(file, formats=IMAGE_FORMATS) as image:
+                if image.mode != "F":
+                    return False
+                _refuse_large(image, file)
+                if bool((np.asarray(image) > 1).any()):
+                    return False
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue
+    return True
 
 
 def is_frame_files(video: Any) -> bool:
@@ -175,7 +216,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
     return clip
 
 
-def _read_array(video: Any, sampler: Sampler) -> Clip:
+def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
     if not is_valid_video(video) or len(video) == 0:
         raise VideoDecodeError(
             f"A {type(video).__name__} is not a clip; give the path, URL, bytes or file object of a video, a folder "
@@ -184,18 +225,41 @@ def _read_array(video: Any, sampler: Sampler) -> Clip:
     indices = sampler(None, len(video), None)
     if isinstance(video, torch.Tensor):
         video = video.to_dense()
+    if each is not None and _is_plain(video):
+        # Large pictures are not copied: they are resized where they are, and fastest with the channels last in memory.
+        steps = set(np.diff(indices).tolist()) or {1}
+        if len(steps) == 1:
+            parts = [video[indices[0] : indices[-1] + 1 : steps.pop()]]
+        else:
+            parts = [video[index : index + 1] for index in indices]
+        channels = [0, 1, 2, 3] if video.shape[1] == 3 else [0, 3, 1, 2]
+        pictures = [_pictures(_tensor(part).permute(channels)) for part in parts]
+        frames = torch.cat([each(part) for part in pictures])
+        return _clip(frames, None, None, indices, len(video), "array", (pictures[0].shape[2], pictures[0].shape[3]))
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
         chosen = _stack(chosen)
-    frames: Any = chosen if isinstance(chosen, torch.Tensor) else _tensor(chosen)
+    frames = _tensor(chosen)
     try:
-        last = infer_channel_dimension_format(frames, num_channels=(1, 3, 4)) == ChannelDimension.LAST
+        shown: Any = frames
+        last = infer_channel_dimension_format(shown, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
         raise VideoDecodeError(
             f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
         ) from error
     frames = _pictures(frames.permute(0, 3, 1, 2) if last else frames)
     return _clip(frames, None, None, indices, len(video), "array")
+
+
+def _is_plain(video: Any) -> bool:
+    """Whether a video is an array of RGB pictures, bytes or floats, that says which of its axes is which."""
+    if not hasattr(video, "ndim") or 0 in video.shape or (video.shape[1] == 3) == (video.shape[3] == 3):
+        return False
+    if 1 in (video.shape[1], video.shape[3]) or 4 in (video.shape[1], video.shape[3]):
+        return False
+    if isinstance(video, torch.Tensor):
+        return video.dtype == torch.uint8 or video.is_floating_point()
+    return video.dtype == np.uint8 or video.dtype.kind == "f"
 
 
 def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
@@ -219,12 +283,16 @@ def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
     return frames.to(torch.uint8)
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    """An array of any numbers, in an order of bytes and of a kind that torch knows."""
+def _tensor(array: Any) -> torch.Tensor:
+    """An array of any numbers, in an order of bytes and of a kind that torch knows; not copied where that will do."""
+    if isinstance(array, torch.Tensor):
+        return array
     if array.dtype.kind not in "biufc":
         raise VideoDecodeError(f"An array of {array.dtype} holds no pictures; give numbers, 0 to 255 or 0 to 1.")
-    kind = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.ascontiguousarray(array, kind))
+    array = np.asarray(array, np.float64 if array.dtype == np.longdouble else array.dtype.newbyteorder("="))
+    # torch knows no steps backwards and warns of what may not be written to.
+    backwards = any(step < 0 or step % array.itemsize for step in array.strides)
+    return torch.from_numpy(array.copy() if backwards or not array.flags.writeable else array)
 
 
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:

@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import cached_assets_path, try_to_load_from_cache
+from huggingface_hub.constants import HF_ASSETS_CACHE
 from rich import get_console
 from rich.filesize import decimal
 from rich.table import Table
@@ -41,8 +42,22 @@ class CachedFile:
 
 
 def cache_folder() -> Path:
-    """Folder of everything that can be computed again: `$TGDFER_CACHE`, by default `~/.cache/tgdfer`."""
-    return Path(os.environ.get("TGDFER_CACHE") or Path.home() / ".cache" / "tgdfer")
+    """Folder of everything that can be computed again, in the assets cache of `huggingface_hub`.
+
+    `$TGDFER_CACHE` names another place for it than `$HF_ASSETS_CACHE`, which is by default
+    `~/.cache/huggingface/assets`.
+    """
+    return Path(os.environ.get("TGDFER_CACHE") or HF_ASSETS_CACHE).expanduser() / "tgdfer"
+
+
+def kind_folder(kind: str) -> Path:
+    """Folder of the files of a kind, such as "features". It is made if it does not exist.
+
+    Raises:
+        OSError: it cannot be made.
+        ValueError: something else has its name.
+    """
+    return cached_assets_path("tgdfer", kind, "clips", assets_dir=cache_folder().parent)
 
 
 def cache_limit() -> int:
@@ -65,7 +80,7 @@ def cached_files() -> list[CachedFile]:
     """The files of `cache_folder`, the one that was used last first."""
     found = []
     for kind, words in _KINDS.items():
-        for path in (cache_folder() / kind).glob("*.safetensors"):
+        for path in (cache_folder() / kind).glob("*/*.safetensors"):
             try:
                 facts = path.stat()
             except FileNotFoundError:

@@ -22,6 +22,7 @@ from tgdfer.processing.explanation_tgdfer import decisive_frames
 from tgdfer.training.files import read_json, write_text
 from tgdfer.training.metrics import expected_calibration_error, risk_coverage_curve
 from tgdfer.training.models import load_trained
+from tgdfer.training.processes import gather_batches, process_state
 
 # An answer is "unsure" for as many clips as it takes to halve the share of wrong answers, but never for more than half
 # of the clips. A fixed accuracy would silence a model for a difficult data set and leave one for an easy data set as
@@ -72,9 +73,11 @@ class Calibration:
 def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: Any) -> Calibration:
     """Calibrates a saved model on labelled clips and rewrites its `config.json`, whole or not at all.
 
+    Several processes share the clips; every process calls this function, and the main one writes.
+
     Args:
         folder: of a model and its processor, as `save_pretrained` writes them.
-        batches: of the clips, with their `labels`, as the network takes them.
+        batches: of the clips, with their `labels`, as the network takes them; those of this process by `own_batches`.
         device: where the network runs.
 
     Raises:
@@ -99,7 +102,8 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
         coverage=float(kept.mean()),
         accuracy=float(right[kept].mean()) if kept.any() else None,
     )
-    _write(Path(folder) / "config.json", calibration)
+    if process_state().is_main_process:
+        _write(Path(folder) / "config.json", calibration)
     return calibration
 
 
@@ -190,19 +194,20 @@ def _outputs(
     model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K) and true classes (N,) of N clips, and cosines (N, K, M) for `description_references`."""
-    logits, targets, cosines = [], [], []
+    found = []
     for batch in batches:
         inputs = {name: value.to(model.device) for name, value in batch.items()}
         for truth in ("intensity", "activity"):
             inputs.pop(truth, None)
-        targets.append(inputs.pop("labels").cpu())
+        targets = inputs.pop("labels").cpu()
         with torch.inference_mode():
             output = model(**inputs)
-        logits.append(output.logits.float().cpu())
         relevance, fits = output.frame_relevance.float().cpu(), output.description_relevance.double().cpu()
-        for clip, mask in enumerate(inputs["frame_mask"].bool().cpu()):
-            cosines.append(_decisive_cosines(relevance[clip, mask], fits[clip, mask]))
-    return torch.cat(logits), torch.cat(targets), torch.stack(cosines)
+        masks = inputs["frame_mask"].bool().cpu()
+        of_clips = [_decisive_cosines(relevance[clip, mask], fits[clip, mask]) for clip, mask in enumerate(masks)]
+        found.append((output.logits.float().cpu(), targets, torch.stack(of_clips)))
+    logits, classes, cosines = (torch.cat(values) for values in zip(*gather_batches(found), strict=True))
+    return logits, classes, cosines
 
 
 def _decisive_cosines(relevance: Tensor, cosines: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(temporary))
+        self.accelerator.wait_for_everyone()  # Each process writes its random state, which may not come too late.
         if self.accelerator.is_main_process:
             write_text(temporary / "progression.json", json.dumps(asdict(progress)))
             name = f"epoch-{len(progress.history):04d}"

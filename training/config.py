@@ -138,7 +138,9 @@ class RunConfig(Section):
 
     output: Location = Field("runs/train", description="Folder of the run")
     resume: bool = Field(False, description="Continue the run in the output folder from its last checkpoint")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Precision of the forward pass")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = Field(
+        None, description="Precision of the forward pass; by default what `accelerate launch` says, else no"
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random")
 
 

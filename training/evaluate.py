@@ -28,6 +28,7 @@ from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.measure import ClipPrediction, measure_model, predict_clips
 from tgdfer.training.models import load_trained, model_source
+from tgdfer.training.processes import process_state
 from tgdfer.training.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL
 
@@ -90,7 +91,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Measures a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
 
-    The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`.
+    The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`. Several processes, as `torchrun`
+    and `accelerate launch` start them, share the clips. The main one writes, and all of them return the same figures.
 
     Args:
         model: folder of a run, or of a model, or Hub id; by default the model in the package.
@@ -130,7 +132,7 @@ def evaluate_model(
     require_known(clips, labels, str(subject.data.split))
     require_readable(clips, processor.video_processor)
     size = hardware.batch_size or batch_size
-    predictions = list(predict_clips(network, processor.video_processor, clips, size, workers, device))
+    predictions = predict_clips(network, processor.video_processor, clips, size, workers, device)
     flags = {"dataset": given.dataset, "split": given.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(given)
     flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
@@ -141,11 +143,14 @@ def evaluate_model(
         **({"training": subject.facts} if subject.facts else {}),
     }
     if subject.output is not None:
-        _write(subject.output, metrics, clips, predictions)
-        write_left_out(subject.output, str(subject.data.split), clips)
-        if baseline:
+        writes = process_state().is_main_process
+        if writes:
+            _write(subject.output, metrics, clips, predictions)
+            write_left_out(subject.output, str(subject.data.split), clips)
+        if baseline:  # All processes encode its clips.
             metrics["baseline"] = _baseline(subject, clips, predictions)
-            _write_metrics(subject.output, metrics)
+            if writes:
+                _write_metrics(subject.output, metrics)
     return metrics
 
 

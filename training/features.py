@@ -3,19 +3,23 @@
 import hashlib
 import inspect
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather
 from rich import get_console
 from rich.progress import track
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -29,11 +33,14 @@ from tgdfer.processing import (
     video_reading_tgdfer,
 )
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.cache import cache_folder, mark_used, trim_cache
+from tgdfer.training.cache import cache_folder, cache_limit, kind_folder, mark_used, trim_cache
 from tgdfer.training.data import augmentation
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import SampledClips, derived_seed
 from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.processes import all_have, loader_of, process_state, rounds
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,20 +82,23 @@ def frame_features(
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     views: Views | None = None,
+    accelerator: Accelerator | None = None,
 ) -> FrameFeatures:
     """Frame features of clips, read from the cache on disk where they are there already.
 
-    The cache is that of `training/cache.py`; `tgdfer cache` lists and clears it.
+    The cache is that of `training/cache.py`, with a file for each view; `tgdfer cache` lists and clears it. A file
+    that is damaged or cannot be written gives a warning. Several processes share the clips, and each of them returns
+    all features; every process calls this function.
 
     Args:
         model: its CLIP computes the features, on its device.
         video_processor: samples and normalises the frames.
         clips: the clips.
         views: how they are looked at; by default once.
+        accelerator: whose mixed precision the CLIP computes in; by default that of the model.
     """
-    views = views or Views()
-    path = _cache_path("features", model, video_processor, clips, views)
-    return _cached(path, model.get_frame_features, model, video_processor, clips, views)
+    cached = _CachedViews("features", model, video_processor, clips, views or Views(), accelerator)
+    return cached.read(model.get_frame_features)
 
 
 def frame_activations(
@@ -97,6 +107,7 @@ def frame_activations(
     clips: LabelledClips,
     block: int,
     views: Views | None = None,
+    accelerator: Accelerator | None = None,
 ) -> FrameFeatures:
     """Cached inputs of vision block `block`, so that training the blocks from there on need not run the earlier ones.
 
@@ -106,12 +117,12 @@ def frame_activations(
         clips: the clips.
         block: index of the first block that is not run, as `blocks_of` counts them.
         views: as in `frame_features`.
+        accelerator: as in `frame_features`.
 
     Returns:
         `features` are (V, N, T, ...): of a ViT (P, C), P tokens of width C per frame, the class token first; of a
         convolutional tower (C, H, W).
     """
-    views = views or Views()
     tower = model.tgdfer.clip.vision_model
     first = blocks_of(tower)[block][1]
 
@@ -122,57 +133,145 @@ def frame_activations(
         states = inputs[0].unflatten(0, mask.shape)
         return states.masked_fill(~mask.bool().view(*mask.shape, *[1] * (states.ndim - 2)), 0.0)
 
-    path = _cache_path("activations", model, video_processor, clips, views, block)
-    return _cached(path, encode, model, video_processor, clips, views)
+    cached = _CachedViews("activations", model, video_processor, clips, views or Views(), accelerator, block)
+    return cached.read(encode)
 
 
-def _cached(path: Path, encode: Callable[[Tensor, Tensor], Tensor], *source: Any) -> FrameFeatures:
-    """Features from a file of the cache, computed first if it is not there."""
-    if path.is_file():
-        mark_used(path)
-    else:
-        _compute(path, encode, *source)
-        trim_cache()
-    return FrameFeatures(**load_file(path))
+class _CachedViews:
+    """What a CLIP makes of clips, with a file of the cache for each view.
 
+    Args:
+        kind: "features" or "activations".
+        model: as in `frame_features`.
+        video_processor: as in `frame_features`.
+        clips: the clips.
+        views: how they are looked at.
+        accelerator: as in `frame_features`.
+        block: of the activations.
+    """
 
-def _compute(
-    path: Path,
-    encode: Callable[[Tensor, Tensor], Tensor],
-    model: TGDFERForVideoClassification,
-    video_processor: TGDFERVideoProcessor,
-    clips: LabelledClips,
-    views: Views,
-) -> None:
-    """Encodes every view of every clip and writes the result to `path`."""
-    num_frames = model.config.num_frames
-    size = (views.number, len(clips), num_frames)
-    result = {
-        "frame_mask": torch.zeros(size, dtype=torch.bool),
-        "timestamps": torch.zeros(size),
-    }
-    model.eval()
-    device = next(model.parameters()).device
-    for view in range(views.number):
-        data = SampledClips(clips, clips.classes, video_processor, num_frames, view > 0, views.seed, views.augment)
+    def __init__(
+        self,
+        kind: str,
+        model: TGDFERForVideoClassification,
+        video_processor: TGDFERVideoProcessor,
+        clips: LabelledClips,
+        views: Views,
+        accelerator: Accelerator | None = None,
+        block: int | None = None,
+    ) -> None:
+        self.kind, self.model, self.video_processor, self.clips, self.views = (
+            kind,
+            model,
+            video_processor,
+            clips,
+            views,
+        )
+        self.accelerator, self.num_frames = accelerator, model.config.num_frames
+        self.names = _file_names(model, video_processor, clips, views, accelerator, block)
+
+    def read(self, encode: Callable[[Tensor, Tensor], Tensor]) -> FrameFeatures:
+        """All views: those in the cache from there, and the others from `encode(pixels, mask)`."""
+        cache_limit()  # A limit that is no size is reported before anything is computed.
+        every: dict[str, Tensor] = {}
+        for view in range(self.views.number):
+            found = self._load(view)
+            # One process alone cannot compute its share: either all of them read a view, or all compute it.
+            if not all_have(found is not None):
+                found = self._compute(view, encode)
+                if process_state().is_local_main_process:
+                    self._save(view, found)
+                process_state().wait_for_everyone()
+            assert found is not None
+            for name, values in found.items():
+                if view == 0:
+                    every[name] = values.new_empty(self.views.number, *values.shape)
+                every[name][view] = values
+        return FrameFeatures(**every)
+
+    def _path(self, view: int) -> Path:
+        return kind_folder(self.kind) / self.names[view]
+
+    def _load(self, view: int) -> dict[str, Tensor] | None:
+        """A view from its file; None if there is none that can be read."""
+        try:
+            path = self._path(view)
+            if not path.is_file():
+                return None
+            found = load_file(path)
+            shapes = {name: tuple(values.shape[:2]) for name, values in found.items()}
+            if shapes != dict.fromkeys(_TENSORS, (len(self.clips), self.num_frames)):
+                raise ValueError("it holds something else")
+        except (OSError, ValueError, SafetensorError) as error:
+            if process_state().is_local_main_process:
+                logger.warning("Cached features cannot be read (%s): they are computed again.", error)
+            return None
+        with suppress(OSError):  # The cache of somebody else may be read, but not changed.
+            mark_used(path)
+        return found
+
+    def _save(self, view: int, values: dict[str, Tensor]) -> None:
+        """Writes a view to its file, whole or not at all."""
+        try:
+            path = self._path(view)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            try:
+                save_file(values, temporary)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            trim_cache()
+        except (OSError, ValueError, SafetensorError) as error:
+            logger.warning(
+                "Features cannot be kept in %s (%s): the next run computes them again, unless TGDFER_CACHE names a"
+                " folder that can be written to and has space.",
+                cache_folder(),
+                error,
+            )
+
+    def _compute(self, view: int, encode: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+        """Encodes a view of every clip; each process encodes a batch of every round."""
+        views, state, device = self.views, process_state(), next(self.model.parameters()).device
+        data = SampledClips(
+            self.clips, self.clips.classes, self.video_processor, self.num_frames, view > 0, views.seed, views.augment
+        )
         data.set_epoch(view)
-        loader = DataLoader(data, views.batch_size, num_workers=views.workers, collate_fn=data.collate)
-        start = 0
-        for batch in track(loader, f"Frame features, view {view + 1} of {views.number}", console=get_console()):
-            mask = batch["frame_mask"]
-            with torch.inference_mode():
-                features = encode(batch["pixel_values_videos"].to(device), mask.to(device))
-            if "features" not in result:
-                result["features"] = torch.zeros(*size, *features.shape[2:], dtype=torch.float16)
-            where = (view, slice(start, start + len(mask)), slice(mask.shape[1]))
-            result["features"][where] = features.to("cpu", torch.float16)
-            result["frame_mask"][where] = mask
-            result["timestamps"][where] = batch["timestamps"]
-            start += len(mask)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(result, temporary)
-    os.replace(temporary, path)
+        turns = rounds(len(data), views.batch_size)
+        # In the last round some processes have no batch of their own: they encode the first one, which is not kept.
+        own = [turn[state.process_index] if state.process_index < len(turn) else turn[0] for turn in turns]
+        batches = track(
+            loader_of(data, own, views.workers),
+            f"Frame features, view {view + 1} of {views.number}",
+            total=len(own),
+            console=get_console(),
+            disable=not state.is_main_process,
+        )
+        self.model.eval()
+        every: dict[str, Tensor] = {}
+        for turn, batch in zip(turns, batches, strict=True):
+            mask = batch["frame_mask"].to(device)
+            with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
+                features = encode(batch["pixel_values_videos"].to(device), mask)
+            found = {"features": features.half(), "frame_mask": mask, "timestamps": batch["timestamps"].to(device)}
+            for name, values in found.items():
+                if name not in every:
+                    every[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)
+                for rows, theirs in zip(turn, _of_each_process(values, views.batch_size), strict=False):
+                    every[name][rows] = theirs[: len(rows)].to("cpu", values.dtype)
+        return every
+
+
+# What a file of the cache holds.
+_TENSORS = ("features", "frame_mask", "timestamps")
+
+
+def _of_each_process(values: Tensor, batch_size: int) -> list[Tensor]:
+    """What each process has for this round, padded to `batch_size` rows, as processes exchange only equal sizes."""
+    if process_state().num_processes == 1:
+        return [values]
+    padded = values.new_zeros(batch_size, *values.shape[1:], dtype=torch.uint8 if values.dtype == torch.bool else None)
+    padded[: len(values)] = values
+    return list(gather(padded).split(batch_size))
 
 
 class FeatureClips(Dataset):
@@ -245,15 +344,15 @@ _SOURCES = (
 )
 
 
-def _cache_path(
-    kind: str,
+def _file_names(
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     views: Views,
+    accelerator: Accelerator | None = None,
     block: int | None = None,
-) -> Path:
-    """The cached file; its name changes with everything that the features depend on."""
+) -> list[str]:
+    """The file of each view; its name changes with everything that its features depend on."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
         if name.startswith("vis"):  # the vision model and its projection
@@ -267,10 +366,14 @@ def _cache_path(
         "video_processor": video_processor.to_dict(),
         "num_frames": model.config.num_frames,
         "clips": clips.fingerprint(),
-        "views": views.number,
-        "seed": views.seed if views.number > 1 else None,
-        "augmentation": asdict(views.augment) if views.number > 1 else None,
+        "mixed_precision": accelerator.mixed_precision if accelerator else "no",
         "block": block,
     }
-    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    return cache_folder() / kind / f"{digest.hexdigest()[:32]}.safetensors"
+    names = []
+    for view in range(views.number):
+        # The first view is the same whatever the seed and the augmentation.
+        drawn = {"view": view, "seed": views.seed, "augmentation": asdict(views.augment)} if view else {}
+        of_view = digest.copy()
+        of_view.update(json.dumps(facts | drawn, sort_keys=True, default=str).encode())
+        names.append(f"{of_view.hexdigest()[:32]}.safetensors")
+    return names

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from rich import get_console
 from rich.progress import track
 from torch import Tensor
@@ -23,6 +23,7 @@ from tgdfer.training.metrics import (
     recognition_figures,
     risk_coverage_area,
 )
+from tgdfer.training.processes import gather_batches, loader_of, own_batches, process_state
 
 # Entries of a batch that the network is not given.
 _TRUTHS = ("labels", "intensity", "activity")
@@ -54,12 +55,17 @@ def predict_clips(
     batch_size: int = 16,
     workers: int = 0,
     device: torch.device | None = None,
-) -> Iterator[ClipPrediction]:
-    """What the model says of each clip, at the middle frames, in the order of the clips."""
+) -> list[ClipPrediction]:
+    """What the model says of each clip, at the middle frames, in the order of the clips.
+
+    Several processes share the clips, and each of them returns all predictions; every process calls this function.
+    """
     names = [name for _, name in sorted(model.config.id2label.items())]
     data = SampledClips(clips, names, video_processor, model.config.num_frames)
-    batches = torch.utils.data.DataLoader(data, batch_size, num_workers=workers, collate_fn=data.collate)
-    return predict_batches(model, batches, device)
+    batches = own_batches(len(data), batch_size)
+    found = predict_batches(model, loader_of(data, batches, workers), device)
+    predictions = [list(islice(found, len(batch))) for batch in batches]
+    return list(chain.from_iterable(gather_batches(predictions)))
 
 
 def predict_batches(
@@ -74,9 +80,10 @@ def predict_batches(
             `intensity` and `activity` (B, T) of the frames.
         device: where the model computes; None leaves it to Accelerate.
     """
-    model = model.eval().to(device or PartialState().device)
+    model = model.eval().to(device or process_state().device)
     names = [name for _, name in sorted(model.config.id2label.items())]
-    for batch in track(batches, "Evaluating", console=get_console()):
+    hidden = not process_state().is_main_process
+    for batch in track(batches, "Evaluating", console=get_console(), disable=hidden):
         inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _TRUTHS}
         with torch.inference_mode():
             output = model(**inputs)

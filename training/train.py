@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from tgdfer.training.features import FeatureClips, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import face_options, start_model
+from tgdfer.training.processes import loader_of, on_cpu, own_batches, process_state
 from tgdfer.training.run_folder import fingerprint, prepare, require_new_or_same, training_facts
 
 logger = logging.getLogger(__name__)
@@ -75,9 +77,12 @@ def train(config: TrainingConfig) -> Path:
     """
     folder, seed = Path(config.run.output), config.run.seed
     accelerator = start_accelerator(config.run.mixed_precision, config.optimisation.gradient_accumulation)
+    # What the launcher says is kept with the run, which is resumed with it.
+    config = config.with_options(mixed_precision=accelerator.mixed_precision)
     require_new_or_same(folder, config)
     train_part, validation_part, held_out_by = load_parts(config.data, seed)
-    _warn_of_shared_people(config.data, train_part)
+    if accelerator.is_main_process:
+        _warn_of_shared_people(config.data, train_part)
     classes = train_part.clips.classes
     if validation_part is not None:
         require_known(validation_part.clips, classes, "validation")
@@ -120,14 +125,13 @@ class TrainingLoop:
         workers: int = 0,
     ) -> None:
         self.options, self.accelerator, self.data = options, accelerator, data
-        # Whether features came from the cache must make no difference.
-        set_seed(seed)
+        # Whether features came from the cache must make no difference. Each process drops other features and frames.
+        set_seed(seed, device_specific=True)
         sampler = EpochSampler(data.targets, seed, options.class_balance == "sampler")
         self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
-        # Accelerate steps the schedule once per process.
-        schedule = _schedule(optimizer, options, updates * accelerator.num_processes)
+        schedule = _schedule(optimizer, options, updates, accelerator.num_processes)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.inputs: dict[str, Tensor] = {}
         if options.class_balance == "weights":
@@ -218,12 +222,13 @@ class _Run:
 
     def _calibrate(self) -> None:
         """Calibrates the best model on the validation clips, and notes the result in `training.json`."""
-        if self.accelerator.is_main_process and self.validation_data is not None:
-            data, device = self.validation_data, self.accelerator.device
-            loader = clip_loader(data, self.options.batch_size, self.accelerator, workers=self.workers)
-            calibration = calibrate(self.folder / "best", loader, device)
-            self._write_facts(calibration=calibration.facts)
-            get_console().print(str(calibration), highlight=False, soft_wrap=True)
+        if self.validation_data is not None:
+            data = self.validation_data
+            loader = loader_of(data, own_batches(len(data), self.options.batch_size), _workers(data, self.workers))
+            calibration = calibrate(self.folder / "best", loader, self.accelerator.device)
+            if self.accelerator.is_main_process:
+                self._write_facts(calibration=calibration.facts)
+                get_console().print(str(calibration), highlight=False, soft_wrap=True)
         self.accelerator.wait_for_everyone()
 
     def _validate(self) -> dict[str, float | None]:
@@ -290,18 +295,31 @@ class _Run:
         return track
 
 
-def start_accelerator(mixed_precision: str = "no", gradient_accumulation: int = 1) -> Accelerator:
+def start_accelerator(mixed_precision: str | None = None, gradient_accumulation: int = 1) -> Accelerator:
     """A new accelerator.
+
+    Args:
+        mixed_precision: "no", "bf16" or "fp16"; None leaves it to `accelerate launch`, and without it means "no".
+        gradient_accumulation: steps before an update.
 
     Raises:
         UserError: the precision cannot be had on this machine.
     """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if mixed_precision is not None and launched not in ("no", mixed_precision) and process_state().is_main_process:
+        logger.warning("accelerate launch says mixed_precision %r, but this run has %r.", launched, mixed_precision)
     # Accelerate keeps the precision of an earlier run of this process otherwise.
     AcceleratorState._reset_state()
     try:
-        return Accelerator(mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation)
-    except ValueError as error:  # for example fp16 without a GPU
-        raise UserError(f"mixed_precision is {mixed_precision!r}, but {str(error).rstrip('.')}.") from error
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation, cpu=on_cpu()
+        )
+    except ValueError as error:  # for example bf16 on an old GPU
+        given = mixed_precision or launched
+        raise UserError(f"mixed_precision is {given!r}, but {str(error).rstrip('.')}.") from error
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it.
+        raise UserError("mixed_precision is 'fp16', but there is no GPU: take bf16 or no.")
+    return accelerator
 
 
 def clip_loader(
@@ -317,17 +335,22 @@ def clip_loader(
         cast(Dataset, data),
         batch_size,
         sampler=sampler,
-        # Cached features need no processes to read them.
-        num_workers=0 if isinstance(data, FeatureClips) else workers,
+        num_workers=_workers(data, workers),
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, steps: int) -> Any:
-    """The learning rates over all steps: a linear warm-up, then a cosine or constant rates."""
-    warmup = round(options.warmup * steps)
+def _workers(data: TrainingData, workers: int) -> int:
+    """How many processes read a data set: cached features need none."""
+    return 0 if isinstance(data, FeatureClips) else workers
+
+
+def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, updates: int, processes: int) -> Any:
+    """The learning rates over all updates: a linear warm-up, then a cosine or constant rates."""
+    # Accelerate steps the schedule once per process in each update.
+    warmup, steps = round(options.warmup * updates) * processes, updates * processes
     if options.lr_schedule == "constant":
         return get_constant_schedule_with_warmup(optimizer, warmup)
     return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
@@ -373,8 +396,7 @@ def _datasets(
         # Clips that are held out are looked at like the others, so that all folds share one computation.
         number = config.model.feature_views if part.clips is train_part.clips else 1
         views = Views(number, seed, augment, config.optimisation.batch_size, config.data.workers)
-        with accelerator.main_process_first():
-            features = frame_features(model, processor.video_processor, part.clips, views)
+        features = frame_features(model, processor.video_processor, part.clips, views, accelerator)
         targets = [names.index(part.clips.labels[index]) for index in part.indices]
         return FeatureClips(features, part.indices, targets, training, seed)
 

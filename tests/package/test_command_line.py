@@ -22,6 +22,7 @@ from tgdfer.console import in_flags
 from tgdfer.prediction_commands import FileOptions, HardwareOptions, ReadingOptions
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
+from tgdfer.training.cache import kind_folder
 from tgdfer.training.config import OPTIONS
 from tgdfer.training.errors import UserError
 
@@ -314,14 +315,13 @@ def test_words_of_the_command_line_come_before_those_of_the_file(tmp_path):
 
 def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TGDFER_CACHE", str(tmp_path))
-    (tmp_path / "features").mkdir()
-    (tmp_path / "features" / "a.safetensors").write_bytes(bytes(2000))
+    (kind_folder("features") / "a.safetensors").write_bytes(bytes(2000))
     assert main(["cache"]) == 0 and "2.0 kB" in capsys.readouterr().out
     assert main(["cache", "--older-than", "3"]) == 2
     assert "--older-than says what to remove; give --clear with it." in capsys.readouterr().err
     assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
     assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
-    assert not list(tmp_path.glob("features/*"))
+    assert not list(kind_folder("features").iterdir())
 
 
 def test_a_prediction_imports_nothing_that_it_does_not_need(tmp_path):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoVideoProcessor, CLIPImageProcessor
+from transformers import AutoVideoProcessor, CLIPImageProcessor, VideoMAEVideoProcessor
 from transformers.image_utils import SizeDict
 from transformers.video_utils import VideoMetadata
 
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 
 @pytest.fixture
@@ -235,6 +236,94 @@ def test_floats_in_either_range(processor):
     assert torch.allclose(processor(clip.astype(np.float32) / 255)["pixel_values_videos"], expected, atol=1e-5)
     kept = processor(clip.astype(np.float32) / 255, do_rescale=False)["pixel_values_videos"]
     assert torch.allclose(kept, expected, atol=1e-5)
+
+
+def _layouts(clip):
+    """A clip (T, H, W, 3) as arrays and tensors that lie differently in memory."""
+    first = np.ascontiguousarray(clip.transpose(0, 3, 1, 2))
+    read_only = clip.copy()
+    read_only.flags.writeable = False
+    return {
+        "channels last": clip,
+        "channels first": first,
+        "tensor": torch.from_numpy(clip),
+        "tensor, channels first": torch.from_numpy(first),
+        "tensor, channels last in memory": torch.from_numpy(clip).permute(0, 3, 1, 2),
+        "backwards": clip[::-1].copy()[::-1],
+        "mirrored twice": clip[:, :, ::-1].copy()[:, :, ::-1],
+        "every other": np.repeat(clip, 2, 0)[::2],
+        "read-only": read_only,
+        "list": list(clip),
+        "float": clip.astype(np.float32),
+        "byte order": clip.astype(">f4"),
+        "double, 0 to 1": torch.from_numpy(clip).double() / 255,
+    }
+
+
+@pytest.mark.parametrize("total", [8, 16, 13], ids=["all frames", "an even pace", "an uneven pace"])
+@pytest.mark.parametrize("layout", _layouts(array()))
+@pytest.mark.filterwarnings("error")
+def test_arrays_have_the_pixels_of_videomae_however_they_lie_in_memory(processor, layout, total):
+    settings = {
+        name: getattr(processor, name) for name in ("size", "crop_size", "resample", "image_mean", "image_std")
+    }
+    clip, floats = array(num_frames=total), layout in ("float", "byte order", "double, 0 to 1")
+    chosen = clip[sample_indices(total, 8)]
+    expected = VideoMAEVideoProcessor(**settings)(chosen.astype(np.float32) if floats else chosen, return_tensors="pt")
+    found = processor(_layouts(clip)[layout], return_tensors="pt")["pixel_values_videos"]
+    tolerance = 1e-4 if floats else 0
+    torch.testing.assert_close(found, expected["pixel_values"], atol=tolerance, rtol=0, check_dtype=False)
+
+
+def test_large_pictures_are_resized_where_they_are(processor, monkeypatch):
+    """None of them is copied, and the channels stay last in memory, where torchvision is fastest."""
+    seen, resize = [], TGDFERVideoProcessor.resize
+
+    def watch(self, image, *args, **options):
+        seen.append(image)
+        return resize(self, image, *args, **options)
+
+    monkeypatch.setattr(TGDFERVideoProcessor, "resize", watch)
+    for count in (8, 16, 13):  # all frames, every other one, and some at an uneven pace
+        clip, before = array(num_frames=count), len(seen)
+        processor(torch.from_numpy(clip))
+        large = [image for image in seen[before:] if image.shape[-1] == 56]
+        start, end = clip.ctypes.data, clip.ctypes.data + clip.nbytes
+        assert sum(map(len, large)) == 8 and all(start <= image.data_ptr() < end for image in large)
+        assert all(image.stride(1) == 1 and image.stride(3) == 3 for image in large)
+
+
+def test_frames_that_are_read_may_be_changed(processor):
+    clip = array()
+    before = clip.copy()
+    for video in (clip, torch.from_numpy(clip), list(clip), torch.from_numpy(clip).permute(0, 3, 1, 2)):
+        processor.read_clip(video)[0].zero_()
+        processor(video, do_resize=False, do_center_crop=False, do_normalize=False, return_tensors="pt")
+        assert np.array_equal(clip, before)
+
+
+def _dark_then_bright():
+    """Floats in 0..255, of which those of the first half of the frames are at most 1."""
+    clip = np.full((16, 40, 56, 3), 200.0, np.float32)
+    clip[:8] = np.random.default_rng(0).random((8, 40, 56, 3), np.float32)
+    return clip
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "list", "pictures", "folder"])
+def test_range_of_floats_is_that_of_the_whole_video(processor, kind, tmp_path):
+    """A dark frame is dark, also where only dark ones are sampled or at hand together."""
+    clip = _dark_then_bright()
+    video = {"array": clip, "tensor": torch.from_numpy(clip), "list": list(clip)}.get(kind)
+    if video is None:
+        video = [Image.fromarray(frame[..., 0]) for frame in clip]
+        for number, picture in enumerate(video):
+            picture.save(tmp_path / f"{number}.tiff")
+        video = str(tmp_path) if kind == "folder" else video
+    windows = [processor.read_clip(video, 1, torch.Generator().manual_seed(seed))[0] for seed in range(12)]
+    assert {int(window.max()) for window in windows} == {1, 200}
+    recording = TGDFERVideoProcessor(num_frames=4, do_resize=False).read_recording(video, interval=0.04)
+    frames = torch.cat([torch.stack(list(chunk.frames)) for chunk in recording.chunks])
+    assert len(frames) == 16 and frames[:8].max() == 1 and frames[8:].min() == 200
 
 
 def test_grey_and_transparent_arrays_become_rgb(processor):

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tgdfer.processing import video_file_tgdfer
+from tgdfer.processing import detectors_tgdfer, video_file_tgdfer, video_reading_tgdfer
+from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import sample_indices
 
-from .conftest import moving_picture
+from .conftest import moving_picture, numbered_picture
 
 MIDDLES = [(2 * segment + 1) * 40 // 32 for segment in range(16)]
 FORMATS = {
@@ -180,6 +181,65 @@ def test_urls(clip, reader, monkeypatch):
         with pytest.raises(VideoDecodeError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
             reader.read_clip(f"{url}/missing.mp4")
         server.shutdown()
+
+
+class _Stream(io.RawIOBase):
+    """A file that can be read once, from its start to its end."""
+
+    def __init__(self, data):
+        self.data, self.read_bytes = io.BytesIO(data), 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return False
+
+    def readinto(self, buffer):
+        count = self.data.readinto(buffer)
+        self.read_bytes += count
+        return count
+
+
+@pytest.fixture
+def square_clip(tmp_path, video_writer, monkeypatch):
+    """A video of the size of the crops, and a reader that looks whether it holds crops already."""
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: lambda picture: np.empty((0, 15)))
+    path = video_writer(tmp_path / "square.mp4", num_frames=8, draw=lambda number: numbered_picture(number)[:48, :48])
+    return path, TGDFERVideoProcessor(num_frames=4, face_crop="largest", face_size=48, no_face="full_frame")
+
+
+def test_faces_are_cut_out_of_a_stream_that_is_read_once(square_clip):
+    path, reader = square_clip
+    expected = reader.read_clip(path)[0]
+    assert torch.equal(reader.read_clip(_Stream(path.read_bytes()))[0], expected)
+    assert torch.equal(reader.read_faces(_Stream(path.read_bytes()))[0].frames, expected)
+    batches = [reader(video, return_tensors="pt") for video in (path, _Stream(path.read_bytes()))]
+    assert torch.equal(*(batch["pixel_values_videos"] for batch in batches))
+
+
+def test_an_address_is_fetched_once_and_within_the_limits_of_the_caller(square_clip, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    path, reader = square_clip
+    opened = []
+
+    def open_counted(*args, **options):
+        opened.append(options)
+        return VideoFile(path, **{name: value for name, value in options.items() if name == "backend"})
+
+    monkeypatch.setattr(
+        video_reading_tgdfer,
+        "_opened",
+        lambda file, name, **options: file if isinstance(file, VideoFile) else open_counted(**options),
+    )
+    url = "https://example.org/clip.mp4"
+    for call in (reader.read_clip, reader.read_faces, reader):
+        opened.clear()
+        call(url)
+        assert len(opened) == 1
+    opened.clear()
+    reader(url, url_max_bytes=1000, url_timeout=3)
+    assert [(found["url_max_bytes"], found["url_timeout"]) for found in opened] == [(1000, 3)]
 
 
 def test_urls_of_any_file_system(clip, reader):

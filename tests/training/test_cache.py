@@ -6,7 +6,16 @@ import time
 import pytest
 
 from tgdfer.training import cache
-from tgdfer.training.cache import cache_limit, cached_files, clear_cache, mark_used, print_cache, trim_cache
+from tgdfer.training.cache import (
+    cache_folder,
+    cache_limit,
+    cached_files,
+    clear_cache,
+    kind_folder,
+    mark_used,
+    print_cache,
+    trim_cache,
+)
 from tgdfer.training.errors import UserError
 
 
@@ -16,13 +25,12 @@ def files(tmp_path, monkeypatch):
     monkeypatch.setenv("TGDFER_CACHE", str(tmp_path))
     monkeypatch.delenv("TGDFER_CACHE_LIMIT", raising=False)
     monkeypatch.setattr(cache, "try_to_load_from_cache", lambda *_: None)
-    paths = [tmp_path / "features" / "a.safetensors", tmp_path / "activations" / "b.safetensors"]
-    paths.append(tmp_path / "features" / "c.safetensors")
+    kinds = {"a": "features", "b": "activations", "c": "features"}
+    paths = [kind_folder(kind) / f"{name}.safetensors" for name, kind in kinds.items()]
     for days, path in zip((3, 2, 1), paths, strict=True):
-        path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(100))
         os.utime(path, (time.time() - 86400 * days - 60,) * 2)
-    (tmp_path / "features" / "notes.txt").write_text("mine")
+    (kind_folder("features") / "notes.txt").write_text("mine")
     return paths
 
 
@@ -43,7 +51,7 @@ def test_what_was_not_used_for_longest_goes_first(files):
 def test_clearing_leaves_what_is_newer_and_what_is_not_ours(files, tmp_path):
     assert [file.path for file in clear_cache(2)] == [files[1], files[0]]
     assert [file.path for file in clear_cache()] == [files[2]]
-    assert (tmp_path / "features" / "notes.txt").is_file()
+    assert (kind_folder("features") / "notes.txt").is_file()
 
 
 @pytest.mark.parametrize("text, size", [("2GB", 2 * 10**9), ("1.5 mb", 1_500_000), ("100", 100), ("", 10**10)])
@@ -66,4 +74,17 @@ def test_listing_names_the_folder_the_limit_and_the_detector(files, tmp_path, mo
     print_cache()
     out = capsys.readouterr().out
     assert "a.safetensors" in out and "100 bytes" in out
-    assert f"{tmp_path}: 300 bytes of at most 10.0 GB (TGDFER_CACHE_LIMIT)." in out and "/hub/yunet.onnx" in out
+    assert (
+        f"{tmp_path / 'tgdfer'}: 300 bytes of at most 10.0 GB (TGDFER_CACHE_LIMIT)." in out
+        and "/hub/yunet.onnx" in out
+    )
+
+
+def test_place_is_in_the_assets_cache_of_the_hub(monkeypatch, tmp_path):
+    monkeypatch.delenv("TGDFER_CACHE")
+    monkeypatch.setattr(cache, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    assert kind_folder("features").is_relative_to(cache_folder())
+    assert cache_folder() == tmp_path / "assets" / "tgdfer"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TGDFER_CACHE", "~/mine")
+    assert kind_folder("features").is_relative_to(tmp_path / "mine")

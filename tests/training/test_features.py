@@ -5,13 +5,18 @@ import os
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from tgdfer.training import features as room
+from tgdfer.training.cache import cache_folder, kind_folder
 from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import SampledClips
 from tgdfer.training.data.loading import load_clips
-from tgdfer.training.features import FeatureClips, Views, cache_folder, frame_features
+from tgdfer.training.features import FeatureClips, Views, frame_features
 from tgdfer.training.models import start_model
+from tgdfer.training.train import start_accelerator
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def _files(cache):
+    return sorted(cache.rglob("*.*"))
+
+
 def test_first_view_is_what_the_model_sees_in_evaluation_and_others_differ(clips, start):
     model, video_processor = start
     kept = frame_features(model, video_processor, clips, Views(3, batch_size=3))
@@ -48,7 +57,7 @@ def test_first_view_is_what_the_model_sees_in_evaluation_and_others_differ(clips
 
 def test_second_time_reads_the_file_and_sees_no_clip(clips, start, cache, monkeypatch):
     first = frame_features(*start, clips, Views(2))
-    assert len(list((cache / "features").iterdir())) == 1, "nothing but the finished file"
+    assert len(list(_files(cache))) == len(list(kind_folder("features").iterdir())) == 2, "nothing but finished files"
     monkeypatch.setattr(room, "SampledClips", None)
     again = frame_features(*start, clips, Views(2))
     assert torch.equal(first.features, again.features) and torch.equal(first.frame_mask, again.frame_mask)
@@ -85,40 +94,44 @@ def _other_file(start, clips):
         _other_frames,
         _other_file,
         lambda start, clips: (start, clips.select([1, 0, 2, 3]), {}),
-        lambda start, clips: (start, clips, {"number": 3}),
+        lambda start, clips: (start, clips, {"augment": Augmentation(crop=0.9)}),
         lambda start, clips: (start, clips, {"seed": 1}),
+        lambda start, clips: (start, clips, {"accelerator": start_accelerator("bf16")}),
     ],
 )
 def test_key_changes_with_whatever_the_features_depend_on(clips, start, change):
     usual = {"number": 2, "seed": 0}
-    before = room._cache_path("features", *start, clips, Views(**usual))
-    assert before == room._cache_path("features", *start, clips, Views(**usual))
+    before = room._file_names(*start, clips, Views(**usual))
+    assert before == room._file_names(*start, clips, Views(**usual)) and len(set(before)) == 2
     start, clips, changed = change(start, clips)
-    assert room._cache_path("features", *start, clips, Views(**usual | changed)) != before
+    accelerator = changed.pop("accelerator", None)
+    assert room._file_names(*start, clips, Views(**usual | changed), accelerator)[1] != before[1]
 
 
 def test_key_changes_with_the_code_that_makes_the_frames(clips, start, monkeypatch):
-    keys = {room._cache_path("features", *start, clips, Views())}
+    keys = {room._file_names(*start, clips, Views())[0]}
     assert "augment" in inspect.getsource(room._SOURCES[0])
     assert any("class TGDFERVideoProcessor" in inspect.getsource(module) for module in room._SOURCES)
     read = inspect.getsource
     for changed in room._SOURCES:
         with monkeypatch.context() as patch:
             patch.setattr(inspect, "getsource", lambda module, it=changed: read(module) + "#" * (module is it))
-            keys.add(room._cache_path("features", *start, clips, Views()))
+            keys.add(room._file_names(*start, clips, Views())[0])
     monkeypatch.setattr(room, "version", lambda name: "0.0")
-    keys.add(room._cache_path("features", *start, clips, Views()))
+    keys.add(room._file_names(*start, clips, Views())[0])
     assert len(keys) == 2 + len(room._SOURCES)
 
 
 def test_key_ignores_what_the_features_do_not_depend_on(clips, start):
     model, video_processor = start
-    before = room._cache_path("features", model, video_processor, clips, Views())
+    before = room._file_names(model, video_processor, clips, Views(1))
     with torch.no_grad():
         model.bias.add_(1)
         next(model.tgdfer.clip.text_model.parameters()).add_(1)
-    assert room._cache_path("features", model, video_processor, clips, Views(seed=7)) == before, (
-        "one plain view has no randomness"
+    assert room._file_names(model, video_processor, clips, Views(1, seed=7)) == before, "a plain view is not random"
+    more = room._file_names(model, video_processor, clips, Views(3))
+    assert more[:1] == before and more[:2] == room._file_names(model, video_processor, clips, Views(2)), (
+        "views are kept"
     )
 
 
@@ -126,7 +139,96 @@ def test_interrupted_computation_leaves_no_file(clips, start, cache, monkeypatch
     monkeypatch.setattr(start[0], "get_frame_features", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         frame_features(*start, clips)
-    assert not (cache / "features").exists()
+    assert not _files(cache)
+
+
+def test_only_the_views_that_are_missing_are_computed(clips, start, cache, monkeypatch):
+    """After an interruption in the second of three views, and with another number of views."""
+    model, encoded = start[0], []
+    encode = model.get_frame_features
+
+    def count(pixels, mask):
+        encoded.append(len(mask))
+        if len(encoded) == 4:
+            raise KeyboardInterrupt
+        return encode(pixels, mask)
+
+    monkeypatch.setattr(model, "get_frame_features", count)
+    with pytest.raises(KeyboardInterrupt):
+        frame_features(*start, clips, Views(3, batch_size=2))
+    assert len(_files(cache)) == 1
+    interrupted = frame_features(*start, clips, Views(3, batch_size=2))
+    assert len(encoded) == 4 + 4 and len(_files(cache)) == 3
+    more = frame_features(*start, clips, Views(5, batch_size=2))
+    assert len(encoded) == 8 + 4
+    assert torch.equal(more.features[:3], interrupted.features) and more.timestamps.shape == (5, 4, 4)
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing of the kind", "cut", "another"])
+def test_damaged_file_gives_a_warning_and_is_computed_again(clips, start, cache, damage, caplog):
+    whole = frame_features(*start, clips)
+    (path,) = _files(cache)
+    if damage == "another":
+        save_file({"features": torch.zeros(2, 4)}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else damage)
+    again = frame_features(*start, clips)
+    assert "Cached features cannot be read" in caplog.text and "computed again" in caplog.text
+    assert torch.equal(again.features, whole.features) and _files(cache) == [path]
+    caplog.clear()
+    frame_features(*start, clips)
+    assert not caplog.text
+
+
+def _file_in_its_place(cache, monkeypatch):
+    cache.write_text("no folder")
+
+
+def _full_disk(cache, monkeypatch):
+    def save(values, path):
+        path.write_bytes(bytes(10))
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(room, "save_file", save)
+
+
+def _read_only(cache, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied", str(cache))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+
+
+@pytest.mark.parametrize("spoil", [_file_in_its_place, _full_disk, _read_only])
+def test_cache_that_cannot_be_written_gives_a_warning(clips, start, cache, spoil, monkeypatch, caplog):
+    expected = frame_features(*start, clips)
+    monkeypatch.setenv("TGDFER_CACHE", str(cache.with_name("other")))
+    spoil(cache.with_name("other"), monkeypatch)
+    found = frame_features(*start, clips)
+    assert torch.equal(found.features, expected.features)
+    assert "cannot be kept" in caplog.text and "TGDFER_CACHE names a folder" in caplog.text
+    assert not [path for path in cache.with_name("other").rglob("*") if path.is_file()], "no temporary file remains"
+
+
+def test_cache_of_somebody_else_is_read(clips, start, monkeypatch, caplog):
+    expected = frame_features(*start, clips)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(room, "mark_used", refuse)
+    monkeypatch.setattr(room, "SampledClips", None)
+    assert torch.equal(frame_features(*start, clips).features, expected.features) and not caplog.text
+
+
+def test_mixed_precision_is_that_of_the_accelerator(clips, start, cache):
+    model, seen = start[0], []
+    layer = model.tgdfer.clip.vision_model.encoder.layers[0].mlp.fc1
+    with layer.register_forward_hook(lambda module, given, output: seen.append(output.dtype)):
+        frame_features(*start, clips)
+        frame_features(*start, clips, accelerator=start_accelerator("bf16"))
+    assert set(seen[: len(seen) // 2]) == {torch.float32} and set(seen[len(seen) // 2 :]) == {torch.bfloat16}
+    assert len(_files(cache)) == 2
 
 
 def test_short_clips_are_padded_under_the_mask(tmp_path, clip_writer, start):
@@ -153,4 +255,4 @@ def test_training_draws_any_view_and_validation_the_plain_one(clips, start):
 
 
 def test_cache_folder_follows_the_environment(cache):
-    assert cache_folder() == cache
+    assert cache_folder() == cache / "tgdfer" and kind_folder("features").is_relative_to(cache_folder())

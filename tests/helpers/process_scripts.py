@@ -1,0 +1,63 @@
+"""What each of several processes does in `tests/training/test_processes.py`: `process_scripts.py NAME FOLDER`."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tgdfer.training import train as loop
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.loading import load_clips
+from tgdfer.training.evaluate import EvaluationData, evaluate_model
+from tgdfer.training.features import Views, frame_features
+from tgdfer.training.models import start_model
+from tgdfer.training.processes import process_state
+from tgdfer.training.train import train
+
+
+def features(config: TrainingConfig, folder: Path, result: Path) -> dict:
+    """Encodes the test clips, trains on frozen features and evaluates."""
+    clips = load_clips(config.data.dataset, "test")
+    model, processor = start_model(config.model, ["happiness", "neutral", "sadness"])
+    seen = frame_features(model, processor.video_processor, clips, Views(2, batch_size=4))
+    save_file({name: value.contiguous() for name, value in vars(seen).items()}, result.with_suffix(".safetensors"))
+    run = train(config)
+    seed = torch.initial_seed()
+    metrics = evaluate_model(run, EvaluationData(), output=folder / "evaluated", batch_size=4, baseline=True)
+    few = evaluate_model(run, EvaluationData(), output=folder / "few", batch_size=16)
+    return {"seed": seed, "metrics": metrics, "few": few}
+
+
+def lora(config: TrainingConfig, folder: Path, result: Path) -> dict:
+    """Trains with LoRA, once as a whole and once with an interruption."""
+    train(config.with_options(output=str(folder / "whole")))
+    seed, keep, ended = torch.initial_seed(), loop._Run._keep, []
+
+    def keep_or_stop(self, row):
+        ended.append(row)
+        if len(ended) > 1:
+            raise KeyboardInterrupt
+        keep(self, row)
+
+    loop._Run._keep = keep_or_stop  # type: ignore[method-assign]
+    try:
+        train(config)
+    except KeyboardInterrupt:
+        loop._Run._keep = keep  # type: ignore[method-assign]
+    train(config.with_options(resume=True))
+    return {"seed": seed, "interrupted": len(ended) == 2}
+
+
+def main() -> None:
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    config = TrainingConfig.from_options(**json.loads((folder / "options.json").read_text()))
+    state = process_state()
+    result = folder / f"rank-{state.process_index}.json"
+    found = {"features": features, "lora": lora}[name](config, folder, result)
+    result.write_text(json.dumps(found | {"processes": state.num_processes}))
+
+
+if __name__ == "__main__":
+    main()

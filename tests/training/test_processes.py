@@ -1,0 +1,167 @@
+"""Several processes on a CPU, as `torchrun` and `accelerate launch` start them: none waits, and none does it twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import process_scripts
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.loading import load_clips
+from tgdfer.training.errors import UserError
+from tgdfer.training.evaluate import EvaluationData, evaluate_model
+from tgdfer.training.features import Views, frame_features
+from tgdfer.training.files import read_yaml
+from tgdfer.training.models import start_model
+from tgdfer.training.processes import gather_batches, own_batches, rounds
+from tgdfer.training.train import train
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "bf16"]
+# What random numbers and other clips of a batch decide is switched off, so that two processes learn as one does.
+STEADY = {"instance_dropout": 0, "feature_dropout": 0, "long_range_dropout": 0, "alignment_weight": 0}
+
+
+def run(*arguments, seconds=240, **environment):
+    """Runs Python; a run that hangs fails, and none of its processes is left."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail(f"hangs: {process.communicate()[1][-2000:]}")
+    assert process.returncode == 0, err[-4000:]
+    return out
+
+
+def two_processes(name, options, folder):
+    """What each of two processes has found."""
+    (folder / "options.json").write_text(json.dumps(options))
+    run(*TORCHRUN, process_scripts.__file__, name, folder)
+    found = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert [one["processes"] for one in found] == [2, 2]
+    assert found[0]["seed"] + 1 == found[1]["seed"], "each process drops other features"
+    return found
+
+
+def rows(folder):
+    return [json.loads(line) | {"seconds": 0} for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_frozen_features_training_and_evaluation_equal_those_of_one_process(options, tmp_path, monkeypatch):
+    steady = {"frozen_features": True, "feature_views": 1, "model_options": STEADY, "batch_size": 2, "new_lr": 1e-2}
+    options |= steady
+    monkeypatch.setenv("TGDFER_CACHE", str(tmp_path / "two"))
+    first, second = two_processes("features", options, tmp_path)
+    assert first["metrics"] == second["metrics"] and first["few"] == second["few"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+    monkeypatch.setenv("TGDFER_CACHE", str(tmp_path / "one"))
+    config = TrainingConfig.from_options(**options)
+    clips = load_clips(config.data.dataset, "test")
+    model, processor = start_model(config.model, ["happiness", "neutral", "sadness"])
+    seen = frame_features(model, processor.video_processor, clips, Views(2, batch_size=4))
+    for rank in range(2):
+        theirs = load_file(tmp_path / f"rank-{rank}.safetensors")
+        assert theirs["frame_mask"].dtype == torch.bool and len(theirs["features"][0]) == 15
+        assert all(torch.equal(theirs[name], value) for name, value in vars(seen).items())
+    names = [sorted(path.name for path in (tmp_path / cache).rglob("*.safetensors")) for cache in ("one", "two")]
+    assert set(names[0]) <= set(names[1]), "both find the features of the other"
+
+    again = evaluate_model(tmp_path / "run", EvaluationData(), output=tmp_path / "one_by_one", batch_size=4)
+    baseline = first["metrics"].pop("baseline")
+    assert baseline["war"] >= 0 and first["metrics"] | {"command": ""} == again | {"command": ""}
+    tables = [(tmp_path / folder / "predictions.csv").read_text() for folder in ("evaluated", "few", "one_by_one")]
+    assert tables[0] == tables[2] and len(tables[1].splitlines()) == 1 + 15
+
+    # A step of two processes with two clips each is one of four clips.
+    alone = train(config.with_options(batch_size=4, output=str(tmp_path / "alone")))
+    for ours, theirs in zip(rows(alone), rows(tmp_path / "run"), strict=True):
+        assert ours.pop("lr") == pytest.approx(theirs.pop("lr"))
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    calibrations = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("alone", "run")]
+    assert calibrations[0]["calibration"] == pytest.approx(calibrations[1]["calibration"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_lora_trains_and_resumes_as_if_never_interrupted(options, tmp_path):
+    options |= {"epochs": 2, "new_lr": 5e-3, "batch_size": 3}
+    found = two_processes("lora", options, tmp_path)
+    assert all(one["interrupted"] for one in found)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole") and len(rows(tmp_path / "run")) == 2
+    for name in ("best", "last"):
+        ours, theirs = (load_file(tmp_path / run / name / "model.safetensors") for run in ("run", "whole"))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    facts = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert facts["calibration"]["num_clips"] == 3 and not list((tmp_path / "run").glob("**/.*"))
+
+
+@pytest.mark.slow
+def test_accelerate_launch_says_the_precision_and_each_sentence_comes_once(options, tmp_path):
+    options |= {"epochs": 1, "frozen_features": True, "feature_views": 1}
+    folder = Path(options["output"])
+    (tmp_path / "options.yaml").write_text(json.dumps(options))
+    command = [*ACCELERATE, "-m", "tgdfer"]
+    out = run(*command, "train", "--config", tmp_path / "options.yaml", ACCELERATE_USE_CPU="true")
+    assert read_yaml(folder / "config.yaml")["mixed_precision"] == "bf16"
+    assert out.count("The model is in") == out.count("Calibrated on") == out.count("val. loss") == 1
+    out = run(*command, "evaluate", folder, ACCELERATE_USE_CPU="true")
+    assert out.count("UAR") == 1 and json.loads((folder / "metrics.json").read_text())["num_clips"] == 15
+
+
+class _State:
+    def __init__(self, index, count):
+        self.process_index, self.num_processes = index, count
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 15, 16])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_batches_are_dealt_out_once_and_come_back_in_order(count, processes, monkeypatch):
+    shares = []
+    for index in range(processes):
+        monkeypatch.setattr("tgdfer.training.processes.process_state", lambda i=index: _State(i, processes))
+        shares.append(own_batches(count, 4))
+        # In a round each process has at most one batch, and it is its own.
+        assert [turn[index] for turn in rounds(count, 4) if index < len(turn)] == shares[-1]
+    monkeypatch.setattr("tgdfer.training.processes.gather_object", lambda own: shares)
+    gathered = gather_batches(shares[0])
+    assert [place for batch in gathered for place in batch] == list(range(count))
+    assert all(len(batch) == 4 for batch in gathered[:-1])
+
+
+def test_precision_is_that_of_the_launcher_where_none_is_named(options, monkeypatch, caplog):
+    config = TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True, "feature_views": 1})
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    folder = train(config)
+    assert read_yaml(folder / "config.yaml")["mixed_precision"] == "bf16" and not caplog.text
+    # It is kept with the run, which goes on with it.
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    with pytest.raises(UserError, match="mixed_precision is 'no', but the run in .* has 'bf16'"):
+        train(config.with_options(resume=True))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    train(config.with_options(resume=True))
+    assert not caplog.text
+    train(config.with_options(mixed_precision="no", output=f"{folder}-2"))
+    assert read_yaml(f"{folder}-2/config.yaml")["mixed_precision"] == "no"
+    assert "accelerate launch says mixed_precision 'bf16', but this run has 'no'." in caplog.text
+
+
+def test_precision_that_no_run_can_have_is_named(options, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    if not torch.accelerator.is_available():
+        with pytest.raises(UserError, match="mixed_precision is 'fp16', but there is no GPU: take bf16 or no."):
+            train(TrainingConfig.from_options(**options))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp12")
+    with pytest.raises(UserError, match="mixed_precision is 'fp12', but"):
+        train(TrainingConfig.from_options(**options))
+    assert not Path(options["output"]).exists()
