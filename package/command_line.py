@@ -332,7 +332,7 @@ def _assignment(option: str, text: str) -> tuple[str, Any]:
         raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
     try:
         return name.strip(), parse_yaml(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
 
 

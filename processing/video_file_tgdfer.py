@@ -10,11 +10,7 @@ import errno
 import functools
 import io
 import os
-import queue
 import struct
-import tempfile
-import threading
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,10 +27,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
-try:
-    from huggingface_hub.utils import httpx
-except ImportError:  # huggingface_hub 1.x
-    import httpx  # type: ignore[no-redef]
+from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT, fetch
 
 logger = logging.get_logger(__name__)
 
@@ -61,8 +54,6 @@ MAX_BOXES = 10_000
 # Decoders that keep the alpha of a codec.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
-# Seconds that fetching a URL may take, and bytes that it may give.
-URL_TIMEOUT, URL_MAX_BYTES = 60.0, 2**30
 
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **_LIMITS}
@@ -144,6 +135,7 @@ class VideoFile:
         name: of the video in messages, where it has none of its own.
         url_timeout: seconds that fetching a URL may take.
         url_max_bytes: size that what a URL gives may have.
+        url_allow_private: whether a URL may lead to this machine or into a private network.
         backend: "torchcodec" lets it decode where it works and gives what PyAV gives.
 
     Raises:
@@ -156,6 +148,7 @@ class VideoFile:
         name: str = "",
         url_timeout: float = URL_TIMEOUT,
         url_max_bytes: int = URL_MAX_BYTES,
+        url_allow_private: bool = False,
         backend: str = "pyav",
     ):
         if isinstance(video, av.container.InputContainer):
@@ -177,7 +170,7 @@ class VideoFile:
             self.source = _seekable(video, self.name)
         elif "://" in os.fspath(video):
             self.name = os.fspath(video)
-            self.source = _fetch(self.name, url_timeout, url_max_bytes)
+            self.source = _fetch(self.name, url_timeout, url_max_bytes, url_allow_private)
         elif not os.path.isfile(video):
             raise VideoDecodeError(f"{os.fspath(video)} does not exist; check the path.")
         else:
@@ -783,70 +776,13 @@ def _filtered(frame: Any, *filters: tuple[str, str]) -> Any:
 # Addresses
 
 
-def _fetch(url: str, timeout: float, max_bytes: int) -> BinaryIO:
-    """What is behind an http(s) URL, or one of any file system that fsspec knows (`hf://`, `s3://`, ...)."""
-    deadline = time.monotonic() + timeout
-    # Small clips stay in memory; the file of a large one is gone with the object.
-    kept: Any = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115
+def _fetch(url: str, timeout: float, max_bytes: int, allow_private: bool) -> BinaryIO:
+    """What is behind a URL, as a file."""
     try:
-        for chunk in _until(deadline, _chunks(url, timeout)):
-            kept.write(chunk)
-            if kept.tell() > max_bytes:
-                raise OSError(f"it has more than {max_bytes / 2**20:.0f} MiB, see `url_max_bytes`")
+        return fetch(url, timeout, max_bytes, allow_private)
     except TimeoutError as error:
-        kept.close()
         raise VideoDecodeError(f"{url} takes longer than {timeout:g} s; see `url_timeout`.") from error
     # Every file system has exceptions of its own.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        kept.close()
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise VideoDecodeError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
-    return kept
-
-
-def _until(deadline: float, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """What comes before the deadline. It is waited for in a thread of its own: file systems may wait for ever.
-
-    Raises:
-        TimeoutError: the deadline has come.
-    """
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    left = threading.Event()
-
-    def wait() -> None:
-        try:
-            for chunk in chunks:
-                if left.is_set():
-                    return
-                found.put(chunk)
-            found.put(None)
-        except Exception as error:
-            found.put(error)
-
-    threading.Thread(target=wait, daemon=True, name="fetching a video").start()
-    try:
-        while True:
-            try:
-                chunk = found.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise TimeoutError from None
-            if chunk is None:
-                return
-            if isinstance(chunk, Exception):
-                raise chunk
-            yield chunk
-    finally:
-        left.set()
-
-
-def _chunks(url: str, timeout: float) -> Iterator[bytes]:
-    if url.startswith(("http://", "https://")):
-        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response:
-            response.raise_for_status()
-            yield from response.iter_bytes()
-        return
-    import fsspec
-
-    with fsspec.open(url, "rb") as file:
-        while chunk := file.read(2**20):
-            yield chunk

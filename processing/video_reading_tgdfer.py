@@ -51,7 +51,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
             (T, C, H, W), or a list of T images or (H, W, C) arrays; or what `open_video` made of one of these.
         sampler: chooses the frames.
         each: is done to each picture (3, H, W) of a file or folder before it is kept.
-        **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
+        **options: `url_timeout`, `url_max_bytes`, `url_allow_private` and `backend` of a `VideoFile`.
 
     Raises:
         VideoDecodeError: nothing can be read from it.

@@ -26,7 +26,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         values = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply to be read; write `key: value` lines.") from error
+    # Numbers and dates that do not exist raise a ValueError.
+    except (YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if values is None:
         return {}

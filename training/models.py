@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
-from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig, require_sizes
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import DUAL_ENCODERS, require_dual_encoder
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -123,6 +123,7 @@ def _model_type(source: str | Path) -> str | None:
             f"{source} is a checkpoint of {kind or 'another program'}: name a CLIP, such as"
             " openai/clip-vit-base-patch16, or a trained TG-DFER model."
         )
+    require_sizes(config)
     if kind != "tgdfer":
         require_dual_encoder(config, source)
     return kind
@@ -148,7 +149,9 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except (StrictDataclassError, ValueError, ImportError) as error:
-        raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(error)}") from error
+        # A config says what is wrong with it in the cause of an error that names the check.
+        reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(reason)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give {' or '.join(BUNDLED)}, or the Hub id"
@@ -156,5 +159,5 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
         ) from error
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

@@ -45,12 +45,14 @@ class PredictionOptions:
         descriptions: other classes for the model: for each label one sentence or more, or a YAML file of them. The
             model is then not calibrated.
         hardware: device, number format and batch size.
+        url_allow_private: whether a URL may lead to this machine or into a private network.
     """
 
     faces: Mapping[str, Any] = field(default_factory=dict)
     interval: float | None = None
     descriptions: Mapping[str, Sequence[str]] | str | Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    url_allow_private: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
         faces.setdefault("face_crop", "all")
     for name, value in faces.items():
         setattr(processor.video_processor, name, value)
+    processor.video_processor.url_allow_private = options.url_allow_private
     run = Run(
         model=str(model),
         weights=_hash_of(network),

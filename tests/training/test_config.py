@@ -3,6 +3,7 @@
 import pytest
 
 from tgdfer.training.config import OPTIONS, TrainingConfig
+from tgdfer.training.data.labels import words_for
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_yaml
 
@@ -53,6 +54,41 @@ def test_model_options_are_not_shared_between_configs():
 def test_names_what_is_wrong(values, sentence):
     with pytest.raises(UserError, match=sentence):
         TrainingConfig.from_options(**values)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "dataset: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{mark}]]",
+        "dataset: !!python/object/new:os.system ['touch {mark}']",
+        "!!python/object/apply:os.system ['touch {mark}']",
+        "dataset: !!python/name:os.system",
+        "dataset: !include /etc/passwd",
+    ],
+)
+def test_yaml_makes_no_objects_and_runs_nothing(attack, tmp_path):
+    mark, path = tmp_path / "mark", tmp_path / "config.yaml"
+    path.write_text(attack.replace("{mark}", str(mark)))
+    for read in (read_yaml, lambda file: words_for(["a"], str(file))):
+        with pytest.raises(UserError, match=r"^[^\n]*(is not valid YAML|holds no descriptions)"):
+            read(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[" * 3000, "nested too deeply"),
+        ("{a: " * 2000, "nested too deeply"),
+        (f"epochs: {'9' * 5000}", "is not valid YAML"),
+        ("dataset: 2001-99-99", "is not valid YAML"),
+        ("a: &a [x, x]\n" + "".join(f"k{i}: &k{i} [*a, *a]\n" for i in range(9)), "Unknown option 'a'"),
+    ],
+)
+def test_yaml_that_is_made_to_fail_fails_in_one_sentence(text, sentence, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"^[^\n]*{sentence}[^\n]*$"):
+        TrainingConfig.from_options(**read_yaml(tmp_path / "config.yaml"))
 
 
 @pytest.mark.parametrize(

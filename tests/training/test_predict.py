@@ -275,14 +275,14 @@ def test_what_is_behind_a_url_is_fetched_once(
     """By the limits of the processor, for the answer, the picture and the annotated video alike."""
     fetched = []
 
-    def fetch(url: str, timeout: float, max_bytes: int) -> io.BytesIO:
-        fetched.append((url, timeout, max_bytes))
+    def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool) -> io.BytesIO:
+        fetched.append((url, timeout, max_bytes, allow_private))
         return io.BytesIO(Path(videos[0]).read_bytes())
 
     monkeypatch.setattr(video_file_tgdfer, "_fetch", fetch)
     url = "https://example.org/clip.mp4"
     found = predict([url], model_folder, PredictionFiles(plot=tmp_path / "t.png", annotate=tmp_path / "t.mp4"))
-    assert fetched == [(url, 60.0, 2**30)]
+    assert fetched == [(url, 60.0, 2**30, False)]
     assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
     again = predict(videos[:1], model_folder)[videos[0]]
     assert found[url]["people"][0]["scores"] == again["people"][0]["scores"]

@@ -9,6 +9,7 @@ import datasets
 import pytest
 import torch
 
+from tgdfer.processing.descriptions import canonical_label
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import DataConfig
 from tgdfer.training.data.batches import EpochSampler, SampledClips, augmentation
@@ -207,6 +208,20 @@ def test_template_for_missing_words_works_once_it_is_saved(tmp_path):
     path = tmp_path / "words.yaml"
     path.write_text(str(caught.value).split("\n\n", 1)[1])
     assert set(words_for(["fear", "calm", "bored"], str(path))) == {"fear", "calm", "bored"}
+
+
+@pytest.mark.parametrize("label", ["yes", "no", "01", "1e3", "null", "2001-01-01", "0x10", "~", "12:30"])
+def test_labels_of_a_yaml_file_are_text(tmp_path, label):
+    """Numbers, dates and truth values are what YAML would read there."""
+    (tmp_path / "words.yaml").write_text(f"{label}: [yes, a frown]\nother: [no]\n")
+    assert words_for([label], str(tmp_path / "words.yaml")) == {label: ["yes", "a frown"]}
+
+
+def test_accents_are_the_same_label_however_they_are_composed(tmp_path):
+    """File systems decompose them, editors do not."""
+    one, two = "g\u00eane", "ge\u0302ne"
+    (tmp_path / "words.yaml").write_text(f"{two}: [a frown]\n", encoding="utf-8")
+    assert words_for([canonical_label(two)], str(tmp_path / "words.yaml")) == {one: ["a frown"]}
 
 
 @pytest.mark.parametrize("text", ["happy: a grin", "happy: []", "happy: [1]", "happy:"])
