@@ -74,6 +74,11 @@ def write_text(path: str | Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def printable(text: str) -> str:
+    """A name that can be written as UTF-8, whatever bytes the file system has in it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def require_writable(path: str | Path) -> None:
     """Checks that a file or folder can be made where there may be none yet, before hours go into what it will hold.
 

@@ -33,11 +33,6 @@ def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
     return paths
 
 
-def printable(text: str) -> str:
-    """A name that can be written as UTF-8, whatever bytes the file system has in it."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def answer(label: str, candidates: Sequence[str]) -> str:
     """The label, with what it may be where that is not known, e.g. `unsure (fear or surprise)`."""
     return f"{label} ({' or '.join(candidates)})" if len(candidates) > 1 else label
