@@ -1,6 +1,8 @@
 """How commands speak: without the progress bars of libraries, and in the words of the command line."""
 
+import io
 import re
+import sys
 from collections.abc import Mapping
 
 # What messages for Python say about arguments that no command has.
@@ -19,6 +21,13 @@ def quieten() -> None:
     logging.disable_progress_bar()
     if downloads_are_shown:
         enable_progress_bars()
+
+
+def print_what_terminals_cannot_show() -> None:
+    """Has characters that a terminal cannot show printed as their numbers, where Python would stop with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
