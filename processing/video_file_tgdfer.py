@@ -28,6 +28,7 @@ from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
 from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT, fetch
+from .animated_images_tgdfer import HEAD, copy_animated_webp, is_animated_webp
 
 logger = logging.get_logger(__name__)
 
@@ -80,6 +81,7 @@ class _Packets:
         place: of each stamp, its packet's place among all packets, which come in the order of decoding.
         keys: (place, stamp) of the key frames.
         exact: whether decoding may start at any of them.
+        stream: number of the stream in the file.
     """
 
     seconds: np.ndarray
@@ -88,6 +90,7 @@ class _Packets:
     place: dict[int, int] = field(default_factory=dict)
     keys: list[tuple[int, int]] = field(default_factory=list)
     exact: bool = False
+    stream: int = 0
 
     def runs(self, stamps: Iterable[int]) -> list[tuple[int, int]]:
         """First and last place of the packets to decode, from a key frame each, for the frames at `stamps`."""
@@ -181,6 +184,23 @@ class VideoFile:
             size = os.path.getsize(self.name) if isinstance(source, str) else source.seek(0, io.SEEK_END)
         if size == 0:
             raise VideoDecodeError(f"{self.name} is empty (0 bytes); copy or download it again.")
+        self._replace_animated_webp()
+
+    def _replace_animated_webp(self) -> None:
+        """Has a copy of it read that FFmpeg can read, where it is an animated WebP."""
+        is_path = isinstance(self.source, str)
+        with self._from_the_start() as source, open(self.name, "rb") if is_path else nullcontext(source) as file:
+            is_animated = is_animated_webp(file.read(HEAD))
+            file.seek(0)
+            if is_animated:
+                try:
+                    copy = copy_animated_webp(file, MAX_PIXELS)
+                except ValueError as error:
+                    raise VideoDecodeError(
+                        f"{self.name} cannot be read ({error}); download or make it again."
+                    ) from error
+        if is_animated:
+            self.source = copy
 
     def tags(self) -> dict[str, str]:
         """What the file says of itself.
@@ -336,7 +356,7 @@ class VideoFile:
                     stamps.append(packet.pts)
                     place[packet.pts] = position
                     last = packet.duration or last
-            unit = float(stream.time_base or 0)
+            unit, number = float(stream.time_base or 0), stream.index
             header = stream.duration * unit if stream.duration else None
             edited = "mp4" in container.format.name
             exact = _starts_anew_at_keys(stream.codec_context, stamps)
@@ -351,7 +371,7 @@ class VideoFile:
         duration = _end(seconds, last * unit)
         if header and duration < 0.9 * header - 0.5:
             self.damage = self.damage or f"its header promises {header:.1f} s, {duration:.1f} s are there"
-        return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage)
+        return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage, number)
 
     def _decoded_times(self) -> tuple[np.ndarray, float]:
         """Seconds (N,) of the frames that the decoder gives, in their order, and the length of the clip."""
@@ -429,7 +449,8 @@ class VideoFile:
             raise _Mismatch
         try:
             with self._from_the_start() as source:
-                decoder = self.decoder(source, device="cpu", num_ffmpeg_threads=0 if self.large else 1)
+                threads = 0 if self.large else 1
+                decoder = self.decoder(source, stream_index=packets.stream, device="cpu", num_ffmpeg_threads=threads)
                 start = decoder.metadata.begin_stream_seconds
                 if len(decoder) != len(packets.stamps):
                     raise _Mismatch
@@ -551,12 +572,10 @@ class VideoFile:
             raise VideoDecodeError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
 
     def _stream(self, container: Any) -> Any:
-        # The cover of a song is a video stream of one picture.
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
+        stream = shown_stream(container)
+        if stream is None:
             kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
             raise VideoDecodeError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
-        stream = streams[0]
         if stream.codec_context is None:
             raise VideoDecodeError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
         stream.codec_context.options = _LIMITS
@@ -565,6 +584,19 @@ class VideoFile:
         if self.large:
             stream.thread_type = "AUTO"
         return stream
+
+
+def shown_stream(container: Any) -> Any:
+    """The stream of pictures that players show; None where there is none.
+
+    It is the one that is marked as the default. Of several, or where none is marked, it is the one that FFmpeg finds
+    best. The cover of a song and the previews of a film are no video, though they are streams of pictures as well.
+    """
+    others = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & others]
+    marked = [stream for stream in streams if stream.disposition & av.stream.Disposition.default] or streams
+    best = container.streams.best("video")
+    return best if best in marked else next(iter(marked), None)
 
 
 def _seekable(file: Any, name: str) -> BinaryIO:
