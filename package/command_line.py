@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from ruamel.yaml import YAMLError
 
-from tgdfer.console import in_flags, print_what_terminals_cannot_show, quieten
+from tgdfer.console import in_flags, print_what_terminals_cannot_show, quieten, with_home
 from tgdfer.option_groups import with_groups
 from tgdfer.prediction_commands import JOIN_EXAMPLES, PREDICT_EXAMPLES, HardwareOptions, join, predict
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
         after Ctrl-C, 143 after SIGTERM where results are kept then.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = with_home(sys.argv[1:] if argv is None else argv)
     print_what_terminals_cannot_show()
     logger = logging.getLogger("tgdfer")
     handler = RichHandler(console=get_console(), show_time=False, show_path=False)

@@ -3,7 +3,8 @@
 import io
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 # What messages for Python say about arguments that no command has.
 _WITHOUT_A_FLAG = {
@@ -21,6 +22,11 @@ def quieten() -> None:
     logging.disable_progress_bar()
     if downloads_are_shown:
         enable_progress_bars()
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """Arguments with the home of the user for `~`, also where shells leave it, as in `--csv=~/frames.csv`."""
+    return [re.sub(r"^(--[\w-]+=)?~(?=/|$)", lambda found: f"{found[1] or ''}{Path.home()}", one) for one in arguments]
 
 
 def print_what_terminals_cannot_show() -> None:

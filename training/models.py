@@ -1,5 +1,6 @@
 """The model and the processor of a run: from any CLIP or any trained TG-DFER, for the labels of a data set."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -110,8 +111,9 @@ def model_source(name: str | Path) -> str:
     """Folder or Hub id of a model; of the folder of a run, its best model. The package's own models have names."""
     if str(name) in BUNDLED:
         return str(BUNDLED[str(name)])
-    best = Path(name) / "best"
-    return str(best if (best / "config.json").is_file() else name)
+    folder = os.path.expanduser(name)
+    best = Path(folder) / "best"
+    return str(best if (best / "config.json").is_file() else folder)
 
 
 def _model_type(source: str | Path) -> str | None:

@@ -317,12 +317,17 @@ def clip_loader(
         cast(Dataset, data),
         batch_size,
         sampler=sampler,
-        # Cached features need no processes to read them.
-        num_workers=0 if isinstance(data, FeatureClips) else workers,
+        num_workers=_workers(data, workers),
+        persistent_workers=_workers(data, workers) > 0,
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _workers(data: TrainingData, workers: int) -> int:
+    """How many processes read a data set: cached features need none."""
+    return 0 if isinstance(data, FeatureClips) else workers
 
 
 def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, steps: int) -> Any:

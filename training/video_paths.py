@@ -42,7 +42,7 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: a pattern matches nothing, or a folder holds neither videos nor images.
     """
-    found = [video for argument in arguments for video in _expanded(argument)]
+    found = [video for argument in arguments for video in _expanded(os.path.expanduser(argument))]
     return list(dict.fromkeys(found))
 
 

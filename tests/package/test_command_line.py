@@ -20,7 +20,7 @@ from made_up_predictions import two_people
 from small_clips import write_clip
 
 from tgdfer.command_line import faces, main, resolve_config
-from tgdfer.console import in_flags
+from tgdfer.console import in_flags, with_home
 from tgdfer.prediction_commands import FileOptions, HardwareOptions, ReadingOptions
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
@@ -332,6 +332,22 @@ def test_terminals_that_cannot_show_a_name_stop_nothing(encoding, monkeypatch):
     assert main(["predict", "x.mp4"]) == 3
     err.flush()
     assert b".mp4" in err.buffer.getvalue()
+
+
+def test_a_tilde_is_the_home_where_shells_leave_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["~/a.mp4", "--csv=~/f.csv", "--output", "~", "a~/b", "--label", "a=~/x", "~other/x"]
+    expected = [
+        "/home/me/a.mp4",
+        "--csv=/home/me/f.csv",
+        "--output",
+        "/home/me",
+        "a~/b",
+        "--label",
+        "a=~/x",
+        "~other/x",
+    ]
+    assert with_home(given) == expected
 
 
 def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):

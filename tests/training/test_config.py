@@ -29,6 +29,19 @@ def test_reads_what_yaml_spells_in_its_own_way(tmp_path):
     assert found == (1e-4, "no", 1.0)
 
 
+def test_a_run_names_local_data_by_absolute_paths(tmp_path, monkeypatch):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "words.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = TrainingConfig.from_options(dataset="clips", descriptions="~/words.yaml", validation_fraction=0.5)
+    kept = config.with_absolute_paths()
+    assert (kept.data.dataset, kept.model.descriptions) == (str(tmp_path / "clips"), str(tmp_path / "words.yaml"))
+    assert (kept.model.model, kept.faces.face_model, kept.data.validation_fraction) == ("clip-tiny-faces", None, 0.5)
+    assert TrainingConfig.from_options(dataset="user/clips").with_absolute_paths().data.dataset == "user/clips"
+    assert kept.with_absolute_paths() == kept
+
+
 def test_model_options_are_not_shared_between_configs():
     TrainingConfig.from_options(dataset="a").model.model_options["lora_layers"] = 2
     assert TrainingConfig.from_options(dataset="b").model.model_options == {}

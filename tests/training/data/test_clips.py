@@ -247,6 +247,22 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
         assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_processes_that_live_on_follow_the_epochs(start, clips, video_processor):
+    """However they are started: by a copy of this process, or anew, as on macOS and Windows."""
+    data = SampledClips(clips.select([0, 7]), clips.classes, video_processor, 4, training=True, seed=3)
+    options = {"batch_size": 2, "collate_fn": data.collate}
+    kept = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": start}
+    here, there = (torch.utils.data.DataLoader(data, **options, **more) for more in ({}, kept))
+    seen = []
+    for epoch in (0, 1, 0):
+        data.set_epoch(epoch)
+        (expected,), (found,) = here, there
+        assert torch.equal(found["pixel_values_videos"], expected["pixel_values_videos"])
+        seen.append(found["pixel_values_videos"])
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
 def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
     def look(**options):
         data = SampledClips(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
