@@ -15,7 +15,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
 from .calibration_tgdfer import UNSURE, at_temperature, candidates
-from .quality_tgdfer import face_warnings
+from .quality_tgdfer import face_warnings, quality_of
 from .recordings_tgdfer import Recording
 from .segments_tgdfer import Presence, find_moments
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
@@ -139,11 +139,12 @@ class EmotionTimelinePipeline(ChunkPipeline):
             # The frames are cut out already.
             batch = processor([chunk.frames], num_frames=len(chunk.frames), face_crop="none", return_tensors="pt")
             shown = np.isin(chunk.places, pictures[chunk.person])
+            quality = quality_of(chunk.frames, processor.face_margin)
             yield {
                 "pixel_values_videos": batch["pixel_values_videos"].to(self.dtype),
                 "frame_mask": batch["frame_mask"],
                 "about": [(about, is_last, chunk.person, chunk.places, chunk.boxes)],
-                "seen": [(_brightness(chunk.frames), chunk.places[shown], _thumbnails(chunk.frames[shown]))],
+                "seen": [(quality, chunk.places[shown], _thumbnails(chunk.frames[shown]))],
             }
 
     def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:
@@ -203,7 +204,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
             result["boxes"] = [box.tolist() if here else None for box, here in person.boxes]
             result["without_face"] = _rounded(away)
             if person.path is not None:
-                result["warnings"] += face_warnings(person.path, person.brightness[person.found])
+                result["warnings"] += face_warnings(person.path, person.quality[person.found])
         if person.thumbnails:
             result["thumbnails"] = np.stack(person.thumbnails)
             result["thumbnail_seconds"] = _rounded(recording.seconds[person.thumbnail_places])
@@ -350,7 +351,7 @@ class _Person:
         self.places = np.zeros(count, np.int64)
         self.features = np.zeros((count, width), np.float32)
         self.rows = np.full((count, 4), np.nan)
-        self.brightness = np.zeros(count)
+        self.quality = np.zeros((count, 2), np.float32)
         self.thumbnails: list[np.ndarray] = []
         self.thumbnail_places: list[int] = []
 
@@ -359,20 +360,20 @@ class _Person:
         places: np.ndarray,
         features: np.ndarray,
         boxes: np.ndarray,
-        brightness: np.ndarray,
+        quality: np.ndarray,
         shown: np.ndarray,
         pictures: np.ndarray,
     ) -> None:
         here = slice(self.count, self.count + len(places))
         self.places[here], self.features[here], self.rows[here] = places, features, boxes
-        self.brightness[here] = brightness
+        self.quality[here] = quality
         self.count += len(places)
         self.thumbnails += list(pictures)
         self.thumbnail_places += shown.tolist()
 
     def finish(self) -> None:
         """Cuts off what was kept for frames that could not be decoded."""
-        for name in ("places", "features", "rows", "brightness"):
+        for name in ("places", "features", "rows", "quality"):
             setattr(self, name, getattr(self, name)[: self.count])
 
     @property
@@ -446,11 +447,6 @@ def _thumbnails(frames: torch.Tensor) -> np.ndarray:
     square = frames[..., top : top + side, left : left + side].float()
     small = torch.nn.functional.interpolate(square, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
     return small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _brightness(frames: torch.Tensor) -> np.ndarray:
-    """Mean brightness (N,) of pictures (N, 3, H, W), 0 to 255."""
-    return frames.float().mean((1, 2, 3)).numpy()
 
 
 def _rounded(seconds: Any) -> Any:

@@ -4,7 +4,6 @@ import re
 import resource
 import time
 
-import av
 import pytest
 
 from benchmarks.broken_files.damaged_videos import FILES, GOOD
@@ -26,12 +25,6 @@ def processor():
 def predict(processor, clip_folder):
     model = TGDFERForVideoClassification.from_clip(str(clip_folder), num_frames=4)
     return EmotionTimelinePipeline(model=model.eval(), video_processor=processor)
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with av.logging.Capture():
-        yield
 
 
 @pytest.mark.parametrize("name", FORTY)

@@ -206,9 +206,8 @@ def test_truncated_files_give_what_decodes_and_warn_once(tmp_path, reader, video
     whole = video_writer(tmp_path / "whole.mp4", options={"movflags": "faststart"}).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: len(whole) * 3 // 4])
-    with av.logging.Capture():
-        for _ in range(2):
-            frames, seconds = reader.read_clip(path)
+    for _ in range(2):
+        frames, seconds = reader.read_clip(path)
     found = (seconds * 25).round().long().tolist()
     assert len(found) > 0 and numbers(frames)[:2] == found[:2]
     assert [record.message.count("cut.mp4 is damaged") for record in caplog.records] == [1]
