@@ -318,17 +318,21 @@ _OF_TRANSFORMERS = (
 
 
 def require_sizes(config: Mapping[str, Any]) -> None:
-    """Checks sizes and counts of the config of any model, and of the configs in it, before anything is built of them.
+    """Checks the config of any model, and the configs in it, before anything is built of them: sizes and counts.
 
     Args:
         config: A `config.json`, or the fields of a config object.
 
     Raises:
-        ValueError: One of them is larger than that of any model, or so small that nothing can be built.
+        ValueError: One of them is larger than that of any model, or so small that nothing can be built; or a network
+            would be fetched from elsewhere.
     """
     for name, value in config.items():
         if isinstance(value, Mapping):
             require_sizes(value)
+        # timm fetches a network with a prefix, or reads it from any folder.
+        if name == "architecture" and isinstance(value, str) and (":" in value or "/" in value):
+            raise ValueError(f"`architecture` is {value!r}, which is no network of timm: load another model.")
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, Mapping):
                 require_sizes(one)

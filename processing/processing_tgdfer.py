@@ -72,6 +72,7 @@ class TGDFERProcessor(ProcessorMixin):
         lowercase: bool = False,
         chat_template: str | None = None,
     ):
+        _require_texts(descriptions, context_phrase)
         self.descriptions = descriptions
         self.context_phrase = context_phrase
         self.text_padding = text_padding
@@ -336,6 +337,21 @@ def _check_apart(classes: Mapping[str, Hashable], clash: str) -> None:
     for label, value in classes.items():
         if first.setdefault(value, label) != label:
             raise ValueError(f'The classes "{first[value]}" and "{label}" {clash}.')
+
+
+def _require_texts(descriptions: Any, context_phrase: Any) -> None:
+    """Checks what a `processor_config.json` may hold.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    known = descriptions if descriptions is not None else {}
+    if not isinstance(known, Mapping) or not all(
+        isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts) for texts in known.values()
+    ):
+        raise ValueError('The descriptions of a processor must be {"label": ["what its face looks like", ...], ...}.')
+    if not isinstance(context_phrase, str):
+        raise ValueError(f"The context phrase of a processor must be text, not {context_phrase!r}.")
 
 
 def _check(label: str, texts: Sequence[str]) -> None:

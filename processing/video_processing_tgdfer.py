@@ -296,7 +296,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return {name: value for name, value in super().to_dict().items() if name not in OF_THE_CALLER}
 
     @classmethod
-    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
         """Makes a processor of a dictionary, such as a `preprocessor_config.json`.
 
         Raises:

@@ -138,14 +138,14 @@ def read_truth(place: str, table: Table, column: str, files: Sequence[str]) -> l
     adapter, wanted = _TRUTHS[column]
     values = table.values(column)
     wrong = _first_wrong(adapter, values)
-    uneven = _first_uneven(values) if wrong is None and column == "action_units" else None
-    if wrong or uneven is not None:
-        row, value = wrong or (uneven, values[uneven or 0])
+    is_uneven = wrong is None and column == "action_units" and (wrong := _first_uneven(values)) is not None
+    if wrong is not None:
+        row, value = wrong
         logger.warning(
             "%s has %s in column %r of row %d (%s), but it must be %s, so the column is not used; training does not"
             " need it, and evaluation then measures no frames.",
             place,
-            _shown(value) if wrong else "lists of unequal length",
+            "lists of unequal length" if is_uneven else _shown(value),
             column,
             row,
             files[row],
@@ -169,10 +169,12 @@ def _first_wrong(adapter: TypeAdapter[Any], values: Sequence[Any]) -> tuple[int,
     return None
 
 
-def _first_uneven(values: Sequence[Any]) -> int | None:
-    """The first row whose lists are not equally long."""
-    lengths = [{len(one) for one in (value or {}).values() if one} for value in values]
-    return next((row for row, found in enumerate(lengths) if len(found) > 1), None)
+def _first_uneven(values: Sequence[Any]) -> tuple[int, Any] | None:
+    """The first row whose lists are not equally long, and its value."""
+    for row, value in enumerate(values):
+        if len({len(one) for one in (value or {}).values() if one}) > 1:
+            return row, value
+    return None
 
 
 def _shown(value: Any) -> str:
