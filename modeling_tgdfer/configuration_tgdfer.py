@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -27,6 +28,16 @@ RELEVANCE_TEXTS = ("label", "prompted")
 # meaning. Folders from before formats were numbered have the fields and weights of format 1, but the LoRA of their
 # adapters has another name.
 FORMAT_VERSION = 1
+
+# The most that sizes and counts of a config may be. They are well above those of any model that exists, and a config
+# that asks for more is damaged, or made to fill the memory of whoever loads it.
+MOST_LAYERS, MOST_CLASSES, LARGEST_SIZE = 1000, 100_000, 2**24
+_LAYERS = {"depth", "depths", "layers", "num_layers", "num_hidden_layers"}
+_LAYERS |= {"long_range_layers", "lora_layers", "lora_text_layers"}
+_CLASSES = {"num_classes", "num_labels"}
+# What no network can be built from if it is below 1, whichever network it is.
+_SIZES = {"hidden_size", "image_size", "intermediate_size", "max_position_embeddings", "num_attention_heads"}
+_SIZES |= {"num_channels", "num_hidden_layers", "patch_size", "projection_dim", "vocab_size"}
 
 # The answer of a calibrated model that does not know. `processing/` has the same word, which this folder must not
 # import: a test compares the two.
@@ -199,7 +210,10 @@ class TGDFERConfig(PreTrainedConfig):
         Raises:
             ValueError: It is of a newer format, or of an older one with fields that do not exist any more.
         """
+        require_sizes(config_dict)
         saved = config_dict.get("format_version", 0 if config_dict.get("model_type") == cls.model_type else None)
+        if saved is not None and not isinstance(saved, int):
+            raise ValueError(f"`format_version` is {saved!r}; it must be a number: load another model.")
         if saved is None:
             return super().from_dict(config_dict, **kwargs)
         if saved > FORMAT_VERSION:
@@ -222,6 +236,11 @@ class TGDFERConfig(PreTrainedConfig):
         # Where this package is installed it has registered the task, and nobody need trust a folder's code for it.
         if __name__.startswith("tgdfer."):
             kwargs.pop("custom_pipelines", None)
+        require_sizes({**vars(self), **kwargs})
+        if self.id2label is not None and not _are_labels(self.id2label):
+            raise ValueError(
+                f"`id2label` is {str(self.id2label)[:80]}; it must be the name of each class by its index."
+            )
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(BASIC_EMOTIONS))
         if self.id2label is not None:
@@ -238,7 +257,9 @@ class TGDFERConfig(PreTrainedConfig):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
-        for name in ("num_frames", "temporal_heads", "short_term_window", "long_range_layers", "visual_prompt_rank"):
+        counts = ("num_frames", "max_descriptions", "prompt_length", "temporal_heads", "short_term_window")
+        widths = ("short_term_width", "long_range_width", "long_range_layers", "relevance_width", "visual_prompt_rank")
+        for name in counts + widths:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
         for name in (
@@ -302,6 +323,45 @@ _OF_TRANSFORMERS = (
     "torch_dtype",
     "transformers_version",
 )
+
+
+def require_sizes(config: Mapping[str, Any]) -> None:
+    """Checks the config of any model, and the configs in it, before anything is built of them: sizes and counts.
+
+    Args:
+        config: A `config.json`, or the fields of a config object.
+
+    Raises:
+        ValueError: One of them is larger than that of any model, or so small that nothing can be built; or a network
+            would be fetched from elsewhere.
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            require_sizes(value)
+        # timm fetches a network with a prefix, or reads it from any folder.
+        if name == "architecture" and isinstance(value, str) and (":" in value or "/" in value):
+            raise ValueError(f"`architecture` is {value!r}, which is no network of timm: load another model.")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, Mapping):
+                require_sizes(one)
+            elif isinstance(one, int | float) and not isinstance(one, bool):
+                _require_size(name, one)
+
+
+def _require_size(name: str, value: float) -> None:
+    most = MOST_LAYERS if name in _LAYERS else MOST_CLASSES if name in _CLASSES else LARGEST_SIZE
+    if name in _SIZES and not value >= 1:
+        raise ValueError(f"`{name}` is {value}; it must be at least 1: correct the config, or load another model.")
+    # Some numbers are no sizes, such as the ids of tokens that do not exist, but none of them is so large either.
+    if isinstance(value, int) and value > most:
+        raise ValueError(f"`{name}` is {value}; it must be at most {most}: correct the config, or load another model.")
+
+
+def _are_labels(value: Any) -> bool:
+    """Whether a value names a class for each index, which JSON gives as text."""
+    return isinstance(value, Mapping) and all(
+        isinstance(label, str) and str(index).isdecimal() for index, label in value.items()
+    )
 
 
 def _is_reference(value: Any) -> bool:

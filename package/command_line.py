@@ -1,6 +1,5 @@
 """The command line. Each command is a short function that imports what it needs when it is called."""
 
-import errno
 import inspect
 import logging
 import os
@@ -21,12 +20,20 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from ruamel.yaml import YAMLError
 
-from tgdfer.console import in_flags, is_main_process, quieten, say
+from tgdfer.console import (
+    in_flags,
+    is_main_process,
+    print_what_terminals_cannot_show,
+    quieten,
+    say,
+    with_home,
+)
 from tgdfer.option_groups import with_groups
 from tgdfer.prediction_commands import JOIN_EXAMPLES, PREDICT_EXAMPLES, HardwareOptions, join, predict
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
-from tgdfer.training.files import parse_yaml, read_yaml
+from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
+from tgdfer.training.interruption import Terminated
 from tgdfer.weights import DEFAULT_MODEL
 
 app = typer.Typer(
@@ -39,9 +46,6 @@ app = typer.Typer(
 )
 
 
-# What makes an output unwritable that looked writable when it was asked for.
-_FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-
 _TRAINED = "Folder of a run or a model, or Hub id; tgdfer-tiny is the model in the package"
 
 
@@ -53,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
-        after Ctrl-C.
+        after Ctrl-C, 143 after SIGTERM where results are kept then.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = with_home(sys.argv[1:] if argv is None else argv)
+    print_what_terminals_cannot_show()
     logger = logging.getLogger("tgdfer")
     handler = RichHandler(console=get_console(), show_time=False, show_path=False)
     flags = _flags_of(arguments)
@@ -71,9 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = in_flags(sentence_of(error), flags)
         return _refuse(sentence, 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
-        if error.errno not in _FULL_OR_CLOSED:
+        if error.errno not in UNWRITABLE:
             raise
         return _refuse(f"Cannot write {error.filename or 'the output'}: {error.strerror}.")
+    except Terminated:
+        return 143
     except KeyboardInterrupt:
         return 130
     finally:
@@ -322,7 +329,7 @@ def _assignment(option: str, text: str) -> tuple[str, Any]:
         raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
     try:
         return name.strip(), parse_yaml(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
 
 

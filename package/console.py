@@ -1,8 +1,11 @@
 """How commands speak: without the progress bars of libraries, and in the words of the command line."""
 
+import io
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich import get_console
 
@@ -33,6 +36,18 @@ def say(sentence: str) -> None:
     """Prints a sentence, once however many processes there are."""
     if is_main_process():
         get_console().print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """Arguments with the home of the user for `~`, also where shells leave it, as in `--csv=~/frames.csv`."""
+    return [re.sub(r"^(--[\w-]+=)?~(?=/|$)", lambda found: f"{found[1] or ''}{Path.home()}", one) for one in arguments]
+
+
+def print_what_terminals_cannot_show() -> None:
+    """Has characters that a terminal cannot show printed as their numbers, where Python would stop with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def in_flags(sentence: str, flags: Mapping[str, str]) -> str:

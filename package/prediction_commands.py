@@ -1,6 +1,7 @@
 """The commands `tgdfer predict` and `tgdfer join`."""
 
 import os
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,8 +10,8 @@ import typer
 
 from tgdfer.console import quieten
 from tgdfer.option_groups import with_groups
+from tgdfer.processing.description_files_tgdfer import read_descriptions
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.files import read_yaml
 from tgdfer.weights import DEFAULT_MODEL
 
 PREDICT_EXAMPLES = (
@@ -52,6 +53,14 @@ class ReadingOptions:
             rich_help_panel="Reading",
         ),
     ] = field(default_factory=list)
+    url_allow_private: Annotated[
+        bool,
+        typer.Option(
+            "--url-allow-private",
+            help="Fetch URLs that lead to this machine or into a private network, too",
+            rich_help_panel="Reading",
+        ),
+    ] = False
 
     def interval(self) -> float | None:
         """Seconds from one analysed frame to the next; None leaves it to the model."""
@@ -66,16 +75,27 @@ class ReadingOptions:
         """The descriptions of other classes; None where none are given."""
         if self.descriptions is None and not self.label:
             return None
-        words = dict(read_yaml(self.descriptions)) if self.descriptions is not None else {}
+        words = _words_in(self.descriptions)
         for text in self.label:
             name, equals, described = text.partition("=")
             texts = [one.strip() for one in described.split(";") if one.strip()]
             if not equals or not name.strip() or not texts:
                 raise UserError(f"--label takes LABEL=DESCRIPTION, as in 'bored=half-closed eyes', not {text!r}.")
-            words[name.strip()] = texts
+            words[unicodedata.normalize("NFC", name.strip())] = texts
         if len(words) < 2:
             raise UserError("One class alone is always the answer; describe at least two with --label.")
         return words
+
+
+def _words_in(file: Path | None) -> dict[str, list[str]]:
+    if file is None:
+        return {}
+    try:
+        return read_descriptions(file)
+    except OSError as error:
+        raise UserError(f"Cannot read {file}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -207,7 +227,9 @@ def predict(
     from tgdfer.training.predict import predict as predict_videos
 
     face_options: dict[str, Any] = {**asdict(faces), "face_model": faces.face_model and str(faces.face_model)}
-    options = PredictionOptions(face_options, interval, classes, Hardware(**asdict(hardware)))
+    options = PredictionOptions(
+        face_options, interval, classes, Hardware(**asdict(hardware)), reading.url_allow_private
+    )
     part = None if batch.shard is None else Shard.parse(batch.shard)
     results = predict_videos(
         videos, model, PredictionFiles(**asdict(files)), options, Batch(batch.jsonl, batch.resume, part)

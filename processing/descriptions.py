@@ -4,6 +4,7 @@ Each label set has a file of its own, `descriptions_NAME.yaml`. A processor that
 its own classes.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,9 @@ def built_in_descriptions(labels: str | Iterable[str] = "basic") -> dict[str, li
 
 
 def canonical_label(name: str) -> str:
-    """Canonical name of an emotion: "Happy" and "HAP" are "happiness"; an unknown name only becomes lower case."""
-    name = name.strip().lower()
+    """Canonical name of an emotion: "Happy" and "HAP" are "happiness"; an unknown name only becomes lower case.
+
+    Letters with accents are composed (Unicode NFC), because file systems and editors spell them in different ways.
+    """
+    name = unicodedata.normalize("NFC", name.strip().lower())
     return LABEL_ALIASES.get(name, name)

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .video_reading_tgdfer import find_gaps
 
 # The answer of a clip whose best class is not probable enough.
 UNSURE = "unsure"
@@ -271,17 +274,20 @@ def decisive_frames(relevance: Tensor) -> Tensor:
 
 def _spans(decisive: Tensor, relevance: Tensor, seconds: Tensor | None, places: list[int]) -> list[Span]:
     """Runs of decisive frames, the one with most relevance first; their ends lie halfway to the frames around them."""
-    edges = torch.diff(decisive.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
-    starts, stops = (edges == 1).nonzero().flatten().tolist(), (edges == -1).nonzero().flatten().tolist()
+    # A run ends where time goes on without frames.
+    gaps = np.zeros(max(len(decisive) - 1, 0), bool) if seconds is None else find_gaps(seconds.tolist())
+    usual = 0.0 if seconds is None or len(seconds) < 2 else float(seconds.diff().median())
+    shown = decisive.numpy()
+    first = np.flatnonzero(shown & np.append(True, ~shown[:-1] | gaps))
+    last = np.flatnonzero(shown & np.append(~shown[1:] | gaps, True))
     spans = []
-    for start, stop in zip(starts, stops, strict=True):
+    for start, end in zip(first.tolist(), last.tolist(), strict=True):
         ends: tuple[float | None, float | None] = (None, None)
         if seconds is not None:
-            before, after = max(start - 1, 0), min(stop, len(seconds) - 1)
+            begin, finish = float(seconds[start]), float(seconds[end])
+            before = usual if start > 0 and gaps[start - 1] else begin - float(seconds[max(start - 1, 0)])
+            after = usual if end < len(gaps) and gaps[end] else float(seconds[min(end + 1, len(gaps))]) - finish
             # Times are float32 here, and a millisecond is more than they tell.
-            ends = (
-                round(float(seconds[[before, start]].mean()), 3),
-                round(float(seconds[[stop - 1, after]].mean()), 3),
-            )
-        spans.append(Span(places[start], places[stop - 1], *ends, float(relevance[start:stop].sum())))
+            ends = (round(begin - before / 2, 3), round(finish + after / 2, 3))
+        spans.append(Span(places[start], places[end], *ends, float(relevance[start : end + 1].sum())))
     return sorted(spans, key=lambda span: -span.relevance)

@@ -176,7 +176,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
         config = self.model.config
         names = [config.id2label[index] for index in range(config.num_labels)]
         seconds = recording.seconds[person.places]
-        presence = Presence(person.places, recording.edges, recording.cuts)
+        presence = Presence(person.places, recording.edges, recording.cuts, recording.seconds)
         found = self._answers(person, seconds, presence, num_frames, longest_clip)
         likely = candidates(found["scores"].tolist(), names, config)
         best = names.index(likely[0])

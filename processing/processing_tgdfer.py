@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImageProcessor
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
+from .description_files_tgdfer import read_descriptions
 from .explanation_tgdfer import Explanation, at_temperature, candidates, explain_clip, references_of
+from .saved_settings_tgdfer import from_checkpoint
 from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
 
 # What a video processor and an image processor both know.
@@ -70,6 +71,7 @@ class TGDFERProcessor(ProcessorMixin):
         lowercase: bool = False,
         chat_template: str | None = None,
     ):
+        _require_texts(descriptions, context_phrase)
         self.descriptions = descriptions
         self.context_phrase = context_phrase
         self.text_padding = text_padding
@@ -102,7 +104,9 @@ class TGDFERProcessor(ProcessorMixin):
         config = AutoConfig.from_pretrained(name_or_folder, **kwargs)
         # Not every checkpoint tells its tokenizer how long a text may be.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
-        video_processor = TGDFERVideoProcessor(**_picture_settings(images.to_dict()) | {"num_frames": num_frames})
+        video_processor = TGDFERVideoProcessor(
+            **from_checkpoint(_picture_settings(images.to_dict())) | {"num_frames": num_frames}
+        )
         words = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
         of_siglip = config.model_type == "siglip"
         padding = "max_length" if of_siglip else "longest"
@@ -269,7 +273,7 @@ class TGDFERProcessor(ProcessorMixin):
             OSError: the file cannot be read.
         """
         if isinstance(descriptions, str | os.PathLike):
-            descriptions = _read_descriptions(Path(descriptions))
+            descriptions = read_descriptions(Path(descriptions))
         prompts = self.class_prompts(descriptions)
         self.descriptions = {label: list(texts) for label, texts in descriptions.items()}
         return prompts
@@ -334,14 +338,19 @@ def _check_apart(classes: Mapping[str, Hashable], clash: str) -> None:
             raise ValueError(f'The classes "{first[value]}" and "{label}" {clash}.')
 
 
-def _read_descriptions(file: Path) -> dict[str, list[str]]:
-    try:
-        words = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(words, dict) or not all(isinstance(label, str) for label in words):
-        raise ValueError(f"{file} holds no descriptions; write `label: [description, ...]` lines.")
-    return words
+def _require_texts(descriptions: Any, context_phrase: Any) -> None:
+    """Checks what a `processor_config.json` may hold.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    known = descriptions if descriptions is not None else {}
+    if not isinstance(known, Mapping) or not all(
+        isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts) for texts in known.values()
+    ):
+        raise ValueError('The descriptions of a processor must be {"label": ["what its face looks like", ...], ...}.')
+    if not isinstance(context_phrase, str):
+        raise ValueError(f"The context phrase of a processor must be text, not {context_phrase!r}.")
 
 
 def _check(label: str, texts: Sequence[str]) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .explanation_tgdfer import UNSURE
+from .video_reading_tgdfer import find_gaps
 
 # The label of a face at rest.
 AT_REST = "neutral"
@@ -49,22 +51,42 @@ class Presence:
         places: (T,) which of the sampled frames, increasing.
         edges: (N + 1,) seconds between which each sampled frame stands for its moment.
         cuts: places among the sampled frames with which a new shot begins.
+        seconds: (N,) times of the sampled frames, by which gaps in the video are known; None where there are none.
     """
 
     places: np.ndarray
     edges: np.ndarray
     cuts: Sequence[int] = ()
+    seconds: np.ndarray | None = None
 
     def stretches(self) -> list[slice]:
         """The frames in which the person is there without a gap and a cut, as slices of the T frames."""
         shots = np.searchsorted(np.asarray(self.cuts), self.places, side="right")
-        new = (np.diff(self.places) > 1) | (np.diff(shots) > 0)
+        pieces = np.searchsorted(self._gaps, self.places, side="right")
+        new = (np.diff(self.places) > 1) | (np.diff(shots) > 0) | (np.diff(pieces) > 0)
         borders = [0, *(np.flatnonzero(new) + 1).tolist(), len(self.places)]
         return [slice(start, stop) for start, stop in zip(borders, borders[1:], strict=False)]
 
     def span(self, first: int, last: int) -> tuple[float, float]:
-        """Seconds from the start of one of the T frames to the end of another."""
-        return float(self.edges[self.places[first]]), float(self.edges[self.places[last] + 1])
+        """Seconds from the start of one of the T frames to the end of another, half a step from those at a gap."""
+        start, end = self.places[first], self.places[last]
+        times = [float(self.edges[start]), float(self.edges[end + 1])]
+        if self.seconds is not None:
+            half = float(np.median(np.diff(self.seconds))) / 2 if len(self.seconds) > 1 else 0.0
+            if self.is_after_gap(start):
+                times[0] = float(self.seconds[start]) - half
+            if self.is_after_gap(end + 1):
+                times[1] = float(self.seconds[end]) + half
+        return times[0], times[1]
+
+    def is_after_gap(self, place: int) -> bool:
+        """Whether there is a gap before one of the N sampled frames."""
+        return place in self._gaps
+
+    @cached_property
+    def _gaps(self) -> np.ndarray:
+        """Places among the sampled frames that come after a gap."""
+        return np.zeros(0, int) if self.seconds is None else np.flatnonzero(find_gaps(self.seconds)) + 1
 
 
 def find_moments(
@@ -134,7 +156,8 @@ def _merge_short(
 def _continues(one: Mapping[str, Any], other: Mapping[str, Any], presence: Presence) -> bool:
     """Whether two segments that follow each other without a gap or a cut are both unsure."""
     last, first = one["frames"][1], other["frames"][0]
-    adjacent = presence.places[first] - presence.places[last] == 1 and presence.places[first] not in presence.cuts
+    place = presence.places[first]
+    adjacent = place - presence.places[last] == 1 and place not in presence.cuts and not presence.is_after_gap(place)
     return adjacent and one["label"] == other["label"] == UNSURE
 
 

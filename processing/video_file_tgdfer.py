@@ -10,11 +10,7 @@ import errno
 import functools
 import io
 import os
-import queue
 import struct
-import tempfile
-import threading
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,10 +27,8 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
-try:
-    from huggingface_hub.utils import httpx
-except ImportError:  # huggingface_hub 1.x
-    import httpx  # type: ignore[no-redef]
+from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT, fetch
+from .animated_images_tgdfer import HEAD, copy_animated_webp, is_animated_webp
 
 logger = logging.get_logger(__name__)
 
@@ -61,8 +55,6 @@ MAX_BOXES = 10_000
 # Decoders that keep the alpha of a codec.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
-# Seconds that fetching a URL may take, and bytes that it may give.
-URL_TIMEOUT, URL_MAX_BYTES = 60.0, 2**30
 
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **_LIMITS}
@@ -89,6 +81,7 @@ class _Packets:
         place: of each stamp, its packet's place among all packets, which come in the order of decoding.
         keys: (place, stamp) of the key frames.
         exact: whether decoding may start at any of them.
+        stream: number of the stream in the file.
     """
 
     seconds: np.ndarray
@@ -97,6 +90,7 @@ class _Packets:
     place: dict[int, int] = field(default_factory=dict)
     keys: list[tuple[int, int]] = field(default_factory=list)
     exact: bool = False
+    stream: int = 0
 
     def runs(self, stamps: Iterable[int]) -> list[tuple[int, int]]:
         """First and last place of the packets to decode, from a key frame each, for the frames at `stamps`."""
@@ -144,6 +138,7 @@ class VideoFile:
         name: of the video in messages, where it has none of its own.
         url_timeout: seconds that fetching a URL may take.
         url_max_bytes: size that what a URL gives may have.
+        url_allow_private: whether a URL may lead to this machine or into a private network.
         backend: "torchcodec" lets it decode where it works and gives what PyAV gives.
 
     Raises:
@@ -156,6 +151,7 @@ class VideoFile:
         name: str = "",
         url_timeout: float = URL_TIMEOUT,
         url_max_bytes: int = URL_MAX_BYTES,
+        url_allow_private: bool = False,
         backend: str = "pyav",
     ):
         if isinstance(video, av.container.InputContainer):
@@ -177,7 +173,7 @@ class VideoFile:
             self.source = _seekable(video, self.name)
         elif "://" in os.fspath(video):
             self.name = os.fspath(video)
-            self.source = _fetch(self.name, url_timeout, url_max_bytes)
+            self.source = _fetch(self.name, url_timeout, url_max_bytes, url_allow_private)
         elif not os.path.isfile(video):
             raise VideoDecodeError(f"{os.fspath(video)} does not exist; check the path.")
         else:
@@ -188,6 +184,23 @@ class VideoFile:
             size = os.path.getsize(self.name) if isinstance(source, str) else source.seek(0, io.SEEK_END)
         if size == 0:
             raise VideoDecodeError(f"{self.name} is empty (0 bytes); copy or download it again.")
+        self._replace_animated_webp()
+
+    def _replace_animated_webp(self) -> None:
+        """Has a copy of it read that FFmpeg can read, where it is an animated WebP."""
+        is_path = isinstance(self.source, str)
+        with self._from_the_start() as source, open(self.name, "rb") if is_path else nullcontext(source) as file:
+            is_animated = is_animated_webp(file.read(HEAD))
+            file.seek(0)
+            if is_animated:
+                try:
+                    copy = copy_animated_webp(file, MAX_PIXELS)
+                except ValueError as error:
+                    raise VideoDecodeError(
+                        f"{self.name} cannot be read ({error}); download or make it again."
+                    ) from error
+        if is_animated:
+            self.source = copy
 
     def tags(self) -> dict[str, str]:
         """What the file says of itself.
@@ -343,7 +356,7 @@ class VideoFile:
                     stamps.append(packet.pts)
                     place[packet.pts] = position
                     last = packet.duration or last
-            unit = float(stream.time_base or 0)
+            unit, number = float(stream.time_base or 0), stream.index
             header = stream.duration * unit if stream.duration else None
             edited = "mp4" in container.format.name
             exact = _starts_anew_at_keys(stream.codec_context, stamps)
@@ -358,7 +371,7 @@ class VideoFile:
         duration = _end(seconds, last * unit)
         if header and duration < 0.9 * header - 0.5:
             self.damage = self.damage or f"its header promises {header:.1f} s, {duration:.1f} s are there"
-        return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage)
+        return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage, number)
 
     def _decoded_times(self) -> tuple[np.ndarray, float]:
         """Seconds (N,) of the frames that the decoder gives, in their order, and the length of the clip."""
@@ -436,7 +449,8 @@ class VideoFile:
             raise _Mismatch
         try:
             with self._from_the_start() as source:
-                decoder = self.decoder(source, device="cpu", num_ffmpeg_threads=0 if self.large else 1)
+                threads = 0 if self.large else 1
+                decoder = self.decoder(source, stream_index=packets.stream, device="cpu", num_ffmpeg_threads=threads)
                 start = decoder.metadata.begin_stream_seconds
                 if len(decoder) != len(packets.stamps):
                     raise _Mismatch
@@ -558,12 +572,10 @@ class VideoFile:
             raise VideoDecodeError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
 
     def _stream(self, container: Any) -> Any:
-        # The cover of a song is a video stream of one picture.
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
+        stream = shown_stream(container)
+        if stream is None:
             kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
             raise VideoDecodeError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
-        stream = streams[0]
         if stream.codec_context is None:
             raise VideoDecodeError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
         stream.codec_context.options = _LIMITS
@@ -572,6 +584,19 @@ class VideoFile:
         if self.large:
             stream.thread_type = "AUTO"
         return stream
+
+
+def shown_stream(container: Any) -> Any:
+    """The stream of pictures that players show; None where there is none.
+
+    It is the one that is marked as the default. Of several, or where none is marked, it is the one that FFmpeg finds
+    best. The cover of a song and the previews of a film are no video, though they are streams of pictures as well.
+    """
+    others = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & others]
+    marked = [stream for stream in streams if stream.disposition & av.stream.Disposition.default] or streams
+    best = container.streams.best("video")
+    return best if best in marked else next(iter(marked), None)
 
 
 def _seekable(file: Any, name: str) -> BinaryIO:
@@ -783,70 +808,13 @@ def _filtered(frame: Any, *filters: tuple[str, str]) -> Any:
 # Addresses
 
 
-def _fetch(url: str, timeout: float, max_bytes: int) -> BinaryIO:
-    """What is behind an http(s) URL, or one of any file system that fsspec knows (`hf://`, `s3://`, ...)."""
-    deadline = time.monotonic() + timeout
-    # Small clips stay in memory; the file of a large one is gone with the object.
-    kept: Any = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115
+def _fetch(url: str, timeout: float, max_bytes: int, allow_private: bool) -> BinaryIO:
+    """What is behind a URL, as a file."""
     try:
-        for chunk in _until(deadline, _chunks(url, timeout)):
-            kept.write(chunk)
-            if kept.tell() > max_bytes:
-                raise OSError(f"it has more than {max_bytes / 2**20:.0f} MiB, see `url_max_bytes`")
+        return fetch(url, timeout, max_bytes, allow_private)
     except TimeoutError as error:
-        kept.close()
         raise VideoDecodeError(f"{url} takes longer than {timeout:g} s; see `url_timeout`.") from error
     # Every file system has exceptions of its own.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        kept.close()
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise VideoDecodeError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
-    return kept
-
-
-def _until(deadline: float, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """What comes before the deadline. It is waited for in a thread of its own: file systems may wait for ever.
-
-    Raises:
-        TimeoutError: the deadline has come.
-    """
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    left = threading.Event()
-
-    def wait() -> None:
-        try:
-            for chunk in chunks:
-                if left.is_set():
-                    return
-                found.put(chunk)
-            found.put(None)
-        except Exception as error:
-            found.put(error)
-
-    threading.Thread(target=wait, daemon=True, name="fetching a video").start()
-    try:
-        while True:
-            try:
-                chunk = found.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise TimeoutError from None
-            if chunk is None:
-                return
-            if isinstance(chunk, Exception):
-                raise chunk
-            yield chunk
-    finally:
-        left.set()
-
-
-def _chunks(url: str, timeout: float) -> Iterator[bytes]:
-    if url.startswith(("http://", "https://")):
-        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response:
-            response.raise_for_status()
-            yield from response.iter_bytes()
-        return
-    import fsspec
-
-    with fsspec.open(url, "rb") as file:
-        while chunk := file.read(2**20):
-            yield chunk

@@ -19,6 +19,7 @@ from transformers.video_utils import VideoMetadata, is_valid_video
 from .detectors_tgdfer import load_detector
 from .faces_tgdfer import CUT_MARK, FaceClip, FaceSettings, crop_faces
 from .recordings_tgdfer import Recording, RecordingReader
+from .saved_settings_tgdfer import OF_THE_CALLER, from_checkpoint
 from .video_file_tgdfer import BACKENDS, URL_MAX_BYTES, URL_TIMEOUT, VideoFile
 from .video_reading_tgdfer import (
     Clip,
@@ -43,7 +44,7 @@ from .pipeline_tgdfer import EmotionTimelinePipeline
 from .processing_tgdfer import TGDFERProcessor
 """
 
-OPENING = ("url_timeout", "url_max_bytes", "video_backend")
+OPENING = ("url_timeout", "url_max_bytes", "url_allow_private", "video_backend")
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_margin", "face_every", "no_face")
 # Longer pictures are cut to this many times their width: enlarged until their short side is seen, they fill gigabytes.
 MAX_ASPECT = 16
@@ -59,8 +60,9 @@ class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
         sampling: "segments", one frame of each of `num_frames` equal parts of the clip; "dense", a window of
             `num_frames` frames `stride` apart; or "fps", as many segments as give `fps` frames a second.
         stride: from one frame of a dense window to the next.
-        url_timeout: seconds that fetching a URL may take.
+        url_timeout: seconds that fetching a URL may take. Not saved, as the next two: a checkpoint does not set them.
         url_max_bytes: size that the video behind a URL may have.
+        url_allow_private: whether a URL may lead to this machine or into a private network.
         video_backend: "pyav", or "torchcodec", which decodes the clips that it gives the frames of PyAV for at the
             times of PyAV, where it is installed and finds its FFmpeg. Not saved: the frames are the same.
         face_crop: "none" takes the pictures as they are; "largest" and "center" cut out one face, "all" makes a clip
@@ -80,6 +82,7 @@ class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
     stride: int
     url_timeout: float
     url_max_bytes: int
+    url_allow_private: bool
     video_backend: str
     face_crop: str
     face_detector: str
@@ -136,6 +139,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     stride = 1
     url_timeout = URL_TIMEOUT
     url_max_bytes = URL_MAX_BYTES
+    url_allow_private = False
     video_backend = "pyav"
     face_crop = "none"
     face_detector = FaceSettings.detector
@@ -293,9 +297,17 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings but those of this machine: the path of the face model, and what decodes."""
-        settings = super().to_dict()
-        return {name: value for name, value in settings.items() if name not in ("face_model", "video_backend")}
+        """All settings but those that are up to the caller, such as the limits of what is fetched."""
+        return {name: value for name, value in super().to_dict().items() if name not in OF_THE_CALLER}
+
+    @classmethod
+    def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
+        """Makes a processor of a dictionary, such as a `preprocessor_config.json`.
+
+        Raises:
+            ValueError: a setting has a value that cannot be used.
+        """
+        return super().from_dict(from_checkpoint(video_processor_dict), **kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideoProcessorKwargs]) -> BatchFeature:
         """Reads, samples and normalises clips; `video_processor(...)` calls it.
@@ -379,7 +391,11 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return Sampling(method, num_frames, fps, _given(stride, self.stride), generator)
 
     def _opening(
-        self, url_timeout: float | None = None, url_max_bytes: int | None = None, video_backend: str | None = None
+        self,
+        url_timeout: float | None = None,
+        url_max_bytes: int | None = None,
+        url_allow_private: bool | None = None,
+        video_backend: str | None = None,
     ) -> dict[str, Any]:
         """How a `VideoFile` is opened."""
         backend = _given(video_backend, self.video_backend)
@@ -388,6 +404,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return {
             "url_timeout": _given(url_timeout, self.url_timeout),
             "url_max_bytes": _given(url_max_bytes, self.url_max_bytes),
+            "url_allow_private": _given(url_allow_private, self.url_allow_private),
             "backend": backend,
         }
 

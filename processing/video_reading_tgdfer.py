@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoDecodeError, Vide
 SAMPLINGS = ("segments", "dense", "fps")
 # Frames a second that are assumed where nothing tells: folders of frames and arrays.
 ASSUMED_FPS = 25
+# Cameras and encoders leave out single frames. So many seconds without a frame are a gap, if they are also so many
+# times the usual step between frames.
+SHORTEST_GAP, GAP_STEPS = 0.5, 3
 # Frames of arrays, folders and decoders that are read together where they are gone through one by one.
 _AT_A_TIME = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -54,7 +57,7 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
         sampler: chooses the frames.
         each: is done to each picture (3, H, W), or to several (T, 3, H, W) at once, before it is kept; not to those of
             a decoder, nor to arrays of other channels or numbers than bytes and floats.
-        **options: `url_timeout`, `url_max_bytes` and `backend` of a `VideoFile`.
+        **options: `url_timeout`, `url_max_bytes`, `url_allow_private` and `backend` of a `VideoFile`.
 
     Raises:
         VideoDecodeError: nothing can be read from it.
@@ -540,6 +543,12 @@ def windows(total: int, num_frames: int) -> Iterator[np.ndarray]:
     for start in range(0, max(0, total - num_frames), max(1, num_frames // 2)):
         yield np.arange(start, start + num_frames)
     yield np.arange(max(0, total - num_frames), total)
+
+
+def find_gaps(seconds: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Where time goes on without frames: mask (T - 1,) of the steps between T frames that follow each other."""
+    steps = np.diff(np.asarray(seconds, dtype=float))
+    return steps > max(SHORTEST_GAP, GAP_STEPS * float(np.median(steps)) if len(steps) else 0.0)
 
 
 def _check_window(num_frames: int, stride: int) -> None:

@@ -1,9 +1,9 @@
 """The configuration of a training run, in sections; each section is passed to the code that needs it."""
 
+import os
 from io import StringIO
-from os import PathLike, fspath
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -11,9 +11,17 @@ from pydantic.fields import FieldInfo
 
 from tgdfer.training.errors import UserError, nearest
 from tgdfer.training.files import write_text
+from tgdfer.weights import BUNDLED
 
-# A folder, a file or a Hub id. Path objects are accepted and kept as text.
-Location = Annotated[str, BeforeValidator(lambda value: fspath(value) if isinstance(value, PathLike) else value)]
+
+def _as_location(value: Any) -> Any:
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return os.path.expanduser(text) if isinstance(text, str) else text
+
+
+# A folder, a file or a Hub id. Path objects are accepted and kept as text, and `~` is the home of the user.
+_LOCATION = BeforeValidator(_as_location)
+Location = Annotated[str, _LOCATION]
 
 
 class Section(BaseModel):
@@ -198,6 +206,18 @@ class TrainingConfig(BaseModel):
         """
         return self.from_options(**self.options() | changes)
 
+    def with_absolute_paths(self) -> Self:
+        """A copy that names local data, models and files by absolute paths, so that it holds in any folder."""
+        names = [name for name, option in OPTIONS.items() if option.is_location]
+        values = {name: value for name, value in self.options().items() if name in names and value is not None}
+        return self.with_options(
+            **{
+                name: os.path.abspath(value)
+                for name, value in values.items()
+                if value not in BUNDLED and os.path.exists(value)
+            }
+        )
+
     def save(self, path: str | Path) -> None:
         """Writes the configuration as YAML: a heading for each section, and each option below its help text."""
         text = StringIO()
@@ -215,6 +235,7 @@ class Option:
         section: the field of `TrainingConfig` that it belongs to.
         type: its annotation.
         help: its help text.
+        is_location: whether it names a folder, a file or a Hub id.
         default: its default value; None where there is none.
     """
 
@@ -222,6 +243,11 @@ class Option:
         self.section = section
         self.type = field.annotation
         self.help = field.description or ""
+        # Pydantic keeps the validator of an annotation apart, unless the type is a union.
+        self.is_location = _LOCATION in (
+            *field.metadata,
+            *(m for t in get_args(field.annotation) for m in get_args(t)),
+        )
         self.default = None if field.is_required() else field.get_default(call_default_factory=True)
 
 

@@ -1,5 +1,6 @@
 """The model and the processor of a run: from any CLIP or any trained TG-DFER, for the labels of a data set."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -11,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
-from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig, require_sizes
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import DUAL_ENCODERS, require_dual_encoder
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -45,8 +46,11 @@ def start_model(
     with _sentences_about(options.model):
         if _model_type(source) != "tgdfer":
             descriptions = words_for(classes, options.descriptions)
-            processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames)
-            model = TGDFERForVideoClassification.from_clip(source, processor.class_prompts(), **fields)
+            with _reading(options.model):
+                processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames)
+            prompts = processor.class_prompts()
+            with _reading(options.model):
+                model = TGDFERForVideoClassification.from_clip(source, prompts, **fields)
         else:
             # In fp32 whatever the checkpoint: small updates vanish in half precision.
             model, processor = load_trained(source, dtype=torch.float32, **fields)
@@ -92,8 +96,9 @@ def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClas
             raise UserError(
                 f"{source} is a checkpoint of {kind or 'another program'}, not of a trained TG-DFER model."
             )
-        model = TGDFERForVideoClassification.from_pretrained(folder, use_safetensors=True, **options)
-        return model.eval(), TGDFERProcessor.from_pretrained(folder)
+        with _reading(source):
+            model = TGDFERForVideoClassification.from_pretrained(folder, use_safetensors=True, **options)
+            return model.eval(), TGDFERProcessor.from_pretrained(folder)
 
 
 def is_trained(source: str | Path) -> bool:
@@ -110,21 +115,25 @@ def model_source(name: str | Path) -> str:
     """Folder or Hub id of a model; of the folder of a run, its best model. The package's own models have names."""
     if str(name) in BUNDLED:
         return str(BUNDLED[str(name)])
-    best = Path(name) / "best"
-    return str(best if (best / "config.json").is_file() else name)
+    folder = os.path.expanduser(name)
+    best = Path(folder) / "best"
+    return str(best if (best / "config.json").is_file() else folder)
 
 
 def _model_type(source: str | Path) -> str | None:
     """What a checkpoint says that it is."""
-    config = PreTrainedConfig.get_config_dict(str(source))[0]
+    with _reading(source):
+        config: Any = PreTrainedConfig.get_config_dict(str(source))[0]
+        require_sizes(config)
     kind = config.get("model_type")
     if kind not in (*DUAL_ENCODERS, "siglip2", "tgdfer"):
         raise UserError(
             f"{source} is a checkpoint of {kind or 'another program'}: name a CLIP, such as"
             " openai/clip-vit-base-patch16, or a trained TG-DFER model."
         )
-    if kind != "tgdfer":
-        require_dual_encoder(config, source)
+    with _reading(source):
+        if kind != "tgdfer":
+            require_dual_encoder(config, source)
     return kind
 
 
@@ -141,6 +150,16 @@ def _require_options(options: dict[str, Any]) -> None:
 
 
 @contextmanager
+def _reading(name: str | Path) -> Iterator[None]:
+    """Makes one sentence of the errors that libraries run into where a file of a checkpoint holds something odd."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        told = f"{type(error).__name__}: {_first_lines(error)}"
+        raise UserError(f"The files of the model {str(name)!r} are damaged ({told}): download it again.") from error
+
+
+@contextmanager
 def _sentences_about(name: str | Path) -> Iterator[None]:
     """Makes one sentence of whatever the libraries say when a checkpoint, an option or a prompt does not fit."""
     try:
@@ -148,7 +167,9 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except (StrictDataclassError, ValueError, ImportError) as error:
-        raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(error)}") from error
+        # A config says what is wrong with it in the cause of an error that names the check.
+        reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(reason).rstrip('.')}.") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give {' or '.join(BUNDLED)}, or the Hub id"
@@ -156,5 +177,5 @@ def _sentences_about(name: str | Path) -> Iterator[None]:
         ) from error
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

@@ -1,6 +1,7 @@
 """Prediction for video files: reads them one after the other, and writes what is found."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
 from tgdfer.training.errors import PartialResultError, UserError, sentence_of
+from tgdfer.training.files import printable
 from tgdfer.training.hardware import Hardware
+from tgdfer.training.interruption import Terminated, raising_on_sigterm
 from tgdfer.training.models import load_trained
 from tgdfer.training.outputs import (
     PredictionFiles,
@@ -22,6 +25,7 @@ from tgdfer.training.outputs import (
     ResultLog,
     Run,
     Shard,
+    noting,
     output_paths,
     print_results,
     short_names,
@@ -29,6 +33,8 @@ from tgdfer.training.outputs import (
 )
 from tgdfer.training.video_paths import find_videos, readable
 from tgdfer.weights import DEFAULT_MODEL
+
+logger = logging.getLogger(__name__)
 
 # Pictures of a person in the film strip of a plot.
 THUMBNAILS = 16
@@ -45,12 +51,14 @@ class PredictionOptions:
         descriptions: other classes for the model: for each label one sentence or more, or a YAML file of them. The
             model is then not calibrated.
         hardware: device, number format and batch size.
+        url_allow_private: whether a URL may lead to this machine or into a private network.
     """
 
     faces: Mapping[str, Any] = field(default_factory=dict)
     interval: float | None = None
     descriptions: Mapping[str, Sequence[str]] | str | Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    url_allow_private: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def predict(
     """Analyses videos, and writes the results to files.
 
     A video that cannot be read does not stop the others: their results are written before the error is raised. So are
-    those of the videos that are done when the user interrupts.
+    those of the videos that are done when the user interrupts, or when SIGTERM comes.
 
     Args:
         videos: paths, URLs, folders or patterns, as in `find_videos`.
@@ -126,14 +134,19 @@ def predict(
         log = ResultLog(shard.path(batch.jsonl), run, shard, own, len(everything), batch.resume)
     prediction = _Prediction(network, processor, own, files, options, log)
     try:
-        prediction.read_all()
-    except KeyboardInterrupt:
+        with raising_on_sigterm():
+            prediction.read_all()
+    except (KeyboardInterrupt, Terminated):
+        print_results(prediction.results)
         _say_how_to_go_on(prediction, log)
         raise
     finally:
-        # Also after an error that nobody foresaw: what is found must not be lost.
+        # Also after an interruption: what is found must not be lost.
         if prediction.results:
-            files.write(prediction.results, prediction.errors, run, own)
+            prediction.unwritten |= files.write(prediction.results, prediction.errors, run, own)
+    if prediction.unwritten:
+        print_results(prediction.results)
+        raise UserError(_sentence_about(prediction.unwritten))
     if prediction.errors and not prediction.results:
         raise UserError(" ".join(prediction.errors.values()))
     if prediction.errors:
@@ -161,6 +174,7 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
         faces.setdefault("face_crop", "all")
     for name, value in faces.items():
         setattr(processor.video_processor, name, value)
+    processor.video_processor.url_allow_private = options.url_allow_private
     run = Run(
         model=str(model),
         weights=_hash_of(network),
@@ -204,6 +218,7 @@ class _Prediction:
         log: ResultLog | None,
     ):
         self.processor, self.videos, self.options, self.log = processor, videos, options, log
+        self.files, self.own = files, files.own_paths(videos)
         self.pipeline = EmotionTimelinePipeline(
             model=network, video_processor=processor.video_processor, device=network.device
         )
@@ -212,6 +227,8 @@ class _Prediction:
         self.annotated = output_paths(videos, files.annotate)
         self.found: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, str] = {}
+        # Outputs that could not be written, and for each the reason.
+        self.unwritten: dict[Path, str] = {}
         if log is not None:
             self.found.update({video: result for video, result in log.part.results.items() if self._has_files(video)})
 
@@ -221,23 +238,35 @@ class _Prediction:
         return {video: self.found[video] for video in self.videos if video in self.found}
 
     def read_all(self) -> None:
-        """Reads the videos that have no result yet."""
+        """Reads the videos that have no result yet. What goes wrong with one of them does not concern the others."""
         left = [video for video in self.videos if video not in self.found]
         progress = PredictionProgress(len(self.videos), len(self.found))
         with progress.shown():
             for video in left:
-                result = None
-                try:
-                    result = self._read(video, progress)
-                except VideoDecodeError as error:
-                    self.errors[video] = sentence_of(error)
-                    if self.log is not None:
-                        self.log.add_error(video, self.errors[video])
+                self._read_one(video, progress)
+                progress.end((self.found.get(video) or {}).get("duration"))
+                if self.log is not None and self.log.path in self.unwritten:
+                    return  # The others would be read for nothing.
+
+    def _read_one(self, video: str, progress: PredictionProgress) -> None:
+        try:
+            result = self._read(video, progress)
+        except VideoDecodeError as error:
+            self.errors[video] = sentence_of(error)
+        except Exception as error:
+            logger.debug("Reading %s failed.", video, exc_info=True)
+            reason = " ".join(str(error).split())
+            told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+            self.errors[video] = f"{video} cannot be analysed ({told[:300]}); convert it, or report this error."
+        else:
+            self.found[video] = result
+            self.unwritten |= self.files.write_of_video(video, result, self.own)
+        if self.log is not None:
+            with noting(self.log.path, self.unwritten):
+                if video in self.found:
+                    self.log.add(video, self.found[video])
                 else:
-                    self.found[video] = result
-                    if self.log is not None:
-                        self.log.add(video, result)
-                progress.end(None if result is None else result["duration"])
+                    self.log.add_error(video, self.errors[video])
 
     def _read(self, video: str, progress: PredictionProgress) -> dict[str, Any]:
         """The result of one video, without pixels; its pictures are written."""
@@ -258,12 +287,13 @@ class _Prediction:
             if video in self.pictures:
                 from tgdfer.training.figures.timeline import plot_timeline
 
-                plot_timeline(result, _with_folder(self.pictures[video]), self.names[video])
+                with noting(self.pictures[video], self.unwritten):
+                    plot_timeline(result, self.pictures[video], self.names[video])
             if video in self.annotated:
                 from tgdfer.training.figures.annotated_video import annotate
 
-                path = _with_folder(self.annotated[video])
-                annotate(source, result, path, lambda part: advance(share + share * part))
+                with noting(self.annotated[video], self.unwritten):
+                    annotate(source, result, self.annotated[video], lambda part: advance(share + share * part))
         return without_pixels(result)
 
     def _has_files(self, video: str) -> bool:
@@ -288,6 +318,10 @@ def _say_how_to_go_on(prediction: _Prediction, log: ResultLog | None) -> None:
     get_console().print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def _with_folder(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _sentence_about(unwritten: Mapping[Path, str]) -> str:
+    first, reason = next(iter(unwritten.items()))
+    more = f" and {len(unwritten) - 1} more files" if len(unwritten) > 1 else ""
+    return (
+        f"Cannot write {printable(str(first))}{more}: {reason} in {printable(str(first.absolute().parent))}; make room"
+        " or name another place. The answers above are complete for the videos that were read."
+    )

@@ -27,7 +27,7 @@ def require_new_or_same(folder: Path, config: TrainingConfig) -> None:
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty: continue its run with --resume, or name another --output.")
         return
-    before, now = read_run_config(folder).options(), config.options()
+    before, now = (one.with_absolute_paths().options() for one in (read_run_config(folder), config))
     for name in before:
         if name not in _MAY_CHANGE and before[name] != now[name]:
             raise UserError(
@@ -69,7 +69,7 @@ def fingerprint(folder: Path, *parts: Part | None) -> str:
 def prepare(folder: Path, config: TrainingConfig, clips_hash: str, train: Part, validation: Part | None) -> None:
     """Writes `config.yaml`, `data.sha256` and the lists of videos that are not used."""
     folder.mkdir(parents=True, exist_ok=True)
-    config.with_options(resume=False).save(folder / "config.yaml")
+    config.with_options(resume=False).with_absolute_paths().save(folder / "config.yaml")
     write_text(folder / "data.sha256", clips_hash + "\n")
     write_left_out(folder, config.data.train_split, train.clips)
     if validation is not None and validation.clips is not train.clips:

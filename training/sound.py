@@ -9,7 +9,7 @@ from typing import Any
 import av
 from transformers.utils import logging
 
-from tgdfer.processing.video_file_tgdfer import FORMATS, VideoFile
+from tgdfer.processing.video_file_tgdfer import FORMATS, VideoFile, shown_stream
 
 logger = logging.get_logger(__name__)
 
@@ -106,9 +106,7 @@ class Sound:
             copied = copied and self._takes(container_format, container, sound)
         with ExitStack() as stack:
             container = self._open(stack)
-            # The cover of a song is a video stream of one picture.
-            cover = av.stream.Disposition.attached_pic
-            pictures = next(stream for stream in container.streams.video if not stream.disposition & cover)
+            pictures = shown_stream(container)
             shown = (packet for packet in container.demux(pictures) if packet.size and not packet.is_discard)
             times = [packet.dts if packet.pts is None else packet.pts for packet in islice(shown, _REORDERED)]
             known = [time for time in times if time is not None]

@@ -336,6 +336,7 @@ def clip_loader(
         batch_size,
         sampler=sampler,
         num_workers=_workers(data, workers),
+        persistent_workers=_workers(data, workers) > 0,
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
-from tgdfer.training.animated_images import copy_animated_webp, is_animated_webp
 from tgdfer.training.errors import UserError
 
 # The argument that stands for standard input.
@@ -43,7 +42,7 @@ def find_videos(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: a pattern matches nothing, or a folder holds neither videos nor images.
     """
-    found = [video for argument in arguments for video in _expanded(argument)]
+    found = [video for argument in arguments for video in _expanded(os.path.expanduser(argument))]
     return list(dict.fromkeys(found))
 
 
@@ -66,8 +65,8 @@ def readable(video: str) -> Iterator[Any]:
         VideoDecodeError: standard input is a terminal or empty, or gives more than `MAX_SPOOLED_BYTES`.
     """
     if "://" not in video and Path(video).suffix.lower() in IMAGE_SUFFIXES and Path(video).is_file():
-        with _opened_image(video) as image:
-            yield {"path": video, "bytes": image}
+        # By the name of a file, FFmpeg would take a picture for the first of a numbered series.
+        yield {"path": video, "bytes": Path(video).read_bytes()}
         return
     if video != STANDARD_INPUT and not _is_pipe(video):
         yield video
@@ -122,18 +121,6 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     return [
         (0, int(piece), "") if piece.isdecimal() else (1, 0, piece.lower()) for piece in re.split(r"(\d+)", text)
     ] + [(2, 0, text)]
-
-
-@contextmanager
-def _opened_image(path: str) -> Iterator[BinaryIO | bytes]:
-    """What is read as a video instead of a file of one or several pictures."""
-    if not is_animated_webp(path):
-        # By the name of a file, FFmpeg would take a picture for the first of a numbered series.
-        yield Path(path).read_bytes()
-        return
-    with tempfile.TemporaryFile(prefix="tgdfer-") as kept:
-        copy_animated_webp(path, kept)
-        yield kept
 
 
 def _is_pipe(path: str) -> bool:

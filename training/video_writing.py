@@ -1,6 +1,5 @@
 """Writing H.264 videos frame by frame, for face crops, annotated videos and rendered faces."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -11,6 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from tgdfer.training.files import whole_file
 from tgdfer.training.sound import Sound
 
 # Ticks per second: fine enough for the timestamps of any container.
@@ -89,18 +89,14 @@ def writing(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The container is read from the ending, so the temporary name has the same ending.
-    draft = path.with_name(f".{path.name}")
-    try:
+    # The container is read from the ending, which the temporary name has as well.
+    with whole_file(path) as draft:
         writer = VideoWriter(draft, crf, comment, threads, sound)
         try:
             yield writer
             writer.finish()
         finally:
             writer.container.close()
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, crf: int = 18) -> None:

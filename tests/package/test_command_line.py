@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import inspect
+import io
 import json
 import logging
 import os
@@ -15,16 +16,17 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import yaml
+from made_up_predictions import two_people
 from small_clips import write_clip
 
 from tgdfer.command_line import faces, main, resolve_config
-from tgdfer.console import in_flags
+from tgdfer.console import in_flags, with_home
 from tgdfer.prediction_commands import FileOptions, HardwareOptions, ReadingOptions
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
 from tgdfer.training.cache import kind_folder
 from tgdfer.training.config import OPTIONS
-from tgdfer.training.errors import UserError
+from tgdfer.training.errors import PartialResultError, UserError
 
 
 def flags(options: dict) -> list[str]:
@@ -311,6 +313,42 @@ def test_words_of_the_command_line_come_before_those_of_the_file(tmp_path):
     }
     assert ReadingOptions().classes() is None and ReadingOptions().interval() is None
     assert ReadingOptions(every=0.5).interval() == 0.5
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_terminals_that_cannot_show_a_name_stop_nothing(encoding, monkeypatch):
+    """Names of files and labels are in any script, and may have bytes that are no text."""
+
+    def found(*_):
+        raise PartialResultError({"x": "\u60b2\u3057\u307f/caf\udce9.mp4 \u2026"}, 2)
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr("tgdfer.training.predict.predict", lambda *_: {"\u60b2\u3057\u307f.mp4": two_people()})
+    assert main(["predict", "x.mp4"]) == 0
+    out.flush()
+    assert len(out.buffer.getvalue()) > 100
+    monkeypatch.setattr("tgdfer.training.predict.predict", found)
+    assert main(["predict", "x.mp4"]) == 3
+    err.flush()
+    assert b".mp4" in err.buffer.getvalue()
+
+
+def test_a_tilde_is_the_home_where_shells_leave_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["~/a.mp4", "--csv=~/f.csv", "--output", "~", "a~/b", "--label", "a=~/x", "~other/x"]
+    expected = [
+        "/home/me/a.mp4",
+        "--csv=/home/me/f.csv",
+        "--output",
+        "/home/me",
+        "a~/b",
+        "--label",
+        "a=~/x",
+        "~other/x",
+    ]
+    assert with_home(given) == expected
 
 
 def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):

@@ -66,6 +66,14 @@ def test_two_moments_are_told_in_the_order_of_time_and_the_stronger_is_the_first
     assert found.descriptions == [] and found.named == []
 
 
+def test_no_span_reaches_over_a_gap_in_the_time_stamps():
+    relevance = torch.tensor([0.01, 0.2, 0.28, 0.2, 0.2, 0.11])
+    seconds = torch.tensor([0.0, 0.2, 0.4, 9.0, 9.2, 9.4])
+    found = explain_clip("surprise", 0.9, relevance, torch.zeros(6, 1), ["jaw dropped"], seconds)
+    assert sorted((span.start, span.end) for span in found.spans) == [(0.1, 0.5), (8.9, 9.3)]
+    assert "0.1 s to 0.5 s and 8.9 s to 9.3 s" in str(found)
+
+
 @pytest.mark.parametrize("seconds", [None, torch.full((8,), torch.nan)])
 def test_times_that_are_unknown(seconds):
     found = explain_clip("surprise", 0.8, RELEVANCE, COSINES, TEXTS, seconds)

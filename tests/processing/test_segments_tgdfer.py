@@ -91,6 +91,21 @@ def test_moments_end_at_gaps_and_cuts():
     assert told(found) == [("joy", 0, 0.3), ("joy", 0.6, 0.7), ("joy", 0.7, 0.9)]
 
 
+def test_moments_end_at_gaps_in_the_time_stamps():
+    """Somebody is in all frames, but for eight seconds there are none."""
+    seconds = np.array([0.0, 0.1, 0.2, 0.3, 8.3, 8.4, 8.5, 8.6])
+    edges = np.concatenate([[0.0], (seconds[1:] + seconds[:-1]) / 2, [8.7]])
+    there = Presence(np.arange(8), edges, (), seconds)
+    for row, threshold in (([0.1, 0.8, 0.1], None), ([0.4, 0.3, 0.3], 0.9)):
+        found = find_moments(np.array([row] * 8), NAMES, there, threshold)
+        assert [(round(one["start"], 2), round(one["end"], 2)) for one in found] == [(0.0, 0.35), (8.25, 8.7)]
+        assert [one["frames"] for one in found] == [[0, 3], [4, 7]]
+    even = Presence(np.arange(8), np.arange(9) / 1.0, (), np.arange(8) / 1.0)
+    assert len(find_moments(np.array([[0.1, 0.8, 0.1]] * 8), NAMES, even)) == 1, "one frame a second is no gap"
+    single = Presence(np.arange(1), np.array([0.0, 0.1]), (), np.zeros(1))
+    assert len(find_moments(np.array([[0.1, 0.8, 0.1]]), NAMES, single)) == 1
+
+
 def test_moments_are_unsure_where_nothing_is_probable_enough():
     scores = np.array([[0.6, 0.3, 0.1]] * 3 + [[0.1, 0.3, 0.6]] * 3)
     assert told(find_moments(scores, NAMES, presence(6), 0.5)) == [("fear", 0, 0.3), ("neutral", 0.3, 0.6)]

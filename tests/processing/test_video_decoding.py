@@ -454,7 +454,8 @@ def test_limits_of_addresses(reader, monkeypatch):
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/endless.mp4"
         with pytest.raises(VideoDecodeError, match="more than 1 MiB, see `url_max_bytes`"):
-            reader(url, url_max_bytes=2**20)
+            reader(url, url_max_bytes=2**20, url_allow_private=True)
+        reader.url_allow_private = True
         reader.url_timeout = 0.05
         with pytest.raises(VideoDecodeError, match="takes longer than 0.05 s; see `url_timeout`"):
             reader.read_clip(url)

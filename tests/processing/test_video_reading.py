@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tgdfer.processing import detectors_tgdfer, video_file_tgdfer, video_reading_tgdfer
+from tgdfer.processing import addresses_tgdfer, detectors_tgdfer, video_reading_tgdfer
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import sample_indices
@@ -177,6 +177,7 @@ def test_urls(clip, reader, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
+        reader.url_allow_private = True
         assert torch.equal(reader.read_clip(f"{url}/clip.mp4")[0], reader.read_clip(clip)[0])
         with pytest.raises(VideoDecodeError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
             reader.read_clip(f"{url}/missing.mp4")
@@ -391,11 +392,11 @@ def test_no_address_is_waited_for_beyond_the_limit(monkeypatch):
     """Whatever file system it belongs to: they have limits of their own, or none."""
     answer = threading.Event()
 
-    def never(url, timeout):
+    def never(*args):
         answer.wait()
         yield b""
 
-    monkeypatch.setattr(video_file_tgdfer, "_chunks", never)
+    monkeypatch.setattr(addresses_tgdfer, "chunks_of", never)
     processor = TGDFERVideoProcessor(url_timeout=0.05)
     with pytest.raises(VideoDecodeError, match=r"hf://buckets/a/b.mp4 takes longer than 0.05 s; see `url_timeout`\."):
         processor.read_clip("hf://buckets/a/b.mp4")

@@ -3,6 +3,7 @@
 import pytest
 
 from tgdfer.training.config import OPTIONS, TrainingConfig
+from tgdfer.training.data.labels import words_for
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_yaml
 
@@ -26,6 +27,19 @@ def test_reads_what_yaml_spells_in_its_own_way(tmp_path):
     config = TrainingConfig.from_options(**read_yaml(path))
     found = config.optimisation.new_lr, config.run.mixed_precision, config.optimisation.max_grad_norm
     assert found == (1e-4, "no", 1.0)
+
+
+def test_a_run_names_local_data_by_absolute_paths(tmp_path, monkeypatch):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "words.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = TrainingConfig.from_options(dataset="clips", descriptions="~/words.yaml", validation_fraction=0.5)
+    kept = config.with_absolute_paths()
+    assert (kept.data.dataset, kept.model.descriptions) == (str(tmp_path / "clips"), str(tmp_path / "words.yaml"))
+    assert (kept.model.model, kept.faces.face_model, kept.data.validation_fraction) == ("clip-tiny-faces", None, 0.5)
+    assert TrainingConfig.from_options(dataset="user/clips").with_absolute_paths().data.dataset == "user/clips"
+    assert kept.with_absolute_paths() == kept
 
 
 def test_model_options_are_not_shared_between_configs():
@@ -53,6 +67,41 @@ def test_model_options_are_not_shared_between_configs():
 def test_names_what_is_wrong(values, sentence):
     with pytest.raises(UserError, match=sentence):
         TrainingConfig.from_options(**values)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "dataset: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{mark}]]",
+        "dataset: !!python/object/new:os.system ['touch {mark}']",
+        "!!python/object/apply:os.system ['touch {mark}']",
+        "dataset: !!python/name:os.system",
+        "dataset: !include /etc/passwd",
+    ],
+)
+def test_yaml_makes_no_objects_and_runs_nothing(attack, tmp_path):
+    mark, path = tmp_path / "mark", tmp_path / "config.yaml"
+    path.write_text(attack.replace("{mark}", str(mark)))
+    for read in (read_yaml, lambda file: words_for(["a"], str(file))):
+        with pytest.raises(UserError, match=r"^[^\n]*(is not valid YAML|holds no descriptions)"):
+            read(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[" * 3000, "nested too deeply"),
+        ("{a: " * 2000, "nested too deeply"),
+        (f"epochs: {'9' * 5000}", "is not valid YAML"),
+        ("dataset: 2001-99-99", "is not valid YAML"),
+        ("a: &a [x, x]\n" + "".join(f"k{i}: &k{i} [*a, *a]\n" for i in range(9)), "Unknown option 'a'"),
+    ],
+)
+def test_yaml_that_is_made_to_fail_fails_in_one_sentence(text, sentence, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"^[^\n]*{sentence}[^\n]*$"):
+        TrainingConfig.from_options(**read_yaml(tmp_path / "config.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Prediction: the files it writes, what it prints, and videos that cannot be read."""
 
 import csv
+import errno
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -275,14 +278,14 @@ def test_what_is_behind_a_url_is_fetched_once(
     """By the limits of the processor, for the answer, the picture and the annotated video alike."""
     fetched = []
 
-    def fetch(url: str, timeout: float, max_bytes: int) -> io.BytesIO:
-        fetched.append((url, timeout, max_bytes))
+    def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool) -> io.BytesIO:
+        fetched.append((url, timeout, max_bytes, allow_private))
         return io.BytesIO(Path(videos[0]).read_bytes())
 
     monkeypatch.setattr(video_file_tgdfer, "_fetch", fetch)
     url = "https://example.org/clip.mp4"
     found = predict([url], model_folder, PredictionFiles(plot=tmp_path / "t.png", annotate=tmp_path / "t.mp4"))
-    assert fetched == [(url, 60.0, 2**30)]
+    assert fetched == [(url, 60.0, 2**30, False)]
     assert (tmp_path / "t.png").is_file() and (tmp_path / "t.mp4").is_file()
     again = predict(videos[:1], model_folder)[videos[0]]
     assert found[url]["people"][0]["scores"] == again["people"][0]["scores"]
@@ -435,13 +438,62 @@ def test_an_interrupted_list_is_resumed(
     assert read == [str(broken)]
 
 
-def test_an_error_that_nobody_foresaw_loses_nothing(
+def test_an_error_that_nobody_foresaw_concerns_one_video(
     model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_at(monkeypatch, 3, ZeroDivisionError)
-    with pytest.raises(ZeroDivisionError):
+    stop_at(monkeypatch, 2, ZeroDivisionError)
+    with pytest.raises(PartialResultError) as raised:
         predict(videos, model_folder, files(tmp_path, "csv", "json"))
-    assert list(results_of(tmp_path / "t.json")) == videos[:2] and (tmp_path / "t.csv").is_file()
+    assert list(results_of(tmp_path / "t.json")) == [videos[0], videos[2]] and (tmp_path / "t.csv").is_file()
+    assert raised.value.unusable == {
+        videos[1]: f"{videos[1]} cannot be analysed (ZeroDivisionError); convert it, or report this error."
+    }
+
+
+def test_sigterm_keeps_what_is_done_and_says_so(
+    model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    called = predict_module.EmotionTimelinePipeline.__call__
+
+    def run(pipeline, source, *args, **kwargs):
+        if source.name == videos[1]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return called(pipeline, source, *args, **kwargs)
+
+    monkeypatch.setattr(predict_module.EmotionTimelinePipeline, "__call__", run)
+    arguments = ["predict", *videos, "--model", str(model_folder), "--face-crop", "none"]
+    arguments += ["--csv", str(tmp_path / "t.csv"), "--subtitles", str(tmp_path / "t.vtt")]
+    assert main(arguments) == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    said = capsys.readouterr().out
+    assert "Interrupted: 1 of 3 videos have their results" in said and "%" in said, "and the answer is printed"
+    assert {row["file"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {videos[0]}
+    assert len(list(tmp_path.glob("t-*.vtt"))) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "subtitles", "elan", "textgrid", "plot", "annotate"])
+def test_a_full_disk_names_the_place_and_the_answers_are_printed(
+    kind: str, model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    ending = {"subtitles": "vtt", "elan": "eaf", "textgrid": "TextGrid", "plot": "png", "annotate": "mp4"}
+    full = tmp_path / "full" / f"t.{ending.get(kind, kind)}"
+
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if kind == "jsonl":
+        monkeypatch.setattr(predict_module.ResultLog, "add", fail)
+    else:
+        replace = os.replace
+        monkeypatch.setattr(os, "replace", lambda a, b: fail() if Path(b).parent == full.parent else replace(a, b))
+    arguments = ["predict", videos[0], "--model", str(model_folder), "--face-crop", "none"]
+    assert main([*arguments, f"--{kind}", str(full), "--segments-csv", str(tmp_path / "s.csv")]) == 2
+    said = capsys.readouterr()
+    assert f"error: Cannot write {full}: No space left on device in {full.parent}; make room" in said.err
+    assert "%" in said.out, "the answer"
+    assert (tmp_path / "s.csv").is_file(), "what can be written is"
+    assert [path.name for path in full.parent.iterdir()] == (["t.jsonl"] if kind == "jsonl" else [])
 
 
 def test_options_of_long_lists_that_do_not_fit(model_folder: Path, videos: list[str], tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_arguments_keep_their_order_and_each_video_comes_once(tree: Path) -> Non
     assert find_videos(["in/10.mp4", url, "-", "no.mp4", "in/*.mp4"]) == ["in/10.mp4", url, "-", "no.mp4"]
 
 
+def test_a_tilde_is_the_home(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tree))
+    assert find_videos(["~"]) == find_videos([str(tree)])
+
+
 def test_a_folder_without_videos(tree: Path) -> None:
     (tree / "empty").mkdir()
     with pytest.raises(UserError, match="The folder empty has neither videos"):

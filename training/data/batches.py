@@ -36,12 +36,17 @@ class SampledClips(torch.utils.data.Dataset):
         self.num_frames = num_frames
         self.training = training
         self.seed = seed
-        self.epoch = 0
+        # In shared memory: processes that read clips live on from one epoch to the next.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         ids = {label: index for index, label in enumerate(classes)}
         self.targets = [ids[label] for label in clips.labels]
 
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import yaml
 
+from tgdfer.processing.description_files_tgdfer import read_descriptions
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import read_yaml
 
 
 def words_for(
@@ -23,7 +23,7 @@ def words_for(
     Raises:
         UserError: if a label has none, with a template of the file to write; or if the file holds something else.
     """
-    own = {canonical_label(str(label)): texts for label, texts in _read_words(descriptions).items()}
+    own = {canonical_label(label): texts for label, texts in _read_words(descriptions).items()}
     built_in = _built_in(labels)
     words = {label: own.get(label) or (known or {}).get(label) or built_in.get(label) for label in labels}
     missing = sorted(label for label, texts in words.items() if not texts)
@@ -46,7 +46,12 @@ def words_for(
 
 
 def _read_words(path: str | None) -> dict[str, list[str]]:
-    words = read_yaml(path) if path else {}
+    try:
+        words = read_descriptions(path) if path else {}
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
     for label, texts in words.items():
         if (
             not isinstance(texts, list)

@@ -14,11 +14,17 @@ from tgdfer.training.data.columns import (
     find_video_column,
     names_and_paths,
     read_labels,
+    read_people,
+    read_truth,
     require_files,
+    require_videos,
     short_name,
 )
-from tgdfer.training.data.left_out import name_left_out, split_folder
+from tgdfer.training.data.folders import is_text, read_folder
+from tgdfer.training.data.left_out import warn_of_left_out
+from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import printable
 
 
 def load_clips(
@@ -42,55 +48,58 @@ def load_clips(
         UserError: if the data set or the split cannot be read, has no videos, no labels, an unlabelled clip, only one
             class, or names a file that is missing or empty.
     """
-    rows = open_dataset(dataset, dataset_config)
-    if split not in rows:
-        raise UserError(f"{dataset} has no split {split!r}: there are {', '.join(map(repr, rows))}.")
-    table = rows[split]
+    splits = open_dataset(dataset, dataset_config)
+    if split not in splits:
+        raise UserError(f"{dataset} has no split {split!r}: there are {', '.join(map(repr, splits))}.")
+    table, place = splits[split], f"Split {split!r} of {dataset}"
     if not len(table):
-        raise UserError(f"Split {split!r} of {dataset} is empty: give it clips or name another split.")
-    video_column = find_video_column(dataset, table.features, video_column)
-    table = table.cast_column(video_column, datasets.Video(decode=False))
-    folder = split_folder(Path(dataset), split)
-    names, paths = names_and_paths(table, video_column)
-    labels = read_labels(dataset, table, find_label_column(dataset, table, label_column, names))
+        raise UserError(f"{place} is empty: give it clips or name another split.")
+    video_column = find_video_column(dataset, table, video_column)
+    rows = table.rows.cast_column(video_column, datasets.Video(decode=False))
+    names, paths, embedded = names_and_paths(rows, video_column)
+    files = [short_name(name, dataset, split, index) for index, name in enumerate(names)]
+    label_column = find_label_column(dataset, table, label_column, names)
+    labels = read_labels(place, table.values(label_column), label_column, files)
     if len(set(labels)) < 2:
-        raise UserError(f"Split {split!r} of {dataset} has one class only, {labels[0]!r}: at least two are needed.")
+        raise UserError(f"{place} has one class only, {labels[0]!r}: at least two are needed.")
+    require_videos(place, names, embedded)
     require_files(dataset, [path for path in paths if path is not None])
-    optional = ("person", "intensity", "action_units")
-    columns = {name: list(table[name]) for name in optional if name in table.column_names}
-    people = columns.get("person")
+    units = read_truth(place, table, "action_units", files)
+    warn_of_left_out(place, table.left_out)
     return LabelledClips(
-        rows=table.select_columns([video_column]),
+        rows=rows.select_columns([video_column]),
         video_column=video_column,
-        files=[short_name(name, dataset, split, index) for index, name in enumerate(names)],
+        files=files,
         labels=labels,
-        # A clip whose person is unknown counts as somebody of its own.
-        people=None
-        if people is None
-        else [f"clip {i} of {split}" if who is None else str(who) for i, who in enumerate(people)],
-        intensity=columns.get("intensity"),
-        activity=[_activity(units) for units in columns["action_units"]] if "action_units" in columns else None,
-        left_out=name_left_out(folder, paths),
+        people=read_people(place, table.values("person"), split, files) if "person" in table.names else None,
+        intensity=read_truth(place, table, "intensity", files),
+        activity=None if units is None else [_activity(one) for one in units],
+        left_out=sorted(table.left_out),
     )
 
 
 def _activity(action_units: dict[str, list[float]] | None) -> list[float] | None:
     """Summed intensity of the action units frame by frame, from the intensities of each; None if nothing is known."""
-    known = [values for values in (action_units or {}).values() if values]
-    return np.sum(known, axis=0).tolist() if known else None
+    return np.sum(list(action_units.values()), axis=0).tolist() if action_units else None
 
 
-def open_dataset(dataset: str, dataset_config: str | None = None) -> datasets.DatasetDict:
-    """All splits of a data set, by `datasets.load_dataset`.
+def open_dataset(dataset: str, dataset_config: str | None = None) -> dict[str, Table]:
+    """All splits of a data set: of a folder of clips as it lies on disk, of others by `datasets.load_dataset`.
 
     Raises:
         UserError: if there is no such data set, or it cannot be read.
     """
-    if Path(dataset).is_dir():
+    folder = Path(dataset).expanduser()
+    if folder.is_dir():
         # A trailing "." or ".." hides the names of the split folders from `datasets`.
-        dataset = str(Path(dataset).resolve())
+        folder = folder.resolve()
+        if not is_text(str(folder)):
+            raise UserError(f"{printable(dataset)} is not valid UTF-8: rename the folder.")
+        if dataset_config is None and (tables := read_folder(folder)) is not None:
+            return tables
+        dataset = str(folder)
     try:
-        return datasets.load_dataset(dataset, dataset_config)
+        return {split: Table(rows) for split, rows in datasets.load_dataset(dataset, dataset_config).items()}
     except Exception as error:  # whatever a builder, the file system or the network raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         cause = error.__cause__ or error.__context__
@@ -108,10 +117,12 @@ def people_of(dataset: str, split: str, dataset_config: str | None = None) -> se
     Raises:
         UserError: if the data set cannot be read.
     """
-    rows = open_dataset(dataset, dataset_config)
-    if split not in rows or "person" not in rows[split].column_names:
+    splits = open_dataset(dataset, dataset_config)
+    if split not in splits or "person" not in splits[split].names:
         return set()
-    return {str(who) for who in rows[split].unique("person") if who is not None}
+    # A column of the test split must not stop training.
+    people = [who for who in splits[split].values("person") if isinstance(who, str | int | float)]
+    return {str(int(who) if isinstance(who, float) and who.is_integer() else who) for who in people}
 
 
 def require_readable(clips: LabelledClips, video_processor: Any) -> None:

@@ -4,13 +4,13 @@ A file is whole or does not exist: the figure is written to a temporary name and
 never read as a formula, because the names of labels and of files may contain dollar signs.
 """
 
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import whole_file
 
 # The figures are 4 to 12 inches wide. This resolution shows their text clearly on a screen and keeps the files small.
 DOTS_PER_INCH = 110
@@ -42,9 +42,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # matplotlib reads the format from the ending, so the temporary name has the same ending.
-    temporary = path.with_name(f".{path.name}")
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-    figure.savefig(temporary, dpi=DOTS_PER_INCH)
-    os.replace(temporary, path)
+    # matplotlib reads the format from the ending, which the temporary name has as well.
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=DOTS_PER_INCH)

@@ -5,11 +5,11 @@ Each person has two tiers: the label of each segment, and its probability.
 
 import mimetypes
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tgdfer.training.files import whole_file
 from tgdfer.training.outputs.optional_imports import require
 
 # Start and end in milliseconds, and the text.
@@ -39,7 +39,8 @@ def write_elan(result: Mapping[str, Any], path: Path, video: str | None = None) 
         relative = os.path.relpath(absolute, path.absolute().parent)
         mimetype = mimetypes.guess_type(video)[0] or "video/mp4"
         eaf.add_linked_file(absolute.as_uri(), relative, mimetype)
-    _write(path, lambda temporary: eaf.to_file(temporary))
+    with whole_file(path) as temporary:
+        eaf.to_file(str(temporary))
 
 
 def write_textgrid(result: Mapping[str, Any], path: Path) -> None:
@@ -60,7 +61,8 @@ def write_textgrid(result: Mapping[str, Any], path: Path) -> None:
         tier = grid.add_tier(name)
         for start, end, text in intervals:
             tier.add_interval(start / 1000, end / 1000, text)
-    _write(path, lambda temporary: grid.to_file(temporary))
+    with whole_file(path) as temporary:
+        grid.to_file(str(temporary))
 
 
 def _tiers(result: Mapping[str, Any]) -> Iterator[tuple[str, list[Interval]]]:
@@ -80,11 +82,3 @@ def _milliseconds(segments: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]
         start = max(round(1000 * segment["start"]), times[-1][1] if times else 0)
         times.append((start, max(round(1000 * segment["end"]), start + 1)))
     return times
-
-
-def _write(path: Path, write: Callable[[str], None]) -> None:
-    """Writes a file whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        temporary = Path(folder) / path.name
-        write(str(temporary))
-        os.replace(temporary, path)

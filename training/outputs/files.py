@@ -1,12 +1,14 @@
 """The files that a prediction writes, and the paths of those that each video has for itself."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import require_writable, write_text
+from tgdfer.training.files import UNWRITABLE, require_writable, write_text
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
 from tgdfer.training.outputs.document import Run, document, json_text
 from tgdfer.training.outputs.names import output_paths
@@ -78,7 +80,7 @@ class PredictionFiles:
             path = getattr(self, field.name)
             if path is None:
                 continue
-            if path.is_dir():
+            if os.path.isdir(path):  # which is False of names that are too long
                 raise UserError(f"{path} is a folder; name the file to write.")
             require_writable(path)
             if path.absolute() in taken:
@@ -98,7 +100,7 @@ class PredictionFiles:
 
     def write(
         self, results: Mapping[str, dict[str, Any]], errors: Mapping[str, str], run: Run, videos: Sequence[str]
-    ) -> None:
+    ) -> dict[Path, str]:
         """Writes what needs no frames: tables, JSON, subtitles and annotations. Each file is whole or not there.
 
         Args:
@@ -106,21 +108,69 @@ class PredictionFiles:
             errors: for each of the others the reason.
             run: model and options.
             videos: all videos, by whose names the files of each are told apart.
+
+        Returns:
+            The files that could not be written because their place is full or closed, and for each the reason; the
+            others are written.
         """
-        for path in self.of_all_videos:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if self.csv is not None:
-            write_text(self.csv, frame_table(results))
-        if self.segments_csv is not None:
-            write_text(self.segments_csv, segment_table(results))
-        if self.json is not None:
-            write_text(self.json, json_text(document(results, errors, run)))
-        for kind, given in (("subtitles", self.subtitles), ("elan", self.elan), ("textgrid", self.textgrid)):
-            for video, path in output_paths(videos, given).items():
-                # The times of a folder of frames are unknown, and these files are about times.
-                if video in results and any(person["segments"] for person in results[video]["people"]):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    _write_timed(kind, results[video], path, video)
+        texts: dict[Path | None, Callable[[], str]] = {
+            self.csv: lambda: frame_table(results),
+            self.segments_csv: lambda: segment_table(results),
+            self.json: lambda: json_text(document(results, errors, run)),
+        }
+        unwritten: dict[Path, str] = {}
+        for path, text in texts.items():
+            if path is not None:
+                with noting(path, unwritten):
+                    write_text(path, text())
+        own = self.own_paths(videos)
+        for video, result in results.items():
+            unwritten |= self.write_of_video(video, result, own)
+        return unwritten
+
+    def own_paths(self, videos: Sequence[str]) -> dict[str, dict[str, Path]]:
+        """The paths of the files about times that each video has for itself, by the kind of the file."""
+        given = {"subtitles": self.subtitles, "elan": self.elan, "textgrid": self.textgrid}
+        return {kind: output_paths(videos, path) for kind, path in given.items() if path is not None}
+
+    def write_of_video(
+        self, video: str, result: Mapping[str, Any], own: Mapping[str, Mapping[str, Path]]
+    ) -> dict[Path, str]:
+        """Writes the subtitles and annotations of one video, so that they are there before the next is read.
+
+        Args:
+            video: the video.
+            result: what the pipeline gives for it, with explanations.
+            own: what `own_paths` gives for all videos.
+
+        Returns:
+            As `write`.
+        """
+        unwritten: dict[Path, str] = {}
+        # The times of a folder of frames are unknown, and these files are about times.
+        if not any(person["segments"] for person in result["people"]):
+            return unwritten
+        for kind, paths in own.items():
+            with noting(paths[video], unwritten):
+                _write_timed(kind, result, paths[video], video)
+        return unwritten
+
+
+@contextmanager
+def noting(path: Path, unwritten: dict[Path, str]) -> Iterator[None]:
+    """Creates the folder of an output, and notes the reason if its place is full or closed.
+
+    Args:
+        path: what the block writes.
+        unwritten: gets the reason.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        unwritten[path] = str(error.strerror)
 
 
 def _write_timed(kind: str, result: Mapping[str, Any], path: Path, video: str) -> None:

@@ -31,7 +31,8 @@ def join(paths: Sequence[Path], files: PredictionFiles) -> tuple[dict[str, dict[
     lines = {video: line for part in parts for video, line in part.lines.items()}
     results = {video: lines[video]["result"] for video in sorted(lines, key=natural_order) if "result" in lines[video]}
     errors = {video: lines[video]["error"] for video in sorted(lines, key=natural_order) if "error" in lines[video]}
-    files.write(results, errors, run, sorted(lines, key=natural_order))
+    for path, reason in files.write(results, errors, run, sorted(lines, key=natural_order)).items():
+        raise UserError(f"Cannot write {path}: {reason}; name another place.")
     return results, errors
 
 

@@ -1,9 +1,16 @@
 """How videos are called in tables and in the names of files."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from pathvalidate import sanitize_filename
+
+from tgdfer.training.files import printable
 from tgdfer.training.video_paths import STANDARD_INPUT
+
+# Bytes of the longest name that usual file systems take, and of what the name of a video adds to it.
+_LONGEST, _LONGEST_STEM = 255, 120
 
 
 def short_names(videos: Sequence[str]) -> dict[str, str]:
@@ -23,19 +30,36 @@ def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
         return {}
     if len(set(videos)) == 1:
         return {videos[0]: path}
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     paths: dict[str, Path] = {}
     for video, name in short_names(videos).items():
-        stem = name.removesuffix(Path(name).suffix).strip("/").replace("/", "-")
-        taken[stem] = taken.get(stem, 0) + 1
-        number = f"-{taken[stem]}" if taken[stem] > 1 else ""  # the same name with another ending
-        paths[video] = path.with_name(f"{path.stem}-{stem}{number}{path.suffix}")
+        stem = free = _stem(name)
+        number = 1  # the same name with another ending, or one that a file system takes for the same
+        while _same(free) in taken:
+            number += 1
+            free = f"{stem}-{number}"
+        taken.add(_same(free))
+        start = _beginning(path.stem, _LONGEST - len(f"-{free}{path.suffix}".encode()))
+        paths[video] = path.with_name(f"{start}-{free}{path.suffix}")
     return paths
 
 
-def printable(text: str) -> str:
-    """A name that can be written as UTF-8, whatever bytes the file system has in it."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _stem(name: str) -> str:
+    """What the name of a video adds to that of an output, in characters that every file system takes."""
+    text = printable(name.removesuffix(Path(name).suffix).strip("/").replace("/", "-"))
+    # Names of several folders differ at their beginning or at their end, and long ones keep the end.
+    text = _beginning(text[::-1], _LONGEST_STEM)[::-1]
+    return str(sanitize_filename(text, replacement_text="-", platform="universal")) or "video"
+
+
+def _beginning(text: str, most: int) -> str:
+    """As much of a text as has at most so many bytes."""
+    return text.encode("utf-8", "surrogateescape")[: max(0, most)].decode("utf-8", "ignore")
+
+
+def _same(name: str) -> str:
+    """What the names have in common that are one file for some file systems."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def answer(label: str, candidates: Sequence[str]) -> str:

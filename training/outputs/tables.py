@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tgdfer.training.outputs.names import printable
+from tgdfer.training.files import printable
 
 Results = Mapping[str, Mapping[str, Any]]
 

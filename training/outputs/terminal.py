@@ -12,7 +12,8 @@ from rich.table import Table
 
 from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.training.figures.colours import class_colours
-from tgdfer.training.outputs.names import answer, clock, printable, short_names
+from tgdfer.training.files import printable
+from tgdfer.training.outputs.names import answer, clock, short_names
 
 # With more segments than this, a person has one line that sums them up.
 MOST_SEGMENTS = 12

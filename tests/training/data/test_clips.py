@@ -9,6 +9,7 @@ import datasets
 import pytest
 import torch
 
+from tgdfer.processing.descriptions import canonical_label
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import DataConfig
 from tgdfer.training.data.batches import EpochSampler, SampledClips, augmentation
@@ -209,6 +210,20 @@ def test_template_for_missing_words_works_once_it_is_saved(tmp_path):
     assert set(words_for(["fear", "calm", "bored"], str(path))) == {"fear", "calm", "bored"}
 
 
+@pytest.mark.parametrize("label", ["yes", "no", "01", "1e3", "null", "2001-01-01", "0x10", "~", "12:30"])
+def test_labels_of_a_yaml_file_are_text(tmp_path, label):
+    """Numbers, dates and truth values are what YAML would read there."""
+    (tmp_path / "words.yaml").write_text(f"{label}: [yes, a frown]\nother: [no]\n")
+    assert words_for([label], str(tmp_path / "words.yaml")) == {label: ["yes", "a frown"]}
+
+
+def test_accents_are_the_same_label_however_they_are_composed(tmp_path):
+    """File systems decompose them, editors do not."""
+    one, two = "g\u00eane", "ge\u0302ne"
+    (tmp_path / "words.yaml").write_text(f"{two}: [a frown]\n", encoding="utf-8")
+    assert words_for([canonical_label(two)], str(tmp_path / "words.yaml")) == {one: ["a frown"]}
+
+
 @pytest.mark.parametrize("text", ["happy: a grin", "happy: []", "happy: [1]", "happy:"])
 def test_words_of_the_wrong_shape(tmp_path, text):
     (tmp_path / "words.yaml").write_text(text)
@@ -230,6 +245,22 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
     assert torch.equal(first, look())
     for other in (look(seed=1), look(epoch=1), look(index=3)):
         assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_processes_that_live_on_follow_the_epochs(start, clips, video_processor):
+    """However they are started: by a copy of this process, or anew, as on macOS and Windows."""
+    data = SampledClips(clips.select([0, 7]), clips.classes, video_processor, 4, training=True, seed=3)
+    options = {"batch_size": 2, "collate_fn": data.collate}
+    kept = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": start}
+    here, there = (torch.utils.data.DataLoader(data, **options, **more) for more in ({}, kept))
+    seen = []
+    for epoch in (0, 1, 0):
+        data.set_epoch(epoch)
+        (expected,), (found,) = here, there
+        assert torch.equal(found["pixel_values_videos"], expected["pixel_values_videos"])
+        seen.append(found["pixel_values_videos"])
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
 
 
 def test_training_clips_are_changed_as_the_config_says(clips, video_processor):

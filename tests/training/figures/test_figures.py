@@ -1,5 +1,8 @@
 """Figures of an evaluation and of a prediction."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +60,15 @@ def test_formats_of_pictures(tmp_path: Path) -> None:
             UserError, match=rf"{name} is not the name of a picture: end it in \.png, or in another of"
         ):
             require_picture_format(tmp_path / name)
+
+
+@pytest.mark.parametrize("backend", ["not_installed", "module://nowhere.backend"])
+def test_a_backend_that_is_not_installed_does_not_matter(backend, tmp_path):
+    """Notebooks set one for all the processes that they start. What is there is still used by others afterwards."""
+    code = (
+        "import os, sys; from pathlib import Path; from tgdfer.training.figures.confusion_matrix import *; "
+        f"plot_confusion_matrix([[3, 1], [0, 4]], ['a', 'b'], {str(tmp_path / 'm.png')!r}); "
+        f"assert os.environ['MPLBACKEND'] == {backend!r}"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": backend}, check=True)
+    assert (tmp_path / "m.png").is_file()

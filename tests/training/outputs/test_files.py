@@ -1,9 +1,12 @@
 """The files of predictions, read back by libraries that read them."""
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +18,7 @@ from praatio import textgrid
 from pympi import Eaf
 
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import write_text
 from tgdfer.training.outputs import PredictionFiles, Run, load_schema, output_paths, short_names
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
 from tgdfer.training.outputs.document import document, json_text
@@ -222,6 +226,52 @@ def test_a_file_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         write_elan(two_people(), tmp_path / "t.eaf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_outputs_are_taken_by_every_file_system() -> None:
+    videos = [
+        "x/A.mp4",
+        "x/a.mp4",
+        "x/caf\udce9.mp4",
+        "x/a:b?.mp4",
+        "x/ge\u0302ne.mp4",
+        "x/g\u00eane.mp4",
+        "x/con.mp4",
+    ]
+    paths = output_paths(videos, Path("t.png"))
+    names = [path.name for path in paths.values()]
+    assert names[:2] == ["t-A.png", "t-a-2.png"] and names[2].encode() and names[3] == "t-a-b-.png"
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(videos)
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u60b2", "\U0001f600"])
+def test_long_names_leave_room_for_what_is_added(letter: str, tmp_path: Path) -> None:
+    """The longest name of a video is as long as its file system allows, and so is that of the output."""
+    long = letter * (251 // len(letter.encode()))
+    paths = output_paths([f"a/{long}.mp4", f"b/{long}.mp4"], tmp_path / f"{long}.vtt")
+    for path in paths.values():
+        write_text(path, "x")
+    assert len(list(tmp_path.iterdir())) == 2
+    write_text(tmp_path / f"{long}.csv", "x")
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the name is too long; give a shorter one"):
+        PredictionFiles(csv=tmp_path / f"{'x' * 300}.csv").require_writable()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_place_that_is_full_or_closed_is_named_and_keeps_no_temporary_file(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(b"half")
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError) as refused:
+        write_text(tmp_path / "t.csv", "x")
+    assert refused.value.filename == str(tmp_path / "t.csv") and list(tmp_path.iterdir()) == []
 
 
 def test_short_names_tell_videos_apart() -> None:
