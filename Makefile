@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-predict bench-real bench-fairness ablation wheel
+	bench-relabel bench-predict bench-real bench-fairness ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +14,7 @@ help:  ## Say what each target does
 # Everything is installed once, and again whenever pyproject.toml changes.
 .venv/dependencies: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[dev]" --config-settings editable_mode=strict
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]" --config-settings editable_mode=strict
 	@touch $@
 
 # The strict mode links every file into one tree below build/, which editors and type checkers can follow. New files
@@ -41,6 +41,9 @@ check: .venv/installed  ## Check format, lint, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p tgdfer -p benchmarks -p recipes
 	$(BIN)/lint-imports
+
+docs: .venv/installed  ## Build the documentation into site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: .venv/installed  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
