@@ -3,7 +3,6 @@
 import inspect
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -33,7 +32,7 @@ from tgdfer.prediction_commands import JOIN_EXAMPLES, PREDICT_EXAMPLES, Hardware
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
-from tgdfer.training.interruption import Terminated
+from tgdfer.training.interruption import Terminated, saying_what_is_kept
 from tgdfer.weights import DEFAULT_MODEL
 
 app = typer.Typer(
@@ -46,6 +45,10 @@ app = typer.Typer(
 )
 
 
+_UNFINISHED_EVALUATION = (
+    "Interrupted before everything was evaluated. Files that are written are whole; for the others, start again with"
+    " the same command."
+)
 _TRAINED = "Folder of a run or a model, or Hub id; tgdfer-tiny is the model in the package"
 
 
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
-        after Ctrl-C, 143 after SIGTERM where results are kept then.
+        after Ctrl-C, 143 after SIGTERM.
     """
     arguments = with_home(sys.argv[1:] if argv is None else argv)
     print_what_terminals_cannot_show()
@@ -139,13 +142,12 @@ def train(config: Path | None = None, **given: Any) -> None:
     """Train a model on labelled clips."""
     resolved = resolve_config(config, **given)
     quieten()
-    from tgdfer.training.train import train as run_training
+    from tgdfer.training.run_folder import how_to_go_on
 
-    try:
+    with saying_what_is_kept(partial(how_to_go_on, resolved)):
+        from tgdfer.training.train import train as run_training
+
         run = run_training(resolved)
-    except KeyboardInterrupt:
-        say(f"Interrupted. Continue with: tgdfer train --resume --output {shlex.quote(resolved.run.output)}")
-        raise
     say(f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}")
 
 
@@ -198,12 +200,13 @@ def evaluate(
 ) -> None:
     """Measure a model on a split: WAR, UAR and, where the intensity of frames is known, frame AP and pointing."""
     quieten()
-    from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
-    from tgdfer.training.hardware import Hardware
+    with saying_what_is_kept(lambda: _UNFINISHED_EVALUATION):
+        from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
+        from tgdfer.training.hardware import Hardware
 
-    data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
-    options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
-    metrics = evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware)))
+        data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
+        options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
+        metrics = evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware)))
     if is_main_process():
         print_metrics(metrics)
 
@@ -302,9 +305,12 @@ def demo(
 ) -> None:
     """Render faces, train, evaluate, read videos and pack a model: the whole path in ten minutes on two cores."""
     quieten()
-    from tgdfer.demo import Demo
+    with saying_what_is_kept(
+        lambda: f"Interrupted: the stages that are done are kept in {output}. Go on with the same command."
+    ):
+        from tgdfer.demo import Demo
 
-    Demo(output, clips, epochs, lora_epochs, seed).run()
+        Demo(output, clips, epochs, lora_epochs, seed).run()
 
 
 def _say_in_flags(flags: Mapping[str, str], record: logging.LogRecord) -> bool:

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,26 +51,20 @@ class Checkpoints:
     def save_model(self, model: Any, name: str) -> None:
         """Writes model and processor to `RUN/name`; LoRA is merged."""
         if self.accelerator.is_main_process:
-            temporary = self.folder / f".{name}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            self.accelerator.unwrap_model(model).save_pretrained(temporary, merge_lora=True)
-            self.processor.save_pretrained(temporary)
-            _replace_folder(temporary, self.folder / name)
+            with _whole_folder(self.folder / f".{name}.tmp", self.folder / name) as temporary:
+                self.accelerator.unwrap_model(model).save_pretrained(temporary, merge_lora=True)
+                self.processor.save_pretrained(temporary)
         self.accelerator.wait_for_everyone()
 
     def save(self, progress: Progress) -> None:
         """Saves the state of the run after an epoch, and removes that of the epoch before."""
-        folder = self.folder / "checkpoints"
-        temporary = folder / ".tmp"
+        folder, name = self.folder / "checkpoints", f"epoch-{len(progress.history):04d}"
+        with _whole_folder(folder / ".tmp", folder / name, self.accelerator) as temporary:
+            self.accelerator.save_state(str(temporary))
+            self.accelerator.wait_for_everyone()  # Each process writes its random state, which may not come too late.
+            if self.accelerator.is_main_process:
+                write_text(temporary / "progression.json", json.dumps(asdict(progress)))
         if self.accelerator.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary))
-        self.accelerator.wait_for_everyone()  # Each process writes its random state, which may not come too late.
-        if self.accelerator.is_main_process:
-            write_text(temporary / "progression.json", json.dumps(asdict(progress)))
-            name = f"epoch-{len(progress.history):04d}"
-            _replace_folder(temporary, folder / name)
             for older in folder.glob("epoch-*"):
                 if older.name != name:
                     shutil.rmtree(older)
@@ -94,11 +90,39 @@ class Checkpoints:
             ) from error
 
 
+@contextmanager
+def _whole_folder(temporary: Path, folder: Path, accelerator: Accelerator | None = None) -> Iterator[Path]:
+    """Gives a folder to write, which takes the place of another one once it is whole, and else disappears.
+
+    Args:
+        temporary: the folder to write. What an interruption may have left there is removed.
+        folder: its place in the end, which may be taken.
+        accelerator: of the processes that all write to the folder; None where only this one does.
+    """
+    moves = accelerator is None or accelerator.is_main_process
+    if moves:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+    try:
+        yield temporary
+        if moves:
+            _replace_folder(temporary, folder)
+    finally:
+        if moves:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _replace_folder(new: Path, old: Path) -> None:
     """Moves a folder to the place of another one, which may not exist."""
     stale = old.with_name(f".{old.name}.old")
     shutil.rmtree(stale, ignore_errors=True)
-    if old.exists():
-        os.replace(old, stale)
-    os.replace(new, old)
-    shutil.rmtree(stale, ignore_errors=True)
+    try:
+        if old.exists():
+            os.replace(old, stale)
+        os.replace(new, old)
+    finally:
+        # After an interruption between the two moves, the earlier folder returns to its place.
+        if stale.exists() and not old.exists():
+            os.replace(stale, old)
+        shutil.rmtree(stale, ignore_errors=True)

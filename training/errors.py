@@ -35,6 +35,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(known)}"
 
 
+def unforeseen(name: str, done: str, error: Exception) -> str:
+    """The sentence about an input that an error of any kind has kept from being used.
+
+    Args:
+        name: the input.
+        done: what could not be done with it, such as "analysed".
+        error: the error.
+    """
+    reason = " ".join(str(error).split())
+    told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return f"{name} cannot be {done} ({told[:300]}); convert it, or report this error."
+
+
 def is_user_error(error: BaseException) -> bool:
     """Whether an error is one that this package raises about its input: a `UserError` or a `VideoDecodeError`.
 

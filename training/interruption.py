@@ -1,10 +1,13 @@
 """Interruption of long work: SIGTERM, which batch systems send, ends it as Ctrl-C does, with what is done kept."""
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from rich import get_console
 
 
 class Terminated(BaseException):
@@ -22,12 +25,37 @@ def raising_on_sigterm() -> Iterator[None]:
     if not is_free:
         yield
         return
-    signal.signal(signal.SIGTERM, _raise)
+    arrived = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal arrived
+        arrived = True
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, handle)
     try:
         yield
+    except Exception as error:
+        # A batch system sends the signal to all processes. What a helper process that ends leaves undone is an error
+        # here, which may come in place of `Terminated`.
+        if arrived:
+            raise Terminated from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _raise(number: int, frame: Any) -> None:
-    raise Terminated
+@contextmanager
+def saying_what_is_kept(sentence: Callable[[], str]) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end the block, and says what is kept and how to go on.
+
+    Args:
+        sentence: gives what is printed, once however many processes there are.
+    """
+    try:
+        with raising_on_sigterm():
+            yield
+    except (KeyboardInterrupt, Terminated):
+        if int(os.environ.get("RANK", 0)) == 0:
+            get_console().print(sentence(), highlight=False, markup=False, soft_wrap=True)
+        raise

@@ -14,7 +14,7 @@ from tgdfer.processing.explanation_tgdfer import explain_timeline
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
-from tgdfer.training.errors import PartialResultError, UserError, sentence_of
+from tgdfer.training.errors import PartialResultError, UserError, sentence_of, unforeseen
 from tgdfer.training.files import printable
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.interruption import Terminated, raising_on_sigterm
@@ -255,9 +255,7 @@ class _Prediction:
             self.errors[video] = sentence_of(error)
         except Exception as error:
             logger.debug("Reading %s failed.", video, exc_info=True)
-            reason = " ".join(str(error).split())
-            told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-            self.errors[video] = f"{video} cannot be analysed ({told[:300]}); convert it, or report this error."
+            self.errors[video] = unforeseen(video, "analysed", error)
         else:
             self.found[video] = result
             self.unwritten |= self.files.write_of_video(video, result, self.own)

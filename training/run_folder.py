@@ -1,6 +1,7 @@
 """The folder of a run before its first epoch: what must hold for it, and what is written to it."""
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,19 @@ def read_run_config(folder: Path) -> TrainingConfig:
             f"There is no run to resume in {folder}: name its folder with --output, or leave out --resume."
         )
     return TrainingConfig.from_options(**read_yaml(folder / "config.yaml"))
+
+
+def how_to_go_on(config: TrainingConfig) -> str:
+    """What is kept of a run that was interrupted, and how it continues, in words."""
+    folder = Path(config.run.output)
+    if not (folder / "config.yaml").is_file():
+        return "Interrupted before the first epoch: nothing is written. Start again with the same command."
+    log = folder / "log.jsonl"
+    done = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    return (
+        f"Interrupted: {done} of {config.optimisation.epochs} epochs are kept in {folder}. Continue with: tgdfer train"
+        f" --resume --output {shlex.quote(config.run.output)}"
+    )
 
 
 def fingerprint(folder: Path, *parts: Part | None) -> str:

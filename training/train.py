@@ -68,6 +68,8 @@ def train(config: TrainingConfig) -> Path:
     with their processors, LoRA merged). Each appears under its name only when it is whole. At the end `best` is
     calibrated on the validation clips if there are any.
 
+    Where it is interrupted, the epochs that are done are kept, and `resume` continues after them.
+
     Returns:
         The folder of the run.
 

@@ -78,7 +78,10 @@ def cropped_by(dataset: str | Path) -> dict[str, Any]:
 
 
 def finished_rows(output: Path, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier run whose source has not changed and whose crops exist, by the name of the clip."""
+    """Rows of an earlier run whose source has not changed and whose crops exist, by the name of the clip.
+
+    Clips that could not be cut are not among them: they are tried again.
+    """
     rows: dict[str, dict[str, Any]] = {}
     if (output / ROWS).is_file():
         for line in (output / ROWS).read_text(encoding="utf-8").splitlines():
@@ -91,6 +94,7 @@ def finished_rows(output: Path, jobs: Sequence[Job]) -> dict[str, dict[str, Any]
         job.file: row
         for job in jobs
         if (row := rows.get(job.file)) is not None
+        and "error" not in row
         and row["source"] == source_state(job.source)
         and all((output / name).is_file() for name in row["crops"])
     }

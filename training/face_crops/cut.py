@@ -18,6 +18,7 @@ from tgdfer.training.face_crops.cut_clip import crashed_row, cut_clip, use_one_t
 from tgdfer.training.face_crops.sources import Job, find_jobs, skipped_files
 from tgdfer.training.face_crops.workers import run_jobs
 from tgdfer.training.files import write_text
+from tgdfer.training.interruption import saying_what_is_kept
 
 Row = dict[str, Any]
 
@@ -32,8 +33,9 @@ def cut_faces(
     """Cuts the faces out of a video, or out of all videos and folders of frames below a folder.
 
     The crops are H.264 files in the same folders below `output`, with the timestamps of their sources.
-    `metadata.jsonl` files are written for the crops, too. A run that was interrupted continues where it stopped, and a
-    source that has changed is cut again.
+    `metadata.jsonl` files are written for the crops, too. A run that was interrupted by Ctrl-C or SIGTERM says how
+    far it has come, and continues where it stopped. Sources that have changed are cut again, and so are those that could
+    not be cut.
 
     Args:
         source: A video, or the folder of a data set.
@@ -50,7 +52,7 @@ def cut_faces(
 
     Raises:
         UserError: If there is nothing to cut, or `output` contains something else.
-        PartialResultError: If some videos cannot be read. The others are cut.
+        PartialResultError: If some videos cannot be cut. The others are.
         VideoDecodeError: If no face detector is available.
     """
     source, output, settings = Path(source), Path(output), settings or FaceSettings()
@@ -74,6 +76,9 @@ def _cut_all(jobs: Sequence[Job], output: Path, workers: int) -> list[Row]:
     write_text(output / ROWS, "".join(json.dumps(row) + "\n" for row in rows.values()))
     columns = (TextColumn("Cutting faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
+        saying_what_is_kept(
+            lambda: f"Interrupted: {len(rows)} of {len(jobs)} clips are done in {output}. Go on with the same command."
+        ),
         (output / ROWS).open("a", encoding="utf-8") as log,
         Progress(*columns, console=get_console(), transient=True) as bar,
     ):

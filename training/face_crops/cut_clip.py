@@ -1,8 +1,10 @@
 """Cutting the faces out of one clip."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,12 @@ import torch
 from tgdfer.processing.faces_tgdfer import CUT_MARK, NoFaceError, cut_face, locate_faces, require_faces
 from tgdfer.processing.tracks_tgdfer import FacePath, join_paths
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, VideoDecodeError, open_video, stream
+from tgdfer.training.errors import unforeseen
 from tgdfer.training.face_crops.sources import Job, source_state
+from tgdfer.training.files import UNWRITABLE
 from tgdfer.training.video_writing import writing
+
+logger = logging.getLogger(__name__)
 
 # A square picture up to this size (pixels) is an aligned face if the face fills this share of its height.
 _ALIGNED_SIDE, _ALIGNED_SHARE = 256, 0.6
@@ -31,7 +37,10 @@ def cut_clip(job: Job) -> dict[str, Any]:
         - `aligned`: whether the faces look as if they were aligned already;
         - `seconds_looking`: time of decoding and face detection;
         - `no_face`: why there is no crop, if no face was found;
-        - `error`: why the video cannot be read, if it cannot.
+        - `error`: why there is no crop, if the video cannot be read or something else goes wrong with it.
+
+    Raises:
+        OSError: The folder of the crops is full or closed, which concerns all clips.
     """
     row = _empty_row(job)
     seen = _SeenFrames()
@@ -57,6 +66,11 @@ def cut_clip(job: Job) -> dict[str, Any]:
         row["no_face"] = str(error)
     except VideoDecodeError as error:
         row["error"] = str(error)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE and _is_below(job.folder, error.filename):
+            raise
+        logger.debug("Cutting %s failed.", job.file, exc_info=True)
+        row = _empty_row(job) | {"error": unforeseen(job.file, "cut", error)}
     return row
 
 
@@ -75,7 +89,15 @@ def use_one_thread() -> None:
 
 
 def _empty_row(job: Job) -> dict[str, Any]:
-    return {"file": job.file, "source": source_state(job.source), "crops": [], "kept": []}
+    try:
+        state = source_state(job.source)
+    except OSError:  # It has disappeared since it was found.
+        state = None
+    return {"file": job.file, "source": state, "crops": [], "kept": []}
+
+
+def _is_below(folder: Path, name: Any) -> bool:
+    return isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
 
 
 class _SeenFrames:

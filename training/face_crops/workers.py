@@ -5,11 +5,15 @@ cause. Here, the jobs that were running are then run again, each in a process of
 """
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
+
+from tgdfer.training.interruption import raising_on_sigterm
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -23,6 +27,8 @@ def run_jobs(
     initializer: Callable[[], object] | None = None,
 ) -> Iterator[Result]:
     """Runs a function on each job and yields the results as they are done.
+
+    Where the caller is interrupted, the jobs that run are ended, and remove their temporary files.
 
     Args:
         function: Function of a job, which can be pickled.
@@ -42,7 +48,7 @@ def run_jobs(
             try:
                 while todo or running:
                     while todo and len(running) < workers:
-                        future = pool.submit(function, todo[0])
+                        future = _submit(pool, function, todo[0])
                         running[future] = todo.popleft()
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         result = future.result()
@@ -51,7 +57,7 @@ def run_jobs(
             except BrokenProcessPool:
                 pass
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                _end(pool)
                 raise
         for future, job in running.items():
             yield _run_alone(function, job, crashed, initializer) if future.exception() else future.result()
@@ -66,12 +72,50 @@ def _run_alone(
     """Runs a job in a process of its own, which shows whether it was this job that ended a process before."""
     with _pool(1, initializer) as pool:
         try:
-            return pool.submit(function, job).result()
+            return _submit(pool, function, job).result()
         except BrokenProcessPool:
             return crashed(job)
+        except BaseException:
+            _end(pool)
+            raise
 
 
 def _pool(workers: int, initializer: Callable[[], object] | None) -> ProcessPoolExecutor:
     # A forked process would wait forever for the threads of OpenCV and torch, which a fork does not copy.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=initializer)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> Future:
+    """Gives a job to a pool, whose processes start with the first one."""
+    with _without_sigint():
+        return pool.submit(_run, function, job)
+
+
+def _run(function: Callable[[Job], Result], job: Job) -> Result:
+    """Runs a job in its process; SIGTERM ends it in order, so that no temporary file stays."""
+    with raising_on_sigterm():
+        return function(job)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Ends the processes of a pool."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+    pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_sigint() -> Iterator[None]:
+    """Has processes that start in the block ignore Ctrl-C, which reaches them as well: their parent ends them.
+
+    Otherwise each of them would print a traceback. In this process Ctrl-C waits for the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,6 +1,8 @@
 """Cutting the faces out of a data set: crops, metadata, interrupted runs and mistakes."""
 
+import errno
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.face_crops import cut as faces
-from tgdfer.training.face_crops import cut_faces
+from tgdfer.training.face_crops import cut_clip, cut_faces
+from tgdfer.training.face_crops.sources import find_jobs
 
 from .conftest import SETTINGS, squares, write
 
@@ -81,6 +84,45 @@ def test_videos_that_cannot_be_read_stop_no_other(clips, tmp_path):
     assert list(error.value.unusable) == ["train/joy/bad.mp4"]
     assert (tmp_path / "out" / "train" / "joy" / "a.mp4").is_file()
     assert main(["faces", str(clips), str(tmp_path / "out"), "--face-detector", "yunet", "--size", "48"]) == 3
+
+
+def test_an_error_that_nobody_foresaw_concerns_one_clip(clips, tmp_path, monkeypatch):
+    """The clip is tried again the next time; a full disk concerns all clips and ends the run."""
+    out, read = tmp_path / "out", cut_clip.open_video
+
+    def fails(error):
+        def open_or_fail(source):
+            if source.name == "a.mp4":
+                raise error
+            return read(source)
+
+        return open_or_fail
+
+    for error, told in [
+        (ZeroDivisionError("by\nnothing"), "ZeroDivisionError: by nothing"),
+        (MemoryError(), "MemoryError"),
+        (PermissionError(13, "Permission denied", str(clips / "a.mp4")), "PermissionError: .* Permission denied.*"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(cut_clip, "open_video", fails(error))
+            with pytest.raises(PartialResultError) as raised:
+                cut_faces(clips, out, SETTINGS)
+        (sentence,) = raised.value.unusable.values()
+        assert re.fullmatch(rf"train/joy/a.mp4 cannot be cut \({told}\); convert it, or report this error.", sentence)
+        assert (out / "train" / "joy" / "b.mp4").is_file() and not (out / "train" / "joy" / "a.mp4").exists()
+    with monkeypatch.context() as patch:
+        full = OSError(errno.ENOSPC, "No space left on device", str(out / "train" / "joy" / "a.mp4"))
+        patch.setattr(cut_clip, "open_video", fails(full))
+        with pytest.raises(OSError, match="No space left"):
+            cut_faces(clips, out, SETTINGS)
+    assert cut_faces(clips, out, SETTINGS)["unreadable"] == {}
+
+
+def test_a_clip_that_disappears_concerns_no_other(clips, tmp_path, monkeypatch):
+    jobs = find_jobs(clips, tmp_path / "out", SETTINGS)
+    jobs[0].source.unlink()
+    row = cut_clip.cut_clip(jobs[0])
+    assert row["source"] is None and "does not exist; check the path" in row["error"]
 
 
 def test_folders_of_frames_and_single_videos(tmp_path):

