@@ -30,14 +30,17 @@ def raising_on_sigterm() -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         nonlocal arrived
         arrived = True
+        # A batch system sends the signal to all processes. The helper processes of a `DataLoader` end as well, of which
+        # its handler would make an error, or a traceback where nothing can be raised.
+        if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
+            signal.signal(signal.SIGCHLD, lambda *_: None)
         raise Terminated
 
     signal.signal(signal.SIGTERM, handle)
     try:
         yield
     except Exception as error:
-        # A batch system sends the signal to all processes. What a helper process that ends leaves undone is an error
-        # here, which may come in place of `Terminated`.
+        # What a helper process or another rank leaves undone may come in place of `Terminated`.
         if arrived:
             raise Terminated from error
         raise

@@ -1,0 +1,169 @@
+"""Ctrl-C and SIGTERM in long work: what is done is kept and told, no temporary file stays, the exit codes differ."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tgdfer.command_line import main
+from tgdfer.demo import Demo
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training import checkpoints, evaluate
+from tgdfer.training import train as loop
+from tgdfer.training.config import TrainingConfig
+from tgdfer.training.evaluate import evaluate_model
+from tgdfer.training.interruption import Terminated, raising_on_sigterm, saying_what_is_kept
+from tgdfer.training.train import train
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def flags(options: dict) -> list[str]:
+    """The command line of some options."""
+    words = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
+            continue
+        items = [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else [str(value)]
+        words += [word for item in items for word in (f"--{name.replace('_', '-')}", item)]
+    return words
+
+
+def stop(number: int) -> None:
+    os.kill(os.getpid(), number)
+    raise AssertionError("the signal does not arrive")
+
+
+@pytest.fixture
+def said(capsys):
+    """What was printed, as one line."""
+    return lambda: " ".join("".join(capsys.readouterr()).split())
+
+
+def test_sigterm_is_raised_and_then_as_it_was():
+    with pytest.raises(Terminated), raising_on_sigterm():
+        stop(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with pytest.raises(ZeroDivisionError), raising_on_sigterm():
+        raise ZeroDivisionError
+
+
+def test_what_the_end_of_a_helper_process_leaves_undone_counts_as_the_signal():
+    with pytest.raises(Terminated), raising_on_sigterm():
+        try:
+            stop(signal.SIGTERM)
+        finally:
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated.")
+
+
+def test_the_sentence_is_that_of_the_main_process(monkeypatch, said):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(KeyboardInterrupt), saying_what_is_kept(lambda: "All is kept."):
+            raise KeyboardInterrupt
+    assert said() == "All is kept."
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypatch, said):
+    options |= {"frozen_features": True, "feature_views": 1}
+    run, train_epoch = tmp_path / "run", loop.TrainingLoop.train_epoch
+
+    def stop_in(self, epoch, track):
+        return train_epoch(self, epoch, track) if epoch < 1 else stop(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "load_parts", lambda *_: stop(number))
+        assert main(["train", *flags(options)]) == CODES[number]
+    assert "nothing is written. Start again with the same command." in said() and not run.exists()
+    monkeypatch.setattr(loop.TrainingLoop, "train_epoch", stop_in)
+    assert main(["train", *flags(options)]) == CODES[number]
+    sentence = f"Interrupted: 1 of 2 epochs are kept in {run}. Continue with: tgdfer train --resume --output {run}"
+    assert said().count(sentence) == 1
+
+
+@pytest.mark.parametrize("place", ["save_model", "save", "replace"])
+def test_no_temporary_folder_stays_and_no_model_is_lost(place, options, tmp_path, monkeypatch):
+    """Whether a model is being written, or a checkpoint, or the new model just takes the place of the earlier one."""
+    config = TrainingConfig.from_options(**options | {"frozen_features": True, "feature_views": 1, "epochs": 1})
+    run = train(config)
+    models = checkpoints.Checkpoints(run, loop.start_accelerator(), TGDFERProcessor.from_pretrained(run / "best"))
+    model = loop.start_model(config.model, ["happiness", "neutral", "sadness"])[0]
+    shutil.rmtree(run / "checkpoints")
+    if place == "replace":
+        replace = os.replace
+
+        def replace_or_stop(old, new):
+            if new == run / "best" and str(old).endswith(".tmp"):
+                raise KeyboardInterrupt
+            replace(old, new)
+
+        monkeypatch.setattr(checkpoints.os, "replace", replace_or_stop)
+    else:
+        written = TGDFERProcessor.save_pretrained if place == "save_model" else checkpoints.write_text
+
+        def write_or_stop(*arguments, **more):
+            written(*arguments, **more)
+            raise KeyboardInterrupt
+
+        target = (TGDFERProcessor, "save_pretrained") if place == "save_model" else (checkpoints, "write_text")
+        monkeypatch.setattr(*target, write_or_stop)
+    before = (run / "best" / "model.safetensors").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        models.save(checkpoints.Progress()) if place == "save" else models.save_model(model, "best")
+    assert (run / "best" / "model.safetensors").read_bytes() == before
+    assert not list(run.rglob(".*"))
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monkeypatch, said):
+    options |= {"frozen_features": True, "feature_views": 1, "epochs": 1}
+    run = train(TrainingConfig.from_options(**options))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "predict_clips", lambda *_: stop(number))
+        assert main(["evaluate", str(run)]) == CODES[number]
+    assert said().count("Files that are written are whole; for the others, start again with the same command.") == 1
+    assert not (run / "metrics.json").exists()
+    monkeypatch.setattr(evaluate, "mean_baseline", lambda *_: stop(number))
+    assert main(["evaluate", str(run), "--baseline"]) == CODES[number]
+    assert said().count("start again with the same command") == 1
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["num_clips"] == 15 and not list(run.rglob(".*"))
+    monkeypatch.undo()
+    assert evaluate_model(run)["war"] == metrics["war"]
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_demo_says_that_it_goes_on(number, tmp_path, monkeypatch, said):
+    monkeypatch.setattr(Demo, "_render", lambda _: stop(number))
+    assert main(["demo", "--output", str(tmp_path / "demo"), "--clips", "2"]) == CODES[number]
+    assert f"are kept in {tmp_path / 'demo'}. Go on with the same command." in said()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp_path):
+    """Terminals and batch systems send it to the processes that decode clips as well."""
+    options |= {"epochs": 500, "workers": 2}
+    run, pipes = tmp_path / "run", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "tgdfer", "train", *flags(options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (run / "log.jsonl").is_file() and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.05)
+            os.killpg(process.pid, number)
+            out, err = process.communicate(timeout=30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == CODES[number], err[-2000:]
+    assert "Traceback" not in err and out.count(f"of 500 epochs are kept in {run}.") == 1
+    assert not list(run.rglob(".*"))
