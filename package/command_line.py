@@ -21,6 +21,7 @@ from ruamel.yaml import YAMLError
 
 from tgdfer.console import (
     in_flags,
+    is_first_to_say,
     is_main_process,
     print_what_terminals_cannot_show,
     quieten,
@@ -30,7 +31,7 @@ from tgdfer.console import (
 from tgdfer.option_groups import with_groups
 from tgdfer.prediction_commands import JOIN_EXAMPLES, PREDICT_EXAMPLES, HardwareOptions, join, predict
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
-from tgdfer.training.errors import PartialResultError, UserError, is_user_error, sentence_of
+from tgdfer.training.errors import PartialResultError, UserError, is_user_error, lost_another_process, sentence_of
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
 from tgdfer.training.interruption import Terminated, saying_what_is_kept
 from tgdfer.weights import DEFAULT_MODEL
@@ -59,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the name of the program; those of the process when None.
 
     Returns:
-        Exit code: 0, 2 after a mistake of the user, 3 where some files could not be used and the others were, 130
-        after Ctrl-C, 143 after SIGTERM.
+        Exit code: 0, 1 where another process of a run has failed, 2 after a mistake of the user, 3 where some files
+        could not be used and the others were, 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = with_home(sys.argv[1:] if argv is None else argv)
     print_what_terminals_cannot_show()
@@ -82,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in UNWRITABLE:
             raise
         return _refuse(f"Cannot write {error.filename or 'the output'}: {error.strerror}.")
+    except RuntimeError as error:
+        if not lost_another_process(error):
+            raise
+        return _refuse("Another process of this run has ended, so this one ends as well.", 1)
     except Terminated:
         return 143
     except KeyboardInterrupt:
@@ -340,5 +345,6 @@ def _assignment(option: str, text: str) -> tuple[str, Any]:
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    if is_first_to_say(sentence):
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
     return code

@@ -1,10 +1,12 @@
 """How commands speak: without the progress bars of libraries, and in the words of the command line."""
 
+import hashlib
 import io
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from rich import get_console
@@ -30,6 +32,23 @@ def quieten() -> None:
 def is_main_process() -> bool:
     """Whether this is the only process, or the first of those that `torchrun` or `accelerate launch` has started."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+def is_first_to_say(sentence: str) -> bool:
+    """Whether no other process that `torchrun` or `accelerate launch` has started has said the same."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    from torch.distributed import TCPStore
+
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        # The launcher keeps the store. Where rank 0 does, it may not be there yet.
+        store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        said = hashlib.sha256(sentence.encode("utf-8", "backslashreplace")).hexdigest()
+        return store.add(f"tgdfer/said/{attempt}/{said}", 1) == 1
+    except (KeyError, ValueError, RuntimeError):
+        return True
 
 
 def say(sentence: str) -> None:

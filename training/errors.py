@@ -1,5 +1,6 @@
 """Errors that the input of a user can cause, and the sentences that tell about them."""
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -60,3 +61,10 @@ def sentence_of(error: BaseException) -> str:
     """The message of an error, without the traceback that PyTorch adds to errors of a decoding process."""
     message = str(error).strip()
     return message.splitlines()[-1].partition("Error: ")[2] if "Original Traceback" in message else message
+
+
+def lost_another_process(error: RuntimeError) -> bool:
+    """Whether an error is what a process of several is told when another one has ended, by gloo or NCCL."""
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    told = ("closed by peer", "reset by peer", "remote process exit")
+    return several and any(words in str(error) for words in told)

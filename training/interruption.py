@@ -30,8 +30,8 @@ def raising_on_sigterm() -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         nonlocal arrived
         arrived = True
-        # A batch system sends the signal to all processes. The helper processes of a `DataLoader` end as well, of which
-        # its handler would make an error, or a traceback where nothing can be raised.
+        # A batch system sends the signal to all processes. Those of a `DataLoader` end as well, of which its handler
+        # would make an error, or a traceback where nothing can be raised.
         if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
             signal.signal(signal.SIGCHLD, lambda *_: None)
         raise Terminated

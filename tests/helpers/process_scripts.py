@@ -1,4 +1,7 @@
-"""What each of several processes does in `tests/training/test_processes.py`: `process_scripts.py NAME FOLDER`."""
+"""What each of several processes does in `tests/training/test_processes.py`: `process_scripts.py NAME FOLDER`.
+
+`process_scripts.py broken COMMAND` runs a command of `tgdfer` in which a clip breaks in the second process.
+"""
 
 import json
 import sys
@@ -7,8 +10,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from tgdfer import command_line
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.batches import SampledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.features import Views, frame_features
@@ -50,8 +56,24 @@ def lora(config: TrainingConfig, folder: Path, result: Path) -> dict:
     return {"seed": seed, "interrupted": len(ended) == 2}
 
 
+def broken(arguments: list[str]) -> int:
+    """Runs a command, and has a clip break in one of the processes after the first few."""
+    get, seen = SampledClips.__getitem__, []
+
+    def get_or_fail(self: SampledClips, index: int) -> dict:
+        seen.append(index)
+        if len(seen) > 6 and process_state().process_index == 1:
+            raise VideoDecodeError("b.mp4 is not a video; download it again.")
+        return get(self, index)
+
+    SampledClips.__getitem__ = get_or_fail  # type: ignore[method-assign]
+    return command_line.main(arguments)
+
+
 def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
+    if name == "broken":
+        sys.exit(broken(sys.argv[2:]))
     config = TrainingConfig.from_options(**json.loads((folder / "options.json").read_text()))
     state = process_state()
     result = folder / f"rank-{state.process_index}.json"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import process_scripts
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tgdfer.console import is_first_to_say
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
@@ -28,8 +30,12 @@ ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processe
 STEADY = {"instance_dropout": 0, "feature_dropout": 0, "long_range_dropout": 0, "alignment_weight": 0}
 
 
-def run(*arguments, seconds=240, **environment):
-    """Runs Python; a run that hangs fails, and none of its processes is left."""
+def run(*arguments, seconds=240, fails=False, **environment):
+    """Runs Python; a run that hangs fails, and none of its processes is left.
+
+    Returns:
+        What it prints, and where it `fails` also what it complains about.
+    """
     command = [sys.executable, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -39,6 +45,9 @@ def run(*arguments, seconds=240, **environment):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             pytest.fail(f"hangs: {process.communicate()[1][-2000:]}")
+    if fails:
+        assert process.returncode != 0
+        return out, err
     assert process.returncode == 0, err[-4000:]
     return out
 
@@ -117,6 +126,73 @@ def test_accelerate_launch_says_the_precision_and_each_sentence_comes_once(optio
     assert out.count("The model is in") == out.count("Calibrated on") == out.count("val. loss") == 1
     out = run(*command, "evaluate", folder, ACCELERATE_USE_CPU="true")
     assert out.count("UAR") == 1 and json.loads((folder / "metrics.json").read_text())["num_clips"] == 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_clip_that_breaks_in_one_process_ends_the_run_with_its_sentence(frozen, options, tmp_path):
+    """The other processes do not wait for the one that is gone, and print no traceback of their connection."""
+    options |= {"batch_size": 2, "frozen_features": frozen, "feature_views": 1}
+    (tmp_path / "options.yaml").write_text(json.dumps(options))
+    environment = {"TGDFER_CACHE": str(tmp_path / "cache")}
+    command = [process_scripts.__file__, "broken", "train", "--config", tmp_path / "options.yaml"]
+    _, complaints = run(*TORCHRUN, *command, seconds=90, fails=True, **environment)
+    assert complaints.count("error: b.mp4 is not a video; download it again.") == 1
+    assert "[rank0]" not in complaints and "Connection closed" not in complaints
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+@pytest.mark.slow
+def test_evaluate_ends_where_a_clip_breaks_in_one_process(options, tmp_path):
+    folder = train(TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True, "feature_views": 1}))
+    command = [process_scripts.__file__, "broken", "evaluate", folder, "--batch-size", "2"]
+    _, complaints = run(*TORCHRUN, *command, seconds=90, fails=True)
+    assert complaints.count("error: b.mp4 is not a video; download it again.") == 1
+    assert "[rank0]" not in complaints and not (folder / "metrics.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_a_mistake_that_all_processes_find_is_told_once(launcher, tmp_path):
+    command = ["-m", "tgdfer", "train", "--dataset", tmp_path / "none", "--output", tmp_path / "run"]
+    launched = TORCHRUN if launcher == "torchrun" else ACCELERATE
+    _, complaints = run(*launched, *command, seconds=90, fails=True, ACCELERATE_USE_CPU="true")
+    assert complaints.count("error: Cannot read the data set") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_of_the_launcher_is_told_once(number, options, tmp_path):
+    (tmp_path / "options.yaml").write_text(json.dumps(options | {"epochs": 500, "batch_size": 2}))
+    command = [sys.executable, *TORCHRUN, "-m", "tgdfer", "train", "--config", str(tmp_path / "options.yaml")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        try:
+            deadline, log = time.monotonic() + 120, tmp_path / "run" / "log.jsonl"
+            while not log.is_file() and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert out.count("of 500 epochs are kept in") == 1, err[-3000:]
+    assert "[rank" not in err and not list((tmp_path / "run").rglob(".*"))
+
+
+def test_without_the_store_of_a_launcher_each_process_says_it(monkeypatch):
+    assert is_first_to_say("once") and is_first_to_say("once"), "one process alone"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert is_first_to_say("once")
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(store.port))
+    assert [is_first_to_say(sentence) for sentence in ("once", "once", "another")] == [True, False, True]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert is_first_to_say("once"), "the launcher has started the processes again"
 
 
 class _State:

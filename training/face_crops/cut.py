@@ -34,8 +34,8 @@ def cut_faces(
 
     The crops are H.264 files in the same folders below `output`, with the timestamps of their sources.
     `metadata.jsonl` files are written for the crops, too. A run that was interrupted by Ctrl-C or SIGTERM says how
-    far it has come, and continues where it stopped. Sources that have changed are cut again, and so are those that could
-    not be cut.
+    far it has come, and continues where it stopped. Sources that have changed are cut again. Those that could not be
+    cut are tried again.
 
     Args:
         source: A video, or the folder of a data set.
