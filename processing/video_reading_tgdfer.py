@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_file_tgdfer import MAX_PIXELS, Each, Sampler, VideoDecodeError, VideoFile, on_white
+from .video_file_tgdfer import Each, Sampler, VideoDecodeError, VideoFile, on_white
+from .video_source_tgdfer import MAX_PIXELS
 
 SAMPLINGS = ("segments", "dense", "fps")
 # Frames a second that are assumed where nothing tells: folders of frames and arrays.

@@ -31,6 +31,7 @@ from tgdfer.processing import (
     video_file_tgdfer,
     video_processing_tgdfer,
     video_reading_tgdfer,
+    video_source_tgdfer,
 )
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.cache import cache_folder, cache_limit, kind_folder, mark_used, trim_cache
@@ -341,6 +342,7 @@ _SOURCES = (
     video_file_tgdfer,
     video_processing_tgdfer,
     video_reading_tgdfer,
+    video_source_tgdfer,
 )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import av
 from transformers.utils import logging
 
-from tgdfer.processing.video_file_tgdfer import FORMATS, VideoFile, shown_stream
+from tgdfer.processing.video_file_tgdfer import VideoFile
+from tgdfer.processing.video_source_tgdfer import FORMATS, shown_stream
 
 logger = logging.get_logger(__name__)
 

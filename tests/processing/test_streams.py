@@ -1,5 +1,6 @@
 """Which of several streams of pictures is read, and images that move."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from tgdfer.processing.animated_images_tgdfer import is_animated_webp
-from tgdfer.processing.video_file_tgdfer import VideoDecodeError
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 
@@ -93,6 +94,19 @@ def test_damaged_animations_are_one_sentence(tmp_path, reader, monkeypatch):
     (tmp_path / "a.webp").write_bytes(data[: len(data) // 2])
     with pytest.raises(VideoDecodeError, match=r"^[^\n]*a.webp cannot be read \(it is damaged[^\n]*\.$"):
         reader.read_clip(tmp_path / "a.webp")
-    monkeypatch.setattr("tgdfer.processing.video_file_tgdfer.MAX_PIXELS", 100)
+    monkeypatch.setattr("tgdfer.processing.video_source_tgdfer.MAX_PIXELS", 100)
     with pytest.raises(VideoDecodeError, match="64 x 48 pixels, more than the 100 allowed"):
         reader.read_clip(data)
+
+
+def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
+    def deny(name, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    path = tmp_path / "private.mp4"
+    path.write_bytes(b"secret")
+    monkeypatch.setattr("tgdfer.processing.video_source_tgdfer.open", deny, raising=False)
+    with pytest.raises(
+        VideoDecodeError, match=r"private\.mp4 cannot be opened \(Permission denied\); give a file that"
+    ):
+        VideoFile(str(path))

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from benchmarks.broken_files.damaged_videos import elsewhere, good, in_boxes
-from tgdfer.processing import video_file_tgdfer
-from tgdfer.processing.video_file_tgdfer import MAX_PIXELS, VideoFile
+from tgdfer.processing import video_source_tgdfer
+from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import sample_indices
+from tgdfer.processing.video_source_tgdfer import MAX_PIXELS
 
 from .conftest import moving_picture, number_of, write_video
 
@@ -378,7 +379,7 @@ def test_edit_lists_are_followed_or_refused(name, keys, tmp_path, reader, number
 def test_what_is_refused_would_be_read_wrongly(name, shown, tmp_path, reader, monkeypatch):
     """FFmpeg gives other frames than are to be seen; once it does not, the check can go."""
     data = edited(write_video(tmp_path / "a.mp4").read_bytes(), EDITS[name][0])
-    monkeypatch.setattr(video_file_tgdfer, "_unfollowed_edit", lambda file: "")
+    monkeypatch.setattr(video_source_tgdfer, "_unfollowed_edit", lambda file: "")
     assert len(reader.read_clip(data, num_frames=60)[0]) > shown
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 import tgdfer.training.predict as predict_module
 from tgdfer.command_line import main
-from tgdfer.processing import detectors_tgdfer, video_file_tgdfer
+from tgdfer.processing import detectors_tgdfer, video_source_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.shots_tgdfer import CutFinder
 from tgdfer.training.config import TrainingConfig
@@ -282,7 +282,7 @@ def test_what_is_behind_a_url_is_fetched_once(
         fetched.append((url, timeout, max_bytes, allow_private))
         return io.BytesIO(Path(videos[0]).read_bytes())
 
-    monkeypatch.setattr(video_file_tgdfer, "_fetch", fetch)
+    monkeypatch.setattr(video_source_tgdfer, "_fetch", fetch)
     url = "https://example.org/clip.mp4"
     found = predict([url], model_folder, PredictionFiles(plot=tmp_path / "t.png", annotate=tmp_path / "t.mp4"))
     assert fetched == [(url, 60.0, 2**30, False)]
