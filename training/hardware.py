@@ -68,8 +68,8 @@ def _own_gpu() -> int:
 def return_large_blocks() -> None:
     """Makes glibc return memory blocks of 1 MiB and more to the system when they are freed.
 
-    By default glibc keeps blocks of up to 32 MiB. Frames and activations of different sizes then leave gaps that are too
-    small to be used again. Other C libraries are left as they are.
+    By default glibc keeps blocks of up to 32 MiB. Frames and activations of different sizes then leave gaps that are
+    too small to be used again. Other C libraries are left as they are.
     """
     # Windows has no library of this name, and other C libraries have no such function.
     with suppress(OSError, TypeError, AttributeError):
