@@ -74,7 +74,7 @@ def _print_help(command: Any, ctx: Any) -> None:
             rows = panels.setdefault(getattr(parameter, "rich_help_panel", None) or default, [])
             rows.append((_names(parameter, ctx), _description(parameter, ctx)))
     for name in command.list_commands(ctx) if isinstance(command, TyperGroup) else ():
-        short = (command.get_command(ctx, name).help or "").split("\n\n")[0]  # type: ignore[union-attr]
+        short = (command.get_command(ctx, name).help or "").split("\n\n")[0]
         row = (Text(name, style="bold cyan"), Text.from_markup(" ".join(short.split())))
         panels.setdefault("Commands", []).append(row)
     width = max(
