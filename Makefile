@@ -8,7 +8,7 @@ BIN := .venv/bin
 # The folders that become the package. Their times change when a file is added or removed.
 FOLDERS := $(shell find package modeling_tgdfer processing training model_card -type d -not -name __pycache__)
 
-help:  ## Say what each target does
+help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Everything is installed once, and again whenever pyproject.toml changes.
@@ -23,7 +23,7 @@ help:  ## Say what each target does
 	$(BIN)/python -m pip install --quiet --editable . --no-deps --no-build-isolation --config-settings editable_mode=strict
 	@touch $@
 
-demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (4 minutes)
+demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (a few minutes on two cores)
 	$(BIN)/tgdfer demo
 
 # Two processes of one thread each: more threads take more processor time for the same work. Tests of a file stay in
@@ -45,7 +45,7 @@ check: .venv/installed  ## Check format, lint, types and imports
 docs: .venv/installed  ## Build the documentation into site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-format: .venv/installed  ## Format the code and mend what lint can mend
+format: .venv/installed  ## Format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -55,16 +55,16 @@ bench: .venv/installed bench-broken  ## Measure: the renderer, decoding, resizin
 	$(BIN)/python -m benchmarks.overhead --out docs/results/overhead.md
 	$(BIN)/python -m benchmarks.faces
 
-bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: each gives an answer or one sentence
+bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: each gives a prediction or one sentence
 	$(BIN)/python -m benchmarks.broken_files
 
 # The reports are written to docs/results/, and their figures to benchmarks/results/.
-# Goes on where it stopped. Runs on real clips as well if TGDFER_REALCLIPS names a folder of them.
-bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER (stops after 50 minutes, goes on when run again)
+# An interrupted run resumes. Runs on real clips as well if TGDFER_REALCLIPS names a folder of them.
+bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.baselines run
 	$(BIN)/python -m benchmarks.baselines report
 
-# Goes on where it stopped. Runs on a GPU as well if there is one. Nothing else should run on the machine meanwhile.
+# An interrupted run resumes. Runs on a GPU as well if there is one. Nothing else should run on the machine meanwhile.
 bench-speed: .venv/installed  ## Measure time and memory of the network beside its CLIP (90 minutes)
 	$(BIN)/python -m benchmarks.speed
 
@@ -72,16 +72,16 @@ bench-speed: .venv/installed  ## Measure time and memory of the network beside i
 bench-explain: .venv/installed  ## Measure whether explanations are true and relevance is faithful
 	$(BIN)/python -m benchmarks.explanation
 
-bench-relabel: .venv/installed  ## Measure how well an emotion is found that is given by words alone
+bench-relabel: .venv/installed  ## Measure the recall of an emotion that the model knows only by its descriptions
 	$(BIN)/python -m benchmarks.relabelling
 
-# Goes on where it stopped. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
+# An interrupted run resumes. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
 # TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model instead of tgdfer-tiny.
-bench-real: .venv/installed  ## Measure real faces, beside fer (stops after 50 minutes, goes on when run again)
+bench-real: .venv/installed  ## Measure real faces, beside fer (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.real_faces run
 	$(BIN)/python -m benchmarks.real_faces report
 
-# Goes on where it stopped. Installs fer and TensorFlow in runs/prediction (3 GB).
+# An interrupted run resumes. Installs fer and TensorFlow in runs/prediction (3 GB).
 # TGDFER_FACE_MODEL names the file of YuNet; without it MTCNN alone is measured.
 bench-predict: .venv/installed  ## Measure time and memory of tgdfer predict beside fer (30 minutes)
 	$(BIN)/python -m benchmarks.prediction
@@ -90,16 +90,16 @@ bench-predict: .venv/installed  ## Measure time and memory of tgdfer predict bes
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect
 	$(BIN)/python -m benchmarks.fairness --out docs/results/fairness.md
 
-# Goes on where it stopped. Runs on real clips and on given features as well if TGDFER_REALCLIPS and TGDFER_FEATURES
+# An interrupted run resumes. Runs on real clips and on given features as well if TGDFER_REALCLIPS and TGDFER_FEATURES
 # name them.
-ablation: .venv/installed  ## Measure what every part brings (stops after 50 minutes, goes on when run again)
+ablation: .venv/installed  ## Measure what every part of the network contributes (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report
 
 bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos
 	$(BIN)/python -m benchmarks.long_videos
 
-# A wheel holds all it needs: it is tried in an empty environment, from a folder that is not this one.
+# The wheel is tried in an empty environment, in another folder.
 wheel: .venv/installed  ## Build a wheel into dist/ and run the demo from it in an empty environment
 	rm -rf dist build/lib build/bdist.*
 	$(BIN)/python -m build --wheel

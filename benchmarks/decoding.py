@@ -17,6 +17,7 @@ import numpy as np
 import typer
 from transformers.video_utils import load_video
 
+from tgdfer.help_pages import run
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 WAYS = {"load_video": "transformers, load_video(pyav)", "read_clip": "read_clip", "processor": "processor(path)"}
@@ -90,4 +91,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -18,7 +18,7 @@ from benchmarks.harness.tables import paragraph
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.cropped_photographs import enlarged
 from benchmarks.real_faces.photographs import PhotographDataset
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 from tgdfer.processing.detectors_tgdfer import find_faces, load_detector
 from tgdfer.processing.faces_tgdfer import FaceSettings, align
 from tgdfer.processing.quality_tgdfer import (
@@ -144,7 +144,7 @@ def face_limits(
     out: Annotated[Path | None, typer.Option(help="Report to write, in Markdown.")] = None,
 ) -> None:
     """Measure on validation photographs when a model is less often right because a face is hard to read."""
-    quieten()
+    hide_loading_bars()
     with sentences():
         dataset = PhotographDataset(photographs, Settings(), Path("runs/face_limits"), face_model)
         faces, judge = Faces(dataset, face_model, count), Judge(model)

@@ -13,6 +13,7 @@ from matplotlib import cbook
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from tgdfer.help_pages import run
 from tgdfer.processing.detectors_tgdfer import find_faces, load_detector
 from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings, crop_faces, similarity
 from tgdfer.processing.tracks_tgdfer import steady
@@ -79,4 +80,4 @@ def noisy_clip() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from benchmarks.harness.tables import markdown_table
 from benchmarks.speed.networks import Sizes
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
+from tgdfer.help_pages import run
 
 
 class WeightsAlone(PreTrainedModel):
@@ -97,4 +98,4 @@ def main(repeats: Annotated[int, typer.Option(help="How often each is loaded.", 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -5,6 +5,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from tgdfer.help_pages import run
 from tgdfer.training.metrics import localisation_figures
 from tgdfer.training.rendered_faces import EMOTIONS, Course, RenderedFaces, sample_course
 
@@ -70,4 +71,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import typer
 
+from tgdfer.help_pages import run
 from tgdfer.training.rendered_faces import RenderedFaces, sample_clip, sample_person, write_dataset
 
 
@@ -46,4 +47,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -1,7 +1,7 @@
 """TG-DFER: text-guided, weakly supervised recognition of facial expressions in video.
 
-`import tgdfer` costs next to nothing: every public name is imported when it is first used, and the model is
-registered with the Auto classes of `transformers` when those are first imported.
+`import tgdfer` is fast: every public name is imported when it is first used, and the model is registered with the Auto
+classes of `transformers` when these are first imported.
 """
 
 import sys
@@ -56,23 +56,29 @@ def __dir__() -> list[str]:
 
 
 def clip_tiny_faces() -> Path:
-    """Folder of `clip-tiny-faces`, the small dual encoder of the package, with its tokenizer and image processor."""
+    """Returns the folder of `clip-tiny-faces`, the small dual encoder of images and texts in the package.
+
+    The folder also holds its tokenizer and its image processor.
+    """
     from tgdfer.weights import CLIP_TINY_FACES
 
     return CLIP_TINY_FACES
 
 
 def tgdfer_tiny() -> Path:
-    """Folder of `tgdfer-tiny`, the trained TG-DFER model that the package carries, with its processor and its card."""
+    """Returns the folder of `tgdfer-tiny`, the trained TG-DFER model in the package.
+
+    The folder also holds its processor and its model card.
+    """
     from tgdfer.weights import TGDFER_TINY
 
     return TGDFER_TINY
 
 
-# Registration with the Auto classes, without importing anything before it is asked for: when a module of Auto classes
-# is imported, ours is imported too; when ours has been imported, by whichever way, it is registered.
+# Lazy registration with the Auto classes. When a module of Auto classes is imported, our module is imported too. When
+# our module has been imported, it is registered.
 _AUTO = "transformers.models.auto"
-# Theirs, what it defines last, and ours.
+# Module of Auto classes, the name that it defines last, and our module.
 _NEEDED_BY = (
     (f"{_AUTO}.configuration_auto", "AutoConfig", "tgdfer.modeling_tgdfer.configuration_tgdfer"),
     (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.modeling_tgdfer"),
@@ -82,9 +88,9 @@ _NEEDED_BY = (
 )
 
 
-# Each imports the Auto classes, directly or not, before it is whole, and our network needs it whole.
+# Each of these modules imports the Auto classes during its own import, and our network needs the complete module.
 _MODELS = "transformers.models"
-_NEEDED_WHOLE = (
+_MUST_BE_COMPLETE = (
     "transformers.modeling_layers",
     f"{_MODELS}.clip.modeling_clip",
     f"{_MODELS}.siglip.modeling_siglip",
@@ -96,17 +102,17 @@ _NEEDED_WHOLE = (
 
 
 def _import_ours(done: Any) -> None:
-    begun = [sys.modules[name] for name in _NEEDED_WHOLE if name in sys.modules]
-    if any(module is not done and getattr(module.__spec__, "_initializing", False) for module in begun):
-        return  # It comes back here when that module is whole.
+    started = [sys.modules[name] for name in _MUST_BE_COMPLETE if name in sys.modules]
+    if any(module is not done and getattr(module.__spec__, "_initializing", False) for module in started):
+        return  # This function is called again when that module is complete.
     imported = [(sys.modules[theirs], last, ours) for theirs, last, ours in _NEEDED_BY if theirs in sys.modules]
-    # They import one another: while one is half imported, ours, which need them whole, wait for its turn.
+    # These modules import one another. Ours are imported only after all of them are complete.
     if all(hasattr(theirs, last) for theirs, last, _ in imported):
         for _, _, ours in imported:
             import_module(ours)
 
 
-for _module in (*(theirs for theirs, _, _ in _NEEDED_BY), *_NEEDED_WHOLE):
+for _module in (*(theirs for theirs, _, _ in _NEEDED_BY), *_MUST_BE_COMPLETE):
     when_imported(_module)(_import_ours)
 
 

@@ -1,4 +1,4 @@
-"""How commands speak: without the progress bars of libraries, and in the words of the command line."""
+"""Terminal output of the commands: progress bars, messages, and the names of flags in messages."""
 
 import hashlib
 import io
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from rich import get_console
 
-# What messages for Python say about arguments that no command has.
-_WITHOUT_A_FLAG = {
+# Phrases of messages about Python arguments that no command has, and their replacements.
+_PHRASES_WITHOUT_FLAG = {
     "; see `url_timeout`": "; download it, and give the file",
     ", see `url_max_bytes`": ", the most that is fetched",
 }
 
 
-def quieten() -> None:
-    """Switches off the progress bars of `transformers` for every load and save of a model, but not for downloads."""
+def hide_loading_bars() -> None:
+    """Hides the progress bars of `transformers` for loading and saving models. Downloads keep theirs."""
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging
 
@@ -34,8 +34,8 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def is_first_to_say(sentence: str) -> bool:
-    """Whether no other process that `torchrun` or `accelerate launch` has started has said the same."""
+def is_first_to_print(sentence: str) -> bool:
+    """Whether no other process that `torchrun` or `accelerate launch` has started has printed the same."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return True
     from torch.distributed import TCPStore
@@ -45,41 +45,41 @@ def is_first_to_say(sentence: str) -> bool:
         # The launcher keeps the store. Where rank 0 does, it may not be there yet.
         store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        said = hashlib.sha256(sentence.encode("utf-8", "backslashreplace")).hexdigest()
-        return store.add(f"tgdfer/said/{attempt}/{said}", 1) == 1
+        digest = hashlib.sha256(sentence.encode("utf-8", "backslashreplace")).hexdigest()
+        return store.add(f"tgdfer/printed/{attempt}/{digest}", 1) == 1
     except (KeyError, ValueError, RuntimeError):
         return True
 
 
-def say(sentence: str) -> None:
-    """Prints a sentence, once however many processes there are."""
+def print_once(sentence: str) -> None:
+    """Prints a sentence in the main process only."""
     if is_main_process():
         get_console().print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def with_home(arguments: Sequence[str]) -> list[str]:
-    """Arguments with the home of the user for `~`, also where shells leave it, as in `--csv=~/frames.csv`."""
+def expand_home(arguments: Sequence[str]) -> list[str]:
+    """Replaces `~` by the home of the user, also where shells do not, as in `--csv=~/frames.csv`."""
     return [re.sub(r"^(--[\w-]+=)?~(?=/|$)", lambda found: f"{found[1] or ''}{Path.home()}", one) for one in arguments]
 
 
-def print_what_terminals_cannot_show() -> None:
-    """Has characters that a terminal cannot show printed as their numbers, where Python would stop with an error."""
+def escape_unprintable_characters() -> None:
+    """Prints characters that the terminal cannot show as their escape codes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def in_flags(sentence: str, flags: Mapping[str, str]) -> str:
-    """A message in which the arguments of Python functions are the options of the command line.
+def with_flag_names(sentence: str, flags: Mapping[str, str]) -> str:
+    """Replaces the names of Python arguments in a message by the flags of the command line.
 
     For example, `no_face="full_frame"` becomes `--no-face full_frame`.
 
     Args:
         sentence: the message.
-        flags: for each argument its option, such as `{"no_face": "--no-face"}`.
+        flags: the flag of each argument, such as `{"no_face": "--no-face"}`.
     """
-    for said, instead in _WITHOUT_A_FLAG.items():
-        sentence = sentence.replace(said, instead)
+    for phrase, replacement in _PHRASES_WITHOUT_FLAG.items():
+        sentence = sentence.replace(phrase, replacement)
     for name, flag in flags.items():
         # Bare names are replaced only where they cannot be a path or a word.
         sentence = re.sub(rf"(?<![\w/.-]){name}=[\"'](\w+)[\"']", rf"{flag} \1", sentence)

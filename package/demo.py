@@ -1,7 +1,6 @@
-"""The demo: from nothing to a model that is trained, measured, used on videos and packed for the Hub.
+"""The demo: render data, train a model, evaluate it, read videos with it and pack it for the Hub.
 
-It goes through the same doors as a user: every stage is a call that a command of `tgdfer` makes as well. A stage that
-is done is not done again, so an interrupted demo goes on where it stopped.
+Every stage makes the same call as a command of `tgdfer`. Finished stages are skipped, so an interrupted demo resumes.
 """
 
 import json
@@ -31,7 +30,7 @@ from tgdfer.training.predict import predict
 from tgdfer.training.rendered_faces import write_dataset
 from tgdfer.training.train import train
 
-# Three emotions that look different, of people who are in no training clip.
+# Three emotions that look different. The people are in no training clip.
 SHOWN = ("happiness", "surprise", "sadness")
 
 
@@ -40,11 +39,11 @@ class Demo:
     """Size of the demo.
 
     Attributes:
-        output: folder that everything is written to.
-        clips: training clips of each emotion, at least 2; half as many are rendered to test on.
-        epochs: epochs on frozen features.
-        lora_epochs: epochs end to end, with LoRA.
-        seed: decides the faces and the training.
+        output: folder for all files.
+        clips: training clips of each emotion, at least 2; half as many are rendered for the test.
+        epochs: epochs of training on frozen features.
+        lora_epochs: epochs of training end to end, with LoRA.
+        seed: seed of the faces and of the training.
     """
 
     output: Path = Path("runs/demo")
@@ -58,14 +57,14 @@ class Demo:
         return self.output / "rendered_faces"
 
     def run(self) -> None:
-        """Runs all stages that are not done yet.
+        """Runs all stages that are not finished yet.
 
         Raises:
-            UserError: the folder holds something else, or a demo of another size.
+            UserError: if the folder holds other files, or a demo of another size.
         """
         start = time.perf_counter()
         self._claim_folder()
-        with _stage(1, "Render faces, with the truth about every frame"):
+        with _stage(1, "Render faces, with the ground truth of every frame"):
             self._render()
         with _stage(2, "Train on frozen CLIP features"):
             self._train_frozen()
@@ -78,7 +77,7 @@ class Demo:
         with _stage(6, "Pack for the Hub (a dry run)"):
             write_card(self.output)
             publish(self.output, "your-name/tgdfer-demo", dry_run=True)
-        self._say_where(videos, time.perf_counter() - start)
+        self._print_paths(videos, time.perf_counter() - start)
 
     def _claim_folder(self) -> None:
         if self.clips < 2:
@@ -116,7 +115,7 @@ class Demo:
         train(self._config(self.output / "frozen", frozen_features=True, epochs=self.epochs))
 
     def _train_lora(self) -> None:
-        """Trains on from the frozen model; when all is done, the run becomes the folder of the demo itself."""
+        """Continues training from the frozen model. The finished run is moved into the folder of the demo."""
         run, done = self.output / "lora", self.output / "lora_done"
         if not done.is_dir():
             if (self.output / "best").is_dir():
@@ -133,18 +132,18 @@ class Demo:
                 )
             )
             os.replace(run, done)
-        # Under its new name the run is whole; whatever of it is here still is moved, however often that is cut off.
+        # A run with this name is finished. Moving its files can be interrupted at any point and repeated.
         for path in sorted(done.iterdir()):
             os.replace(path, self.output / path.name)
         done.rmdir()
 
     def _config(self, run: Path, **options: Any) -> TrainingConfig:
-        """What both trainings share, and goes for the baseline as well."""
+        """The options that both trainings and the baseline share."""
         return TrainingConfig.from_options(
             dataset=str(self.data),
             output=str(run),
             feature_views=2,
-            # Of each emotion somebody must be left to train on.
+            # At least one person of each emotion must stay in the training part.
             validation_fraction=max(0.2, 1 / self.clips),
             seed=self.seed,
             resume=(run / "config.yaml").is_file(),
@@ -162,15 +161,15 @@ class Demo:
         print_results(timelines)
         return videos
 
-    def _say_where(self, videos: list[str], seconds: float) -> None:
+    def _print_paths(self, videos: list[str], seconds: float) -> None:
         out, best = escape(str(self.output)), escape(str(self.output / "best"))
         metrics, figures = escape(str(self.output / "metrics.json")), escape(str(self.output / "figures"))
         get_console().print(
             Panel(
-                f"[bold]{best}[/]  the model and its card (README.md), as they go to the Hub\n"
-                f"[bold]{metrics}[/]  what was measured; [bold]predictions.csv[/], clip by clip\n"
-                f"[bold]{figures}[/]  confusion matrix and timelines: look at them\n"
-                f"[bold]{escape(str(self.data))}[/]  the clips, with the truth about every frame\n\n"
+                f"[bold]{best}[/]  the model and its card (README.md), as published on the Hub\n"
+                f"[bold]{metrics}[/]  the figures; [bold]predictions.csv[/] has them clip by clip\n"
+                f"[bold]{figures}[/]  confusion matrix and timelines\n"
+                f"[bold]{escape(str(self.data))}[/]  the clips, with the ground truth of every frame\n\n"
                 "Try next:\n"
                 f"  tgdfer predict {escape(videos[0])} --model {out} --plot timeline.png\n"
                 f"  tgdfer train --dataset YOUR_CLIPS --model {best} --output runs/mine\n"
@@ -183,7 +182,7 @@ class Demo:
 
 
 def _peak_memory() -> str:
-    """The most memory that this process has held, and the largest of those it started; nothing on Windows."""
+    """Peak memory of this process and of the largest process that it started; empty on Windows."""
     try:
         import resource
     except ImportError:

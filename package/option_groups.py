@@ -8,10 +8,10 @@ from typing import Any, get_type_hints
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command a flag for each field of those of its parameters that are dataclasses.
+    """Turns parameters of a command that are dataclasses into flags, one for each field.
 
-    A field is `Annotated` with a `typer.Option`, and its default is that of the flag. The command is called with whole
-    dataclasses, so that its own list of parameters stays short.
+    Each field is `Annotated` with a `typer.Option`, and its default is the default of the flag. The command receives
+    the dataclasses, so its own list of parameters stays short.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}

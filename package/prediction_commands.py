@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tgdfer.console import quieten
+from tgdfer.console import hide_loading_bars
 from tgdfer.option_groups import with_groups
 from tgdfer.processing.description_files_tgdfer import read_descriptions
 from tgdfer.training.errors import PartialResultError, UserError
@@ -23,47 +23,47 @@ PREDICT_EXAMPLES = (
 )
 JOIN_EXAMPLES = "[bold]Example[/]\n\ntgdfer join found-*.jsonl --csv frames.csv --json found.json"
 
-_OWN = "of several videos each has its own, named after it"
+MODEL_HELP = "Folder of a run or of a model, or a Hub id; tgdfer-tiny is the model in the package"
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Which frames are analysed, and for which classes."""
+    """Which frames are analysed, and which classes the model has."""
 
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames a second that are analysed", rich_help_panel="Reading", show_default=False),
+        typer.Option(help="Frames to analyse per second", rich_help_panel="Data"),
     ] = None
     every: Annotated[
         float | None,
-        typer.Option(help="Seconds from one analysed frame to the next, instead of --fps", rich_help_panel="Reading"),
+        typer.Option(help="Seconds between analysed frames, instead of --fps", rich_help_panel="Data"),
     ] = None
     descriptions: Annotated[
         Path | None,
         typer.Option(
-            help="YAML file of other classes and their descriptions; the model is then not calibrated",
-            rich_help_panel="Reading",
+            help="YAML file of other classes and their descriptions; the answers are then not calibrated",
+            rich_help_panel="Model",
         ),
     ] = None
     label: Annotated[
         list[str],
         typer.Option(
-            help="One of other classes: its name and descriptions, which semicolons separate",
+            help="Another class with its descriptions, separated by semicolons; give it once for each class",
             metavar="LABEL=DESCRIPTION;...",
-            rich_help_panel="Reading",
+            rich_help_panel="Model",
         ),
     ] = field(default_factory=list)
     url_allow_private: Annotated[
         bool,
         typer.Option(
             "--url-allow-private",
-            help="Fetch URLs that lead to this machine or into a private network, too",
-            rich_help_panel="Reading",
+            help="Also fetch URLs that lead to this machine or to a private network",
+            rich_help_panel="Data",
         ),
     ] = False
 
     def interval(self) -> float | None:
-        """Seconds from one analysed frame to the next; None leaves it to the model."""
+        """Seconds between analysed frames; None for the default of the model."""
         if self.fps is not None and self.every is not None:
             raise UserError("--fps and --every both say how many frames are analysed; give one of them.")
         for flag, value in (("--fps", self.fps), ("--every", self.every)):
@@ -72,10 +72,10 @@ class ReadingOptions:
         return 1 / self.fps if self.fps is not None else self.every
 
     def classes(self) -> dict[str, list[str]] | None:
-        """The descriptions of other classes; None where none are given."""
+        """Descriptions of other classes; None if there are none."""
         if self.descriptions is None and not self.label:
             return None
-        words = _words_in(self.descriptions)
+        words = _read_classes(self.descriptions)
         for text in self.label:
             name, equals, described = text.partition("=")
             texts = [one.strip() for one in described.split(";") if one.strip()]
@@ -87,7 +87,7 @@ class ReadingOptions:
         return words
 
 
-def _words_in(file: Path | None) -> dict[str, list[str]]:
+def _read_classes(file: Path | None) -> dict[str, list[str]]:
     if file is None:
         return {}
     try:
@@ -100,20 +100,20 @@ def _words_in(file: Path | None) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """Which faces are analysed, and how they are found."""
+    """Which faces are analysed, and how they are detected."""
 
     face_crop: Annotated[
         Literal["none", "largest", "center", "all"] | None,
         typer.Option(
-            help="Faces to analyse; none takes pictures whole. By default all faces, unless the model was trained on "
-            "whole pictures",
+            help="Faces to analyse; none analyses whole pictures. By default all faces, or none if the model was "
+            "trained on whole pictures",
             rich_help_panel="Faces",
         ),
     ] = None
     face_detector: Annotated[
         Literal["auto", "yunet", "mtcnn"] | None,
         typer.Option(
-            help="What finds them; by default what found them in training, else YuNet where it can be had",
+            help="Detector; by default that of the training, else YuNet where it is available",
             rich_help_panel="Faces",
         ),
     ] = None
@@ -123,7 +123,7 @@ class FaceOptions:
     no_face: Annotated[
         Literal["skip", "error", "full_frame"] | None,
         typer.Option(
-            help="Frames without the face: leave them out, stop, or see them whole; by default as in training",
+            help="Frames without the face: leave them out, stop, or use the whole frame; by default as in training",
             rich_help_panel="Faces",
         ),
     ] = None
@@ -131,68 +131,66 @@ class FaceOptions:
 
 @dataclass(frozen=True)
 class HardwareOptions:
-    """Where and how the model computes."""
+    """Device, precision and batch size."""
 
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:1; auto takes a GPU", rich_help_panel="Hardware")
+        str,
+        typer.Option(help="auto, cpu, cuda or cuda:1; auto uses a GPU if there is one", rich_help_panel="Hardware"),
     ] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Number format; auto takes that of the file", rich_help_panel="Hardware"),
+        typer.Option(help="Number format of the weights; auto is that of the file", rich_help_panel="Hardware"),
     ] = "auto"
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips or windows at a time", rich_help_panel="Hardware")
+        int | None, typer.Option(min=1, help="Number of clips or windows per step", rich_help_panel="Hardware")
     ] = None
 
 
 @dataclass(frozen=True)
-class TimelessFileOptions:
-    """The files that need no frames, which `join` writes as well."""
+class JoinedFileOptions:
+    """Output files that need no frames of the video, so that `join` can write them too."""
 
     csv: Annotated[
-        Path | None, typer.Option(help="Table to write, a row for each sampled frame", rich_help_panel="Files")
+        Path | None, typer.Option(help="Table with a row for each analysed frame", rich_help_panel="Files")
     ] = None
     segments_csv: Annotated[
-        Path | None, typer.Option(help="Table to write, a row for each segment", rich_help_panel="Files")
+        Path | None, typer.Option(help="Table with a row for each segment", rich_help_panel="Files")
     ] = None
-    json: Annotated[Path | None, typer.Option(help="Everything, as JSON", rich_help_panel="Files")] = None
-    subtitles: Annotated[
-        Path | None, typer.Option(help=f"Subtitles, .vtt or .srt; {_OWN}", rich_help_panel="Files")
-    ] = None
-    elan: Annotated[
-        Path | None, typer.Option(help="Annotations for ELAN, .eaf; likewise", rich_help_panel="Files")
-    ] = None
+    json: Annotated[Path | None, typer.Option(help="All results as JSON", rich_help_panel="Files")] = None
+    subtitles: Annotated[Path | None, typer.Option(help="Subtitles, .vtt or .srt", rich_help_panel="Files")] = None
+    elan: Annotated[Path | None, typer.Option(help="Annotations for ELAN, .eaf", rich_help_panel="Files")] = None
     textgrid: Annotated[
-        Path | None, typer.Option(help="Annotations for Praat, .TextGrid; likewise", rich_help_panel="Files")
+        Path | None, typer.Option(help="Annotations for Praat, .TextGrid", rich_help_panel="Files")
     ] = None
 
 
 @dataclass(frozen=True)
-class FileOptions(TimelessFileOptions):
-    """All files that a prediction writes."""
+class FileOptions(JoinedFileOptions):
+    """All output files of a prediction."""
 
-    plot: Annotated[Path | None, typer.Option(help="Picture to write; likewise", rich_help_panel="Files")] = None
+    plot: Annotated[Path | None, typer.Option(help="Picture of the timeline", rich_help_panel="Files")] = None
     annotate: Annotated[
         Path | None,
-        typer.Option(help="Video to write with boxes, labels and relevance; likewise", rich_help_panel="Files"),
+        typer.Option(help="Copy of the video with boxes, labels and relevance", rich_help_panel="Files"),
     ] = None
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a long list of videos is worked through."""
+    """How a long list of videos is processed."""
 
     jsonl: Annotated[
         Path | None,
-        typer.Option(help="File to which each result is appended as it comes", rich_help_panel="Long lists"),
+        typer.Option(help="File to which each result is appended at once", rich_help_panel="Long lists"),
     ] = None
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out what has a result in --jsonl", rich_help_panel="Long lists")
+        bool,
+        typer.Option("--resume", help="Skip the videos that have a result in --jsonl", rich_help_panel="Long lists"),
     ] = False
     shard: Annotated[
         str | None,
         typer.Option(
-            help="Part of the list, such as 3/16; under accelerate launch each process has its own",
+            help="Part of the list, such as 3/16; accelerate launch gives each process its part",
             metavar="I/N",
             rich_help_panel="Long lists",
         ),
@@ -206,21 +204,23 @@ def predict(
         typer.Argument(help="Videos, photographs, folders, patterns in quotes, URLs, or - for standard input",
                        metavar="VIDEO..."),
     ],
-    model: Annotated[
-        str, typer.Option(help="Folder of a run or a model, or Hub id; tgdfer-tiny is the model in the package")
-    ] = DEFAULT_MODEL,
     *,
     reading: ReadingOptions,
+    model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel="Model")] = DEFAULT_MODEL,
     faces: FaceOptions,
     hardware: HardwareOptions,
     files: FileOptions,
     batch: BatchOptions,
 ) -> None:  # fmt: skip
-    """Say which expressions people show in videos, when, and what is seen then."""
+    """Recognise the expressions in videos, for each person and over time.
+
+    With several videos, each has its own subtitles, annotations, picture and annotated video. They are named after the
+    video.
+    """
     interval, classes = reading.interval(), reading.classes()
     # OpenMP reads this when PyTorch is loaded. By default a thread that waits keeps its core busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    quieten()
+    hide_loading_bars()
     from tgdfer.training.hardware import Hardware, return_large_blocks
     from tgdfer.training.outputs import PredictionFiles, Shard, print_results
     from tgdfer.training.predict import Batch, PredictionOptions
@@ -240,11 +240,11 @@ def predict(
 
 @with_groups
 def join(
-    parts: Annotated[list[Path], typer.Argument(help="The files that --jsonl has written", metavar="PART...")],
+    parts: Annotated[list[Path], typer.Argument(help="Files that --jsonl has written", metavar="PART...")],
     *,
-    files: TimelessFileOptions,
+    files: JoinedFileOptions,
 ) -> None:
-    """Join the parts of a list that several machines have read, and write the files of the whole."""
+    """Join the results of --shard from several machines, and write the files of the whole list."""
     from tgdfer.training.outputs import PredictionFiles, print_results
     from tgdfer.training.outputs import join as join_parts
 

@@ -28,7 +28,7 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
 from benchmarks.harness.runner import run_rows
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 
 app = new_app(__doc__)
 
@@ -60,7 +60,7 @@ def run(
         real=("FOLDER" if real else None, None),
         features=("FILE" if features else None, None),
     )
-    quieten()
+    hide_loading_bars()
     with sentences():
         # The files of the user are checked before minutes are spent on rendering.
         given: list[AnyDataset] = [real_dataset(settings, real)] if real else []

@@ -30,7 +30,7 @@ from benchmarks.harness.command_options import (
     settings_options,
 )
 from benchmarks.harness.runner import run_rows
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 
 app = new_app(__doc__)
 
@@ -55,7 +55,7 @@ def run(
         row=(row or [], []),
         real=("FOLDER" if real else None, None),
     )
-    quieten()
+    hide_loading_bars()
     with sentences():
         # The folder of the user is checked before minutes are spent on rendering.
         datasets = [real_dataset(settings, real)] if real else []

@@ -4,19 +4,21 @@ Each file must give a prediction or one sentence, within 10 s and 1 GB. The exit
 anything but `VideoDecodeError`, or ends the worker.
 """
 
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+import typer
+
 from benchmarks.broken_files.damaged_videos import FILES
 from benchmarks.broken_files.worker import SECONDS, Worker
+from tgdfer.help_pages import run
 
 BYTES = 2**30
 
 
-def main() -> int:
-    """Predicts all files and prints what became of them."""
+def main() -> None:
+    """Predict hundreds of broken and odd videos, and print what became of them."""
     worker, failures = Worker(), []
     results: Counter[str] = Counter()
     slowest, largest = (0.0, ""), (0, "")
@@ -41,8 +43,9 @@ def main() -> int:
     )
     print(f"slowest: {slowest[0]:.2f} s ({slowest[1]}); most memory: {largest[0] / 2**20:.0f} MiB ({largest[1]})")
     print("\n".join(failures))
-    return 1 if failures else 0
+    if failures:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

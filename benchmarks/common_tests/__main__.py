@@ -1,7 +1,7 @@
 """Downloads the common test classes of transformers, of the installed version, and runs them on our classes.
 
-They are in its source distribution, and nothing of it is kept: `python -m benchmarks.common_tests`. Arguments are
-those of pytest. `docs/results/common_tests.md` has the reason for every failure that remains.
+They are in its source distribution, and nothing of it is kept: `python -m benchmarks.common_tests`. Arguments after
+`--` are those of pytest. `docs/results/common_tests.md` has the reason for every failure that remains.
 """
 
 import os
@@ -11,6 +11,11 @@ import tarfile
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from tgdfer.help_pages import run
 
 HERE = Path(__file__).parent
 # What the common classes import and the source distribution lacks: tests of export and generation, which are switched
@@ -59,8 +64,8 @@ def prepare(folder: Path) -> Path:
     return root
 
 
-def main() -> int:
-    """Runs the tests, and gives pytest's exit status."""
+def main(arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest, after --")] = None) -> None:
+    """Run the common tests of transformers on the classes of this package; the exit code is that of pytest."""
     with TemporaryDirectory() as folder:
         root = prepare(Path(folder))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -68,9 +73,10 @@ def main() -> int:
         settings = Path(folder, "pytest.ini")  # in place of those of the source distribution
         settings.write_text("[pytest]\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "-c", str(settings), "--rootdir", str(root), "--tb=line"]
-        command += ["-p", "no:cacheprovider", "tests/test_tgdfer.py", *sys.argv[1:]]
-        return subprocess.run(command, cwd=root, env=environment, check=False).returncode
+        command += ["-p", "no:cacheprovider", "tests/test_tgdfer.py", *(arguments or [])]
+        code = subprocess.run(command, cwd=root, env=environment, check=False).returncode
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -28,7 +28,7 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.harness.runner import run_rows
 from benchmarks.harness.trained_model import TrainedModel
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 
 app = new_app()
 
@@ -53,7 +53,7 @@ def explain(
     """Measure on rendered faces how true explanations are; the same command goes on where an earlier one stopped."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model, clips=clips, test_clips=test_clips)
-    quieten()
+    hide_loading_bars()
     with sentences():
         dataset = rendered_dataset(settings, work)
         results = work / "explanation"  # apart from the rows of the baselines

@@ -19,7 +19,7 @@ from benchmarks.harness.command_options import (
     sentences,
 )
 from benchmarks.harness.trained_model import TrainedModel
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import ModelConfig
@@ -47,7 +47,7 @@ def fairness(
     figures: FiguresFile = FIGURES / "fairness.json",
 ) -> None:
     """Render the same expressions on faces of different groups, and compare how a model answers."""
-    quieten()
+    hide_loading_bars()
     with sentences():
         network, processor = _network(model)
         total = people * len(EMOTIONS) * sum(map(len, FACTORS.values()))

@@ -10,6 +10,7 @@ import typer
 from rich import get_console
 
 from benchmarks.harness.benchmark_dataset import Settings
+from tgdfer.help_pages import App
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training.errors import UserError
 
@@ -39,11 +40,9 @@ TrainClips = Annotated[int, typer.Option(help="Rendered training clips of each l
 TestClips = Annotated[int, typer.Option(help="Rendered test clips of each label.", min=1)]
 
 
-def new_app(about: str | None = None) -> typer.Typer:
+def new_app(about: str | None = None) -> App:
     """An app for one command, or with the `about` of its help for several."""
-    return typer.Typer(
-        help=about, no_args_is_help=about is not None, add_completion=False, pretty_exceptions_enable=False
-    )
+    return App(help=about, no_args_is_help=about is not None, add_completion=False)
 
 
 def published_command(*words: str, **options: tuple[Any, Any]) -> str:

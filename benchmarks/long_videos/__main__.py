@@ -19,7 +19,7 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.long_videos.report import write_segments_report
 from benchmarks.long_videos.segments import LongVideos, measure_segments
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 
 app = new_app()
 
@@ -45,7 +45,7 @@ def segments(
         train=(train, LongVideos.train),
         test=(test, LongVideos.test),
     )
-    quieten()
+    hide_loading_bars()
     with sentences():
         found = measure_segments(work, model, videos)
         write_segments_report(found, command, out, figures)

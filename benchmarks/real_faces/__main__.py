@@ -33,7 +33,7 @@ from benchmarks.real_faces.photograph_rows import photograph_rows
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.real_faces.report import write_real_faces_report
 from benchmarks.real_faces.words import write_words
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 from tgdfer.training.errors import UserError, nearest
 from tgdfer.weights import DEFAULT_MODEL
 
@@ -69,7 +69,7 @@ def run(
     """Run all rows that are not done; the same command goes on where an earlier one stopped."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model)
-    quieten()
+    hide_loading_bars()
     with sentences():
         if photographs is None and real is None:
             raise UserError("There is nothing to measure: name a file with --photographs or a folder with --real.")

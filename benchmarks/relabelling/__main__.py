@@ -15,7 +15,7 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.relabelling.left_out_emotions import measure_relabelling
 from benchmarks.relabelling.report import write_relabelling_report
-from tgdfer.command_line import quieten
+from tgdfer.console import hide_loading_bars
 
 app = new_app()
 
@@ -27,7 +27,7 @@ def relabel(
     figures: FiguresFile = FIGURES / "relabelling.json",
 ) -> None:
     """Leave out each emotion in training, and rank its clips by words alone."""
-    quieten()
+    hide_loading_bars()
     with sentences():
         dataset = rendered_dataset(Settings(), clips)
         found = measure_relabelling(dataset)

@@ -3,12 +3,15 @@
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 from typer.main import get_command
 
+from benchmarks.__main__ import benchmarks
 from benchmarks.harness.benchmark_dataset import Settings
 from benchmarks.harness.command_options import published_command, settings_options
 
@@ -54,7 +57,18 @@ def test_all_benchmarks_are_named():
     there = {path.stem for path in folder.glob("[a-z]*.py")} | {
         path.parent.name for path in folder.glob("*/__main__.py")
     }
+    assert there == set(benchmarks())
     assert {module.split(".")[1] for module in modules} == there
+
+
+def test_one_command_lists_all_benchmarks_and_shows_their_help():
+    program = [sys.executable, "-m", "benchmarks"]
+    shown = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(re.search(rf"^{name} ", shown, re.MULTILINE) for name in benchmarks())
+    done = subprocess.run([*program, "broken_files", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Usage: python -m benchmarks.broken_files" in done.stdout
+    done = subprocess.run([*program, "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: There is no benchmark 'nothing'")
 
 
 def test_published_commands_name_options_that_differ_and_no_folders(clip_folder):

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,14 +19,16 @@ import pytest
 import yaml
 from made_up_predictions import two_people
 from small_clips import write_clip
+from typer.main import get_command
 
-from tgdfer.command_line import faces, main, resolve_config
-from tgdfer.console import in_flags, with_home
+import tgdfer
+from tgdfer.command_line import app, faces, main, resolve_config
+from tgdfer.console import expand_home, with_flag_names
 from tgdfer.prediction_commands import FileOptions, HardwareOptions, ReadingOptions
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training import train as loop
 from tgdfer.training.cache import kind_folder
-from tgdfer.training.config import OPTIONS
+from tgdfer.training.config import OPTIONS, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
 
 
@@ -81,6 +84,64 @@ def test_every_field_of_the_config_is_a_flag(capsys, monkeypatch):
     assert all(f"--{name.replace('_', '-')}" in shown for name in OPTIONS)
     assert "`label: [description, ...]`" in " ".join(shown.replace("│", " ").split())
     assert "tgdfer train --output runs/first --resume" in shown
+
+
+COMMANDS = ("train", "evaluate", "predict", "join", "faces", "push", "cache", "demo")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_of_80_columns_cuts_no_flag_and_shows_no_type_of_a_switch(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80 and "\u2026" not in shown
+    group = get_command(app)
+    parameters = (group.commands[command] if command else group).params
+    names = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
+    for name in (*(name for name in names if name.startswith("--")), "--help"):
+        assert re.search(rf"{name}(?![\w-])", shown), name
+    assert not re.search(r"bool|<\w+>|\bstr\b", shown)
+
+
+def test_groups_of_options_are_named_after_the_sections_of_the_configuration(capsys):
+    sections = [name.capitalize() for name in TrainingConfig.model_fields]
+    for command, expected in (
+        ("train", sections),
+        ("evaluate", ["Data", "Model", "Run"]),
+        ("predict", ["Data", "Model", "Faces"]),
+        ("faces", ["Data", "Faces"]),
+    ):
+        assert main([command, "--help"]) == 0
+        titles = re.findall(r"^╭─ ([\w ]+?) ─", capsys.readouterr().out, re.MULTILINE)
+        assert [title for title in titles if title in sections] == expected
+
+
+def test_help_shows_choices_defaults_and_values(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"--class-balance CHOICE .*\[choices: none, weights, sampler] \[default: none]", shown)
+    assert re.search(r"--epochs INTEGER .*\[default: 20]", shown) and "--model-options FIELD=VALUE" in shown
+    assert main(["push", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "push [OPTIONS] RUN USER/NAME" in shown and re.search(r"--pictures .*\[default: on]", shown)
+
+
+@pytest.mark.parametrize("command", ["tgdfer", "python -m tgdfer"])
+def test_version(command):
+    program = (
+        [str(Path(sys.executable).with_name("tgdfer"))] if command == "tgdfer" else [sys.executable, "-m", "tgdfer"]
+    )
+    done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"tgdfer {tgdfer.__version__}\n"
+
+
+def test_shells_complete_commands_and_flags():
+    program = str(Path(sys.executable).with_name("tgdfer"))
+    for typed, expected in (("tgdfer ev", "evaluate"), ("tgdfer evaluate --bas", "--baseline")):
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_TGDFER_COMPLETE": "complete_bash"}
+        done = subprocess.run([program], capture_output=True, text=True, env={**os.environ, **words})
+        assert done.stdout.split() == [expected]
 
 
 def test_flags_override_the_file(tmp_path):
@@ -245,7 +306,7 @@ def test_messages_name_the_options_of_the_command_line():
         ("http://h/a takes longer than 60 s; see `url_timeout`.", "http://h/a takes longer than 60 s; download it,"),
         ("it has more than 9 MiB, see `url_max_bytes`)", "it has more than 9 MiB, the most that is fetched)"),
     ):
-        assert in_flags(said, flags).startswith(shown)
+        assert with_flag_names(said, flags).startswith(shown)
 
 
 def test_a_video_without_a_face_names_the_option(clips_folder, output, monkeypatch):
@@ -348,7 +409,7 @@ def test_a_tilde_is_the_home_where_shells_leave_it(monkeypatch):
         "a=~/x",
         "~other/x",
     ]
-    assert with_home(given) == expected
+    assert expand_home(given) == expected
 
 
 def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
@@ -356,7 +417,7 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     (kind_folder("features") / "a.safetensors").write_bytes(bytes(2000))
     assert main(["cache"]) == 0 and "2.0 kB" in capsys.readouterr().out
     assert main(["cache", "--older-than", "3"]) == 2
-    assert "--older-than says what to remove; give --clear with it." in capsys.readouterr().err
+    assert "--older-than needs --clear: together they remove old files." in capsys.readouterr().err
     assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
     assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
     assert not list(kind_folder("features").iterdir())

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,20 @@ from tgdfer.command_line import main
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-# Run by whoever runs these tests, and by the tests of the demo.
-ELSEWHERE = ("make demo", "make test")
+# These commands install the package, or are run by other tests.
+ELSEWHERE = ("git clone REPOSITORY tgdfer", "pip install ./tgdfer", "make demo", "make test")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _where_the_demo_ran(tmp_path_factory: pytest.TempPathFactory):
-    """A folder with `runs/demo` as `make demo` leaves it, only smaller."""
+    """A folder with a video, and with `runs/demo` as `make demo` leaves it, only smaller."""
     folder = tmp_path_factory.mktemp("newcomer")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("TGDFER_CACHE", str(folder / "cache"))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "datasets")
         assert main(["demo", "--clips", "5", "--epochs", "2", "--lora-epochs", "1"]) == 0
+        shutil.copy("runs/demo/rendered_faces/test/surprise/0000.mp4", "my_video.mp4")
         yield
 
 
@@ -55,3 +57,8 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
         else:
             assert command in ELSEWHERE
     assert len(list(Path().glob("timeline-*.png"))) > 1 and Path("frames.csv").is_file()
+    assert Path("timeline.png").is_file() and Path("annotated.mp4").is_file()
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150

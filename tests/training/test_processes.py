@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tgdfer.console import is_first_to_say
+from tgdfer.console import is_first_to_print
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
@@ -182,17 +182,17 @@ def test_an_interruption_of_the_launcher_is_told_once(number, options, tmp_path)
 
 
 def test_without_the_store_of_a_launcher_each_process_says_it(monkeypatch):
-    assert is_first_to_say("once") and is_first_to_say("once"), "one process alone"
+    assert is_first_to_print("once") and is_first_to_print("once"), "one process alone"
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    assert is_first_to_say("once")
+    assert is_first_to_print("once")
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(store.port))
-    assert [is_first_to_say(sentence) for sentence in ("once", "once", "another")] == [True, False, True]
+    assert [is_first_to_print(sentence) for sentence in ("once", "once", "another")] == [True, False, True]
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert is_first_to_say("once"), "the launcher has started the processes again"
+    assert is_first_to_print("once"), "the launcher has started the processes again"
 
 
 class _State:
