@@ -156,6 +156,17 @@ def encode_texts(clip: Any, ids: Tensor, embeds: Tensor) -> Tensor:
     return clip.text_projection(hidden[torch.arange(ids.shape[0], device=hidden.device), ends])
 
 
+def drop_text_inputs(kwargs: Any) -> None:
+    """Drops the inputs of language models that peft passes as None to models of its task types.
+
+    Raises:
+        ValueError: If one of them is not None.
+    """
+    for name in ("input_ids", "attention_mask", "inputs_embeds", "position_ids", "token_type_ids"):
+        if kwargs.pop(name, None) is not None:
+            raise ValueError(f"`{name}` is not an input of TG-DFER: give `pixel_values_videos` and `frame_mask`.")
+
+
 # Reading the class texts once.
 
 
