@@ -80,7 +80,7 @@ class TGDFERModelOutput(ModelOutput):
         text_embeds (`Tensor` of shape `(K, D)`): Class texts of unit length, `t`.
         description_embeds (`Tensor` of shape `(K, M, D)`): Descriptions of unit length, `g`. Padding is zero.
         frame_mask (`Tensor` of shape `(B, T)`): The given mask without the instances that training dropped.
-        hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): States of the long-range layers.
+        hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): As in `TGDFEROutput`.
         attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Their attention weights, if requested.
     """
 
@@ -106,7 +106,7 @@ class TGDFEROutput(ModelOutput):
         frame_relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame to each class, `A`. It sums to one
             over the unmasked frames and is zero on masked frames. With `mil_pooling="attention"` it is the weight of
             the frame in the logit. With another pooling it is the softmax over time of the evidence of both grains.
-        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description.
+        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description, zero on padding.
         video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
             frames, weighted by their share in the prediction.
         text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts, per clip with visual prompts.
@@ -347,7 +347,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         Args:
             pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames.
             frame_mask (`Tensor` of shape `(B, T)`, *optional*): True for valid frames, at any positions.
-            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds. The default spacing is `config.frame_interval`.
+            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
             frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
                 `pixel_values_videos`.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
@@ -496,7 +496,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         Args:
             pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames.
             frame_mask (`Tensor` of shape `(B, T)`, *optional*): True for valid frames, at any positions.
-            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds. The default spacing is `config.frame_interval`.
+            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
             frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
                 `pixel_values_videos`.
             labels (`Tensor` of shape `(B,)`, *optional*): Class indices for the loss, which ignores label -100.
