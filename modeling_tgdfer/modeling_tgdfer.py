@@ -106,7 +106,7 @@ class TGDFEROutput(ModelOutput):
         frame_relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame to each class, `A`. It sums to one
             over the unmasked frames and is zero on masked frames. With `mil_pooling="attention"` it is the weight of
             the frame in the logit. With another pooling it is the softmax over time of the evidence of both grains.
-        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description, zero on padding.
+        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; padding is 0.
         video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
             frames, weighted by their share in the prediction.
         text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts, per clip with visual prompts.
