@@ -368,7 +368,7 @@ def test_frames_are_sampled_at_a_rate_above_nothing(fps, reader, clip):
     with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
         reader(clip, fps=fps)
     if fps:  # 0 is what those tell that do not know it.
-        with pytest.raises(VideoDecodeError, match=f"metadata of a clip tells an fps of {fps:g}; give one above 0"):
+        with pytest.raises(VideoDecodeError, match=f"metadata of a clip has an fps of {fps:g}; give one above 0"):
             reader([np.zeros((4, 20, 30, 3), np.uint8)], video_metadata=[{"total_num_frames": 4, "fps": fps}])
 
 
