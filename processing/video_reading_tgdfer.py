@@ -53,9 +53,9 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
 
     Args:
         video (`Any`): A path or URL, bytes or a binary file object of a video; a value of a video column of
-            `datasets`, decoded or not (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; a folder of
-            frames or a list of their files, in natural order (2 before 10); an array or tensor (T, H, W, C) or
-            (T, C, H, W), or a list of T images or arrays (H, W, C); or the output of `open_video`.
+            `datasets`, decoded or not (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; a
+            folder of frames or a list of their files, in natural order (2 before 10); an array or tensor
+            (T, H, W, C) or (T, C, H, W), or a list of T images or arrays (H, W, C); or the output of `open_video`.
         sampler (`Sampler`): Selects the frames.
         each (`Callable`, *optional*): Applied to each image (3, H, W), or to several images (T, 3, H, W), before they
             are stored. It is not applied to frames of a decoder, nor to arrays that are not RGB or have other dtypes

@@ -228,7 +228,7 @@ def test_built_in_descriptions(processor):
     assert built_in_descriptions()["anger"], "callers get copies"
     with pytest.raises(ValueError, match="no built-in descriptions of boredom"):
         built_in_descriptions(["anger", "boredom"])
-    with pytest.raises(ValueError, match="no label set 'dfew'; it is one of basic, mafw"):
+    with pytest.raises(ValueError, match="no label set 'dfew'; use one of basic, mafw"):
         built_in_descriptions("dfew")
 
 
