@@ -221,11 +221,12 @@ def predict(
     # OpenMP reads this when PyTorch is loaded. By default a thread that waits keeps its core busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     quieten()
-    from tgdfer.training.hardware import Hardware
+    from tgdfer.training.hardware import Hardware, return_large_blocks
     from tgdfer.training.outputs import PredictionFiles, Shard, print_results
     from tgdfer.training.predict import Batch, PredictionOptions
     from tgdfer.training.predict import predict as predict_videos
 
+    return_large_blocks()
     face_options: dict[str, Any] = {**asdict(faces), "face_model": faces.face_model and str(faces.face_model)}
     options = PredictionOptions(
         face_options, interval, classes, Hardware(**asdict(hardware)), reading.url_allow_private

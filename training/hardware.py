@@ -1,6 +1,8 @@
 """Where and in which number format a model computes."""
 
+import ctypes
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,8 @@ import torch
 
 from tgdfer.training.errors import UserError
 
+# From malloc.h of glibc.
+_M_MMAP_THRESHOLD = -3
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -59,3 +63,14 @@ class Hardware:
 def _own_gpu() -> int:
     """The number of the GPU of this process."""
     return int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
+
+
+def return_large_blocks() -> None:
+    """Makes glibc return memory blocks of 1 MiB and more to the system when they are freed.
+
+    By default glibc keeps blocks of up to 32 MiB. Frames and activations of different sizes then leave gaps that are
+    too small to be used again. Other C libraries are left as they are.
+    """
+    # Windows has no library of this name, and other C libraries have no such function.
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
