@@ -115,11 +115,10 @@ class TGDFERProcessor(ProcessorMixin):
         video_processor = TGDFERVideoProcessor(
             **from_checkpoint(_picture_settings(images.to_dict())) | {"num_frames": num_frames}
         )
-        if descriptions is not None:
-            descriptions = {label: list(texts) for label, texts in descriptions.items()}
+        texts_of = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
         is_siglip = config.model_type == "siglip"
         padding = "max_length" if is_siglip else "longest"
-        return cls(video_processor, tokenizer, descriptions, context_phrase, padding, lowercase=is_siglip)
+        return cls(video_processor, tokenizer, texts_of, context_phrase, padding, lowercase=is_siglip)
 
     def __call__(
         self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[TGDFERProcessorKwargs]
