@@ -328,7 +328,7 @@ def test_arrays_that_are_no_clip_are_named_in_one_sentence(reader):
     frame, wide = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 31, 3), np.uint8)
     cases = [
         ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
-        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not those"),
+        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
         ([Image.fromarray(frame), wide], "are not from one clip"),
         (array.astype(object), "An array of object does not contain images"),
         (array.astype(str), "An array of <U32 does not contain images"),
