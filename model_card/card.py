@@ -1,4 +1,4 @@
-"""The model card: what the files of a run say, and nothing else, in the words of `template.md`."""
+"""Model cards, generated from the files of a run with the template `template.md`."""
 
 import hashlib
 import os
@@ -19,44 +19,45 @@ from tgdfer.weights import BUNDLED
 
 TEMPLATE = Path(__file__).with_name("template.md")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-# Options that mean something on the machine of the training alone.
+# Options that are meaningful only on the machine of the training.
 LOCAL = ("output", "resume", "workers", "face_model")
-# What is no name of a file, whatever it holds.
+# Keys whose values are never file names.
 TEXTS = ("labels", "validation", "license", "sources", "limits")
 
-# What pictures show, by the first words of their names.
+# Captions of pictures, by the start of their file names.
 CAPTIONS = {
     "confusion_matrix": "How often each class (rows) was taken for each (columns)",
     "risk_coverage": "Share of wrong labels (risk), if only the surest clips are given one (coverage)",
     "timeline": "What each frame of a clip says for the classes (curves), and how much it counts (bars)",
 }
-# Pictures of which there is one for each data set, which the rest of the name says.
+# Pictures that exist for each data set. The rest of the file name is the data set.
 OF_A_DATA_SET = ("confusion_matrix", "risk_coverage")
 PACKAGES = ("torchvision", "av")
-# Names of the folder that the faces rendered by this package lie in.
+# Names of data sets of faces that were rendered by this package.
 RENDERED = ("rendered_faces", "rendered-faces")
-# Options of the run that say most about it; training_config.yaml has them all.
+# Most important options of a run. training_config.yaml contains all options.
 OPTIONS = ("num_frames", "frozen_features", "batch_size", "lora_lr", "prompts_lr", "new_lr", "class_balance")
 
 
 @dataclass
 class CardData:
-    """What a card says, read from a run folder or from a plain model folder.
+    """Contents of a card, read from the folder of a run or of a model.
 
-    Where something lay on this machine is no part of it: paths are cut down to their last names.
+    Paths of this machine are shortened to their last names.
 
-    Args:
-        name: Title of the card: the name of the repository or of the run.
-        model_id: How the examples address the model: the id of its repository, its folder, or its name if it is the
-            model in the package.
-        labels: Names of the classes, in their order.
-        descriptions: Words that each class is known by.
-        metrics: Content of `metrics.json`; only the facts of the training where nothing was measured.
-        config: Content of `config.yaml` but for `LOCAL`, empty where the run has none.
-        pictures: Paths of the pictures as the links of the card have them.
-        calibration: `temperature` and `unsure_below` of the model, None of each that it lacks.
-        face_crop: Which face the video processor cuts out, as its option of this name says.
-        packages: What must be installed beside `transformers` to use the model without this package.
+    Attributes:
+        name (`str`): Title of the card, which is the name of the repository or of the run.
+        model_id (`str`): Name of the model in examples: the id of its repository, its folder, or the name of a model
+            in the package.
+        labels (`list[str]`): Names of the classes in order.
+        descriptions (`dict[str, list[str]]`): Descriptions of each class.
+        metrics (`dict[str, Any]`): Contents of `metrics.json`, or only the facts of the training if nothing was
+            measured.
+        config (`dict[str, Any]`): Contents of `config.yaml` without `LOCAL`. Empty if the run has none.
+        pictures (`list[str]`): Paths of the pictures for links in the card.
+        calibration (`dict[str, float | None]`): `temperature` and `unsure_below` of the model.
+        face_crop (`str`): Option `face_crop` of the video processor.
+        packages (`list[str]`): Packages that are needed besides `transformers` to use the model without this package.
     """
 
     name: str
@@ -72,16 +73,19 @@ class CardData:
 
     @classmethod
     def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
-        """Read a run folder.
+        """Reads the folder of a run.
 
         Args:
-            run: Folder of a run, or of a model.
-            repo_id: Repository that the card will stand in, or `tgdfer-tiny` for the model in the package; without
-                it the card is for the model folder on disk.
-            pictures: Whether the card shows the pictures of the run.
+            run (`str` or `Path`): Folder of a run or of a model.
+            repo_id (`str`, *optional*): Repository of the card, or `tgdfer-tiny` for the model in the package. Without
+                it, the card is for the model folder on disk.
+            pictures (`bool`, *optional*, defaults to `True`): Whether the card shows the pictures of the run.
+
+        Returns:
+            `CardData`: The contents of the card.
 
         Raises:
-            UserError: The folder holds no model, one of its files cannot be read, or other weights were measured.
+            UserError: If the folder contains no model, a file cannot be read, or the results belong to other weights.
         """
         run = Path(run)
         folder, metrics = model_folder(run), read_metrics(run)
@@ -111,7 +115,7 @@ class CardData:
 
     @property
     def stages(self) -> list[dict[str, Any]]:
-        """The trainings that made this model, first to last: each went on from the model of the one before."""
+        """Trainings of this model in order. Each of them started from the model of the previous one."""
         stages: list[dict[str, Any]] = []
         facts = self.training
         while facts:
@@ -121,7 +125,7 @@ class CardData:
 
     @property
     def license(self) -> str | None:
-        """Licence of the weights, as the Hub names it; None where it is for others than this package to say."""
+        """Hub id of the license of the weights, or None if this package cannot determine it."""
         if self.training.get("license"):
             return self.training["license"]
         own = {(stage.get("base_model"), stage.get("dataset") in RENDERED) for stage in self.stages}
@@ -129,20 +133,20 @@ class CardData:
 
     @property
     def reproducible(self) -> bool:
-        """Whether a reader has what the training started from, and the words that it was given."""
+        """Whether the initial model and the descriptions of the training are available to readers."""
         start = self.config.get("model", "")
         local = self.config.get("descriptions") or self.training.get("continued_from")
         return (start == "clip-tiny-faces" or is_hub_id(start)) and not local
 
     @property
     def measured(self) -> list[Measured]:
-        """What was measured, by data set; empty if nothing was."""
+        """Results on each data set. Empty if nothing was measured."""
         every = [self.metrics, *(self.metrics.get("also_measured") or [])]
         found = [Measured(metrics, is_hub_id(metrics.get("dataset", ""))) for metrics in every]
         return [one for one in found if one.figures]
 
     def metadata(self) -> ModelCardData:
-        """The metadata block: what the Hub searches and shows beside the card."""
+        """Creates the metadata block, which the Hub uses for search."""
         trained_on = [stage["dataset"] for stage in self.stages if is_hub_id(stage.get("dataset") or "")]
         base = self.training.get("base_model") or ""
         metrics = [figure.metric for one in self.measured for figure in one.figures if figure.metric]
@@ -159,7 +163,7 @@ class CardData:
         )
 
     def card(self) -> ModelCard:
-        """The card itself."""
+        """Creates the card."""
         environment = Environment(
             trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
         )
@@ -167,7 +171,7 @@ class CardData:
         return ModelCard(template.render(self.template_values()))
 
     def template_values(self) -> dict[str, Any]:
-        """What `template.md` asks for."""
+        """Returns the variables of `template.md`."""
         return {
             "metadata": self.metadata().to_yaml(),
             "name": self.name,
@@ -190,9 +194,9 @@ class CardData:
         }
 
     def calibration_facts(self) -> dict[str, str]:
-        """What is known of the probabilities of the model, by name; nothing of a model that is not calibrated.
+        """Returns facts about the calibration by name. It is empty for a model that is not calibrated.
 
-        Figures are among it if they are of one data set; those of several stand in a table.
+        Metrics are included only for a single data set. Those of several data sets are in a table.
         """
         temperature, unsure_below = (self.calibration.get(name) for name in ("temperature", "unsure_below"))
         if temperature in (None, 1.0) and unsure_below is None:
@@ -207,7 +211,7 @@ class CardData:
         return {name: value for name, value in facts.items() if value is not None}
 
     def facts_of(self, stage: dict[str, Any]) -> dict[str, str]:
-        """What is known of a training, by name."""
+        """Returns facts about a training by name."""
         start = stage.get("base_model") and f"`{stage['base_model']}`"
         # The config is that of the last training.
         config = self.config if stage is self.training else {}
@@ -228,7 +232,7 @@ class CardData:
         return {name: str(value) for name, value in facts.items() if value is not None}
 
     def commands(self) -> list[str]:
-        """The command lines that make this model and its figures again; none where a reader lacks what they need."""
+        """Returns the commands that reproduce the model and its results, or an empty list if that is not possible."""
         if not self.reproducible:
             return []
         train = shlex.join(["tgdfer", "train", "--config", "training_config.yaml", "--output", self.name])
@@ -236,7 +240,7 @@ class CardData:
 
 
 def data_of(stage: dict[str, Any]) -> str | None:
-    """What a training learnt from: its data set, or its sources with the number of clips of each."""
+    """Describes the training data: the data set, or its sources and their numbers of clips."""
     if not stage.get("sources"):
         return stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`"
     numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
@@ -244,34 +248,37 @@ def data_of(stage: dict[str, Any]) -> str | None:
 
 
 def sources_of(stage: dict[str, Any]) -> list[str]:
-    """The terms and the citation of each source of a training, where they are given."""
-    told = [
+    """Returns the terms and the citation of each source of the training data, if they are given."""
+    facts_of_sources = [
         (source["name"], [source[key].rstrip(".") for key in ("terms", "citation") if source.get(key)])
         for source in stage.get("sources") or []
     ]
-    return [f"{name}: {'. '.join(facts)}." for name, facts in told if facts]
+    return [f"{name}: {'. '.join(facts)}." for name, facts in facts_of_sources if facts]
 
 
 def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:
-    """The model card of a run.
+    """Creates the model card of a run.
 
     Args:
-        run: Folder of a run, or of a model.
-        repo_id: Repository that the card will stand in, or `tgdfer-tiny` for the model in the package; without it
-            the examples name the folder on disk.
-        pictures: Whether the card shows the pictures of the run.
+        run (`str` or `Path`): Folder of a run or of a model.
+        repo_id (`str`, *optional*): Repository of the card, or `tgdfer-tiny` for the model in the package. Without it,
+            the examples use the folder on disk.
+        pictures (`bool`, *optional*, defaults to `True`): Whether the card shows the pictures of the run.
+
+    Returns:
+        `ModelCard`: The card.
 
     Raises:
-        UserError: The folder holds no model, one of its files cannot be read, or other weights were measured.
+        UserError: If the folder contains no model, a file cannot be read, or the results belong to other weights.
     """
     return CardData.from_run(run, repo_id, pictures).card()
 
 
 def write_card(run: str | Path) -> Path:
-    """Write the card of a run beside its model, as `README.md`, whole or not at all, and return its path.
+    """Writes the card of a run to `README.md` in the folder of its model, and returns its path.
 
     Raises:
-        UserError: The folder holds no model, one of its files cannot be read, or other weights were measured.
+        UserError: If the folder contains no model, a file cannot be read, or the results belong to other weights.
     """
     card = build_card(run)
     path = model_folder(run) / "README.md"
@@ -280,12 +287,12 @@ def write_card(run: str | Path) -> Path:
 
 
 def model_folder(run: str | Path) -> Path:
-    """The model of a run, or the folder itself where it is a model's.
+    """Returns the folder of the model of a run, or the folder itself if it contains a model.
 
-    Of a run it is the one that was measured, so that card and weights belong together; `best` where none was.
+    For a run it is the model that was measured, so that the card matches the weights, or `best` if none was measured.
 
     Raises:
-        UserError: The folder holds no model.
+        UserError: If the folder contains no model.
     """
     run = Path(run)
     measured = read_metrics(run).get("model")
@@ -299,10 +306,10 @@ def model_folder(run: str | Path) -> Path:
 
 
 def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
-    """Check that the figures are those of the weights in a folder, where it is noted which weights were measured.
+    """Checks that the results belong to the weights in a folder, if the hash of the measured weights is recorded.
 
     Raises:
-        UserError: They are of other weights, such as those from before the training went on.
+        UserError: If they belong to other weights, for example because the training was continued.
     """
     measured, weights = metrics.get("weights_sha256"), folder / "model.safetensors"
     if not measured or not weights.is_file():
@@ -317,12 +324,12 @@ def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
 
 
 def pictures_of(run: str | Path) -> list[Path]:
-    """The pictures of a run, sorted by name."""
+    """Returns the pictures of a run, sorted by name."""
     return sorted((Path(run) / "figures").glob("*.png"), key=lambda path: path.stem)
 
 
 def caption(path: str) -> str:
-    """What a picture shows, as far as its name says it: `confusion_matrix_photographs` is that of photographs."""
+    """Returns the caption of a picture from its file name, such as `confusion_matrix_photographs.png`."""
     name = unquote(Path(path).stem)
     for start, text in CAPTIONS.items():
         if name.startswith(start):
@@ -332,17 +339,17 @@ def caption(path: str) -> str:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name says where something is on the Hub; a folder of the same form is none."""
+    """Whether a name is a Hub id and not an existing folder."""
     return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def short(name: str) -> str:
-    """A Hub id as it is, a path by its last name: where it lay on the machine of the training helps no reader."""
+    """Shortens a path to its last name, because paths of the training machine are useless. Hub ids are unchanged."""
     return name if is_hub_id(name) else re.split(r"[/\\]+", name.rstrip("/\\"))[-1]
 
 
 def shortened(value: Any) -> Any:
-    """Plain data with `short` names in the place of paths."""
+    """Applies `short` to all paths in plain data."""
     if isinstance(value, dict):
         shorter = {key: inner if key in TEXTS else shortened(inner) for key, inner in value.items()}
         if value.get("command"):
@@ -354,7 +361,7 @@ def shortened(value: Any) -> Any:
 
 
 def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
-    """What was measured, as it may be shown to everybody; the command names the run `name`."""
+    """Removes local paths from the results. The command refers to the run as `name`."""
     public = shortened(metrics)
     if metrics.get("command", "").startswith("tgdfer evaluate "):
         words = shlex.split(metrics["command"])
@@ -367,28 +374,28 @@ def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """The options of a run, or of the model folder that they were published in, as they may be shown to everybody.
+    """Reads the options of a run or of a published model folder, without local paths.
 
     Raises:
-        UserError: They cannot be read.
+        UserError: If the options cannot be read.
     """
     path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
     config = {key: shortened(value) for key, value in (read_yaml(path) if path else {}).items() if key not in LOCAL}
     if "dataset" in config and training.get("dataset"):
-        # Seen from here, a folder of another place may look like a Hub id; the training knew what it was.
+        # The path of a folder on another machine may look like a Hub id. The training recorded what it was.
         config["dataset"] = short(training["dataset"])
     return config
 
 
 def name_of(folder: Path) -> str:
-    """A folder as it is typed from here, without the parts that mean something on this machine alone."""
+    """Returns the path of a folder relative to the working directory, or only its name if it is elsewhere."""
     folder = folder.resolve()
     here = Path.cwd()
     return (folder.relative_to(here) if folder.is_relative_to(here) else Path(folder.name)).as_posix()
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """What was measured, and the facts of the training, which a run has before anything is measured."""
+    """Reads the results of a run, with the facts of the training, which exist before anything is measured."""
     metrics = read_json(run / "metrics.json") if (run / "metrics.json").exists() else {}
     if "training" not in metrics and (run / "training.json").exists():
         metrics["training"] = read_json(run / "training.json")

@@ -1,4 +1,4 @@
-"""What was measured on one data set, as a card shows it."""
+"""Results on one data set, formatted for a model card."""
 
 import re
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from huggingface_hub import EvalResult
 
 
 class Figure(NamedTuple):
-    """A figure of metrics.json that a table shows.
+    """A metric of `metrics.json` that a table shows.
 
-    Args:
-        key: Its name in metrics.json.
-        heading: Its name in the table.
-        metric: Id of the metric for the `model-index`; None of those that the Hub does not know.
-        arguments: Arguments of the metric.
-        percent: Whether it is a fraction, shown as a percentage, and not a plain number.
+    Attributes:
+        key (`str`): Name in `metrics.json`.
+        heading (`str`): Name in the table.
+        metric (`str`, *optional*): Id of the metric in the `model-index`. None if the Hub does not know the metric.
+        arguments (`dict[str, str]`, *optional*): Arguments of the metric.
+        percent (`bool`): Whether the value is a fraction that is shown as a percentage.
     """
 
     key: str
@@ -26,7 +26,7 @@ class Figure(NamedTuple):
     percent: bool = True
 
     def shown(self, value: float | None) -> str:
-        """A value as the table shows it; nothing where there is none."""
+        """Formats a value for the table. A missing value becomes an empty string."""
         if value is None:
             return ""
         return f"{100 * value:.1f}%" if self.percent else f"{value:.2f}"
@@ -39,25 +39,26 @@ FIGURES = [
     Figure("pointing", "pointing"),
     Figure("activity_gain", "activity gain", percent=False),
 ]
-# Figures of how sure the model is.
+# Metrics of the confidence of the model.
 CONFIDENCE = [
     Figure("coverage", "Clips that are given a label"),
     Figure("covered_war", "WAR of these clips"),
     Figure("ece", "Expected calibration error (15 bins)"),
     Figure("risk_coverage_area", "Area under the curve of risk against coverage"),
 ]
-# Figures of what needs no model, by their prefix in metrics.json.
+# Baselines without a model, by their prefix in metrics.json.
 CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
 COUNTS = {"num_clips": "clips", "num_people": "people"}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of a model on one data set.
+    """Results of a model on one data set.
 
-    Args:
-        metrics: Content of `metrics.json`, or of one of its `also_measured`; folders cut down to their names.
-        is_on_the_hub: Whether the data set has an id on the Hub.
+    Attributes:
+        metrics (`dict[str, Any]`): Contents of `metrics.json`, or of an item of its `also_measured`. Paths are
+            shortened to their names.
+        is_on_the_hub (`bool`): Whether the data set has an id on the Hub.
     """
 
     metrics: dict[str, Any]
@@ -65,28 +66,28 @@ class Measured:
 
     @property
     def figures(self) -> list[Figure]:
-        """The figures that were measured."""
+        """Metrics that were measured."""
         return [figure for figure in FIGURES if self.metrics.get(figure.key) is not None]
 
     @property
     def about(self) -> str:
-        """For example "210 clips of 20 people: split `test` of `rendered-faces`"."""
+        """Summary such as "210 clips of 20 people: split `test` of `rendered-faces`"."""
         counted = [f"{self.metrics[key]} {what}" for key, what in COUNTS.items() if self.metrics.get(key)]
         return f"{' of '.join(counted)}: {self.source}" if counted else self.source
 
     @property
     def source(self) -> str:
-        """For example "split `test` of `rendered-faces`"."""
+        """Source such as "split `test` of `rendered-faces`"."""
         return f"split `{self.metrics.get('split')}` of `{self.metrics.get('dataset')}`"
 
     @property
     def columns(self) -> list[str]:
-        """Headings of the table of scores, but for the first column."""
+        """Headings of the table of scores, without the first column."""
         return [figure.heading for figure in self.figures]
 
     @property
     def scores(self) -> list[list[str]]:
-        """Rows of the table of results, name first: this model, and beside it whatever else was measured."""
+        """Rows of the table of scores, name first: this model and all measured baselines."""
         baseline = self.metrics.get("baseline") or {}
         sources = {"this model": self.metrics, baseline.get("name", "baseline"): baseline}
         for prefix, name in CHANCE.items():
@@ -109,12 +110,12 @@ class Measured:
 
     @property
     def confidence(self) -> dict[str, str]:
-        """How sure the model is, by name; only what was measured."""
-        known = [figure for figure in CONFIDENCE if self.metrics.get(figure.key) is not None]
-        return {figure.heading: figure.shown(self.metrics[figure.key]) for figure in known}
+        """Measured metrics of the confidence, by heading."""
+        measured = [figure for figure in CONFIDENCE if self.metrics.get(figure.key) is not None]
+        return {figure.heading: figure.shown(self.metrics[figure.key]) for figure in measured}
 
     def eval_results(self) -> list[EvalResult]:
-        """The measured figures, as fractions, for the `model-index`."""
+        """Returns the measured metrics as fractions for the `model-index`."""
         dataset = self.metrics.get("dataset", "")
         kind = dataset if self.is_on_the_hub else re.sub(r"\s", "-", Path(dataset).name.lower())
         return [

@@ -1,4 +1,4 @@
-"""Publishing: a trained model, its code, its card and what was measured, in one commit on the Hub."""
+"""Publishing of a trained model, its code, its card and its results in one commit on the Hub."""
 
 import json
 import re
@@ -18,8 +18,8 @@ from tgdfer.model_card.card import CardData, model_folder, pictures_of
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json
 
-# All that may leave the machine, beside the code that model and processor name. No pickle is among it: whoever loads
-# one runs it.
+# The only files that are uploaded, besides the code of the model and the processor. Pickle files are excluded, because
+# loading them can run code.
 ALLOWED = (
     "config.json",
     "generation_config.json",
@@ -41,7 +41,8 @@ ALLOWED = (
     "README.md",
     "LICENSE",
 )
-# What of a run may lie beside a model in one folder, and travels under another name or in `metrics.json`.
+# Files of a run that may be in the folder of a model. They are uploaded under another name or as part of
+# `metrics.json`.
 OF_A_RUN = ("config.yaml", "figures", "training.json")
 LOCAL_IMPORT = re.compile(r"^\s*from \.(\w+) import ", re.MULTILINE)
 
@@ -56,29 +57,30 @@ def publish(
     token: str | None = None,
     pictures: bool = True,
 ) -> str:
-    """Publish the model of a run with its card in one commit.
+    """Publishes the model of a run with its card in one commit.
 
     Args:
-        run: Folder of a run (its `best` model is taken), or of a model.
-        repo_id: Repository as "user/name"; it is created where it does not exist.
-        private: Whether only its owner may see the repository.
-        dry_run: Print what would be published, and send nothing.
-        token: Access token of the Hub; by default the one that `hf auth login` or HF_TOKEN left.
-        pictures: Whether the pictures of the run go along. A timeline shows frames of the clips: leave them at home
-            where these may not be shown.
+        run (`str` or `Path`): Folder of a run, whose `best` model is used, or of a model.
+        repo_id (`str`): Repository as "user/name". It is created if it does not exist.
+        private (`bool`, *optional*, defaults to `False`): Whether the repository is visible only to its owner.
+        dry_run (`bool`, *optional*, defaults to `False`): Whether to print the files without uploading them.
+        token (`str`, *optional*): Access token of the Hub. Defaults to that of `hf auth login` or `HF_TOKEN`.
+        pictures (`bool`, *optional*, defaults to `True`): Whether to upload the pictures of the run. A timeline shows
+            frames of the clips. Set it to `False` if these must not be published.
 
     Returns:
-        URL of the commit; with `dry_run`, of the repository that it would go to.
+        `str`: URL of the commit, or with `dry_run` of the repository.
 
     Raises:
-        UserError: The run or the repository id is not fit to be published, or the Hub refuses or is out of reach.
+        UserError: If the run or the repository id cannot be published, or the Hub rejects the upload or cannot be
+            reached.
     """
     if repo_id.count("/") != 1:
-        raise UserError(f"{repo_id!r} is no repository id; write it as user/name.")
+        raise UserError(f"{repo_id!r} is not a repository id; write it as user/name.")
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UserError(f"{repo_id!r} is no repository id: {one_line(error)}") from error
+        raise UserError(f"{repo_id!r} is not a repository id: {one_line(error)}") from error
     files = files_to_publish(run, repo_id, pictures)
     if dry_run:
         Console().print(table_of(files, repo_id))
@@ -88,7 +90,7 @@ def publish(
 
     api = HfApi(token=token, library_name="tgdfer")
     try:
-        # Left unsaid where it need not be private: an organisation may have a default of its own.
+        # None uses the default of the organisation.
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise UserError(f"{repo_id} exists and is public; make it private in its settings, or drop --private.")
@@ -100,19 +102,27 @@ def publish(
         raise UserError(refusal(error, repo_id)) from error
     except (httpx.TransportError, OfflineModeIsEnabled) as error:
         raise UserError(
-            f"The Hub at {constants.ENDPOINT} is out of reach ({one_line(error)}); check your connection, HF_ENDPOINT "
-            "and HF_HUB_OFFLINE."
+            f"The Hub at {constants.ENDPOINT} cannot be reached ({one_line(error)}); check your connection, "
+            "HF_ENDPOINT and HF_HUB_OFFLINE."
         ) from error
     except ValueError as error:
         raise UserError(f"The Hub refused the metadata of README.md: {one_line(error)}") from error
 
 
 def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Files:
-    """What a commit of this run holds, by path in the repository.
+    """Lists the files of a commit by their path in the repository.
+
+    Args:
+        run (`str` or `Path`): Folder of a run or of a model.
+        repo_id (`str`): Repository as "user/name".
+        pictures (`bool`, *optional*, defaults to `True`): Whether to include the pictures of the run.
+
+    Returns:
+        `dict[str, Path | bytes]`: Path or contents of each file.
 
     Raises:
-        UserError: The run holds no whole model that loads without this package, or a file that is no part of one, or
-            its figures are of other weights.
+        UserError: If the folder has no complete model that loads without this package, has an unexpected file, or if
+            the results belong to other weights.
     """
     run, folder = Path(run), model_folder(run)
     code = check_model(folder)
@@ -123,9 +133,9 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
             continue
         known = path.name in code or any(fnmatch(path.name, pattern) for pattern in ALLOWED)
         if not path.is_file() or not known:
-            raise UserError(f"{path} is no part of a model and will not be published; move it out of {folder}.")
+            raise UserError(f"{path} is not part of a model and will not be published; move it out of {folder}.")
         files[path.name] = path
-    # A model folder that is not of a run may have a card written by hand; one of a run is written anew.
+    # The card of a run is always generated. A model folder without a run may have a card written by hand.
     if folder != run or "README.md" not in files:
         files["README.md"] = str(card.card()).encode()
     files |= {f"figures/{path.name}": path for path in pictures_of(run) if pictures}
@@ -137,13 +147,16 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
 
 
 def check_model(folder: Path) -> set[str]:
-    """Check that a folder holds weights that can be read, a processor, and the code that both load with.
+    """Checks that a folder has readable weights, a processor, and the code of both.
+
+    Args:
+        folder (`Path`): Folder of a model.
 
     Returns:
-        Names of the code files.
+        `set[str]`: Names of the code files.
 
     Raises:
-        UserError: Something is missing or broken.
+        UserError: If a file is missing or damaged.
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -154,7 +167,7 @@ def check_model(folder: Path) -> set[str]:
             with safe_open(path, framework="np") as file:
                 has_lora |= ".lora_" in " ".join(file.keys())
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is not whole ({one_line(error)}); save the model again.") from error
+            raise UserError(f"{path} is damaged ({one_line(error)}); save the model again.") from error
     code = set[str]()
     for name, saver in {"config.json": "model", "processor_config.json": "processor"}.items():
         if not (folder / name).is_file():
@@ -179,18 +192,19 @@ def check_model(folder: Path) -> set[str]:
 
 
 def code_of(folder: Path, references: set[str]) -> set[str]:
-    """Code files that references ("module.Class") name, and those that these files import, there or not."""
-    waiting, seen = {reference.rpartition("--")[2].partition(".")[0] for reference in references}, set[str]()
-    while waiting:
-        seen.add(module := waiting.pop())
+    """Returns the code files of references ("module.Class") and their local imports, whether they exist or not."""
+    pending = {reference.rpartition("--")[2].partition(".")[0] for reference in references}
+    visited: set[str] = set()
+    while pending:
+        visited.add(module := pending.pop())
         path = folder / f"{module}.py"
         if path.is_file():
-            waiting |= set(LOCAL_IMPORT.findall(path.read_text(encoding="utf-8"))) - seen
-    return {f"{module}.py" for module in seen}
+            pending |= set(LOCAL_IMPORT.findall(path.read_text(encoding="utf-8"))) - visited
+    return {f"{module}.py" for module in visited}
 
 
 def table_of(files: Files, repo_id: str) -> Table:
-    """The files with their sizes, to be printed."""
+    """Formats the files and their sizes as a table."""
     sizes = {
         path: len(content) if isinstance(content, bytes) else content.stat().st_size for path, content in files.items()
     }
@@ -203,7 +217,7 @@ def table_of(files: Files, repo_id: str) -> Table:
 
 
 def refusal(error: HfHubHTTPError, repo_id: str) -> str:
-    """What a refusal of the Hub means to the user, in a sentence."""
+    """Explains an error response of the Hub in a sentence."""
     status = error.response.status_code
     if status == 401:
         return "The Hub does not know your access token; run `hf auth login`, or set HF_TOKEN to a valid one."
@@ -213,5 +227,5 @@ def refusal(error: HfHubHTTPError, repo_id: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error on one line."""
+    """Returns the message of an error on one line."""
     return " ".join(str(error).split())

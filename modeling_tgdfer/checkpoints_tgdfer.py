@@ -1,8 +1,8 @@
-"""Loading and saving: a model from its CLIP, as a whole, or as an adapter (all but the CLIP), and LoRA on and off.
+"""Loading and saving whole models and adapters, starting a model from a CLIP, and attaching and merging LoRA.
 
-An adapter is one small file beside `config.json`. It is not peft's adapter folder, which would lose bare parameters
-and send `AutoModel` to CLIP's config. An adapter fits one CLIP only, so its config holds a fingerprint of that CLIP's
-weights.
+An adapter contains everything except the CLIP. It is a small file beside `config.json`. The adapter format of peft is
+not used, because it would lose parameters that are not in a submodule and direct `AutoModel` to the config of CLIP. An
+adapter fits only one CLIP, so its config contains a fingerprint of the weights of that CLIP.
 """
 
 import copy
@@ -38,11 +38,11 @@ from .dual_encoders_tgdfer import (
 )
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
-# Not "default", the name that peft gives to adapters of its users.
+# Differs from "default", the name that peft gives to adapters of users.
 LORA_NAME = "tgdfer"
-# Where from a file is fetched, among the options of `from_clip` and `from_adapter`.
+# Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
-# Fields of the config that follow from CLIP and prompts.
+# Fields of the config that are derived from the CLIP and the prompts.
 DERIVED: tuple[str, ...] = (
     "clip_config",
     "clip_name",
@@ -56,34 +56,34 @@ DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length")
 
 
 def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, **options: Any) -> tuple[str, str]:
-    """Path of a file of a Hub repository or of a folder, and the commit it is of (of a folder, `revision`).
+    """Returns the path of a file in a Hub repository or folder, and its commit, or `revision` for a folder.
 
     Raises:
-        OSError: There is none.
+        OSError: If the file does not exist.
     """
     path = cached_file(str(name_or_folder), file, revision=revision, **options)
     return path, extract_commit_hash(path, None) or revision
 
 
 def require_known(options: Mapping[str, Any], known: set[str]) -> None:
-    """Refuses options that do not exist.
+    """Checks that all options exist.
 
     Raises:
-        ValueError: One does not; the sentence names those that are written alike.
+        ValueError: If an option does not exist. The message suggests a similar one.
     """
     for name in options:
         if name not in known:
-            alike = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"did you mean {alike[0]!r}?" if alike else "see `TGDFERConfig` for the fields of a model."
+            similar = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean {similar[0]!r}?" if similar else "see `TGDFERConfig` for the fields of a model."
             raise ValueError(f"There is no option {name!r}; {hint}")
 
 
 def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
-    """A CLIP in fp32, whatever its checkpoint (small updates vanish in half precision), and the commit it is of.
+    """Loads a CLIP in float32, and returns it with its commit. Small updates would be lost in half precision.
 
     Raises:
-        ValueError: The checkpoint is not one of a CLIP, or lacks weights.
-        OSError: There is none.
+        ValueError: If the checkpoint is not a CLIP or lacks weights.
+        OSError: If the checkpoint does not exist.
     """
     path, commit = locate(name_or_folder, CONFIG_NAME, revision, **options)
     config = TGDFERConfig.get_config_dict(os.path.dirname(path))[0]
@@ -95,19 +95,19 @@ def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options
     if report["missing_keys"]:
         raise ValueError(f"{name_or_folder} lacks weights of its CLIP, such as {min(report['missing_keys'])}.")
     if os.path.isdir(name_or_folder):
-        clip.config._name_or_path = ""  # a path of this machine is nobody else's business
+        clip.config._name_or_path = ""  # do not save paths of this machine
     return clip, commit
 
 
 def _base_weights(clip: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights of a CLIP under their plain names, without its LoRA, if attached."""
+    """Yields the names and weights of a CLIP without LoRA."""
     for name, weight in clip.state_dict().items():
         if "lora_" not in name:
             yield name.replace(".base_layer.", "."), weight
 
 
 def fingerprint(clip: nn.Module) -> str:
-    """SHA-256 of all weights of a CLIP in fp32; LoRA, while it is not merged, does not change it."""
+    """Computes the SHA-256 of all weights of a CLIP in float32. LoRA does not change it unless it is merged."""
     digest = hashlib.sha256()
     for name, weight in sorted(_base_weights(clip)):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -116,7 +116,7 @@ def fingerprint(clip: nn.Module) -> str:
 
 
 def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
-    """All of a model that is not its base CLIP: LoRA, class prompts, context, temporal network and head."""
+    """Returns all weights except those of the base CLIP: LoRA, class prompts, context, temporal network and head."""
     prefix = f"{model.base_model_prefix}.clip."
     return {
         name: weight for name, weight in model.state_dict().items() if "lora_" in name or not name.startswith(prefix)
@@ -124,10 +124,10 @@ def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
-    """Writes the adapter of a model and its config; a folder whose writing is cut off holds no adapter.
+    """Writes the adapter of a model and its config. An interrupted write leaves no adapter in the folder.
 
     Raises:
-        ValueError: The CLIP of the model is not its base any more, or the folder holds a whole model.
+        ValueError: If the CLIP of the model has changed, or the folder contains a whole model.
     """
     config: Any = copy.deepcopy(model.config)
     clip: Any = model.base_model.clip
@@ -140,7 +140,7 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     if (folder / SAFE_WEIGHTS_NAME).exists():
         raise ValueError(f"{folder} holds a whole model; save the adapter in a folder of its own.")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("auto_map", "custom_pipelines"):  # name code that is saved with whole models only
+    for name in ("auto_map", "custom_pipelines"):  # refer to code that is saved only with whole models
         if hasattr(config, name):
             delattr(config, name)
     config.architectures = [type(model).__name__]
@@ -148,16 +148,16 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     with TemporaryDirectory(dir=folder) as drafts:
         config.to_json_file(Path(drafts, CONFIG_NAME))
         save_file(weights, Path(drafts, ADAPTER_NAME), metadata={"format": "pt"})
-        (folder / ADAPTER_NAME).unlink(missing_ok=True)  # an older one must not stand beside the new config
+        (folder / ADAPTER_NAME).unlink(missing_ok=True)  # an old adapter must not be beside the new config
         for name in (CONFIG_NAME, ADAPTER_NAME):
             Path(drafts, name).replace(folder / name)
 
 
 def read_adapter(path: str) -> dict[str, Tensor]:
-    """Weights of an adapter, under the names of the present format.
+    """Reads the weights of an adapter, and renames those of older formats.
 
     Raises:
-        ValueError: The file is damaged.
+        ValueError: If the file is damaged.
     """
     try:
         # LoRA was called "default" before formats were numbered.
@@ -169,15 +169,15 @@ def read_adapter(path: str) -> dict[str, Tensor]:
 
 
 def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: Any) -> PreTrainedModel:
-    """The CLIP that an adapter belongs to, from where its config says or from `clip`.
+    """Loads the base CLIP of an adapter from `clip`, or from the repository in its config.
 
     Raises:
-        ValueError: The config names none and `clip` is not given, or the weights are not those of the base.
+        ValueError: If neither is given, or if the weights are not those of the base CLIP.
     """
     base = config.clip_name or "a CLIP in a folder"
     base += f" at revision {config.clip_revision}" if config.clip_revision else ""
     if clip is None and config.clip_name is None:
-        raise ValueError(f"This adapter belongs to {base}, so its config cannot say where that is: give it as `clip`.")
+        raise ValueError(f"This adapter belongs to {base}, whose path is not recorded: give it as `clip`.")
     if clip is None:
         model, _ = load_clip(config.clip_name, config.clip_revision, **options)
     else:
@@ -190,10 +190,10 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
     return model
 
 
-class _Kept:
-    """A layer whose own adapter stays in use whichever adapters peft is told to use beside it.
+class _KeepsAdapter:
+    """Mixin for layers of peft that keeps the adapter of TG-DFER active beside other adapters.
 
-    `get_peft_model` would otherwise silence what the model has learnt.
+    Otherwise `get_peft_model` would deactivate it.
     """
 
     def set_adapter(self, adapter_names: str | list[str], *args: Any, **kwargs: Any) -> None:
@@ -203,19 +203,19 @@ class _Kept:
 
 
 @functools.cache
-def _kept(layer: Any) -> Any:
-    """A class of layers of peft, made one whose adapter stays in use."""
-    return type(f"TGDFER{layer.__name__}", (_Kept, layer), {})
+def _keeping_adapter(layer: Any) -> Any:
+    """Derives a class of peft layers that keeps the adapter of TG-DFER active."""
+    return type(f"TGDFER{layer.__name__}", (_KeepsAdapter, layer), {})
 
 
 def _is_lora(module: nn.Module) -> bool:
-    # Where peft was not imported, no module is of its classes.
+    # If peft was not imported, no module can be an instance of its classes.
     lora = sys.modules.get("peft.tuners.lora")
     return lora is not None and isinstance(module, lora.LoraLayer)
 
 
-def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
-    """Prompts of the basic emotions by their names alone, without context, padded to `length` where it is given."""
+def _label_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
+    """Tokenizes the names of the basic emotions without context, padded to `length` if it is given."""
     padding = {"padding": "max_length", "max_length": length} if length else {"padding": True}
     tokens = tokenizer(list(BASIC_EMOTIONS), padding_side="right", return_tensors="pt", **padding)
     ids = tokens.input_ids.unsqueeze(1)
@@ -224,15 +224,15 @@ def _class_word_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
 
 
 def require_whole(model: Any, report: Mapping[str, Any], name: Any) -> None:
-    """Refuses a loaded model that would answer wrongly without a word.
+    """Checks that a model was loaded completely. Missing weights would silently give wrong predictions.
 
     Args:
-        model: As it was loaded.
-        report: What `output_loading_info` gives.
-        name: Folder or Hub id, for the message.
+        model (`CheckpointedModel`): The loaded model.
+        report (`Mapping[str, Any]`): Loading info of `from_pretrained`.
+        name (`Any`): Folder or Hub id for messages.
 
     Raises:
-        ValueError: It would.
+        ValueError: If weights are missing or do not fit.
     """
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
     if any("text_guidance.prompt_ids" in str(key) for key in report["mismatched_keys"]):
@@ -253,7 +253,7 @@ def require_whole(model: Any, report: Mapping[str, Any], name: Any) -> None:
 
 
 class CheckpointedModel(PreTrainedModel):
-    """A model with a CLIP inside: how it is saved and loaded as a whole, and takes LoRA on and off.
+    """Base class that saves and loads whole models, and attaches and merges LoRA.
 
     CLIP is frozen in every model that is loaded.
     """
@@ -271,18 +271,18 @@ class CheckpointedModel(PreTrainedModel):
         merge_lora: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """Saves a model that every Auto class loads, with its code.
+        """Saves the model and its code for all Auto classes.
 
         Args:
-            save_directory: Where to.
-            is_main_process: Whether this process writes the files.
-            state_dict: Weights to save in place of those of the model, under the same names.
-            push_to_hub: Whether to publish the folder as well.
-            *args: Of `PreTrainedModel.save_pretrained`.
-            merge_lora: Whether LoRA is merged into what is saved, which then loads without peft; the model itself
-                stays as it is. By default it is merged where the model is published. Otherwise it is kept apart, so
-                that training can go on from the folder: that is what `Trainer` saves and loads.
-            **kwargs: Of `PreTrainedModel.save_pretrained`.
+            save_directory (`str` or `os.PathLike`): Folder to write to.
+            is_main_process (`bool`, *optional*, defaults to `True`): Whether this process writes the files.
+            state_dict (`dict[str, Tensor]`, *optional*): Weights to save instead of those of the model.
+            push_to_hub (`bool`, *optional*, defaults to `False`): Whether to upload the folder to the Hub.
+            *args: Options of `PreTrainedModel.save_pretrained`.
+            merge_lora (`bool`, *optional*): Whether to merge LoRA into the saved weights, which can then be loaded
+                without peft. The model itself does not change. By default LoRA is merged only if the model is
+                uploaded. Otherwise it is saved separately, so that `Trainer` can resume.
+            **kwargs: Options of `PreTrainedModel.save_pretrained`.
         """
         if self.has_lora and (push_to_hub if merge_lora is None else merge_lora):
             merged = self.merged_copy(state_dict)
@@ -290,7 +290,7 @@ class CheckpointedModel(PreTrainedModel):
             return
         self.config.format_version = FORMAT_VERSION
         home = "modeling_tgdfer"
-        # Saving notes only the class that is saved; the same weights serve both.
+        # By default only the saved class is recorded, but both classes can load the weights.
         self.config.auto_map = {
             "AutoConfig": "configuration_tgdfer.TGDFERConfig",
             "AutoModel": f"{home}.TGDFERModel",
@@ -306,17 +306,25 @@ class CheckpointedModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
-        """Publishes the model with its code, LoRA merged, without changing this one."""
+        """Uploads the model and its code to the Hub. LoRA is merged in the upload only."""
         return super(CheckpointedModel, self.merged_copy() if self.has_lora else self).push_to_hub(*args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """Loads a model as every `PreTrainedModel` does, and freezes its CLIP.
+        """Loads a model like `PreTrainedModel.from_pretrained`, and freezes its CLIP.
+
+        Args:
+            *args: Options of `PreTrainedModel.from_pretrained`.
+            output_loading_info (`bool`, *optional*, defaults to `False`): Whether to return the loading info as well.
+            **kwargs: Options of `PreTrainedModel.from_pretrained`.
+
+        Returns:
+            `CheckpointedModel`: The model, or a tuple of the model and the loading info.
 
         Raises:
-            ValueError: The saved class texts do not fit the number of classes that was asked for, or the weights are
-                those of another version.
-            ImportError: The folder has LoRA that is not merged, and peft is not installed.
+            ValueError: If the saved class texts do not fit the requested number of classes, or the weights are those
+                of another version.
+            ImportError: If LoRA is attached and peft is not installed.
         """
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         model, report = loaded
@@ -326,7 +334,7 @@ class CheckpointedModel(PreTrainedModel):
         return (model, report) if output_loading_info else model
 
     def freeze_clip(self) -> None:
-        """Freezes all of CLIP but its LoRA, if attached; called after every load."""
+        """Freezes CLIP except for LoRA. It is called whenever a model is loaded."""
         for name, parameter in self.base_model.clip.named_parameters():
             parameter.requires_grad_("lora_" in name)
 
@@ -336,17 +344,17 @@ class CheckpointedModel(PreTrainedModel):
         return any(_is_lora(module) for module in self.modules())
 
     def attach_lora(self) -> None:
-        """Adapts the last blocks of CLIP by LoRA (Hu et al., 2021), as many of each tower as the config says.
+        """Attaches LoRA (Hu et al., 2021) to the last blocks of CLIP, as set by the config.
 
-        In blocks with attention it adapts the attention projections, in others the convolutions and matrices. LoRA
-        starts at zero: the outputs are unchanged. All else of CLIP is frozen. Where LoRA is attached already, it is
-        kept as it is.
+        LoRA adapts the attention projections, or the linear layers and convolutions of blocks without attention. It
+        starts at zero, so the outputs do not change. All other weights of CLIP are frozen. LoRA that is already
+        attached is kept.
 
         Raises:
-            ImportError: peft is not installed.
-            ValueError: The config asks for more blocks than a tower has, or for another LoRA than the attached one.
+            ImportError: If peft is not installed.
+            ValueError: If the config sets more blocks than a tower has, or differs from the attached LoRA.
         """
-        # Only training needs it, and it takes long to import: saved models are plain, with LoRA merged.
+        # peft is slow to import and needed only for training, because published models have LoRA merged.
         try:
             import peft
         except ImportError as error:
@@ -360,10 +368,10 @@ class CheckpointedModel(PreTrainedModel):
         attached = {name: module for name, module in clip.named_modules() if _is_lora(module)}
         if attached:
             if set(targets) != set(attached) or any(
-                one.r != {LORA_NAME: self.config.lora_rank} for one in attached.values()
+                module.r != {LORA_NAME: self.config.lora_rank} for module in attached.values()
             ):
                 raise ValueError(
-                    "The attached LoRA is not the one that the config asks for (`lora_layers`, `lora_text_layers`, "
+                    "The attached LoRA is not the one that the config sets (`lora_layers`, `lora_text_layers`, "
                     "`lora_rank`): call `merge_lora` first, or leave these fields as they were."
                 )
             return
@@ -379,27 +387,27 @@ class CheckpointedModel(PreTrainedModel):
         for module in clip.modules():
             if _is_lora(module):
                 layer: Any = type(module)
-                module.__class__ = _kept(layer)
+                module.__class__ = _keeping_adapter(layer)
                 for inner in module.modules():
-                    inner._is_hf_initialized = True  # transformers would take LoRA from its start
+                    inner._is_hf_initialized = True  # otherwise transformers initialises LoRA again
         self.config.lora_attached = True
         self.freeze_clip()
 
     def merge_lora(self) -> None:
-        """Folds LoRA into the weights it adapts: the same outputs, a plain model."""
+        """Merges LoRA into the weights that it adapts. The outputs do not change."""
         for name, module in list(self.named_modules()):
             if _is_lora(module):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
         self.base_model.clip.__dict__.pop("peft_config", None)
         self.config.lora_attached = False
-        self.base_model.train(self.base_model.training)  # which drops the class texts that were read
+        self.base_model.train(self.base_model.training)  # drops the cached class texts
 
     def merged_copy(self, state_dict: Mapping[str, Tensor] | None = None) -> Self:
-        """A copy of this model with LoRA merged; of other weights of the same names where they are given."""
+        """Copies the model and merges LoRA in the copy, with the weights of `state_dict` if it is given."""
         if state_dict is None:
             merged = copy.deepcopy(self)
-        else:  # The weights of this model may be sharded, so that they cannot be copied.
+        else:  # Sharded weights of this model could not be copied.
             with torch.device("meta"):
                 merged = type(self)(copy.deepcopy(self.config))
             merged.load_state_dict(state_dict, assign=True)
@@ -408,7 +416,7 @@ class CheckpointedModel(PreTrainedModel):
 
 
 class ClassifierCheckpoints(CheckpointedModel):
-    """A classifier: how it starts from a CLIP, and is saved and loaded as an adapter."""
+    """Base class of a classifier that starts from a CLIP, and is saved and loaded as an adapter."""
 
     tgdfer: Any
     set_classes: Any
@@ -422,27 +430,27 @@ class ClassifierCheckpoints(CheckpointedModel):
         dtype: str | torch.dtype = torch.float32,
         **options: Any,
     ) -> Self:
-        """Starts a model from any CLIP or other dual encoder: at first it answers as that does, zero-shot.
+        """Creates a model from a CLIP or another dual encoder. Its initial predictions are zero-shot predictions.
 
         Args:
-            clip: A Hub id such as `openai/clip-vit-base-patch16`, or a folder, of a `CLIPModel`, a `SiglipModel`
-                (SigLIP 2 of fixed resolution too) or a `VisionTextDualEncoderModel` with a text tower of CLIP, BERT
-                or RoBERTa. Where it has no safetensors, transformers reads its weights without running what is
-                pickled in them.
-            class_prompts: What `TGDFERProcessor.class_prompts()` returns. Without it the names of the seven basic
-                emotions are the texts, one word a class, and `set_classes` may bring descriptions later.
-            revision: Revision of the Hub repository.
-            dtype: Of the model, by default float32 whatever the checkpoint has, because small updates vanish in half
-                precision; "auto" takes that of the checkpoint.
-            **options: Fields of `TGDFERConfig`, and `token`, `cache_dir`, `local_files_only` and so on.
+            clip (`str` or `os.PathLike`): Hub id, such as `openai/clip-vit-base-patch16`, or folder of a `CLIPModel`,
+                a `SiglipModel` (also SigLIP 2 of fixed resolution) or a `VisionTextDualEncoderModel` with a text tower
+                of CLIP, BERT or RoBERTa. If it has no safetensors, transformers reads its pickled weights without
+                running code in them.
+            class_prompts (`Mapping[str, Any]`, *optional*): Output of `TGDFERProcessor.class_prompts()`. By default
+                the names of the seven basic emotions are the class texts. `set_classes` can replace them later.
+            revision (`str`, *optional*): Revision of the Hub repository.
+            dtype (`str` or `torch.dtype`, *optional*, defaults to `torch.float32`): Dtype of the model. "auto" uses
+                that of the checkpoint. Small updates are lost in half precision.
+            **options: Fields of `TGDFERConfig`, and Hub options such as `token`, `cache_dir` and `local_files_only`.
 
         Returns:
-            The model, in `eval` mode, with CLIP frozen.
+            `ClassifierCheckpoints`: The model in `eval` mode with CLIP frozen.
 
         Raises:
-            ValueError: `clip` is none of these, the prompts do not fit it, or an option does not exist.
-            ImportError: It needs a package that is not installed, such as timm.
-            OSError: `clip` cannot be found.
+            ValueError: If `clip` is not supported, the prompts do not fit, or an option does not exist.
+            ImportError: If `clip` needs a package that is not installed, such as timm.
+            OSError: If `clip` cannot be found.
         """
         hub_options = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
         fields = {field.name for field in dataclasses.fields(cls.config_class)} | {"attn_implementation"}
@@ -450,7 +458,7 @@ class ClassifierCheckpoints(CheckpointedModel):
         clip_model, commit = load_clip(clip, revision, **hub_options)
         if class_prompts is None:
             tokenizer = AutoTokenizer.from_pretrained(clip, revision=commit, **hub_options)
-            class_prompts = _class_word_prompts(tokenizer, text_length(clip_model.config))
+            class_prompts = _label_prompts(tokenizer, text_length(clip_model.config))
         config = cls.config_class(
             clip_config=clip_model.config,
             clip_name=None if os.path.isdir(clip) else str(clip),
@@ -488,21 +496,23 @@ class ClassifierCheckpoints(CheckpointedModel):
         revision: str | None = None,
         **hub_options: Any,
     ) -> Self:
-        """Loads what `save_adapter` wrote, onto the CLIP that it was trained with.
+        """Loads an adapter together with the CLIP that it was trained with.
 
         Args:
-            adapter: Hub id or folder of the adapter.
-            clip: Hub id or folder where that CLIP lies, in place of the id and revision in the adapter's config.
-            revision: Revision of the adapter's Hub repository.
-            **hub_options: `token`, `cache_dir`, `local_files_only` and so on, for both.
+            adapter (`str` or `os.PathLike`): Hub id or folder of the adapter.
+            clip (`str` or `os.PathLike`, *optional*): Hub id or folder of that CLIP. Defaults to the id and revision
+                in the config of the adapter.
+            revision (`str`, *optional*): Revision of the Hub repository of the adapter.
+            **hub_options: Hub options for both, such as `token`, `cache_dir` and `local_files_only`.
 
         Returns:
-            The model, in `eval` mode, in fp32, with CLIP frozen, and LoRA attached where it was when saved.
+            `ClassifierCheckpoints`: The model in `eval` mode and float32, with CLIP frozen and LoRA attached if the
+            adapter has it.
 
         Raises:
-            ValueError: The CLIP is not the one that the adapter was trained with, or the adapter is damaged.
-            OSError: The adapter or its CLIP cannot be found.
-            ImportError: The adapter has LoRA, and peft is not installed.
+            ValueError: If the adapter was trained with another CLIP, or is damaged.
+            OSError: If the adapter or its CLIP cannot be found.
+            ImportError: If the adapter has LoRA and peft is not installed.
         """
         path, commit = locate(adapter, ADAPTER_NAME, revision, **hub_options)
         weights = read_adapter(path)
@@ -526,16 +536,18 @@ class ClassifierCheckpoints(CheckpointedModel):
         return model.eval()
 
     def save_adapter(self, folder: str | os.PathLike) -> None:
-        """Saves all that is not base CLIP, which an adapter names only: some MB in place of hundreds.
+        """Saves the model without its base CLIP, in a few MB instead of hundreds.
 
-        `tgdfer_adapter.safetensors` holds LoRA (not merged), class prompts, context, temporal network, visual prompts
-        and head; `config.json` the id, revision and fingerprint of the CLIP. `from_adapter` loads them.
+        `tgdfer_adapter.safetensors` contains LoRA (not merged), class prompts, context, temporal network, visual
+        prompts and head. `config.json` contains the id, revision and fingerprint of the CLIP. `from_adapter` loads
+        them.
 
         Args:
-            folder: Where to; it is made if need be, and holds no adapter until both files are whole.
+            folder (`str` or `os.PathLike`): Folder to write to. It is created if it does not exist, and contains no
+                adapter until both files are complete.
 
         Raises:
-            ValueError: The CLIP of this model is not its base any more (LoRA was merged), or the folder holds a whole
-                model.
+            ValueError: If the CLIP of the model has changed, for example because LoRA was merged, or if the folder
+                contains a whole model.
         """
         write_adapter(self, folder)

@@ -1,4 +1,4 @@
-"""Configuration of TG-DFER: every switch and size of the network and of its losses, with the reason for each value."""
+"""Configuration of TG-DFER: the switches and sizes of the network and its losses, with the reason for each default."""
 
 import dataclasses
 import math
@@ -9,38 +9,38 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.models.auto.configuration_auto import AutoConfig
 
-# transformers names the code of a folder by a hash of the file that it loads and of those that this one imports, and
-# knows imports by how their lines look. It keeps one class of models for a class of configs. With the network in the
-# hash, folders of one name and different code share neither; an import proper would be a cycle.
+# transformers caches remote code under a hash of the loaded file and of the files that it imports, which it finds by a
+# regular expression. It also registers only one model class for a config class. This string makes the network part of
+# the hash, so two folders with the same name and different code are kept apart. A real import would be circular.
 _HASHED_WITH_THIS_FILE = """
 from .modeling_tgdfer import TGDFERForVideoClassification
 """
 
-# The classes of a config that names none. The built-in descriptions have the same names, as keys of a file in another
-# folder, which this one must not import: a test compares the two.
+# Default classes of a config. The built-in descriptions have the same names as keys. They are in another folder that
+# this one must not import, so a test compares the two.
 BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 CONTEXTS = ("none", "shared", "class")
 MIL_POOLINGS = ("attention", "topk", "mean", "max")
 RELEVANCE_TEXTS = ("label", "prompted")
 
-# The format of saved folders and adapters. It is raised when a field, a weight or an output changes its name or its
-# meaning. Folders from before formats were numbered have the fields and weights of format 1, but the LoRA of their
-# adapters has another name.
+# Version of the format of saved folders and adapters. It increases when the name or the meaning of a field, a weight
+# or an output changes. Folders that were saved before formats were numbered have the fields and weights of format 1,
+# but their adapters use another name for LoRA.
 FORMAT_VERSION = 1
 
-# The most that sizes and counts of a config may be. They are well above those of any model that exists, and a config
-# that asks for more is damaged, or made to fill the memory of whoever loads it.
-MOST_LAYERS, MOST_CLASSES, LARGEST_SIZE = 1000, 100_000, 2**24
+# Upper limits for the sizes and counts in a config. They are well above those of any existing model. A config that
+# exceeds them is damaged, or crafted to exhaust the memory of whoever loads it.
+MAX_LAYERS, MAX_CLASSES, MAX_SIZE = 1000, 100_000, 2**24
 _LAYERS = {"depth", "depths", "layers", "num_layers", "num_hidden_layers"}
 _LAYERS |= {"long_range_layers", "lora_layers", "lora_text_layers"}
 _CLASSES = {"num_classes", "num_labels"}
-# What no network can be built from if it is below 1, whichever network it is.
+# Sizes that must be at least 1 in every network.
 _SIZES = {"hidden_size", "image_size", "intermediate_size", "max_position_embeddings", "num_attention_heads"}
 _SIZES |= {"num_channels", "num_hidden_layers", "patch_size", "projection_dim", "vocab_size"}
 
-# The answer of a calibrated model that does not know. `processing/` has the same word, which this folder must not
-# import: a test compares the two.
+# Label of a calibrated model whose best class is not probable enough. `processing/` defines the same constant. This
+# folder must not import it, so a test compares the two.
 UNSURE = "unsure"
 
 
@@ -48,64 +48,87 @@ UNSURE = "unsure"
 class TGDFERConfig(PreTrainedConfig):
     """Configuration of a TG-DFER model: text-guided, weakly supervised expression recognition in video.
 
-    The paper (arXiv 2511.10958) fixes the parts and their purpose, not every layer. Where a value is our choice, the
-    reason stands beside the field. Every part has a switch, so that an ablation is a list of configs.
+    The paper (arXiv 2511.10958) describes the parts and their purpose, but not every layer. A comment beside the field
+    gives the reason for each value that is our own choice. Every part can be switched off, so an ablation study is a
+    list of configs.
 
     Args:
-        clip_config: Configuration of the CLIP that sees the frames and reads the texts: a `CLIPConfig`, `SiglipConfig`
-            or `VisionTextDualEncoderConfig`. "CLIP" means any of these dual encoders wherever no class is named.
-        clip_name: Hub id of the CLIP that the model started from; None of a folder.
-        clip_revision: Commit of that Hub repository.
-        clip_sha256: Fingerprint of the weights of that CLIP, by which an adapter knows its base.
-        num_frames: Frames that are sampled from a clip (the bag holds that many instances).
-        frame_interval: Seconds between two frames where the caller gives no timestamps.
-        max_descriptions: Descriptions a class, the longest list of all classes (shorter ones are masked).
-        prompt_length: Tokens of the longest class prompt, with its begin and end.
-        context: Learnable context before each description: "none" (the phrase as CLIP reads it), "shared", or "class"
-            (each class has its own).
-        context_length: Tokens of the context phrase; the context starts from their embeddings.
-        short_term: Whether the short-term grain is on.
-        short_term_width: Width of its bottleneck.
-        short_term_window: Frames it attends to on either side.
-        long_range: Whether the long-range grain is on.
-        long_range_width: Width of its bottleneck.
-        long_range_layers: Transformer layers over the whole clip.
-        temporal_heads: Attention heads of both grains.
-        relevance_text: What relevance is computed against: the class text ("label") or the visually prompted one.
-        relevance_width: Width of the gated attention that scores the frames.
-        initial_scale: Start of the learned scale of all cosines.
-        initial_sharpness: Start of the learned sharpness, per class, of the relevance over time.
-        visual_prompts: Whether class texts are rewritten by the clip.
-        visual_prompt_rank: Rank of that rewriting.
-        visual_prompt_limit: The most that it may add to a class text of length one.
-        mil_pooling: How frames make the answer of the clip: "attention", "topk", "mean" or "max".
-        topk_fraction: Share of the frames that "topk" averages.
-        feature_dropout: Dropout on the frame features in training.
-        instance_dropout: Share of the frames that are dropped as a whole in training.
-        long_range_dropout: Share of the training clips for which the long-range grain is skipped.
-        lora_attached: Whether LoRA is attached, not merged, so that it is saved beside the weights that it adapts.
-            `attach_lora` and `merge_lora` set it.
-        lora_layers: Last blocks of the vision tower that `attach_lora` adapts.
-        lora_text_layers: Last blocks of the text tower that `attach_lora` adapts.
-        lora_rank: Rank of LoRA.
-        lora_alpha: Scale of LoRA: updates are multiplied by `lora_alpha / lora_rank`.
-        lora_dropout: Dropout on the input of LoRA.
-        label_smoothing: Smoothing of the cross-entropy on the bag.
-        alignment_weight: Weight of the supervised contrastive loss between clips and class texts.
-        separation_weight: Weight of the loss that keeps class texts apart.
-        smoothness_weight: Weight of the loss on jumps of the relevance of the true class between adjacent frames.
-        instance_weight: Weight of the cross-entropy on the most relevant frames of the true class.
-        temperature: Divides the logits of a clip before the softmax, wherever probabilities are made of them. The
-            network itself returns logits that are not divided.
-        unsure_below: Probability of the best class, at this temperature, below which the answer is "unsure"; None if
-            the answer is never unsure.
-        description_references: For each label, for each of its descriptions, the mean and the standard deviation over
-            clips of its cosine with the decisive frames: `{label: {description: [mean, deviation]}}`. None if unknown.
-        format_version: Format of the folder that the config was read from, 0 where it does not say.
+        clip_config (`CLIPConfig`, `SiglipConfig` or `VisionTextDualEncoderConfig`, *optional*):
+            Configuration of the dual encoder that encodes the frames and the texts. "CLIP" means any of these dual
+            encoders wherever no class is named.
+        clip_name (`str`, *optional*): Hub id of the CLIP that the model started from. None if it was a local folder.
+        clip_revision (`str`, *optional*): Commit of that Hub repository.
+        clip_sha256 (`str`, *optional*): SHA-256 of the weights of that CLIP. An adapter recognises its base by it.
+        num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from a clip. It is the number
+            of instances in a bag.
+        frame_interval (`float`, *optional*, defaults to 0.125): Seconds between two frames if the caller gives no
+            timestamps.
+        max_descriptions (`int`, *optional*, defaults to 1): Number of descriptions of the class that has most of them.
+            Shorter lists are padded and masked.
+        prompt_length (`int`, *optional*, defaults to 3): Number of tokens of the longest class prompt, including its
+            start and end tokens.
+        context (`str`, *optional*, defaults to `"shared"`): Learnable context before each description. "none" keeps
+            the embeddings of the phrase, "shared" learns one context for all classes, and "class" learns one context
+            for each class.
+        context_length (`int`, *optional*, defaults to 0): Number of tokens of the context phrase. The learnable
+            context starts from their embeddings.
+        short_term (`bool`, *optional*, defaults to `True`): Whether to use the short-term grain.
+        short_term_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the short-term grain.
+        short_term_window (`int`, *optional*, defaults to 2): Number of frames on either side of a frame to which the
+            short-term grain attends.
+        long_range (`bool`, *optional*, defaults to `True`): Whether to use the long-range grain.
+        long_range_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the long-range grain.
+        long_range_layers (`int`, *optional*, defaults to 1): Number of Transformer layers over the whole clip.
+        temporal_heads (`int`, *optional*, defaults to 4): Number of attention heads in both grains.
+        relevance_text (`str`, *optional*, defaults to `"label"`): Text to which the frames are compared for their
+            relevance. "label" is the class text, and "prompted" is the class text after visual prompting.
+        relevance_width (`int`, *optional*, defaults to 32): Width of the gated attention that scores the frames.
+        initial_scale (`float`, *optional*, defaults to 10.0): Initial value of the learned scale of all cosines.
+        initial_sharpness (`float`, *optional*, defaults to 1.0): Initial value of the learned sharpness of the
+            relevance over time. Each class has its own.
+        visual_prompts (`bool`, *optional*, defaults to `True`): Whether the clip modifies the class texts.
+        visual_prompt_rank (`int`, *optional*, defaults to 16): Rank of that modification.
+        visual_prompt_limit (`float`, *optional*, defaults to 0.3): Largest length of the vector that is added to a
+            class text of unit length.
+        mil_pooling (`str`, *optional*, defaults to `"attention"`): How the evidence of the frames is pooled to the
+            logits of the clip: "attention", "topk", "mean" or "max".
+        topk_fraction (`float`, *optional*, defaults to 0.25): Fraction of the frames that "topk" averages.
+        feature_dropout (`float`, *optional*, defaults to 0.3): Dropout probability of the frame features.
+        instance_dropout (`float`, *optional*, defaults to 0.3): Probability with which a whole frame is masked in
+            training.
+        long_range_dropout (`float`, *optional*, defaults to 0.5): Probability with which the long-range grain is
+            skipped for a clip in training.
+        lora_attached (`bool`, *optional*, defaults to `False`): Whether LoRA is attached and not merged. It is then
+            saved beside the weights that it adapts. `attach_lora` and `merge_lora` set this field.
+        lora_layers (`int`, *optional*, defaults to 4): Number of blocks at the end of the vision tower that
+            `attach_lora` adapts.
+        lora_text_layers (`int`, *optional*, defaults to 0): Number of blocks at the end of the text tower that
+            `attach_lora` adapts.
+        lora_rank (`int`, *optional*, defaults to 8): Rank of the LoRA matrices.
+        lora_alpha (`int`, *optional*, defaults to 16): Scale of LoRA. Updates are multiplied by
+            `lora_alpha / lora_rank`.
+        lora_dropout (`float`, *optional*, defaults to 0.0): Dropout probability of the input of LoRA.
+        label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the cross-entropy on the bag.
+        alignment_weight (`float`, *optional*, defaults to 0.1): Weight of the supervised contrastive loss between
+            clips and class texts.
+        separation_weight (`float`, *optional*, defaults to 0.0): Weight of the loss that keeps class texts apart.
+        smoothness_weight (`float`, *optional*, defaults to 0.0): Weight of the loss that penalises changes in the
+            relevance of the true class between adjacent frames.
+        instance_weight (`float`, *optional*, defaults to 0.2): Weight of the cross-entropy on the most relevant frames
+            of the true class.
+        temperature (`float`, *optional*, defaults to 1.0): Temperature by which the logits of a clip are divided
+            before the softmax. The network itself returns undivided logits.
+        unsure_below (`float`, *optional*): Probability of the best class, at this temperature, below which the answer
+            is "unsure". None if the answer is never unsure.
+        description_references (`dict`, *optional*): For each description of each label, the mean and standard
+            deviation over clips of its cosine with the decisive frames: `{label: {description: [mean, deviation]}}`.
+            None if they are unknown.
+        format_version (`int`, *optional*, defaults to 1): Version of the format of the folder that the config was read
+            from. It is 0 if the folder does not record one.
     """
 
     model_type = "tgdfer"
-    # `Trainer` hands the rest of the output, the logits, to `compute_metrics`.
+    # `Trainer` passes the remaining output, the logits, to `compute_metrics`.
     keys_to_ignore_at_inference = [
         "frame_logits",
         "frame_relevance",
@@ -117,31 +140,33 @@ class TGDFERConfig(PreTrainedConfig):
     ]
     sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=AutoConfig, model_type="clip")}
 
-    # The base. The type that is usual after loading comes first: `strict` tries them in turn, and a failed try writes
-    # out the whole value.
+    # Base CLIP. `strict` tries the types in order and formats the whole value after each failure, so the most frequent
+    # type comes first.
     clip_config: PreTrainedConfig | dict | None = None
     clip_name: str | None = None
     clip_revision: str | None = None
     clip_sha256: str | None = None
 
-    # The bag.
+    # Bag of frames.
     num_frames: int = 16
     frame_interval: float | int = 0.125
 
-    # Text guidance. One context for all classes, as CoOp has by default: few clips teach it, and new ones use it. In
-    # UAR it was neutral (up to 1.8 points, and no more than chance); "none" spares the text tower in training.
-    # Its length is that of the phrase it starts from, so that an untrained model is CLIP reading that phrase.
+    # Text guidance. All classes share one context, which is the default of CoOp: it can be learned from few clips, and
+    # new classes can use it. It did not change UAR significantly (by up to 1.8 points). "none" avoids running the text
+    # tower in training. The context is as long as the phrase that it starts from, so an untrained model is equivalent
+    # to CLIP with that phrase.
     max_descriptions: int = 1
     prompt_length: int = 3
     context: str = "shared"
     context_length: int = 0
 
-    # Multi-grained temporal network. Narrow bottlenecks: a few hundred clips are learnt by heart at full width, and
-    # the frames are the first thing lost. On held-out people a width of 16 had 1 to 3 points of UAR more than widths
-    # of 48 and 64 on photographs, and no less on rendered faces; thousands of clips may fill more. A window of 2 is a
-    # quarter of a second either way at the default interval; one layer, the fewest, for the same reason as the width;
-    # 4 heads leave 4 channels, two rotations, each. Window, layers and heads: not tuned. Both grains are on: without
-    # one of them UAR differs by no more than chance, without both it is lower.
+    # Multi-grained temporal network. The bottlenecks are narrow because a network of full width overfits a few hundred
+    # clips, and its answers about single frames suffer first. On held-out people, a width of 16 had a UAR 1 to 3
+    # points higher than widths of 48 and 64 on photographs, and no lower on rendered faces. Thousands of clips may
+    # justify a larger width. A window of 2 frames is a quarter of a second on either side at the default interval.
+    # There is only one layer, for the same reason as the narrow width. With 4 heads, each head has 4 channels, which
+    # are two rotations. Window, layers and heads were not tuned. Both grains are on: removing one of them did not
+    # change UAR significantly, and removing both lowered it.
     short_term: bool = True
     short_term_width: int = 16
     short_term_window: int = 2
@@ -150,36 +175,38 @@ class TGDFERConfig(PreTrainedConfig):
     long_range_layers: int = 1
     temporal_heads: int = 4
 
-    # Relevance. "label": a text that has seen the whole clip may make every frame of it look emotional. With prompts
-    # as short as ours (below) "prompted" makes no difference that was measured. A scale near 10, not CLIP's 100: at
-    # 100 the softmax over time starts saturated on one frame. Gated attention has 128 hidden units in Ilse et al.
-    # (2018); a quarter of them here, for few clips: it is still the largest part beside LoRA. Not tuned.
+    # Relevance. The default is "label" because a text that depends on the whole clip may make every frame look
+    # emotional. With the visual prompts limited as below, no difference to "prompted" was measured. The scale starts
+    # at 10 and not at CLIP's 100: at 100 the softmax over time starts saturated on a single frame. The gated attention
+    # of Ilse et al. (2018) has 128 hidden units. A quarter of them is used here because there are few clips, and it is
+    # still the largest part besides LoRA. It was not tuned.
     relevance_text: str = "label"
     relevance_width: int = 32
     initial_scale: float | int = 10.0
     initial_sharpness: float | int = 1.0
 
-    # Visual prompts. Neutral where they were measured: with and without them UAR differs by no more than chance. On,
-    # because the paper has them. The limit keeps the label readable: it turns the text by at most some 17 degrees. The
-    # rank is that of the grains' bottlenecks, and not tuned.
+    # Visual prompts. They did not change UAR significantly, and are on because the paper has them. The limit keeps the
+    # meaning of the class text: it rotates the text by at most about 17 degrees. The rank equals the width of the
+    # bottlenecks above and was not tuned.
     visual_prompts: bool = True
     visual_prompt_rank: int = 16
     visual_prompt_limit: float | int = 0.3
 
-    # Multiple-instance head. A quarter of the frames, about what an apex takes of a short clip: a guess, not tuned.
-    # Only "topk" and the instance loss use it.
+    # Multiple-instance head. A quarter of the frames is roughly the duration of an apex in a short clip. It is a guess
+    # and was not tuned. Only "topk" and the instance loss use it.
     mil_pooling: str = "attention"
     topk_fraction: float | int = 0.25
 
-    # Regularisation, strong because the labels are few and weak.
+    # Regularisation. It is strong because the labels are few and weak.
     feature_dropout: float | int = 0.3
     instance_dropout: float | int = 0.3
     long_range_dropout: float | int = 0.5
 
-    # LoRA. The last blocks only: those below run without gradient. Rank 8 is what peft takes by default; alpha at
-    # twice the rank is a common convention, so that updates are doubled. Neither was tuned. No dropout: on a CPU it
-    # takes a tenth of a step, and held-out people are not told apart by it. Of a few hundred clips LoRA learns the
-    # people (docs/experiments.md): small data are trained on frozen features, without it.
+    # LoRA. Only the last blocks are adapted, so the blocks before them need no gradient. Rank 8 is the default of
+    # peft. An alpha of twice the rank is a common convention, by which updates are doubled. Neither was tuned. There
+    # is no dropout: it takes a tenth of a training step on a CPU and did not change the results on held-out people. On
+    # a few hundred clips, LoRA learns the identities of the people (docs/experiments.md). Small data sets are
+    # therefore trained on frozen features, without LoRA.
     lora_attached: bool = False
     lora_layers: int = 4
     lora_text_layers: int = 0
@@ -187,16 +214,17 @@ class TGDFERConfig(PreTrainedConfig):
     lora_alpha: int = 16
     lora_dropout: float | int = 0.0
 
-    # Loss. Smoothing by 0.1 is that of Szegedy et al. (2016). The auxiliary terms are to help the bag, not to lead it:
-    # weights well below its 1, the instance term a little more because it alone trains single frames. None was tuned.
+    # Loss. A smoothing of 0.1 follows Szegedy et al. (2016). The auxiliary terms must not dominate the loss of the
+    # bag, whose weight is 1, so their weights are well below 1. The instance term has a slightly larger weight because
+    # it is the only one that trains single frames. None of them was tuned.
     label_smoothing: float | int = 0.1
     alignment_weight: float | int = 0.1
     separation_weight: float | int = 0.0
     smoothness_weight: float | int = 0.0
     instance_weight: float | int = 0.2
 
-    # Calibration. It is chosen on validation clips after training, and `set_classes` resets it, because it holds for
-    # the classes and words that it was chosen with.
+    # Calibration. It is fitted on validation clips after training. `set_classes` resets it because it is valid only
+    # for the classes and descriptions that it was fitted with.
     temperature: float | int = 1.0
     unsure_below: float | int | None = None
     description_references: dict | None = None
@@ -205,25 +233,32 @@ class TGDFERConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Makes a config of a dictionary, such as a `config.json`.
+        """Creates a config from a dictionary, such as the contents of a `config.json`.
+
+        Args:
+            config_dict (`dict[str, Any]`): Fields of the config.
+            **kwargs: Fields that override those of the dictionary, and options of `PreTrainedConfig.from_dict`.
+
+        Returns:
+            `TGDFERConfig`: The config.
 
         Raises:
-            ValueError: It is of a newer format, or of an older one with fields that do not exist any more.
+            ValueError: If the format is newer than this version reads, or older with fields that no longer exist.
         """
         require_sizes(config_dict)
         saved = config_dict.get("format_version", 0 if config_dict.get("model_type") == cls.model_type else None)
         if saved is not None and not isinstance(saved, int):
-            raise ValueError(f"`format_version` is {saved!r}; it must be a number: load another model.")
+            raise ValueError(f"`format_version` is {saved!r}; it must be an integer: load another model.")
         if saved is None:
             return super().from_dict(config_dict, **kwargs)
         if saved > FORMAT_VERSION:
             raise ValueError(
-                f"The model was saved in format {saved}, and this version of tgdfer reads formats up to "
+                f"The model was saved in format {saved}, but this version of tgdfer reads formats up to "
                 f"{FORMAT_VERSION}: upgrade it with `pip install -U tgdfer`, or load the model's own code with "
                 "`trust_remote_code=True`."
             )
         if saved < FORMAT_VERSION:
-            known = {field.name for field in dataclasses.fields(cls)} | set(_OF_TRANSFORMERS)
+            known = {field.name for field in dataclasses.fields(cls)} | set(_TRANSFORMERS_FIELDS)
             unknown = sorted(name for name in config_dict if name not in known and not name.startswith("_"))
             if unknown:
                 raise ValueError(
@@ -233,7 +268,7 @@ class TGDFERConfig(PreTrainedConfig):
         return super().from_dict({**config_dict, "format_version": saved}, **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # Where this package is installed it has registered the task, and nobody need trust a folder's code for it.
+        # The installed package registers the pipeline itself, so users need not trust the code in the folder for it.
         if __name__.startswith("tgdfer."):
             kwargs.pop("custom_pipelines", None)
         require_sizes({**vars(self), **kwargs})
@@ -248,10 +283,10 @@ class TGDFERConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
-        """Checks what types alone cannot say; part of the validation that `strict` adds.
+        """Checks the values of the fields. It is part of the validation that `strict` adds.
 
         Raises:
-            ValueError: A field has a value that no model can be built from.
+            ValueError: If no model can be built with the value of a field.
         """
         choices = {"context": CONTEXTS, "mil_pooling": MIL_POOLINGS, "relevance_text": RELEVANCE_TEXTS}
         for name, allowed in choices.items():
@@ -273,7 +308,7 @@ class TGDFERConfig(PreTrainedConfig):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0 and finite.")
         for name in ("short_term_width", "long_range_width"):
-            # Pairs of channels are rotated by time, so a head has an even number of them.
+            # The attention rotates pairs of channels, so each head needs an even number of channels.
             if getattr(self, name) % (2 * self.temporal_heads):
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}; it must be a multiple of {2 * self.temporal_heads}, twice "
@@ -305,16 +340,16 @@ class TGDFERConfig(PreTrainedConfig):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether temperature or threshold were chosen on data for the present classes."""
+        """Whether the temperature or the threshold was fitted on data with the current classes."""
         return self.temperature != 1.0 or self.unsure_below is not None
 
     def reset_calibration(self) -> None:
-        """Goes back to the model as it is without calibration, for other weights or other classes."""
+        """Removes the calibration. It is not valid for other weights or other classes."""
         self.temperature, self.unsure_below, self.description_references = 1.0, None, None
 
 
-# What transformers writes into a `config.json` beside the fields.
-_OF_TRANSFORMERS = (
+# Keys that transformers writes into a `config.json` in addition to the fields.
+_TRANSFORMERS_FIELDS = (
     "attn_implementation",
     "auto_map",
     "custom_pipelines",
@@ -326,48 +361,52 @@ _OF_TRANSFORMERS = (
 
 
 def require_sizes(config: Mapping[str, Any]) -> None:
-    """Checks the config of any model, and the configs in it, before anything is built of them: sizes and counts.
+    """Checks the sizes and counts in the config of any model, and in nested configs, before the model is built.
 
     Args:
-        config: A `config.json`, or the fields of a config object.
+        config (`Mapping[str, Any]`): The contents of a `config.json`, or the fields of a config object.
 
     Raises:
-        ValueError: One of them is larger than that of any model, or so small that nothing can be built; or a network
-            would be fetched from elsewhere.
+        ValueError: If a size is larger than in any existing model or too small to build a network, or if timm would
+            load a network from another source.
     """
     for name, value in config.items():
         if isinstance(value, Mapping):
             require_sizes(value)
-        # timm fetches a network with a prefix, or reads it from any folder.
+        # timm downloads an architecture whose name has a prefix, or reads it from any folder.
         if name == "architecture" and isinstance(value, str) and (":" in value or "/" in value):
-            raise ValueError(f"`architecture` is {value!r}, which is no network of timm: load another model.")
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, Mapping):
-                require_sizes(one)
-            elif isinstance(one, int | float) and not isinstance(one, bool):
-                _require_size(name, one)
+            raise ValueError(f"`architecture` is {value!r}, which is not a timm architecture: load another model.")
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, Mapping):
+                require_sizes(item)
+            elif isinstance(item, int | float) and not isinstance(item, bool):
+                _require_size(name, item)
 
 
 def _require_size(name: str, value: float) -> None:
-    most = MOST_LAYERS if name in _LAYERS else MOST_CLASSES if name in _CLASSES else LARGEST_SIZE
+    limit = MAX_LAYERS if name in _LAYERS else MAX_CLASSES if name in _CLASSES else MAX_SIZE
     if name in _SIZES and not value >= 1:
         raise ValueError(f"`{name}` is {value}; it must be at least 1: correct the config, or load another model.")
-    # Some numbers are no sizes, such as the ids of tokens that do not exist, but none of them is so large either.
-    if isinstance(value, int) and value > most:
-        raise ValueError(f"`{name}` is {value}; it must be at most {most}: correct the config, or load another model.")
+    # Some numbers are not sizes, such as the ids of special tokens, but they are not larger than the limit either.
+    if isinstance(value, int) and value > limit:
+        raise ValueError(
+            f"`{name}` is {value}; it must be at most {limit}: correct the config, or load another model."
+        )
 
 
 def _are_labels(value: Any) -> bool:
-    """Whether a value names a class for each index, which JSON gives as text."""
+    """Whether a value maps class indices to names. JSON stores the indices as strings."""
     return isinstance(value, Mapping) and all(
         isinstance(label, str) and str(index).isdecimal() for index, label in value.items()
     )
 
 
 def _is_reference(value: Any) -> bool:
-    """Whether a value is a mean and a standard deviation."""
+    """Whether a value is a pair of a mean and a positive standard deviation."""
     numbers = (
-        isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, float | int) for one in value)
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(number, float | int) for number in value)
     )
     return numbers and all(map(math.isfinite, value)) and value[1] > 0
 

@@ -1,7 +1,7 @@
-"""Dual encoders of images and texts that a model may stand on, and all that is known about kinds of towers.
+"""Supported dual encoders of images and texts, and the code that depends on the type of a tower.
 
-`config.clip_config` holds the configuration of any of them, and `TGDFERModel.clip` is the network. A tower is known by
-its structure where that is enough: LoRA finds blocks and their projections in networks that this file never names.
+`config.clip_config` is the configuration of a dual encoder, and `TGDFERModel.clip` is the network. Where possible, the
+code uses the structure of a tower and not its type. LoRA finds blocks and projections in any network.
 """
 
 import re
@@ -24,25 +24,29 @@ from transformers.models.vision_text_dual_encoder.modeling_vision_text_dual_enco
 
 DUAL_ENCODERS: dict[str, type[PreTrainedModel]] = {
     "clip": CLIPModel,
-    "siglip": SiglipModel,  # SigLIP 2 too, at fixed resolution
+    "siglip": SiglipModel,  # also SigLIP 2 of fixed resolution
     "vision-text-dual-encoder": VisionTextDualEncoderModel,
 }
-# These pass embeddings in place of tokens through their `forward`. The towers of CLIP and SigLIP do not.
+# Text towers whose `forward` accepts embeddings instead of tokens. Those of CLIP and SigLIP do not.
 BERT_LIKE = ("bert", "roberta", "xlm-roberta")
 # Text towers of a `VisionTextDualEncoderModel`.
 TEXT_TOWERS = ("clip_text_model", *BERT_LIKE)
 
 
 def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
-    """Refuses a checkpoint whose configuration, read as a dictionary, is not one of a dual encoder that is supported.
+    """Checks that the configuration of a checkpoint is that of a supported dual encoder.
+
+    Args:
+        config (`dict[str, Any]`): Contents of the `config.json`.
+        name (`Any`): Name of the checkpoint for messages.
 
     Raises:
-        ValueError: It is not; the sentence names `name` and the remedy.
+        ValueError: If the dual encoder is not supported.
     """
     kind = config.get("model_type")
     if kind == "siglip2":
         raise ValueError(
-            f"{name} is a SigLIP 2 of flexible resolution (NaFlex), whose pictures have no fixed size: start from one "
+            f"{name} is a SigLIP 2 of flexible resolution (NaFlex), whose images have no fixed size: start from one "
             "of fixed resolution, such as google/siglip2-base-patch16-224."
         )
     if kind not in DUAL_ENCODERS:
@@ -54,18 +58,18 @@ def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
         towers: Any = VisionTextDualEncoderConfig.from_dict(config)
         if towers.text_config.model_type not in TEXT_TOWERS:
             raise ValueError(
-                f"The text tower of {name} is of type {towers.text_config.model_type}, which cannot take learnt "
-                "context; use a text tower of CLIP, BERT, RoBERTa or XLM-RoBERTa."
+                f"The text tower of {name} is of type {towers.text_config.model_type}, which does not support "
+                "learned context; use a text tower of CLIP, BERT, RoBERTa or XLM-RoBERTa."
             )
         if getattr(towers.vision_config, "hidden_size", None) is None:
             raise ValueError(
-                f"The config of the vision tower of {name} does not say how wide its pooled output is; set "
+                f"The config of the vision tower of {name} lacks the width of its pooled output; set "
                 "`hidden_size` in its `vision_config`."
             )
 
 
 def build_dual_encoder(config: Any) -> PreTrainedModel:
-    """The network of a configuration, with random weights."""
+    """Builds the network of a configuration with random weights."""
     require_dual_encoder(config.to_dict(), "`clip_config`")
     with torch.device("meta") if _EMPTY.get() else nullcontext():
         return DUAL_ENCODERS[config.model_type]._from_config(config)
@@ -76,7 +80,7 @@ _EMPTY: ContextVar[bool] = ContextVar("empty", default=False)
 
 @contextmanager
 def empty_dual_encoders() -> Iterator[None]:
-    """Dual encoders that are built within have no weights, because others are about to take their place."""
+    """Context manager in which dual encoders are built without weights, because they will be replaced."""
     token = _EMPTY.set(True)
     try:
         yield
@@ -85,7 +89,7 @@ def empty_dual_encoders() -> Iterator[None]:
 
 
 def embedding_width(config: Any) -> int:
-    """Width D of the joint space; SigLIP has no projection, so that it is the width of its vision tower."""
+    """Returns the width D of the joint space. SigLIP has no projection, so it is the width of its vision tower."""
     return config.vision_config.hidden_size if config.model_type == "siglip" else config.projection_dim
 
 
@@ -93,12 +97,12 @@ def embedding_width(config: Any) -> int:
 
 
 def encode_images(clip: Any, pixels: Tensor) -> Tensor:
-    """Images in the joint space: (N, 3, H, W) -> (N, D).
+    """Encodes images in the joint space: (N, 3, H, W) -> (N, D).
 
     Raises:
-        ValueError: The vision tower does not pool its output to one vector for each image.
+        ValueError: If the vision tower does not pool its output to one vector per image.
     """
-    # Convolutions on a CPU run half as fast again in this layout; it changes nothing for a ViT.
+    # Convolutions on a CPU are 1.5 times as fast in this layout. It makes no difference for a ViT.
     pixels = pixels.to(clip.logit_scale.dtype, memory_format=torch.channels_last)
     pooled = clip.vision_model(pixel_values=pixels).pooler_output
     if pooled is None or pooled.ndim != 2:
@@ -114,28 +118,28 @@ def encode_images(clip: Any, pixels: Tensor) -> Tensor:
 
 
 def context_start(config: Any) -> int:
-    """Where a prompt's text starts: the texts of SigLIP have no token of their beginning."""
+    """Returns the index of the first text token of a prompt. Texts of SigLIP have no start token."""
     return 0 if config.model_type == "siglip" else 1
 
 
 def text_length(config: Any) -> int | None:
-    """Tokens that every text is padded to; None where padding makes no difference.
+    """Returns the number of tokens to which every text must be padded, or None if padding makes no difference.
 
-    SigLIP sees padding, because it was trained without a mask, and pools the last token.
+    SigLIP attends to padding, because it was trained without a mask, and pools the last token.
     """
     return config.text_config.max_position_embeddings if config.model_type == "siglip" else None
 
 
 def encode_texts(clip: Any, ids: Tensor, embeds: Tensor) -> Tensor:
-    """Texts in the joint space, of any length.
+    """Encodes texts in the joint space. The result is not normalised.
 
     Args:
-        clip: The dual encoder.
-        ids: (N, L) tokens, padded on the right.
-        embeds: (N, L, C) embeddings of the tokens, before positions are added; some may be learnt.
+        clip (`PreTrainedModel`): The dual encoder.
+        ids (`Tensor` of shape `(N, L)`): Tokens, padded on the right.
+        embeds (`Tensor` of shape `(N, L, C)`): Embeddings of the tokens, or learned embeddings, without positions.
 
     Returns:
-        (N, D).
+        `Tensor` of shape `(N, D)`: The texts.
     """
     tower = clip.text_model
     if tower.config.model_type in BERT_LIKE:
@@ -145,55 +149,67 @@ def encode_texts(clip: Any, ids: Tensor, embeds: Tensor) -> Tensor:
     if tower.config.model_type == "siglip_text_model":
         hidden = tower.encoder(inputs_embeds=hidden).last_hidden_state
         return tower.head(tower.final_layer_norm(hidden)[:, -1])
-    # CLIP needs no mask of padding: it is causal, and read at the first EOS.
-    # By position, because the name of the last one, a cache, differs between the versions of transformers.
+    # CLIP needs no padding mask, because its attention is causal and the output is taken at the first EOS. The last
+    # argument is passed by position, because its name differs between versions of transformers.
     mask = create_causal_mask(tower.config, hidden, None, None)
     hidden = tower.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True).last_hidden_state
     hidden = tower.final_layer_norm(hidden)
-    # OpenAI's configs say that EOS is 2 although it is the highest id; CLIP reads them by argmax, and so do we.
+    # The configs of OpenAI have an EOS id of 2 although EOS is the highest id. CLIP uses the argmax in this case.
     is_eos = ids if tower.eos_token_id == 2 else (ids == tower.eos_token_id).int()
     ends = is_eos.argmax(-1).to(hidden.device)
     return clip.text_projection(hidden[torch.arange(ids.shape[0], device=hidden.device), ends])
 
 
-# Reading the class texts once.
+def drop_text_inputs(kwargs: Any) -> None:
+    """Drops the inputs of language models that peft passes as None to models of its task types.
+
+    Raises:
+        ValueError: If one of them is not None.
+    """
+    for name in ("input_ids", "attention_mask", "inputs_embeds", "position_ids", "token_type_ids"):
+        if kwargs.pop(name, None) is not None:
+            raise ValueError(f"`{name}` is not an input of TG-DFER: give `pixel_values_videos` and `frame_mask`.")
+
+
+# Cache of the class texts.
 
 
 class TextsRead:
-    """Single descriptions that were read once, with the weights they were read with."""
+    """Cache of the encoded descriptions, and of the state of the weights that encoded them."""
 
     def __init__(self) -> None:
         self.description_embeds: Tensor | None = None  # (K, M, D)
-        self._read_with: list[Any] = []
+        self._states: list[Any] = []
         self._sums: Tensor | None = None
-        # Other weights could come to lie at the same address if these were freed.
+        # References keep the memory of the weights in use, so that other weights cannot get the same address.
         self._held: list[Tensor] = []
 
     def drop_if_changed(self, model: Any, readers: list[Tensor]) -> None:
-        """Drops the descriptions where something that they were read with is not as it was.
+        """Drops the descriptions if the weights that encoded them have changed.
 
-        Writes are counted, except those through `.data`, so the contents are compared, too. In training they are not:
-        the texts are kept only if their readers are frozen, and a GPU would have to wait at every step.
+        Version counters do not count writes through `.data`, so the contents are compared as well. They are not
+        compared in training, where texts are cached only for frozen weights, because it would synchronise a GPU at
+        every step.
         """
         adapters = [_adapter_state(module) for module in model.clip.modules() if hasattr(module, "lora_A")]
-        read_with = [*map(_state, readers), *adapters]
+        states = [*map(_state, readers), *adapters]
         sums = None if model.training else torch.stack([_sum_of_bits(reader) for reader in readers])
-        same = self._read_with == read_with and (sums is None or self._sums is None or torch.equal(sums, self._sums))
+        same = self._states == states and (sums is None or self._sums is None or torch.equal(sums, self._sums))
         if same:
             return
         self.__init__()  # type: ignore[misc]
-        self._read_with, self._sums, self._held = read_with, sums, [reader.detach() for reader in readers]
+        self._states, self._sums, self._held = states, sums, [reader.detach() for reader in readers]
 
 
 def text_readers(model: Any) -> list[Tensor]:
-    """What the single descriptions of a `TGDFERModel` are read with."""
+    """Returns the tensors that encode the descriptions of a `TGDFERModel`."""
     modules = (model.text_guidance.context, model.clip.text_model, getattr(model.clip, "text_projection", None))
     tensors = [tensor for module in modules if module is not None for tensor in module.parameters()]
     return [*tensors, *model.text_guidance.buffers()]
 
 
 def can_be_watched(model: nn.Module, readers: list[Tensor]) -> bool:
-    """Whether changes of the readers can be seen: not in replicas of `DataParallel`, offloaded or sharded weights."""
+    """Whether changes of the weights can be detected. Replicas, offloaded and sharded weights do not allow that."""
     if torch.compiler.is_compiling():
         return True
     plain = all(type(reader) in (Tensor, nn.Parameter) and not reader.is_meta for reader in readers)
@@ -201,19 +217,19 @@ def can_be_watched(model: nn.Module, readers: list[Tensor]) -> bool:
 
 
 def _state(tensor: Tensor) -> tuple[Any, ...]:
-    """Where a tensor lies, as what, and how often it was written to, which inference tensors do not count."""
+    """Returns the address, dtype, device and version of a tensor. Inference tensors have no version."""
     written = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), tensor.dtype, tensor.device, written
 
 
 def _adapter_state(module: Any) -> tuple[Any, ...]:
-    """Which adapters of a layer of peft are used, and how strongly."""
+    """Returns which adapters of a layer of peft are active, and their scaling."""
     return module.disable_adapters, *module.active_adapters, *module.merged_adapters, *module.scaling.items()
 
 
 @torch.no_grad()
 def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """Sum of a tensor's memory as integers: unlike a sum of numbers, it has no rounding that would hide a change."""
+    """Sums the memory of a tensor as integers. Unlike a sum of floats, rounding cannot hide a change."""
     flat = tensor.detach().contiguous().flatten().view(torch.uint8)
     aligned = flat.numel() % 8 == 0 and flat.storage_offset() % 8 == 0
     return (flat.view(torch.int64) if aligned else flat).sum(dtype=torch.int64)
@@ -223,35 +239,35 @@ def _sum_of_bits(tensor: Tensor) -> Tensor:
 
 
 def set_mode(clip: nn.Module, training: bool) -> None:
-    """Keeps a frozen network as in `eval` mode: running statistics stay, and nothing is dropped.
+    """Sets the mode of a frozen network. It stays in `eval` mode, without dropout or updates of statistics.
 
-    In training only two things follow the mode: dropout of LoRA, and layers that can recompute their activations.
+    Only the dropout of LoRA and the layers with gradient checkpointing follow the mode.
     """
     clip.eval()
     for module in clip.modules():
         if isinstance(module, GradientCheckpointingLayer):
-            module.training = training  # this flag alone, not those of the modules inside
+            module.training = training  # only this flag, not those of its submodules
         elif hasattr(module, "lora_dropout"):
             module.lora_dropout.train(training)
 
 
 def set_timm_checkpointing(clip: Any, enable: bool) -> None:
-    """Recomputes activations of a timm tower in the backward pass, which transformers does not reach from outside."""
+    """Sets gradient checkpointing of a timm tower, which transformers does not support."""
     for module in clip.modules():
         if hasattr(module, "timm_model") and module.supports_gradient_checkpointing:
             module.timm_model.set_grad_checkpointing(enable)
 
 
 def blocks_of(tower: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The repeated blocks of a tower with their names, from the input on: layers of a Transformer, residual blocks.
+    """Returns the names and modules of the repeated blocks of a tower, such as Transformer layers, in order.
 
-    They are the smallest members of lists and sequences that have matrices or convolutions inside.
+    Blocks are the smallest members of module lists and sequences that contain linear layers or convolutions.
     """
     found: dict[str, nn.Module] = {}
     for name, container in tower.named_modules():
         if isinstance(container, nn.ModuleList | nn.Sequential):
             for index, member in container.named_children():
-                # A layer of LoRA has matrices inside, and stands in for one.
+                # A layer of LoRA contains linear layers, but it replaces a single one.
                 no_block = isinstance(member, nn.ModuleList | nn.Sequential) or hasattr(member, "base_layer")
                 if not no_block and any(_is_adaptable(inner) for inner in list(member.modules())[1:]):
                     found[f"{name}.{index}"] = member
@@ -260,13 +276,21 @@ def blocks_of(tower: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def lora_targets(tower: nn.Module, count: int, name: str) -> list[str]:
-    """Names of the modules of the last `count` blocks that LoRA adapts.
+    """Returns the names of the modules in the last `count` blocks that LoRA adapts.
 
-    These are the projections of attention. In blocks without attention they are all convolutions and matrices, except
-    depthwise convolutions.
+    These are the projections of the attention. In blocks without attention they are all linear layers and convolutions
+    except depthwise convolutions.
+
+    Args:
+        tower (`nn.Module`): The tower.
+        count (`int`): Number of blocks.
+        name (`str`): Name of the tower for messages.
+
+    Returns:
+        `list[str]`: Names relative to the tower.
 
     Raises:
-        ValueError: The tower, which is called `name` in the sentence, has fewer blocks.
+        ValueError: If the tower has fewer blocks.
     """
     blocks = blocks_of(tower)
     if count > len(blocks):
@@ -283,7 +307,7 @@ def lora_targets(tower: nn.Module, count: int, name: str) -> list[str]:
     return targets
 
 
-_LORA = re.compile(r"\.(?:base_layer|lora_)")  # of an earlier `attach_lora`
+_LORA = re.compile(r"\.(?:base_layer|lora_)")  # modules of an earlier `attach_lora`
 
 
 def _is_adaptable(module: nn.Module) -> bool:

@@ -1,8 +1,8 @@
-"""What TG-DFER adds to its CLIP: operations under a mask, layers along time, of texts and of relevance, and losses.
+"""Layers and losses that TG-DFER adds to CLIP: masked operations, temporal layers, class texts, relevance and losses.
 
-The temporal network has two grains: what changes within a few frames, and how the emotion flows over the clip. Each
-grain works behind a narrow bottleneck and ends in a projection that starts at zero. Masked frames may stand anywhere
-in a clip.
+The temporal network has two grains. The short-term grain models changes within a few frames, and the long-range grain
+models the course of the emotion over the clip. Each grain has a narrow bottleneck and ends in a projection that is
+initialised with zeros. Masked frames may be at any position in a clip.
 """
 
 import math
@@ -22,33 +22,33 @@ from transformers.utils.generic import TransformersKwargs, maybe_autocast
 from .configuration_tgdfer import TGDFERConfig
 from .dual_encoders_tgdfer import context_start, text_length
 
-# Clips with this label have no part in the loss, as everywhere in PyTorch.
+# The losses ignore clips with this label, which is the default `ignore_index` of PyTorch.
 IGNORED = -100
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
-    """The values in float32 where they are in half precision."""
+    """Converts values in half precision to float32."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors (..., D) divided by their length, in their own dtype; zeros stay zeros.
+    """Normalises vectors (..., D) to unit length and keeps their dtype. Zero vectors stay zero.
 
-    The division is in float32: the smallest length that `normalize` divides by is zero in float16.
+    The division is computed in float32, because the epsilon of `normalize` is zero in float16.
     """
     return F.normalize(at_least_fp32(vectors), dim=-1).to(vectors.dtype)
 
 
 def cosines(frames: Tensor, texts: Tensor) -> Tensor:
-    """Products (..., T, K) of vectors of length one, (..., T, D) and (..., K, D), in float32 even under autocast."""
+    """Computes the cosines (..., T, K) of unit vectors (..., T, D) and (..., K, D), in float32 even under autocast."""
     with maybe_autocast(frames.device.type, enabled=False):
         return at_least_fp32(frames) @ at_least_fp32(texts.to(frames.device)).transpose(-1, -2)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax in which masked elements have no part; exactly zero there, and everywhere if all are masked.
+    """Computes a softmax over the unmasked elements. The result is exactly zero for masked elements.
 
-    The result is in float32 where the scores are in half precision.
+    If all elements are masked, the result is zero everywhere. It is in float32 if the scores are in half precision.
     """
     scores = at_least_fp32(scores)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -56,13 +56,13 @@ def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
 
 
 def masked_mean(frames: Tensor, frame_mask: Tensor) -> Tensor:
-    """Mean over time of the unmasked frames: (B, T, C), (B, T) -> (B, C)."""
+    """Computes the mean of the unmasked frames: (B, T, C), (B, T) -> (B, C)."""
     weight = frame_mask.unsqueeze(-1).to(at_least_fp32(frames).dtype)
     return ((frames * weight).sum(1) / weight.sum(1).clamp(min=1.0)).to(frames.dtype)
 
 
 def neighbours(frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the previous and of the next unmasked frame; a frame without one is its own. (B, T) each."""
+    """Returns the indices (B, T) of the previous and the next unmasked frame, or of the frame if there is none."""
     index = torch.arange(frame_mask.shape[1], device=frame_mask.device)
     earlier = frame_mask.unsqueeze(1) & (index.unsqueeze(0) < index.unsqueeze(1))  # (B, T, T)
     later = frame_mask.unsqueeze(1) & (index.unsqueeze(0) > index.unsqueeze(1))
@@ -74,20 +74,20 @@ def neighbours(frame_mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gather_frames(frames: Tensor, index: Tensor) -> Tensor:
-    """Frames at `index`: (B, T, C), (B, T) -> (B, T, C)."""
+    """Selects the frames at `index`: (B, T, C), (B, T) -> (B, T, C)."""
     return frames.gather(1, index.unsqueeze(-1).expand(-1, -1, frames.shape[-1]))
 
 
 def top_frames(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
-    """Marks the `share` of the unmasked frames with the highest scores, at least one frame a clip.
+    """Selects a fraction of the unmasked frames with the highest scores, and at least one frame per clip.
 
     Args:
-        scores: (B, T), or (B, T, K) to rank the frames for each class.
-        frame_mask: (B, T).
-        share: 0 to 1; 0 marks the one highest frame.
+        scores (`Tensor` of shape `(B, T)` or `(B, T, K)`): Scores of the frames, for each class if K is given.
+        frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+        share (`float`): Fraction from 0 to 1. 0 selects only the highest frame.
 
     Returns:
-        Mask of the shape of `scores`. Among equal scores the earlier frame comes first.
+        `Tensor`: Mask of the shape of `scores`. Among equal scores the earlier frame is preferred.
     """
     mask = frame_mask if scores.ndim == 2 else frame_mask.unsqueeze(-1)
     count = (mask.sum(1, keepdim=True) * share).ceil().clamp(min=1)
@@ -96,17 +96,18 @@ def top_frames(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
 
 
 class TGDFERZeroLinear(nn.Linear):
-    """A projection that starts at zero, so that a branch which ends in it starts as an exact identity.
+    """A linear layer that is initialised with zeros, so that a residual branch starts as an identity.
 
-    A class of its own, because transformers initialises custom code module by module, and passes over modules that
-    hold no parameter themselves: a parent could not zero its child.
+    It is a separate class because transformers initialises each module by its type, and skips modules without
+    parameters of their own. A parent module could therefore not initialise it.
     """
 
 
 class TGDFERTemporalAttention(nn.Module):
-    """Attention between frames that knows time by a rotation on seconds (RoFormer, Su et al., 2021).
+    """Attention between frames with rotary embeddings of their times in seconds (RoFormer, Su et al., 2021).
 
-    It never knows positions. Only differences in time matter, so an emotion may come anywhere in a clip.
+    There are no embeddings of positions. Only differences in time matter, so the result does not depend on when an
+    emotion occurs in a clip.
     """
 
     def __init__(self, config: TGDFERConfig, width: int):
@@ -120,9 +121,9 @@ class TGDFERTemporalAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
-        """Radians a second, from a period of 32 s (the flow of a clip) to one of 1/4 s (a blink).
+        """Returns the frequencies in radians per second, for periods from 32 s (a whole clip) to 1/4 s (a blink).
 
-        They are computed anew each time. A buffer would be rounded for good when the model is converted to bfloat16.
+        They are computed on each call, because a buffer would lose precision if the model is converted to bfloat16.
         """
         octaves = torch.linspace(-5.0, 2.0, self.head_dim // 2, dtype=torch.float32, device=device)
         return 2 * math.pi * octaves.exp2()
@@ -137,17 +138,18 @@ class TGDFERTemporalAttention(nn.Module):
     def forward(
         self, hidden_states: Tensor, timestamps: Tensor, frame_attention: Any, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[Tensor, Tensor | None]:
-        """Attends.
+        """Computes the attention between frames.
 
         Args:
-            hidden_states: (B, T, C).
-            timestamps: (B, T) seconds.
-            frame_attention: Which frames see each other, as `create_bidirectional_mask` gives it for the attention
-                implementation of the config.
-            **kwargs: Of the attention implementation.
+            hidden_states (`Tensor` of shape `(B, T, C)`): States of the frames.
+            timestamps (`Tensor` of shape `(B, T)`): Times of the frames in seconds.
+            frame_attention (`Any`): Attention mask of `create_bidirectional_mask` for the attention implementation of
+                the config.
+            **kwargs: Options of the attention implementation.
 
         Returns:
-            (B, T, C), and the weights (B, heads, T, T) where the implementation has them.
+            `tuple[Tensor, Tensor | None]`: States (B, T, C), and the attention weights (B, heads, T, T) if the
+            implementation returns them.
         """
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         queries, keys, values = (
@@ -163,9 +165,10 @@ class TGDFERTemporalAttention(nn.Module):
 
 
 class TGDFERShortTerm(nn.Module):
-    """Short-term grain: differences to the adjacent frames and attention within +-w frames.
+    """Short-term grain for onsets and micro-movements: differences between adjacent frames, and local attention.
 
-    For onsets and micro-movements. It returns what is to be added to the frames: zero at the start of training.
+    The attention is limited to `w` frames on either side. The output is added to the frames and is zero at the start
+    of training.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
@@ -187,16 +190,16 @@ class TGDFERShortTerm(nn.Module):
         previous, following = neighbours(frame_mask)
         changes = [hidden - gather_frames(hidden, previous), gather_frames(hidden, following) - hidden]
         hidden = hidden + F.gelu(self.change(torch.cat([hidden, *changes], dim=-1)))
-        # Distances are counted in unmasked frames. At least one frame is near each frame, so that no row is empty.
+        # Distances are counted in unmasked frames. Each frame has a frame within the window, so no row is empty.
         rank = frame_mask.long().cumsum(1)
 
         def near(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return (rank[clip, query] - rank[clip, key]).abs() <= self.window
 
-        seen = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=near)
-        # Flash attention leaves out masked frames and counts the others, as `near` does.
+        attention_mask = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=near)
+        # Flash attention removes masked frames and counts the others, like `near`.
         options = {"sliding_window": self.window + 1} if "flash" in self.config._attn_implementation else {}
-        attended, _ = self.attention(self.attention_norm(hidden), timestamps, seen, **options)
+        attended, _ = self.attention(self.attention_norm(hidden), timestamps, attention_mask, **options)
         return self.up(F.gelu(self.output_norm(hidden + attended)))
 
 
@@ -221,9 +224,9 @@ class TGDFERLongRangeLayer(GradientCheckpointingLayer):
 
 
 class TGDFERLongRange(nn.Module):
-    """Long-range grain: a small Transformer over the whole clip, for the flow of the emotion.
+    """Long-range grain for the course of the emotion: a small Transformer over the whole clip.
 
-    It returns what is to be added to the frames: zero at the start of training.
+    The output is added to the frames and is zero at the start of training.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
@@ -240,19 +243,19 @@ class TGDFERLongRange(nn.Module):
     ) -> Tensor:
         """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
         hidden = self.down(self.input_norm(frames))
-        # With a mask function the mask is made without a look at its values, for which a GPU would have to wait.
-        seen = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=_anything)
+        # With a mask function, the mask is created without reading its values, which would synchronise a GPU.
+        attention_mask = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=_allow_all)
         for layer in self.layers:
-            hidden = layer(hidden, timestamps, seen, **kwargs)
+            hidden = layer(hidden, timestamps, attention_mask, **kwargs)
         output = self.up(F.gelu(self.output_norm(hidden)))
         drop = self.config.long_range_dropout
-        if self.training and drop:  # stochastic depth (Huang et al., 2016), a clip at a time
+        if self.training and drop:  # stochastic depth (Huang et al., 2016) per clip
             keep = torch.rand(output.shape[0], 1, 1, device=output.device) >= drop
             output = output * keep / (1 - drop)
         return output
 
 
-def _anything(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+def _allow_all(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """A mask function that allows every pair of frames."""
     return query >= 0
 
@@ -261,11 +264,11 @@ def _anything(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
 
 
 class TGDFERTextGuidance(nn.Module):
-    """Class texts: learnable context and fine-grained descriptions, read by CLIP's text tower.
+    """Class texts: learnable context and fine-grained descriptions, encoded by the text tower of CLIP.
 
-    A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`; prompts of SigLIP have no `[BOS]`. The n context vectors
-    (CoOp, Zhou et al., 2022) start as the embeddings of a phrase, so that an untrained model is CLIP reading phrase
-    and description.
+    A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`. Prompts of SigLIP have no `[BOS]`. The n context vectors
+    (CoOp, Zhou et al., 2022) are initialised with the embeddings of a phrase, so an untrained model is equivalent to
+    CLIP with the phrase and the description.
     """
 
     prompt_ids: Tensor
@@ -287,65 +290,67 @@ class TGDFERTextGuidance(nn.Module):
             self.context = nn.Embedding(contexts * config.context_length, text_config.hidden_size)
 
     def forward(
-        self, read: Callable[[Tensor, Tensor | None], Tensor], description_embeds: Tensor | None = None
+        self, encode: Callable[[Tensor, Tensor | None], Tensor], description_embeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Class texts `t = norm(sum_m w_m g_m)`.
+        """Computes the class texts `t = norm(sum_m w_m g_m)`.
 
-        All parameters and buffers are used in here, because offloaded weights are in memory only within `forward`.
+        All parameters and buffers are used in this method, because offloaded weights are in memory only in `forward`.
 
         Args:
-            read: Gives single descriptions (K, M, D) of length one for their tokens (K, M, L) and the context (1 or K,
-                n, C) that replaces the phrase in them, None for the phrase as it is.
-            description_embeds: (K, M, D) what `read` gave earlier, to be used again.
+            encode (`Callable`): Encodes tokens (K, M, L) to descriptions (K, M, D) of unit length. Its second argument
+                is the context (1 or K, n, C) that replaces the phrase, or None to keep the phrase.
+            description_embeds (`Tensor` of shape `(K, M, D)`, *optional*): An earlier output of `encode`.
 
         Returns:
-            Class texts (K, D), single descriptions `g` (K, M, D), and which of these are no padding (K, M).
+            `tuple[Tensor, Tensor, Tensor]`: Class texts (K, D), descriptions `g` (K, M, D), and the mask (K, M) of the
+            descriptions that are not padding.
         """
         if description_embeds is None:
             context = None
             if self.context is not None:
                 numbers = torch.arange(self.context.num_embeddings, device=self.prompt_ids.device)
                 context = self.context(numbers).unflatten(0, (-1, self.context_length))
-            description_embeds = read(self.prompt_ids, context)
+            description_embeds = encode(self.prompt_ids, context)
         weight = masked_softmax(self.description_weight, self.description_mask, dim=-1).unsqueeze(-1)
         texts = (weight.to(description_embeds.device) * at_least_fp32(description_embeds)).sum(1)
         return unit(texts).to(description_embeds.dtype), description_embeds, self.description_mask
 
-    def set_classes(self, ids: Tensor, mask: Tensor, known: Sequence[int | None]) -> None:
-        """Takes the prompts of other classes.
+    def set_classes(self, ids: Tensor, mask: Tensor, old_indices: Sequence[int | None]) -> None:
+        """Replaces the prompts of the classes.
 
-        The weights of the descriptions of a class stay where these are the same, and else start uniform.
+        The weights of the descriptions of a class are kept if the descriptions are unchanged, and are uniform
+        otherwise.
 
         Args:
-            ids: (K, M, L) tokens.
-            mask: (K, M) descriptions that are no padding.
-            known: For each class its present index, None where it is new.
+            ids (`Tensor` of shape `(K, M, L)`): Tokens.
+            mask (`Tensor` of shape `(K, M)`): True for descriptions that are not padding.
+            old_indices (`Sequence[int | None]`): Current index of each class. None for a new class.
         """
-        self.description_weight = self._weights_of(ids, mask, known)
+        self.description_weight = self._new_weights(ids, mask, old_indices)
         self.prompt_ids = ids.to(self.prompt_ids.device)
         self.description_mask = mask.to(self.description_mask.device)
         if self.context is not None and self.has_context_per_class:
             context = self.context.weight.unflatten(0, (-1, self.context_length))
             self.context = nn.Embedding.from_pretrained(
-                by_class(context, known).flatten(0, 1), freeze=not self.context.weight.requires_grad
+                by_class(context, old_indices).flatten(0, 1), freeze=not self.context.weight.requires_grad
             )
 
-    def _weights_of(self, ids: Tensor, mask: Tensor, known: Sequence[int | None]) -> nn.Parameter:
+    def _new_weights(self, ids: Tensor, mask: Tensor, old_indices: Sequence[int | None]) -> nn.Parameter:
         weights = self.description_weight.new_zeros(mask.shape)
-        for row, index in enumerate(known):
+        for row, index in enumerate(old_indices):
             if index is None:
                 continue
-            before = _texts_of(self.prompt_ids[index], self.description_mask[index])
-            now = _texts_of(ids[row], mask[row])
-            if sorted(before) == sorted(now):
+            old_texts = _unpadded_tokens(self.prompt_ids[index], self.description_mask[index])
+            new_texts = _unpadded_tokens(ids[row], mask[row])
+            if sorted(old_texts) == sorted(new_texts):
                 old, new = self.description_mask[index].nonzero().flatten(), mask[row].nonzero().flatten()
-                for column, text in zip(new.tolist(), now, strict=True):
-                    weights[row, column] = self.description_weight.data[index, old[before.index(text)]]
+                for column, text in zip(new.tolist(), new_texts, strict=True):
+                    weights[row, column] = self.description_weight.data[index, old[old_texts.index(text)]]
         return nn.Parameter(weights, requires_grad=self.description_weight.requires_grad)
 
 
-def _texts_of(ids: Tensor, mask: Tensor) -> list[list[int]]:
-    """The tokens of the descriptions of a class, without those that a longer prompt pads them with: (M, L), (M,)."""
+def _unpadded_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """Returns the tokens of the descriptions of a class without padding: (M, L), (M,)."""
     texts = ids[mask].tolist()
     for text in texts:
         while len(text) > 1 and text[-1] == text[-2]:
@@ -354,23 +359,24 @@ def _texts_of(ids: Tensor, mask: Tensor) -> list[list[int]]:
 
 
 def check_classes(config: TGDFERConfig, labels: list[str], ids: Tensor, mask: Tensor, context_length: int) -> None:
-    """Refuses classes whose prompts the model cannot take: labels (K), tokens (K, M, L), mask (K, M).
+    """Checks that the model can use the prompts of classes: labels (K), tokens (K, M, L), mask (K, M).
 
     Raises:
-        ValueError: Labels clash, a class has no description, prompts are not for this text tower, or the context has
-            another length.
+        ValueError: If labels are repeated, a class has no description, the prompts do not fit the text tower, or the
+            context has a different length.
     """
-    doubled = sorted({label for label in labels if labels.count(label) > 1})
-    if doubled:
-        raise ValueError(f"The label {doubled[0]!r} is given more than once; name every class once.")
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"The label {repeated[0]!r} is given more than once; name every class once.")
     if not labels or ids.ndim != 3 or mask.shape != ids.shape[:2] or len(ids) != len(labels):
         raise ValueError(
             f"{len(labels)} labels do not fit `input_ids` of shape {tuple(ids.shape)} and a `description_mask` of "
             f"shape {tuple(mask.shape)}; give (classes, descriptions, tokens) and (classes, descriptions)."
         )
-    wordless = [label for label, has_words in zip(labels, mask.any(1).tolist(), strict=True) if not has_words]
-    if wordless:
-        raise ValueError(f"The class {wordless[0]!r} has no description; give at least one.")
+    described = mask.any(1).tolist()
+    undescribed = [label for label, is_described in zip(labels, described, strict=True) if not is_described]
+    if undescribed:
+        raise ValueError(f"The class {undescribed[0]!r} has no description; give at least one.")
     text_config = config.clip_config.text_config
     longest = text_config.max_position_embeddings
     if ids.shape[-1] > longest:
@@ -393,17 +399,17 @@ def check_classes(config: TGDFERConfig, labels: list[str], ids: Tensor, mask: Te
         )
 
 
-def by_class(parameter: Tensor, known: Sequence[int | None]) -> nn.Parameter:
-    """Rows of a per-class parameter in the order of the new classes; the mean of all where the class is new."""
-    rows = [parameter.data.mean(0) if index is None else parameter.data[index] for index in known]
+def by_class(parameter: Tensor, old_indices: Sequence[int | None]) -> nn.Parameter:
+    """Reorders the rows of a per-class parameter. A new class, with index None, gets the mean of all rows."""
+    rows = [parameter.data.mean(0) if index is None else parameter.data[index] for index in old_indices]
     return nn.Parameter(torch.stack(rows), requires_grad=parameter.requires_grad)
 
 
 class TGDFERRelevance(nn.Module):
-    """Which frames matter for which class: `A = softmax_t(alpha_k s_{t,k} + u(f'_t))`.
+    """Relevance of the frames to the classes: `A = softmax_t(alpha_k s_{t,k} + u(f'_t))`.
 
-    `u` is the gated-attention scorer of Ilse et al. (2018); `alpha_k`, a sharpness for each class, is the auto-pooling
-    of McFee et al. (2018).
+    `u` is the gated attention of Ilse et al. (2018). The sharpness `alpha_k` of each class is the auto-pooling of
+    McFee et al. (2018).
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
@@ -421,23 +427,23 @@ class TGDFERRelevance(nn.Module):
         scores = at_least_fp32(self.sharpness) * frame_logits + at_least_fp32(score)
         return masked_softmax(scores, frame_mask.unsqueeze(-1), dim=1)
 
-    def set_classes(self, known: Sequence[int | None]) -> None:
-        """Takes other classes: for each its present index, None where it is new."""
-        self.sharpness = by_class(self.sharpness, known)
+    def set_classes(self, old_indices: Sequence[int | None]) -> None:
+        """Replaces the classes, given by their current indices. The index of a new class is None."""
+        self.sharpness = by_class(self.sharpness, old_indices)
 
 
 class TGDFERVisualPrompts(nn.Module):
-    """Each class text looks at the clip through its own relevance, and the answer rewrites it.
+    """Visual prompts: modify each class text by the frames that are relevant to the class.
 
-    `v_k = sum_t A_{t,k} x_t - mean_t x_t` and `t'_k = norm(t_k + gamma_k tanh(U gelu(W v_k)))`. The weights are shared
-    by all classes; `gamma_k` is zero at the start of training.
+    `v_k = sum_t A_{t,k} x_t - mean_t x_t` and `t'_k = norm(t_k + gamma_k tanh(U gelu(W v_k)))`. All classes share the
+    weights `U` and `W`. `gamma_k` is zero at the start of training.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
         super().__init__()
         self.limit = float(config.visual_prompt_limit)
-        # Elements of vectors of length one are about 1 / sqrt(D): this brings them to about one and back, so that the
-        # prompt is at most as long as |gamma_k|, next to a text of length one.
+        # Elements of unit vectors are about 1 / sqrt(D). This scales them to about one and back, so that the length of
+        # the prompt is at most |gamma_k|, compared to a text of unit length.
         self.rescale = math.sqrt(dim)
         self.down = nn.Linear(dim, config.visual_prompt_rank, bias=False)
         self.up = nn.Linear(config.visual_prompt_rank, dim, bias=False)
@@ -446,21 +452,26 @@ class TGDFERVisualPrompts(nn.Module):
     def forward(self, text_embeds: Tensor, frames: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
         """`t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
         exact = at_least_fp32(frames)
-        seen = cosines(relevance.transpose(1, 2), exact.transpose(1, 2)) - masked_mean(exact, frame_mask).unsqueeze(1)
-        words = torch.tanh(self.up(F.gelu(self.down((seen * self.rescale).to(frames.dtype))))) / self.rescale
+        # The product of (B, K, T) and (B, T, D) is the mean of the frames, weighted by the relevance to each class.
+        relevant = cosines(relevance.transpose(1, 2), exact.transpose(1, 2))
+        contrast = relevant - masked_mean(exact, frame_mask).unsqueeze(1)
+        prompts = torch.tanh(self.up(F.gelu(self.down((contrast * self.rescale).to(frames.dtype))))) / self.rescale
         strength = self.limit * torch.tanh(at_least_fp32(self.strength) / self.limit)
-        return unit(at_least_fp32(text_embeds) + strength.unsqueeze(-1) * words)
+        return unit(at_least_fp32(text_embeds) + strength.unsqueeze(-1) * prompts)
 
-    def set_classes(self, known: Sequence[int | None]) -> None:
-        """Takes other classes: for each its present index, None where it is new."""
-        self.strength = by_class(self.strength, known)
+    def set_classes(self, old_indices: Sequence[int | None]) -> None:
+        """Replaces the classes, given by their current indices. The index of a new class is None."""
+        self.strength = by_class(self.strength, old_indices)
 
 
-# Losses. None of them looks at values on the way: a GPU would have to wait.
+# Losses. None of them reads values on the host, which would synchronise a GPU.
 
 
 def bag_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:
-    """Mean cross-entropy of the clips (B, K) that are not ignored, (B,), weighted by class, (K,); zero of none."""
+    """Computes the mean cross-entropy of the clips that are not ignored: (B, K), labels (B,), class weights (K,).
+
+    It is zero if all clips are ignored.
+    """
     counts = labels != IGNORED
     weight = counts.to(logits.dtype) if class_weights is None else class_weights[labels.clamp(min=0)] * counts
     total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="sum")
@@ -469,9 +480,9 @@ def bag_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoot
 
 
 def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """Supervised contrastive loss (Khosla et al., 2020) between the clips (B, D) and the texts (K, D) of their labels.
+    """Computes the supervised contrastive loss (Khosla et al., 2020) between clips (B, D) and class texts (K, D).
 
-    Each class text that occurs in the batch should be closer to its own clips than to those of other classes.
+    It moves each class text of the batch closer to its own clips than to the clips of other classes.
     """
     counts = labels != IGNORED
     similarity = scale * cosines(video_embeds, text_embeds)[:, labels.clamp(min=0)]  # clip i, text of clip j
@@ -482,7 +493,7 @@ def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, sc
 
 
 def separation_loss(text_embeds: Tensor) -> Tensor:
-    """Mean squared cosine between the texts (K, D) of different classes; zero of one class."""
+    """Computes the mean squared cosine between the texts (K, D) of different classes. It is zero for one class."""
     classes = len(text_embeds)
     itself = torch.eye(classes, dtype=torch.bool, device=text_embeds.device)
     squares = cosines(text_embeds, text_embeds).square().masked_fill(itself, 0.0)
@@ -490,14 +501,14 @@ def separation_loss(text_embeds: Tensor) -> Tensor:
 
 
 def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
-    """Sum over each clip of the jumps in relevance (B, T) between adjacent unmasked frames: (B,)."""
+    """Sums the absolute changes in relevance (B, T) between adjacent unmasked frames for each clip: (B,)."""
     previous, _ = neighbours(frame_mask)
     jumps = (relevance - relevance.gather(1, previous)).abs()
     return jumps.masked_fill(~frame_mask, 0.0).sum(1)
 
 
 def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tensor:
-    """Cross-entropy of the marked frames: `s` (B, T, K), labels (B,), mark (B, T)."""
+    """Computes the cross-entropy of the selected frames: `s` (B, T, K), labels (B,), selection (B, T)."""
     labels = labels.unsqueeze(1).masked_fill(~frames, IGNORED)
     total = F.cross_entropy(frame_logits.flatten(0, 1), labels.flatten(), reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)

@@ -1,12 +1,12 @@
 """TG-DFER: text-guided, weakly supervised recognition of facial expressions in video (arXiv 2511.10958).
 
-A clip carries one label, but most of its frames do not show it: the clip is a bag of frames (multiple-instance
-learning), and language says what to look for. The way of a clip through this file, from top to bottom:
+A clip has one label, but most of its frames do not show it. The clip is therefore a bag of frames (multiple-instance
+learning), and descriptions in natural language define what the frames are compared with. The data flow is:
 
     frames -> CLIP -> short-term grain -> relevance to class texts -> long-range grain -> visual prompts -> MIL head
 
-Shapes: B clips, T frames, K classes, M descriptions a class (ragged, padded under a mask), D the width of CLIP's joint
-space. Wherever a `frame_mask` (B, T) is taken, masked frames may stand anywhere, and change nothing.
+Shapes: B clips, T frames, K classes, M descriptions per class (padded and masked), D the width of CLIP's joint space.
+Masked frames of a `frame_mask` (B, T) may be at any position, and do not affect the results of the other frames.
 """
 
 import math
@@ -35,6 +35,7 @@ from .dual_encoders_tgdfer import (
     TextsRead,
     build_dual_encoder,
     can_be_watched,
+    drop_text_inputs,
     embedding_width,
     encode_images,
     encode_texts,
@@ -70,17 +71,17 @@ from .layers_tgdfer import (
 
 @dataclass
 class TGDFERModelOutput(ModelOutput):
-    """What the backbone knows of a clip, before any class looks at it.
+    """Output of the backbone.
 
     Args:
-        last_hidden_state: (B, T, D) frames after both temporal grains, `x`.
-        pooler_output: (B, D) mean of `x` over the unmasked frames.
-        frame_embeds: (B, T, D) frames after the short-term grain alone, `f'`.
-        text_embeds: (K, D) class texts of length one, `t`.
-        description_embeds: (K, M, D) single descriptions of length one, `g`; zero on padding.
-        frame_mask: (B, T) frames that counted: those given, less the instances dropped in training.
-        hidden_states: (B, T, long_range_width) states of the long-range Transformer, on request.
-        attentions: (B, heads, T, T) its attention weights, on request.
+        last_hidden_state (`Tensor` of shape `(B, T, D)`): Frames after both temporal grains, `x`.
+        pooler_output (`Tensor` of shape `(B, D)`): Mean of `x` over the unmasked frames.
+        frame_embeds (`Tensor` of shape `(B, T, D)`): Frames after the short-term grain only, `f'`.
+        text_embeds (`Tensor` of shape `(K, D)`): Class texts of unit length, `t`.
+        description_embeds (`Tensor` of shape `(K, M, D)`): Descriptions of unit length, `g`. Padding is zero.
+        frame_mask (`Tensor` of shape `(B, T)`): The given mask without the instances that training dropped.
+        hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): As in `TGDFEROutput`.
+        attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Their attention weights, if requested.
     """
 
     last_hidden_state: Tensor | None = None
@@ -95,21 +96,23 @@ class TGDFERModelOutput(ModelOutput):
 
 @dataclass
 class TGDFEROutput(ModelOutput):
-    """A label for each clip, and what it rests on.
+    """Output of the classifier.
 
     Args:
-        loss: () training loss, where labels are given.
-        logits: (B, K) the answer of the clip.
-        frame_logits: (B, T, K) what each frame, with its near past and future only, says for each class, `s`.
-        frame_relevance: (B, T, K) relevance of each frame to each class, `A`; sums to one over the unmasked frames and
-            is zero on masked ones. With `mil_pooling="attention"` it is the weight of the frame in the
-            logit. With another pooling it follows what the frame says for the class at both grains.
-        description_relevance: (B, T, K, M) cosine of each frame with each description; zero on padding.
-        video_embeds: (B, D) the clip in CLIP's joint space, of length one: its frames as the answer weighs them.
-        text_embeds: (K, D) class texts, or (B, K, D) where visual prompts rewrote them for each clip.
-        hidden_states: (B, T, long_range_width) states of the long-range Transformer, the input of each layer and the
-            output of the last, on request.
-        attentions: (B, heads, T, T) its attention weights, of each layer, on request.
+        loss (`Tensor` of shape `()`, *optional*): Training loss, if labels are given.
+        logits (`Tensor` of shape `(B, K)`): Logits of the clips.
+        frame_logits (`Tensor` of shape `(B, T, K)`): Logits of the frames, `s`. They depend only on the frame and its
+            neighbourhood, through the short-term grain.
+        frame_relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame to each class, `A`. It sums to one
+            over the unmasked frames and is zero on masked frames. With `mil_pooling="attention"` it is the weight of
+            the frame in the logit. With another pooling it is the softmax over time of the evidence of both grains.
+        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; padding is 0.
+        video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
+            frames, weighted by their share in the prediction.
+        text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts, per clip with visual prompts.
+        hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): Inputs of the layers of the
+            long-range Transformer and the output of the last one, if requested.
+        attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Their attention weights, if requested.
     """
 
     loss: Tensor | None = None
@@ -124,16 +127,16 @@ class TGDFEROutput(ModelOutput):
 
 
 class TGDFERPreTrainedModel(CheckpointedModel):
-    """What the backbone and the classifier share: what transformers asks of a model, and how weights start.
+    """Base class of the backbone and the classifier. It initialises weights and declares supported features.
 
-    `CheckpointedModel` has their loading and saving.
+    `CheckpointedModel` implements loading and saving.
     """
 
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)  # type: ignore[assignment]
     supports_gradient_checkpointing = True
-    # The mean over a batch is the loss; `Trainer` divides it by the steps of an accumulation.
+    # The loss is a mean over the batch, so `Trainer` must divide it by the number of accumulation steps.
     accepts_loss_kwargs = False
     _no_split_modules = [
         "TGDFERTextGuidance",
@@ -161,7 +164,7 @@ class TGDFERPreTrainedModel(CheckpointedModel):
         if isinstance(module, TGDFERZeroLinear):
             init.zeros_(module.weight)
         elif isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=module.in_features**-0.5)  # narrow layers: 0.02 would silence them
+            init.normal_(module.weight, std=module.in_features**-0.5)  # 0.02 is too small for narrow layers
         elif isinstance(module, TGDFERTextGuidance):
             init.zeros_(module.description_weight)
             init.zeros_(module.prompt_ids)
@@ -176,10 +179,10 @@ class TGDFERPreTrainedModel(CheckpointedModel):
 
 
 class TGDFERModel(TGDFERPreTrainedModel):
-    """CLIP, class texts and the multi-grained temporal network: frames and texts in one space.
+    """CLIP, class texts and the multi-grained temporal network. Frames and texts share one embedding space.
 
     Args:
-        config: The configuration.
+        config (`TGDFERConfig`): The configuration.
     """
 
     def __init__(self, config: TGDFERConfig):
@@ -191,11 +194,11 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
         self._texts_read = TextsRead()
         self.post_init()
-        if config.lora_attached:  # after `post_init`, which would take LoRA from its start
+        if config.lora_attached:  # after `post_init`, which would initialise LoRA again
             self.attach_lora()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
-        """Changes the mode of all but the frozen CLIP; drops the cached class texts, which training makes stale."""
+        """Sets the mode of all modules except the frozen CLIP, and drops the cached class texts."""
         self._texts_read = TextsRead()
         super().train(mode)
         if mode:
@@ -211,21 +214,21 @@ class TGDFERModel(TGDFERPreTrainedModel):
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the cached class texts: a copy or a pickle reads its own."""
+        """Excludes the cached class texts from copies and pickles, which encode their own."""
         return self.__dict__ | {"_texts_read": TextsRead()}
 
     def get_input_embeddings(self) -> nn.Module:
-        """Embeddings of the tokens of the text tower."""
+        """Returns the token embeddings of the text tower."""
         clip: Any = self.clip
         return clip.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the embeddings of the tokens of the text tower."""
+        """Replaces the token embeddings of the text tower."""
         clip: Any = self.clip
         clip.text_model.set_input_embeddings(value)
 
-    def _read(self, ids: Tensor, context: Tensor | None) -> Tensor:
-        """Single descriptions of length one: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""
+    def _encode_descriptions(self, ids: Tensor, context: Tensor | None) -> Tensor:
+        """Encodes descriptions to unit length: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""
         guidance, (classes, descriptions) = self.text_guidance, ids.shape[:2]
         clip: Any = self.clip
         embeds = clip.text_model.get_input_embeddings()(ids.flatten(0, 1))
@@ -237,27 +240,31 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     @capture_outputs
     def _texts(self, description_embeds: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]) -> ModelOutput:
-        """Texts in a recording of their own: the states of CLIP's text tower are not those of this model."""
-        texts, descriptions, mask = self.text_guidance(self._read, description_embeds)
+        """Computes the class texts. The decorator keeps the states of the text tower out of the model's outputs."""
+        texts, descriptions, mask = self.text_guidance(self._encode_descriptions, description_embeds)
         return ModelOutput(text_embeds=texts, description_embeds=descriptions, description_mask=mask)
 
     def class_texts(self) -> ModelOutput:
-        """Class texts `t` (K, D), single descriptions `g` (K, M, D), and which of these are no padding (K, M).
+        """Returns the class texts, from the cache if possible.
 
-        The descriptions are read once and used again only where no gradient is needed and nothing that they are read
-        with has changed.
+        Descriptions are encoded once. They are used again while no gradient is needed and the weights that encoded
+        them are unchanged.
+
+        Returns:
+            `ModelOutput`: `text_embeds` `t` (K, D), `description_embeds` `g` (K, M, D), and `description_mask` (K, M),
+            which is False on padding.
         """
         own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
         readers = text_readers(self)
         learns = torch.is_grad_enabled() and any(reader.requires_grad for reader in readers)
         if learns or not can_be_watched(self, readers):
             return self._texts(**own_record)
-        # A compiled graph cannot look at the weights: it goes by what `train` and loading, moving or re-labelling the
-        # whole model have dropped.
+        # A compiled graph cannot compare weights. It relies on `train`, and on loading, moving or re-labelling the
+        # whole model, to drop the cache.
         if not torch.compiler.is_compiling():
             self._texts_read.drop_if_changed(self, readers)
         if self._texts_read.description_embeds is None:
-            # Outside inference mode and autocast: it outlives them, and may take part in training later.
+            # The cache outlives inference mode and autocast, and may be used in training later.
             exact = maybe_autocast(readers[0].device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), exact:
                 self._texts_read.description_embeds = self._texts(**own_record)["description_embeds"]
@@ -265,13 +272,14 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     @can_return_tuple
     def get_text_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
-        """The texts of all classes, of length one.
+        """Returns the texts of all classes, normalised to unit length.
 
         Args:
-            **kwargs: `return_dict`. The states of the text tower are not recorded, because the texts are kept.
+            **kwargs: `return_dict`. The states of the text tower are not recorded because the texts are cached.
 
         Returns:
-            `pooler_output` (K, D), the class texts `t`; `last_hidden_state` (K, M, D), the single descriptions `g`.
+            `BaseModelOutputWithPooling`: `pooler_output` (K, D) holds the class texts `t`, and `last_hidden_state`
+            (K, M, D) the descriptions `g`.
         """
         texts = self.class_texts()
         return BaseModelOutputWithPooling(
@@ -279,17 +287,17 @@ class TGDFERModel(TGDFERPreTrainedModel):
         )
 
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Frames in CLIP's joint space, as CLIP gives them; the frozen part of the network, to be cached.
+        """Encodes frames with CLIP only. This part of the network is frozen, so the features can be cached.
 
         Args:
-            pixel_values_videos: (B, T, 3, H, W) normalised frames.
-            frame_mask: (B, T); masked frames come out as zeros.
+            pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`): Normalised frames.
+            frame_mask (`Tensor` of shape `(B, T)`, *optional*): Features of masked frames are zero.
 
         Returns:
-            (B, T, D).
+            `Tensor` of shape `(B, T, D)`: Frames in CLIP's joint space.
 
         Raises:
-            ValueError: The frames are not (B, T, 3, H, W).
+            ValueError: If `pixel_values_videos` does not have five dimensions.
         """
         if pixel_values_videos.ndim != 5:
             raise ValueError(
@@ -301,7 +309,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         return features if frame_mask is None else features.masked_fill(~frame_mask.bool().unsqueeze(-1), 0.0)
 
     def drop_instances(self, frame_mask: Tensor) -> Tensor:
-        """Masks a share of the frames in training, never all of a clip."""
+        """Masks random frames in training, but never all frames of a clip: mask (B, T) -> (B, T)."""
         if not self.training or not self.config.instance_dropout:
             return frame_mask
         chance = torch.rand(frame_mask.shape, device=frame_mask.device).masked_fill(~frame_mask, -1.0)
@@ -311,17 +319,17 @@ class TGDFERModel(TGDFERPreTrainedModel):
     def prepare_time(
         self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Mask and seconds of the frames, (B, T) each, where the caller gave none; zero seconds on masked frames."""
+        """Fills in a missing mask and missing timestamps, (B, T) each. Timestamps of masked frames become zero."""
         if frame_mask is None:
             frame_mask = torch.ones(frame_features.shape[:2], dtype=torch.bool, device=frame_features.device)
-        # A GPU would have to wait for the answer, and a compiled graph cannot look into the mask.
+        # Checking the mask would synchronise a GPU, and a compiled graph cannot read it.
         on_cpu = frame_mask.device.type == "cpu" and not torch.compiler.is_compiling()
         frame_mask = frame_mask.to(frame_features.device, torch.bool)
         if on_cpu and not bool(frame_mask.any(1).all()):
             raise ValueError("Every frame of a clip is masked in `frame_mask`; leave at least one unmasked.")
         if timestamps is None:
             timestamps = (frame_mask.long().cumsum(1) - 1) * self.config.frame_interval
-        # Whatever stands there, NaN too, must not reach other frames through attention.
+        # Invalid timestamps of masked frames, such as NaN, must not reach other frames through attention.
         return frame_mask, timestamps.to(frame_features.device).float().masked_fill(~frame_mask, 0.0)
 
     @merge_with_config_defaults
@@ -334,22 +342,23 @@ class TGDFERModel(TGDFERPreTrainedModel):
         frame_features: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TGDFERModelOutput:
-        """Sees the frames, reads the texts, and follows the face over time.
+        """Encodes the frames and the class texts, and applies the temporal network to the frames.
 
         Args:
-            pixel_values_videos: (B, T, 3, H, W) normalised frames.
-            frame_mask: (B, T) True for frames that count; masked ones may stand anywhere.
-            timestamps: (B, T) seconds; `config.frame_interval` apart where not given.
-            frame_features: (B, T, D) from `get_frame_features`, in place of the pixels.
+            pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames.
+            frame_mask (`Tensor` of shape `(B, T)`, *optional*): True for valid frames, at any positions.
+            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
+            frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
+                `pixel_values_videos`.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            The frames at both grains, and the texts.
+            `TGDFERModelOutput`: The frames after each grain, and the texts.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. The mask
-                is looked into on a CPU alone, and not in a compiled graph: elsewhere the answer for such a clip means
-                nothing.
+            ValueError: If not exactly one of pixels and features is given, or if every frame of a clip is masked. The
+                mask is checked only on a CPU and outside compiled graphs. Otherwise the output for such a clip is
+                meaningless.
         """
         drop_text_inputs(kwargs)
         if (pixel_values_videos is None) == (frame_features is None):
@@ -359,7 +368,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
         texts = self.class_texts()
 
-        # Cached features may have another precision than the model.
+        # Cached features may have a different precision than the model.
         frame_features = frame_features.to(self.text_guidance.description_weight.dtype)
         frames = unit(frame_features.masked_fill(~frame_mask.unsqueeze(-1), 0.0))
         frames = F.dropout(frames, self.config.feature_dropout, self.training)
@@ -380,10 +389,12 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
 
 class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel):
-    """TG-DFER with its multiple-instance head: the expression of a clip, and the frames and words it rests on.
+    """TG-DFER with a multiple-instance head that classifies the expression in a clip.
+
+    The output also contains the relevance of each frame and of each description.
 
     Args:
-        config: The configuration.
+        config (`TGDFERConfig`): The configuration.
     """
 
     def __init__(self, config: TGDFERConfig):
@@ -397,7 +408,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.post_init()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The trainable parameters by the rate they need: `lora`, `prompts` (context and visual prompts), `new`."""
+        """Groups the trainable parameters by learning rate: `lora`, `prompts` (context and visual prompts), `new`."""
         groups: dict[str, list[nn.Parameter]] = {"lora": [], "prompts": [], "new": []}
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
@@ -407,32 +418,32 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         return groups
 
     def set_classes(self, class_prompts: Mapping[str, Any]) -> None:
-        """Re-labels the model by words: zero-shot at once, and a good start for fine-tuning.
+        """Replaces the classes of the model, for zero-shot use or fine-tuning.
 
-        Parameters of a class stay with its name; a new class starts at the mean over the present ones. The weights of
-        its descriptions stay where these are the same, and else start uniform. What was frozen stays frozen. The model
-        is no longer calibrated.
+        A class that keeps its name keeps its parameters. A new class starts with the mean over the current classes.
+        The weights of the descriptions of a class are kept if its descriptions are unchanged, and are uniform
+        otherwise. Frozen parameters stay frozen. The calibration is removed.
 
         Args:
-            class_prompts: What `TGDFERProcessor.class_prompts()` returns: `labels` (K names), `input_ids` (K, M, L),
-                `description_mask` (K, M), `context_length`.
+            class_prompts (`Mapping[str, Any]`): Output of `TGDFERProcessor.class_prompts()`: `labels` (K names),
+                `input_ids` (K, M, L), `description_mask` (K, M) and `context_length`.
 
         Raises:
-            ValueError: Labels clash, a class has no description, prompts are not for this text tower, or the context
-                has another length.
+            ValueError: If labels are repeated, a class has no description, the prompts do not fit the text tower, or
+                the context has a different length.
         """
         labels = list(class_prompts["labels"])
         ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
         mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
         check_classes(self.config, labels, ids, mask, int(class_prompts["context_length"]))
         label2id = self.config.label2id
-        known = [int(label2id[label]) if label in label2id else None for label in labels]
+        old_indices = [int(label2id[label]) if label in label2id else None for label in labels]
 
-        self.bias = by_class(self.bias, known)
-        self.tgdfer.text_guidance.set_classes(ids, mask, known)
-        self.relevance.set_classes(known)
+        self.bias = by_class(self.bias, old_indices)
+        self.tgdfer.text_guidance.set_classes(ids, mask, old_indices)
+        self.relevance.set_classes(old_indices)
         if self.visual_prompts is not None:
-            self.visual_prompts.set_classes(known)
+            self.visual_prompts.set_classes(old_indices)
 
         self.config.reset_calibration()
         self.config.id2label = dict(enumerate(labels))
@@ -440,32 +451,32 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
         self.tgdfer._texts_read = TextsRead()
 
-    # How a clip is answered.
+    # Prediction.
 
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Frames in CLIP's joint space, (B, T, D): see `TGDFERModel.get_frame_features`."""
+        """Encodes frames with CLIP only: see `TGDFERModel.get_frame_features`."""
         return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
 
     def get_text_features(self, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """The texts of all classes, of length one: see `TGDFERModel.get_text_features`."""
+        """Returns the texts of all classes: see `TGDFERModel.get_text_features`."""
         return self.tgdfer.get_text_features(**kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
-        """Embeddings of the tokens of the text tower."""
+        """Returns the token embeddings of the text tower."""
         return self.tgdfer.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the embeddings of the tokens of the text tower."""
+        """Replaces the token embeddings of the text tower."""
         self.tgdfer.set_input_embeddings(value)
 
     def pool(self, evidence: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
-        """Weight of each frame in the logit of each class, by `config.mil_pooling`: (B, T, K), sums to one over T."""
+        """Computes the weight of each frame in each logit, by `config.mil_pooling`: (B, T, K), with sum one over T."""
         if self.config.mil_pooling == "attention":
             return relevance
         if self.config.mil_pooling == "mean":
             return masked_softmax(torch.zeros_like(evidence), frame_mask.unsqueeze(-1), dim=1)
-        share = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0  # "max": one frame
-        top = top_frames(evidence, frame_mask, share)
+        fraction = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0  # "max": one frame
+        top = top_frames(evidence, frame_mask, fraction)
         return top / top.sum(1, keepdim=True)
 
     @can_return_tuple
@@ -480,43 +491,43 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         logit_adjustment: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TGDFEROutput:
-        """Answers for each clip, and says which frames and which descriptions the answer rests on.
+        """Classifies clips, and returns the relevance of each frame and of each description.
 
         Args:
-            pixel_values_videos: (B, T, 3, H, W) normalised frames.
-            frame_mask: (B, T) True for frames that count; masked ones may stand anywhere.
-            timestamps: (B, T) seconds; `config.frame_interval` apart where not given.
-            frame_features: (B, T, D) from `get_frame_features`, in place of the pixels.
-            labels: (B,) class indices, for the loss; clips of the label -100 have no part in it.
-            class_weights: (K,) weights of the classes in the cross-entropy, for imbalanced data.
-            logit_adjustment: (K,) added to the logits in the loss alone, e.g. the log prior (Menon et al., 2021).
+            pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames.
+            frame_mask (`Tensor` of shape `(B, T)`, *optional*): True for valid frames, at any positions.
+            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
+            frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
+                `pixel_values_videos`.
+            labels (`Tensor` of shape `(B,)`, *optional*): Class indices for the loss, which ignores label -100.
+            class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy.
+            logit_adjustment (`Tensor` of shape `(K,)`, *optional*): Values that are added to the logits in the loss
+                only, such as the log prior (Menon et al., 2021).
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            Logits, relevance and, where labels are given, the loss.
+            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss.
 
         Raises:
-            ValueError: Neither or both of pixels and features are given, or every frame of a clip is masked. The mask
-                is looked into on a CPU alone, and not in a compiled graph: elsewhere the answer for such a clip means
-                nothing.
+            ValueError: As in `TGDFERModel.forward`.
         """
-        seen: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
-        mask, texts, frames = seen.frame_mask, seen.text_embeds, seen.last_hidden_state
+        base: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
+        mask, texts, frames = base.frame_mask, base.text_embeds, base.last_hidden_state
         scale, bias = at_least_fp32(self.log_scale).exp(), at_least_fp32(self.bias)
-        near, far = unit(at_least_fp32(seen.frame_embeds)), unit(at_least_fp32(frames))
+        short_term, both_grains = unit(at_least_fp32(base.frame_embeds)), unit(at_least_fp32(frames))
 
-        frame_logits = scale * cosines(near, texts) + bias
-        relevance = self.relevance(frame_logits, seen.frame_embeds, mask)
+        frame_logits = scale * cosines(short_term, texts) + bias
+        relevance = self.relevance(frame_logits, base.frame_embeds, mask)
         if self.visual_prompts is not None:
             texts = self.visual_prompts(texts, frames, relevance, mask)  # (B, K, D)
             if self.config.relevance_text == "prompted":
-                frame_logits = scale * cosines(near, texts) + bias
-                relevance = self.relevance(frame_logits, seen.frame_embeds, mask)
-        evidence = scale * cosines(far, texts) + bias
+                frame_logits = scale * cosines(short_term, texts) + bias
+                relevance = self.relevance(frame_logits, base.frame_embeds, mask)
+        evidence = scale * cosines(both_grains, texts) + bias
         weights = self.pool(evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
         if self.config.mil_pooling != "attention":
-            # These poolings do not ask for the relevance above, so nothing teaches it which frames decide.
+            # These poolings do not use the relevance above, so it is not trained.
             relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
 
         decisive = (weights * logits.softmax(-1).unsqueeze(1)).sum(-1, keepdim=True)  # (B, T, 1)
@@ -524,20 +535,20 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
             logits=logits,
             frame_logits=frame_logits,
             frame_relevance=relevance,
-            description_relevance=self.description_relevance(near, seen.description_embeds),
+            description_relevance=self.description_relevance(short_term, base.description_embeds),
             video_embeds=unit((decisive * at_least_fp32(frames)).sum(1)),
             text_embeds=texts,
         )
         loss = None
         if labels is not None:
             adjusted = logits if logit_adjustment is None else logits + logit_adjustment
-            loss = self.loss(output, adjusted, labels, mask, seen.text_embeds, class_weights)
+            loss = self.loss(output, adjusted, labels, mask, base.text_embeds, class_weights)
         for name, value in output.items():
             output[name] = value.to(frames.dtype)
-        return TGDFEROutput(**output, loss=loss, hidden_states=seen.hidden_states, attentions=seen.attentions)
+        return TGDFEROutput(**output, loss=loss, hidden_states=base.hidden_states, attentions=base.attentions)
 
     def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
-        """Cosine of each frame with each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
+        """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
         return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])
 
     def loss(
@@ -549,26 +560,26 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         text_embeds: Tensor,
         class_weights: Tensor | None,
     ) -> Tensor:
-        """Cross-entropy on the bag, plus the weighted terms that the config switches on.
+        """Computes the cross-entropy on the bag, plus the weighted terms that the config enables.
 
         Args:
-            output: What `forward` found.
-            logits: (B, K), adjusted for imbalance.
-            labels: (B,) class indices; clips of the label -100 are ignored.
-            frame_mask: (B, T).
-            text_embeds: (K, D) class texts before visual prompts.
-            class_weights: (K,) or None.
+            output (`TGDFEROutput`): Output of `forward`.
+            logits (`Tensor` of shape `(B, K)`): Logits, adjusted for imbalance.
+            labels (`Tensor` of shape `(B,)`): Class indices. Clips with label -100 are ignored.
+            frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+            text_embeds (`Tensor` of shape `(K, D)`): Class texts before visual prompting.
+            class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy.
 
         Returns:
-            (); zero where all clips are ignored.
+            `Tensor` of shape `()`: The loss. It is zero if all clips are ignored.
         """
         config = self.config
         labels = labels.to(logits.device)
         counts = labels != IGNORED
         index = labels.clamp(min=0)
         total = bag_loss(logits, labels, class_weights, config.label_smoothing)
-        of_class = index.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
-        relevance = output.frame_relevance.gather(2, of_class).squeeze(2)  # of the true class, (B, T)
+        true_class = index.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
+        relevance = output.frame_relevance.gather(2, true_class).squeeze(2)  # (B, T)
         if config.alignment_weight:
             scale = at_least_fp32(self.log_scale).exp()
             total = total + config.alignment_weight * alignment_loss(output.video_embeds, text_embeds, labels, scale)
@@ -581,17 +592,6 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
             top = top_frames(relevance, frame_mask, config.topk_fraction)
             total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
         return total
-
-
-def drop_text_inputs(kwargs: Any) -> None:
-    """Drops the inputs of language models, which peft gives as None to models of its task types.
-
-    Raises:
-        ValueError: One of them is given.
-    """
-    for name in ("input_ids", "attention_mask", "inputs_embeds", "position_ids", "token_type_ids"):
-        if kwargs.pop(name, None) is not None:
-            raise ValueError(f"`{name}` is no input of TG-DFER: give `pixel_values_videos` and `frame_mask`.")
 
 
 TGDFERModel.register_for_auto_class("AutoModel")

@@ -1,4 +1,4 @@
-"""Fetching of videos from addresses: which schemes and hosts are allowed, and the limits of time and size."""
+"""Download of videos from URLs, with allowed schemes and hosts and limits for time and size."""
 
 import ipaddress
 import queue
@@ -17,17 +17,17 @@ except ImportError:  # huggingface_hub 1.x
     import httpx  # type: ignore[no-redef]
 
 WEB_SCHEMES = ("http", "https")
-# Remote file systems of fsspec. The others read local files (`local`, `zip`), keep copies that no limit bounds
+# Allowed remote file systems of fsspec. Others read local files (`local`, `zip`), store copies of unlimited size
 # (`simplecache`), or connect to any host (`ftp`, `ssh`, `webdav`).
 REMOTE_SCHEMES = ("hf", "s3", "gs", "gcs", "az", "abfs")
-# Seconds that fetching a URL may take, and bytes that it may give.
+# Default limits of a download in seconds and bytes.
 URL_TIMEOUT, URL_MAX_BYTES = 60.0, 2**30
 MAX_REDIRECTS = 10
 
 _CHUNK = 2**20
-# Smaller files stay in memory.
+# Maximum size in bytes of a temporary file that stays in memory.
 _IN_MEMORY = 2**26
-# IPv6 addresses that stand for an IPv4 address in their last 32 bits (RFC 6052).
+# IPv6 addresses that contain an IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -35,45 +35,46 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def fetch(
     url: str, timeout: float = URL_TIMEOUT, max_bytes: int = URL_MAX_BYTES, allow_private: bool = False
 ) -> BinaryIO:
-    """Fetches what is behind a URL.
+    """Downloads a URL to a temporary file.
 
-    Every host is checked before a connection to it is opened, also after a redirect. The connection goes to the
-    address that was checked, so that a name cannot point elsewhere a moment later. Behind a proxy the proxy looks up
-    names, and only hosts that are written as an address can be checked.
+    Each host is checked before a connection is opened, also after a redirect. The connection uses the checked address,
+    so a change of the DNS record has no effect. With a proxy, the proxy resolves names, and only hosts that are given
+    as an IP address can be checked.
 
     Args:
-        url: of a scheme in `WEB_SCHEMES` or `REMOTE_SCHEMES`.
-        timeout: seconds that all of it may take.
-        max_bytes: that it may have.
-        allow_private: whether hosts on this machine and in private networks may be asked.
+        url (`str`): URL with a scheme in `WEB_SCHEMES` or `REMOTE_SCHEMES`.
+        timeout (`float`, *optional*, defaults to 60.0): Maximum time in seconds for the whole download.
+        max_bytes (`int`, *optional*, defaults to 1 GiB): Maximum size in bytes.
+        allow_private (`bool`, *optional*, defaults to `False`): Whether hosts on this machine and in private networks
+            are allowed.
 
     Returns:
-        A temporary file, which disappears when it is closed.
+        `BinaryIO`: A temporary file that is deleted when it is closed.
 
     Raises:
-        TimeoutError: it takes longer.
-        OSError: the URL is not allowed, or what is behind it is too large.
-        Exception: whatever a file system raises.
+        TimeoutError: If the download takes longer than `timeout`.
+        OSError: If the URL is not allowed or the file is too large.
+        Exception: If the file system raises one.
     """
     deadline = time.monotonic() + timeout
-    kept: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
+    file: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
     try:
         for chunk in _until(deadline, chunks_of(url, timeout, max_bytes, allow_private)):
-            if kept.tell() + len(chunk) > max_bytes:
+            if file.tell() + len(chunk) > max_bytes:
                 raise _too_large(max_bytes)
-            _keep(kept, chunk)
+            _write(file, chunk)
     except BaseException:
-        kept.close()
+        file.close()
         raise
-    return kept
+    return file
 
 
-def _keep(kept: Any, chunk: bytes) -> None:
+def _write(file: Any, chunk: bytes) -> None:
     try:
-        kept.write(chunk)
+        file.write(chunk)
     except OSError as error:
-        place = tempfile.gettempdir()
-        raise OSError(f"it cannot be kept in {place}: {error.strerror}; make room or set TMPDIR") from error
+        folder = tempfile.gettempdir()
+        raise OSError(f"it cannot be kept in {folder}: {error.strerror}; make room or set TMPDIR") from error
 
 
 def _too_large(max_bytes: int) -> OSError:
@@ -81,36 +82,36 @@ def _too_large(max_bytes: int) -> OSError:
 
 
 def _until(deadline: float, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """What comes before the deadline. It is waited for in a thread of its own: file systems may wait for ever.
+    """Yields chunks until the deadline. A separate thread reads them, because file systems may block forever.
 
     Raises:
-        TimeoutError: the deadline has come.
+        TimeoutError: If the deadline has passed.
     """
-    # A fast sender waits for the reader, so that little is in memory.
-    found: queue.Queue[Any] = queue.Queue(maxsize=4)
-    left = threading.Event()
+    # The limited size makes a fast sender wait, which limits the memory.
+    received: queue.Queue[Any] = queue.Queue(maxsize=4)
+    stopped = threading.Event()
 
-    def hand_over(value: Any) -> bool:
-        while not left.is_set():
+    def put(value: Any) -> bool:
+        while not stopped.is_set():
             with suppress(queue.Full):
-                found.put(value, timeout=0.1)
+                received.put(value, timeout=0.1)
                 return True
         return False
 
-    def wait() -> None:
+    def read() -> None:
         try:
             for chunk in chunks:
-                if not hand_over(chunk):
+                if not put(chunk):
                     return
-            hand_over(None)
+            put(None)
         except Exception as error:
-            hand_over(error)
+            put(error)
 
-    threading.Thread(target=wait, daemon=True, name="fetching a video").start()
+    threading.Thread(target=read, daemon=True, name="fetching a video").start()
     try:
         while True:
             try:
-                chunk = found.get(timeout=max(0.0, deadline - time.monotonic()))
+                chunk = received.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise TimeoutError from None
             if chunk is None:
@@ -119,20 +120,20 @@ def _until(deadline: float, chunks: Iterator[bytes]) -> Iterator[bytes]:
                 raise chunk
             yield chunk
     finally:
-        left.set()
+        stopped.set()
 
 
 def chunks_of(url: str, timeout: float, max_bytes: int, allow_private: bool) -> Iterator[bytes]:
-    """The content of a URL, piece by piece.
+    """Yields the content of a URL in chunks.
 
     Raises:
-        OSError: the URL is not allowed, or its server says that the content is larger than `max_bytes`.
+        OSError: If the URL is not allowed, or the server declares a size above `max_bytes`.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in WEB_SCHEMES:
         yield from _from_web(url, timeout, max_bytes, allow_private)
         return
-    # `fsspec` would open each part of a chain such as `s3://a::http://b` with another file system.
+    # fsspec would open each part of a chained URL such as `s3://a::http://b` with another file system.
     if scheme not in REMOTE_SCHEMES or "::" in url:
         known = ", ".join(f"{name}://" for name in (*WEB_SCHEMES, *REMOTE_SCHEMES))
         raise OSError(f"only addresses that begin with {known} and name one file are fetched")
@@ -149,7 +150,7 @@ def _from_web(url: str, timeout: float, max_bytes: int, allow_private: bool) -> 
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         timeout=timeout,
-        # A compressed answer may unfold to any size, and videos do not shrink.
+        # A compressed response could expand to any size, and videos are already compressed.
         headers={"Accept-Encoding": "identity"},
     )
     with client, client.stream("GET", url) as response:
@@ -160,7 +161,7 @@ def _from_web(url: str, timeout: float, max_bytes: int, allow_private: bool) -> 
 
 
 class _CheckedTransport(httpx.BaseTransport):
-    """Sends a request to an address that was checked. A client sends every redirect through it as well."""
+    """Transport that sends requests only to checked addresses. It is also used for redirects."""
 
     def __init__(self, allow_private: bool):
         self.allow_private = allow_private
@@ -170,14 +171,15 @@ class _CheckedTransport(httpx.BaseTransport):
     def handle_request(self, request: Any) -> Any:
         host, scheme = request.url.host, request.url.scheme
         if proxy := _proxy_of(scheme, host):
-            self._check(host, [written for written in [_written_address(host)] if written is not None])
+            literal = _literal_address(host)
+            self._check(host, [] if literal is None else [literal])
             return self.proxied.setdefault(proxy, httpx.HTTPTransport(proxy=proxy)).handle_request(request)
         addresses = _addresses_of(host)
         self._check(host, addresses)
         request.headers.setdefault("Host", request.url.netloc.decode("ascii"))
-        # The certificate is that of the name, not of the address.
+        # The certificate is issued for the name and not for the address.
         extensions = {**request.extensions, "sni_hostname": host}
-        refused: Exception | None = None
+        last_error: Exception | None = None
         for address in addresses:
             checked = httpx.Request(
                 request.method,
@@ -189,8 +191,8 @@ class _CheckedTransport(httpx.BaseTransport):
             try:
                 return self.direct.handle_request(checked)
             except httpx.ConnectError as error:
-                refused = error
-        raise refused or httpx.ConnectError(f"{host} has no address", request=request)
+                last_error = error
+        raise last_error or httpx.ConnectError(f"{host} has no address", request=request)
 
     def _check(self, host: str, addresses: list[_Address]) -> None:
         for address in addresses:
@@ -206,12 +208,12 @@ class _CheckedTransport(httpx.BaseTransport):
 
 
 def is_public(address: _Address) -> bool:
-    """Whether an address belongs to a host of the public internet, also where it stands for another address."""
+    """Whether an address, and any IPv4 address that it contains, belongs to the public internet."""
     if isinstance(address, ipaddress.IPv6Address):
-        meant = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if address in _NAT64:
-            meant.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if any(one is not None and not is_public(one) for one in meant):
+            embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if any(inner is not None and not is_public(inner) for inner in embedded):
             return False
         if address.ipv4_mapped is not None:
             return True
@@ -219,14 +221,14 @@ def is_public(address: _Address) -> bool:
 
 
 def _addresses_of(host: str) -> list[_Address]:
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    # A local IPv6 address may come with the name of its network card.
-    texts = dict.fromkeys(str(place[0]).partition("%")[0] for *_, place in found)
+    results = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    # A link-local IPv6 address may end with the name of a network interface.
+    texts = dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in results)
     return [ipaddress.ip_address(text) for text in texts]
 
 
-def _written_address(host: str) -> _Address | None:
-    """The address that a host is written as, also in old ways such as `127.1`; None of a name."""
+def _literal_address(host: str) -> _Address | None:
+    """Parses a host as an IP address, also in old notations such as `127.1`. It returns None for a name."""
     with suppress(ValueError):
         return ipaddress.ip_address(host)
     with suppress(OSError):
@@ -235,7 +237,7 @@ def _written_address(host: str) -> _Address | None:
 
 
 def _proxy_of(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for a host."""
+    """Returns the proxy for a host from the environment."""
     if proxy_bypass(host):
         return None
     proxies = getproxies()

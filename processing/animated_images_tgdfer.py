@@ -1,4 +1,4 @@
-"""Animated WebP as video. FFmpeg reads only still ones, so Pillow decodes them."""
+"""Reading of animated WebP files. FFmpeg supports only still WebP images, so Pillow decodes them."""
 
 import tempfile
 from fractions import Fraction
@@ -8,32 +8,32 @@ import av
 import numpy as np
 from PIL import Image, ImageSequence
 
-# Players show a frame without a duration for so many milliseconds.
-_USUAL_MILLISECONDS = 100
-# Files up to this size stay in memory.
+# Duration in milliseconds for which players show a frame without a duration.
+_DEFAULT_MILLISECONDS = 100
+# Maximum size in bytes of a temporary file that stays in memory.
 _IN_MEMORY = 2**26
-# Bytes of a file by which an animated WebP is known: the flag for animation is one bit of the last.
+# Number of bytes that identify an animated WebP. The flag for animation is in the last byte.
 HEAD = 21
 
 
 def is_animated_webp(head: bytes) -> bool:
     """Whether the first `HEAD` bytes of a file are those of a WebP with several frames."""
-    known = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
-    return known and len(head) >= HEAD and bool(head[20] & 2)
+    is_webp = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+    return is_webp and len(head) >= HEAD and bool(head[20] & 2)
 
 
 def copy_animated_webp(source: BinaryIO, max_pixels: int) -> BinaryIO:
-    """Writes the frames of an animated WebP as a lossless video, each at its time.
+    """Converts an animated WebP to a lossless video with the same times.
 
     Args:
-        source: the WebP, at its start.
-        max_pixels: of a frame.
+        source (`BinaryIO`): The WebP file, positioned at its start.
+        max_pixels (`int`): Maximum number of pixels in a frame.
 
     Returns:
-        A temporary file, which disappears when it is closed.
+        `BinaryIO`: A temporary file that is deleted when it is closed.
 
     Raises:
-        ValueError: the file is damaged, or its frames are too large; the message says which.
+        ValueError: If the file is damaged or its frames are too large.
     """
     target: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
     try:
@@ -53,15 +53,15 @@ def copy_animated_webp(source: BinaryIO, max_pixels: int) -> BinaryIO:
 
 
 def _copy_frames(image: Image.Image, container: Any) -> None:
-    stream = container.add_stream("ffv1", rate=1000 // _USUAL_MILLISECONDS)
+    stream = container.add_stream("ffv1", rate=1000 // _DEFAULT_MILLISECONDS)
     stream.width, stream.height, stream.pix_fmt = image.width, image.height, "bgr0"
     stream.codec_context.time_base = Fraction(1, 1000)
-    moment = 0
-    for shown in ImageSequence.Iterator(image):
+    milliseconds = 0
+    for picture in ImageSequence.Iterator(image):
         on_white = Image.new("RGBA", image.size, "white")
-        on_white.alpha_composite(shown.convert("RGBA"))
+        on_white.alpha_composite(picture.convert("RGBA"))
         frame = av.VideoFrame.from_ndarray(np.asarray(on_white.convert("RGB")), format="rgb24")
-        frame.pts, frame.time_base = moment, Fraction(1, 1000)
+        frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
         container.mux(stream.encode(frame))
-        moment += int(shown.info.get("duration") or _USUAL_MILLISECONDS)
+        milliseconds += int(picture.info.get("duration") or _DEFAULT_MILLISECONDS)
     container.mux(stream.encode())

@@ -1,4 +1,4 @@
-"""Files of class descriptions, which users write: YAML or JSON, of which only text is taken."""
+"""Reading of class descriptions from YAML or JSON files."""
 
 import unicodedata
 from pathlib import Path
@@ -10,34 +10,37 @@ _TEXT, _TRUTH = "tag:yaml.org,2002:str", "tag:yaml.org,2002:bool"
 
 
 def read_descriptions(file: str | Path) -> dict[str, Any]:
-    """Reads a YAML or JSON file of `label: [description, ...]`. Labels are text, also `no` and `01`.
+    """Reads a YAML or JSON file of `label: [description, ...]`. All labels are read as text, including `no` and `01`.
+
+    Args:
+        file (`str` or `Path`): Path of the file.
 
     Returns:
-        What the file has for each label, which is not checked. Labels are composed (Unicode NFC).
+        `dict[str, Any]`: The unchecked value of each label. Labels are composed (Unicode NFC).
 
     Raises:
-        ValueError: the file holds something else.
-        OSError: it cannot be read.
+        ValueError: If the file has another structure.
+        OSError: If the file cannot be read.
     """
     try:
         loader = yaml.SafeLoader(Path(file).read_text(encoding="utf-8"))
         node = loader.get_single_node()
         if isinstance(node, yaml.MappingNode):
-            _take_as_text(node)
-            words = loader.construct_document(node)
-            if all(isinstance(label, str) for label in words):
-                return {unicodedata.normalize("NFC", label): texts for label, texts in words.items()}
+            _mark_as_text(node)
+            descriptions = loader.construct_document(node)
+            if all(isinstance(label, str) for label in descriptions):
+                return {unicodedata.normalize("NFC", label): texts for label, texts in descriptions.items()}
     except RecursionError as error:
         raise ValueError(f"{file} is nested too deeply; write `label: [description, ...]` lines.") from error
-    # Numbers and dates that do not exist are values of a wrong kind, not mistakes of YAML.
+    # Invalid numbers and dates raise a ValueError instead of a YAMLError.
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     raise ValueError(f"{file} holds no descriptions; write `label: [description, ...]` lines.")
 
 
-def _take_as_text(words: yaml.MappingNode) -> None:
-    """Marks labels as text, and words in the lists that YAML 1.1 takes for true or false, such as `no` and `on`."""
-    for label, texts in words.value:
+def _mark_as_text(descriptions: yaml.MappingNode) -> None:
+    """Marks labels as text, and also words in the lists that YAML 1.1 reads as booleans, such as `no` and `on`."""
+    for label, texts in descriptions.value:
         if isinstance(label, yaml.ScalarNode):
             label.tag = _TEXT
         for text in texts.value if isinstance(texts, yaml.SequenceNode) else []:

@@ -1,7 +1,6 @@
-"""The built-in class descriptions, and the one name of each emotion among its spellings.
+"""Built-in class descriptions, and canonical names of emotions.
 
-Each label set has a file of its own, `descriptions_NAME.yaml`. A processor that is saved carries the descriptions of
-its own classes.
+Each label set has its own file, `descriptions_NAME.yaml`. A saved processor contains the descriptions of its classes.
 """
 
 import unicodedata
@@ -16,7 +15,7 @@ LABEL_SETS = ("basic", "mafw")
 
 @cache
 def _label_set(name: str) -> dict[str, dict[str, list[str]]]:
-    """Descriptions and aliases of the labels of a set, those of the set that it extends first."""
+    """Reads the descriptions and aliases of a label set, including those of the set that it extends."""
     file = Path(__file__).with_name(f"descriptions_{name}.yaml")
     own = yaml.safe_load(file.read_text(encoding="utf-8"))
     base = _label_set(own["extends"]) if "extends" in own else {}
@@ -31,37 +30,42 @@ LABEL_ALIASES: dict[str, str] = {alias: label for label, aliases in _all("aliase
 
 
 def built_in_descriptions(labels: str | Iterable[str] = "basic") -> dict[str, list[str]]:
-    """Descriptions of what the face does in each emotion and when, several a label.
+    """Returns the built-in descriptions of the face in each emotion. Each label has several descriptions.
 
     Args:
-        labels: a label set, "basic" (the seven emotions of DFEW and FERV39k) or "mafw" (these, anxiety, contempt,
-            disappointment and helplessness); or names of emotions of any set, in any spelling that `canonical_label`
-            knows.
+        labels (`str` or `Iterable[str]`, *optional*, defaults to `"basic"`): A label set, or names of emotions in any
+            spelling that `canonical_label` knows. The label set "basic" has the seven emotions of DFEW and FERV39k.
+            "mafw" adds anxiety, contempt, disappointment and helplessness.
 
     Returns:
-        For each canonical label, its descriptions.
+        `dict[str, list[str]]`: The descriptions of each canonical label.
 
     Raises:
-        ValueError: a label set or labels that are not built in, by name.
+        ValueError: If the label set or a label is not built in.
     """
     if isinstance(labels, str) and labels not in LABEL_SETS:
-        raise ValueError(
-            f"There is no label set {labels!r}; it is one of {', '.join(LABEL_SETS)}, or a list of labels."
-        )
+        raise ValueError(f"There is no label set {labels!r}; use one of {', '.join(LABEL_SETS)}, or a list of labels.")
     known = _label_set(labels)["descriptions"] if isinstance(labels, str) else _all("descriptions")
     names = list(known) if isinstance(labels, str) else [canonical_label(label) for label in labels]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"There are no built-in descriptions of {', '.join(unknown)}; write some, or keep to "
+            f"There are no built-in descriptions of {', '.join(unknown)}; write some, or use labels among "
             f"{', '.join(sorted(known))}."
         )
     return {name: list(known[name]) for name in names}
 
 
 def canonical_label(name: str) -> str:
-    """Canonical name of an emotion: "Happy" and "HAP" are "happiness"; an unknown name only becomes lower case.
+    """Returns the canonical name of an emotion, such as "happiness" for "Happy" and "HAP".
 
-    Letters with accents are composed (Unicode NFC), because file systems and editors spell them in different ways.
+    An unknown name is converted to lower case. Accented letters are composed (Unicode NFC), because file systems and
+    editors encode them in different ways.
+
+    Args:
+        name (`str`): Name or abbreviation of an emotion.
+
+    Returns:
+        `str`: The canonical name.
     """
     name = unicodedata.normalize("NFC", name.strip().lower())
     return LABEL_ALIASES.get(name, name)

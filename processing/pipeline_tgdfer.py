@@ -1,4 +1,4 @@
-"""The pipeline `emotion-timeline`: who is in a video, and which emotion each of them shows from when to when."""
+"""The pipeline `emotion-timeline`: finds the people in a video and the emotions that they show over time."""
 
 import copy
 import os
@@ -21,18 +21,18 @@ from .segments_tgdfer import Presence, find_moments
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
 
 TASK = "emotion-timeline"
-# What the field calls a clip is at most so many seconds long. A person who is there for longer gets the mean of what
-# the model says of its windows, because no model is trained on longer bags of frames.
+# Maximum duration of a clip in seconds, as in public data sets. Models are not trained on longer bags of frames, so
+# the scores of a person who is visible for longer are averaged over windows.
 LONGEST_CLIP = 15.0
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_every", "no_face")
-# Windows that are given to the head of the model together.
-_WINDOWS = 32
+# Number of windows in a batch for the head of the model.
+_WINDOWS_PER_BATCH = 32
 # Height and width of thumbnails in pixels.
 THUMBNAIL = 96
 
 
 class EmotionTimelinePipeline(ChunkPipeline):
-    """Emotions of the people in a video over time, by a TG-DFER model.
+    """Predicts the emotions of the people in a video over time with a TG-DFER model.
 
     Example:
         ```python
@@ -53,65 +53,82 @@ class EmotionTimelinePipeline(ChunkPipeline):
     _load_tokenizer: Any = False
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Analyses one video or several.
+        """Analyses one or several videos.
 
-        Faces are found, followed and cut out as the video processor says (`face_crop`), unless the video is a crop of
-        one face already. One frame of every `interval` seconds is analysed, in windows of `num_frames` frames.
+        The pipeline finds faces, follows them and crops them as `face_crop` of the video processor says. It skips this
+        step for a video that already is a crop of one face. It analyses one frame every `interval` seconds, in windows
+        of `num_frames` frames.
 
         Args:
-            inputs: a path, URL, bytes or file object of a video or photograph, or a folder of frames; or a list.
-            *args: ignored, as in every pipeline.
-            **kwargs: `num_frames`, frames of a window, default `model.config.num_frames`, and the least number of
-                frames that are analysed; `interval`, seconds, default `model.config.frame_interval`; `face_crop`,
-                `face_detector`, `face_model`, `face_every` and `no_face`, instead of those of the video processor;
-                `thumbnails`, how many small pictures of each person are returned, default 0; `longest_clip`, seconds,
-                default 15; `progress`, called with the share of a video that is done; `batch_size`, groups of frames
-                at a time, and `num_workers`, as in every pipeline.
+            inputs (`Any`): A path, URL, bytes or file object of a video or photograph, a folder of frames, or a list
+                of these.
+            *args (`Any`): Ignored, as in every pipeline.
+            num_frames (`int`, *optional*, defaults to `model.config.num_frames`): Number of frames in a window. It is
+                also the minimum number of frames that are analysed.
+            interval (`float`, *optional*, defaults to `model.config.frame_interval`): Seconds between two analysed
+                frames.
+            face_crop, face_detector, face_model, face_every, no_face (*optional*): Options that override those of the
+                video processor.
+            thumbnails (`int`, *optional*, defaults to 0): Number of thumbnails that are returned for each person.
+            longest_clip (`float`, *optional*, defaults to 15): Duration in seconds above which the scores of a person
+                are averaged over windows.
+            progress (`Callable[[float], None]`, *optional*): Called with the fraction of a video that is done.
+            batch_size (`int`, *optional*): Number of groups of frames that are encoded together.
+            num_workers (`int`, *optional*): Number of processes that read videos, at most one.
+            **kwargs (`Any`): The options above.
 
         Returns:
-            For each video a dict of plain values:
+            `dict` or `list[dict]`: For each video a dictionary of plain values.
 
-            - `duration`, seconds; `width` and `height` in pixels; `detector`, the name of the face detector, None
-              where the pictures were taken as they are;
-            - `cuts`, the seconds at which a new shot begins; `timestamps`, the seconds of all analysed frames (of
-              arrays and folders of frames at 25 frames a second);
-            - `calibrated`, whether the model is, so that a score can be read as the share of such answers that are
-              right;
-            - `people`, a dict for each person, the one who fills most of the video first.
+            Keys of a video:
 
-            Of each person:
+            - `duration` in seconds; `width` and `height` in pixels;
+            - `detector`: the name of the face detector, or None if no faces were searched for;
+            - `cuts`: the times in seconds at which a new shot begins;
+            - `timestamps`: the times of all analysed frames in seconds. Frames of arrays and folders are assumed to
+                have a rate of 25 per second;
+            - `calibrated`: whether the model is calibrated. The score of a calibrated model estimates the probability
+                that the answer is correct;
+            - `people`: a dictionary for each person. The person who is most prominent in the video comes first.
 
-            - `person`, a number from 1, in the order of appearance; None where no faces were looked for;
-            - `label`, the most probable class over the time in which the person is there, or "unsure" if its
-              probability is below `model.config.unsure_below`; `score`, its probability; `candidates`, the labels
-              that it may be, the most probable one first: two if the label is "unsure", else one; `scores`, the
-              probability of each class. For somebody who is there for more than `longest_clip` seconds these are
-              means over windows;
-            - `segments`, which cover every moment in which the person is there and never reach over a cut: `label`,
-              `start` and `end` in seconds, `score`, `candidates`, `person`, and `description_relevance`, for each
-              description of the first candidate its mean cosine with the frames;
-            - `timestamps`, the seconds (T,) of the frames in which the person is; `frame_scores`, for each class its
-              probability in each of them; `frame_relevance`, how much each frame counts for the first candidate: T
-              shares of one; `description_relevance`, for each description of the first candidate its cosine with each
-              frame;
-            - `boxes`, left, top, right and bottom of the face in pixels in each of the T frames, None where it was
-              not found; no key where no faces were looked for; `without_face`, the seconds of the analysed frames in
-              which this person is not;
-            - `warnings`, sentences about what makes the answer less reliable;
-            - with `thumbnails`, `thumbnails`, an array (N, 96, 96, 3) of uint8, and `thumbnail_seconds`.
+            Keys of a person:
+
+            - `person`: a number from 1 in order of appearance, or None if no faces were searched for;
+            - `label`: the most probable class over the time in which the person is visible, or "unsure" if its
+                probability is below `model.config.unsure_below`;
+            - `score`: the probability of the most probable class;
+            - `candidates`: the possible labels, most probable first. There are two if the label is "unsure", and one
+                otherwise;
+            - `scores`: the probability of each class. For a person who is visible for more than `longest_clip` seconds
+                it is a mean over windows;
+            - `segments`: dictionaries with `label`, `start` and `end` in seconds, `score`, `candidates`, `person`, and
+                `description_relevance`, the mean cosine of the frames with each description of the first candidate.
+                The segments cover the whole time in which the person is visible, and never cross a cut;
+            - `timestamps`: the times in seconds of the T frames in which the person is visible;
+            - `frame_scores`: the probabilities of each class in these frames;
+            - `frame_relevance`: the weights of these frames for the first candidate, with sum one;
+            - `description_relevance`: the cosines of these frames with each description of the first candidate;
+            - `boxes`: left, top, right and bottom of the face in pixels in each of these frames, or None where the
+                face was not found. The key is missing if no faces were searched for;
+            - `without_face`: the times in seconds of the analysed frames in which this person is not visible;
+            - `warnings`: sentences about what makes the answer less reliable;
+            - `thumbnails`: an array (N, 96, 96, 3) of uint8, and `thumbnail_seconds`, their times in seconds. The keys
+                are present only if thumbnails were requested.
 
         Raises:
-            VideoDecodeError: a video cannot be read; `NoFaceError`, one of them, if it has no face, by `no_face`.
+            VideoDecodeError: If a video cannot be read. Its subclass `NoFaceError` is raised if a video has no face
+                and `no_face` does not allow that.
         """
         return super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        reading = ("num_frames", "interval", "progress", "thumbnails", *FACE_OPTIONS)
-        answering = ("num_frames", "longest_clip")
-        before, after = (
-            {name: kwargs[name] for name in names if kwargs.get(name) is not None} for names in (reading, answering)
+        preprocess_names = ("num_frames", "interval", "progress", "thumbnails", *FACE_OPTIONS)
+        postprocess_names = ("num_frames", "longest_clip")
+        preprocess_options, postprocess_options = (
+            {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            for names in (preprocess_names, postprocess_names)
         )
-        return before, {}, after
+        return preprocess_options, {}, postprocess_options
 
     def preprocess(  # type: ignore[override]
         self,
@@ -122,7 +139,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
         thumbnails: int = 0,
         **faces: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Reads a video, and yields the frames of its people in small groups."""
+        """Reads a video, and yields the frames of its people in chunks."""
         config = self.model.config
         processor = copy.copy(self.video_processor)
         for name, value in faces.items():
@@ -130,36 +147,36 @@ class EmotionTimelinePipeline(ChunkPipeline):
         recording = processor.read_recording(
             input_, interval or config.frame_interval, num_frames or config.num_frames, progress
         )
-        # What "auto" came to is kept: models keep the crop that they are trained with.
+        # Keep the detector that "auto" selected, because a model needs the crops that it was trained with.
         if "face_detector" not in faces:
             self.video_processor.face_detector = processor.face_detector
-        pictures = [_thumbnail_places(recording, person, thumbnails) for person in range(len(recording.paths))]
-        about = replace(recording, chunks=())
-        for chunk, is_last in _and_whether_last(recording.chunks):
-            # The frames are cut out already.
+        thumbnail_places = [_thumbnail_places(recording, person, thumbnails) for person in range(len(recording.paths))]
+        metadata = replace(recording, chunks=())
+        for chunk, is_last in _mark_last(recording.chunks):
+            # The frames are already cropped.
             batch = processor([chunk.frames], num_frames=len(chunk.frames), face_crop="none", return_tensors="pt")
-            shown = np.isin(chunk.places, pictures[chunk.person])
+            has_thumbnail = np.isin(chunk.places, thumbnail_places[chunk.person])
             quality = quality_of(chunk.frames, processor.face_margin)
             yield {
                 "pixel_values_videos": batch["pixel_values_videos"].to(self.dtype),
                 "frame_mask": batch["frame_mask"],
-                "about": [(about, is_last, chunk.person, chunk.places, chunk.boxes)],
-                "seen": [(quality, chunk.places[shown], _thumbnails(chunk.frames[shown]))],
+                "chunk_info": [(metadata, is_last, chunk.person, chunk.places, chunk.boxes)],
+                "image_info": [(quality, chunk.places[has_thumbnail], _thumbnails(chunk.frames[has_thumbnail]))],
             }
 
     def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> Any:
         features = self.model.get_frame_features(input_tensors["pixel_values_videos"], input_tensors["frame_mask"])
-        return {name: input_tensors[name] for name in ("frame_mask", "about", "seen")} | {"features": features.float()}
+        passed_on = {name: input_tensors[name] for name in ("frame_mask", "chunk_info", "image_info")}
+        return {**passed_on, "features": features.float()}
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: Any, num_frames: int | None = None, longest_clip: float = LONGEST_CLIP
     ) -> dict[str, Any]:
-        """Answers for each person of a video, from the features of all frames."""
-        found: _Collected = model_outputs
-        recording, config = found.recording, self.model.config
-        people = [
-            self._person(recording, person, num_frames or config.num_frames, longest_clip) for person in found.people
-        ]
+        """Predicts the emotions of each person in a video from the features of all frames."""
+        features: _VideoFeatures = model_outputs
+        recording, config = features.recording, self.model.config
+        num_frames = num_frames or config.num_frames
+        people = [self._person_result(recording, person, num_frames, longest_clip) for person in features.people]
         return {
             "duration": _rounded(recording.duration),
             "width": recording.size[0],
@@ -171,38 +188,40 @@ class EmotionTimelinePipeline(ChunkPipeline):
             "people": people,
         }
 
-    def _person(self, recording: Recording, person: "_Person", num_frames: int, longest_clip: float) -> dict[str, Any]:
-        """What is said of one person, or of a video that is taken as it is."""
+    def _person_result(
+        self, recording: Recording, person: "_PersonFeatures", num_frames: int, longest_clip: float
+    ) -> dict[str, Any]:
+        """Creates the dictionary of one person, or of a video without face detection."""
         config = self.model.config
         names = [config.id2label[index] for index in range(config.num_labels)]
         seconds = recording.seconds[person.places]
         presence = Presence(person.places, recording.edges, recording.cuts, recording.seconds)
-        found = self._answers(person, seconds, presence, num_frames, longest_clip)
-        likely = candidates(found["scores"].tolist(), names, config)
+        prediction = self._predict_person(person, seconds, presence, num_frames, longest_clip)
+        likely = candidates(prediction["scores"].tolist(), names, config)
         best = names.index(likely[0])
         number = None if recording.detector is None or person.path is None else person.path.person
         below = getattr(config, "unsure_below", None)
-        segments = find_moments(found["frame_scores"], names, presence, below)
+        segments = find_moments(prediction["frame_scores"], names, presence, below)
         result = {
             "person": number,
             "label": likely[0] if len(likely) == 1 else UNSURE,
-            "score": float(found["scores"][best]),
+            "score": float(prediction["scores"][best]),
             "candidates": likely,
-            "scores": dict(zip(names, found["scores"].tolist(), strict=True)),
-            "segments": [self._segment(one, number, found["descriptions"]) for one in segments],
+            "scores": dict(zip(names, prediction["scores"].tolist(), strict=True)),
+            "segments": [self._segment_result(one, number, prediction["descriptions"]) for one in segments],
             "timestamps": _rounded(seconds),
-            "frame_scores": dict(zip(names, found["frame_scores"].T.tolist(), strict=True)),
-            "frame_relevance": (found["relevance"][:, best] / found["relevance"][:, best].sum()).tolist(),
-            "description_relevance": found["descriptions"][:, best, self._described(best)].T.tolist(),
+            "frame_scores": dict(zip(names, prediction["frame_scores"].T.tolist(), strict=True)),
+            "frame_relevance": (prediction["relevance"][:, best] / prediction["relevance"][:, best].sum()).tolist(),
+            "description_relevance": prediction["descriptions"][:, best, self._description_mask(best)].T.tolist(),
             "warnings": [],
             "without_face": [],
         }
         if not recording.timed and len(seconds) > 1:
-            result["warnings"].append(f"The frames have no times: {ASSUMED_FPS} frames a second are assumed.")
+            result["warnings"].append(f"The frames have no timestamps: {ASSUMED_FPS} frames per second are assumed.")
         if recording.detector is not None:
-            away = np.delete(recording.seconds, person.places[person.found])
-            result["boxes"] = [box.tolist() if here else None for box, here in person.boxes]
-            result["without_face"] = _rounded(away)
+            boxes = zip(person.boxes, person.found.tolist(), strict=True)
+            result["boxes"] = [box.tolist() if is_found else None for box, is_found in boxes]
+            result["without_face"] = _rounded(np.delete(recording.seconds, person.places[person.found]))
             if person.path is not None:
                 result["warnings"] += face_warnings(person.path, person.quality[person.found])
         if person.thumbnails:
@@ -210,45 +229,46 @@ class EmotionTimelinePipeline(ChunkPipeline):
             result["thumbnail_seconds"] = _rounded(recording.seconds[person.thumbnail_places])
         return result
 
-    def _segment(self, segment: dict[str, Any], person: int | None, descriptions: np.ndarray) -> dict[str, Any]:
+    def _segment_result(self, segment: dict[str, Any], person: int | None, descriptions: np.ndarray) -> dict[str, Any]:
+        """Creates the dictionary of one segment; `descriptions` are the cosines (T, K, M) of the person."""
         first, last = segment.pop("frames")
         index = self.model.config.label2id[segment["candidates"][0]]
-        cosines = descriptions[first : last + 1, index, self._described(index)].mean(0)
+        cosines = descriptions[first : last + 1, index, self._description_mask(index)].mean(0)
         times = {side: _rounded(segment[side]) for side in ("start", "end")}
         return {**segment, **times, "person": person, "description_relevance": cosines.tolist()}
 
-    def _described(self, label: int) -> np.ndarray:
-        """Which of the M columns are descriptions of a label: mask (M,)."""
+    def _description_mask(self, label: int) -> np.ndarray:
+        """Returns which of the M columns are descriptions of a label: mask (M,)."""
         return self.model.tgdfer.text_guidance.description_mask[label].cpu().numpy()
 
-    def _answers(
-        self, person: "_Person", seconds: np.ndarray, presence: Presence, num_frames: int, longest_clip: float
+    def _predict_person(
+        self, person: "_PersonFeatures", seconds: np.ndarray, presence: Presence, num_frames: int, longest_clip: float
     ) -> dict[str, np.ndarray]:
-        """What the model says of the T frames of a person: in windows, and of all of them together if it can.
+        """Predicts the T frames of a person in windows. Scores of a short clip are predicted from the whole clip.
 
         Returns:
-            `scores` (K,), `frame_scores` (T, K), `relevance` (T, K), for each class shares of one, and `descriptions`
-            (T, K, M).
+            `dict[str, np.ndarray]`: `scores` (K,), `frame_scores` (T, K), `relevance` (T, K), with sum one over time,
+            and `descriptions` (T, K, M).
         """
         parts = [
-            part.start + window
-            for part in presence.stretches()
-            for window in windows(part.stop - part.start, num_frames)
+            stretch.start + window
+            for stretch in presence.stretches()
+            for window in windows(stretch.stop - stretch.start, num_frames)
         ]
-        said = self._heads(person.features, seconds, parts)
-        found = _join_windows(said, parts, len(seconds))
+        predictions = self._predict_bags(person.features, seconds, parts)
+        joined = _join_windows(predictions, parts, len(seconds))
         if len(parts) > 1 and seconds[-1] - seconds[0] <= longest_clip:
             whole = sample_indices(len(seconds), num_frames)
-            found["scores"] = self._heads(person.features, seconds, [whole])[0]["scores"]
-        return found
+            joined["scores"] = self._predict_bags(person.features, seconds, [whole])[0]["scores"]
+        return joined
 
-    def _heads(
+    def _predict_bags(
         self, features: np.ndarray, seconds: np.ndarray, parts: list[np.ndarray]
     ) -> list[dict[str, np.ndarray]]:
-        """What the model says of bags of frames, by their features (T, D)."""
-        said: list[dict[str, np.ndarray]] = []
-        for start in range(0, len(parts), _WINDOWS):
-            batch = parts[start : start + _WINDOWS]
+        """Predicts bags of frames, given by their indices `parts`, from the features (T, D) of all frames."""
+        predictions: list[dict[str, np.ndarray]] = []
+        for start in range(0, len(parts), _WINDOWS_PER_BATCH):
+            batch = parts[start : start + _WINDOWS_PER_BATCH]
             lengths = torch.tensor([len(part) for part in batch])
             rows = pad_sequence([torch.from_numpy(features[part]) for part in batch], batch_first=True)
             times = pad_sequence([torch.from_numpy(seconds[part]).float() for part in batch], batch_first=True)
@@ -262,7 +282,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
             scores = at_temperature(outputs.logits.float(), self.model.config).softmax(-1)
             frames = at_temperature(outputs.frame_logits.float(), self.model.config).softmax(-1)
             for row, length in enumerate(lengths.tolist()):
-                said.append(
+                predictions.append(
                     {
                         "scores": scores[row].cpu().numpy(),
                         "frame_scores": frames[row, :length].cpu().numpy(),
@@ -270,10 +290,15 @@ class EmotionTimelinePipeline(ChunkPipeline):
                         "descriptions": outputs.description_relevance[row, :length].float().cpu().numpy(),
                     }
                 )
-        return said
+        return predictions
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Saves the model, the video processor and the code of this pipeline."""
+        """Saves the model, the video processor and the code of this pipeline.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder to write to.
+            **kwargs (`Any`): Options of `Pipeline.save_pretrained`.
+        """
         super().save_pretrained(save_directory, **kwargs)
         self.video_processor.save_pretrained(save_directory)
 
@@ -286,27 +311,28 @@ class EmotionTimelinePipeline(ChunkPipeline):
         forward_params: dict,
         postprocess_params: dict,
     ) -> PipelineIterator:
-        """Batches groups of frames of different lengths; the collation of `transformers` pads texts alone."""
+        """Batches chunks of different lengths. The collation of `transformers` can pad only texts."""
         chunks = _Chunks(inputs, self.preprocess, preprocess_params)
-        # Each of several processes would read all the chunks.
+        # With several workers, each of them would read all chunks.
         loader = torch.utils.data.DataLoader(
             chunks, num_workers=min(num_workers, 1), batch_size=batch_size, collate_fn=_collate
         )
         outputs = (self.forward(batch, **forward_params) for batch in loader)
-        return PipelineIterator(_videos(outputs), self.postprocess, postprocess_params)
+        return PipelineIterator(_collect_videos(outputs), self.postprocess, postprocess_params)
 
 
-# Chunks in, people out
+# Collecting the chunks of each person
 
 
 class _Chunks(PipelineChunkIterator):
-    """The chunks of all videos, of which nobody knows the number."""
+    """The chunks of all videos. Their number is not known in advance."""
 
     def __len__(self) -> int:
-        raise TypeError("Videos have as many chunks as they are long.")
+        raise TypeError("The number of chunks of a video is not known in advance.")
 
 
-def _and_whether_last(chunks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+def _mark_last(chunks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Yields each chunk, and whether it is the last one."""
     chunks = iter(chunks)
     chunk = next(chunks)
     for following in chunks:
@@ -316,33 +342,33 @@ def _and_whether_last(chunks: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
 
 
 def _collate(chunks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Batch of chunks (1, T_i, ...), padded under the mask."""
+    """Batches chunks (1, T_i, ...), padded and masked."""
     padded = {
         name: pad_sequence([chunk[name][0] for chunk in chunks], batch_first=True)
         for name in ("pixel_values_videos", "frame_mask")
     }
-    return {**padded, **{name: [chunk[name][0] for chunk in chunks] for name in ("about", "seen")}}
+    return {**padded, **{name: [chunk[name][0] for chunk in chunks] for name in ("chunk_info", "image_info")}}
 
 
-def _videos(outputs: Iterable[dict[str, Any]]) -> Iterator["_Collected"]:
-    """All that is known of each video, from batches of chunks."""
-    found: _Collected | None = None
+def _collect_videos(outputs: Iterable[dict[str, Any]]) -> Iterator["_VideoFeatures"]:
+    """Yields the features of each video from batches of chunks."""
+    video: _VideoFeatures | None = None
     for batch in outputs:
-        for row, (recording, is_last, person, places, boxes) in enumerate(batch["about"]):
-            found = found or _Collected(recording, batch["features"].shape[-1])
+        for row, (recording, is_last, person, places, boxes) in enumerate(batch["chunk_info"]):
+            video = video or _VideoFeatures(recording, batch["features"].shape[-1])
             features = batch["features"][row, : len(places)].cpu().numpy()
-            found.people[person].add(places, features, boxes, *batch["seen"][row])
+            video.people[person].add(places, features, boxes, *batch["image_info"][row])
             if is_last:
-                found.finish()
-                yield found
-                found = None
+                video.finish()
+                yield video
+                video = None
 
 
-class _Person:
-    """The frames of one person, as their chunks come.
+class _PersonFeatures:
+    """Collects the features, boxes and thumbnails of one person.
 
-    The arrays have their full size from the start. Thousands of small ones, kept between the frames and activations
-    that come and go, would leave no gap in memory large enough to be used again.
+    The arrays are allocated with their full size. Thousands of small arrays would fragment the memory between the
+    frames and activations that are allocated and freed meanwhile.
     """
 
     def __init__(self, path: Any, count: int, width: int):
@@ -350,7 +376,7 @@ class _Person:
         self.count = 0
         self.places = np.zeros(count, np.int64)
         self.features = np.zeros((count, width), np.float32)
-        self.rows = np.full((count, 4), np.nan)
+        self.boxes = np.full((count, 4), np.nan)
         self.quality = np.zeros((count, 2), np.float32)
         self.thumbnails: list[np.ndarray] = []
         self.thumbnail_places: list[int] = []
@@ -361,38 +387,34 @@ class _Person:
         features: np.ndarray,
         boxes: np.ndarray,
         quality: np.ndarray,
-        shown: np.ndarray,
-        pictures: np.ndarray,
+        thumbnail_places: np.ndarray,
+        thumbnails: np.ndarray,
     ) -> None:
-        here = slice(self.count, self.count + len(places))
-        self.places[here], self.features[here], self.rows[here] = places, features, boxes
-        self.quality[here] = quality
+        chunk = slice(self.count, self.count + len(places))
+        self.places[chunk], self.features[chunk], self.boxes[chunk] = places, features, boxes
+        self.quality[chunk] = quality
         self.count += len(places)
-        self.thumbnails += list(pictures)
-        self.thumbnail_places += shown.tolist()
+        self.thumbnails += list(thumbnails)
+        self.thumbnail_places += thumbnail_places.tolist()
 
     def finish(self) -> None:
-        """Cuts off what was kept for frames that could not be decoded."""
-        for name in ("places", "features", "rows", "quality"):
+        """Removes the rows of frames that could not be decoded."""
+        for name in ("places", "features", "boxes", "quality"):
             setattr(self, name, getattr(self, name)[: self.count])
 
     @property
     def found(self) -> np.ndarray:
-        """In which of the frames the face was found: mask (T,)."""
-        return ~np.isnan(self.rows).any(1)
-
-    @property
-    def boxes(self) -> list[tuple[np.ndarray, bool]]:
-        return list(zip(self.rows, self.found.tolist(), strict=True))
+        """Frames in which the face was found: mask (T,)."""
+        return ~np.isnan(self.boxes).any(1)
 
 
-class _Collected:
-    """A video and the frames of its people."""
+class _VideoFeatures:
+    """Collects the features of the people in a video."""
 
     def __init__(self, recording: Recording, width: int):
         self.recording = recording
-        # Whole frames may stand for those without the face.
-        self.people = [_Person(path, len(recording.seconds), width) for path in recording.paths]
+        # A person may get every frame, because frames without the face can be replaced by whole frames.
+        self.people = [_PersonFeatures(path, len(recording.seconds), width) for path in recording.paths]
 
     def finish(self) -> None:
         for person in self.people:
@@ -400,45 +422,51 @@ class _Collected:
         self.people = [person for person in self.people if person.count]
 
 
-def _join_windows(said: list[dict[str, np.ndarray]], parts: list[np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """Joins what is said of windows that overlap, frame by frame.
+def _join_windows(
+    predictions: list[dict[str, np.ndarray]], parts: list[np.ndarray], count: int
+) -> dict[str, np.ndarray]:
+    """Joins the predictions of overlapping windows.
+
+    Values of a frame in several windows are averaged. Scores are a mean over windows, weighted by their number of
+    frames. For the relevance of a class, a window is weighted by its number of frames and its probability of the
+    class.
 
     Returns:
-        As `_answers`. A frame in several windows has the mean of what they say. A window counts for the scores by its
-        number of frames, and for the relevance of a class also by the probability that it gives to the class.
+        `dict[str, np.ndarray]`: As in `_predict_person`.
     """
     times = np.zeros(count)
     sums: dict[str, np.ndarray] = {}
-    for one, part in zip(said, parts, strict=True):
+    for prediction, part in zip(predictions, parts, strict=True):
         times[part] += 1
-        relevance = one["relevance"] * len(part) * one["scores"]
-        for name, rows in (one | {"relevance": relevance}).items():
+        relevance = prediction["relevance"] * len(part) * prediction["scores"]
+        for name, rows in (prediction | {"relevance": relevance}).items():
             if name != "scores":
                 sums.setdefault(name, np.zeros((count, *rows.shape[1:])))[part] += rows
     joined = {name: rows / times.reshape(-1, *[1] * (rows.ndim - 1)) for name, rows in sums.items()}
     joined["relevance"] /= np.maximum(joined["relevance"].sum(0), 1e-30)
-    joined["scores"] = np.average([one["scores"] for one in said], axis=0, weights=[len(part) for part in parts])
+    scores = [prediction["scores"] for prediction in predictions]
+    joined["scores"] = np.average(scores, axis=0, weights=[len(part) for part in parts])
     return joined
 
 
-# Pictures and numbers
+# Thumbnails and rounding
 
 
 def _thumbnail_places(recording: Recording, person: int, count: int) -> np.ndarray:
-    """Which of the sampled frames are shown of a person, evenly spread over those in which they are."""
+    """Selects evenly spaced frames for the thumbnails of a person, among those in which the person is visible."""
     path = recording.paths[person]
-    there = np.arange(len(recording.indices))
+    places = np.arange(len(recording.indices))
     if path is not None:
-        there = np.flatnonzero(np.isin(recording.indices, path.indices))
-    if not count or not len(there):
+        places = np.flatnonzero(np.isin(recording.indices, path.indices))
+    if not count or not len(places):
         return np.zeros(0, np.int64)
-    # The middles of equal parts.
-    chosen = ((np.arange(count) + 0.5) * len(there) / count).astype(int)
-    return np.unique(there[chosen])
+    # The middle of each of `count` equal parts.
+    chosen = ((np.arange(count) + 0.5) * len(places) / count).astype(int)
+    return np.unique(places[chosen])
 
 
 def _thumbnails(frames: torch.Tensor) -> np.ndarray:
-    """Small pictures (N, 96, 96, 3) of crops (N, 3, S, S), or of the middle of pictures (N, 3, H, W)."""
+    """Resizes the central square of images (N, 3, H, W) to thumbnails (N, 96, 96, 3)."""
     if not len(frames):
         return np.zeros((0, THUMBNAIL, THUMBNAIL, 3), np.uint8)
     height, width = frames.shape[-2:]
@@ -450,7 +478,7 @@ def _thumbnails(frames: torch.Tensor) -> np.ndarray:
 
 
 def _rounded(seconds: Any) -> Any:
-    """Seconds to the millisecond, as plain numbers."""
+    """Rounds seconds to milliseconds, and converts them to plain numbers."""
     return np.round(np.asarray(seconds, dtype=np.float64), 3).tolist()
 
 

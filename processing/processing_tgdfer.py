@@ -1,4 +1,4 @@
-"""Processor of TG-DFER: a video processor and a tokenizer, and the words that stand for each class."""
+"""Processor of TG-DFER: combines a video processor, a tokenizer and the descriptions of the classes."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,7 +15,7 @@ from .explanation_tgdfer import Explanation, at_temperature, candidates, explain
 from .saved_settings_tgdfer import from_checkpoint
 from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
 
-# What a video processor and an image processor both know.
+# Settings that video processors and image processors share.
 IMAGE_SETTINGS = (
     "crop_size",
     "do_center_crop",
@@ -32,24 +32,28 @@ IMAGE_SETTINGS = (
 
 
 class TGDFERProcessorKwargs(ProcessingKwargs, total=False):
-    """Keyword arguments of the processor, for texts and for videos, and what texts have by default."""
+    """Keyword arguments of the processor for texts and videos, with their defaults."""
 
     videos_kwargs: TGDFERVideoProcessorKwargs  # type: ignore[misc]
     _defaults = {"text_kwargs": {"padding": "longest"}}  # type: ignore[misc]
 
 
 class TGDFERProcessor(ProcessorMixin):
-    """Prepares clips for a TG-DFER model, and the descriptions of its classes.
+    """Prepares clips and class descriptions for a TG-DFER model.
 
     Args:
-        video_processor: a `TGDFERVideoProcessor`.
-        tokenizer: the tokenizer of the CLIP, SigLIP or other dual encoder.
-        descriptions: for each label what its face looks like, one sentence or more. Saved with the processor.
-        context_phrase: words before each description; the model learns to replace them (CoOp).
-        text_padding: "longest" pads texts to the longest one, "max_length" to all that the text tower reads. SigLIP
-            sees padding, and was trained with the latter.
-        lowercase: whether texts are lowered before the tokenizer sees them. SigLIP was trained so, and not all of its
-            tokenizers do it.
+        video_processor (`TGDFERVideoProcessor`, *optional*): Processor of the clips.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): Tokenizer of the CLIP, SigLIP or other dual encoder.
+        descriptions (`dict[str, list[str]]`, *optional*): One or more sentences per label that describe the face. They
+            are saved with the processor.
+        context_phrase (`str`, *optional*, defaults to `"a photo of a face:"`): Text before each description. The model
+            can replace it with a learned context (CoOp, Zhou et al., 2022).
+        text_padding (`str`, *optional*, defaults to `"longest"`): "longest" pads texts to the longest one, and
+            "max_length" pads them to the maximum length of the text tower. SigLIP needs "max_length": it attends to
+            padding and was trained with it.
+        lowercase (`bool`, *optional*, defaults to `False`): Whether to convert texts to lower case before they are
+            tokenized. SigLIP was trained on lower case, but not all of its tokenizers convert texts.
+        chat_template (`str`, *optional*): Chat template, which `ProcessorMixin` requires. It is not used.
 
     Example:
         ```python
@@ -87,30 +91,34 @@ class TGDFERProcessor(ProcessorMixin):
         context_phrase: str = "a photo of a face:",
         **kwargs,
     ) -> "TGDFERProcessor":
-        """Makes a processor that feeds a model as its CLIP was fed: its tokenizer, picture size, mean and deviation.
+        """Creates a processor with the tokenizer, image size, mean and standard deviation of a CLIP.
 
         Args:
-            name_or_folder: Hub id or folder of any CLIP, SigLIP or other dual encoder that a model can start from.
-            descriptions: for each label one sentence or more; None leaves them to `class_prompts`.
-            num_frames: frames sampled from each clip.
-            context_phrase: words before each description.
-            **kwargs: of `from_pretrained` (`revision`, `token`, `cache_dir`, ...).
+            name_or_folder (`str`): Hub id or folder of a CLIP, SigLIP or other supported dual encoder.
+            descriptions (`Mapping[str, Sequence[str]]`, *optional*): One or more sentences per label. If None, they
+                must be passed to `class_prompts`.
+            num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from each clip.
+            context_phrase (`str`, *optional*, defaults to `"a photo of a face:"`): Text before each description.
+            **kwargs (`Any`): Options of `from_pretrained`, such as `revision`, `token` and `cache_dir`.
+
+        Returns:
+            `TGDFERProcessor`: The processor.
 
         Raises:
-            OSError: the CLIP, its tokenizer or its image processor cannot be found.
+            OSError: If the CLIP, its tokenizer or its image processor cannot be found.
         """
         images = AutoImageProcessor.from_pretrained(name_or_folder, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(name_or_folder, **kwargs)
         config = AutoConfig.from_pretrained(name_or_folder, **kwargs)
-        # Not every checkpoint tells its tokenizer how long a text may be.
+        # Some checkpoints do not set the maximum length of their tokenizer.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
         video_processor = TGDFERVideoProcessor(
             **from_checkpoint(_picture_settings(images.to_dict())) | {"num_frames": num_frames}
         )
-        words = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
-        of_siglip = config.model_type == "siglip"
-        padding = "max_length" if of_siglip else "longest"
-        return cls(video_processor, tokenizer, words, context_phrase, padding, lowercase=of_siglip)
+        texts_of = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
+        is_siglip = config.model_type == "siglip"
+        padding = "max_length" if is_siglip else "longest"
+        return cls(video_processor, tokenizer, texts_of, context_phrase, padding, lowercase=is_siglip)
 
     def __call__(
         self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[TGDFERProcessorKwargs]
@@ -118,31 +126,41 @@ class TGDFERProcessor(ProcessorMixin):
         """Prepares clips, texts or both.
 
         Args:
-            videos: a video or a list of them, as in `TGDFERVideoProcessor.read_clip`.
-            text: a text or a list of them, tokenized as they are, without the context phrase.
-            **kwargs: of the video processor and the tokenizer.
+            videos (`Any`, *optional*): A video or a list of videos, in the formats of
+                `TGDFERVideoProcessor.read_clip`.
+            text (`str` or `list[str]`, *optional*): A text or a list of texts. They are tokenized without the context
+                phrase.
+            **kwargs: Options of the video processor and the tokenizer.
 
         Returns:
-            `pixel_values_videos`, `frame_mask` and `timestamps` of the clips; `input_ids` and `attention_mask` of the
-            texts.
+            `BatchFeature`: `pixel_values_videos` (B, T, 3, H, W), `frame_mask` (B, T) and `timestamps` (B, T) of the
+            clips; `input_ids` and `attention_mask` (N, L) of the texts.
 
         Raises:
-            VideoDecodeError: a video cannot be read.
+            VideoDecodeError: If a video cannot be read.
         """
         if text is not None:
-            of_texts: Any = kwargs.get("text_kwargs", {})
-            given = "padding" in kwargs or "padding" in of_texts or "padding" in self.tokenizer.init_kwargs
-            if not given:
-                kwargs["text_kwargs"] = {**of_texts, "padding": self.text_padding}
-            text = self._cased(text) if isinstance(text, str) else [self._cased(one) for one in text]
+            text_options: Any = kwargs.get("text_kwargs", {})
+            has_padding = "padding" in kwargs or "padding" in text_options or "padding" in self.tokenizer.init_kwargs
+            if not has_padding:
+                kwargs["text_kwargs"] = {**text_options, "padding": self.text_padding}
+            text = self._normalize_case(text) if isinstance(text, str) else [self._normalize_case(t) for t in text]
         data = super().__call__(text=text, videos=videos, **kwargs)
         return VideoBatchFeature(data.data)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Saves the processor with its code and that of the pipeline that a model's `custom_pipelines` may name.
+        """Saves the processor, its code, and the code of the pipeline to which `custom_pipelines` of a model refers.
 
-        `preprocessor_config.json` describes the same pictures for an image processor, without which
-        `pipeline("video-classification")` does not make batches.
+        The folder also gets a `preprocessor_config.json` with the same settings for an image processor, because
+        `pipeline("video-classification")` needs one to create batches.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder to write to. It is created if it does not exist.
+            push_to_hub (`bool`, *optional*, defaults to `False`): Whether to upload the folder to the Hub.
+            **kwargs: Options of `ProcessorMixin.save_pretrained`.
+
+        Returns:
+            `list[str]`: Paths of the files that the processor wrote.
         """
         os.makedirs(save_directory, exist_ok=True)
         settings = self.video_processor.to_dict()
@@ -152,21 +170,23 @@ class TGDFERProcessor(ProcessorMixin):
         return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-        """Token ids of K classes, sorted by name, each of at most M descriptions; prompts are at most L tokens long.
+        """Tokenizes the descriptions of K classes, sorted by name.
 
-        Every prompt is `[BOS] context phrase, description [EOS]`, then padding; the prompts of SigLIP have no `[BOS]`.
+        Each prompt is `[BOS] context phrase description [EOS]`, followed by padding. SigLIP has no `[BOS]`.
 
         Args:
-            descriptions: for each label one sentence or more; those of the processor when None.
+            descriptions (`Mapping[str, Sequence[str]]`, *optional*): One or more sentences per label. Defaults to the
+                descriptions of the processor.
 
         Returns:
-            `labels` (K names), `input_ids` and `attention_mask` (K, M, L) int64, `description_mask` (K, M) bool, False
-            where a class has fewer than M descriptions and repeats its first, and `context_length`, the tokens of the
-            context phrase.
+            `dict[str, Any]`: `labels` (K names); `input_ids` and `attention_mask` (K, M, L), int64, for up to M
+            descriptions per class of up to L tokens; `description_mask` (K, M), bool, which is False where a class has
+            fewer than M descriptions and repeats its first one; `context_length`, the number of tokens of the context
+            phrase.
 
         Raises:
-            ValueError: no descriptions, an empty or doubled one, one that the tokenizer cannot take, or labels that
-                clash; they are named.
+            ValueError: If there are no descriptions, a description is empty or repeated, the tokenizer cannot encode
+                it, or two labels are the same except for case and spaces. The message names them.
         """
         descriptions = self.descriptions if descriptions is None else descriptions
         if not descriptions:
@@ -175,13 +195,14 @@ class TGDFERProcessor(ProcessorMixin):
             )
         labels = sorted(descriptions)
         for label in labels:
-            _check(label, descriptions[label])
-        _check_apart({label: _plain(label) for label in labels}, "are one label but for case and spaces; rename one")
-        said = {label: frozenset(map(_plain, descriptions[label])) for label in labels}
-        _check_apart(said, "have the same descriptions, so no clip could be told apart by them; reword one")
+            _require_descriptions(label, descriptions[label])
+        normalized_labels = {label: _normalize(label) for label in labels}
+        _require_distinct(normalized_labels, "differ only in case and spaces; rename one")
+        normalized_texts = {label: frozenset(map(_normalize, descriptions[label])) for label in labels}
+        _require_distinct(normalized_texts, "have the same descriptions, so they cannot be told apart; reword one")
         most = max(len(descriptions[label]) for label in labels)
-        texts = [[*descriptions[label], *[descriptions[label][0]] * most][:most] for label in labels]
-        tokens = self._tokenize([text for several in texts for text in several])
+        padded = [[*descriptions[label], *[descriptions[label][0]] * most][:most] for label in labels]
+        tokens = self._tokenize([text for texts in padded for text in texts])
         return {
             "labels": labels,
             **{name: ids.reshape(len(labels), most, -1) for name, ids in tokens.items()},
@@ -199,24 +220,27 @@ class TGDFERProcessor(ProcessorMixin):
         labels: Mapping[int, str] | Sequence[str] | None = None,
         config: Any = None,
     ) -> list[Explanation]:
-        """Says in words what the answers of a model rest on: when, and what the face fits then.
+        """Explains the predictions of a model by the decisive frames and the descriptions that match them.
 
         Args:
-            outputs: of a model whose classes are those of `descriptions`, for B clips of T frames: `logits` (B, K),
-                `frame_relevance` (B, T, K) and `description_relevance` (B, T, K, M).
-            timestamps: (B, T) seconds of the frames; where not given, or NaN, spans are told in frames.
-            frame_mask: (B, T) frames that count; all where not given.
-            labels: names of the K classes in the order of the model, as `model.config.id2label` gives them; where not
-                given, those of `config`, or of `descriptions` in the order of `class_prompts`, by name.
-            config: of the model, whose calibration is then used: its temperature, when it is unsure, and what its
-                descriptions have in clips in general. Without it, probabilities are those of the plain softmax, and a
-                description need only fit the decisive frames better than the others.
+            outputs (`TGDFEROutput`): Outputs for B clips of T frames, of a model with the classes of `descriptions`:
+                `logits` (B, K), `frame_relevance` (B, T, K) and `description_relevance` (B, T, K, M).
+            timestamps (`torch.Tensor` of shape `(B, T)`, *optional*): Times of the frames in seconds. Without them, or
+                if they are NaN, spans are given as frame numbers.
+            frame_mask (`torch.Tensor` of shape `(B, T)`, *optional*): True for valid frames. Defaults to all frames.
+            labels (`Mapping[int, str]` or `Sequence[str]`, *optional*): Names of the K classes in the order of the
+                model, such as `model.config.id2label`. Defaults to the labels of `config`, or without it to those of
+                `descriptions`, sorted by name.
+            config (`TGDFERConfig`, *optional*): Config of the model. Its calibration is used: the temperature, the
+                threshold for "unsure", and the reference cosines of the descriptions. Without it, the probabilities
+                are the softmax of the logits, and a description is named if it matches the decisive frames better than
+                the other frames.
 
         Returns:
-            An explanation for each clip; printed it is a sentence, its fields are the numbers behind it.
+            `list[Explanation]`: An explanation of each clip. `str` of it is a sentence.
 
         Raises:
-            ValueError: the processor does not describe the classes of the outputs.
+            ValueError: If the outputs have other classes than the processor.
 
         Example:
             ```python
@@ -225,22 +249,23 @@ class TGDFERProcessor(ProcessorMixin):
             print(processor.post_process_explanation(outputs, clip["timestamps"], config=model.config)[0])
             ```
         """
-        words = self.descriptions or {}
+        descriptions = self.descriptions or {}
         if labels is None and config is not None:
             labels = config.id2label
-        labels = sorted(words) if labels is None else _in_order(labels)
-        if sorted(labels) != sorted(words):
+        labels = sorted(descriptions) if labels is None else _in_order(labels)
+        if sorted(labels) != sorted(descriptions):
+            described = ", ".join(sorted(descriptions)) or "none"
             raise ValueError(
-                f"The labels are {', '.join(labels)}, but the processor describes {', '.join(sorted(words)) or 'none'}"
-                "; set `processor.descriptions` to the words of the model's classes."
+                f"The labels are {', '.join(labels)}, but the processor describes {described}; "
+                "set `processor.descriptions` to the descriptions of the model's classes."
             )
         relevance, cosines = (
             outputs[name].detach().float().cpu() for name in ("frame_relevance", "description_relevance")
         )
-        if cosines.shape[2:] != (len(labels), max(map(len, words.values()), default=0)):
+        if cosines.shape[2:] != (len(labels), max(map(len, descriptions.values()), default=0)):
             raise ValueError(
-                f"The outputs are of {cosines.shape[2]} classes with up to {cosines.shape[3]} descriptions, which are"
-                " not those of the processor; set `processor.descriptions` to the words of the model's classes."
+                f"The outputs have {cosines.shape[2]} classes with up to {cosines.shape[3]} descriptions, which are"
+                " not those of the processor; set `processor.descriptions` to the descriptions of the model's classes."
             )
         scores = at_temperature(outputs["logits"].detach().float().cpu(), config).softmax(-1)
         explanations = []
@@ -251,7 +276,7 @@ class TGDFERProcessor(ProcessorMixin):
                     float(scores[clip, index]),
                     relevance[clip, :, index],
                     cosines[clip, :, index],
-                    words[labels[index]],
+                    descriptions[labels[index]],
                     None if timestamps is None else torch.as_tensor(timestamps)[clip].cpu(),
                     None if frame_mask is None else torch.as_tensor(frame_mask)[clip].cpu().bool(),
                     references_of(labels[index], config),
@@ -260,17 +285,18 @@ class TGDFERProcessor(ProcessorMixin):
         return explanations
 
     def encode_classes(self, descriptions: Mapping[str, Sequence[str]] | str | os.PathLike) -> dict[str, Any]:
-        """Takes over the classes of a label set, and gives their token ids: `model.set_classes` takes them.
+        """Replaces the descriptions of the processor, and tokenizes the new ones for `model.set_classes`.
 
         Args:
-            descriptions: for each label one sentence or more, or a YAML or JSON file of them, one file a label set.
+            descriptions (`Mapping[str, Sequence[str]]`, `str` or `os.PathLike`): One or more sentences per label, or
+                the path of a YAML or JSON file with them.
 
         Returns:
-            What `class_prompts` gives. From then on these are the descriptions of the processor.
+            `dict[str, Any]`: The output of `class_prompts`.
 
         Raises:
-            ValueError: the file holds something else, or the descriptions cannot be used; the others are kept.
-            OSError: the file cannot be read.
+            ValueError: If the file or the descriptions are not valid. The processor then keeps its descriptions.
+            OSError: If the file cannot be read.
         """
         if isinstance(descriptions, str | os.PathLike):
             descriptions = read_descriptions(Path(descriptions))
@@ -279,14 +305,14 @@ class TGDFERProcessor(ProcessorMixin):
         return prompts
 
     def _context_length(self) -> int:
-        return len(self.tokenizer(self._cased(self.context_phrase), add_special_tokens=False)["input_ids"])
+        return len(self.tokenizer(self._normalize_case(self.context_phrase), add_special_tokens=False)["input_ids"])
 
-    def _cased(self, text: str) -> str:
+    def _normalize_case(self, text: str) -> str:
         return text.lower() if self.lowercase else text
 
     def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask` (len(texts), L) of the context phrase followed by each text."""
-        prompts = [self._cased(f"{self.context_phrase} {text}".strip()) for text in texts]
+        """Tokenizes the context phrase followed by each text: `input_ids` and `attention_mask` (len(texts), L)."""
+        prompts = [self._normalize_case(f"{self.context_phrase} {text}".strip()) for text in texts]
         options = {"padding_side": "right", "return_attention_mask": True, "return_tensors": "pt"}
         tokens = self.tokenizer(prompts, padding=self.text_padding, **options)
         lengths = tokens["attention_mask"].sum(1)
@@ -294,10 +320,10 @@ class TGDFERProcessor(ProcessorMixin):
         if lengths.max() > limit:
             index = int(lengths.argmax())
             raise ValueError(
-                f'The description "{texts[index]}" has {lengths[index]} tokens with the context phrase and the CLIP '
+                f'The description "{texts[index]}" has {lengths[index]} tokens with the context phrase, but the CLIP '
                 f"takes {limit}; shorten it."
             )
-        # The unknown token of CLIP is its end of text: such a prompt would silently end there.
+        # CLIP uses its end-of-text token as unknown token, so an unknown character would silently end the prompt.
         end = self.tokenizer.sep_token_id if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
         ends = ((tokens["input_ids"] == end) & tokens["attention_mask"].bool()).sum(1)
         if (ends != 1).any():
@@ -307,11 +333,11 @@ class TGDFERProcessor(ProcessorMixin):
 
 
 def _picture_settings(images: dict[str, Any]) -> dict[str, Any]:
-    """What the image processor of a checkpoint says, as settings of the video processor."""
+    """Converts the settings of the image processor of a checkpoint to settings of the video processor."""
     known = TGDFERVideoProcessor.valid_kwargs.__annotations__
     settings = {name: value for name, value in images.items() if name in known and value is not None}
-    settings.setdefault("do_center_crop", False)  # those that do not crop do not say so
-    if "crop_pct" in images:  # as ConvNeXT has it: small pictures are the middle of larger ones
+    settings.setdefault("do_center_crop", False)  # image processors that never crop lack this setting
+    if "crop_pct" in images:  # as in ConvNeXT, which center-crops small images from larger ones
         side = images["size"]["shortest_edge"]
         square = {"height": side, "width": side}
         if side >= 384:
@@ -322,16 +348,16 @@ def _picture_settings(images: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_order(labels: Mapping[int, str] | Sequence[str]) -> list[str]:
-    """Names by their numbers, which are strings in a `config.json`."""
+    """Sorts names by their indices, which are strings in a `config.json`."""
     return [labels[index] for index in sorted(labels, key=int)] if isinstance(labels, Mapping) else list(labels)
 
 
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _check_apart(classes: Mapping[str, Hashable], clash: str) -> None:
-    """Raises a ValueError about two classes of the same value."""
+def _require_distinct(classes: Mapping[str, Hashable], clash: str) -> None:
+    """Raises a ValueError if two classes have the same value."""
     first: dict[Hashable, str] = {}
     for label, value in classes.items():
         if first.setdefault(value, label) != label:
@@ -339,33 +365,33 @@ def _check_apart(classes: Mapping[str, Hashable], clash: str) -> None:
 
 
 def _require_texts(descriptions: Any, context_phrase: Any) -> None:
-    """Checks what a `processor_config.json` may hold.
+    """Checks the types of the texts in a `processor_config.json`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: If they have other types.
     """
-    known = descriptions if descriptions is not None else {}
-    if not isinstance(known, Mapping) or not all(
-        isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts) for texts in known.values()
+    classes = descriptions if descriptions is not None else {}
+    if not isinstance(classes, Mapping) or not all(
+        isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts) for texts in classes.values()
     ):
         raise ValueError('The descriptions of a processor must be {"label": ["what its face looks like", ...], ...}.')
     if not isinstance(context_phrase, str):
         raise ValueError(f"The context phrase of a processor must be text, not {context_phrase!r}.")
 
 
-def _check(label: str, texts: Sequence[str]) -> None:
+def _require_descriptions(label: str, texts: Sequence[str]) -> None:
     if not label.strip():
         raise ValueError("A class has an empty label; name it.")
     if not texts or not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'The class "{label}" needs a list of descriptions; give at least one.')
-    seen: set[str] = set()
+    previous: set[str] = set()
     for text in texts:
-        plain = _plain(text)
-        if not plain:
+        normalized = _normalize(text)
+        if not normalized:
             raise ValueError(f'The class "{label}" has an empty description; write it or delete it.')
-        if plain in seen:
+        if normalized in previous:
             raise ValueError(f'The class "{label}" has the description "{text}" twice; delete one.')
-        seen.add(plain)
+        previous.add(normalized)
 
 
 TGDFERProcessor.register_for_auto_class()

@@ -1,4 +1,4 @@
-"""Warnings about a face that is hard to read for most of the time: small, turned away, covered, dark or unclear."""
+"""Warnings about faces that are small, turned away, covered, dark or unclear in most of their frames."""
 
 import numpy as np
 import torch
@@ -7,29 +7,33 @@ from torch.nn import functional as F
 from .faces_tgdfer import aligned_landmarks
 from .tracks_tgdfer import FacePath
 
-# Where a model is right less often by five points and more, on photographs (docs/results/face_limits.md): a face that
-# is narrower than this, in pixels of the video ...
+# Beyond the following limits the accuracy on photographs is lower by at least five percentage points
+# (docs/results/face_limits.md).
+# Minimum width of a face in pixels of the video.
 LEAST_WIDTH = 18
-# ... whose nose lies further from the middle between the eyes than this share of their distance ...
+# Maximum distance of the nose from the middle between the eyes, as a fraction of the distance between the eyes.
 MOST_TURNED = 0.3
-# ... or whose crop has a lower mean brightness, 0 to 255 ...
+# Minimum mean brightness of a crop, 0 to 255.
 LEAST_BRIGHTNESS = 25
-# ... or whose mouth has less detail than this, in shares of that of the eyes, as one percent of uncovered mouths has.
+# Minimum detail of the mouth, as a fraction of that of the eyes. One percent of uncovered mouths is below it.
 LEAST_MOUTH_DETAIL = 0.4
-# A detector that is less sure than this has hardly found a face.
+# Minimum score of a reliable detection.
 LEAST_SCORE = 0.8
-# Side in pixels to which crops are shrunk before their detail is measured, so that noise and texture do not count.
+# Size in pixels to which crops are reduced before their detail is measured, so that noise and texture are ignored.
 _DETAIL_SIZE = 56
-# A warning is given if that is so in more than this share of the frames.
+# A warning is given if a limit is exceeded in more than this fraction of the frames.
 MOSTLY = 0.5
 
 
 def face_warnings(path: FacePath, quality: np.ndarray) -> list[str]:
-    """Sentences about what makes a face hard to read in most of its frames.
+    """Returns warnings about the conditions that make a face hard to classify in most of its frames.
 
     Args:
-        path: where the face is.
-        quality: (N, 2) of its crops, by `quality_of`.
+        path (`FacePath`): Positions of the face in N frames.
+        quality (`np.ndarray` of shape `(N, 2)`): Output of `quality_of` for its crops.
+
+    Returns:
+        `list[str]`: One sentence for each condition.
     """
     brightness, mouth_detail = quality.T
     widths = path.boxes[:, 2] - path.boxes[:, 0]
@@ -48,10 +52,16 @@ def face_warnings(path: FacePath, quality: np.ndarray) -> list[str]:
 
 
 def turn(points: np.ndarray) -> np.ndarray:
-    """How far faces with landmarks (N, 5, 2) are turned to a side: 0 in front; about 0.5 at 30 degrees.
+    """Measures how far faces are turned to a side: 0 for a frontal face, and about 0.5 at 30 degrees.
 
-    It is the distance of the nose from the middle between the eyes, along the line through the eyes, in shares of the
-    distance of the eyes.
+    The measure is the distance of the nose from the middle between the eyes, along the line through the eyes, as a
+    fraction of the distance between the eyes.
+
+    Args:
+        points (`np.ndarray` of shape `(N, 5, 2)`): Landmarks of the faces.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: The measure for each face.
     """
     left, right, nose = points[:, 0], points[:, 1], points[:, 2]
     between = right - left
@@ -60,17 +70,19 @@ def turn(points: np.ndarray) -> np.ndarray:
 
 
 def quality_of(crops: torch.Tensor, margin: float) -> np.ndarray:
-    """Measures the light and the mouths of aligned faces.
+    """Measures the brightness and the visibility of the mouth in aligned faces.
 
-    The detail of a mouth or an eye is the mean difference of brightness between pixels above each other: lids, brows
-    and lips are horizontal edges. A mask, a scarf or a hand over the mouth has few of them, unless it has a pattern.
+    The detail of a mouth or an eye is the mean difference in brightness between vertically adjacent pixels, because
+    lids, brows and lips are horizontal edges. A mask, a scarf or a hand over the mouth has few such edges, unless it
+    is patterned.
 
     Args:
-        crops: (N, 3, S, S) aligned faces, 0 to 255.
-        margin: of the crops; see `FaceSettings`.
+        crops (`torch.Tensor` of shape `(N, 3, S, S)`): Aligned faces, 0 to 255.
+        margin (`float`): Margin of the crops. See `FaceSettings`.
 
     Returns:
-        (N, 2): mean brightness, 0 to 255; and the detail of the mouth, in shares of that of the eyes.
+        `np.ndarray` of shape `(N, 2)`: Mean brightness, 0 to 255, and the detail of the mouth as a fraction of that of
+        the eyes.
     """
     grey = crops.float().mean(1)
     small = F.interpolate(grey[:, None], size=(_DETAIL_SIZE, _DETAIL_SIZE), mode="area")[:, 0]
@@ -87,5 +99,5 @@ def quality_of(crops: torch.Tensor, margin: float) -> np.ndarray:
 
     eyes = (detail(left, 0.35, 0.22) + detail(right, 0.35, 0.22)) / 2
     mouth = detail(np.mean(corners, axis=0), 0.55, 0.35)
-    # Half a level of brightness is the rounding of a picture.
+    # The constant 0.5 is the rounding error of 8-bit images.
     return torch.stack([grey.mean((1, 2)), (mouth + 0.5) / (eyes + 0.5)], dim=1).numpy()

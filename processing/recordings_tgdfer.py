@@ -1,5 +1,6 @@
-"""Recordings: a video of any length, read for prediction person by person, of which little is in memory at a time."""
+"""Reading of videos of any length for prediction. Only few frames are in memory at a time."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,27 +23,29 @@ from .tracks_tgdfer import FacePath
 from .video_file_tgdfer import Each, VideoDecodeError, VideoFile
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, stream
 
-# Frames of one person that are given to the model together.
+# Number of frames of one person in a chunk.
 CHUNK = 16
-# The sampled frames of a video are kept if they have no more bytes than this, so that they are not decoded again.
+# Maximum size in bytes of the sampled frames that are kept in memory instead of decoding them twice.
 _KEPT_BYTES = 2**27
-# A video with more sampled frames is looked at in a few first: whether it has a face, and of which sizes.
-_LOOK_FIRST, _GLIMPSES = 64, 48
-# Of a shorter one, so many of its frames.
-_FEW = 8
-# Faces are looked for in frames that are about so many seconds apart, and are on the straight way between.
-_LOOK_EVERY = 0.25
+# A video with more sampled frames than `_LONG_VIDEO` is first checked for faces in `_PREVIEW_FRAMES` frames.
+_LONG_VIDEO, _PREVIEW_FRAMES = 64, 48
+# Number of frames that are checked first in a shorter video.
+_SHORT_PREVIEW_FRAMES = 8
+# Seconds between the frames in which faces are detected. Faces are interpolated in between.
+_DETECTION_INTERVAL = 0.25
 
 
 @dataclass
 class Chunk:
-    """Some frames of one person, or of a video that is taken as it is.
+    """Frames of one person, or of a video that is not cropped.
 
     Attributes:
-        person: place of the person in `Recording.paths`; 0 for a video that is taken as it is.
-        places: (N,) which of the sampled frames of the video they are.
-        frames: (N, 3, S, S) uint8 RGB crops; (N, 3, H, W) for a video that is taken as it is.
-        boxes: (N, 4) left, top, right and bottom in pixels of the video; NaN where the face is not found.
+        person (`int`): Index of the person in `Recording.paths`. 0 if the video is not cropped.
+        places (`np.ndarray` of shape `(N,)`): Positions among the sampled frames of the video.
+        frames (`torch.Tensor` of shape `(N, 3, S, S)` or `(N, 3, H, W)`): RGB crops, or whole frames if the video is
+            not cropped, uint8.
+        boxes (`np.ndarray` of shape `(N, 4)`): Left, top, right and bottom in pixels of the video. NaN if the face was
+            not found.
     """
 
     person: int
@@ -53,18 +56,19 @@ class Chunk:
 
 @dataclass
 class Recording:
-    """A video whose people have been found.
+    """A video and the people in it.
 
     Attributes:
-        seconds: (N,) times of the sampled frames.
-        indices: (N,) their numbers in the video.
-        duration: seconds to the end of the last frame.
-        size: width and height in pixels.
-        detector: name of the face detector; None where the video is taken as it is.
-        cuts: places among the sampled frames with which a new shot begins.
-        paths: where each person is; [None] for a video that is taken as it is, or in which nobody is found.
-        timed: whether the times are those of the video, and not assumed.
-        chunks: reads the frames, those of all people in turn; to be gone through once.
+        seconds (`np.ndarray` of shape `(N,)`): Times of the sampled frames.
+        indices (`np.ndarray` of shape `(N,)`): Frame numbers in the video.
+        duration (`float`): Seconds to the end of the last frame.
+        size (`tuple[int, int]`): Width and height in pixels.
+        detector (`str`, *optional*): Name of the face detector. None if the video is not cropped.
+        cuts (`list[int]`): Positions among the sampled frames at which a new shot begins.
+        paths (`list[FacePath | None]`): Path of each person. It is `[None]` if the video is not cropped or nobody is
+            found.
+        timed (`bool`): Whether the times come from the video and are not assumed.
+        chunks (`Iterable[Chunk]`): Reads the frames of all people. It can be iterated only once.
     """
 
     seconds: np.ndarray
@@ -79,22 +83,22 @@ class Recording:
 
     @property
     def edges(self) -> np.ndarray:
-        """Seconds (N + 1,) between which each sampled frame stands for its moment: half the way to those beside it."""
+        """Limits (N + 1,) in seconds between the sampled frames, halfway between adjacent frames."""
         between = (self.seconds[1:] + self.seconds[:-1]) / 2
         return np.concatenate([[0.0], between, [max(self.duration, float(self.seconds[-1]))]])
 
 
 @dataclass
 class _Plan:
-    """Which frames of a video are sampled: one of each part of `interval` seconds, and `least` at least.
+    """A `Sampler` that takes one frame per `interval` seconds, and at least `least` frames.
 
     Attributes:
-        interval: seconds.
-        least: number of frames, where the video has as many.
-        indices: (N,) the sampled frames, once the video is known.
-        seconds: (N,) their times.
-        duration: seconds to the end of the last frame.
-        timed: whether the times are those of the video.
+        interval (`float`): Seconds between two sampled frames.
+        least (`int`): Minimum number of frames, if the video has that many.
+        indices (`np.ndarray` of shape `(N,)`): Sampled frames, once the video is known.
+        seconds (`np.ndarray` of shape `(N,)`): Times of these frames.
+        duration (`float`): Seconds to the end of the last frame.
+        timed (`bool`): Whether the times come from the video.
     """
 
     interval: float
@@ -105,7 +109,7 @@ class _Plan:
     timed: bool = True
 
     def __call__(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        """Chooses the frames, as a `Sampler`."""
+        """Selects the frames, as a `Sampler`."""
         self.timed = seconds is not None
         times = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
         length = total / ASSUMED_FPS if duration is None else duration
@@ -115,22 +119,22 @@ class _Plan:
         return self.indices
 
     def steps_within(self, seconds: float) -> int:
-        """How many sampled frames fit into so many seconds, one at least."""
+        """Returns the number of sampled frames in a number of seconds, and at least one."""
         return max(1, int(seconds * len(self.seconds) / max(self.duration, 1e-9) + 1e-6))
 
 
 class RecordingReader:
-    """Reads one video in up to three passes: a look at a few frames, the search for faces, and the cutting out.
+    """Reads one video in up to three passes: a preview of a few frames, face detection, and cropping.
 
     Args:
-        source: the opened video.
-        settings: which faces are cut out; None takes the video as it is.
-        interval: seconds from one sampled frame to the next.
-        least: frames that are sampled at least, where the video has as many.
-        as_bytes: makes RGB pictures of uint8 of what is decoded.
-        each: is done to each picture of a video that is taken as it is.
-        name: of the video, for messages.
-        progress: is called with the share of the work that is done.
+        source (`Any`): The opened video.
+        settings (`FaceSettings`, *optional*): Settings of the crops. None does not crop.
+        interval (`float`): Seconds between two sampled frames.
+        least (`int`): Minimum number of sampled frames, if the video has that many.
+        as_bytes (`Callable`): Converts decoded images to RGB in uint8.
+        each (`Callable`, *optional*): Applied to each image of a video that is not cropped.
+        name (`str`): Name of the video for messages.
+        progress (`Callable[[float], None]`): Called with the fraction of the work that is done.
     """
 
     def __init__(
@@ -153,24 +157,27 @@ class RecordingReader:
     def read(self) -> Recording:
         """Finds the people.
 
+        Returns:
+            `Recording`: The people, and an iterator over their frames.
+
         Raises:
-            VideoDecodeError: nothing can be read; `NoFaceError`, one of them, where there is no face, by `no_face`.
+            VideoDecodeError: If no frame can be read, or `NoFaceError` if there is no face, depending on `no_face`.
         """
         if self.settings is None:
-            return self._as_it_is()
+            return self._uncropped()
         views = self._views()
         if not self.decoded:
             raise self._undecodable()
         if not views and self.settings.no_face != "full_frame":
             raise NoFaceError(
-                f'{self.name} has no face in any of the frames that were looked at; set face_crop="none" to take the '
-                "pictures as they are."
+                f'{self.name} has no face in any of the frames that were searched; set face_crop="none" to use whole '
+                "frames."
             )
-        steps = max(self.plan.steps_within(_LOOK_EVERY), self.settings.every)
+        steps = max(self.plan.steps_within(_DETECTION_INTERVAL), self.settings.every)
         self.settings = replace(self.settings, every=steps)
         located = locate_faces(self._sampled(), self.settings, views or ("usual",))
         if is_aligned(located, self.settings):
-            return self._as_it_is(located)
+            return self._uncropped(located)
         require_faces(located.paths, located.indices, self.settings, self.name)
         paths: list[FacePath | None] = [*located.paths] or [None]
         return self._recording(located, self.settings.detector, paths, self._crops(located, paths))
@@ -194,15 +201,14 @@ class RecordingReader:
         )
 
     def _undecodable(self) -> VideoDecodeError:
-        return VideoDecodeError(f"Not one frame of {self.name} can be decoded; encode it again.")
+        return VideoDecodeError(f"No frame of {self.name} can be decoded; encode it again.")
 
     # Passes
 
     def _views(self) -> tuple[str, ...]:
-        """The views in which faces are found in a few frames, spread over the video."""
+        """Selects the views that find faces in a few frames, spread over the video."""
         assert self.settings is not None
-        few: list[torch.Tensor] = []
-        # Short videos of usual size are decoded once: their frames are kept.
+        # The frames of short videos are kept, unless they are very large, so that they are decoded only once.
         for place, (number, frame) in enumerate(self._decoded(self._unless_long)):
             if self.kept is None:
                 break
@@ -210,35 +216,35 @@ class RecordingReader:
             if (place + 1) * frame.nbytes > _KEPT_BYTES:
                 self.kept = None
         if self.kept is not None and self.kept:
-            places = np.unique(np.linspace(0, len(self.kept) - 1, _FEW).astype(int))
-            few = [self.kept[place][1] for place in places.tolist()]
-            return look_for_faces(few, self.settings)
+            places = np.unique(np.linspace(0, len(self.kept) - 1, _SHORT_PREVIEW_FRAMES).astype(int))
+            preview = [self.kept[place][1] for place in places.tolist()]
+            return look_for_faces(preview, self.settings)
         self.kept = None
-        return look_for_faces((frame for _, frame in self._decoded(self._glimpses)), self.settings)
+        return look_for_faces((frame for _, frame in self._decoded(self._sample_preview)), self.settings)
 
     def _unless_long(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        """All sampled frames of a short video, one of a long one."""
+        """Selects all sampled frames of a short video, and one frame of a long video."""
         indices = self.plan(seconds, total, duration)
-        if len(indices) <= _LOOK_FIRST:
+        if len(indices) <= _LONG_VIDEO:
             return indices
         self.kept = None
         return indices[:1]
 
-    def _glimpses(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        """A few frames that are spread over the video; key frames, where there are some, because they cost least."""
+    def _sample_preview(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
+        """Selects a few frames, spread over the video. Key frames are preferred because they are decoded fastest."""
         indices = self.plan(seconds, total, duration)
-        chosen = np.unique(np.linspace(0, len(indices) - 1, _GLIMPSES).astype(int))
-        glimpses = indices[chosen]
+        chosen = np.unique(np.linspace(0, len(indices) - 1, _PREVIEW_FRAMES).astype(int))
+        preview = indices[chosen]
         keys = self.source.key_frames() if isinstance(self.source, VideoFile) else np.zeros(0, np.int64)
         if len(keys):
-            nearest = keys[np.abs(keys[None] - glimpses[:, None]).argmin(1)]
-            # Where key frames are rare, the frames between them are looked at, too.
-            near = np.abs(nearest - glimpses) <= total / _GLIMPSES
-            glimpses = np.unique(np.where(near, nearest, glimpses))
-        return glimpses
+            nearest = keys[np.abs(keys[None] - preview[:, None]).argmin(1)]
+            # If key frames are rare, frames between them are used as well.
+            is_near = np.abs(nearest - preview) <= total / _PREVIEW_FRAMES
+            preview = np.unique(np.where(is_near, nearest, preview))
+        return preview
 
     def _sampled(self) -> Iterator[tuple[int, float, torch.Tensor]]:
-        """Number, seconds and picture of each sampled frame, for the search."""
+        """Yields the number, the time in seconds and the image of each sampled frame for the detection."""
         keep: list[tuple[int, torch.Tensor]] | None = None if self.kept is not None else []
         frames = self.kept if self.kept is not None else self._decoded(self.plan)
         for number, frame in frames:
@@ -249,7 +255,7 @@ class RecordingReader:
             else:
                 keep = None
             yield number, float(self.plan.seconds[place]), frame
-        # They need not be decoded again for the crops.
+        # The kept frames are not decoded again for the crops.
         self.kept = self.kept if self.kept is not None else keep
 
     def _decoded(self, sampler: Any) -> Iterator[tuple[int, torch.Tensor]]:
@@ -260,21 +266,21 @@ class RecordingReader:
     # Chunks
 
     def _crops(self, located: Located, paths: list[FacePath | None]) -> Iterator[Chunk]:
-        """The faces of all people, cut out frame by frame."""
+        """Crops the faces of all people, frame by frame."""
         assert self.settings is not None
         settings = self.settings
         if settings.crop == "all" and located.paths:
             settings = replace(settings, no_face="skip")
         waiting: list[list[tuple[int, torch.Tensor, np.ndarray]]] = [[] for _ in paths]
-        # Of many people, most are not in a frame.
-        there = [frozenset() if path is None else frozenset(path.indices.tolist()) for path in paths]
+        # With many people, most of them are not visible in a given frame.
+        frames_of = [frozenset() if path is None else frozenset(path.indices.tolist()) for path in paths]
         frames = self.kept if self.kept is not None else self._decoded(self.plan)
         self.kept = None
         for number, frame in frames:
             place = int(np.searchsorted(located.indices, number))
             self.progress(0.5 + 0.5 * place / len(located.indices))
             for person, path in enumerate(paths):
-                if settings.no_face == "skip" and number not in there[person]:
+                if settings.no_face == "skip" and number not in frames_of[person]:
                     continue
                 face = cut_face(frame[None], np.array([number]), path, settings)
                 if not len(face.frames):
@@ -288,13 +294,13 @@ class RecordingReader:
                 yield _chunk(person, rows)
         self.progress(1.0)
 
-    def _as_it_is(self, located: Located | None = None) -> Recording:
-        """The video without cutting out faces: because none are wanted, or because it is a crop of one already."""
+    def _uncropped(self, located: Located | None = None) -> Recording:
+        """Reads the video without cropping, if that is set or the video already is a crop of a face."""
         pictures = self._pictures(located is not None)
         first = next(pictures, None)
         if first is None:
             raise self._undecodable()
-        recording = self._recording(located, None, [None], self._whole(first, pictures))
+        recording = self._recording(located, None, [None], self._whole_frames(first, pictures))
         if located is None:
             recording.size = self.original_size
         return recording
@@ -310,18 +316,20 @@ class RecordingReader:
             yield from ((number, reduce(frame)) for number, frame in self.kept)
             return
         for number, _, frame in stream(self.source, self.plan, reduce):
-            # Arrays are not reduced.
+            # `reduce` is not applied to some arrays.
             if self.original_size == (0, 0):
                 self.original_size = (frame.shape[-1], frame.shape[-2])
             yield number, self.as_bytes(frame)
 
-    def _whole(self, first: tuple[int, torch.Tensor], others: Iterator[tuple[int, torch.Tensor]]) -> Iterator[Chunk]:
+    def _whole_frames(
+        self, first: tuple[int, torch.Tensor], others: Iterator[tuple[int, torch.Tensor]]
+    ) -> Iterator[Chunk]:
         rows: list[tuple[int, torch.Tensor, np.ndarray]] = []
-        nowhere = np.full(4, np.nan)
-        for number, frame in (one for part in ((first,), others) for one in part):
+        no_box = np.full(4, np.nan)
+        for number, frame in itertools.chain((first,), others):
             place = int(np.searchsorted(self.plan.indices, number))
             self.progress(place / len(self.plan.indices))
-            rows.append((place, frame, nowhere))
+            rows.append((place, frame, no_box))
             if len(rows) == CHUNK:
                 yield _chunk(0, rows)
                 rows = []

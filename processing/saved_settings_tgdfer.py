@@ -1,6 +1,6 @@
-"""Settings of a video processor that come with a checkpoint: checked before anything is made of them.
+"""Validation of the settings of a video processor in a checkpoint, before they are used.
 
-A checkpoint may come from anybody. What is up to the caller is not taken from it: `OF_THE_CALLER`.
+A checkpoint is not trusted. The settings in `OF_THE_CALLER` are never read from it.
 """
 
 import math
@@ -11,29 +11,35 @@ from .detectors_tgdfer import DETECTORS
 from .faces_tgdfer import FACE_CROPS, NO_FACE
 from .video_reading_tgdfer import SAMPLINGS
 
-# Limits of what is fetched, what decodes, and a path of the machine that the checkpoint was made on.
+# Limits for downloads, the decoder, and a path that is valid only on the machine that saved the checkpoint.
 OF_THE_CALLER = ("url_timeout", "url_max_bytes", "url_allow_private", "video_backend", "face_model")
-# No dual encoder sees larger pictures; each frame of each clip would be as large.
+# Maximum height and width in pixels. No dual encoder uses larger images, and every frame would take that much memory.
 MAX_SIDE = 4096
-# Frames of a clip, and from one frame of a clip to the next.
+# Maximum number of frames in a clip, and maximum distance between two sampled frames.
 MAX_FRAMES = 10_000
-# Cameras take fewer frames a second.
+# Maximum frame rate, which is above that of any camera.
 MAX_FPS = 10_000
 
 _Check = tuple[Callable[[Any], bool], str]
 
 
 def from_checkpoint(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a checkpoint may make.
+    """Returns the settings of a checkpoint without those of the caller.
+
+    Args:
+        settings (`Mapping[str, Any]`): Contents of a `preprocessor_config.json`.
+
+    Returns:
+        `dict[str, Any]`: The settings.
 
     Raises:
-        ValueError: one of them has a value that cannot be used.
+        ValueError: If a setting has an invalid value.
     """
     kept = {name: value for name, value in settings.items() if name not in OF_THE_CALLER}
-    for name, (holds, wanted) in _CHECKS.items():
-        if (value := kept.get(name)) is not None and not holds(value):
+    for name, (is_valid, expected) in _CHECKS.items():
+        if (value := kept.get(name)) is not None and not is_valid(value):
             raise ValueError(
-                f"The saved video processor has {name} {_short(value)}, but it must be {wanted}: correct its "
+                f"The saved video processor has {name} {_short(value)}, but it must be {expected}: correct its "
                 "preprocessor_config.json, or load another model."
             )
     return kept
@@ -48,11 +54,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _count(most: int) -> _Check:
-    def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+def _count(maximum: int) -> _Check:
+    def is_valid(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= maximum
 
-    return holds, f"a whole number from 1 to {most}"
+    return is_valid, f"a whole number from 1 to {maximum}"
 
 
 def _is_size(value: Any) -> bool:
@@ -61,12 +67,12 @@ def _is_size(value: Any) -> bool:
     return bool(sides) and all(is_side(side) for side in sides if side is not None)
 
 
-def _numbers(least: float) -> _Check:
-    def holds(value: Any) -> bool:
+def _numbers(lower: float) -> _Check:
+    def is_valid(value: Any) -> bool:
         values = value if isinstance(value, list | tuple) else [value]
-        return len(values) in (1, 3) and all(_is_number(one) and one > least for one in values)
+        return len(values) in (1, 3) and all(_is_number(number) and number > lower for number in values)
 
-    return holds, "three finite numbers" + (f" above {least:g}" if math.isfinite(least) else "")
+    return is_valid, "three finite numbers" + (f" above {lower:g}" if math.isfinite(lower) else "")
 
 
 def _between(low: float, high: float) -> _Check:

@@ -1,4 +1,4 @@
-"""Segments of a video: which emotion a person shows from when to when, from the curves over the frames."""
+"""Segments of a video: the emotions of a person over time, computed from the probabilities of the frames."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,22 +10,22 @@ import numpy as np
 from .explanation_tgdfer import UNSURE
 from .video_reading_tgdfer import find_gaps
 
-# The label of a face at rest.
+# Label of a face without an emotion.
 AT_REST = "neutral"
-# Seconds that a segment lasts at least, if the person is there for as long; felt expressions mostly last longer.
+# Minimum duration of a segment in seconds, if the person is visible for that long. Most felt expressions last longer.
 SHORTEST = 0.3
 
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """When a curve makes a segment: it must rise to `high`, and lasts as long as it stays above `low`.
+    """Thresholds of segments. A segment must reach `high`, and lasts while the probability is at least `low`.
 
-    The defaults are those with the highest mean average precision on rendered videos (docs/results/long_videos.md).
+    The defaults have the highest mean average precision on rendered videos (docs/results/long_videos.md).
 
     Attributes:
-        high: probability that starts a segment.
-        low: probability below which it ends.
-        shortest: seconds that it lasts at least; felt expressions mostly last half a second and more.
+        high (`float`): Probability that a segment must reach.
+        low (`float`): Probability below which a segment ends.
+        shortest (`float`): Minimum duration in seconds. Most felt expressions last half a second or more.
     """
 
     high: float = 0.5
@@ -40,18 +40,19 @@ class Hysteresis:
             )
 
 
-# Moments: every moment of a person has a label
+# Segments without overlap that cover all frames of a person
 
 
 @dataclass(frozen=True)
 class Presence:
-    """When a person is there, in T of the N sampled frames of a video.
+    """The T of the N sampled frames of a video in which a person is visible.
 
     Attributes:
-        places: (T,) which of the sampled frames, increasing.
-        edges: (N + 1,) seconds between which each sampled frame stands for its moment.
-        cuts: places among the sampled frames with which a new shot begins.
-        seconds: (N,) times of the sampled frames, by which gaps in the video are known; None where there are none.
+        places (`np.ndarray` of shape `(T,)`): Positions among the sampled frames, increasing.
+        edges (`np.ndarray` of shape `(N + 1,)`): Limits between the sampled frames in seconds.
+        cuts (`Sequence[int]`): Positions among the sampled frames at which a new shot begins.
+        seconds (`np.ndarray` of shape `(N,)`, *optional*): Times of the sampled frames, used to find gaps. None if
+            there are no gaps.
     """
 
     places: np.ndarray
@@ -60,7 +61,7 @@ class Presence:
     seconds: np.ndarray | None = None
 
     def stretches(self) -> list[slice]:
-        """The frames in which the person is there without a gap and a cut, as slices of the T frames."""
+        """Returns the slices of the T frames in which the person is visible without a gap or a cut."""
         shots = np.searchsorted(np.asarray(self.cuts), self.places, side="right")
         pieces = np.searchsorted(self._gaps, self.places, side="right")
         new = (np.diff(self.places) > 1) | (np.diff(shots) > 0) | (np.diff(pieces) > 0)
@@ -68,7 +69,10 @@ class Presence:
         return [slice(start, stop) for start, stop in zip(borders, borders[1:], strict=False)]
 
     def span(self, first: int, last: int) -> tuple[float, float]:
-        """Seconds from the start of one of the T frames to the end of another, half a step from those at a gap."""
+        """Returns the start of one of the T frames and the end of another in seconds.
+
+        At a gap, they are half a median step away from the frame.
+        """
         start, end = self.places[first], self.places[last]
         times = [float(self.edges[start]), float(self.edges[end + 1])]
         if self.seconds is not None:
@@ -85,30 +89,29 @@ class Presence:
 
     @cached_property
     def _gaps(self) -> np.ndarray:
-        """Places among the sampled frames that come after a gap."""
+        """Positions of the sampled frames that follow a gap."""
         return np.zeros(0, int) if self.seconds is None else np.flatnonzero(find_gaps(self.seconds)) + 1
 
 
 def find_moments(
     scores: np.ndarray, names: Sequence[str], presence: Presence, unsure_below: float | None = None
 ) -> list[dict[str, Any]]:
-    """Labels every moment of a person, and joins moments of one label to segments.
+    """Labels every frame of a person, and joins consecutive frames of the same label to segments.
 
-    A frame has the class that is more probable than all others together, and is unsure where there is none. What is
-    shorter than `SHORTEST` goes to the more probable label beside it. A model that is never unsure gives each frame
-    its most probable class.
+    A frame gets its most probable class. With `unsure_below`, it is unsure if no class has a probability of at least
+    0.5. A segment shorter than `SHORTEST` gets the more probable of the labels of the adjacent segments.
 
     Args:
-        scores: (T, K) probabilities of the classes in the frames of the person.
-        names: of the K classes.
-        presence: when the person is there.
-        unsure_below: mean probability below which a segment is "unsure"; None for never.
+        scores (`np.ndarray` of shape `(T, K)`): Probabilities of the classes in the frames of the person.
+        names (`Sequence[str]`): Names of the K classes.
+        presence (`Presence`): Frames in which the person is visible.
+        unsure_below (`float`, *optional*): Mean probability below which a segment is "unsure". None means never.
 
     Returns:
-        Segments in the order of time, which never overlap nor reach over a gap or a cut: `label`, `start` and `end` in
-        seconds, `score`, the mean probability of the label in its frames, `candidates`, one label, or the two most
-        probable ones of an "unsure" segment, whose `score` is that of the first, and `frames`, the first and the last
-        of the T frames.
+        `list[dict[str, Any]]`: Segments in chronological order, which neither overlap nor cross a gap or a cut. The
+        keys are `label`; `start` and `end` in seconds; `candidates`, the label, or the two most probable labels of an
+        "unsure" segment; `score`, the mean probability of the first candidate; and `frames`, the first and the last of
+        the T frames.
     """
     found: list[dict[str, Any]] = []
     for stretch in presence.stretches():
@@ -138,7 +141,7 @@ def find_moments(
 def _merge_short(
     labels: np.ndarray, scores: np.ndarray, presence: Presence, offset: int
 ) -> list[tuple[int, int, int]]:
-    """Runs of equal labels: first, last and label. One that is too short goes to the more probable label beside it."""
+    """Returns the first frame, the last frame and the label of each run of equal labels, without short runs."""
     labels = labels.copy()
     while True:
         borders = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
@@ -148,40 +151,43 @@ def _merge_short(
         if len(runs) == 1 or lengths[number] > SHORTEST - 1e-6:
             return runs
         first, last, _ = runs[number]
-        beside = [runs[near][2] for near in (number - 1, number + 1) if 0 <= near < len(runs)]
+        neighbours = [runs[index][2] for index in (number - 1, number + 1) if 0 <= index < len(runs)]
         mean = scores[first : last + 1].mean(0)
-        labels[first : last + 1] = max(beside, key=lambda label: mean[label] if label >= 0 else 0.0)
+        labels[first : last + 1] = max(neighbours, key=lambda label: mean[label] if label >= 0 else 0.0)
 
 
-def _continues(one: Mapping[str, Any], other: Mapping[str, Any], presence: Presence) -> bool:
-    """Whether two segments that follow each other without a gap or a cut are both unsure."""
-    last, first = one["frames"][1], other["frames"][0]
+def _continues(segment: Mapping[str, Any], following: Mapping[str, Any], presence: Presence) -> bool:
+    """Whether two consecutive segments are both unsure, without a gap or a cut between them."""
+    last, first = segment["frames"][1], following["frames"][0]
     place = presence.places[first]
     adjacent = place - presence.places[last] == 1 and place not in presence.cuts and not presence.is_after_gap(place)
-    return adjacent and one["label"] == other["label"] == UNSURE
+    return adjacent and segment["label"] == following["label"] == UNSURE
 
 
-def _joined(one: dict[str, Any], other: dict[str, Any], scores: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """One unsure segment of two."""
-    frames = [one["frames"][0], other["frames"][1]]
+def _joined(
+    segment: dict[str, Any], following: dict[str, Any], scores: np.ndarray, names: Sequence[str]
+) -> dict[str, Any]:
+    """Joins two unsure segments."""
+    frames = [segment["frames"][0], following["frames"][1]]
     mean = scores[frames[0] : frames[1] + 1].mean(0)
     best = np.argsort(-mean, kind="stable")[:2].tolist()
     candidates = [names[index] for index in best]
-    return one | {"end": other["end"], "score": float(mean[best[0]]), "candidates": candidates, "frames": frames}
+    score = float(mean[best[0]])
+    return segment | {"end": following["end"], "score": score, "candidates": candidates, "frames": frames}
 
 
-# Segments of emotions that may overlap, for measuring localisation
+# Segments of emotions that may overlap, for benchmarks of localisation
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of time with one emotion.
+    """A time span with one emotion.
 
     Attributes:
-        start: seconds.
-        end: seconds.
-        label: the emotion.
-        confidence: mean probability over its frames.
+        start (`float`): Start in seconds.
+        end (`float`): End in seconds.
+        label (`str`): The emotion.
+        confidence (`float`): Mean probability over its frames.
     """
 
     start: float
@@ -193,34 +199,34 @@ class Segment:
 def find_segments(
     curves: Mapping[str, Sequence[float]], seconds: Sequence[float] | np.ndarray, rule: Hysteresis | None = None
 ) -> list[dict[str, Any]]:
-    """Segments of emotion by hysteresis on the curve of each class but neutral.
+    """Finds segments of emotions by hysteresis on the probabilities of each class except neutral.
 
     Args:
-        curves: for each class its probability in each of T frames.
-        seconds: (T,) of the frames, increasing.
-        rule: the thresholds.
+        curves (`Mapping[str, Sequence[float]]`): Probability of each class in each of T frames.
+        seconds (`Sequence[float]`): Times of the frames, increasing.
+        rule (`Hysteresis`, *optional*): The thresholds.
 
     Returns:
-        `start` and `end` in seconds, `label` and `confidence` of each, in order of time. A segment reaches half the
-        way to the frames beside it, and never over a stretch without frames (a face that was away).
+        `list[dict[str, Any]]`: `start` and `end` in seconds, `label` and `confidence` of each segment, in
+        chronological order. A segment ends halfway to the adjacent frames, and never crosses a time without frames.
     """
     rule = rule or Hysteresis()
     found: list[Segment] = []
     for label, values in curves.items():
         if label != AT_REST:
-            found += _of_curve(label, np.asarray(values, dtype=float), rule, np.asarray(seconds, dtype=float))
-    return [asdict(segment) for segment in sorted(found, key=lambda one: (one.start, one.end, one.label))]
+            found += _segments_of_class(label, np.asarray(values, dtype=float), rule, np.asarray(seconds, dtype=float))
+    return [asdict(segment) for segment in sorted(found, key=lambda s: (s.start, s.end, s.label))]
 
 
 def argmax_segments(curves: Mapping[str, Sequence[float]], seconds: Sequence[float]) -> list[dict[str, Any]]:
-    """What segments are compared with: runs of frames whose most probable class is the same emotion."""
+    """Finds runs of frames with the same most probable emotion, as a baseline for `find_segments`."""
     names = list(curves)
     best = np.argmax([curves[name] for name in names], axis=0) if len(seconds) else np.zeros(0, int)
-    alone = {name: np.where(best == index, curves[name], 0.0).tolist() for index, name in enumerate(names)}
-    return find_segments(alone, seconds, Hysteresis(high=1e-9, low=1e-9, shortest=0.0))
+    masked = {name: np.where(best == index, curves[name], 0.0).tolist() for index, name in enumerate(names)}
+    return find_segments(masked, seconds, Hysteresis(high=1e-9, low=1e-9, shortest=0.0))
 
 
-def _of_curve(label: str, curve: np.ndarray, rule: Hysteresis, seconds: np.ndarray) -> list[Segment]:
+def _segments_of_class(label: str, curve: np.ndarray, rule: Hysteresis, seconds: np.ndarray) -> list[Segment]:
     starts, ends = _extents(seconds)
     segments = []
     for run in _runs(curve >= rule.low, seconds):
@@ -231,7 +237,7 @@ def _of_curve(label: str, curve: np.ndarray, rule: Hysteresis, seconds: np.ndarr
 
 
 def _runs(inside: np.ndarray, seconds: np.ndarray) -> list[slice]:
-    """Stretches of frames that are inside, cut where time goes on without frames."""
+    """Returns runs of consecutive frames that are inside. A run ends at a gap in time."""
     new = np.ones(len(inside), bool)
     new[1:] = ~inside[:-1] | (np.diff(seconds) > _longest_step(seconds))
     first = np.flatnonzero(inside & new)
@@ -240,18 +246,18 @@ def _runs(inside: np.ndarray, seconds: np.ndarray) -> list[slice]:
 
 
 def _extents(seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end (T,) of the time that each frame stands for: half the way to those beside it."""
+    """Returns the start and the end (T,) of the time of each frame, halfway to the adjacent frames."""
     if len(seconds) < 2:
         return seconds, seconds
     steps = np.diff(seconds)
-    usual = float(np.median(steps))
-    halves = np.where(steps > _longest_step(seconds), usual, steps) / 2
+    median = float(np.median(steps))
+    halves = np.where(steps > _longest_step(seconds), median, steps) / 2
     return (
-        np.maximum(seconds - np.append(usual / 2, halves), 0.0),
-        seconds + np.append(halves, usual / 2),
+        np.maximum(seconds - np.append(median / 2, halves), 0.0),
+        seconds + np.append(halves, median / 2),
     )
 
 
 def _longest_step(seconds: np.ndarray) -> float:
-    """Frames further apart than this have something between them that was not looked at."""
+    """Returns the largest step in seconds between frames that is not a gap."""
     return 3 * float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Cuts of a video: where a new shot begins, found in the frames that are sampled anyway."""
+"""Detection of cuts in the sampled frames of a video."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,21 +12,22 @@ try:
 except ImportError:
     AdaptiveDetector = None
 
-# Height and width of the pictures that are compared. Cuts change the whole picture, so small ones suffice.
+# Height and width to which images are resized before they are compared. Cuts change the whole image, so small images
+# are sufficient.
 _HEIGHT, _WIDTH = 48, 84
-# How many frames before and after a frame its change is compared with.
+# Number of frames before and after a frame with which its change is compared.
 _AROUND = 2
-# A cut changes a picture by at least this much (0 to 255, mean over hue, saturation and brightness) and this many
-# times as much as the frames around it change. The change is the default of PySceneDetect for cuts; the ratio is lower
-# than its default, because sampled frames are further apart and differ more from one another than all frames do.
+# Minimum change of an image at a cut (0 to 255, mean over hue, saturation and brightness), and its minimum ratio to
+# the changes of the frames around it. The change is the default of PySceneDetect. The ratio is lower than the default
+# because sampled frames are further apart and therefore differ more.
 LEAST_CHANGE, LEAST_RATIO = 27.0, 2.0
 
 
 class CutFinder:
-    """Finds cuts in frames that come one by one, by the adaptive detector of PySceneDetect.
+    """Finds cuts in a stream of frames with the adaptive detector of PySceneDetect.
 
-    A frame that is unlike those around it, which are like each other, is a flash and no shot. Without PySceneDetect
-    it finds none.
+    A single frame that differs from similar frames around it is a flash and not a shot. Without PySceneDetect no cuts
+    are found.
     """
 
     def __init__(self) -> None:
@@ -37,22 +38,22 @@ class CutFinder:
             )
         self._count = 0
         self._last: np.ndarray | None = None
-        # From the frame before a flash to the one that is looked at when its end is found.
+        # Contains the frame before a flash when the end of the flash is detected.
         self._recent: deque[np.ndarray] = deque(maxlen=_AROUND + 3)
         self._cuts: list[int] = []
 
     def add(self, picture: np.ndarray) -> None:
-        """Takes the next frame, (H, W, 3) uint8 RGB."""
+        """Processes the next frame, (H, W, 3) uint8 RGB."""
         if self._detector is None:
             return
         small = cv2.resize(picture, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA)[..., ::-1].copy()
-        # A cut is told by the frames around it. The first frame is repeated before it, and the last after it.
+        # Frames are compared with those around them, so the first frame and the last frame are repeated.
         for _ in range(1 if self._last is not None else 1 + _AROUND):
             self._feed(small)
         self._last = small
 
     def cuts(self) -> Sequence[int]:
-        """The numbers of the frames, in the order of `add`, with which a new shot begins; to be called at the end."""
+        """Returns the first frames of new shots, as numbers in the order of `add`. Call it once after all frames."""
         if self._last is not None:
             for _ in range(_AROUND):
                 self._feed(self._last)
@@ -70,6 +71,6 @@ class CutFinder:
         self._count += 1
 
     def _is_flash(self) -> bool:
-        """Whether the frames before and after the one that was found to be a shot of its own are alike."""
+        """Whether the frames before and after a shot of one frame are similar."""
         before, after = (cv2.cvtColor(self._recent[place], cv2.COLOR_BGR2HSV).astype(np.float32) for place in (0, 2))
         return bool(np.abs(before - after).mean() < LEAST_CHANGE)

@@ -1,6 +1,6 @@
-"""Tracks and people: the faces of single frames joined to tracks within a shot, and tracks joined to people.
+"""Tracking: joins the faces in single frames to tracks within a shot, and tracks to people.
 
-A track never crosses a cut, and neither does a person: whose face is seen after a cut nobody knows.
+Neither a track nor a person crosses a cut, because the identity of a face after a cut is unknown.
 """
 
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ import numpy as np
 
 from .detectors_tgdfer import SAME_FACE, overlap
 
-# A face that is lost for longer, in seconds, ends its track.
+# A track ends if its face is missing for longer than this, in seconds.
 BRIDGE = 0.5
-# A face is one, and no mistake of the detector, if it is seen for so many seconds in so many frames ...
+# A track is a face, and not a false detection, if it lasts this many seconds and is found in this many frames ...
 LASTING, LASTING_FRAMES = 2.0, 8
-# ... or in more than this share of the frames of its shot.
+# ... or if it is found in more than this fraction of the frames of its shot.
 LEAST_SHARE = 1 / 8
-# How far, in time and in shares of the size of the face, landmarks steady one another. A face that moves is further
-# from itself than detectors err, and is not smeared.
+# Standard deviations of the smoothing of landmarks: in time in seconds, and in position as a fraction of the size of
+# the face. A moving face changes its position by more than the error of the detector, so it is not blurred.
 STEADY_SECONDS, STEADY_SHARE = 0.5, 0.05
 
 
 @dataclass
 class Track:
-    """One face through a shot: where it was seen.
+    """Detections of one face in a shot.
 
     Attributes:
-        number: of the track, in the order of appearance.
-        frames: indices of the frames.
-        faces: (15,) each, as a `Detector` gives them.
+        number (`int`): Number of the track, in order of appearance.
+        frames (`list[int]`): Indices of the frames.
+        faces (`list[np.ndarray]`): Face (15,) in each of these frames, as returned by a `Detector`.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Track:
     faces: list[np.ndarray] = field(default_factory=list)
 
     def expected(self, frame: int) -> np.ndarray:
-        """Where its face will be if it goes on as it did last."""
+        """Extrapolates the face linearly to a frame."""
         if len(self.frames) < 2:
             return self.faces[-1]
         steps = (frame - self.frames[-1]) / (self.frames[-1] - self.frames[-2])
@@ -45,14 +45,14 @@ class Track:
 
 @dataclass
 class FacePath:
-    """Where one person's face is in the sampled frames of a video.
+    """Positions of the face of one person in the sampled frames of a video.
 
     Attributes:
-        person: number of the person in the video, from 1, in the order of appearance.
-        indices: (N,) the sampled frames in which the face is, by their number in the video.
-        boxes: (N, 4) left, top, right and bottom in pixels.
-        points: (N, 5, 2) landmarks, steadied.
-        scores: (N,) how sure the detector is, 0 to 1.
+        person (`int`): Number of the person in the video, from 1, in order of appearance.
+        indices (`np.ndarray` of shape `(N,)`): Frame numbers in the video of the sampled frames with the face.
+        boxes (`np.ndarray` of shape `(N, 4)`): Left, top, right and bottom in pixels.
+        points (`np.ndarray` of shape `(N, 5, 2)`): Smoothed landmarks in pixels.
+        scores (`np.ndarray` of shape `(N,)`): Scores of the detector, 0 to 1.
     """
 
     person: int
@@ -65,16 +65,19 @@ class FacePath:
 def follow(
     found: Sequence[np.ndarray], seconds: np.ndarray, bridge: float = BRIDGE, cuts: Sequence[int] = ()
 ) -> list[Track]:
-    """Joins the faces (N_t, 15) of T frames to tracks, each face to the track that it is closest to.
+    """Joins the faces in T frames to tracks. Each face is assigned to the closest track.
 
-    Close to where its face was and, so that people may pass one another, to where it was going. A track goes on where
-    its face is missing for less than `bridge` seconds, and ends at a cut.
+    The distance is measured to the last position of the track and to its extrapolated position, so that people can
+    pass each other. A track continues if its face is missing for less than `bridge` seconds, and ends at a cut.
 
     Args:
-        found: faces of each frame.
-        seconds: (T,) of the frames.
-        bridge: seconds for which a face may be missing.
-        cuts: frames with which a new shot begins.
+        found (`Sequence[np.ndarray]`): Faces (N_t, 15) in each frame.
+        seconds (`np.ndarray` of shape `(T,)`): Times of the frames.
+        bridge (`float`, *optional*, defaults to 0.5): Seconds for which a face may be missing.
+        cuts (`Sequence[int]`, *optional*, defaults to `()`): First frames of new shots.
+
+    Returns:
+        `list[Track]`: The tracks in order of appearance.
     """
     tracks: list[Track] = []
     alive: list[Track] = []
@@ -101,25 +104,28 @@ def follow(
     return tracks
 
 
-def _closeness(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Overlap of boxes plus nearness of landmarks (N, M), 0 to 2, of faces (N, 15) and (M, 15).
+def _closeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Computes the overlap of boxes plus the proximity of landmarks (N, M), 0 to 2, of faces (N, 15) and (M, 15).
 
     It is 0 for faces that cannot be the same.
     """
-    shared = np.nan_to_num(overlap(ones, others))  # two boxes without an area
-    areas = np.maximum.outer(ones[:, 2] * ones[:, 3], others[:, 2] * others[:, 3])
-    steps = (ones[:, None] - others[None])[..., 4:14].reshape(*shared.shape, 5, 2)
+    shared = np.nan_to_num(overlap(first, second))  # NaN for two boxes without an area
+    areas = np.maximum.outer(first[:, 2] * first[:, 3], second[:, 2] * second[:, 3])
+    steps = (first[:, None] - second[None])[..., 4:14].reshape(*shared.shape, 5, 2)
     distance = np.linalg.norm(steps, axis=-1).mean(-1) / np.maximum(np.sqrt(areas), 1e-9)
     return np.where((shared < 0.2) & (distance > 0.5), 0.0, shared + np.maximum(0.0, 1.0 - distance))
 
 
 def lasting(tracks: Sequence[Track], seconds: np.ndarray, cuts: Sequence[int] = ()) -> list[Track]:
-    """The tracks that are there long enough to be faces: what is there for a moment is mostly no face.
+    """Selects the tracks that last long enough. Very short tracks are mostly false detections.
 
     Args:
-        tracks: of T frames.
-        seconds: (T,) of the frames.
-        cuts: frames with which a new shot begins.
+        tracks (`Sequence[Track]`): Tracks in T frames.
+        seconds (`np.ndarray` of shape `(T,)`): Times of the frames.
+        cuts (`Sequence[int]`, *optional*, defaults to `()`): First frames of new shots.
+
+    Returns:
+        `list[Track]`: The selected tracks.
     """
     edges = np.array([0, *cuts, len(seconds)])
     kept = []
@@ -140,9 +146,10 @@ class Person:
     """One person in a shot.
 
     Attributes:
-        number: from 1, in the order of appearance in the video.
-        shot: number of the shot.
-        tracks: of the face, in the order of time; more than one if the face was away for a while.
+        number (`int`): Number of the person in the video, from 1, in order of appearance.
+        shot (`int`): Number of the shot.
+        tracks (`list[Track]`): Tracks of the face in chronological order. There are several if the face was missing
+            for some time.
     """
 
     number: int
@@ -151,22 +158,25 @@ class Person:
 
     @property
     def faces(self) -> np.ndarray:
-        """The faces (N, 15) that were seen."""
+        """Detected faces (N, 15) of the person."""
         return np.concatenate([np.stack(track.faces) for track in self.tracks])
 
 
 def join_people(tracks: Sequence[Track], cuts: Sequence[int] = ()) -> list[Person]:
-    """Joins tracks to people: a face that comes back in a shot where it was lost is that of the same person.
+    """Joins tracks to people. A face that reappears at the same position in a shot belongs to the same person.
 
-    A face after a cut is somebody else, as far as is known. What a crop looks like does not tell people apart well
-    enough: in the dark, two people in one audience are more alike than one person in two shots (docs/experiments.md).
+    A face after a cut is a new person. The appearance of a crop does not identify people reliably: in the dark, two
+    people in an audience look more similar than one person in two shots (docs/experiments.md).
 
     Args:
-        tracks: in the order of appearance.
-        cuts: frames with which a new shot begins.
+        tracks (`Sequence[Track]`): Tracks in order of appearance.
+        cuts (`Sequence[int]`, *optional*, defaults to `()`): First frames of new shots.
+
+    Returns:
+        `list[Person]`: The people in order of appearance.
     """
     people: list[Person] = []
-    for track in sorted(tracks, key=lambda one: (one.frames[0], one.number)):
+    for track in sorted(tracks, key=lambda track: (track.frames[0], track.number)):
         shot = int(np.searchsorted(np.asarray(cuts), track.frames[0], side="right"))
         returned = [
             person
@@ -189,17 +199,21 @@ def path_of(
     cuts: Sequence[int] = (),
     looked: Sequence[int] | None = None,
 ) -> FacePath:
-    """Where a face is in all frames of its tracks; between frames where it was seen, on the straight way.
+    """Computes the positions of a face in all frames of its tracks, by linear interpolation between detections.
 
-    Where a track begins or ends between two frames that were looked at, it does so half the way between them; it goes
-    on to the end of its shot if no frame there was looked at.
+    A track is extended by half the distance to the adjacent frames that were searched. It is extended to the start or
+    end of its shot if no frame there was searched.
 
     Args:
-        person: whose face it is; the `frames` of the tracks are places in `indices`.
-        indices: (N,) numbers of all sampled frames in the video.
-        seconds: (N,) of these.
-        cuts: places with which a new shot begins.
-        looked: places of the frames that were looked at, increasing; all where not given.
+        person (`Person`): The person. The `frames` of its tracks are positions in `indices`.
+        indices (`np.ndarray` of shape `(N,)`): Numbers of all sampled frames in the video.
+        seconds (`np.ndarray` of shape `(N,)`): Times of these frames.
+        cuts (`Sequence[int]`, *optional*, defaults to `()`): Positions in `indices` at which a new shot begins.
+        looked (`Sequence[int]`, *optional*): Positions of the frames that were searched for faces, in increasing
+            order. Defaults to all frames.
+
+    Returns:
+        `FacePath`: The positions of the face.
     """
     borders = [0, *cuts, len(indices)]
     places = np.arange(len(indices)) if looked is None else np.asarray(looked)
@@ -217,7 +231,7 @@ def path_of(
 
 
 def join_paths(paths: Sequence[FacePath]) -> FacePath:
-    """One path of several in the order of time; of a frame on two of them, the first."""
+    """Joins paths in chronological order. A frame on several of them is taken from the first."""
     columns = {
         name: np.concatenate([getattr(path, name) for path in paths])
         for name in ("indices", "boxes", "points", "scores")
@@ -227,9 +241,9 @@ def join_paths(paths: Sequence[FacePath]) -> FacePath:
 
 
 def _path_of_track(number: int, track: Track, there: np.ndarray, indices: np.ndarray, seconds: np.ndarray) -> FacePath:
-    """The path of a track in the frames at the places `there`."""
-    seen, faces = seconds[track.frames], np.stack(track.faces)
-    faces = np.stack([np.interp(seconds[there], seen, column) for column in faces.T], 1)
+    """Interpolates a track in the frames at the positions `there`."""
+    detected_at, faces = seconds[track.frames], np.stack(track.faces)
+    faces = np.stack([np.interp(seconds[there], detected_at, column) for column in faces.T], 1)
     boxes = np.concatenate([faces[:, :2], faces[:, :2] + faces[:, 2:4]], 1)
     sizes = np.sqrt(faces[:, 2] * faces[:, 3])
     points = steady(faces[:, 4:14].reshape(-1, 5, 2), sizes, seconds[there])
@@ -237,13 +251,21 @@ def _path_of_track(number: int, track: Track, there: np.ndarray, indices: np.nda
 
 
 def steady(points: np.ndarray, sizes: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """Landmarks (T, 5, 2) of a face, `sizes` (T,) pixels large at `seconds` (T,), without the tremor of the detector.
+    """Smooths the landmarks of a face to remove the noise of the detector.
 
-    Each is a mean over the moments that are near in time and alike in place (a bilateral filter), so that a face that
-    holds still stands still and one that moves is followed.
+    Each landmark is a weighted mean over frames that are close in time and in position (a bilateral filter). A still
+    face becomes steady, and a moving face is followed.
+
+    Args:
+        points (`np.ndarray` of shape `(T, 5, 2)`): Landmarks in pixels.
+        sizes (`np.ndarray` of shape `(T,)`): Sizes of the face in pixels.
+        seconds (`np.ndarray` of shape `(T,)`): Times of the frames.
+
+    Returns:
+        `np.ndarray` of shape `(T, 5, 2)`: Smoothed landmarks.
     """
     steadied = np.empty(points.shape)
-    # What is further off in time than that has no weight; a face may be there for hours.
+    # Frames further away have no weight. The face is processed in blocks because it may be visible for hours.
     reach, block = 4 * STEADY_SECONDS, 256
     for start in range(0, len(points), block):
         here = slice(start, start + block)

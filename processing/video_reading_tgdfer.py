@@ -1,4 +1,4 @@
-"""Reading clips: which frames are sampled, and these frames and their seconds from any video, folder or array."""
+"""Reading of clips: samples frames from any video, folder of frames or array, with their times in seconds."""
 
 import os
 import re
@@ -18,15 +18,15 @@ from .video_file_tgdfer import Each, Sampler, VideoDecodeError, VideoFile, on_wh
 from .video_source_tgdfer import MAX_PIXELS
 
 SAMPLINGS = ("segments", "dense", "fps")
-# Frames a second that are assumed where nothing tells: folders of frames and arrays.
+# Frame rate that is assumed for folders of frames and arrays without timestamps.
 ASSUMED_FPS = 25
-# Cameras and encoders leave out single frames. So many seconds without a frame are a gap, if they are also so many
-# times the usual step between frames.
+# Cameras and encoders drop single frames. A step between frames is a gap only if it exceeds this number of seconds and
+# this multiple of the median step.
 SHORTEST_GAP, GAP_STEPS = 0.5, 3
-# Frames of arrays, folders and decoders that are read together where they are gone through one by one.
-_AT_A_TIME = 16
+# Number of frames that `stream` reads at once from arrays, folders and decoders.
+_FRAMES_AT_ONCE = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# What a file of such a name may hold. Not among them: EPS and others that Pillow hands to programs of the system.
+# Allowed formats of image files. EPS and other formats for which Pillow starts external programs are excluded.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -35,10 +35,12 @@ class Clip:
     """Sampled frames of one video.
 
     Attributes:
-        frames: (T, C, H, W), C = 1, 3 or 4; RGB where read from a file; uint8, or the dtype of the array given.
-        seconds: (T,) float32, when each frame is shown, the first frame of the video at 0; None where unknown.
-        metadata: of the whole video; `frames_indices` are the T frames.
-        unit: whether white is 1, as `in_unit_range` says of the whole video; otherwise it is 255.
+        frames (`torch.Tensor` of shape `(T, C, H, W)`): Frames with 1, 3 or 4 channels, RGB if read from a file. They
+            are uint8 or floating point.
+        seconds (`torch.Tensor` of shape `(T,)`, *optional*): Times of the frames, float32. The first frame of the
+            video is at 0. None if times are unknown.
+        metadata (`VideoMetadata`): Metadata of the whole video. `frames_indices` are the indices of the T frames.
+        unit (`bool`): Whether white is 1 and not 255. See `in_unit_range`.
     """
 
     frames: torch.Tensor
@@ -48,26 +50,32 @@ class Clip:
 
 
 def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any) -> Clip:
-    """Reads the frames that `sampler` chooses.
+    """Reads the frames that `sampler` selects.
 
     Args:
-        video: path or URL of a video, bytes or binary file object of a video, a value of a `datasets` column of
-            videos, decoded or not (`{"path": ..., "bytes": ...}`), an open PyAV container or torchcodec decoder;
-            folder of frames or list of their files, in natural order (2 before 10); array or tensor (T, H, W, C) or
-            (T, C, H, W), or a list of T images or (H, W, C) arrays; or what `open_video` made of one of these.
-        sampler: chooses the frames.
-        each: is done to each picture (3, H, W), or to several (T, 3, H, W) at once, before it is kept; not to those of
-            a decoder, nor to arrays of other channels or numbers than bytes and floats.
-        **options: `url_timeout`, `url_max_bytes`, `url_allow_private` and `backend` of a `VideoFile`.
+        video (`Any`): A path or URL, bytes or a binary file object of a video; a value of a video column of
+            `datasets`, decoded or not (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; a
+            folder of frames or a list of their files, in natural order (2 before 10); an array or tensor
+            (T, H, W, C) or (T, C, H, W), or a list of T images or arrays (H, W, C); or the output of `open_video`.
+        sampler (`Sampler`): Selects the frames.
+        each (`Callable`, *optional*): Applied to each image (3, H, W), or to several images (T, 3, H, W), before they
+            are stored. It is not applied to frames of a decoder, nor to arrays that are not RGB or have other dtypes
+            than uint8 and floating point.
+        **options: `url_timeout`, `url_max_bytes`, `url_allow_private` and `backend` of `VideoFile`.
+
+    Returns:
+        `Clip`: The frames.
 
     Raises:
-        VideoDecodeError: nothing can be read from it.
+        VideoDecodeError: If no frame can be read.
     """
     file, name = _file(video)
     if file is not None:
-        found = _opened(file, name, **options).read(sampler, each)
-        total = len(found.seconds)
-        return _clip(found.frames, found.seconds, found.duration, found.indices, total, found.backend, found.size)
+        result = _opened(file, name, **options).read(sampler, each)
+        total = len(result.seconds)
+        return _clip(
+            result.frames, result.seconds, result.duration, result.indices, total, result.backend, result.size
+        )
     if isinstance(video, str | os.PathLike):
         return _read_images(_frame_files(Path(video)), sampler, each)
     if is_frame_files(video):
@@ -80,20 +88,20 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
 def stream(
     video: Any, sampler: Sampler, each: Each | None = None, **options: Any
 ) -> Iterator[tuple[int, float | None, torch.Tensor]]:
-    """The frames that `sampler` chooses one by one, a file in a single pass: a few of them are kept at a time.
+    """Yields the frames that `sampler` selects, with only a few of them in memory. A file is read in a single pass.
 
     Args:
-        video: as in `read`.
-        sampler: chooses the frames.
-        each: as in `read`.
-        **options: as in `read`.
+        video (`Any`): As in `read`.
+        sampler (`Sampler`): Selects the frames.
+        each (`Callable`, *optional*): As in `read`.
+        **options: As in `read`.
 
     Yields:
-        Index, seconds, None where unknown, and picture (3, H, W) of each frame; those that cannot be decoded are left
-        out.
+        `tuple[int, float | None, torch.Tensor]`: Index, time in seconds, or None if it is unknown, and image (3, H, W)
+        of each frame. Frames that cannot be decoded are left out.
 
     Raises:
-        VideoDecodeError: nothing can be read from it.
+        VideoDecodeError: If no frame can be read.
     """
     file, name = _file(video)
     if file is not None:
@@ -104,27 +112,33 @@ def stream(
     def choose(seconds: Any, total: int, duration: Any) -> np.ndarray:
         nonlocal todo
         todo = sampler(seconds, total, duration)
-        return todo[:_AT_A_TIME]
+        return todo[:_FRAMES_AT_ONCE]
 
     clip = read(video, choose, each)
-    for start in range(0, len(todo), _AT_A_TIME):
-        part = todo[start : start + _AT_A_TIME]
+    for start in range(0, len(todo), _FRAMES_AT_ONCE):
+        part = todo[start : start + _FRAMES_AT_ONCE]
         clip = read(video, lambda *_, part=part: part, each) if start else clip
         times = [None] * len(part) if clip.seconds is None else clip.seconds.tolist()
         yield from zip(part.tolist(), times, clip.frames, strict=True)
 
 
 def open_video(video: Any, **options: Any) -> Any:
-    """A `VideoFile` of what is one, so that it is fetched once and can be read several times; others as they are."""
+    """Opens a video file as a `VideoFile`, which is fetched once and can be read several times.
+
+    Videos that are not files, such as arrays, are returned unchanged.
+    """
     file, name = _file(video)
     return video if file is None else _opened(file, name, **options)
 
 
 def in_unit_range(video: Any) -> bool:
-    """Whether white is 1 in a video: its values float, and none of them in any frame is above 1.
+    """Whether white is 1 in a video: its values are floating point, and none of them is above 1.
 
     Args:
-        video: as in `read`; of files, only pictures of floats can be in this range.
+        video (`Any`): As in `read`. Among files, only floating-point images can have this range.
+
+    Returns:
+        `bool`: Whether all values are in this range.
     """
     if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
         return False
@@ -134,7 +148,7 @@ def in_unit_range(video: Any) -> bool:
         return _unit_files(sorted(map(Path, video), key=_natural))
     if not is_valid_video(video):
         return False
-    # A frame at a time: the first bright one decides.
+    # Frames are checked one by one, because the first value above 1 is decisive.
     for frame in video.to_dense() if isinstance(video, torch.Tensor) else video:
         values = np.asarray(frame) if isinstance(frame, Image.Image) else frame
         floats = values.is_floating_point() if isinstance(values, torch.Tensor) else values.dtype.kind == "f"
@@ -144,7 +158,7 @@ def in_unit_range(video: Any) -> bool:
 
 
 def _unit_files(files: list[Path]) -> bool:
-    """`in_unit_range` of pictures; those that cannot be read are left to `read`."""
+    """Implements `in_unit_range` for image files. Errors are ignored here, because `read` raises them."""
     for file in files:
         try:
             with Image.open(file, formats=IMAGE_FORMATS) as image:
@@ -159,7 +173,7 @@ def _unit_files(files: list[Path]) -> bool:
 
 
 def is_frame_files(video: Any) -> bool:
-    """Whether it is a list of image files: the frames of one clip."""
+    """Whether a video is a list of image files, which are the frames of one clip."""
     return (
         isinstance(video, list | tuple)
         and len(video) > 0
@@ -168,8 +182,8 @@ def is_frame_files(video: Any) -> bool:
 
 
 def _file(video: Any) -> tuple[Any, str]:
-    """The video file behind what was given, and its name; None where it is not a file."""
-    # A decoder that `datasets` has made says of what.
+    """Returns the video file and its name, or None if the video is not a file."""
+    # Decoders of `datasets` refer to their source.
     encoded = getattr(video, "_hf_encoded", None)
     if encoded and (encoded["bytes"] is not None or os.path.isfile(encoded["path"])):
         video = encoded
@@ -189,31 +203,31 @@ def _opened(file: Any, name: str, **options: Any) -> VideoFile:
     return file if isinstance(file, VideoFile) else VideoFile(file, name, **options)
 
 
-# Decoders, arrays and pictures
+# Decoders, arrays and images
 
 
 def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
-    """Reads from a decoder with the interface of `torchcodec.decoders.VideoDecoder`, by the times it tells."""
+    """Reads from a decoder with the interface of `torchcodec.decoders.VideoDecoder`."""
     total = len(decoder)
     if total == 0:
         raise VideoDecodeError("The decoder has no frame; open another video.")
-    # A decoder tells the time of single frames; those of all it knows only by decoding them.
+    # The exact times of all frames are known only after decoding, so they are estimated for the sampler.
     rate = decoder.metadata.average_fps
-    guess = np.arange(total) / rate if rate else None
-    indices = sampler(guess, total, total / rate if rate else None)
+    estimated = np.arange(total) / rate if rate else None
+    indices = sampler(estimated, total, total / rate if rate else None)
     start = decoder.metadata.begin_stream_seconds or 0.0
     try:
         batch = decoder.get_frames_at(indices.tolist())
         seconds = batch.pts_seconds.cpu() - start
         if rate and (seconds - torch.from_numpy(indices) / rate).abs().max() > 1 / rate:
-            # Frames at no even pace: those that are shown when these would be.
+            # The frame rate varies. Take the frames that are shown at the estimated times.
             batch = decoder.get_frames_played_at((start + (indices + 0.5) / rate).tolist())
             seconds = batch.pts_seconds.cpu() - start
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise VideoDecodeError(f"The decoder cannot read its video ({reason}); open it anew.") from error
     frames = batch.data if batch.data.shape[1] in (1, 3, 4) else batch.data.permute(0, 3, 1, 2)
-    # A frame that is shown for long comes once.
+    # Remove repetitions of a frame that is shown for a long time.
     new = torch.cat([torch.ones(1, dtype=torch.bool), seconds.diff() > 0])
     clip = _clip(frames.cpu()[new], None, total / rate if rate else None, indices[new], total, "torchcodec")
     clip.seconds = seconds[new].float()
@@ -230,7 +244,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
     if isinstance(video, torch.Tensor):
         video = video.to_dense()
     if each is not None and _is_plain(video):
-        # Large pictures are not copied: they are resized where they are, and fastest with the channels last in memory.
+        # Large images are resized without copying them first. This is fastest with the channels last in memory.
         steps = set(np.diff(indices).tolist()) or {1}
         if len(steps) == 1:
             parts = [video[indices[0] : indices[-1] + 1 : steps.pop()]]
@@ -245,8 +259,8 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
         chosen = _stack(chosen)
     frames = _tensor(chosen)
     try:
-        shown: Any = frames
-        last = infer_channel_dimension_format(shown, num_channels=(1, 3, 4)) == ChannelDimension.LAST
+        untyped: Any = frames
+        last = infer_channel_dimension_format(untyped, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
         raise VideoDecodeError(
             f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
@@ -256,7 +270,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
 
 
 def _is_plain(video: Any) -> bool:
-    """Whether a video is an array of RGB pictures, bytes or floats, that says which of its axes is which."""
+    """Whether a video is an RGB array, uint8 or floating point, with an unambiguous channel axis."""
     if not hasattr(video, "ndim") or 0 in video.shape or (video.shape[1] == 3) == (video.shape[3] == 3):
         return False
     if 1 in (video.shape[1], video.shape[3]) or 4 in (video.shape[1], video.shape[3]):
@@ -267,40 +281,40 @@ def _is_plain(video: Any) -> bool:
 
 
 def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
-    """Frames (..., C, H, W) that float, or are bytes; `name` is what messages call them."""
+    """Converts frames (..., C, H, W) to uint8 or floating point; `name` is used in messages."""
     if 0 in frames.shape:
-        raise VideoDecodeError(f"{name} {tuple(frames.shape)} has no pixel in it; give frames with some.")
+        raise VideoDecodeError(f"{name} {tuple(frames.shape)} contains no pixel; give frames with some.")
     if frames.is_floating_point():
         if not frames.isfinite().all():
-            raise VideoDecodeError(f"{name} has values that are no numbers; replace them.")
+            raise VideoDecodeError(f"{name} has values that are not finite; replace them.")
         return frames
     if frames.dtype == torch.uint8:
         return frames
     if frames.is_complex():
-        raise VideoDecodeError(f"{name} of complex numbers is no picture; give its absolute values.")
+        raise VideoDecodeError(f"{name} of complex numbers is not an image; give its absolute values.")
     low, high = (int(value) for value in frames.to(torch.int64).aminmax())
     if frames.dtype == torch.bool or low < 0 or high > 255:
         raise VideoDecodeError(
-            f"{name} of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is no picture; scale it to "
+            f"{name} of {str(frames.dtype).removeprefix('torch.')} from {low} to {high} is not an image; scale it to "
             "bytes, 0 to 255, or floats, 0 to 1."
         )
     return frames.to(torch.uint8)
 
 
 def _tensor(array: Any) -> torch.Tensor:
-    """An array of any numbers, in an order of bytes and of a kind that torch knows; not copied where that will do."""
+    """Converts a numeric array to a tensor, if possible without copying it."""
     if isinstance(array, torch.Tensor):
         return array
     if array.dtype.kind not in "biufc":
-        raise VideoDecodeError(f"An array of {array.dtype} holds no pictures; give numbers, 0 to 255 or 0 to 1.")
+        raise VideoDecodeError(f"An array of {array.dtype} does not contain images; give numbers, 0 to 255 or 0 to 1.")
     array = np.asarray(array, np.float64 if array.dtype == np.longdouble else array.dtype.newbyteorder("="))
-    # torch knows no steps backwards and warns of what may not be written to.
-    backwards = any(step < 0 or step % array.itemsize for step in array.strides)
-    return torch.from_numpy(array.copy() if backwards or not array.flags.writeable else array)
+    # torch does not support negative strides, and warns about read-only arrays.
+    unsupported = any(step < 0 or step % array.itemsize for step in array.strides)
+    return torch.from_numpy(array.copy() if unsupported or not array.flags.writeable else array)
 
 
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
-    """Frames of one clip as one array; PIL images that differ in size are brought to the size of the first."""
+    """Stacks the frames of a clip to one array. PIL images of different sizes are resized to the size of the first."""
     size = images[0].size if isinstance(images[0], Image.Image) else None
     try:
         if all(isinstance(image, torch.Tensor) for image in images):
@@ -309,7 +323,7 @@ def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
     except (RuntimeError, TypeError, ValueError) as error:
         shapes = list(dict.fromkeys(str(tuple(getattr(image, "shape", ()))) for image in images))
         raise VideoDecodeError(
-            f"Frames {' and '.join(shapes[:2])} are not those of one clip ({str(error).splitlines()[0]}); give arrays "
+            f"Frames {' and '.join(shapes[:2])} are not from one clip ({str(error).splitlines()[0]}); give arrays "
             "of one shape, or PIL images."
         ) from error
 
@@ -317,19 +331,19 @@ def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
 def _pixels(image: Any, size: tuple[int, int] | None) -> np.ndarray:
     if not isinstance(image, Image.Image):
         return np.asarray(image)
-    if image.mode.startswith("I;16"):  # Pillow clips these to bytes where it converts them, most of them to white.
+    if image.mode.startswith("I;16"):  # Pillow would clip the values instead of scaling them.
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):  # Their range is nobody's promise: they are judged as arrays are.
+    if image.mode in ("I", "F"):  # Their range is not defined, so they are treated like arrays.
         grey = image if image.size == (size or image.size) else image.resize(size, Image.Resampling.BICUBIC)
         return np.asarray(grey)[..., None].repeat(3, -1)
-    see_through = image.has_transparency_data
-    image = image.convert("RGBA" if see_through else "RGB")
+    is_transparent = image.has_transparency_data
+    image = image.convert("RGBA" if is_transparent else "RGB")
     pixels = np.asarray(image if image.size == size else image.resize(size or image.size, Image.Resampling.BICUBIC))
-    return on_white(pixels) if see_through else pixels
+    return on_white(pixels) if is_transparent else pixels
 
 
 def _natural(file: Path) -> list[Any]:
-    """Sorts frame 2 before frame 10."""
+    """Sort key that orders frame 2 before frame 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(file).lower())]
 
 
@@ -351,7 +365,7 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
         try:
             with Image.open(file, formats=IMAGE_FORMATS) as opened:
                 _refuse_large(opened, file)
-                # Cameras turn their pictures by a note in the file.
+                # Cameras store the orientation in the metadata of the file.
                 image = ImageOps.exif_transpose(opened)
                 size = size or image.size
                 picture = _pictures(
@@ -362,13 +376,13 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
         except VideoDecodeError:
             raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise VideoDecodeError(f"The frame {file} is damaged or no image; replace or delete it.") from error
+            raise VideoDecodeError(f"The frame {file} is damaged or not an image; replace or delete it.") from error
         frames.append(each(picture) if each else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
 
 
 def _refuse_large(image: Image.Image, file: Path) -> None:
-    """Looks at what the head of a file declares, before any of its pixels is decoded."""
+    """Checks the image size in the header of a file before the pixels are decoded."""
     if image.width * image.height > MAX_PIXELS:
         raise VideoDecodeError(
             f"The frame {file} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are read; "
@@ -399,23 +413,24 @@ def _clip(
     return Clip(frames.contiguous(), times, metadata)
 
 
-# Which frames are sampled
+# Sampling of frames
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames are taken of a clip; all of them where neither `num_frames` nor `fps` is given.
+    """Method for sampling the frames of a clip. Without `num_frames` and `fps` all frames are taken.
 
     Attributes:
-        method: "segments", one frame of each of `num_frames` equal parts of the clip; "dense", a window of
-            `num_frames` frames `stride` apart; or "fps", as many segments as give `fps` frames a second.
-        num_frames: frames wanted; not used where `fps` is given.
-        fps: frames wanted a second.
-        stride: from one frame of a dense window to the next.
-        generator: draws a random frame of each segment, or a dense window (training); None takes the middle one.
+        method (`str`): "segments" takes one frame of each of `num_frames` equal parts of the clip. "dense" takes a
+            window of `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second.
+        num_frames (`int`, *optional*): Number of frames. It is not used if `fps` is given.
+        fps (`float`, *optional*): Frames per second.
+        stride (`int`): Distance between the frames of a dense window.
+        generator (`torch.Generator`, *optional*): Draws a random frame of each segment, or a random window, for
+            training. None takes the middle one.
 
     Raises:
-        ValueError: the method is not known, or is "fps" without `fps`.
+        ValueError: If the method is unknown, or is "fps" without `fps`.
     """
 
     method: str
@@ -426,12 +441,18 @@ class Sampling:
 
     def __post_init__(self):
         if self.method not in SAMPLINGS:
-            raise ValueError(f'sampling is one of {", ".join(SAMPLINGS)}, not "{self.method}".')
+            raise ValueError(f'sampling must be one of {", ".join(SAMPLINGS)}, not "{self.method}".')
         if self.method == "fps" and self.fps is None and self.num_frames is not None:
-            raise ValueError('sampling="fps" needs to know how many frames a second: give `fps`.')
+            raise ValueError('sampling="fps" needs the number of frames per second: give `fps`.')
 
     def indices(self, total: int, seconds: np.ndarray | None, duration: float | None) -> np.ndarray:
-        """Increasing indices of the frames of a clip with `total` frames at `seconds`, `duration` seconds long."""
+        """Returns increasing indices of the sampled frames of a clip.
+
+        Args:
+            total (`int`): Number of frames in the clip.
+            seconds (`np.ndarray` of shape `(total,)`, *optional*): Times of the frames.
+            duration (`float`, *optional*): Duration of the clip in seconds.
+        """
         if self.num_frames is None and self.fps is None:
             return np.arange(total)
         if self.method == "dense":
@@ -441,16 +462,16 @@ class Sampling:
 
 
 def count_segments(num_frames: int | None, fps: float | None, duration: float | None) -> int:
-    """Segments of a clip that is `duration` seconds long.
+    """Returns the number of segments of a clip of `duration` seconds.
 
     Raises:
-        VideoDecodeError: `fps` is not above 0.
-        ValueError: `fps` is given and the length of the clip is unknown.
+        VideoDecodeError: If `fps` is not above 0.
+        ValueError: If `fps` is given and the duration of the clip is unknown.
     """
     if fps is None:
         return num_frames or 0
     if not 0 < fps < float("inf"):
-        raise VideoDecodeError(f"Frames are to be sampled at an fps of {fps:g}; give one above 0.")
+        raise VideoDecodeError(f"Frames cannot be sampled at an fps of {fps:g}; give one above 0.")
     if duration is None:
         raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
     return max(1, int(duration * fps))
@@ -463,21 +484,22 @@ def sample_indices(
     duration: float | None = None,
     generator: torch.Generator | None = None,
 ) -> np.ndarray:
-    """One frame of each of `num_frames` equal segments of the clip.
+    """Samples one frame from each of `num_frames` equal segments of a clip.
 
     Args:
-        total: frames of the clip.
-        num_frames: frames wanted; a clip that has no more gives each of its frames once.
-        seconds: (total,) times of the frames. Frames at an even pace are counted, so that rounded times cannot move a
-            frame across the border of a segment; others are sampled by time.
-        duration: seconds from the first frame to the end of the last.
-        generator: draws a random frame of each segment; None takes the middle one.
+        total (`int`): Number of frames in the clip.
+        num_frames (`int`): Number of sampled frames. All frames are taken if the clip does not have more.
+        seconds (`np.ndarray` of shape `(total,)`, *optional*): Times of the frames. At a constant frame rate the
+            segments are defined by frame numbers, so rounding errors of the times have no effect. Otherwise they are
+            defined by time.
+        duration (`float`, *optional*): Seconds from the first frame to the end of the last frame.
+        generator (`torch.Generator`, *optional*): Draws a random frame of each segment. None takes the middle one.
 
     Returns:
-        Strictly increasing indices, min(total, num_frames) of them.
+        `np.ndarray` of shape `(min(total, num_frames),)`: Strictly increasing indices.
 
     Raises:
-        ValueError: fewer than one frame is wanted.
+        ValueError: If `num_frames` is below 1.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, not {num_frames}.")
@@ -491,7 +513,7 @@ def sample_indices(
         length = duration if duration is not None else float(seconds[-1] - seconds[0])
         moments = seconds[0] + (steps + within) * length / num_frames
         indices = np.searchsorted(seconds, moments, side="right") - 1
-    # A frame shown for longer than a segment, or drawn from both sides of a border, must not come twice.
+    # A frame that is shown for longer than a segment, or drawn in two segments, must be sampled only once.
     indices = np.maximum.accumulate(indices - steps) + steps
     return np.minimum(indices, total - num_frames + steps)
 
@@ -504,19 +526,20 @@ def _evenly_paced(seconds: np.ndarray) -> bool:
 def dense_indices(
     total: int, num_frames: int, stride: int = 1, generator: torch.Generator | None = None
 ) -> np.ndarray:
-    """A window of frames `stride` apart: in the middle of the clip, or anywhere by `generator`.
+    """Samples a window of frames with a distance of `stride`.
 
     Args:
-        total: frames of the clip.
-        num_frames: frames of the window; a clip that is too short gives those it has at this stride.
-        stride: from one frame to the next.
-        generator: draws the start of the window (training); None takes the middle of the clip (evaluation).
+        total (`int`): Number of frames in the clip.
+        num_frames (`int`): Number of frames in the window. A short clip gives fewer.
+        stride (`int`, *optional*, defaults to 1): Distance between two frames.
+        generator (`torch.Generator`, *optional*): Draws the start of the window, for training. None takes the middle
+            of the clip.
 
     Returns:
-        Strictly increasing indices, `num_frames` of them or fewer.
+        `np.ndarray`: At most `num_frames` strictly increasing indices.
 
     Raises:
-        ValueError: `num_frames` or `stride` is below 1.
+        ValueError: If `num_frames` or `stride` is below 1.
     """
     _check_window(num_frames, stride)
     spare = total - ((num_frames - 1) * stride + 1)
@@ -527,18 +550,17 @@ def dense_indices(
 
 
 def windows(total: int, num_frames: int) -> Iterator[np.ndarray]:
-    """Windows that together cover a stretch of frames and overlap by half.
+    """Yields windows that cover a sequence of frames and overlap by half.
 
     Args:
-        total: frames of the stretch.
-        num_frames: frames of a window; a stretch that has no more is one window.
+        total (`int`): Number of frames in the sequence.
+        num_frames (`int`): Number of frames in a window. A sequence that does not have more is a single window.
 
     Yields:
-        Places that follow each other. The last window ends with the last frame, and overlaps the one before it by more
-        than the others where the length asks for it.
+        `np.ndarray`: Consecutive indices. The last window ends at the last frame, so it may overlap more.
 
     Raises:
-        ValueError: `num_frames` is below 1.
+        ValueError: If `num_frames` is below 1.
     """
     _check_window(num_frames, 1)
     for start in range(0, max(0, total - num_frames), max(1, num_frames // 2)):
@@ -547,7 +569,7 @@ def windows(total: int, num_frames: int) -> Iterator[np.ndarray]:
 
 
 def find_gaps(seconds: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Where time goes on without frames: mask (T - 1,) of the steps between T frames that follow each other."""
+    """Returns which of the steps between T consecutive frames are gaps in time: mask (T - 1,)."""
     steps = np.diff(np.asarray(seconds, dtype=float))
     return steps > max(SHORTEST_GAP, GAP_STEPS * float(np.median(steps)) if len(steps) else 0.0)
 

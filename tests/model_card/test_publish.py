@@ -148,7 +148,7 @@ def test_refused(hub, run, token, sentence):
 def test_unreachable(hub, run):
     hub.url = "http://127.0.0.1:9"
     (line,) = publish_in_child(hub, run)
-    assert line.startswith("UserError: The Hub at http://127.0.0.1:9 is out of reach")
+    assert line.startswith("UserError: The Hub at http://127.0.0.1:9 cannot be reached")
     assert "check your connection" in line
 
 
@@ -174,7 +174,7 @@ def test_nothing_of_this_machine_is_published(real_run):
 
 @pytest.mark.parametrize("repo_id", ["smile", "a/b/c", "user/has space", "user/..", "user/"])
 def test_no_repository_id(run, repo_id):
-    with pytest.raises(UserError, match="is no repository id"):
+    with pytest.raises(UserError, match="is not a repository id"):
         publish(run, repo_id, dry_run=True)
 
 
@@ -185,7 +185,7 @@ def test_only_known_files_leave(run, name):
     path = run / "best" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x")
-    with pytest.raises(UserError, match="is no part of a model and will not be published"):
+    with pytest.raises(UserError, match="is not part of a model and will not be published"):
         files_to_publish(run, "user/smile")
 
 
@@ -234,7 +234,7 @@ def test_lora_that_is_not_merged_is_refused(model_folder, tmp_path, says_so):
 def test_truncated_weights(run):
     path = run / "best" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"model\.safetensors is not whole"):
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         publish(run, "user/smile")
 
 

@@ -20,7 +20,7 @@ from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig, require_si
         ({"clip_config": {"model_type": "clip", "vision_config": {"num_labels": 10**9}}}, "at most 100000"),
         ({"clip_config": {"model_type": "clip", "vision_config": {"image_size": 0}}}, "at least 1"),
         ({"clip_config": {"model_type": "clip", "text_config": {"num_attention_heads": 0}}}, "at least 1"),
-        ({"clip_config": {"vision_config": {"architecture": "hf-hub:a/b"}}}, "is no network of timm"),
+        ({"clip_config": {"vision_config": {"architecture": "hf-hub:a/b"}}}, "is not a timm architecture"),
         ({"clip_config": {"vision_config": {"model_args": {"layers": [1, 10**6]}}}}, "`layers` is 1000000"),
     ],
 )

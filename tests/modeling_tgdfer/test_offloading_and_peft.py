@@ -157,7 +157,7 @@ def test_every_task_type_of_peft(
 
 def test_text_arguments_are_refused(model: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
     model(frames, input_ids=None, attention_mask=None, inputs_embeds=None)
-    with pytest.raises(ValueError, match="`attention_mask` is no input of TG-DFER"):
+    with pytest.raises(ValueError, match="`attention_mask` is not an input of TG-DFER"):
         model(frames, attention_mask=torch.ones(2, 6))
-    with pytest.raises(ValueError, match="`input_ids` is no input of TG-DFER"):
+    with pytest.raises(ValueError, match="`input_ids` is not an input of TG-DFER"):
         model.tgdfer(frame_features=torch.randn(1, 2, DIM), input_ids=torch.ones(2, 6))

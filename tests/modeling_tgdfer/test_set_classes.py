@@ -261,7 +261,7 @@ def test_classes_that_do_not_fit(
         ({"awe": ["mouth open", ""]}, "empty description"),
         ({"awe": []}, "needs a list of descriptions"),
         ({"awe": ["a mouth that is wide open " * 20]}, "shorten it"),
-        ({"awe": ["mouth open"], "Awe": ["a gasp"]}, '"Awe" and "awe" are one label'),
+        ({"awe": ["mouth open"], "Awe": ["a gasp"]}, '"Awe" and "awe" differ only in case'),
         ({"awe": ["mouth open"], "shock": ["Mouth open"]}, "have the same descriptions"),
     ],
     ids=["duplicate", "empty", "none", "too_long", "labels_clash", "classes_clash"],

@@ -71,7 +71,7 @@ def test_where_torchcodec_does_not_work_pyav_decodes(clip, reader, monkeypatch):
     batch = reader(clip, video_backend="torchcodec", return_metadata=True)
     assert batch["video_metadata"][0].video_backend == "pyav"
     assert torch.equal(batch["pixel_values_videos"], reader(clip)["pixel_values_videos"])
-    with pytest.raises(ValueError, match='is one of pyav, torchcodec, not "opencv"'):
+    with pytest.raises(ValueError, match='must be one of pyav, torchcodec, not "opencv"'):
         reader(clip, video_backend="opencv")
 
 

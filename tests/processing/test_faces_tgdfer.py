@@ -149,9 +149,9 @@ def test_alignment_brings_landmarks_to_their_places():
 
 def test_settings_that_cannot_be(squares):
     for settings, sentence in {
-        ("face_crop", "biggest"): 'face_crop is one of none, largest, center, all, not "biggest"',
-        ("face_detector", "haar"): "face_detector is one of",
-        ("no_face", "panic"): "no_face is one of",
+        ("face_crop", "biggest"): 'face_crop must be one of none, largest, center, all, not "biggest"',
+        ("face_detector", "haar"): "face_detector must be one of",
+        ("no_face", "panic"): "no_face must be one of",
         ("face_every", 0): "face_every >= 1",
         ("face_margin", 9.0): "face_margin",
     }.items():

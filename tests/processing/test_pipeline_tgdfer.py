@@ -202,7 +202,7 @@ def test_frames_without_times(timeline, clips, picture, tmp_path):
     result = timeline(str(tmp_path))
     found = alone(result)
     assert result["duration"] == 1.6 and len(found["timestamps"]) == 13
-    assert found["warnings"] == ["The frames have no times: 25 frames a second are assumed."]
+    assert found["warnings"] == ["The frames have no timestamps: 25 frames per second are assumed."]
     together = timeline([clips[0], str(tmp_path)], batch_size=2)
     assert close(result, together[1]) and close(timeline(clips[0]), together[0])
 

@@ -138,7 +138,7 @@ def test_what_cannot_be_decoded_is_left_out(tmp_path, video_writer, numbers):
 def test_a_video_without_a_frame_is_named(crop, squares, video_writer, tmp_path, monkeypatch):
     path = video_writer(tmp_path / "long.mp4")
     monkeypatch.setattr(recordings_tgdfer, "stream", lambda *_, **__: iter([]))
-    with pytest.raises(VideoDecodeError, match=r"^Not one frame of .*long\.mp4 can be decoded[^\n]*\.$"):
+    with pytest.raises(VideoDecodeError, match=r"^No frame of .*long\.mp4 can be decoded[^\n]*\.$"):
         make(face_crop=crop).read_recording(path, interval=0.04)
 
 
@@ -255,7 +255,7 @@ def test_faces_are_looked_for_four_times_a_second(looks, tmp_path):
 @pytest.mark.parametrize("count", [100, 400, 3000])
 def test_no_face_is_told_after_a_bounded_number_of_looks(count, looks, tmp_path, passes):
     path = squares_file(tmp_path / "a.mp4", [drawn()] * count, codec="libx264", options={"g": "12"})
-    with pytest.raises(NoFaceError, match=r"^[^\n]*a\.mp4 has no face in any of the frames that were looked at;"):
+    with pytest.raises(NoFaceError, match=r"^[^\n]*a\.mp4 has no face in any of the frames that were searched;"):
         make(face_crop="largest").read_recording(path, interval=0.04)
     frames = {tuple(numbers) for numbers in passes}
     assert len(passes) == 2 and max(map(len, frames)) <= 48

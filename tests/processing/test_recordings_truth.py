@@ -102,7 +102,7 @@ def test_people_of_two_shots_are_two_people(answer):
 
 
 def test_a_recording_of_nobody_has_no_face(answer):
-    with pytest.raises(NoFaceError, match=r"^[^\n]*nobody\.mp4 has no face in any of the frames that were looked at;"):
+    with pytest.raises(NoFaceError, match=r"^[^\n]*nobody\.mp4 has no face in any of the frames that were searched;"):
         answer("nobody")
 
 

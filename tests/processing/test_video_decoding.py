@@ -203,7 +203,7 @@ def test_frames_of_numbers_follow_the_rules_of_arrays(tmp_path, reader):
     for video in ([tmp_path / "grey.tif"], [Image.fromarray(large // 15)]):
         assert reader.read_clip(video)[0].unique().tolist() == [200]
     with pytest.raises(
-        VideoDecodeError, match=r"^The frame \S*large.tif of int32 from 3000 to 3000 is no picture; [^\n]+\.$"
+        VideoDecodeError, match=r"^The frame \S*large.tif of int32 from 3000 to 3000 is not an image; [^\n]+\.$"
     ):
         reader.read_clip([tmp_path / "large.tif"])
     with pytest.raises(VideoDecodeError, match="An array of int32 from 3000 to 3000"):
@@ -216,7 +216,7 @@ def test_frames_are_opened_by_no_other_program(tmp_path, reader, monkeypatch):
 
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", refuse)
     Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", "EPS")
-    with pytest.raises(VideoDecodeError, match="frame.png is damaged or no image"):
+    with pytest.raises(VideoDecodeError, match="frame.png is damaged or not an image"):
         reader.read_clip([tmp_path / "frame.png"])
     for name in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         Image.new("RGB", (20, 20)).save(tmp_path / "frame.png", name)
@@ -243,8 +243,8 @@ def test_arrays_of_other_numbers(reader):
         "of uint16 from 800 to 800": deep * 4,
         "of int32 from -1 to 200": np.concatenate([-np.ones((1, 20, 30, 3), np.int32), deep]).astype(np.int32),
         "of bool from 1 to 1": deep > 0,
-        "that are no numbers": np.full((2, 20, 30, 3), np.nan, np.float32),
-        "no pixel in it": np.zeros((2, 0, 30, 3), np.uint8),
+        "that are not finite": np.full((2, 20, 30, 3), np.nan, np.float32),
+        "contains no pixel": np.zeros((2, 0, 30, 3), np.uint8),
     }.items():
         with pytest.raises(VideoDecodeError, match=reason):
             reader.read_clip(array)

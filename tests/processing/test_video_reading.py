@@ -327,15 +327,15 @@ def test_arrays_that_are_no_clip_are_named_in_one_sentence(reader):
     array = np.zeros((4, 20, 30, 3))
     frame, wide = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 31, 3), np.uint8)
     cases = [
-        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) are not those of one clip"),
-        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not those"),
-        ([Image.fromarray(frame), wide], "are not those of one clip"),
-        (array.astype(object), "An array of object holds no pictures"),
-        (array.astype(str), "An array of <U32 holds no pictures"),
-        ([array[0].astype(object)] * 2, "An array of object holds no pictures"),
-        (array.astype("datetime64[s]"), "holds no pictures"),
-        (array.astype(complex), "of complex numbers is no picture"),
-        (torch.zeros(4, 3, 20, 30, dtype=torch.complex64), "of complex numbers is no picture"),
+        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
+        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
+        ([Image.fromarray(frame), wide], "are not from one clip"),
+        (array.astype(object), "An array of object does not contain images"),
+        (array.astype(str), "An array of <U32 does not contain images"),
+        ([array[0].astype(object)] * 2, "An array of object does not contain images"),
+        (array.astype("datetime64[s]"), "does not contain images"),
+        (array.astype(complex), "of complex numbers is not an image"),
+        (torch.zeros(4, 3, 20, 30, dtype=torch.complex64), "of complex numbers is not an image"),
     ]
     for video, sentence in cases:
         with pytest.raises(VideoDecodeError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
@@ -368,7 +368,7 @@ def test_frames_are_sampled_at_a_rate_above_nothing(fps, reader, clip):
     with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
         reader(clip, fps=fps)
     if fps:  # 0 is what those tell that do not know it.
-        with pytest.raises(VideoDecodeError, match=f"metadata of a clip tells an fps of {fps:g}; give one above 0"):
+        with pytest.raises(VideoDecodeError, match=f"metadata of a clip has an fps of {fps:g}; give one above 0"):
             reader([np.zeros((4, 20, 30, 3), np.uint8)], video_metadata=[{"total_num_frames": 4, "fps": fps}])
 
 

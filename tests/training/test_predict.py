@@ -210,7 +210,7 @@ def test_frames_without_times(model_folder: Path, videos: list[str], tmp_path: P
     outputs = PredictionFiles(tmp_path / "t.csv", subtitles=tmp_path / "t.vtt", plot=tmp_path / "picture" / "t.png")
     (person,) = predict([str(tmp_path)], model_folder, outputs)[str(tmp_path)]["people"]
     assert person["timestamps"] == pytest.approx([index / 25 for index in range(len(frames))])
-    assert person["warnings"] == ["The frames have no times: 25 frames a second are assumed."]
+    assert person["warnings"] == ["The frames have no timestamps: 25 frames per second are assumed."]
     assert (tmp_path / "t.vtt").is_file()
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert [float(row["seconds"]) for row in rows] == person["timestamps"]
