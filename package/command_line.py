@@ -52,7 +52,10 @@ app = App(
 )
 
 
-_UNFINISHED_EVALUATION = "Interrupted before the evaluation was complete. Finished files are kept; start the same command again for the others."
+_UNFINISHED_EVALUATION = (
+    "Interrupted before the evaluation was complete. Finished files are kept."
+    " Start again with the same command for the others."
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -128,11 +128,11 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "predict_clips", lambda *_: stop(number))
         assert main(["evaluate", str(run)]) == CODES[number]
-    assert said().count("Files that are written are whole; for the others, start again with the same command.") == 1
+    assert said().count("Finished files are kept. Start again with the same command for the others.") == 1
     assert not (run / "metrics.json").exists()
     monkeypatch.setattr(evaluate, "mean_baseline", lambda *_: stop(number))
     assert main(["evaluate", str(run), "--baseline"]) == CODES[number]
-    assert said().count("start again with the same command") == 1
+    assert said().count("Start again with the same command") == 1
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["num_clips"] == 15 and not list(run.rglob(".*"))
     monkeypatch.undo()
