@@ -61,6 +61,7 @@ def test_all_benchmarks_are_named():
     assert {module.split(".")[1] for module in modules} == there
 
 
+@pytest.mark.slow
 def test_one_command_lists_all_benchmarks_and_shows_their_help():
     program = [sys.executable, "-m", "benchmarks"]
     shown = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -243,7 +243,16 @@ for folder in folders:
 """
 
 
-@pytest.mark.parametrize("changed", ["checkpoints", "configuration", "layers", "modeling", "tracks", "video_reading"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "modeling",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("checkpoints", "configuration", "layers", "tracks", "video_reading")
+        ),
+    ],
+)
 def test_folders_of_one_name_run_their_own_code(hub, model_folder, clip_file, tmp_path, changed):
     """transformers keeps the code of a folder by its last name, and the model by the class of its config."""
     folders = [tmp_path / run / "best" for run in "ab"]

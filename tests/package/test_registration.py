@@ -45,7 +45,9 @@ def run(code: str) -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("first", NAMES)
+@pytest.mark.parametrize(
+    "first", [pytest.param(name, marks=[] if name == "ours" else pytest.mark.slow) for name in NAMES]
+)
 def test_after_tgdfer(first: str) -> None:
     run(f"import tgdfer\n{NAMES[first]}\n{CHECK}")
 

@@ -67,6 +67,7 @@ def test_another_training_starts_from_the_run(trained, clips_folder, description
     assert facts["continued_from"] == json.loads((trained / "training.json").read_text())
 
 
+@pytest.mark.slow
 def test_model_goes_to_the_hub_and_is_measured_by_id(trained, clips_folder, tmp_path):
     with serve() as hub:
         hub.python(CLI, "push", trained, "user/smile", "--private", home=tmp_path)
