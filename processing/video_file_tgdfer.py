@@ -20,7 +20,6 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
-from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT
 from .video_source_tgdfer import LIMITS, VideoDecodeError, VideoSource
 
 logger = logging.get_logger(__name__)
@@ -109,30 +108,20 @@ class VideoFile(VideoSource):
         video: path, URL, bytes, seekable or other binary file object, or an open PyAV container, which is left as it
             is.
         name: of the video in messages, where it has none of its own.
-        url_timeout: seconds that fetching a URL may take.
-        url_max_bytes: size that what a URL gives may have.
-        url_allow_private: whether a URL may lead to this machine or into a private network.
         backend: "torchcodec" lets it decode where it works and gives what PyAV gives.
+        **options: limits of fetching a URL; see `VideoSource`.
 
     Raises:
         VideoDecodeError: it does not exist, is empty, or cannot be fetched.
     """
 
-    def __init__(
-        self,
-        video: Any,
-        name: str = "",
-        url_timeout: float = URL_TIMEOUT,
-        url_max_bytes: int = URL_MAX_BYTES,
-        url_allow_private: bool = False,
-        backend: str = "pyav",
-    ):
+    def __init__(self, video: Any, name: str = "", backend: str = "pyav", **options: Any):
         # What `_packets_of` gives; False before.
         self._known: _Packets | Literal[False] | None = False
         # What `_in_order` gives; None before.
         self._ordered: bool | None = None
         self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
-        super().__init__(video, name, url_timeout, url_max_bytes, url_allow_private)
+        super().__init__(video, name, **options)
 
     def key_frames(self) -> np.ndarray:
         """Numbers of the frames that can be decoded by themselves, increasing; none where nothing tells.

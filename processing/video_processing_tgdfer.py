@@ -16,11 +16,12 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
+from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT
 from .detectors_tgdfer import load_detector
 from .faces_tgdfer import CUT_MARK, FaceClip, FaceSettings, crop_faces
 from .recordings_tgdfer import Recording, RecordingReader
 from .saved_settings_tgdfer import OF_THE_CALLER, from_checkpoint
-from .video_file_tgdfer import BACKENDS, URL_MAX_BYTES, URL_TIMEOUT, VideoFile
+from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import (
     Clip,
     Each,
