@@ -1,6 +1,7 @@
 """Markdown of the reports: cells, tables and the sentence that says how the figures were made."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -9,6 +10,9 @@ from typing import Any
 from benchmarks.harness.comparison import Difference, Figure
 from benchmarks.harness.results import Results, means_over_runs
 from tgdfer.training.files import write_text
+
+# Stands for a space at which `paragraph` does not break a line.
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 # Columns of `faithfulness_table`, by the names that `faithfulness` gives them.
 FAITHFULNESS = {
@@ -19,9 +23,21 @@ FAITHFULNESS = {
 }
 
 
-def paragraph(text: str) -> str:
-    """Breaks a text into lines of at most 119 characters."""
-    return fill(text, 119)
+def paragraph(text: str, initial: str = "", then: str = "") -> str:
+    """Breaks a text into lines of at most 119 characters.
+
+    A command between backticks stays on one line, however long it is, so that it can be copied.
+
+    Args:
+        text: the text of the paragraph, in Markdown.
+        initial: what the first line begins with, such as the dash of a list.
+        then: what the other lines begin with.
+    """
+    together = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", NO_BREAK), text)
+    lines = fill(
+        together, 119, initial_indent=initial, subsequent_indent=then, break_on_hyphens=False, break_long_words=False
+    )
+    return lines.replace(NO_BREAK, " ")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

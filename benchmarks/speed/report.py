@@ -1,6 +1,5 @@
 """The report of the speed benchmark: tables and a picture of time and memory."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -9,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.tables import write_report
+from benchmarks.harness.tables import paragraph, write_report
 from benchmarks.speed.networks import WAYS, Sizes
 from tgdfer.training.figures.saving import save_figure
 
@@ -86,7 +85,7 @@ def _head() -> str:
 
 Written by `make bench-speed`; change it in `benchmarks/speed/report.py`.
 
-{_filled(about)}"""
+{paragraph(about)}"""
 
 
 def _section(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> str:
@@ -108,7 +107,7 @@ def _inference(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[s
         if part["part"]["kind"] == "inference"
     ]
     head = ["| clips | frames | tower, s | TG-DFER, s | ratio |", "| ---: | ---: | ---: | ---: | ---: |"]
-    return ["### Inference", _filled(about), "\n".join([*head, *rows])]
+    return ["### Inference", paragraph(about), "\n".join([*head, *rows])]
 
 
 def _training(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
@@ -123,7 +122,7 @@ def _training(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]], parts: Par
         "| ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     table = "\n".join([*head, *_training_rows(summary, parts)])
-    return ["### Training end to end", _filled(about), table, "\n".join(_context_words(sizes, summary))]
+    return ["### Training end to end", paragraph(about), table, "\n".join(_context_words(sizes, summary))]
 
 
 def _cached_features(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -138,7 +137,7 @@ def _cached_features(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> 
         if (row := summary.get(name))
     ]
     head = ["| trained after CLIP | epoch, s | end to end, s | times |", "| --- | ---: | ---: | ---: |"]
-    return ["### On cached features", _filled(about), "\n".join([*head, *rows])]
+    return ["### On cached features", paragraph(about), "\n".join([*head, *rows])]
 
 
 def _training_rows(summary: Mapping[str, Mapping[str, Any]], parts: Parts) -> list[str]:
@@ -164,7 +163,7 @@ def _context_words(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> li
         over = {way: row["over_tower"][0] for way, row in of.items()}
         saved = {way: 1 - of[f"{way}-checkpointing"]["peak"] / of[way]["peak"] for way in ("lora", FULL)}
         words.append(
-            _filled(
+            paragraph(
                 f"- {_count(batch, 'clip')} a step: with a learnable context the text tower runs in every step, which"
                 f" adds {over['context'] - over['lora']:.2f} of a tower's forward, and would add"
                 f" {over['context-uncut'] - over['lora']:.2f} were the prompts not cut to the longest one. Gradient"
@@ -199,7 +198,7 @@ def _growth(sizes: Sizes, measured: Mapping[str, Parts], path: Path) -> str:
         [
             "## How the cost after CLIP grows",
             "",
-            _filled(about),
+            paragraph(about),
             "",
             f"![Time and memory over frames, classes and descriptions]({path.with_suffix('.png').name})",
             "",
@@ -288,13 +287,8 @@ def _how(sizes: Sizes, measured: Mapping[str, Parts]) -> str:
         " allocated.",
         f"{', '.join(commits)}; {versions}.",
     ]
-    listed = (_filled(line, "- ", "  ") for line in lines)
+    listed = (paragraph(line, "- ", "  ") for line in lines)
     return "\n".join(["## How it is measured", "", *listed])
-
-
-def _filled(text: str, initial: str = "", then: str = "") -> str:
-    """Lines of a paragraph; names are not broken at their hyphens."""
-    return textwrap.fill(text, 119, initial_indent=initial, subsequent_indent=then, break_on_hyphens=False)
 
 
 def _count(number: int, of: str) -> str:
