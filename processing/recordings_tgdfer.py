@@ -20,7 +20,7 @@ from .faces_tgdfer import (
     require_faces,
 )
 from .tracks_tgdfer import FacePath
-from .video_file_tgdfer import Each, VideoDecodeError, VideoFile
+from .video_file_tgdfer import FrameTransform, VideoDecodeError, VideoFile
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, stream
 
 # Number of frames of one person in a chunk.
@@ -132,7 +132,7 @@ class RecordingReader:
         interval (`float`): Seconds between two sampled frames.
         least (`int`): Minimum number of sampled frames, if the video has that many.
         as_bytes (`Callable`): Converts decoded images to RGB in uint8.
-        each (`Callable`, *optional*): Applied to each image of a video that is not cropped.
+        transform (`Callable`, *optional*): Applied to each image of a video that is not cropped.
         name (`str`): Name of the video for messages.
         progress (`Callable[[float], None]`): Called with the fraction of the work that is done.
     """
@@ -144,11 +144,11 @@ class RecordingReader:
         interval: float,
         least: int,
         as_bytes: Callable[[torch.Tensor], torch.Tensor],
-        each: Each | None,
+        transform: FrameTransform | None,
         name: str,
         progress: Callable[[float], None],
     ):
-        self.source, self.settings, self.as_bytes, self.each = source, settings, as_bytes, each
+        self.source, self.settings, self.as_bytes, self.transform = source, settings, as_bytes, transform
         self.name, self.progress = name, progress
         self.plan = _Plan(interval, least)
         self.kept: list[tuple[int, torch.Tensor]] | None = []
@@ -310,7 +310,7 @@ class RecordingReader:
 
         def reduce(picture: torch.Tensor) -> torch.Tensor:
             self.original_size = (picture.shape[-1], picture.shape[-2])
-            return self.each(picture) if self.each else picture
+            return self.transform(picture) if self.transform else picture
 
         if kept and self.kept is not None:
             yield from ((number, reduce(frame)) for number, frame in self.kept)

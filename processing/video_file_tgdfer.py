@@ -27,8 +27,8 @@ logger = logging.get_logger(__name__)
 # Given the seconds (N,) at which frames are shown, None where nobody knows, their number N and the length of the clip
 # in seconds or None: the indices to read, increasing.
 Sampler = Callable[[np.ndarray | None, int, float | None], np.ndarray]
-# What is done to each picture (3, H, W) before it is kept.
-Each = Callable[[torch.Tensor], torch.Tensor]
+# Changes a decoded frame (3, H, W) before it is stored.
+FrameTransform = Callable[[torch.Tensor], torch.Tensor]
 
 # Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
 KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
@@ -135,12 +135,12 @@ class VideoFile(VideoSource):
         stamps = np.array([stamp for _, stamp in packets.keys])
         return np.flatnonzero(np.isin(packets.stamps, stamps))
 
-    def read(self, sampler: Sampler, each: Each | None = None) -> Pictures:
+    def read(self, sampler: Sampler, transform: FrameTransform | None = None) -> Pictures:
         """Samples by the times of the packets, and by those of the decoded frames where packets mislead.
 
         Args:
             sampler: chooses the frames.
-            each: is done to each picture before it is kept, so that large ones need not be kept.
+            transform: applied to each frame before it is stored, so that large frames are not kept in memory.
 
         Raises:
             VideoDecodeError: there is no video in it, or none of its frames can be decoded.
@@ -150,7 +150,7 @@ class VideoFile(VideoSource):
             indices = sampler(packets.seconds, len(packets.stamps), packets.duration)
             for backend, pictures in self._ways(packets, indices):
                 try:
-                    frames, _, size = self._gather(pictures, len(indices), each)
+                    frames, _, size = self._gather(pictures, len(indices), transform)
                 except _Mismatch:
                     continue
                 self._warn()
@@ -158,11 +158,13 @@ class VideoFile(VideoSource):
         seconds, duration = self._decoded_times()
         indices = sampler(seconds, len(seconds), duration)
         # Decoders with several threads do not always get the same out of a damaged file: some may be missing.
-        frames, indices, size = self._gather(self._by_number(indices), len(indices), each)
+        frames, indices, size = self._gather(self._by_number(indices), len(indices), transform)
         self._warn()
         return Pictures(frames, indices, seconds, duration, size)
 
-    def stream(self, sampler: Sampler, each: Each | None = None) -> Iterator[tuple[int, float, torch.Tensor]]:
+    def stream(
+        self, sampler: Sampler, transform: FrameTransform | None = None
+    ) -> Iterator[tuple[int, float, torch.Tensor]]:
         """The chosen frames one by one, in a single pass: index, seconds and picture (3, H, W).
 
         For long videos, of which most is decoded anyway: nothing is kept, and frames that cannot be decoded are left
@@ -178,7 +180,7 @@ class VideoFile(VideoSource):
             packets, (seconds, duration) = None, self._decoded_times()
         indices = sampler(seconds, len(seconds), duration)
         for index, picture in self._in_turn(packets, indices):
-            yield index, float(seconds[index]), each(picture) if each else picture
+            yield index, float(seconds[index]), transform(picture) if transform else picture
         self._warn()
 
     def _ways(
@@ -211,7 +213,7 @@ class VideoFile(VideoSource):
             logger.warning_once(f"{self.name} is damaged ({self.damage}); what could be decoded of it is used.")
 
     def _gather(
-        self, pictures: Iterator[tuple[int, torch.Tensor]], count: int, each: Each | None
+        self, pictures: Iterator[tuple[int, torch.Tensor]], count: int, transform: FrameTransform | None
     ) -> tuple[torch.Tensor, np.ndarray, tuple[int, int]]:
         """Frames (T, 3, H, W), their indices (T,) and the size of the pictures, without a second copy of them."""
         frames: torch.Tensor | None = None
@@ -219,7 +221,7 @@ class VideoFile(VideoSource):
         size = (0, 0)
         for index, picture in pictures:
             size = (picture.shape[1], picture.shape[2])
-            picture = picture if each is None else each(picture)
+            picture = picture if transform is None else transform(picture)
             frames = picture.new_empty((count, *picture.shape)) if frames is None else frames
             frames[len(indices)] = picture
             indices.append(index)

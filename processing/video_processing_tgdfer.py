@@ -24,7 +24,7 @@ from .saved_settings_tgdfer import OF_THE_CALLER, from_checkpoint
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import (
     Clip,
-    Each,
+    FrameTransform,
     Sampling,
     VideoDecodeError,
     count_segments,
@@ -417,7 +417,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         video: Any,
         sampling: Sampling,
         times: Sequence[Any] = (None, None),
-        resize: Each | None = None,
+        resize: FrameTransform | None = None,
     ) -> Clip:
         """Reads one clip.
 
@@ -487,7 +487,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         default_to_square: bool | None = None,
         device: Any = None,
         **kwargs: Any,
-    ) -> Each | None:
+    ) -> FrameTransform | None:
         """Returns a function that resizes single images while a video is read, to save memory.
 
         It returns None if the result would differ from resizing the whole clip later: on another device, or for a size

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_file_tgdfer import Each, Sampler, VideoDecodeError, VideoFile, on_white
+from .video_file_tgdfer import FrameTransform, Sampler, VideoDecodeError, VideoFile, on_white
 from .video_source_tgdfer import MAX_PIXELS
 
 SAMPLINGS = ("segments", "dense", "fps")
@@ -49,7 +49,7 @@ class Clip:
     unit: bool = False
 
 
-def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any) -> Clip:
+def read(video: Any, sampler: Sampler, transform: FrameTransform | None = None, **options: Any) -> Clip:
     """Reads the frames that `sampler` selects.
 
     Args:
@@ -58,9 +58,9 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
             folder of frames or a list of their files, in natural order (2 before 10); an array or tensor
             (T, H, W, C) or (T, C, H, W), or a list of T images or arrays (H, W, C); or the output of `open_video`.
         sampler (`Sampler`): Selects the frames.
-        each (`Callable`, *optional*): Applied to each image (3, H, W), or to several images (T, 3, H, W), before they
-            are stored. It is not applied to frames of a decoder, nor to arrays that are not RGB or have other dtypes
-            than uint8 and floating point.
+        transform (`Callable`, *optional*): Applied to each image (3, H, W), or to several images (T, 3, H, W), before
+            they are stored. It is not applied to frames of a decoder, nor to arrays that are not RGB or have other
+            dtypes than uint8 and floating point.
         **options: `url_timeout`, `url_max_bytes`, `url_allow_private` and `backend` of `VideoFile`.
 
     Returns:
@@ -71,29 +71,29 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
     """
     file, name = _file(video)
     if file is not None:
-        result = _opened(file, name, **options).read(sampler, each)
+        result = _opened(file, name, **options).read(sampler, transform)
         total = len(result.seconds)
         return _clip(
             result.frames, result.seconds, result.duration, result.indices, total, result.backend, result.size
         )
     if isinstance(video, str | os.PathLike):
-        return _read_images(_frame_files(Path(video)), sampler, each)
+        return _read_images(_frame_files(Path(video)), sampler, transform)
     if is_frame_files(video):
-        return _read_images(sorted(map(Path, video), key=_natural), sampler, each)
+        return _read_images(sorted(map(Path, video), key=_natural), sampler, transform)
     if hasattr(video, "get_frames_at"):
         return _read_decoder(video, sampler)
-    return _read_array(video, sampler, each)
+    return _read_array(video, sampler, transform)
 
 
 def stream(
-    video: Any, sampler: Sampler, each: Each | None = None, **options: Any
+    video: Any, sampler: Sampler, transform: FrameTransform | None = None, **options: Any
 ) -> Iterator[tuple[int, float | None, torch.Tensor]]:
     """Yields the frames that `sampler` selects, with only a few of them in memory. A file is read in a single pass.
 
     Args:
         video (`Any`): As in `read`.
         sampler (`Sampler`): Selects the frames.
-        each (`Callable`, *optional*): As in `read`.
+        transform (`Callable`, *optional*): As in `read`.
         **options: As in `read`.
 
     Yields:
@@ -105,7 +105,7 @@ def stream(
     """
     file, name = _file(video)
     if file is not None:
-        yield from _opened(file, name, **options).stream(sampler, each)
+        yield from _opened(file, name, **options).stream(sampler, transform)
         return
     todo = np.zeros(0, np.int64)
 
@@ -114,10 +114,10 @@ def stream(
         todo = sampler(seconds, total, duration)
         return todo[:_FRAMES_AT_ONCE]
 
-    clip = read(video, choose, each)
+    clip = read(video, choose, transform)
     for start in range(0, len(todo), _FRAMES_AT_ONCE):
         part = todo[start : start + _FRAMES_AT_ONCE]
-        clip = read(video, lambda *_, part=part: part, each) if start else clip
+        clip = read(video, lambda *_, part=part: part, transform) if start else clip
         times = [None] * len(part) if clip.seconds is None else clip.seconds.tolist()
         yield from zip(part.tolist(), times, clip.frames, strict=True)
 
@@ -234,7 +234,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
     return clip
 
 
-def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
+def _read_array(video: Any, sampler: Sampler, transform: FrameTransform | None = None) -> Clip:
     if not is_valid_video(video) or len(video) == 0:
         raise VideoDecodeError(
             f"A {type(video).__name__} is not a clip; give the path, URL, bytes or file object of a video, a folder "
@@ -243,7 +243,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
     indices = sampler(None, len(video), None)
     if isinstance(video, torch.Tensor):
         video = video.to_dense()
-    if each is not None and _is_plain(video):
+    if transform is not None and _is_plain(video):
         # Large images are resized without copying them first. This is fastest with the channels last in memory.
         steps = set(np.diff(indices).tolist()) or {1}
         if len(steps) == 1:
@@ -252,7 +252,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
             parts = [video[index : index + 1] for index in indices]
         channels = [0, 1, 2, 3] if video.shape[1] == 3 else [0, 3, 1, 2]
         pictures = [_pictures(_tensor(part).permute(channels)) for part in parts]
-        frames = torch.cat([each(part) for part in pictures])
+        frames = torch.cat([transform(part) for part in pictures])
         return _clip(frames, None, None, indices, len(video), "array", (pictures[0].shape[2], pictures[0].shape[3]))
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
@@ -357,7 +357,7 @@ def _frame_files(folder: Path) -> list[Path]:
     return sorted(files, key=_natural)
 
 
-def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip:
+def _read_images(files: list[Path], sampler: Sampler, transform: FrameTransform | None) -> Clip:
     indices = sampler(None, len(files), None)
     frames: list[torch.Tensor] = []
     size = None
@@ -377,7 +377,7 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
             raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoDecodeError(f"The frame {file} is damaged or not an image; replace or delete it.") from error
-        frames.append(each(picture) if each else picture)
+        frames.append(transform(picture) if transform else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
 
 
