@@ -20,7 +20,7 @@ from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT
 from .detectors_tgdfer import load_detector
 from .faces_tgdfer import CUT_MARK, FaceClip, FaceSettings, crop_faces
 from .recordings_tgdfer import Recording, RecordingReader
-from .saved_settings_tgdfer import OF_THE_CALLER, from_checkpoint
+from .saved_settings_tgdfer import CALLER_SETTINGS, from_checkpoint
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import (
     Clip,
@@ -304,7 +304,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all settings except those of the caller, such as the limits for downloads."""
-        return {name: value for name, value in super().to_dict().items() if name not in OF_THE_CALLER}
+        return {name: value for name, value in super().to_dict().items() if name not in CALLER_SETTINGS}
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
