@@ -13,8 +13,8 @@ from rich import get_console
 
 # Phrases of messages about Python arguments that no command has, and their replacements.
 _PHRASES_WITHOUT_FLAG = {
-    "; see `url_timeout`": "; download it, and give the file",
-    ", see `url_max_bytes`": ", the most that is fetched",
+    "; raise `url_timeout`": "; download it and use the file",
+    "; raise `url_max_bytes`": "; download it and use the file",
 }
 
 

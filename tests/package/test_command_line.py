@@ -298,13 +298,13 @@ def test_defaults_of_faces_are_those_of_the_face_settings():
 def test_messages_name_the_options_of_the_command_line():
     flags = {"no_face": "--no-face", "face_model": "--face-model", "label": "--label"}
     for said, shown in (
-        ('set no_face="full_frame" to use them whole.', "set --no-face full_frame to use them whole."),
+        ('set no_face="full_frame" to use whole frames.', "set --no-face full_frame to use whole frames."),
         ("the path of its model as `face_model`.", "the path of its model as `--face-model`."),
         ("no_face is 'x', but must be 'y'.", "--no-face is 'x', but must be 'y'."),
         ("a label is missing in /data/no_face/x.mp4.", "a label is missing in /data/no_face/x.mp4."),
         ("no_face/1.mp4 does not exist.", "no_face/1.mp4 does not exist."),
-        ("http://h/a takes longer than 60 s; see `url_timeout`.", "http://h/a takes longer than 60 s; download it,"),
-        ("it has more than 9 MiB, see `url_max_bytes`)", "it has more than 9 MiB, the most that is fetched)"),
+        ("not be downloaded within 60 s; raise `url_timeout`.", "not be downloaded within 60 s; download it and use"),
+        ("it is larger than 9 MiB; raise `url_max_bytes`.", "it is larger than 9 MiB; download it and use the file."),
     ):
         assert with_flag_names(said, flags).startswith(shown)
 
