@@ -11,8 +11,8 @@ from .detectors_tgdfer import DETECTORS
 from .faces_tgdfer import FACE_CROPS, NO_FACE
 from .video_reading_tgdfer import SAMPLINGS
 
-# Settings that only the caller may set: limits for downloads, the decoder, and a path that is valid only on the machine
-# that saved the checkpoint.
+# Settings that only the caller may set: limits for downloads, the decoder, and a path that is valid only on the
+# machine that saved the checkpoint.
 CALLER_SETTINGS = ("url_timeout", "url_max_bytes", "url_allow_private", "video_backend", "face_model")
 # Maximum height and width in pixels. No dual encoder uses larger images, and every frame would take that much memory.
 MAX_SIDE = 4096

@@ -54,7 +54,7 @@ class CutFinder:
         self._last = small
 
     def cuts(self) -> Sequence[int]:
-        """Returns the index of the first frame of each new shot, in the order of `add`. Call it once after all frames."""
+        """Returns the first frame of each new shot, counted in the order of `add`. Call it once after all frames."""
         if self._last is not None:
             for _ in range(_AROUND):
                 self._feed(self._last)
