@@ -315,7 +315,7 @@ def test_a_video_without_a_face_names_the_option(clips_folder, output, monkeypat
     monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: lambda picture: np.zeros((0, 15)))
     video = next(clips_folder.glob("test/*/*.mp4"))
     assert main(["predict", str(video)]) == 2
-    assert "--face-crop none" in output()
+    assert "--no-face full_frame" in output()
 
 
 def test_warnings_name_the_option(output, monkeypatch):

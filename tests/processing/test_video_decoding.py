@@ -232,7 +232,7 @@ def test_frames_of_more_pixels_than_any_camera_has_are_not_decoded(tmp_path, rea
 
 def test_arrays_of_no_known_layout_are_refused(reader):
     assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
-    with pytest.raises(VideoDecodeError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
+    with pytest.raises(VideoDecodeError, match=r"An array \(4, 7, 20, 30\) is not a video"):
         reader.read_clip(np.zeros((4, 7, 20, 30), np.uint8))
 
 
@@ -243,8 +243,8 @@ def test_arrays_of_other_numbers(reader):
         "of uint16 from 800 to 800": deep * 4,
         "of int32 from -1 to 200": np.concatenate([-np.ones((1, 20, 30, 3), np.int32), deep]).astype(np.int32),
         "of bool from 1 to 1": deep > 0,
-        "that are not finite": np.full((2, 20, 30, 3), np.nan, np.float32),
-        "contains no pixel": np.zeros((2, 0, 30, 3), np.uint8),
+        "contains NaN or infinite values": np.full((2, 20, 30, 3), np.nan, np.float32),
+        "is empty; use frames that have pixels": np.zeros((2, 0, 30, 3), np.uint8),
     }.items():
         with pytest.raises(VideoDecodeError, match=reason):
             reader.read_clip(array)

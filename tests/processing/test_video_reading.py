@@ -294,7 +294,7 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
         "moov.mp4": "is truncated",
         "codec.mp4": "cannot decode; convert it",
         "song.wav": "only audio",
-        "folder": "has no frames",
+        "folder": "contains no frames",
         "broken": "1.png is damaged",
     }
     for name, sentence in cases.items():
@@ -304,7 +304,7 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
     for video, sentence in {
         b"": "is empty",
         b"abc": "is not a video",
-        3: "is not a clip",
+        3: "is not a video; use the path",
         "no://such": "cannot be downloaded: only URLs",
     }.items():
         with pytest.raises(VideoDecodeError, match=sentence):
@@ -327,9 +327,9 @@ def test_arrays_that_are_no_clip_are_named_in_one_sentence(reader):
     array = np.zeros((4, 20, 30, 3))
     frame, wide = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 31, 3), np.uint8)
     cases = [
-        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
-        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
-        ([Image.fromarray(frame), wide], "are not from one clip"),
+        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) cannot be stacked"),
+        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) cannot be stacked"),
+        ([Image.fromarray(frame), wide], "cannot be stacked"),
         (array.astype(object), "An array of object does not contain images"),
         (array.astype(str), "An array of <U32 does not contain images"),
         ([array[0].astype(object)] * 2, "An array of object does not contain images"),
@@ -365,10 +365,10 @@ def test_file_objects_that_cannot_be_read_are_named_in_one_sentence(tmp_path, re
 
 @pytest.mark.parametrize("fps", [0, -3, float("nan"), float("inf")])
 def test_frames_are_sampled_at_a_rate_above_nothing(fps, reader, clip):
-    with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
+    with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; it must be above 0\.$"):
         reader(clip, fps=fps)
     if fps:  # 0 is what those tell that do not know it.
-        with pytest.raises(VideoDecodeError, match=f"metadata of a clip has an fps of {fps:g}; give one above 0"):
+        with pytest.raises(VideoDecodeError, match=f"metadata of a video has an fps of {fps:g}; it must be above 0"):
             reader([np.zeros((4, 20, 30, 3), np.uint8)], video_metadata=[{"total_num_frames": 4, "fps": fps}])
 
 

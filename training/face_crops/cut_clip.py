@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgdfer.processing.faces_tgdfer import CUT_MARK, NoFaceError, cut_face, locate_faces, require_faces
+from tgdfer.processing.faces_tgdfer import CROP_MARK, NoFaceError, crop_face, locate_faces, require_faces
 from tgdfer.processing.tracks_tgdfer import FacePath, join_paths
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, VideoDecodeError, open_video, stream
 from tgdfer.training.errors import unforeseen
@@ -127,14 +127,14 @@ def _write_crops(video: Any, paths: Sequence[FacePath], job: Job) -> list[str]:
     names = [job.output] if len(paths) <= 1 else [f"{stem}-{number}.mp4" for number in range(1, len(paths) + 1)]
     with ExitStack() as files:
         writers = [
-            files.enter_context(writing(job.folder / name, crf=15, comment=f"{CUT_MARK} {job.settings.size}"))
+            files.enter_context(writing(job.folder / name, crf=15, comment=f"{CROP_MARK} {job.settings.size}"))
             for name in names
         ]
-        # Without a face, `cut_face` gives whole frames.
+        # Without a face, `crop_face` gives whole frames.
         faces: list[FacePath | None] = [*paths] or [None]
         for number, second, frame in _SeenFrames().read(video):
             for path, writer in zip(faces, writers, strict=True):
-                face = cut_face(frame[None], np.array([number]), path, job.settings)
+                face = crop_face(frame[None], np.array([number]), path, job.settings)
                 for crop in face.frames:
                     writer.write(second, crop.permute(1, 2, 0).numpy())
     return names
