@@ -321,5 +321,5 @@ def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
     folder = folder_writer(tmp_path / "clips", people=2)
     secret = (folder / "train" / "happy" / "happy_0.mp4").rename(tmp_path / "secret.mp4")
     (folder / "train" / "happy" / "happy_0.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
-    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*open other files"):
+    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*refers to other files"):
         require_readable(load_clips(str(folder), "train"), video_processor)
