@@ -169,8 +169,8 @@ def test_a_folder_says_its_format(model: TGDFERForVideoClassification, tmp_path:
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        ({"format_version": 99}, "saved in format 99, .* upgrade it with `pip install -U tgdfer`"),
-        ({"format_version": 0, "sharpness": 2.0}, "has the field 'sharpness', which .* does not know"),
+        ({"format_version": 99}, "saved in format 99, .* Upgrade it with `pip install -U tgdfer`"),
+        ({"format_version": 0, "sharpness": 2.0}, "older format 0. .* has the field 'sharpness', which .* does not know"),
     ],
     ids=["newer", "renamed_field"],
 )
