@@ -32,16 +32,16 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .checkpoints_tgdfer import CheckpointedModel, ClassifierCheckpoints
 from .configuration_tgdfer import TGDFERConfig
 from .dual_encoders_tgdfer import (
-    TextsRead,
+    TextCache,
     build_dual_encoder,
-    can_be_watched,
+    can_detect_changes,
     drop_text_inputs,
     embedding_width,
     encode_images,
     encode_texts,
     set_mode,
     set_timm_checkpointing,
-    text_readers,
+    text_weights,
 )
 from .layers_tgdfer import (
     IGNORED,
@@ -192,30 +192,30 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.text_guidance = TGDFERTextGuidance(config)
         self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
-        self._texts_read = TextsRead()
+        self._text_cache = TextCache()
         self.post_init()
         if config.lora_attached:  # after `post_init`, which would initialise LoRA again
             self.attach_lora()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
         """Sets the mode of all modules except the frozen CLIP, and drops the cached class texts."""
-        self._texts_read = TextsRead()
+        self._text_cache = TextCache()
         super().train(mode)
         if mode:
             set_mode(self.clip, mode)
         return self
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
-        self._texts_read = TextsRead()  # another device or dtype
+        self._text_cache = TextCache()  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._texts_read = TextsRead()  # other weights
+        self._text_cache = TextCache()  # other weights
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Excludes the cached class texts from copies and pickles, which encode their own."""
-        return self.__dict__ | {"_texts_read": TextsRead()}
+        return self.__dict__ | {"_text_cache": TextCache()}
 
     def get_input_embeddings(self) -> nn.Module:
         """Returns the token embeddings of the text tower."""
@@ -255,20 +255,20 @@ class TGDFERModel(TGDFERPreTrainedModel):
             which is False on padding.
         """
         own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
-        readers = text_readers(self)
-        learns = torch.is_grad_enabled() and any(reader.requires_grad for reader in readers)
-        if learns or not can_be_watched(self, readers):
+        weights = text_weights(self)
+        learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        if learns or not can_detect_changes(self, weights):
             return self._texts(**own_record)
         # A compiled graph cannot compare weights. It relies on `train`, and on loading, moving or re-labelling the
         # whole model, to drop the cache.
         if not torch.compiler.is_compiling():
-            self._texts_read.drop_if_changed(self, readers)
-        if self._texts_read.description_embeds is None:
+            self._text_cache.drop_if_changed(self, weights)
+        if self._text_cache.description_embeds is None:
             # The cache outlives inference mode and autocast, and may be used in training later.
-            exact = maybe_autocast(readers[0].device.type, enabled=False)
+            exact = maybe_autocast(weights[0].device.type, enabled=False)
             with torch.inference_mode(False), torch.no_grad(), exact:
-                self._texts_read.description_embeds = self._texts(**own_record)["description_embeds"]
-        return self._texts(self._texts_read.description_embeds, **own_record)
+                self._text_cache.description_embeds = self._texts(**own_record)["description_embeds"]
+        return self._texts(self._text_cache.description_embeds, **own_record)
 
     @can_return_tuple
     def get_text_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
@@ -449,7 +449,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
-        self.tgdfer._texts_read = TextsRead()
+        self.tgdfer._text_cache = TextCache()
 
     # Prediction.
 

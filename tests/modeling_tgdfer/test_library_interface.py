@@ -170,7 +170,7 @@ def test_a_folder_says_its_format(model: TGDFERForVideoClassification, tmp_path:
     "change, sentence",
     [
         ({"format_version": 99}, "saved in format 99, .* Upgrade it with `pip install -U tgdfer`"),
-        ({"format_version": 0, "sharpness": 2.0}, "older format 0. .* has the field 'sharpness', which .* does not know"),
+        ({"format_version": 0, "sharpness": 2.0}, "format 0. .* has the field 'sharpness', which .* does not know"),
     ],
     ids=["newer", "renamed_field"],
 )

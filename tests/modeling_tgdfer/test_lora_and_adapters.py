@@ -74,7 +74,7 @@ def test_of_twelve_blocks_the_last_four_and_two() -> None:
 
 def test_more_blocks_than_there_are(untrained: TGDFERForVideoClassification) -> None:
     untrained.config.lora_layers = 9
-    with pytest.raises(ValueError, match="9 blocks, but the vision tower has 3"):
+    with pytest.raises(ValueError, match="`lora_layers` is 9, but the vision tower has 3 blocks; lower `lora_layers`"):
         untrained.attach_lora()
 
 

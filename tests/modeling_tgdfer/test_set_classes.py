@@ -240,8 +240,8 @@ def test_new_classes_are_saved(from_clip: Maker, tmp_path: Path, frames: torch.T
         ({"labels": [], "input_ids": torch.zeros(0, 3, 9), "description_mask": torch.ones(0, 3)}, "0 labels"),
         ({"description_mask": torch.ones(5, 2)}, "`description_mask` of shape"),
         ({"description_mask": torch.tensor([[1] * 3] * 4 + [[0] * 3])}, "'surprise' has no description"),
-        ({"input_ids": torch.zeros(5, 3, 30, dtype=torch.long)}, "30 tokens, but the text tower reads 20"),
-        ({"input_ids": torch.full((5, 3, 9), 100)}, "knows those below 100"),
+        ({"input_ids": torch.zeros(5, 3, 30, dtype=torch.long)}, "30 tokens, but the text tower accepts at most 20"),
+        ({"input_ids": torch.full((5, 3, 9), 100)}, "knows only ids below 100"),
         ({"context_length": 2}, "context of 2"),
     ],
 )

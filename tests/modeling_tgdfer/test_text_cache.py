@@ -87,7 +87,7 @@ def test_what_makes_them_stale(
 def test_a_copy_reads_its_own(untrained: TGDFERForVideoClassification) -> None:
     before = untrained.get_text_features().pooler_output
     twin = copy.deepcopy(untrained)
-    assert twin.tgdfer._texts_read.description_embeds is None
+    assert twin.tgdfer._text_cache.description_embeds is None
     twin.tgdfer.clip.text_projection.weight.normal_()
     assert differ(twin.get_text_features().pooler_output, before) > 1e-3
     assert torch.equal(untrained.get_text_features().pooler_output, before)
