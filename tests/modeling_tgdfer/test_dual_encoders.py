@@ -226,7 +226,7 @@ def test_an_adapter_knows_its_backbone(kind: str, untrained: TGDFERForVideoClass
     torch.manual_seed(7)
     other = make_backbone(kind)
     other.save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="are not those that this adapter was trained with"):
+    with pytest.raises(ValueError, match="does not have the weights that this adapter was trained with"):
         TGDFERForVideoClassification.from_adapter(tmp_path / "adapter", clip=tmp_path / "other")
 
 

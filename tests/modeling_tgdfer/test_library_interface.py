@@ -187,7 +187,7 @@ def test_renamed_weights_are_refused(model: TGDFERForVideoClassification, tmp_pa
     renamed = {name.replace("short_term", "short_grain"): value for name, value in model.state_dict().items()}
     model.save_pretrained(tmp_path, state_dict=renamed)
     (tmp_path / "config.json").write_text(json.dumps(saved_config(tmp_path) | {"format_version": 0}))
-    with pytest.raises(ValueError, match="have other names .*short_grain"):
+    with pytest.raises(ValueError, match="format 0, whose weights have other names .*short_grain"):
         TGDFERForVideoClassification.from_pretrained(tmp_path)
 
 

@@ -315,6 +315,6 @@ def test_what_is_frozen_stays_frozen(by_class: TGDFERForVideoClassification) -> 
 def test_another_number_of_classes_is_not_loaded(model: TGDFERForVideoClassification, tmp_path: Path) -> None:
     """The usual way to get a new head would give classes without words."""
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="are not for 3 classes .* `model.set_classes"):
+    with pytest.raises(ValueError, match="do not fit the requested 3 classes .* `model.set_classes"):
         TGDFERForVideoClassification.from_pretrained(tmp_path, num_labels=3, ignore_mismatched_sizes=True)
     assert TGDFERForVideoClassification.from_pretrained(tmp_path, ignore_mismatched_sizes=True).config.num_labels == 5
