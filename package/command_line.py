@@ -416,7 +416,7 @@ def demo(
     """
     hide_loading_bars()
     with saying_what_is_kept(
-        lambda: f"Interrupted. Finished stages are kept in {output}; run the same command again to continue."
+        lambda: f"Interrupted. Finished stages are kept in {output}. Resume with the same command."
     ):
         from tgdfer.demo import Demo
 

@@ -14,7 +14,7 @@ from rich import get_console
 # Parts of messages that name Python arguments without a flag, and what replaces them on the command line.
 _PHRASES_WITHOUT_FLAG = {
     "; see `url_timeout`": "; download it, and give the file",
-    ", see `url_max_bytes`": ", which is the download limit",
+    ", see `url_max_bytes`": ", the most that is fetched",
 }
 
 

@@ -307,7 +307,7 @@ def test_messages_name_the_options_of_the_command_line():
         ("a label is missing in /data/no_face/x.mp4.", "a label is missing in /data/no_face/x.mp4."),
         ("no_face/1.mp4 does not exist.", "no_face/1.mp4 does not exist."),
         ("http://h/a takes longer than 60 s; see `url_timeout`.", "http://h/a takes longer than 60 s; download it,"),
-        ("it has more than 9 MiB, see `url_max_bytes`)", "it has more than 9 MiB, which is the download limit)"),
+        ("it has more than 9 MiB, see `url_max_bytes`)", "it has more than 9 MiB, the most that is fetched)"),
     ):
         assert with_flag_names(said, flags).startswith(shown)
 
@@ -422,7 +422,7 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     assert main(["cache", "--older-than", "3"]) == 2
     assert "--older-than only works together with --clear; add --clear to remove old files." in capsys.readouterr().err
     assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
-    assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0 and "Removed 1 file (2.0 kB in total)" in capsys.readouterr().out
     assert not list(kind_folder("features").iterdir())
 
 

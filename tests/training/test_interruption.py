@@ -143,7 +143,7 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
 def test_demo_says_that_it_goes_on(number, tmp_path, monkeypatch, said):
     monkeypatch.setattr(Demo, "_render", lambda _: stop(number))
     assert main(["demo", "--output", str(tmp_path / "demo"), "--clips", "2"]) == CODES[number]
-    assert f"are kept in {tmp_path / 'demo'}; run the same command again to continue." in said()
+    assert f"are kept in {tmp_path / 'demo'}. Resume with the same command." in said()
 
 
 @pytest.mark.slow
