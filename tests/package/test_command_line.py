@@ -167,12 +167,12 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("train --dataset nobody/nothing", "Cannot read the data set 'nobody/nothing'"),
         ("train --config {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
         ("train --config {tmp}/typo.yaml", "Unknown option 'epoch'; did you mean 'epochs'?"),
-        ("train --dataset {clips} --model-options lora", "--model-options takes FIELD=VALUE"),
+        ("train --dataset {clips} --model-options lora", "--model-options expects FIELD=VALUE, but got 'lora'"),
         ("train --dataset {clips} --class-balance loss", "--class-balance is 'loss', but must be 'none'"),
         ("train --dataset {clips} --model nobody/nothing", "Cannot read the model 'nobody/nothing'"),
         (
             "train --dataset {clips} --model-options lora_layers=[1",
-            "--model-options has 'lora_layers=[1', whose",
+            "In --model-options 'lora_layers=[1', the value is not valid YAML.",
         ),
         ("train --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/config.yaml: {tmp}/typo"),
         ("train --dataset {clips} --output {tmp}/typo.yaml/run", "Cannot write {tmp}/typo.yaml/run/config.yaml: "),
@@ -184,15 +184,18 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ),
         ("predict x.mp4 --model m --csv {tmp}/typo.yaml/x.csv", "Cannot write {tmp}/typo.yaml/x.csv: {tmp}/typo.yaml"),
         ("predict x.mp4 --model m --json {tmp}/typo.yaml/x", "Cannot write {tmp}/typo.yaml/x: {tmp}/typo.yaml is not"),
-        ("predict x.mp4 --fps 2 --every 1", "--fps and --every both say how many frames are analysed; give one"),
+        ("predict x.mp4 --fps 2 --every 1", "--fps and --every both set which frames are analysed; give only one"),
         ("predict x.mp4 --every 0", "--every is 0, but must be above 0."),
         ("predict x.mp4 --fps -2", "--fps is -2, but must be above 0."),
         (
             "predict x.mp4 --label bored",
-            "--label takes LABEL=DESCRIPTION, as in 'bored=half-closed eyes', not 'bored'",
+            "--label expects LABEL=DESCRIPTION, such as 'bored=half-closed eyes', but got 'bored'",
         ),
-        ("predict x.mp4 --label bored=;", "--label takes LABEL=DESCRIPTION"),
-        ("predict x.mp4 --label bored=tired", "One class alone is always the answer; describe at least two"),
+        ("predict x.mp4 --label bored=;", "--label expects LABEL=DESCRIPTION"),
+        (
+            "predict x.mp4 --label bored=tired",
+            "With a single class, every answer would be the same; describe at least two",
+        ),
         ("predict x.mp4 --descriptions {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
         ("predict x.mp4 --descriptions {tmp}/typo.yaml", "The descriptions cannot be used: The class"),
         ("predict x.mp4 --shard 4/3 --jsonl x.jsonl", "--shard is '4/3', but must be like 3/16"),
@@ -417,9 +420,9 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     (kind_folder("features") / "a.safetensors").write_bytes(bytes(2000))
     assert main(["cache"]) == 0 and "2.0 kB" in capsys.readouterr().out
     assert main(["cache", "--older-than", "3"]) == 2
-    assert "--older-than needs --clear: together they remove old files." in capsys.readouterr().err
+    assert "--older-than only works together with --clear; add --clear to remove old files." in capsys.readouterr().err
     assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
-    assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0 and "Removed 1 file (2.0 kB in total)" in capsys.readouterr().out
     assert not list(kind_folder("features").iterdir())
 
 

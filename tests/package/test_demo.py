@@ -85,8 +85,8 @@ def test_once_done_it_is_not_done_again(
     assert re.search(r"The demo took \d+\.\d minutes and \d+\.\d GB of memory", capsys.readouterr().out)
 
 
-def test_another_size_is_refused(small: Demo) -> None:
-    with pytest.raises(UserError, match="another size"):
+def test_other_settings_are_refused(small: Demo) -> None:
+    with pytest.raises(UserError, match="a demo with other settings"):
         Demo(small.output, clips=5).run()
 
 
@@ -98,6 +98,6 @@ def test_one_clip_is_too_few(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds no demo"):
+    with pytest.raises(UserError, match="was not created by the demo"):
         Demo(tmp_path).run()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -66,7 +66,7 @@ def test_help_says_what_is_used(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert f"{NAME} is the model in the package" in shown and f"[default: {NAME}]" in shown
+    assert f'"{NAME}" is the model in the package' in shown and f"[default: {NAME}]" in shown
 
 
 def test_training_goes_on_from_it_and_says_what_it_had_learnt_from(stand_in, options, tmp_path):

@@ -128,11 +128,11 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "predict_clips", lambda *_: stop(number))
         assert main(["evaluate", str(run)]) == CODES[number]
-    assert said().count("Finished files are kept. Start again with the same command for the others.") == 1
+    assert said().count("Finished files are kept. Run the same command again to create the others.") == 1
     assert not (run / "metrics.json").exists()
     monkeypatch.setattr(evaluate, "mean_baseline", lambda *_: stop(number))
     assert main(["evaluate", str(run), "--baseline"]) == CODES[number]
-    assert said().count("Start again with the same command") == 1
+    assert said().count("Run the same command again") == 1
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["num_clips"] == 15 and not list(run.rglob(".*"))
     monkeypatch.undo()
@@ -143,7 +143,7 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
 def test_demo_says_that_it_goes_on(number, tmp_path, monkeypatch, said):
     monkeypatch.setattr(Demo, "_render", lambda _: stop(number))
     assert main(["demo", "--output", str(tmp_path / "demo"), "--clips", "2"]) == CODES[number]
-    assert f"are kept in {tmp_path / 'demo'}. Go on with the same command." in said()
+    assert f"are kept in {tmp_path / 'demo'}. Resume with the same command." in said()
 
 
 @pytest.mark.slow

@@ -255,7 +255,7 @@ def test_pickled_weights_are_not_read(options, tmp_path):
     [
         ({"model": "nobody/nothing"}, "Cannot read the model 'nobody/nothing'"),
         ({"model_options": {"lora_layer": 1}}, "unknown field 'lora_layer'; did you mean 'lora_layers'"),
-        ({"model_options": {"lora_layers": 9}}, "LoRA is asked for on 9 blocks"),
+        ({"model_options": {"lora_layers": 9}}, "`lora_layers` is 9, but"),
         ({"model_options": {"mil_pooling": "sum"}}, "mil_pooling"),
         ({"resume": True}, "no run to resume"),
         ({"train_split": "dev"}, "no split 'dev'"),
