@@ -58,7 +58,7 @@ def test_before_tgdfer() -> None:
 
 
 def test_in_this_process() -> None:
-    """`conftest.py` imports parts of transformers before anything imports tgdfer."""
+    """After whatever the other tests have imported."""
     exec(CHECK, {})
 
 
