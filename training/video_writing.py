@@ -4,14 +4,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from tgdfer.training.files import whole_file
-from tgdfer.training.sound import Sound
+
+if TYPE_CHECKING:
+    # The processes that render faces need no sound, and importing it imports torch.
+    from tgdfer.training.sound import Sound
 
 # Ticks per second: fine enough for the timestamps of any container.
 _TICKS = 90_000
@@ -28,7 +31,7 @@ class VideoWriter:
         sound: Sound that is written with the pictures.
     """
 
-    def __init__(self, path: Path, crf: int = 18, comment: str = "", threads: int = 1, sound: Sound | None = None):
+    def __init__(self, path: Path, crf: int = 18, comment: str = "", threads: int = 1, sound: "Sound | None" = None):
         # faststart writes the index of an MP4 file before the frames.
         faststart = {"movflags": "faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
         self.container = av.open(str(path), "w", options=faststart)
@@ -76,7 +79,7 @@ class VideoWriter:
 
 @contextmanager
 def writing(
-    path: str | Path, crf: int = 18, comment: str = "", threads: int = 1, sound: Sound | None = None
+    path: str | Path, crf: int = 18, comment: str = "", threads: int = 1, sound: "Sound | None" = None
 ) -> Iterator[VideoWriter]:
     """Opens a `VideoWriter` for a `with` block; the file is whole or does not exist, and its folder is created.
 

@@ -296,7 +296,7 @@ def test_half_precision(
     assert differ(found.description_relevance.float(), expected.description_relevance) < tolerance
 
 
-@few_kinds
+@pytest.mark.parametrize("kind", ["resnet", pytest.param("siglip", marks=pytest.mark.slow)], scope="module")
 @torch.no_grad()
 def test_compiles_as_one_graph(kind: str, adapting: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
     expected = adapting(frames).logits

@@ -53,13 +53,16 @@ def test_names_and_types() -> None:
     assert TGDFERForVideoClassification._supports_flash_attn and TGDFERForVideoClassification._supports_flex_attn
 
 
+# Compiled, as transformers does it, it takes half a minute of the compiler of C++.
+@pytest.mark.parametrize("stance", ["force_eager", pytest.param("default", marks=pytest.mark.slow)])
 @torch.no_grad()
-def test_flex_attention(from_clip: Maker) -> None:
+def test_flex_attention(from_clip: Maker, stance: str) -> None:
     model = move_all_but_clip(from_clip(short_term_width=128, long_range_width=128))
     features = torch.randn(2, 6, DIM)
     expected = model(frame_features=features, frame_mask=MASK)
     model.tgdfer.short_term.config._attn_implementation = "flex_attention"
-    found = model(frame_features=features, frame_mask=MASK)
+    with torch.compiler.set_stance(stance):
+        found = model(frame_features=features, frame_mask=MASK)
     assert differ(found.logits, expected.logits) < 1e-3
     assert differ(found.frame_relevance, expected.frame_relevance) < 1e-5
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from tgdfer import demo as demo_module
 from tgdfer.demo import SHOWN, Demo
 from tgdfer.training import features
 from tgdfer.training.errors import UserError
+from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
+
+# Clips that take little to draw: a third of the frames, and a ninth of the pixels that are drawn for each.
+FACES = RenderedFaces(frames=(16, 18), supersampling=1)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +23,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """A finished demo of the least size; attempts were interrupted between its trainings, and in its last moves."""
     demo = Demo(tmp_path_factory.mktemp("runs") / "demo", clips=2, epochs=1, lora_epochs=1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_module, "write_dataset", partial(write_dataset, faces=FACES))
         patch.setattr(Demo, "_train_lora", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             demo.run()

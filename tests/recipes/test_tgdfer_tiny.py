@@ -136,7 +136,9 @@ def material(tmp_path_factory):
     patch.setattr("recipes.tgdfer_tiny.material.prepare_ferplus", lambda *arguments: None)
     patch.setattr("recipes.tgdfer_tiny.material.load_ferplus", lambda cache, split: faces)
     patch.setattr("recipes.tgdfer_tiny.material._RENDERED", {"train": 5, "test": 1})
-    patch.setattr("recipes.tgdfer_tiny.material.RenderedFaces", lambda: RenderedFaces(frames=(8, 8), size=48))
+    patch.setattr(
+        "recipes.tgdfer_tiny.material.RenderedFaces", lambda: RenderedFaces(frames=(8, 8), size=48, supersampling=1)
+    )
     patch.setenv("TGDFER_CACHE", str(folder / "cache"))
     sources = Sources(folder / "none.parquet", folder, folder / "work")
     material = Material(sources, views=2)

@@ -247,7 +247,8 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
         assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+# A process that is started anew imports all libraries.
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_that_live_on_follow_the_epochs(start, clips, video_processor):
     """However they are started: by a copy of this process, or anew, as on macOS and Windows."""
     data = SampledClips(clips.select([0, 7]), clips.classes, video_processor, 4, training=True, seed=3)
