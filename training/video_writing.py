@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from tgdfer.training.files import whole_file
+from tgdfer.training.files import atomic_write
 from tgdfer.training.sound import Sound
 
 # Ticks per second: fine enough for the timestamps of any container.
@@ -21,11 +21,12 @@ class VideoWriter:
     """Writes an H.264 file whose frames have timestamps of their own. Use it through `writing`.
 
     Args:
-        path: File to write. Its ending selects the container.
-        crf: Constant rate factor, from 0 (lossless) to 51.
-        comment: Comment in the metadata of the file.
-        threads: Threads of the encoder. With more than one, the bytes depend on timing.
-        sound: Sound that is written with the pictures.
+        path (`Path`): File to write. Its ending selects the container.
+        crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
+        comment (`str`, *optional*, defaults to `""`): Comment in the metadata of the file.
+        threads (`int`, *optional*, defaults to 1): Threads of the encoder. With more than one, the bytes depend on
+            timing.
+        sound (`Sound`, *optional*): Sound that is written with the pictures.
     """
 
     def __init__(self, path: Path, crf: int = 18, comment: str = "", threads: int = 1, sound: Sound | None = None):
@@ -47,8 +48,9 @@ class VideoWriter:
         """Adds a frame, and the sound up to it.
 
         Args:
-            second: Timestamp in seconds.
-            picture: (H, W, 3) uint8 RGB. H.264 needs even sides, so the last row or column of an odd side is cut off.
+            second (`float`): Timestamp in seconds.
+            picture (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB. H.264 needs even sides, so the last row or column
+                of an odd side is cut off.
         """
         picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
         if self.last < 0:
@@ -81,16 +83,17 @@ def writing(
     """Opens a `VideoWriter` for a `with` block; the file is whole or does not exist, and its folder is created.
 
     Args:
-        path: File to write. Its ending selects the container.
-        crf: Constant rate factor, from 0 (lossless) to 51.
-        comment: Comment in the metadata of the file.
-        threads: Threads of the encoder. With more than one, the bytes depend on timing.
-        sound: Sound that is written with the pictures.
+        path (`str` or `Path`): File to write. Its ending selects the container.
+        crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
+        comment (`str`, *optional*, defaults to `""`): Comment in the metadata of the file.
+        threads (`int`, *optional*, defaults to 1): Threads of the encoder. With more than one, the bytes depend on
+            timing.
+        sound (`Sound`, *optional*): Sound that is written with the pictures.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The container is read from the ending, which the temporary name has as well.
-    with whole_file(path) as draft:
+    with atomic_write(path) as draft:
         writer = VideoWriter(draft, crf, comment, threads, sound)
         try:
             yield writer
@@ -103,10 +106,10 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, crf: i
     """Encodes frames at a constant rate; the same frames always give the same bytes.
 
     Args:
-        path: File to write.
-        frames: (H, W, 3) uint8 RGB frames with even sides.
-        fps: Frames per second.
-        crf: Constant rate factor, from 0 (lossless) to 51.
+        path (`str` or `Path`): File to write.
+        frames (`Iterable[np.ndarray]` of shape `(H, W, 3)`): uint8 RGB frames with even sides.
+        fps (`int`): Frames per second.
+        crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
     """
     with av.open(str(path), "w") as container:
         # With x264's macroblock tree, the bytes differ from run to run.

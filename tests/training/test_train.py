@@ -34,7 +34,7 @@ def weights(run, name="last"):
 
 def interrupted_after(config, epochs, monkeypatch):
     """Trains until an epoch ends without being kept, as if the machine had stopped there."""
-    keep, ended = loop._Run._keep, []
+    keep, ended = loop._Run._save_epoch, []
 
     def keep_or_stop(self, row):
         ended.append(row)
@@ -43,7 +43,7 @@ def interrupted_after(config, epochs, monkeypatch):
         keep(self, row)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Run, "_keep", keep_or_stop)
+        patch.setattr(loop._Run, "_save_epoch", keep_or_stop)
         train(config)
 
 
@@ -211,7 +211,7 @@ def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
         "neutral": ["at rest", "still"],
         "sadness": ["a frown", "tears"],
     }
-    with pytest.raises(UserError, match="No description of 'amused'"):
+    with pytest.raises(UserError, match="There is no description of 'amused'"):
         train(config.with_options(descriptions=None, output=str(tmp_path / "third")))
     assert not (tmp_path / "third").exists()
 

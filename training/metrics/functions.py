@@ -21,9 +21,9 @@ def recognition_figures(
     """Computes WAR, UAR, the recall of each class and the confusion matrix.
 
     Args:
-        predictions: Predicted label of each clip.
-        references: True label of each clip.
-        labels: Names of all K classes, including classes without clips.
+        predictions (`Sequence[str]`): Predicted label of each clip.
+        references (`Sequence[str]`): True label of each clip.
+        labels (`Sequence[str]`): Names of all K classes, including classes without clips.
 
     Returns:
         `war` (accuracy, 0 to 1), `uar` (mean recall over the classes that have clips, 0 to 1), `recall` (label to
@@ -51,9 +51,10 @@ def expected_calibration_error(confidences: Floats, correct: Sequence[bool] | np
     """Computes the expected calibration error (Guo et al., 2017, equation 3).
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
-        correct: (N,) whether that label is the true one.
-        bins: Number of bins of equal width; a confidence on an edge belongs to the bin below it.
+        confidences (`Floats` of shape `(N,)`): Probability of the predicted label of each clip, 0 to 1.
+        correct (`Sequence[bool]` or `np.ndarray` of shape `(N,)`): Whether that label is the true one.
+        bins (`int`, *optional*, defaults to 15): Number of bins of equal width; a confidence on an edge belongs to the
+            bin below it.
 
     Returns:
         The mean over the clips of the distance, in the bin of the clip, between accuracy and mean confidence (0 to 1).
@@ -70,8 +71,8 @@ def risk_coverage_curve(
     """Computes the share of wrong answers if only the more confident ones are given (El-Yaniv & Wiener, 2010).
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
-        correct: (N,) whether that label is the true one.
+        confidences (`Floats` of shape `(N,)`): Probability of the predicted label of each clip, 0 to 1.
+        correct (`Sequence[bool]` or `np.ndarray` of shape `(N,)`): Whether that label is the true one.
 
     Returns:
         Three arrays (U,), one value for each distinct confidence, from the highest to the lowest: `thresholds`, that
@@ -89,8 +90,8 @@ def risk_coverage_area(confidences: Floats, correct: Sequence[bool] | np.ndarray
     """Computes the area under the risk-coverage curve (Geifman et al., 2019): the mean risk over coverages, 0 to 1.
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
-        correct: (N,) whether that label is the true one.
+        confidences (`Floats` of shape `(N,)`): Probability of the predicted label of each clip, 0 to 1.
+        correct (`Sequence[bool]` or `np.ndarray` of shape `(N,)`): Whether that label is the true one.
     """
     _, coverage, risk = risk_coverage_curve(confidences, correct)
     return float((risk * np.diff(coverage, prepend=0)).sum())
@@ -104,9 +105,10 @@ def localisation_figures(
     Clips whose frames all show the emotion, or all do not, are left out.
 
     Args:
-        predictions: For each clip, the scores of its T frames for the true class; T differs between clips.
-        references: For each clip, the intensities (0 to 1) of the same frames.
-        threshold: Intensity from which a frame shows the emotion.
+        predictions (`Sequence[Floats]`): For each clip, the scores of its T frames for the true class; T differs
+            between clips.
+        references (`Sequence[Floats]`): For each clip, the intensities (0 to 1) of the same frames.
+        threshold (`float`, *optional*, defaults to 0.5): Intensity from which a frame shows the emotion.
 
     Returns:
         `frame_ap` (average precision) and `pointing` (share of clips whose top frame shows the emotion), both 0 to 1;
@@ -125,9 +127,9 @@ def clip_figures(scores: Floats, intensity: Floats, threshold: float = 0.5) -> d
     """Computes the figures of `localisation_figures` for one clip.
 
     Args:
-        scores: (T,) scores of the frames.
-        intensity: (T,) intensities of the frames.
-        threshold: Intensity from which a frame shows the emotion.
+        scores (`Floats` of shape `(T,)`): Scores of the frames.
+        intensity (`Floats` of shape `(T,)`): Intensities of the frames.
+        threshold (`float`, *optional*, defaults to 0.5): Intensity from which a frame shows the emotion.
 
     Returns:
         The figures by name, or None if all frames or no frames show the emotion.
@@ -173,9 +175,12 @@ def mean_average_precision(
     one (interpolated at every recall, which `sklearn.metrics.average_precision_score` does not do).
 
     Args:
-        predictions: For each video, the predicted segments: `start` and `end` in seconds, `label` and `confidence`.
-        references: For each video, the true segments: `start` and `end` in seconds, and `label`.
-        thresholds: Values above 0 that the intersection over union must reach.
+        predictions (`Sequence[Sequence[Segment]]`): For each video, the predicted segments: `start` and `end` in
+            seconds, `label` and `confidence`.
+        references (`Sequence[Sequence[Segment]]`): For each video, the true segments: `start` and `end` in seconds,
+            and `label`.
+        thresholds (`Sequence[float]`, *optional*, defaults to `THRESHOLDS`): Values above 0 that the intersection over
+            union must reach.
 
     Returns:
         `map_30` and so on for each threshold, the mean over the classes that occur in `references` (0 to 1), and

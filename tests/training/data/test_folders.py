@@ -103,7 +103,7 @@ def test_links_that_lead_out_of_the_data_set_are_refused(folder, write, tmp_path
     shutil.copy(clip, outside / "c.mp4")
     for name, target in (("train/fear", outside), ("train/happy/c.mp4", outside / "c.mp4")):
         (folder / name).symlink_to(target)
-        with pytest.raises(UserError, match=rf"{name} is a link that leads out of the data set, to {target}: copy"):
+        with pytest.raises(UserError, match=rf"{name} is a link that points out of the data set, to {target}: copy"):
             load_clips(str(folder), "train")
         (folder / name).unlink()
     (folder / "train" / "clip").symlink_to(outside / "c.mp4")
@@ -139,7 +139,7 @@ def test_metadata_names_nothing_outside(name, folder, write):
     ("text", "sentence"),
     [
         ('{"label": "x"}', "Row 1 of .* has no file_name"),
-        ("[1]", "Row 1 of .* is no object"),
+        ("[1]", "Row 1 of .* is not an object"),
         ('{"file_name": "a.mp4"', "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ('{"file_name": "a.mp4"}\n{"file_name": "./a.mp4"}', "Row 2 of .*another row names"),
@@ -248,10 +248,10 @@ def test_columns_that_fit_are_used(folder, write):
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
-        ({"label": ["fear", "  "]}, r"1 clips without a label, row 1 \(b.mp4\) the first"),
-        ({"label": ["fear", None]}, r"1 clips without a label, row 1 \(b.mp4\) the first"),
-        ({"label": ["fear", 3]}, r"holds ints: .*row 1, b.mp4"),
-        ({"label": ["fear", ["anger"]]}, r"holds lists: .*row 1, b.mp4"),
+        ({"label": ["fear", "  "]}, r"1 clips without a label, the first in row 1 \(b.mp4\)"),
+        ({"label": ["fear", None]}, r"1 clips without a label, the first in row 1 \(b.mp4\)"),
+        ({"label": ["fear", 3]}, r"contains ints: .*row 1, b.mp4"),
+        ({"label": ["fear", ["anger"]]}, r"contains lists: .*row 1, b.mp4"),
         ({"person": ["p", ["q"]]}, r"\['q'\] in column 'person' of row 1 \(b.mp4\)"),
     ],
 )
@@ -269,5 +269,5 @@ def test_a_row_without_a_video(tmp_path, clip):
     rows = datasets.Dataset.from_dict({"video": videos, "label": ["fear", "anger"]}, features=features)
     (tmp_path / "data").mkdir()
     rows.to_parquet(tmp_path / "data" / "train-00000.parquet")
-    with pytest.raises(UserError, match="has 1 rows without a video, row 1 the first: remove them"):
+    with pytest.raises(UserError, match="has 1 rows without a video, the first is row 1: remove them"):
         load_clips(str(tmp_path), "train")

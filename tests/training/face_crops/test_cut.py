@@ -166,7 +166,7 @@ def test_what_cannot_be_is_one_sentence(clips, tmp_path):
     for source, output, settings, sentence in [
         (tmp_path / "none", "out", SETTINGS, "none does not exist"),
         (clips, "clips/out", SETTINGS, "contains the other"),
-        (clips, "out", FaceSettings(crop="none"), 'is "none": choose largest'),
+        (clips, "out", FaceSettings(crop="none"), 'are "none": choose largest'),
         (clips, "out", FaceSettings(detector="yunet", size=49), "must be even"),
     ]:
         with pytest.raises(UserError, match=sentence):
