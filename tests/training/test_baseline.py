@@ -88,7 +88,7 @@ def test_no_person_is_on_both_sides_of_a_fold(monkeypatch):
     asked = []
 
     class Spy(room.GridSearchCV):
-        def fit_classifier(self, rows, targets):
+        def fit(self, rows, targets):
             asked.append((rows, targets, self.cv))
             return super().fit(rows, targets)
 

@@ -63,7 +63,8 @@ def test_splits_may_lie_deeper_and_clips_outside_of_them_are_named(folder, write
         clips = load_clips(str(folder), "train")
     assert clips.labels == ["happiness", "sadness"] and clips.left_out == ["more/sad/e.mp4"]
     assert (
-        "1 video of Split 'train'" in caplog.text and "it lies in no folder of a split: more/sad/e.mp4" in caplog.text
+        "1 video of Split 'train'" in caplog.text
+        and "it is not in the folder of a split: more/sad/e.mp4" in caplog.text
     )
     assert len(load_clips(str(folder), "validation")) == 2
 
@@ -111,7 +112,7 @@ def test_links_that_lead_out_of_the_data_set_are_refused(folder, write, tmp_path
         metadata="train/metadata.jsonl",
         rows=[{"file_name": "clip", "label": "fear"}, {"file_name": "sad/b.mp4", "label": "x"}],
     )
-    with pytest.raises(UserError, match="train/clip is a link that leads out"):
+    with pytest.raises(UserError, match="train/clip is a link that points out"):
         load_clips(str(folder), "train")
 
 
@@ -271,3 +272,12 @@ def test_a_row_without_a_video(tmp_path, clip):
     rows.to_parquet(tmp_path / "data" / "train-00000.parquet")
     with pytest.raises(UserError, match="has 1 rows without a video, the first is row 1: remove them"):
         load_clips(str(tmp_path), "train")
+
+
+def test_a_single_label_folder_that_datasets_reads_is_named(write, folder) -> None:
+    """`datasets` reads a folder whose README configures its files, and drops labels if there is only one folder."""
+    write("train/fear/a.mp4", "train/fear/b.mp4")
+    files = 'configs:\n- config_name: default\n  data_files:\n  - {split: train, path: "train/*/*.mp4"}\n'
+    (folder / "README.md").write_text(f"---\n{files}---\n", encoding="utf-8")
+    with pytest.raises(UserError, match="has only one class, 'fear': at least two label folders are needed"):
+        load_clips(str(folder), "train")
