@@ -21,7 +21,7 @@ from .faces_tgdfer import (
 )
 from .tracks_tgdfer import FacePath
 from .video_file_tgdfer import Each, VideoDecodeError, VideoFile
-from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, stream
+from .video_reading_tgdfer import ASSUMED_FPS, close_gaps, sample_indices, stream
 
 # Number of frames of one person in a chunk.
 CHUNK = 16
@@ -98,6 +98,7 @@ class _Plan:
         indices (`np.ndarray` of shape `(N,)`): Sampled frames, once the video is known.
         seconds (`np.ndarray` of shape `(N,)`): Times of these frames.
         duration (`float`): Seconds to the end of the last frame.
+        shown (`float`): The same without the gaps of `find_gaps`, in which there are no frames.
         timed (`bool`): Whether the times come from the video.
     """
 
@@ -106,6 +107,7 @@ class _Plan:
     indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     duration: float = 0.0
+    shown: float = 0.0
     timed: bool = True
 
     def __call__(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
@@ -113,14 +115,15 @@ class _Plan:
         self.timed = seconds is not None
         times = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
         length = total / ASSUMED_FPS if duration is None else duration
-        count = max(self.least, math.ceil(length / self.interval - 1e-6))
+        self.shown = close_gaps(times, length)[1]
+        count = max(self.least, math.ceil(self.shown / self.interval - 1e-6))
         self.indices = sample_indices(total, count, times, length)
         self.seconds, self.duration = times[self.indices], length
         return self.indices
 
     def steps_within(self, seconds: float) -> int:
         """Returns the number of sampled frames in a number of seconds, and at least one."""
-        return max(1, int(seconds * len(self.seconds) / max(self.duration, 1e-9) + 1e-6))
+        return max(1, int(seconds * len(self.seconds) / max(self.shown, 1e-9) + 1e-6))
 
 
 class RecordingReader:

@@ -457,7 +457,8 @@ class Sampling:
             return np.arange(total)
         if self.method == "dense":
             return dense_indices(total, self.num_frames or 0, self.stride, self.generator)
-        count = count_segments(self.num_frames, self.fps, duration)
+        shown = duration if duration is None or seconds is None else close_gaps(seconds, duration)[1]
+        count = count_segments(self.num_frames, self.fps, shown)
         return sample_indices(total, count, seconds, duration, self.generator)
 
 
@@ -491,7 +492,7 @@ def sample_indices(
         num_frames (`int`): Number of sampled frames. All frames are taken if the clip does not have more.
         seconds (`np.ndarray` of shape `(total,)`, *optional*): Times of the frames. At a constant frame rate the
             segments are defined by frame numbers, so rounding errors of the times have no effect. Otherwise they are
-            defined by time.
+            defined by time, without the gaps of `find_gaps`.
         duration (`float`, *optional*): Seconds from the first frame to the end of the last frame.
         generator (`torch.Generator`, *optional*): Draws a random frame of each segment. None takes the middle one.
 
@@ -511,6 +512,7 @@ def sample_indices(
         indices = ((steps + within) * total / num_frames).astype(np.int64)
     else:
         length = duration if duration is not None else float(seconds[-1] - seconds[0])
+        seconds, length = close_gaps(seconds, length)
         moments = seconds[0] + (steps + within) * length / num_frames
         indices = np.searchsorted(seconds, moments, side="right") - 1
     # A frame that is shown for longer than a segment, or drawn in two segments, must be sampled only once.
@@ -572,6 +574,20 @@ def find_gaps(seconds: Sequence[float] | np.ndarray) -> np.ndarray:
     """Returns which of the steps between T consecutive frames are gaps in time: mask (T - 1,)."""
     steps = np.diff(np.asarray(seconds, dtype=float))
     return steps > max(SHORTEST_GAP, GAP_STEPS * float(np.median(steps)) if len(steps) else 0.0)
+
+
+def close_gaps(seconds: np.ndarray, duration: float) -> tuple[np.ndarray, float]:
+    """Shortens the gaps in the times of T frames to the median step, because a gap has no frames to sample.
+
+    Returns:
+        `tuple[np.ndarray, float]`: The times (T,) without gaps, and the duration without gaps, both in seconds.
+    """
+    gaps = find_gaps(seconds)
+    if not gaps.any():
+        return seconds, duration
+    steps = np.diff(seconds)
+    excess = np.where(gaps, steps - np.median(steps), 0.0)
+    return seconds - np.concatenate([[0.0], np.cumsum(excess)]), duration - float(excess.sum())
 
 
 def _check_window(num_frames: int, stride: int) -> None:
