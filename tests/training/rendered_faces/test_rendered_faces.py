@@ -419,7 +419,7 @@ def test_frames_of_a_long_video_are_drawn_one_by_one():
     [
         ({"clips": {"train": 0}}, "'train' needs at least one clip"),
         ({"people": {"test": 0}}, "'test' needs at least one clip and one person"),
-        ({"labels": ("anger", "boredom")}, "'boredom' is no emotion of rendered faces: take some of anger"),
+        ({"labels": ("anger", "boredom")}, "'boredom' is not an emotion of rendered faces: take some of anger"),
         ({"labels": ()}, "labels are none"),
         ({"labels": ("anger", "anger")}, "each once"),
         ({"faces": RenderedFaces(frames=(4, 8))}, "frames begins at 4"),
