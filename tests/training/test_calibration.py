@@ -147,7 +147,7 @@ def test_resumed_after_the_calibration_was_cut_off(options, tmp_path, monkeypatc
 
     config = TrainingConfig.from_options(**options | {"frozen_features": True})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(calibration, "_write", cut_off)
+        patch.setattr(calibration, "_write_config", cut_off)
         train(config)
     run = tmp_path / "run"
     weights = hash_of(run / "best" / "model.safetensors")

@@ -18,11 +18,12 @@ _COMPANIONS = (".csv", ".json", ".jsonl", ".md", ".pdf", ".tsv", ".txt", ".wav",
 class Job:
     """A video to cut faces out of.
 
-    source: The video, or a folder of frames.
-    file: Name in the report, which is the path below the folder of the data set.
-    folder: Folder of the crops.
-    output: Path of the crop below `folder`. If there are several people, each file name gets a number.
-    settings: Settings of the face detection and of the crops.
+    Attributes:
+        source (`Path`): The video, or a folder of frames.
+        file (`str`): Name in the report, which is the path below the folder of the data set.
+        folder (`Path`): Folder of the crops.
+        output (`str`): Path of the crop below `folder`. If there are several people, each file name gets a number.
+        settings (`FaceSettings`): Settings of the face detection and of the crops.
     """
 
     source: Path

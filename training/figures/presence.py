@@ -16,10 +16,11 @@ _GAP_STEPS, _GAP_SECONDS = 3.0, 1.0
 class Stretch:
     """A stretch of a video in which a person is present.
 
-    first: Index of the first frame of the person.
-    last: Index of the last frame of the person.
-    start: Start of the stretch in seconds.
-    end: End of the stretch in seconds.
+    Attributes:
+        first (`int`): Index of the first frame of the person.
+        last (`int`): Index of the last frame of the person.
+        start (`float`): Start of the stretch in seconds.
+        end (`float`): End of the stretch in seconds.
     """
 
     first: int
