@@ -176,8 +176,8 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ),
         ("train --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/config.yaml: {tmp}/typo"),
         ("train --dataset {clips} --output {tmp}/typo.yaml/run", "Cannot write {tmp}/typo.yaml/run/config.yaml: "),
-        ("predict x.mp4 --model m --plot timeline", "timeline is not the name of a picture: end it in .png"),
-        ("predict x.mp4 --model m --plot x.txt", "x.txt is not the name of a picture: end it in .png"),
+        ("predict x.mp4 --model m --plot timeline", "timeline is not a file name for a figure: it must end in .png"),
+        ("predict x.mp4 --model m --plot x.txt", "x.txt is not a file name for a figure: it must end in .png"),
         (
             "predict x.mp4 --model m --plot {tmp}/typo.yaml/x.png",
             "Cannot write {tmp}/typo.yaml/x.png: {tmp}/typo.yaml",
@@ -200,7 +200,7 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("predict x.mp4 --resume", "--resume needs the file to continue: name it with --jsonl."),
         ("predict x.mp4 --device abacus", "There is no device 'abacus' on this machine"),
         ("predict x*.mp4", "No file matches 'x*.mp4'; check the pattern."),
-        ("predict x.mp4 --subtitles x.txt", "x.txt is not the name of subtitles to write: end it in .vtt or .srt."),
+        ("predict x.mp4 --subtitles x.txt", "x.txt is not a file name for subtitles: it must end in .vtt or .srt."),
         ("join x.jsonl --csv x.csv", "Cannot read x.jsonl: No such file"),
         ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),
         (

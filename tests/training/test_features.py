@@ -206,7 +206,7 @@ def test_cache_that_cannot_be_written_gives_a_warning(clips, start, cache, spoil
     spoil(cache.with_name("other"), monkeypatch)
     found = frame_features(*start, clips)
     assert torch.equal(found.features, expected.features)
-    assert "cannot be cached" in caplog.text and "TGDFER_CACHE names a folder" in caplog.text
+    assert "cannot be cached" in caplog.text and "TGDFER_CACHE names a writable folder" in caplog.text
     assert not [path for path in cache.with_name("other").rglob("*") if path.is_file()], "no temporary file remains"
 
 
