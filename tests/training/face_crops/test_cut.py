@@ -176,7 +176,7 @@ def test_what_cannot_be_is_one_sentence(clips, tmp_path):
         cut_faces(tmp_path / "empty", tmp_path / "out", SETTINGS)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    with pytest.raises(UserError, match="is not empty and has no crops in it"):
+    with pytest.raises(UserError, match="is not empty and contains no crops"):
         cut_faces(clips, tmp_path / "full", SETTINGS)
     cut_faces(clips, tmp_path / "crops", SETTINGS)
     with pytest.raises(UserError, match="has crops with other settings"):
