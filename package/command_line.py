@@ -40,9 +40,9 @@ from tgdfer.prediction_commands import (
     predict,
 )
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
-from tgdfer.training.errors import PartialResultError, UserError, is_user_error, lost_another_process, sentence_of
+from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
-from tgdfer.training.interruption import Terminated, saying_what_is_kept
+from tgdfer.training.interruption import Terminated, reporting_interruption
 from tgdfer.weights import DEFAULT_MODEL
 
 app = App(
@@ -98,14 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not is_user_error(error):
             raise
-        sentence = with_flag_names(sentence_of(error), flags)
+        sentence = with_flag_names(error_message(error), flags)
         return _print_error(sentence, 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         return _print_error(f"Cannot write {error.filename or 'the output'}: {error.strerror}.")
     except RuntimeError as error:
-        if not lost_another_process(error):
+        if not is_lost_process_error(error):
             raise
         return _print_error("Another process of this run has failed, so this process stops.", 1)
     except Terminated:
@@ -169,9 +169,9 @@ def train(config: Path | None = None, **given: Any) -> None:
     """Train a model on labelled clips."""
     resolved = resolve_config(config, **given)
     hide_loading_bars()
-    from tgdfer.training.run_folder import how_to_go_on
+    from tgdfer.training.run_folder import interruption_message
 
-    with saying_what_is_kept(partial(how_to_go_on, resolved)):
+    with reporting_interruption(partial(interruption_message, resolved)):
         from tgdfer.training.train import train as run_training
 
         run = run_training(resolved)
@@ -266,7 +266,7 @@ def evaluate(
     every frame, they also include frame AP and pointing.
     """
     hide_loading_bars()
-    with saying_what_is_kept(lambda: _UNFINISHED_EVALUATION):
+    with reporting_interruption(lambda: _UNFINISHED_EVALUATION):
         from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
         from tgdfer.training.hardware import Hardware
 
@@ -415,7 +415,7 @@ def demo(
     With the default options, this takes a few minutes on two cores.
     """
     hide_loading_bars()
-    with saying_what_is_kept(
+    with reporting_interruption(
         lambda: f"Interrupted. Finished stages are kept in {output}. Resume with the same command."
     ):
         from tgdfer.demo import Demo

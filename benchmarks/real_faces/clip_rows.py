@@ -16,7 +16,7 @@ from benchmarks.harness.row import Row, Run, answers
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 
 # Rows of the baselines that stand beside `fer`.
 BASELINES = ("random", "position", "frozen-mean", "frozen-top", "tgdfer", "oracle")
@@ -90,7 +90,7 @@ def _trained(
     """A trained model, whose answer is the best of the classes of the clips; a frame is scored by its relevance."""
     model, places = trained.network[0], trained.places(dataset.classes)
     video_processor = trained.video_processor(like=dataset.network[1].video_processor)
-    data = SampledClips(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
+    data = ClipDataset(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
     loader = torch.utils.data.DataLoader(data, 16, collate_fn=data.collate)
     probabilities, relevance, masks = [], [], []
     for batch in track(loader, "Clips of test", console=get_console()):

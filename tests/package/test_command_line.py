@@ -176,8 +176,8 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ),
         ("train --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/config.yaml: {tmp}/typo"),
         ("train --dataset {clips} --output {tmp}/typo.yaml/run", "Cannot write {tmp}/typo.yaml/run/config.yaml: "),
-        ("predict x.mp4 --model m --plot timeline", "timeline is not the name of a picture: end it in .png"),
-        ("predict x.mp4 --model m --plot x.txt", "x.txt is not the name of a picture: end it in .png"),
+        ("predict x.mp4 --model m --plot timeline", "timeline is not a file name for a figure: it must end in .png"),
+        ("predict x.mp4 --model m --plot x.txt", "x.txt is not a file name for a figure: it must end in .png"),
         (
             "predict x.mp4 --model m --plot {tmp}/typo.yaml/x.png",
             "Cannot write {tmp}/typo.yaml/x.png: {tmp}/typo.yaml",
@@ -200,10 +200,10 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("predict x.mp4 --descriptions {tmp}/typo.yaml", "The descriptions cannot be used: The class"),
         ("predict x.mp4 --shard 4/3 --jsonl x.jsonl", "--shard is '4/3', but must be like 3/16"),
         ("predict x.mp4 --shard 1/3", "A part of a list needs a file for its results: name it with --jsonl."),
-        ("predict x.mp4 --resume", "--resume needs the file to go on with: name it with --jsonl."),
-        ("predict x.mp4 --device abacus", "There is no device 'abacus' here"),
+        ("predict x.mp4 --resume", "--resume needs the file to continue: name it with --jsonl."),
+        ("predict x.mp4 --device abacus", "There is no device 'abacus' on this machine"),
         ("predict x*.mp4", "No file matches 'x*.mp4'; check the pattern."),
-        ("predict x.mp4 --subtitles x.txt", "x.txt is not the name of subtitles to write: end it in .vtt or .srt."),
+        ("predict x.mp4 --subtitles x.txt", "x.txt is not a file name for subtitles: it must end in .vtt or .srt."),
         ("join x.jsonl --csv x.csv", "Cannot read x.jsonl: No such file"),
         ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),
         (
@@ -242,12 +242,12 @@ def test_template_of_missing_words_is_printed_as_it_must_be_saved(options, tmp_p
 
 def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, tmp_path, output, monkeypatch):
     from tgdfer.processing.video_file_tgdfer import VideoDecodeError
-    from tgdfer.training.data.batches import SampledClips
+    from tgdfer.training.data.batches import ClipDataset
 
     def unreadable(self, index):
         raise VideoDecodeError("clip.mp4 is empty (0 bytes); copy or download it again.")
 
-    monkeypatch.setattr(SampledClips, "__getitem__", unreadable)
+    monkeypatch.setattr(ClipDataset, "__getitem__", unreadable)
     assert main(["train", *flags({**options, "workers": 1})]) == 2
     assert output().endswith("error: clip.mp4 is empty (0 bytes); copy or download it again.")
 
@@ -265,7 +265,7 @@ def test_full_disk_is_one_sentence_and_a_missing_file_of_ours_is_not_hidden(opti
     def fail(number):
         raise OSError(number, os.strerror(number), "runs/first/last")
 
-    monkeypatch.setattr(loop._Run, "_keep", lambda self, row: fail(errno.ENOSPC))
+    monkeypatch.setattr(loop._Run, "_save_epoch", lambda self, row: fail(errno.ENOSPC))
     assert main(["train", *flags(options)]) == 2
     assert output().endswith("error: Cannot write runs/first/last: No space left on device.")
     monkeypatch.setattr(loop, "load_parts", lambda *_: fail(errno.ENOENT))

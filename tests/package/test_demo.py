@@ -36,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             assert not (demo.output / "lora").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_module, "train", lambda config: pytest.fail(f"trained again: {config.run.output}"))
-        patch.setattr(features, "SampledClips", only_of(features.SampledClips, "test"))
+        patch.setattr(features, "ClipDataset", only_of(features.ClipDataset, "test"))
         demo.run()
     return demo
 

@@ -17,7 +17,7 @@ from tgdfer.training import checkpoints, evaluate
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.evaluate import evaluate_model
-from tgdfer.training.interruption import Terminated, raising_on_sigterm, saying_what_is_kept
+from tgdfer.training.interruption import Terminated, raising_on_sigterm, reporting_interruption
 from tgdfer.training.train import train
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -65,7 +65,7 @@ def test_what_the_end_of_a_helper_process_leaves_undone_counts_as_the_signal():
 def test_the_sentence_is_that_of_the_main_process(monkeypatch, said):
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        with pytest.raises(KeyboardInterrupt), saying_what_is_kept(lambda: "All is kept."):
+        with pytest.raises(KeyboardInterrupt), reporting_interruption(lambda: "All is kept."):
             raise KeyboardInterrupt
     assert said() == "All is kept."
 
@@ -81,7 +81,7 @@ def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(loop, "load_parts", lambda *_: stop(number))
         assert main(["train", *flags(options)]) == CODES[number]
-    assert "nothing is written. Start again with the same command." in said() and not run.exists()
+    assert "nothing was written. Start again with the same command." in said() and not run.exists()
     monkeypatch.setattr(loop.TrainingLoop, "train_epoch", stop_in)
     assert main(["train", *flags(options)]) == CODES[number]
     sentence = f"Interrupted: 1 of 2 epochs are kept in {run}. Continue with: tgdfer train --resume --output {run}"
