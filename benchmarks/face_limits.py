@@ -12,7 +12,7 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings
-from benchmarks.harness.command_options import new_app, say_written, sentences
+from benchmarks.harness.command_options import errors_as_sentences, new_app, print_written
 from benchmarks.harness.provenance import commit
 from benchmarks.harness.tables import paragraph
 from benchmarks.harness.trained_model import TrainedModel
@@ -50,9 +50,9 @@ class Faces:
     """Validation photographs in which a face is found, and what is seen of it.
 
     Args:
-        dataset: the photographs.
-        face_model: path of YuNet's model.
-        count: how many photographs are used.
+        dataset (`PhotographDataset`): The photographs.
+        face_model (`Path`, *optional*): Path of YuNet's model.
+        count (`int`): How many photographs are used.
     """
 
     def __init__(self, dataset: PhotographDataset, face_model: Path | None, count: int):
@@ -145,7 +145,7 @@ def face_limits(
 ) -> None:
     """Measure on validation photographs when a model is less often right because a face is hard to read."""
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         dataset = PhotographDataset(photographs, Settings(), Path("runs/face_limits"), face_model)
         faces, judge = Faces(dataset, face_model, count), Judge(model)
         rng = np.random.default_rng(0)
@@ -168,7 +168,7 @@ def face_limits(
         get_console().print(text, markup=False, highlight=False, soft_wrap=True)
         if out is not None:
             write_text(out, text)
-            say_written(out)
+            print_written(out)
 
 
 def _row(name: str, right: np.ndarray) -> Row:

@@ -18,7 +18,7 @@ import typer
 from rich import get_console
 from transformers import VideoMAEVideoProcessor
 
-from benchmarks.harness.command_options import new_app, say_written
+from benchmarks.harness.command_options import new_app, print_written
 from benchmarks.harness.provenance import commit, machine, versions
 from benchmarks.harness.tables import markdown_table, paragraph
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -87,7 +87,7 @@ def importing(repeats: int) -> tuple[float, int]:
     """Processor time of importing all that a prediction has imported at its end, over that of `LIBRARIES`.
 
     Returns:
-        The ratio, and the number of modules.
+        `tuple[float, int]`: The ratio, and the number of modules.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
@@ -137,7 +137,7 @@ def main(
         get_console().print(text, highlight=False, markup=False)
     else:
         write_text(out, text)
-        say_written(out)
+        print_written(out)
 
 
 def report(rows: list[list[str]], ratio: float, modules: int) -> str:

@@ -20,11 +20,11 @@ from benchmarks.harness.command_options import (
     RenderedClips,
     ReportFile,
     RowNames,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
 )
 from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
 from benchmarks.harness.runner import run_rows
@@ -61,7 +61,7 @@ def run(
         features=("FILE" if features else None, None),
     )
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         # The files of the user are checked before minutes are spent on rendering.
         given: list[AnyDataset] = [real_dataset(settings, real)] if real else []
         given += [FeatureDataset(features, settings)] if features else []
@@ -75,7 +75,7 @@ def run(
             if row and not wanted:
                 continue
             if not run_rows(dataset, rows, work, command, end, wanted):
-                return say_time_is_over(minutes)
+                return print_time_is_over(minutes)
     get_console().print("All rows are done. Write the report: python -m benchmarks.ablation report")
 
 
@@ -86,9 +86,9 @@ def report(
     figures: FiguresFile = FIGURES / "ablation.json",
 ) -> None:
     """Write tables and picture of what is measured so far."""
-    with sentences():
+    with errors_as_sentences():
         write_ablation_report(work, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ class Head(nn.Module):
     """Base of the heads that are not linear: one learning rate for all parameters.
 
     Attributes:
-        says_relevance: whether frame scores are relevance instead of logits.
+        scores_are_relevance: whether frame scores are relevance instead of logits.
     """
 
-    says_relevance = False
+    scores_are_relevance = False
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser."""
@@ -83,7 +83,7 @@ class DSMIL(Head):
         width: width of the queries.
     """
 
-    says_relevance = True
+    scores_are_relevance = True
 
     def __init__(self, dim: int, classes: int, width: int = 128) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class M3DFEL(Head):
         width: width of each direction of the BiLSTM.
     """
 
-    says_relevance = True
+    scores_are_relevance = True
 
     def __init__(self, dim: int, classes: int, width: int = 256) -> None:
         super().__init__()

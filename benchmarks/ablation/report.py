@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITHOUT
-from benchmarks.harness.benchmark_dataset import Truth
+from benchmarks.harness.benchmark_dataset import GroundTruth
 from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
 from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
 from benchmarks.harness.tables import (
-    about_clips,
+    describe_clips,
     faithfulness_table,
     how_it_was_run,
     interval,
@@ -74,7 +74,7 @@ def part_differences(results: Results) -> dict[str, dict[str, Difference]]:
     if FULL not in results.rows:
         return {}
     known = results.train
-    of_train = Truth(results.truth.classes, known["labels"], known["people"], [[0.0]] * len(known["labels"]))
+    of_train = GroundTruth(results.truth.classes, known["labels"], known["people"], [[0.0]] * len(known["labels"]))
     found: dict[str, dict[str, Difference]] = {}
     full, held_out = results.outcomes(FULL), _held_out(results, FULL, of_train)
     for name in results.rows:
@@ -87,7 +87,7 @@ def part_differences(results: Results) -> dict[str, dict[str, Difference]]:
     return found
 
 
-def _held_out(results: Results, row: str, truth: Truth) -> Outcomes | None:
+def _held_out(results: Results, row: str, truth: GroundTruth) -> Outcomes | None:
     said = [part["held_out"] for part in runs_of(results.rows[row]).values() if "held_out" in part]
     if not said:
         return None
@@ -131,7 +131,7 @@ def _head(picture: str) -> str:
 
 def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]]) -> str:
     rows = [[state["title"], *_cells(state)] for state in results.rows.values()]
-    lines = [f"## {results.title.capitalize()}", "", about_clips(results, "seeds"), ""]
+    lines = [f"## {results.title.capitalize()}", "", describe_clips(results, "seeds"), ""]
     lines += [markdown_table(["method", *COLUMNS], rows), *unfinished_rows(results)]
     if closed := gap(results):
         lines += ["", paragraph(_gap_sentence(closed))]

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from benchmarks.ablation import other_methods
 from benchmarks.ablation.variants import FULL, Variant, variant_model, variants_of
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
-from benchmarks.harness.faithfulness import answer_of_head, faithfulness
+from benchmarks.harness.faithfulness import faithfulness, head_predictor
 from benchmarks.harness.feature_dataset import AnyDataset
 from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_head, uar
 from benchmarks.harness.heads import TextGuidedHead
-from benchmarks.harness.linear_rows import chosen, linear_head, mean_row, oracle_row
+from benchmarks.harness.linear_rows import choice_record, linear_head, mean_row, oracle_row
 from benchmarks.harness.lora import LORA_OPTIONS, lora_row
 from benchmarks.harness.provenance import code_hash
-from benchmarks.harness.row import Row, Run, answers, folds_of, seed_of, seed_parts, targets_of
+from benchmarks.harness.row import Row, Run, folds_of, run_result, seed_of, seed_parts, targets_of
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.features import FrameFeatures
@@ -110,9 +110,9 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     logits, scores = predict(head, unseen)
     recall = uar(logits, truth)
     orders = {name: recall - uar(predict(head, disordered(unseen, name, seed))[0], truth) for name in ORDERS}
-    are_logits = not getattr(head, "says_relevance", False)
+    are_logits = not getattr(head, "scores_are_relevance", False)
     assert choice.held_out is not None
-    found = answers(dataset, logits, scores, unseen.frame_mask[0], are_logits) | chosen(choice)
+    found = run_result(dataset, logits, scores, unseen.frame_mask[0], are_logits) | choice_record(choice)
     found |= {
         "held_out": [dataset.classes[index] for index in choice.held_out.tolist()],
         "drops": orders,
@@ -120,7 +120,7 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     }
     if found["scores"] is not None:
         bags = unseen.features[0].float(), unseen.frame_mask[0], unseen.timestamps[0]
-        found["faithful"] = faithfulness(answer_of_head(head), *bags)
+        found["faithful"] = faithfulness(head_predictor(head), *bags)
     return found
 
 

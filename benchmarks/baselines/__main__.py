@@ -22,11 +22,11 @@ from benchmarks.harness.command_options import (
     RowNames,
     TestClips,
     TrainClips,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
     settings_options,
 )
 from benchmarks.harness.runner import run_rows
@@ -56,14 +56,14 @@ def run(
         real=("FOLDER" if real else None, None),
     )
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         # The folder of the user is checked before minutes are spent on rendering.
         datasets = [real_dataset(settings, real)] if real else []
         for dataset in datasets:
             dataset.require_complete()
         for dataset in [rendered_dataset(settings, work), *datasets]:
             if not run_rows(dataset, rows_of(dataset), work, command, end, row or ()):
-                return say_time_is_over(minutes)
+                return print_time_is_over(minutes)
     get_console().print("All rows are done. Write the report: python -m benchmarks.baselines report")
 
 
@@ -74,9 +74,9 @@ def report(
     figures: FiguresFile = FIGURES / "baselines.json",
 ) -> None:
     """Write tables and picture of what is measured so far."""
-    with sentences():
+    with errors_as_sentences():
         write_baselines_report(work, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

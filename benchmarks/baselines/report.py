@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness.comparison import FIGURES, Difference, paired_bootstrap
 from benchmarks.harness.results import Results, published_facts, read_results
 from benchmarks.harness.tables import (
-    about_clips,
+    describe_clips,
     how_it_was_run,
     interval,
     markdown_table,
@@ -96,7 +96,7 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, 
     lines = [
         f"## {results.title.capitalize()}",
         "",
-        about_clips(results, "seeds, or folds with LoRA"),
+        describe_clips(results, "seeds, or folds with LoRA"),
         "",
         markdown_table(["method", *TITLES.values()], rows),
     ]

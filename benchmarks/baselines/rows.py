@@ -10,7 +10,7 @@ from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.comparison import CHANCE, RANDOM, figures_of, outcomes
 from benchmarks.harness.linear_rows import fitted_linear_head, linear_config, linear_head, mean_row, oracle_row
 from benchmarks.harness.lora import LORA_OPTIONS, MakeAdapted, lora_row
-from benchmarks.harness.row import Row, Run, answers, each_seed, rounded, seed_of, seed_parts
+from benchmarks.harness.row import Row, Run, each_seed, rounded, run_result, seed_of, seed_parts
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from benchmarks.harness.zero_shot import class_words, zero_shot
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -70,7 +70,7 @@ def _position(dataset: BenchmarkDataset) -> Run:
 
 
 def _zero_shot(dataset: BenchmarkDataset, descriptions: Mapping[str, Sequence[str]] | None = None) -> Run:
-    return answers(dataset, *zero_shot(dataset, descriptions))
+    return run_result(dataset, *zero_shot(dataset, descriptions))
 
 
 def _adapted_linear(pooling: str) -> MakeAdapted:

@@ -19,11 +19,11 @@ from benchmarks.harness.command_options import (
     ReportFile,
     TestClips,
     TrainClips,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
     settings_options,
 )
 from benchmarks.harness.runner import run_rows
@@ -54,7 +54,7 @@ def explain(
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model, clips=clips, test_clips=test_clips)
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         dataset = rendered_dataset(settings, work)
         results = work / "explanation"  # apart from the rows of the baselines
         measured = None if trained is None else TrainedModel(trained)
@@ -62,9 +62,9 @@ def explain(
             "benchmarks.explanation", **settings_options(settings), trained=(measured and measured.name, None)
         )
         if not run_rows(dataset, explanation_rows(dataset, measured), results, command, end):
-            return say_time_is_over(minutes)
+            return print_time_is_over(minutes)
         write_explanation_report(results, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from benchmarks.explanation import named_units, truth
 from benchmarks.explanation.truth import Words, explained
 from benchmarks.harness import faithfulness as faithfulness_module
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
-from benchmarks.harness.faithfulness import answer_of_head, faithfulness
+from benchmarks.harness.faithfulness import faithfulness, head_predictor
 from benchmarks.harness.linear_rows import fitted_linear_head, linear_config
 from benchmarks.harness.provenance import code_hash
 from benchmarks.harness.row import Row, Run, seed_of, seed_parts
@@ -79,9 +79,9 @@ def _tgdfer_row(
 
 def _trained_row(dataset: BenchmarkDataset, trained: TrainedModel) -> Row:
     def run(part: str, earlier: Mapping[str, Run], folder: Path) -> Run:
-        trained.places(dataset.classes)  # which it must know
+        trained.class_indices(dataset.classes)  # which it must know
         model, processor = trained.network
-        video_processor = trained.video_processor(like=dataset.network[1].video_processor)
+        video_processor = trained.video_processor(reference=dataset.network[1].video_processor)
         model.config.num_frames = dataset.settings.num_frames  # those whose action units are known
         seen = frame_features(model, video_processor, dataset.test)
         return explained(dataset, model, processor, seen=seen)
@@ -94,7 +94,7 @@ def _linear_row(dataset: BenchmarkDataset, pooling: str, title: str) -> Row:
         head, found = fitted_linear_head(dataset, seed_of(part), pooling)
         unseen = dataset.features("test")
         bags = unseen.features[0].float(), unseen.frame_mask[0], unseen.timestamps[0]
-        return found | {"faithful": faithfulness(answer_of_head(head), *bags)}
+        return found | {"faithful": faithfulness(head_predictor(head), *bags)}
 
     config = {"pooling": pooling, **linear_config(dataset), "measure": _measure()}
     return Row(f"linear-{pooling}", title, seed_parts(dataset), run, config)

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.benchmark_dataset import THRESHOLD, BenchmarkDataset
-from benchmarks.harness.faithfulness import SHARE, answer_of_model, faithfulness
+from benchmarks.harness.faithfulness import SHARE, faithfulness, model_predictor
 from benchmarks.harness.row import Run, rounded
 from tgdfer.modeling_tgdfer.layers_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -140,7 +140,7 @@ def explained(
     """
     seen, labels = seen or dataset.features("test"), dataset.test.labels
     frames, mask, seconds = seen.features[0].float(), seen.frame_mask[0], seen.timestamps[0]
-    found: Run = {"faithful": faithfulness(answer_of_model(model), frames, mask, seconds)}
+    found: Run = {"faithful": faithfulness(model_predictor(model), frames, mask, seconds)}
     with torch.no_grad():
         output = model(frame_features=frames, frame_mask=mask, timestamps=seconds)
         if words is not None:

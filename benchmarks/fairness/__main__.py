@@ -13,10 +13,10 @@ from benchmarks.fairness.report import factor_table, weaker_groups, write_fairne
 from benchmarks.harness.command_options import (
     FIGURES,
     FiguresFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.harness.trained_model import TrainedModel
 from tgdfer.console import hide_loading_bars
@@ -48,7 +48,7 @@ def fairness(
 ) -> None:
     """Render the same expressions on faces of different groups, and compare how a model answers."""
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         network, processor = _network(model)
         total = people * len(EMOTIONS) * sum(map(len, FACTORS.values()))
         pictures = track(rendered_groups(people), "Rendered faces", total=total, console=get_console())
@@ -64,7 +64,7 @@ def fairness(
                 "benchmarks.fairness", model=(name, DEFAULT_MODEL), people=(people, PEOPLE), out=(str(out), None)
             )
             write_fairness_report(found, name, people, out, figures, command)
-            say_written(out)
+            print_written(out)
 
 
 def _network(model: str) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
@@ -72,7 +72,7 @@ def _network(model: str) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]
     if not is_trained(model):
         return start_model(ModelConfig(model=model, frozen_features=True), sorted(EMOTIONS))
     trained = TrainedModel(model)
-    trained.places(sorted(EMOTIONS))  # which it must know
+    trained.class_indices(sorted(EMOTIONS))  # which it must know
     return trained.network
 
 

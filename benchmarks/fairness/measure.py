@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fairness.faces import Picture
 from benchmarks.harness.calibration import calibration_error
-from benchmarks.harness.comparison import Difference, drawn_weights, with_interval
+from benchmarks.harness.comparison import Difference, bootstrap_weights, with_interval
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -101,7 +101,7 @@ def figures_by_group(
         draws: number of draws.
         seed: seed of the draws.
     """
-    weights = drawn_weights(len(np.unique(answers.people)), draws, seed)
+    weights = bootstrap_weights(len(np.unique(answers.people)), draws, seed)
     found: dict[str, GroupFigures] = {}
     first: tuple[np.ndarray, np.ndarray] | None = None
     for group in groups:

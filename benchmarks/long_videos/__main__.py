@@ -12,10 +12,10 @@ from benchmarks.harness.command_options import (
     REPORTS,
     FiguresFile,
     ReportFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.long_videos.report import write_segments_report
 from benchmarks.long_videos.segments import LongVideos, measure_segments
@@ -46,14 +46,14 @@ def segments(
         test=(test, LongVideos.test),
     )
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         found = measure_segments(work, model, videos)
         write_segments_report(found, command, out, figures)
     for name, row in found.figures["test"].items():
         shown = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
         get_console().print(f"{name}: {shown}", highlight=False)
     get_console().print(f"Thresholds {found.figures['rule']}.", highlight=False, markup=False)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

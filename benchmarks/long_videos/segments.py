@@ -11,7 +11,7 @@ import numpy as np
 from rich import get_console
 from rich.progress import track
 
-from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset, rendered_once
+from benchmarks.harness.benchmark_dataset import Settings, render_if_needed, rendered_dataset
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
 from tgdfer.training.metrics import mean_average_precision
@@ -170,7 +170,7 @@ def _render(work: Path, videos: LongVideos) -> Path:
             progress=progress,
         )
 
-    return rendered_once(work / "long", asdict(videos), render, "Rendering long videos")
+    return render_if_needed(work / "long", asdict(videos), render, "Rendering long videos")
 
 
 def _train(work: Path) -> str:

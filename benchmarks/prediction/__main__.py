@@ -10,10 +10,10 @@ from benchmarks.harness.command_options import (
     REPORTS,
     FiguresFile,
     ReportFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.prediction.fer_whole import WholeFer
 from benchmarks.prediction.report import write_prediction_report
@@ -51,7 +51,7 @@ def prediction(
         repeats=(repeats, 2),
         minutes=(minutes, 0),
     )
-    with sentences():
+    with errors_as_sentences():
         work.mkdir(parents=True, exist_ok=True)
         environment = WholeFer((fer or work / "fer").absolute())
         environment.require()
@@ -62,7 +62,7 @@ def prediction(
         if minutes:
             runs.long_video(minutes)
         write_prediction_report(runs, recordings, command, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

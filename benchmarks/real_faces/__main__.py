@@ -17,11 +17,11 @@ from benchmarks.harness.command_options import (
     RealClips,
     ReportFile,
     RowNames,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
     settings_options,
 )
 from benchmarks.harness.row import Row
@@ -70,7 +70,7 @@ def run(
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model)
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         if photographs is None and real is None:
             raise UserError("There is nothing to measure: name a file with --photographs or a folder with --real.")
         measured = TrainedModel(trained)
@@ -96,7 +96,7 @@ def run(
         for dataset, rows in planned:
             wanted = [one for one in rows if not row or one.name in row]
             if not run_rows(dataset, wanted, work, command, end):
-                return say_time_is_over(minutes)
+                return print_time_is_over(minutes)
         write_words(work, measured, settings)
     get_console().print("All rows are done. Write the report: python -m benchmarks.real_faces report")
 
@@ -114,9 +114,9 @@ def report(
     figures: FiguresFile = FIGURES / "real_faces.json",
 ) -> None:
     """Write tables and pictures of what is measured so far."""
-    with sentences():
+    with errors_as_sentences():
         write_real_faces_report(work, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

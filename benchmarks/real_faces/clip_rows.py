@@ -12,7 +12,7 @@ from rich.progress import track
 from benchmarks.baselines.rows import rows_of
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.heads import TOP_SHARE, top_mean
-from benchmarks.harness.row import Row, Run, answers
+from benchmarks.harness.row import Row, Run, run_result
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean
@@ -81,15 +81,15 @@ def _fer(
     """Pools the probabilities of the frames; a frame is scored by its probability of the true class."""
     frames, mask = scores.frames()
     pooled = masked_mean(frames, mask) if pooling == "mean" else top_mean(frames, mask)
-    return answers(dataset, pooled, frames, mask, are_logits=False)
+    return run_result(dataset, pooled, frames, mask, are_logits=False)
 
 
 def _trained(
     dataset: BenchmarkDataset, trained: TrainedModel, part: str, earlier: Mapping[str, Run], folder: Path
 ) -> Run:
     """A trained model, whose answer is the best of the classes of the clips; a frame is scored by its relevance."""
-    model, places = trained.network[0], trained.places(dataset.classes)
-    video_processor = trained.video_processor(like=dataset.network[1].video_processor)
+    model, places = trained.network[0], trained.class_indices(dataset.classes)
+    video_processor = trained.video_processor(reference=dataset.network[1].video_processor)
     data = SampledClips(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
     loader = torch.utils.data.DataLoader(data, 16, collate_fn=data.collate)
     probabilities, relevance, masks = [], [], []
@@ -101,6 +101,6 @@ def _trained(
         relevance.append(output.frame_relevance.float())
         masks.append(batch["frame_mask"])
     every = torch.cat(probabilities)
-    run = answers(dataset, every[:, places], torch.cat(relevance)[..., places], torch.cat(masks), are_logits=False)
+    run = run_result(dataset, every[:, places], torch.cat(relevance)[..., places], torch.cat(masks), are_logits=False)
     # Calibration is that of the model as it is used, with all of its classes.
     return run | trained.confidence(every, dataset.test.labels)

@@ -102,7 +102,7 @@ def linear_probe(dataset: PhotographDataset) -> Run:
 def _trained(dataset: PhotographDataset, trained: TrainedModel) -> Run:
     """A trained model, given each photograph as a clip of one frame."""
     model, processor = trained.network
-    places = trained.places(dataset.classes)
+    places = trained.class_indices(dataset.classes)
     probabilities: list[Tensor] = []
     found: list[bool] = []
     for part in dataset.crops("test"):

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.harness.benchmark_dataset import Settings, Truth, weights_hash
+from benchmarks.harness.benchmark_dataset import GroundTruth, Settings, weights_hash
 from benchmarks.harness.feature_dataset import ClipTable
 from benchmarks.real_faces.cropped_photographs import CropPart, cropped, inputs
 from tgdfer import processing
@@ -102,9 +102,9 @@ class PhotographDataset:
         return ClipTable(self.labels[split], people, [[1.0]] * len(people))
 
     @property
-    def truth(self) -> Truth:
-        """Truth about the test photographs."""
-        return Truth(self.classes, self.test.labels, self.test.people, self.test.intensity)
+    def truth(self) -> GroundTruth:
+        """GroundTruth about the test photographs."""
+        return GroundTruth(self.classes, self.test.labels, self.test.people, self.test.intensity)
 
     def pictures(self, split: str) -> list[np.ndarray]:
         """The photographs of a split as published: grey, uint8 (H, W) each.

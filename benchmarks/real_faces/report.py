@@ -10,14 +10,14 @@ from benchmarks.harness.calibration import calibration_error
 from benchmarks.harness.comparison import (
     Difference,
     bootstrap,
-    drawn_weights,
-    of_labels,
+    bootstrap_weights,
     paired_bootstrap,
+    restrict_to_labels,
     with_interval,
 )
 from benchmarks.harness.results import Results, published_facts, read_results, read_state, runs_of
 from benchmarks.harness.tables import (
-    about_clips,
+    describe_clips,
     how_it_was_run,
     interval,
     markdown_table,
@@ -73,17 +73,17 @@ def _measured(results: Results) -> dict[str, dict[str, Any]]:
     other = _OTHER.get(results.name, "")
     for name in results.rows:
         outcomes = results.outcomes(name)
-        part, truth = of_labels(outcomes, results.truth, some)
+        part, truth = restrict_to_labels(outcomes, results.truth, some)
         facts: dict[str, Any] = {"figures": bootstrap(outcomes, results.truth)}
         facts["frequent"] = bootstrap(part, truth, figures=("uar",)) if some else {"uar": None}
         if other in results.rows and name != other:
             baseline = results.outcomes(other)
             figures = ("war", "uar", "frame_ap", "pointing")
             facts["minus"] = paired_bootstrap(outcomes, baseline, results.truth, figures=figures)
-            against, _ = of_labels(baseline, results.truth, some)
+            against, _ = restrict_to_labels(baseline, results.truth, some)
             facts["minus frequent"] = paired_bootstrap(part, against, truth, figures=("uar",)) if some else {}
         if sure := _answers(results, name):
-            weights = drawn_weights(len(set(results.truth.people)), 2000, 0)
+            weights = bootstrap_weights(len(set(results.truth.people)), 2000, 0)
             people = np.unique(results.truth.people, return_inverse=True)[1]
             facts["calibration_error"] = with_interval(calibration_error(*sure, people, weights))
             facts |= _coverage(results, name)
@@ -217,7 +217,7 @@ def _clips(results: Results, measured: Mapping[str, Any], path: Path) -> str:
         for name, of_row in measured.items()
     ]
     about = "A clip is 16 frames, evenly spaced, the same for every method. The oracle is told the true frames."
-    lines = [f"## {results.title.capitalize()}: clips", "", about_clips(results, "seeds"), "", about, ""]
+    lines = [f"## {results.title.capitalize()}: clips", "", describe_clips(results, "seeds"), "", about, ""]
     lines += [markdown_table(head, rows), *unfinished_rows(results), *_unsure(results, measured, "clips")]
     return "\n".join(lines)
 

@@ -8,10 +8,10 @@ from benchmarks.harness.command_options import (
     FiguresFile,
     RenderedClips,
     ReportFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.relabelling.left_out_emotions import measure_relabelling
 from benchmarks.relabelling.report import write_relabelling_report
@@ -28,11 +28,11 @@ def relabel(
 ) -> None:
     """Leave out each emotion in training, and rank its clips by words alone."""
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         dataset = rendered_dataset(Settings(), clips)
         found = measure_relabelling(dataset)
         write_relabelling_report(dataset, found, out, figures, published_command("benchmarks.relabelling"))
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ import torch
 import typer
 from rich import get_console
 
-from benchmarks.harness.command_options import FIGURES, REPORTS, FiguresFile, new_app, say_written, sentences
+from benchmarks.harness.command_options import (
+    FIGURES,
+    REPORTS,
+    FiguresFile,
+    errors_as_sentences,
+    new_app,
+    print_written,
+)
 from benchmarks.speed.parts import Sizes, parts_of
 from benchmarks.speed.processes import measure_parts
 from benchmarks.speed.report import write_speed_report
@@ -33,7 +40,7 @@ def speed(
     """
     sizes = Sizes(repetitions=repetitions)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    with sentences():
+    with errors_as_sentences():
         measured = measure_parts(sizes, work, devices, time.monotonic() + 60 * minutes)
     left = [part for found in measured.values() for name, part in parts_of(sizes).items() if name not in found]
     if left:
@@ -43,7 +50,7 @@ def speed(
     # Trainings are measured last, and the report can do without them.
     if all(part["kind"] == "training" for part in left):
         write_speed_report(sizes, measured, output, figures)
-        say_written(output)
+        print_written(output)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def _context_words(sizes: Sizes, summary: Mapping[str, Mapping[str, Any]]) -> li
                 f" {over['context-uncut'] - over['lora']:.2f} were the prompts not cut to the longest one. Gradient"
                 f" checkpointing takes {saved['lora']:.0%} off the peak memory of LoRA and {saved[FULL]:.0%} off that"
                 " of the vision tower trained whole.",
-                then="  ",
+                indent="  ",
             )
         )
     return words
