@@ -139,7 +139,7 @@ def test_command_is_kept_without_paths(tmp_path, photographs_file, clips_folder,
     monkeypatch.setattr(command, "run_rows", lambda *a: asked.append(a) or len(asked) < 2)
     arguments = ["run", "--work", str(tmp_path), "--photographs", str(photographs_file), "--real", str(clips_folder)]
     answer = CliRunner().invoke(command.app, [*arguments, "--model", settings.model, "--row", "fer-top"])
-    assert answer.exit_code == 0 and "the same command goes on" in answer.output
+    assert answer.exit_code == 0 and "Run the same command again" in answer.output
     assert [one[0].name for one in asked] == ["photographs", "real"]
     assert [[row.name for row in one[1]] for one in asked] == [[], ["fer-top"]]
     assert asked[0][3] == (
