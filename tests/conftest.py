@@ -1,7 +1,19 @@
 """Fixtures of all rooms: nothing here reaches the network, and Hub code fails at once instead of waiting for it."""
 
+import gc
 import os
 import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# The process that hands out the tests to the others runs none: libraries are imported where they are used.
+if TYPE_CHECKING:
+    from rendered_recordings import RenderedRecording
+
+# Until all tests are collected, memory is only taken.
+gc.disable()
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -11,27 +23,35 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from pathlib import Path  # noqa: E402
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from rendered_recordings import RECORDINGS, RenderedRecording, write_recording  # noqa: E402
-from small_clips import write_clip, write_folder  # noqa: E402
-from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer  # noqa: E402
-from transformers.utils import logging  # noqa: E402
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector from looking through the imported libraries, which takes a second each time."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
-logging.disable_progress_bar()
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_progress_bars() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory) -> Path:
     """A random CLIP of 32-pixel pictures whose tokenizer spells every word byte by byte."""
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
     folder = tmp_path_factory.mktemp("tiny") / "clip"
     alphabet = sorted(ByteLevel.alphabet())
     symbols = [*alphabet, *(f"{symbol}</w>" for symbol in alphabet), "<|startoftext|>", "<|endoftext|>"]
@@ -72,20 +92,26 @@ def _own_caches(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def clip_writer():
+    from small_clips import write_clip
+
     return write_clip
 
 
 @pytest.fixture(scope="session")
 def folder_writer():
+    from small_clips import write_folder
+
     return write_folder
 
 
 @pytest.fixture(scope="session")
 def rendered_recording(tmp_path_factory):
     """Gives a recording of `rendered_recordings.RECORDINGS` by its name; each is rendered once."""
+    from rendered_recordings import RECORDINGS, write_recording
+
     folder, made = tmp_path_factory.mktemp("recordings"), {}
 
-    def get(name: str) -> RenderedRecording:
+    def get(name: str) -> "RenderedRecording":
         if name not in made:
             made[name] = write_recording(folder / f"{name.replace(' ', '_')}.mp4", RECORDINGS[name])
         return made[name]
@@ -94,9 +120,9 @@ def rendered_recording(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def clips_folder(tmp_path_factory) -> Path:
+def clips_folder(tmp_path_factory, folder_writer) -> Path:
     """Train and test split of three labels and five people each, with people and the intensity of every frame."""
-    return write_folder(tmp_path_factory.mktemp("data") / "clips")
+    return folder_writer(tmp_path_factory.mktemp("data") / "clips")
 
 
 @pytest.fixture(scope="session")

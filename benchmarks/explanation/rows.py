@@ -17,7 +17,7 @@ from benchmarks.harness.row import Row, Run, seed_of, seed_parts
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from tgdfer.processing import explanation_tgdfer
-from tgdfer.training.data.labels import words_for
+from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.features import frame_features
 from tgdfer.training.files import write_text
 
@@ -29,7 +29,7 @@ def explanation_rows(dataset: BenchmarkDataset, trained: TrainedModel | None = N
         dataset (`BenchmarkDataset`): Rendered clips.
         trained (`TrainedModel`, *optional*): A trained model that is measured as an additional row.
     """
-    texts = words_for(dataset.classes, dataset.settings.descriptions)
+    texts = descriptions_for(dataset.classes, dataset.settings.descriptions)
     class_names = {label: [label] for label in dataset.classes}
     return [
         _tgdfer_row(dataset, "tgdfer", "TG-DFER", lambda seed: texts),

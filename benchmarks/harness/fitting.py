@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from benchmarks.harness.heads import head_loss
 from tgdfer.training.config import OptimisationConfig
-from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.features import FeatureDataset, FrameFeatures
 from tgdfer.training.train import TrainingLoop, start_accelerator
 
 Fold = tuple[np.ndarray, np.ndarray]
@@ -61,7 +61,7 @@ class Recipe:
 
 
 class _HeadWithLoss(nn.Module):
-    """Gives a head the interface of the training loop: it takes a batch of `FeatureClips` and returns the loss."""
+    """Gives a head the interface of the training loop: it takes a batch of `FeatureDataset` and returns the loss."""
 
     def __init__(self, head: Any, smoothing: float) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def train_head(
     Raises:
         UserError: If the loss is not finite.
     """
-    data = FeatureClips(bags, indices.tolist(), targets[indices].tolist(), True, seed, recipe.frames)
+    data = FeatureDataset(bags, indices.tolist(), targets[indices].tolist(), True, seed, recipe.frames)
     accelerator = start_accelerator("bf16" if recipe.bf16 else "no")
     model = _HeadWithLoss(head, recipe.smoothing)
     loop = TrainingLoop(model, data, head.groups(recipe.rate), recipe.options(), accelerator, seed)

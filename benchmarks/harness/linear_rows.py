@@ -13,7 +13,7 @@ from benchmarks.harness.feature_dataset import AnyDataset
 from benchmarks.harness.fitting import Choice, Recipe, cross_validate, frame_statistics, predict, train_head
 from benchmarks.harness.heads import LinearHead
 from benchmarks.harness.row import Row, Run, each_seed, folds_of, run_result, seed_parts, targets_of
-from tgdfer.training.baseline import PENALTIES, clip_means, directions, fit
+from tgdfer.training.baseline import INVERSE_PENALTIES, clip_means, fit_classifier, normalised_features
 from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.features import FrameFeatures
 
@@ -35,7 +35,7 @@ def oracle_row(dataset: AnyDataset) -> Row:
 
 
 def _regression_row(dataset: AnyDataset, name: str, title: str, run: Callable[[AnyDataset, int], Run]) -> Row:
-    config = {"views": dataset.settings.views, "penalties": PENALTIES.tolist(), "folds": FOLDS}
+    config = {"views": dataset.settings.views, "penalties": INVERSE_PENALTIES.tolist(), "folds": FOLDS}
     return Row(name, title, seed_parts(dataset), each_seed(lambda seed: run(dataset, seed)), config)
 
 
@@ -61,9 +61,9 @@ def _regression(dataset: AnyDataset, train: FrameFeatures, test: FrameFeatures, 
         test_mask (`torch.Tensor` of shape `(1, N, T)`): Frames of the test clips that are part of their means.
         seed (`int`): Random seed of the folds.
     """
-    classifier = fit(clip_means(train), dataset.train.labels, dataset.people, seed)
+    classifier = fit_classifier(clip_means(train), dataset.train.labels, dataset.people, seed)
     logits = classifier.predict_log_proba(clip_means(replace(test, frame_mask=test_mask))[0])
-    frames = directions(test)[0]
+    frames = normalised_features(test)[0]
     frame_logits = classifier.predict_log_proba(frames.reshape(-1, frames.shape[-1])).reshape(*frames.shape[:2], -1)
     run = run_result(dataset, torch.from_numpy(logits), torch.from_numpy(frame_logits), test.frame_mask[0])
     return run | {"chosen": {"C": float(classifier.named_steps["logisticregression"].C)}}

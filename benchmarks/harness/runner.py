@@ -17,7 +17,7 @@ from benchmarks.harness.feature_dataset import AnyDataset
 from benchmarks.harness.provenance import commit, machine, versions
 from benchmarks.harness.results import read_state, runs_of
 from benchmarks.harness.row import Row
-from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.files import write_text
 
 
@@ -46,7 +46,7 @@ def run_rows(
     """
     for name in only:
         if name not in (known := [row.name for row in rows]):
-            raise UserError(f"There is no row {name!r}{nearest(name, known)}")
+            raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
     folder = work / "results" / dataset.name
     folder.mkdir(parents=True, exist_ok=True)
     description = {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.baseline import directions
+from tgdfer.training.baseline import normalised_features
 from tgdfer.training.features import FrameFeatures
 
 
@@ -47,6 +47,6 @@ def zero_shot(
     model.set_classes(processor.class_prompts(descriptions))
     features = dataset.features("test")
     texts, scale = model.get_text_features().pooler_output, model.tgdfer.clip.logit_scale.exp()
-    frames = scale * (torch.from_numpy(directions(features)[0]) @ texts.T)
+    frames = scale * (torch.from_numpy(normalised_features(features)[0]) @ texts.T)
     mask = features.frame_mask[0]
     return (frames * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True), frames, mask

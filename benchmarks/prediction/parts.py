@@ -104,7 +104,7 @@ def main(out: str, arguments: list[str]) -> int:
         (faces_tgdfer, "locate_faces"),
         (recordings_tgdfer, "locate_faces"),
         (recordings_tgdfer, "look_for_faces"),
-        (recordings_tgdfer, "cut_face"),
+        (recordings_tgdfer, "crop_face"),
         (CutFinder, "add"),
     ):
         timers.wrap(owner, name, "faces")

@@ -34,7 +34,7 @@ from benchmarks.real_faces.photograph_rows import photograph_rows
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.real_faces.report import write_real_faces_report
 from tgdfer.console import hide_loading_bars
-from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.weights import DEFAULT_MODEL
 
 app = new_app(__doc__)
@@ -104,7 +104,7 @@ def run(
 def _require_known(names: list[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
-            raise UserError(f"There is no row {name!r}{nearest(name, known)}")
+            raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ from benchmarks.harness.row import Row, Run, run_result
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 
 # Rows of the baselines that are compared with `fer`.
 BASELINES = ("random", "position", "frozen-mean", "frozen-top", "tgdfer", "oracle")
@@ -94,7 +94,7 @@ def _trained(
     """Predicts the clips with a trained model, among their classes. Frames are scored by their relevance."""
     model, indices = trained.network[0], trained.class_indices(dataset.classes)
     video_processor = trained.video_processor(reference=dataset.network[1].video_processor)
-    data = SampledClips(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
+    data = ClipDataset(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
     loader = torch.utils.data.DataLoader(data, 16, collate_fn=data.collate)
     probabilities, relevance, masks = [], [], []
     for batch in track(loader, "Clips of test", console=get_console()):

@@ -18,7 +18,7 @@ from benchmarks.harness.zero_shot import class_words, zero_shot
 from benchmarks.real_faces.cropped_photographs import inputs
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from benchmarks.real_faces.photographs import PhotographDataset
-from tgdfer.training.baseline import directions
+from tgdfer.training.baseline import normalised_features
 
 # Penalties of the linear probe. One of them is selected on the validation photographs.
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -81,7 +81,9 @@ def shuffled_descriptions(descriptions: Mapping[str, Sequence[str]], seed: int) 
 
 def linear_probe(dataset: PhotographDataset) -> Run:
     """Runs a logistic regression on the training features. Its penalty is selected by validation accuracy."""
-    features = {split: directions(dataset.features(split))[0, :, 0] for split in ("train", "validation", "test")}
+    features = {
+        split: normalised_features(dataset.features(split))[0, :, 0] for split in ("train", "validation", "test")
+    }
     probes = {
         penalty: make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500)).fit(
             features["train"], dataset.labels["train"]

@@ -13,7 +13,7 @@ from transformers import CLIPConfig
 
 import tgdfer
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
-from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.features import FeatureDataset, FrameFeatures
 
 # The configuration of openai/clip-vit-base-patch16.
 VIT_B_16 = {
@@ -186,7 +186,7 @@ def training_batch(sizes: Sizes, device: torch.device, clips: int) -> dict[str, 
     return {"pixel_values_videos": pixels, "labels": torch.arange(clips, device=device) % len(emotions())}
 
 
-def cached_clips(sizes: Sizes) -> FeatureClips:
+def cached_clips(sizes: Sizes) -> FeatureDataset:
     """Returns random cached features of an epoch, in the format of the training loop."""
     shape = (1, sizes.epoch_clips, sizes.train_frames)
     features = FrameFeatures(
@@ -195,7 +195,7 @@ def cached_clips(sizes: Sizes) -> FeatureClips:
         timestamps=torch.arange(sizes.train_frames).div(8.0).expand(shape).contiguous(),
     )
     targets = [number % len(emotions()) for number in range(sizes.epoch_clips)]
-    return FeatureClips(features, range(sizes.epoch_clips), targets, training=True, seed=0)
+    return FeatureDataset(features, range(sizes.epoch_clips), targets, training=True, seed=0)
 
 
 class Step:

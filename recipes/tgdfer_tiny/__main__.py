@@ -13,7 +13,7 @@ from recipes.tgdfer_tiny.export import NAME, save_model
 from recipes.tgdfer_tiny.material import Material, Sources
 from recipes.tgdfer_tiny.train import Recipe, train, validate
 from recipes.weights_folder import WEIGHTS, require_weights_folder
-from tgdfer.training.errors import UserError, is_user_error, sentence_of
+from tgdfer.training.errors import UserError, error_message, is_user_error
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
@@ -81,7 +81,7 @@ def _sentences() -> Iterator[None]:
     except ValueError as error:
         if not isinstance(error, UserError) and not is_user_error(error):
             raise
-        typer.secho(f"error: {sentence_of(error)}", fg="red", err=True)
+        typer.secho(f"error: {error_message(error)}", fg="red", err=True)
         raise typer.Exit(2) from error
 
 

@@ -27,7 +27,7 @@ from tgdfer.training.config import ModelConfig
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.splits import hold_out
-from tgdfer.training.features import FeatureClips, FrameFeatures, Views, frame_features
+from tgdfer.training.features import FeatureDataset, FrameFeatures, Views, frame_features
 from tgdfer.training.files import source_hash
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, write_dataset
@@ -164,10 +164,10 @@ class Material:
         model, processor = self.network
         return frame_features(model, processor.video_processor, clips, Views(views, self.seed))
 
-    def videos(self, clips: LabelledClips, rows: Sequence[int], training: bool) -> FeatureClips:
+    def videos(self, clips: LabelledClips, rows: Sequence[int], training: bool) -> FeatureDataset:
         """Some of the clips, in several views for training. Those that are held out share its cache."""
         targets = [self.classes.index(clips.labels[row]) for row in rows]
-        return FeatureClips(self.frame_features(clips, self.views), list(rows), targets, training, self.seed)
+        return FeatureDataset(self.frame_features(clips, self.views), list(rows), targets, training, self.seed)
 
     def held_out(self, clips: LabelledClips, fold: int) -> tuple[list[int], list[int]]:
         """Training clips to learn from, and those of the people of one fifth, who are held out."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tgdfer.training.data.batches import derived_seed
-from tgdfer.training.features import FeatureClips
+from tgdfer.training.features import FeatureDataset
 
 # A photograph belongs into a bag if at least this share of the votes is for its emotion.
 _AGREED = 0.6
@@ -109,7 +109,7 @@ class Videos:
 
     def __init__(
         self,
-        clips: FeatureClips,
+        clips: FeatureDataset,
         repeats: int = 1,
         repeats_of: Mapping[int, int] | None = None,
         doubt: float = 0.0,

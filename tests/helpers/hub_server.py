@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -36,6 +36,17 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker)
+"""
+
+# Runs scripts, each with its own arguments, as one process after another would, but imports libraries once.
+SEVERAL = """\
+import json, sys
+
+sys.stderr = sys.stdout
+for script, *arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    exec(script, {"__name__": "__main__"})
+    print("--- end of a script ---")
 """
 
 
@@ -122,7 +133,7 @@ class Hub:
         """Run a script in a process of its own and return what it printed.
 
         Raises:
-            AssertionError: The script failed; the message is its standard error.
+            AssertionError: The script failed; the message is the end of what it printed.
         """
         done = subprocess.run(
             [sys.executable, "-c", script, *map(str, args)],
@@ -131,8 +142,20 @@ class Hub:
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         return done.stdout
+
+    def python_scripts(self, *scripts: Sequence[object], home: Path, **environment: Any) -> list[str]:
+        """Run scripts in their order in one process, because importing transformers takes seconds.
+
+        Args:
+            scripts: Each script, followed by its arguments.
+
+        Returns:
+            What each script printed, its standard error included.
+        """
+        calls = json.dumps([list(map(str, script)) for script in scripts])
+        return self.python(SEVERAL, calls, home=home, **environment).split("--- end of a script ---\n")[:-1]
 
 
 @contextmanager

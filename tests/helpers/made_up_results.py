@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset, GroundTruth, Settings
 from benchmarks.harness.row import Row
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.features import FrameFeatures
 
 LABELS = ["happiness", "neutral", "sadness"]
@@ -29,7 +29,7 @@ def separable(clips=40, classes=2, frames=8) -> tuple[FrameFeatures, torch.Tenso
 
 
 def pixels(dataset: BenchmarkDataset) -> dict[str, torch.Tensor]:
-    data = SampledClips(dataset.test, dataset.classes, dataset.network[1].video_processor, 4)
+    data = ClipDataset(dataset.test, dataset.classes, dataset.network[1].video_processor, 4)
     return data.collate([data[index] for index in range(len(data))])
 
 

@@ -38,6 +38,8 @@ def write_recording(
     with av.open(str(path), "w") as container:
         video = container.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=fps, pix_fmt="yuv420p")
         video.height, video.width = size
+        # Threads of libvpx wait for each other in loops that take processor time.
+        video.codec_context.thread_count = 1
         # AVI has no time stamps, only numbers of frames.
         ticks = fps if path.suffix == ".avi" else 1000
         video.codec_context.time_base = Fraction(1, ticks)

@@ -55,8 +55,12 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run folder with files of the right names, whose contents are only as real as publishing reads them."""
-    folder = tmp_path / "runs" / "smile"
+    """A run folder as `write_run` makes it."""
+    return write_run(tmp_path / "runs" / "smile")
+
+
+def write_run(folder: Path) -> Path:
+    """Write a run folder with files of the right names, whose contents are only as real as publishing reads them."""
     model = folder / "best"
     model.mkdir(parents=True)
     save_file({"weight": np.arange(4000, dtype=np.float32)}, model / "model.safetensors")
@@ -127,13 +131,13 @@ def real_run(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Pat
     return second
 
 
-@pytest.fixture
-def clip_rows(tmp_path: Path) -> list[dict[str, str]]:
+@pytest.fixture(scope="module")
+def clip_rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """Ten encoded videos, of five people and two labels: rows of a data set."""
-    rows = []
+    rows, folder = [], tmp_path_factory.mktemp("rows")
     for label in ("anger", "happiness"):
         for person in "abcde":
-            path = tmp_path / f"{label}_{person}.mp4"
+            path = folder / f"{label}_{person}.mp4"
             write_clip(path, seed=len(rows))
             rows.append({"video": str(path), "label": label, "person": person})
     return rows

@@ -1,14 +1,21 @@
-"""A model goes to the Hub and comes back, on a machine that has `transformers` and not this package."""
+"""Models and data sets go to the Hub and come back: to this package, and to who has `transformers` alone."""
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from hub_server import Hub, serve
+from huggingface_hub import ModelCard
 from safetensors.torch import load, load_file
 
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
+from tgdfer.model_card.card import build_card
+
+from .conftest import write_run
 
 PUBLISH = """
 import sys
@@ -101,21 +108,151 @@ with torch.no_grad():
 """
 
 
-@pytest.fixture
-def trained(run, model_folder) -> Path:
+PUSH_SECOND_HAND = """
+import sys
+import torch
+from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
+
+(clip,) = sys.argv[1:]
+name = "user/smile"
+model = AutoModelForVideoClassification.from_pretrained(name, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+model.push_to_hub("user/parts")
+processor.push_to_hub("user/parts")
+pipeline("emotion-timeline", model=name, trust_remote_code=True).push_to_hub("user/pipeline")
+for again in ("user/parts", "user/pipeline"):
+    print("label:", pipeline("emotion-timeline", model=again, trust_remote_code=True)(clip)["people"][0]["label"])
+"""
+
+FIRST_LOAD = """
+import sys
+from transformers import pipeline
+
+name, *revision = sys.argv[1:]
+pipeline("emotion-timeline", model=name, trust_remote_code=True, revision=revision[0] if revision else None)
+"""
+
+TWO_FOLDERS = """
+import sys
+from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
+
+clip, *folders = sys.argv[1:]
+for folder in folders:
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
+    timeline = pipeline("emotion-timeline", model=folder, trust_remote_code=True)
+    assert timeline(clip)["people"]
+    for thing in (model.config, model, timeline.model, processor, timeline.video_processor, timeline):
+        home = type(thing).__module__.rpartition(".")[0]
+        marks = {
+            name.rpartition(".")[2]: module.MARK
+            for name, module in sorted(sys.modules.items())
+            if name.startswith(f"{home}.") and hasattr(module, "MARK")
+        }
+        print(type(thing).__name__, marks)
+"""
+
+PUSH_CLIPS = """
+import json, sys
+from pathlib import Path
+from datasets import ClassLabel, Dataset, DatasetDict, Video
+
+given = json.loads(sys.argv[1])
+rows = Dataset.from_list(given).cast_column("video", Video(decode=False))
+rows = rows.cast_column("label", ClassLabel(names=["anger", "happiness"]))
+DatasetDict(train=rows, test=rows.select([0, 9])).push_to_hub("user/clips", private=True)
+for row in given:  # What is trained on comes from the Hub alone.
+    Path(row["video"]).unlink()
+"""
+
+TRAIN = """
+import sys
+from tgdfer.command_line import main
+from tgdfer.training.data.loading import load_clips
+
+clips = load_clips("user/clips", "train")
+assert clips.labels == ["anger"] * 5 + ["happiness"] * 5, clips.labels
+assert clips.people == list("abcde") * 2, clips.people
+assert all(isinstance(clips.video(index), bytes) for index in range(len(clips)))
+for line in sys.argv[1:]:
+    assert main(line.split()) == 0
+"""
+
+
+class Machine(NamedTuple):
+    """What was done on a machine of somebody who uses a Hub.
+
+    Attributes:
+        hub: the Hub, as it is afterwards.
+        home: folder of the user.
+        printed: what each script printed.
+    """
+
+    hub: Hub
+    home: Path
+    printed: list[str]
+
+
+@pytest.fixture(scope="module")
+def trained(model_folder, tmp_path_factory) -> Path:
     """A run whose best model is a real one."""
+    run = write_run(tmp_path_factory.mktemp("trained") / "runs" / "smile")
     shutil.rmtree(run / "best")
     shutil.copytree(model_folder, run / "best")
     return run
 
 
+@pytest.fixture(scope="module")
+def without_tgdfer(trained, model_folder, clip_file, tmp_path_factory) -> Iterator[Machine]:
+    """Everything that is done with the published run on a machine without this package."""
+    home = tmp_path_factory.mktemp("without")
+    shutil.copy(clip_file, home / "clip.mp4")
+    with serve() as hub:
+        hub.python(PUBLISH, trained, home=home)
+        assert len(hub.model("user/smile").pushed) == 1
+        hub.repos["models", "user/pinned"] = hub.model("user/smile")
+        printed = hub.python_scripts(
+            (FIRST_LOAD, "user/smile"),
+            (FIRST_LOAD, "user/pinned", hub.model("user/smile").head.oid),
+            (LOAD_WITHOUT_TGDFER, clip_file, home / "results.pt"),
+            (PUSH_SECOND_HAND, clip_file),
+            (TWO_FOLDERS, clip_file, *folders_of_one_name(home, model_folder, "modeling")),
+            home=home,
+            tgdfer=False,
+        )
+        yield Machine(hub, home, printed)
+
+
+@pytest.fixture(scope="module")
+def with_tgdfer(model_folder, clip_file, clip_folder, clip_rows, tmp_path_factory) -> Iterator[Machine]:
+    """A model and clips are pushed, and another model is trained on the clips from the Hub."""
+    home = tmp_path_factory.mktemp("with")
+    options = "--output trained --epochs 1 --num-frames 4 --frozen-features --feature-views 1 --batch-size 4"
+    train = f"train --dataset user/clips --model {clip_folder} {options}"
+    with serve() as hub:
+        printed = hub.python_scripts(
+            (PUSH_TO_HUB, model_folder, clip_file),
+            (PUSH_CLIPS, json.dumps(clip_rows)),
+            (TRAIN, train, "evaluate trained"),
+            home=home,
+        )
+        yield Machine(hub, home, printed)
+
+
+def folders_of_one_name(home: Path, model_folder: Path, changed: str) -> list[Path]:
+    """Two folders of a model with one name, whose code differs in a file."""
+    folders = [home / changed / run / "best" for run in "ab"]
+    for folder in folders:
+        shutil.copytree(model_folder, folder)
+        with (folder / f"{changed}_tgdfer.py").open("a") as file:
+            file.write(f"\nMARK = {folder.parent.name!r}\n")
+    return folders
+
+
 @torch.no_grad()
-def test_loads_by_id_without_this_package(hub, trained, clip_file, tmp_path):
-    hub.python(PUBLISH, trained, home=tmp_path)
-    assert len(hub.model("user/smile").pushed) == 1
-    shutil.copy(clip_file, tmp_path / "clip.mp4")
-    printed = hub.python(LOAD_WITHOUT_TGDFER, clip_file, tmp_path / "results.pt", home=tmp_path, tgdfer=False)
-    there = torch.load(tmp_path / "results.pt")
+def test_loads_by_id_without_this_package(without_tgdfer, trained, clip_file):
+    printed = without_tgdfer.printed[2]
+    there = torch.load(without_tgdfer.home / "results.pt")
 
     model = TGDFERForVideoClassification.from_pretrained(trained / "best")
     processor = TGDFERProcessor.from_pretrained(trained / "best")
@@ -160,9 +297,8 @@ def test_tgdfer_push_sends_all_of_a_run_in_one_commit(hub, real_run, tmp_path):
     assert f"| this model | {100 * measured['war']:.1f}% |" in commit.files["README.md"].data.decode()
 
 
-def test_push_to_hub_merges_lora(hub, model_folder, clip_file, tmp_path):
-    hub.python(PUSH_TO_HUB, model_folder, clip_file, home=tmp_path)
-    repo = hub.model("user/pushed")
+def test_push_to_hub_merges_lora(with_tgdfer, model_folder):
+    repo = with_tgdfer.hub.model("user/pushed")
     assert repo.private
     expected = {path.name for path in model_folder.iterdir()}
     assert expected <= set(repo.head.files)
@@ -172,102 +308,62 @@ def test_push_to_hub_merges_lora(hub, model_folder, clip_file, tmp_path):
     assert json.loads(repo.head.files["config.json"].data)["auto_map"]["AutoModelForVideoClassification"]
 
 
-PUSH_SECOND_HAND = """
-import sys
-import torch
-from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
-
-(clip,) = sys.argv[1:]
-name = "user/smile"
-model = AutoModelForVideoClassification.from_pretrained(name, trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
-model.push_to_hub("user/parts")
-processor.push_to_hub("user/parts")
-pipeline("emotion-timeline", model=name, trust_remote_code=True).push_to_hub("user/pipeline")
-for again in ("user/parts", "user/pipeline"):
-    print(pipeline("emotion-timeline", model=again, trust_remote_code=True)(clip)["people"][0]["label"])
-"""
-
-
-def test_pushed_second_hand_it_is_as_whole_as_at_first(hub, trained, clip_file, tmp_path):
+def test_pushed_second_hand_it_is_as_whole_as_at_first(without_tgdfer):
     """By somebody who has it from the Hub, and not this package."""
-    hub.python(PUBLISH, trained, home=tmp_path)
-    printed = hub.python(PUSH_SECOND_HAND, clip_file, home=tmp_path, tgdfer=False)
+    hub, printed = without_tgdfer.hub, without_tgdfer.printed[3]
     code = {name for name in hub.model("user/smile").head.files if name.endswith(".py")}
     for again in ("user/parts", "user/pipeline"):
         assert code == {name for name in hub.model(again).head.files if name.endswith(".py")}, again
-    first, second = printed.splitlines()[-2:]
+    first, second = (line for line in printed.splitlines() if line.startswith("label:"))
     assert first == second
 
 
-FIRST_LOAD = """
-import sys
-
-sys.stderr = sys.stdout
-from transformers import pipeline
-
-revision = sys.argv[1] if len(sys.argv) > 1 else None
-pipeline("emotion-timeline", model="user/smile", trust_remote_code=True, revision=revision)
-"""
-
-
-def test_a_pinned_revision_is_loaded_without_warnings_of_new_files(hub, trained, tmp_path):
+def test_a_pinned_revision_is_loaded_without_warnings_of_new_files(without_tgdfer):
     """transformers warns once for each file of code; a user who pins a commit is not warned."""
-    hub.python(PUBLISH, trained, home=tmp_path)
-    repo = hub.model("user/smile")
-    code = {name for name in repo.head.files if name.endswith(".py")}
-    said = hub.python(FIRST_LOAD, home=tmp_path / "first", tgdfer=False)
-    assert said.count("A new version of the following files was downloaded") == len(code) <= 23
-    said = hub.python(FIRST_LOAD, repo.head.oid, home=tmp_path / "pinned", tgdfer=False)
-    assert "new version" not in said
+    first, pinned = without_tgdfer.printed[:2]
+    code = {name for name in without_tgdfer.hub.model("user/smile").head.files if name.endswith(".py")}
+    assert first.count("A new version of the following files was downloaded") == len(code) <= 23
+    assert "new version" not in pinned
 
 
-TWO_FOLDERS = """
-import sys
-from transformers import AutoModelForVideoClassification, AutoProcessor, pipeline
-
-clip, *folders = sys.argv[1:]
-for folder in folders:
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModelForVideoClassification.from_pretrained(folder, trust_remote_code=True)
-    timeline = pipeline("emotion-timeline", model=folder, trust_remote_code=True)
-    assert timeline(clip)["people"]
-    for thing in (model.config, model, timeline.model, processor, timeline.video_processor, timeline):
-        home = type(thing).__module__.rpartition(".")[0]
-        marks = {
-            name.rpartition(".")[2]: module.MARK
-            for name, module in sorted(sys.modules.items())
-            if name.startswith(f"{home}.") and hasattr(module, "MARK")
-        }
-        print(type(thing).__name__, marks)
-"""
+def test_train_from_a_data_set_by_id(with_tgdfer):
+    assert with_tgdfer.hub.dataset("user/clips").private
+    run = with_tgdfer.home / "trained"
+    model = TGDFERForVideoClassification.from_pretrained(run / "best")
+    assert tuple(model.config.label2id) == ("anger", "happiness")
+    card: ModelCard = build_card(run, "user/smile")
+    assert card.data.datasets == ["user/clips"] and card.data.base_model is None
+    assert "- Data: `user/clips`, split `train`" in card.text
+    assert {(each.dataset_type, each.dataset_split) for each in card.data.eval_results} == {("user/clips", "test")}
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        "modeling",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("checkpoints", "configuration", "layers", "tracks", "video_reading")
-        ),
-    ],
-)
-def test_folders_of_one_name_run_their_own_code(hub, model_folder, clip_file, tmp_path, changed):
+CHANGED = ("checkpoints", "configuration", "layers", "tracks", "video_reading")
+
+
+@pytest.fixture(scope="module")
+def said_of_others(model_folder, clip_file, tmp_path_factory) -> dict[str, str]:
+    """What was printed of the folders in which one of these files differs."""
+    home = tmp_path_factory.mktemp("folders")
+    folders = [folders_of_one_name(home, model_folder, changed) for changed in CHANGED]
+    scripts = [(TWO_FOLDERS, clip_file, *pair) for pair in folders]
+    with serve() as hub:
+        return dict(zip(CHANGED, hub.python_scripts(*scripts, home=home, tgdfer=False), strict=True))
+
+
+@pytest.mark.parametrize("changed", ["modeling", *(pytest.param(name, marks=pytest.mark.slow) for name in CHANGED)])
+def test_folders_of_one_name_run_their_own_code(request, changed):
     """transformers keeps the code of a folder by its last name, and the model by the class of its config."""
-    folders = [tmp_path / run / "best" for run in "ab"]
-    for folder in folders:
-        shutil.copytree(model_folder, folder)
-        with (folder / f"{changed}_tgdfer.py").open("a") as file:
-            file.write(f"\nMARK = {folder.parent.name!r}\n")
-    said = hub.python(TWO_FOLDERS, clip_file, *folders, home=tmp_path, tgdfer=False).splitlines()
+    if changed == "modeling":
+        said = request.getfixturevalue("without_tgdfer").printed[4]
+    else:
+        said = request.getfixturevalue("said_of_others")[changed]
+    lines = [line for line in said.splitlines() if " {" in line]
     marked = {"TGDFERForVideoClassification"}
     if changed == "configuration":
         marked.add("TGDFERConfig")
     elif changed in ("tracks", "video_reading"):
         marked = {"TGDFERProcessor", "TGDFERVideoProcessor", "EmotionTimelinePipeline"}
-    for lines, mark in ((said[:6], "a"), (said[6:], "b")):
-        for line in lines:
-            name, marks = line.split(maxsplit=1)
-            assert marks == str({f"{changed}_tgdfer": mark} if name in marked else {}), line
-    assert len(said) == 12
+    assert len(lines) == 12
+    for number, line in enumerate(lines):
+        name, marks = line.split(maxsplit=1)
+        assert marks == str({f"{changed}_tgdfer": "ab"[number // 6]} if name in marked else {}), line

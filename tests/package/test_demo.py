@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from tgdfer import demo as demo_module
 from tgdfer.demo import SHOWN, Demo
 from tgdfer.training import features
 from tgdfer.training.errors import UserError
+from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
+
+# Clips that take little to draw: a third of the frames, and a ninth of the pixels that are drawn for each.
+FACES = RenderedFaces(frames=(16, 18), supersampling=1)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +23,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """A finished demo of the least size; attempts were interrupted between its trainings, and in its last moves."""
     demo = Demo(tmp_path_factory.mktemp("runs") / "demo", clips=2, epochs=1, lora_epochs=1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_module, "write_dataset", partial(write_dataset, faces=FACES))
         patch.setattr(Demo, "_train_lora", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             demo.run()
@@ -30,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             assert not (demo.output / "lora").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_module, "train", lambda config: pytest.fail(f"trained again: {config.run.output}"))
-        patch.setattr(features, "SampledClips", only_of(features.SampledClips, "test"))
+        patch.setattr(features, "ClipDataset", only_of(features.ClipDataset, "test"))
         demo.run()
     return demo
 
@@ -85,8 +91,8 @@ def test_once_done_it_is_not_done_again(
     assert re.search(r"The demo took \d+\.\d minutes and \d+\.\d GB of memory", capsys.readouterr().out)
 
 
-def test_another_size_is_refused(small: Demo) -> None:
-    with pytest.raises(UserError, match="another size"):
+def test_other_settings_are_refused(small: Demo) -> None:
+    with pytest.raises(UserError, match="a demo with other settings"):
         Demo(small.output, clips=5).run()
 
 
@@ -98,6 +104,6 @@ def test_one_clip_is_too_few(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds no demo"):
+    with pytest.raises(UserError, match="was not created by the demo"):
         Demo(tmp_path).run()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

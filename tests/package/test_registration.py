@@ -1,4 +1,4 @@
-"""Registration with the Auto classes, whatever is imported first: each case in an interpreter of its own."""
+"""Registration with the Auto classes, whatever is imported first: cases run in interpreters of their own."""
 
 import subprocess
 import sys
@@ -52,8 +52,14 @@ def test_after_tgdfer(first: str) -> None:
     run(f"import tgdfer\n{NAMES[first]}\n{CHECK}")
 
 
+@pytest.mark.slow
 def test_before_tgdfer() -> None:
     run(f"from transformers import pipeline\nimport tgdfer\n{CHECK}")
+
+
+def test_in_this_process() -> None:
+    """After whatever the other tests have imported."""
+    exec(CHECK, {})
 
 
 def test_importing_tgdfer_imports_nothing_heavy() -> None:

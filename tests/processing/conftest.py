@@ -58,6 +58,8 @@ def write_video(
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = draw(0).shape[:2]
         stream.pix_fmt, stream.options = pix_fmt, encoder or {}
+        # Threads wait for each other in loops that take processor time.
+        stream.codec_context.thread_count = 1
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         if times is not None:

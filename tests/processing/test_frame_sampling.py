@@ -49,7 +49,7 @@ def test_frames_a_second(clip, reader, numbers):
     reader.fps = 5.0
     assert numbers(reader.read_clip(clip)[0]) == [2, 7, 12, 17, 22, 27, 32, 37]
     assert len(reader.read_clip(clip, num_frames=3)[0]) == 3
-    with pytest.raises(ValueError, match="give `fps`"):
+    with pytest.raises(ValueError, match="set `fps`"):
         TGDFERVideoProcessor()(clip, sampling="fps")
     with pytest.raises(ValueError, match='not "often"'):
         TGDFERVideoProcessor()(clip, sampling="often")

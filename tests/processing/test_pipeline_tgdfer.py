@@ -263,6 +263,7 @@ def test_saving_keeps_the_video_processor(timeline, clip, tmp_path):
     assert close(again(str(clip)), timeline(str(clip)))
 
 
+@pytest.mark.slow  # it starts another Python; `test_hub.py` loads a timeline from a Hub
 def test_timeline_without_this_package(timeline, clips, tmp_path):
     """`custom_pipelines` in `config.json` makes the timeline load from a folder alone."""
     timeline.save_pretrained(tmp_path / "model")

@@ -11,7 +11,7 @@ from recipes.tgdfer_tiny.export import save_model
 from recipes.tgdfer_tiny.material import Material, Sources
 from recipes.tgdfer_tiny.train import Recipe, train, training_sources, validation_clips
 from recipes.tgdfer_tiny.training_clips import Bags, MixedClips, Photographs, Videos
-from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.features import FeatureDataset, FrameFeatures
 from tgdfer.training.models import load_trained
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 
@@ -87,7 +87,7 @@ def videos(training):
     mask = torch.ones(2, 3, 4, dtype=torch.bool)
     mask[:, 2, 3] = False
     seconds = torch.arange(4).float().expand(2, 3, 4).clone()
-    return FeatureClips(FrameFeatures(features, mask, seconds), [0, 2], [0, 2], training, seed=0)
+    return FeatureDataset(FrameFeatures(features, mask, seconds), [0, 2], [0, 2], training, seed=0)
 
 
 def test_videos_are_seen_in_any_view_in_training_and_in_the_first_one_otherwise():
@@ -136,7 +136,9 @@ def material(tmp_path_factory):
     patch.setattr("recipes.tgdfer_tiny.material.prepare_ferplus", lambda *arguments: None)
     patch.setattr("recipes.tgdfer_tiny.material.load_ferplus", lambda cache, split: faces)
     patch.setattr("recipes.tgdfer_tiny.material._RENDERED", {"train": 5, "test": 1})
-    patch.setattr("recipes.tgdfer_tiny.material.RenderedFaces", lambda: RenderedFaces(frames=(8, 8), size=48))
+    patch.setattr(
+        "recipes.tgdfer_tiny.material.RenderedFaces", lambda: RenderedFaces(frames=(8, 8), size=48, supersampling=1)
+    )
     patch.setenv("TGDFER_CACHE", str(folder / "cache"))
     sources = Sources(folder / "none.parquet", folder, folder / "work")
     material = Material(sources, views=2)
