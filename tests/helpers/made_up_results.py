@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, GroundTruth, Settings
 from benchmarks.harness.row import Row
 from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.features import FrameFeatures
@@ -39,7 +39,7 @@ class FakeDataset:
     name, title = "fake", "fake clips"
     fingerprint, identity = "clips", "clips and weights"
     settings = Settings(num_frames=2)
-    truth = Truth(LABELS, LABELS, ["a", "b", "a"], [[1.0, 0.0]] * 3)
+    truth = GroundTruth(LABELS, LABELS, ["a", "b", "a"], [[1.0, 0.0]] * 3)
     classes = LABELS
 
     def __init__(self, **changes):

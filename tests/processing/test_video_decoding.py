@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.broken_files.damaged_videos import elsewhere, good, in_boxes
+from benchmarks.broken_files.damaged_videos import external_data, replace_in_boxes, valid_video
 from tgdfer.processing import video_source_tgdfer
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
@@ -358,7 +358,7 @@ def edited(data, edits):
         for length, at, speed in edits
     )
     table = struct.pack(">2I", 0, len(edits)) + entries
-    return in_boxes(data, start, start + size, table, b"elst", b"edts", b"trak", b"moov")
+    return replace_in_boxes(data, start, start + size, table, b"elst", b"edts", b"trak", b"moov")
 
 
 @pytest.mark.parametrize("keys", ["100", "8"])
@@ -387,7 +387,7 @@ def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch)
     monkeypatch.chdir(tmp_path)
     uri = clip.as_uri()
     # The reference is not followed: what is there is what the file itself holds.
-    assert torch.equal(reader.read_clip(elsewhere(uri.encode()))[0], reader.read_clip(good("h264.mp4"))[0])
+    assert torch.equal(reader.read_clip(external_data(uri.encode()))[0], reader.read_clip(valid_video("h264.mp4"))[0])
     playlists = {
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{uri}\n#EXT-X-ENDLIST\n",
         "list.mp4": f"ffconcat version 1.0\nfile {clip}\n",
@@ -417,7 +417,7 @@ def test_nothing_is_fetched_for_a_file(reader):
         for text in playlists:
             with pytest.raises(VideoDecodeError):
                 reader.read_clip(text.encode())
-        reader.read_clip(elsewhere(url.encode()))
+        reader.read_clip(external_data(url.encode()))
         with pytest.raises(BlockingIOError):
             server.accept()
         socket.create_connection(server.getsockname()).close()

@@ -7,7 +7,7 @@ import torch
 from made_up_results import bags, separable
 
 from benchmarks.harness import fitting
-from benchmarks.harness.fitting import Recipe, cross_validate, frame_statistics, goodness, predict, train_head
+from benchmarks.harness.fitting import Recipe, cross_validate, frame_statistics, predict, selection_score, train_head
 from benchmarks.harness.heads import LinearHead
 from tgdfer.training.data.splits import people_folds
 from tgdfer.training.features import FeatureDataset
@@ -142,4 +142,4 @@ def test_random_frames_keep_their_order_and_leave_out_masked_ones():
 def test_ties_are_broken_by_the_loss():
     targets = torch.tensor([0, 1])
     sure, unsure = torch.tensor([[4.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.1, 0.0], [0.0, 0.1]])
-    assert goodness(sure, targets) > goodness(unsure, targets) > goodness(-sure, targets)
+    assert selection_score(sure, targets) > selection_score(unsure, targets) > selection_score(-sure, targets)
