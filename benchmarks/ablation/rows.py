@@ -108,14 +108,14 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     train_head(head, seen, targets, everything, choice.recipe, seed)
     truth = torch.tensor([dataset.classes.index(label) for label in dataset.test.labels])
     logits, scores = predict(head, unseen)
-    recall = uar(logits, truth)
-    orders = {name: recall - uar(predict(head, disordered(unseen, name, seed))[0], truth) for name in ORDERS}
+    in_order = {name: predict(head, disordered(unseen, name, seed))[0] for name in ORDERS}
     are_logits = not getattr(head, "says_relevance", False)
     assert choice.held_out is not None
     found = answers(dataset, logits, scores, unseen.frame_mask[0], are_logits) | chosen(choice)
     found |= {
         "held_out": [dataset.classes[index] for index in choice.held_out.tolist()],
-        "drops": orders,
+        "drops": {name: uar(logits, truth) - uar(other, truth) for name, other in in_order.items()},
+        "war_in_order": {name: float((other.argmax(-1) == truth).float().mean()) for name, other in in_order.items()},
         "trained_parameters": sum(p.numel() for p in head.parameters() if p.requires_grad),
     }
     if found["scores"] is not None:
