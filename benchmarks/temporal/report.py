@@ -1,6 +1,6 @@
 """The report of the temporal benchmark: a table, and a picture of two pairs and of the accuracies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,9 @@ def _sections(
     about = (
         "Each pair has two rendered clips of the same frames in another order. One shows a felt smile (happiness) or"
         " lids that close slowly (sadness). The other shows a posed smile, which appears and disappears from one frame"
-        " to the next, or blinks (both neutral). A model that looks at single frames and pools them gives both clips of"
-        f" a pair the same answer, so it is right in at most {100 * CHANCE:.0f} % of the clips. Written by `python -m"
-        " benchmarks.temporal report`; change it there."
+        " to the next, or blinks (both neutral). A model that looks at single frames and pools them gives both clips"
+        f" of a pair the same answer, so it is right in at most {100 * CHANCE:.0f} % of the clips. Written by"
+        " `python -m benchmarks.temporal report`; change it there."
     )
     clips = (
         f"{train['clips']} clips of {train['people']} people to train on, {test['clips']} of {test['people']} other"
@@ -138,9 +138,9 @@ def _sections(
 
 def _how(results: Results) -> str:
     text = (
-        "Every row is trained on the frozen features of `clip-tiny-faces`. Its rate and its number of epochs are chosen"
-        " by five-fold cross-validation over people inside the training part, and the test part is read once a seed."
-        f" {how_it_was_run([results])}"
+        "Every row is trained on the frozen features of `clip-tiny-faces`. Its rate and its number of epochs are"
+        " chosen by five-fold cross-validation over people inside the training part, and the test part is read"
+        f" once a seed. {how_it_was_run([results])}"
     )
     return f"## How it is measured\n\n{paragraph(text)}"
 
@@ -148,7 +148,7 @@ def _how(results: Results) -> str:
 def draw(results: Results, found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draws one pair of each kind as film strips, and the accuracies of all rows below."""
     picture = Picture(figsize=(10, 8.2), layout="constrained")
-    strips, bars = picture.subfigures(2, 1, height_ratios=[1.25, 1])
+    strips, bars = picture.subfigures(2, 1, height_ratios=[1.25, 1], squeeze=False)[:, 0]
     panels = strips.subplots(2 * len(KINDS), 1)
     for index, pair in enumerate(next(_of_kind(kind)) for kind in KINDS):
         frames = pair.draw(RenderedFaces())
@@ -161,7 +161,7 @@ def draw(results: Results, found: Mapping[str, Mapping[str, Any]], path: Path) -
     save_figure(picture, path)
 
 
-def _of_kind(kind: str):
+def _of_kind(kind: str) -> Iterator[Pair]:
     return (pair for pair in sample_pairs("train", 3, 1) if pair.kind == kind)
 
 
