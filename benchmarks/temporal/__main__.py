@@ -32,7 +32,7 @@ app = new_app(__doc__)
 
 WORK = Path("runs/temporal")
 # Epochs at most, and one view: the pairs are not augmented.
-SETTINGS = Settings(views=1, epochs=30)
+SETTINGS = Settings(views=1, epochs=20)
 
 
 @app.command()

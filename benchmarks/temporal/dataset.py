@@ -25,7 +25,7 @@ from tgdfer.training.files import source_hash
 from tgdfer.training.models import start_model
 
 # People of each split, and pairs of each kind for every person.
-PEOPLE = {"train": (60, 3), "test": (40, 2)}
+PEOPLE = {"train": (60, 2), "test": (40, 2)}
 
 
 @dataclass
