@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-predict bench-real bench-fairness ablation wheel docs
+	bench-relabel bench-temporal bench-predict bench-real bench-fairness ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -95,6 +95,11 @@ bench-fairness: .venv/installed  ## Measure recall and calibration on rendered f
 ablation: .venv/installed  ## Measure what every part of the network contributes (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report
+
+# An interrupted run resumes.
+bench-temporal: .venv/installed  ## Measure on pairs of clips that differ only in the order of their frames (an hour)
+	$(BIN)/python -m benchmarks.temporal run
+	$(BIN)/python -m benchmarks.temporal report
 
 bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos
 	$(BIN)/python -m benchmarks.long_videos

@@ -15,11 +15,11 @@ from benchmarks.harness.command_options import (
     Minutes,
     ReportFile,
     RowNames,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
 )
 from benchmarks.harness.runner import run_rows
 from benchmarks.temporal.dataset import PEOPLE, pair_dataset
@@ -44,11 +44,11 @@ def run(
     """Measure the rows that are not done yet."""
     end = time.monotonic() + 60 * minutes
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         dataset = pair_dataset(SETTINGS)
         command = published_command("benchmarks.temporal", "run")
         if not run_rows(dataset, temporal_rows(dataset), work, command, end, row or ()):
-            return say_time_is_over(minutes)
+            return print_time_is_over(minutes)
     get_console().print("All rows are done. Write the report: python -m benchmarks.temporal report")
 
 
@@ -59,9 +59,9 @@ def report(
     figures: FiguresFile = FIGURES / "temporal.json",
 ) -> None:
     """Write table and picture of what is measured so far."""
-    with sentences():
+    with errors_as_sentences():
         write_temporal_report(work, out, figures, list(sample_pairs("test", *PEOPLE["test"])))
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

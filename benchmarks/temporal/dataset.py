@@ -14,7 +14,7 @@ from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, GroundTruth, Settings
 from benchmarks.harness.feature_dataset import ClipTable
 from benchmarks.temporal.pairs import FRAMES, INTERVAL, LABELS, Pair, sample_pairs
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -83,9 +83,9 @@ class PairDataset(BenchmarkDataset):
         )
 
     @cached_property
-    def truth(self) -> Truth:
-        """Truth about the test clips."""
-        return Truth(self.classes, self.test.labels, self.test.people, self.test.intensity)
+    def truth(self) -> GroundTruth:
+        """GroundTruth about the test clips."""
+        return GroundTruth(self.classes, self.test.labels, self.test.people, self.test.intensity)
 
     @cached_property
     def fingerprint(self) -> str:

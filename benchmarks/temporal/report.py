@@ -26,6 +26,13 @@ from tgdfer.training.rendered_faces.parameters import RenderedFaces
 
 FULL, SINGLE_FRAME, POSSIBLE = "full", ("frozen-top", "no-time"), "curves"
 CHANCE = 0.5
+# Names of the rows in this report, where those of the ablation would not be understood.
+TITLES = {
+    FULL: "TG-DFER",
+    "no-time": "TG-DFER without both temporal grains",
+    "no-short": "TG-DFER without the short-term grain",
+    "no-long": "TG-DFER without the long-range grain",
+}
 NEUTRAL = {"smile": "posed smile", "lids": "blinks"}
 FELT = {"smile": "felt smile", "lids": "lids that close slowly"}
 
@@ -120,7 +127,7 @@ def _sections(
         gained = share_gained(found, name)
         cells = [percent(found[name][one]) for one in ("all", *KINDS, "shuffled", "reversed")]
         cells += ["" if gained is None else f"{100 * max(0.0, gained):.0f} %", interval(compared.get(name))]
-        rows.append([state["title"], *cells])
+        rows.append([_title(state), *cells])
     head = ["method", "accuracy", "smiles", "lids", "shuffled", "reversed", "gained", "minus single frames"]
     columns = (
         "Shuffled and reversed: accuracy when the frames of the test clips come in another order at the same seconds."
@@ -134,6 +141,10 @@ def _sections(
         "\n".join([markdown_table(head, rows), *unfinished_rows(results)]),
         paragraph(columns),
     ]
+
+
+def _title(state: Mapping[str, Any]) -> str:
+    return TITLES.get(state["row"], state["title"])
 
 
 def _how(results: Results) -> str:
@@ -174,7 +185,7 @@ def _draw_bars(axes: Axes, results: Results, found: Mapping[str, Mapping[str, An
         spreads = [100 * (value[1] or 0.0) for _, value in known]
         axes.barh([place for place, _ in known], widths, 0.34, xerr=spreads, label=title, color=color)
     axes.axvline(100 * CHANCE, color="black", linewidth=0.8, linestyle="--", label="the most for single frames")
-    axes.set_yticks(range(len(names)), [results.rows[name]["title"] for name in names])
+    axes.set_yticks(range(len(names)), [_title(results.rows[name]) for name in names])
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="accuracy, percent")
     axes.spines[["top", "right"]].set_visible(False)

@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from benchmarks.ablation.rows import rows_of
 from benchmarks.harness.feature_dataset import ClipTable
-from benchmarks.harness.row import Row, Run, answers, seed_of, seed_parts
+from benchmarks.harness.row import Row, Run, run_result, seed_of, seed_parts
 from benchmarks.temporal.dataset import PairDataset
 from benchmarks.temporal.pairs import KINDS
 
@@ -34,7 +34,7 @@ def _curves_row(dataset: PairDataset) -> Row:
         probabilities = forest.predict_proba(_curves(dataset, "test"))
         mask = dataset.features("test").frame_mask[0]
         no_scores = torch.full((*mask.shape, len(dataset.classes)), torch.nan)
-        return answers(dataset, torch.from_numpy(probabilities), no_scores, mask)
+        return run_result(dataset, torch.from_numpy(probabilities), no_scores, mask)
 
     return Row("curves", "random forest, given the true curves", seed_parts(dataset), run, {"trees": TREES})
 
