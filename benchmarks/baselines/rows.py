@@ -52,7 +52,8 @@ def rows_of(dataset: BenchmarkDataset) -> list[Row]:
 def _position(dataset: BenchmarkDataset) -> Run:
     """Scores frames by their closeness to the middle. `audit` holds the figures of other scores by position."""
     lengths = [len(intensity) for intensity in dataset.truth.intensity]
-    positions = [np.linspace(-1, 1, length) if length > 1 else np.zeros(1) for length in lengths]
+    # Whole numbers, so that two frames at the same distance from the middle have exactly the same score.
+    positions = [np.arange(1 - length, length, 2.0) for length in lengths]
     scores = {
         "middle": [-np.abs(position) for position in positions],
         "first": [-position for position in positions],
