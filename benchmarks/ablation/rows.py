@@ -112,14 +112,16 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     train_head(head, train, targets, all_clips, choice.recipe, seed)
     test_targets = torch.tensor([dataset.classes.index(label) for label in dataset.test.labels])
     logits, scores = predict(head, test)
-    recall = uar(logits, test_targets)
-    drops = {name: recall - uar(predict(head, reorder(test, name, seed))[0], test_targets) for name in ORDERS}
+    reordered = {name: predict(head, reorder(test, name, seed))[0] for name in ORDERS}
     are_logits = not getattr(head, "scores_are_relevance", False)
     assert choice.held_out is not None
     result = run_result(dataset, logits, scores, test.frame_mask[0], are_logits) | choice_record(choice)
     result |= {
         "held_out": [dataset.classes[index] for index in choice.held_out.tolist()],
-        "drops": drops,
+        "drops": {name: uar(logits, test_targets) - uar(other, test_targets) for name, other in reordered.items()},
+        "war_in_order": {
+            name: float((other.argmax(-1) == test_targets).float().mean()) for name, other in reordered.items()
+        },
         "trained_parameters": sum(p.numel() for p in head.parameters() if p.requires_grad),
     }
     if result["scores"] is not None:

@@ -47,6 +47,7 @@ WITHOUT = (
     Variant("no-descriptions", "− descriptions", FULL, class_names=True),
     Variant("no-short", "− short-term grain", FULL | {"short_term": False}),
     Variant("no-long", "− long-range grain", FULL | {"long_range": False}),
+    Variant("no-time", "− both grains", FULL | {"short_term": False, "long_range": False}),
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
     Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
     Variant("prompted", "relevance from the prompted text", FULL | {"relevance_text": "prompted"}),

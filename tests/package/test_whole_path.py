@@ -158,7 +158,7 @@ def test_label_without_words(clips_folder, tmp_path, capsys, monkeypatch):
 def test_folder_with_one_class(clip_writer, tmp_path, refused):
     for index in range(2):
         clip_writer(tmp_path / "clips" / "train" / "happy" / f"{index}.mp4")
-    assert "one class only, 'happiness'" in refused("train --dataset clips --output run")
+    assert "only one class, 'happiness'" in refused("train --dataset clips --output run")
 
 
 @pytest.mark.parametrize("command", ["train --output run --model", "evaluate", "predict {clip} --csv t.csv --model"])
