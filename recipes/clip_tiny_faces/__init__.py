@@ -1,1 +1,1 @@
-"""How `clip-tiny-faces` is trained, the small CLIP that the package carries."""
+"""Recipe of `clip-tiny-faces`, the small CLIP in the package."""

@@ -22,12 +22,12 @@ from recipes.clip_tiny_faces.measure import (
     measure_clips,
     measure_photographs,
     measure_rendered,
-    read_answers,
+    read_predictions,
 )
 from recipes.clip_tiny_faces.photographs import load_photographs
 from recipes.clip_tiny_faces.stills import cached_stills
 from recipes.clip_tiny_faces.towers import build_image_processor, load_dual_encoder
-from recipes.clip_tiny_faces.train import Ground, Recipe, train
+from recipes.clip_tiny_faces.train import Recipe, TrainingData, train
 from recipes.clip_tiny_faces.train_teacher import (
     TeacherRecipe,
     TeachingData,
@@ -45,28 +45,39 @@ app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 WORK = Path("runs/clip_tiny_faces")
 TEACHER = WORK / "teacher_weights.safetensors"
-Work = Annotated[Path, typer.Option(help="Folder of pictures, logs and checkpoints.")]
-Stills = Annotated[Path, typer.Option(help="Parquet file of aligned grey faces: image, label or none, split, person.")]
-Clips = Annotated[
-    Path, typer.Option(help="Folder of real clips with train and test: no label of their people is learned.")
+Work = Annotated[Path, typer.Option(help="Folder of the pictures, logs and checkpoints.")]
+Stills = Annotated[
+    Path,
+    typer.Option(
+        help="Parquet file of aligned grey faces with the columns image, label (may be empty), split, person."
+    ),
 ]
-Minutes = Annotated[float, typer.Option(help="Stop after so many minutes; the same command goes on.")]
-Images = Annotated[int, typer.Option(help="Pictures to render.")]
-Seed = Annotated[int, typer.Option(help="Decides everything.")]
+Clips = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of real clips with the splits train and test. Labels of the people in these clips are not used."
+    ),
+]
+Minutes = Annotated[float, typer.Option(help="Time budget in minutes. The same command resumes.")]
+Images = Annotated[int, typer.Option(help="Number of pictures to render.")]
+Seed = Annotated[int, typer.Option(help="Random seed of the training.")]
+# Number of different people in the rendered pictures.
 PEOPLE = 8_000
 
 
 @app.command("prepare")
 def prepare_command(
     ferplus: Annotated[Path, typer.Option(help="Parquet file of FER2013 with the votes of FER+.")],
-    face_model: Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")] = None,
+    face_model: Annotated[
+        Path | None, typer.Option(help="File of the YuNet model. By default it comes from the Hub.")
+    ] = None,
     work: Work = WORK,
     images: Images = 24_000,
     seed: Seed = 0,
-    workers: Annotated[int, typer.Option(help="Processes that render.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(help="Number of processes that render.")] = os.cpu_count() or 1,
 ) -> None:
-    """Crop the photographs and render faces, once for all trainings."""
-    with _sentences(), _bars("cropping", "rendering") as show:
+    """Crop the photographs and render faces. All trainings use the result."""
+    with _errors_as_sentences(), _bars("cropping", "rendering") as show:
         prepare_ferplus(ferplus, work / "ferplus.safetensors", face_model, partial(show, "cropping"))
         cached_stills(work / "rendered", images, PEOPLE, seed, 0, workers=workers, progress=partial(show, "rendering"))
 
@@ -75,16 +86,18 @@ def prepare_command(
 def teacher_command(
     stills: Stills,
     clips: Clips,
-    out: Annotated[Path, typer.Option(help="File of the weights.")] = TEACHER,
+    out: Annotated[Path, typer.Option(help="File of the weights to write.")] = TEACHER,
     work: Work = WORK,
     images: Images = 24_000,
-    epochs: Annotated[int, typer.Option(help="Passes over the voted photographs.")] = TeacherRecipe.epochs,
+    epochs: Annotated[
+        int, typer.Option(help="Number of epochs over the photographs with votes.")
+    ] = TeacherRecipe.epochs,
     seed: Seed = 0,
     minutes: Minutes = 60.0,
 ) -> None:
-    """Train the convolutional teacher; the same command goes on where an interrupted one stopped."""
+    """Train the convolutional teacher. An interrupted training is resumed by the same command."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _sentences(), _bars("teacher", minutes=minutes) as show:
+    with _errors_as_sentences(), _bars("teacher", minutes=minutes) as show:
         data = TeachingData(
             load_ferplus(work / "ferplus.safetensors", "train"),
             load_ferplus(work / "ferplus.safetensors", "validation"),
@@ -100,22 +113,22 @@ def teacher_command(
 def train_command(
     stills: Stills,
     clips: Clips,
-    start: Annotated[Path, typer.Option(help="Folder of weights to go on from.")] = CLIP_TINY_FACES,
+    start: Annotated[Path, typer.Option(help="Folder of the initial weights.")] = CLIP_TINY_FACES,
     teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
-    out: Annotated[Path, typer.Option(help="Folder of the weights; replaced when all is done.")] = (
-        WEIGHTS / CLIP_TINY_FACES.name
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the weights to write. It is replaced at the end of the training.")
+    ] = (WEIGHTS / CLIP_TINY_FACES.name),
     work: Work = WORK,
-    pairs: Annotated[int, typer.Option(help="Pictures to see.")] = Recipe.pairs,
+    pairs: Annotated[int, typer.Option(help="Number of training pictures, over all steps.")] = Recipe.pairs,
     images: Images = 24_000,
     seed: Seed = 0,
     minutes: Minutes = 60.0,
 ) -> None:
-    """Train the dual encoder; the same command goes on where an interrupted one stopped."""
-    with _sentences(), _bars("pupil", minutes=minutes) as show:
+    """Train the dual encoder. An interrupted training is resumed by the same command."""
+    with _errors_as_sentences(), _bars("pupil", minutes=minutes) as show:
         require_weights_folder(out, KINDS)
         net = load_net(teacher)
-        ground = Ground(
+        data = TrainingData(
             load_ferplus(work / "ferplus.safetensors", "train"),
             load_ferplus(work / "ferplus.safetensors", "validation"),
             load_photographs(stills, clips=clips),
@@ -128,48 +141,57 @@ def train_command(
             pairs=pairs,
             seed=seed,
         )
-        model, tokenizer, seconds = train(work, recipe, ground, start, show)
-        save_weights(out, Parts(model, tokenizer, build_image_processor()), recipe, seconds, ground)
+        model, tokenizer, seconds = train(work, recipe, data, start, show)
+        save_weights(out, Parts(model, tokenizer, build_image_processor()), recipe, seconds, data)
     typer.echo(f"{out}: trained for {seconds / 60:.0f} minutes")
 
 
 @app.command("evaluate")
 def evaluate_command(
     weights: Annotated[Path, typer.Option(help="Folder of the weights.")] = CLIP_TINY_FACES,
-    work: Annotated[Path | None, typer.Option(help="Folder that `prepare` has written: measures on FER+.")] = None,
-    split: Annotated[str, typer.Option(help="Of FER+: validation to choose by, test once for a release.")] = (
-        "validation"
-    ),
-    against: Annotated[Path | None, typer.Option(help="Answers of another tool to these, one label a line.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder written by `prepare`. If it is given, FER+ is measured.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Split of FER+: validation for choices, test only once for a release.")
+    ] = ("validation"),
+    against: Annotated[
+        Path | None, typer.Option(help="File of the predictions of another tool, one label per line, for comparison.")
+    ] = None,
     clips: Annotated[Path | None, typer.Option(help="Folder of real clips with train and test.")] = None,
-    rendered: Annotated[bool, typer.Option(help="Measure on rendered people.")] = True,
+    rendered: Annotated[bool, typer.Option(help="Also measure on rendered people.")] = True,
 ) -> None:
-    """Measure by words alone and with linear probes, with 95 % intervals."""
-    with _sentences():
+    """Measure zero-shot classification and linear probes, with 95% intervals."""
+    with _errors_as_sentences():
         parts = Parts(*load_dual_encoder(weights), build_image_processor())
         if work:
             cache = work / "ferplus.safetensors"
-            count = len(load_ferplus(cache, split).clear())
-            others = {against.stem: read_answers(against, count)} if against else None
-            _show(measure_photographs(parts, cache, split, others))
+            count = len(load_ferplus(cache, split).majority_indices())
+            others = {against.stem: read_predictions(against, count)} if against else None
+            _print_figures(measure_photographs(parts, cache, split, others))
         if rendered:
-            _show(measure_rendered(parts))
+            _print_figures(measure_rendered(parts))
         if clips:
-            _show(measure_clips(parts, clips))
+            _print_figures(measure_clips(parts, clips))
 
 
 @app.command("look")
 def look_command(
-    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures of faces; else the photographs.")] = None,
-    face_model: Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")] = None,
-    split: Annotated[str, typer.Option(help="Of FER+: validation to choose by, test once for a release.")] = (
-        "validation"
-    ),
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Picture files of faces. Without them, the photographs of FER+ are measured."),
+    ] = None,
+    face_model: Annotated[
+        Path | None, typer.Option(help="File of the YuNet model. By default it comes from the Hub.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Split of FER+: validation for choices, test only once for a release.")
+    ] = ("validation"),
     teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
     work: Work = WORK,
 ) -> None:
-    """What the teacher sees in pictures; without any, its scores on the photographs of FER+, aligned and plain."""
-    with _sentences():
+    """Predict pictures with the teacher. Without pictures, measure it on aligned and uncropped photographs of FER+."""
+    with _errors_as_sentences():
         net = load_net(teacher)
         if pictures:
             detector = load_detector("yunet", str(face_model) if face_model else None)[1]
@@ -181,14 +203,17 @@ def look_command(
             typer.echo(f"{name:>40} {100 * float(value):.1f}")
 
 
-def _show(figures: Iterator[tuple[str, Figure]]) -> None:
+def _print_figures(figures: Iterator[tuple[str, Figure]]) -> None:
     for name, figure in figures:
         typer.echo(f"{name:>40} {figure}")
 
 
 @contextmanager
 def _bars(*names: str, minutes: float = math.inf) -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars by name; the function that moves them ends the command when the minutes are over."""
+    """Shows progress bars by name, and yields a function that updates them.
+
+    The function raises a `UserError` if the time budget is used up.
+    """
     columns = TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     end = time.monotonic() + 60 * minutes
     with Progress(*columns, TimeRemainingColumn()) as bar:
@@ -197,14 +222,16 @@ def _bars(*names: str, minutes: float = math.inf) -> Iterator[Callable[[str, int
         def show(name: str, done: int, total: int) -> None:
             bar.update(tasks[name], completed=done, total=total)
             if time.monotonic() > end and done < total:
-                raise UserError(f"{minutes:g} minutes are over: the same command goes on where this one stopped.")
+                raise UserError(
+                    f"The time budget of {minutes:g} minutes is used up: run the same command again to resume."
+                )
 
         yield show
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """Shows an error of the user's as a sentence."""
+def _errors_as_sentences() -> Iterator[None]:
+    """Prints user errors as one sentence, with exit code 2."""
     try:
         yield
     except UserError as error:

@@ -1,8 +1,8 @@
-"""Rendered faces in words: what is true of a picture, and captions that say some of it.
+"""Captions of rendered faces, and the facts about a picture from which they are made.
 
-Every caption is made of phrases, every phrase needs some facts to be true, and every picture has its facts. So it is
-known of any caption whether it is true of any picture, not only of the one it was written for: in training, a caption
-that happens to fit another picture too is no negative for it.
+Every caption consists of phrases, and every phrase requires some facts. For every picture the facts are known. It is
+therefore known whether any caption is true of any picture. In training, a caption that is also true of another picture
+is not a negative for that picture.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tgdfer.training.rendered_faces import (
     Setting,
 )
 
-# Phrases about the face by the facts that they need. A fact with a leading "no " is the absence of an action unit.
+# Phrases about the face, by the facts that they require. A fact that starts with "no " is an absent action unit.
 FACE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("AU01",): (
         "inner brows raised",
@@ -257,15 +257,17 @@ OPENINGS = ("a photo of a face:",) * 4 + (
 
 PHRASES = [
     *FACE.items(),
-    *(((emotion,), words) for emotion, words in CONTEXT.items()),
+    *(((emotion,), phrases) for emotion, phrases in CONTEXT.items()),
     *PERSON.items(),
     *SCENE.items(),
 ]
-FACTS = sorted({fact for needs, _ in PHRASES for fact in needs})
+FACTS = sorted({fact for required, _ in PHRASES for fact in required})
 _INDEX = {fact: i for i, fact in enumerate(FACTS)}
-_NEEDS = np.zeros((len(PHRASES), len(FACTS)), bool)
+# For each phrase, the facts that it requires.
+_REQUIRED = np.zeros((len(PHRASES), len(FACTS)), bool)
 for _i, (_facts, _) in enumerate(PHRASES):
-    _NEEDS[_i, [_INDEX[fact] for fact in _facts]] = True
+    _REQUIRED[_i, [_INDEX[fact] for fact in _facts]] = True
+# Ranges of the phrases about face, context, person and scene.
 _KINDS = [range(len(FACE)), range(len(FACE), len(FACE) + len(CONTEXT))]
 _KINDS += [range(_KINDS[1].stop, _KINDS[1].stop + len(PERSON)), range(_KINDS[1].stop + len(PERSON), len(PHRASES))]
 
@@ -273,24 +275,27 @@ _KINDS += [range(_KINDS[1].stop, _KINDS[1].stop + len(PERSON)), range(_KINDS[1].
 def facts_of(
     person: Identity, setting: Setting, pose: Pose, action_units: np.ndarray, label: str | None, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is true of a picture, and what might be called true.
+    """Returns the facts about a picture that are true, and those that may be true.
 
     Args:
-        person: Who is seen.
-        setting: Light.
-        pose: Of the head.
-        action_units: Intensities (A,) that are seen, the resting face included.
-        label: The emotion, or None where action units were drawn without one: then any emotion might be true.
-        strength: Of the emotion, 0..1.
+        person (`Identity`): The person in the picture.
+        setting (`Setting`): Light and occlusion.
+        pose (`Pose`): Pose of the head.
+        action_units (`np.ndarray`): Visible intensities (A,), including the resting face.
+        label (`str`, *optional*): The emotion. None if action units were drawn without an emotion, so that any emotion
+            may be true.
+        strength (`float`): Strength of the emotion, 0 to 1.
 
     Returns:
-        Two vectors (F,) bool over `FACTS`: surely true, and true or in doubt (a weak action unit, a slight turn).
+        `tuple[np.ndarray, np.ndarray]`: Two boolean vectors (F,) over `FACTS`: facts that are certainly true, and
+        facts that are true or doubtful, such as a weak action unit or a slight turn of the head.
     """
 
     def grade(value: float, low: float, high: float) -> int:
+        """Returns 0 for false, 1 for doubtful and 2 for true."""
         return 0 if value < low else 1 if value < high else 2
 
-    hides = setting.occluder.kind if setting.occluder else None
+    occluder = setting.occluder.kind if setting.occluder else None
     grades = {
         f"{person.hair_color} hair": 2 * (person.hair_style != "bald"),
         f"{person.skin_tone} skin": 2,
@@ -315,8 +320,8 @@ def facts_of(
         "bright": grade(setting.brightness, 1.05, 1.15),
         "warm": grade(setting.warmth, 0.2, 0.5),
         "cold": grade(-setting.warmth, 0.2, 0.5),
-        "hand": 2 * (hides is not None and hides.startswith("hand")),
-        "object": 2 * (hides is not None and not hides.startswith("hand")),
+        "hand": 2 * (occluder is not None and occluder.startswith("hand")),
+        "object": 2 * (occluder is not None and not occluder.startswith("hand")),
     }
     for name, value in zip(ACTION_UNITS, action_units, strict=True):
         grades[name] = grade(value, 0.15, 0.2 if name == "AU43" else 0.35)
@@ -333,29 +338,29 @@ def facts_of(
 
 
 def facts_of_prototype(emotion: str, rng: np.random.Generator) -> np.ndarray:
-    """Facts (F,) bool that are true of an emotion by itself, in one of its variants, whoever shows it."""
+    """Returns the facts (F,) that are true of a random variant of an emotion, for any person."""
     present = set(rng.choice(np.array(PROTOTYPES[emotion], dtype=object)))
     absent = {"no " + unit for unit in ACTION_UNITS if unit not in present}
     return np.array([fact in present or fact in absent or fact == emotion for fact in FACTS])
 
 
-def caption(surely: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-    """Write a caption from what is true of a picture.
+def caption(certain: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    """Writes a random caption from the facts about a picture.
 
     Args:
-        surely: Facts (F,) bool that are true.
-        rng: Chooses what is said, and in which words.
+        certain (`np.ndarray`): Boolean vector (F,) of the true facts.
+        rng (`np.random.Generator`): Random generator.
 
     Returns:
-        The caption, and the facts (F,) bool that a picture must have for it to be true.
+        `tuple[str, np.ndarray]`: The caption, and a boolean vector (F,) of the facts that it requires.
     """
-    fitting = ~(_NEEDS & ~surely).any(1)
-    face, context, person, scene = ([i for i in kind if fitting[i]] for kind in _KINDS)
+    is_true = ~(_REQUIRED & ~certain).any(1)
+    face, context, person, scene = ([i for i in kind if is_true[i]] for kind in _KINDS)
     chosen: list[int] = []
     if face and (rng.uniform() < 0.75 or not context):
-        # What is there before what is not, and what takes several facts to say before what takes one.
-        shown = [sum(not FACTS[f].startswith("no ") for f in np.flatnonzero(_NEEDS[i])) for i in face]
-        weight = np.array(shown) + 0.15
+        # Phrases that require more present action units are more likely than those about absent ones.
+        present = [sum(not FACTS[f].startswith("no ") for f in np.flatnonzero(_REQUIRED[i])) for i in face]
+        weight = np.array(present) + 0.15
         count = min(len(face), int(rng.integers(1, 4)))
         chosen += rng.choice(face, count, replace=False, p=weight / weight.sum()).tolist()
     if context and (rng.uniform() < 0.55 or not chosen):
@@ -364,6 +369,6 @@ def caption(surely: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarr
         chosen.insert(int(rng.integers(len(chosen) + 1)), int(rng.choice(person)))
     if scene and rng.uniform() < 0.2:
         chosen.append(int(rng.choice(scene)))
-    words = [PHRASES[i][1][rng.integers(len(PHRASES[i][1]))] for i in chosen]
-    text = f"{OPENINGS[rng.integers(len(OPENINGS))]} {', '.join(words)}".strip()
-    return text, np.logical_or.reduce(_NEEDS[chosen])
+    phrases = [PHRASES[i][1][rng.integers(len(PHRASES[i][1]))] for i in chosen]
+    text = f"{OPENINGS[rng.integers(len(OPENINGS))]} {', '.join(phrases)}".strip()
+    return text, np.logical_or.reduce(_REQUIRED[chosen])

@@ -1,4 +1,4 @@
-"""What `clip-tiny-faces` sees unasked: emotions by their descriptions, action units by their words."""
+"""Zero-shot evaluation of `clip-tiny-faces`: emotions by their descriptions, and action units by their phrases."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ CONTEXT = "a photo of a face:"
 
 @torch.inference_mode()
 def embed_images(model: DualEncoder, processor: CLIPImageProcessor, images: Sequence[np.ndarray]) -> Tensor:
-    """Normalised embeddings (N, D) of pictures, uint8, RGB (H, W, 3) or grey (H, W) each."""
+    """Returns normalised embeddings (N, D) of uint8 pictures, each RGB (H, W, 3) or grey (H, W)."""
     parts = []
     for start in range(0, len(images), 128):
         chunk = [image if image.ndim == 3 else np.stack([image] * 3, -1) for image in images[start : start + 128]]
@@ -40,13 +40,13 @@ def embed_images(model: DualEncoder, processor: CLIPImageProcessor, images: Sequ
 
 @torch.inference_mode()
 def embed_texts(model: DualEncoder, tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    """Normalised embeddings (N, D) of texts."""
+    """Returns normalised embeddings (N, D) of texts."""
     tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
     return torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
 
 
 def embed_classes(model: DualEncoder, tokenizer: CLIPTokenizer, descriptions: Mapping[str, Sequence[str]]) -> Tensor:
-    """Normalised embeddings (K, D) of classes, each the mean over its descriptions."""
+    """Returns normalised embeddings (K, D) of classes, each the mean over its descriptions."""
     prompts = [[f"{CONTEXT} {text}" for text in texts] for texts in descriptions.values()]
     classes = torch.stack([embed_texts(model, tokenizer, texts).mean(0) for texts in prompts])
     return torch.nn.functional.normalize(classes, dim=-1)
@@ -59,20 +59,29 @@ def zero_shot(
     images: Sequence[np.ndarray],
     descriptions: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Label of each picture (N,): the class whose descriptions are on average the closest."""
+    """Predicts the label of each picture: the class whose mean description embedding is closest."""
     classes = embed_classes(model, tokenizer, descriptions)
     best = (embed_images(model, processor, images) @ classes.T).argmax(1)
     return [list(descriptions)[i] for i in best]
 
 
 def recalls(labels: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
-    """Recall of each class that occurs, by name; their mean is the UAR."""
+    """Returns the recall of each class that occurs, by name. Their mean is the UAR."""
     pairs = list(zip(labels, predicted, strict=True))
     return {name: float(np.mean([p == name for label, p in pairs if label == name])) for name in sorted(set(labels))}
 
 
 def rendered_apexes(clips: int = 80, seed: int = 0, split: str = "held-out") -> tuple[list[np.ndarray], list[str]]:
-    """One apex frame of each of `clips` clips a label, of people whom no training has seen, and their labels."""
+    """Renders an apex frame of clips of people who are not in any training data.
+
+    Args:
+        clips (`int`, *optional*, defaults to `80`): Number of clips per label.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the clips.
+        split (`str`, *optional*, defaults to `"held-out"`): Name of the split.
+
+    Returns:
+        `tuple[list[np.ndarray], list[str]]`: The frames, uint8 RGB, and their labels.
+    """
     faces, images, labels = RenderedFaces(), [], []
     for number in range(clips):
         person = sample_person(seed, split, number)
@@ -85,27 +94,30 @@ def rendered_apexes(clips: int = 80, seed: int = 0, split: str = "held-out") -> 
     return images, labels
 
 
-def file_apexes(folder: Path, most: int = 12) -> tuple[list[np.ndarray], list[str], list[str]]:
-    """Apex frames of the clips in a folder with `metadata.jsonl`: those of full intensity, and all of a neutral clip.
+def file_apexes(folder: Path, max_frames: int = 12) -> tuple[list[np.ndarray], list[str], list[str]]:
+    """Reads the apex frames of clips. These are the frames of full intensity, and all frames of neutral clips.
 
     Args:
-        folder: One split.
-        most: Frames of a clip at most, evenly spaced among those that count.
+        folder (`Path`): Folder of one split, with `metadata.jsonl`.
+        max_frames (`int`, *optional*, defaults to `12`): Maximum number of frames per clip, evenly spaced among the
+            apex frames.
 
     Returns:
-        Frames, uint8 RGB, and the label and the person of each; a clip without `person` is somebody of its own.
+        `tuple[list[np.ndarray], list[str], list[str]]`: The frames, uint8 RGB, and the label and the person of each. A
+        clip without `person` counts as a different person.
 
     Raises:
-        UserError: If there is no `metadata.jsonl`, or it does not say what is needed.
+        UserError: If there is no `metadata.jsonl`, or a column is missing.
     """
     images, labels, people = [], [], []
     for row in require_apexes(folder):
         intensity = np.array(row["intensity"])
         full = np.flatnonzero(intensity >= intensity.max() - 1e-3)
-        wanted = set(full[np.linspace(0, len(full) - 1, min(most, len(full))).round().astype(int)].tolist())
+        count = min(max_frames, len(full))
+        selected = set(full[np.linspace(0, len(full) - 1, count).round().astype(int)].tolist())
         with av.open(str(folder / row["file_name"])) as container:
             frames = [
-                frame.to_ndarray(format="rgb24") for t, frame in enumerate(container.decode(video=0)) if t in wanted
+                frame.to_ndarray(format="rgb24") for t, frame in enumerate(container.decode(video=0)) if t in selected
             ]
         images += frames
         labels += [canonical_label(row["label"])] * len(frames)
@@ -114,32 +126,35 @@ def file_apexes(folder: Path, most: int = 12) -> tuple[list[np.ndarray], list[st
 
 
 def require_apexes(folder: Path) -> list[dict]:
-    """The rows of `metadata.jsonl`, each with `file_name`, `label` and `intensity`.
+    """Reads the rows of `metadata.jsonl`, each with `file_name`, `label` and `intensity`.
 
     Raises:
-        UserError: If there is no such file, or a row lacks one of these.
+        UserError: If there is no such file, or a row lacks one of these fields.
     """
     if not (folder / "metadata.jsonl").is_file():
-        raise UserError(f"{folder} holds no metadata.jsonl: name the folder of one split.")
+        raise UserError(f"{folder} contains no metadata.jsonl: give the folder of one split.")
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
     for number, row in enumerate(rows, 1):
         for name in ("file_name", "label", "intensity"):
             if not row.get(name):
-                raise UserError(f"{folder}/metadata.jsonl says no {name} in row {number}: add it.")
+                raise UserError(f"{folder}/metadata.jsonl has no {name} in row {number}: add it.")
     return rows
 
 
 def linear_probe(model: DualEncoder, processor: CLIPImageProcessor, train: Path, test: Path) -> dict[str, float]:
-    """UAR of a linear classifier on the embeddings of apex frames, its penalty chosen by cross-validation over people.
+    """Measures the UAR of a linear classifier on the embeddings of apex frames.
+
+    Its penalty is selected by cross-validation over people.
 
     Args:
-        model: Whose embeddings.
-        processor: Its image processor.
-        train: Folder of the split to fit on.
-        test: Folder of the split to measure on.
+        model (`DualEncoder`): The dual encoder.
+        processor (`CLIPImageProcessor`): Its image processor.
+        train (`Path`): Folder of the training split.
+        test (`Path`): Folder of the test split.
 
     Returns:
-        `test`, `train` (on the people that it was fitted on) and `validation` (mean over the folds of train).
+        `dict[str, float]`: UAR on `test`, on `train` (the people on which the classifier was fitted), and on
+        `validation` (mean over the folds of the training split).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -147,8 +162,8 @@ def linear_probe(model: DualEncoder, processor: CLIPImageProcessor, train: Path,
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    seen, labels, people = file_apexes(train)
-    features = embed_images(model, processor, seen).numpy()
+    train_images, labels, people = file_apexes(train)
+    features = embed_images(model, processor, train_images).numpy()
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000)),
         {"logisticregression__C": np.logspace(-4, 0, 5)},
@@ -156,10 +171,10 @@ def linear_probe(model: DualEncoder, processor: CLIPImageProcessor, train: Path,
         cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
     )
     search.fit(features, labels, groups=people)
-    unseen, truth, _ = file_apexes(test)
-    predicted = search.predict(embed_images(model, processor, unseen).numpy())
+    test_images, test_labels, _ = file_apexes(test)
+    predicted = search.predict(embed_images(model, processor, test_images).numpy())
     return {
-        "test": float(balanced_accuracy_score(truth, predicted)),
+        "test": float(balanced_accuracy_score(test_labels, predicted)),
         "train": float(balanced_accuracy_score(labels, search.predict(features))),
         "validation": float(search.best_score_),
     }
@@ -168,18 +183,21 @@ def linear_probe(model: DualEncoder, processor: CLIPImageProcessor, train: Path,
 def action_unit_retrieval(
     model: DualEncoder, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, count: int = 1500, seed: int = 1
 ) -> dict[str, float]:
-    """Average precision with which the words for an action unit find the pictures that have it (0.35 and more)."""
+    """Returns the average precision with which the phrases for each action unit retrieve the pictures that show it.
+
+    An action unit is shown if its intensity is at least 0.35.
+    """
     from sklearn.metrics import average_precision_score
 
     stills = render_stills(count, people=200, seed=seed, split="held-out")
     images = embed_images(model, processor, list(stills.images))
     scores = {}
-    present = {needs: {fact for fact in needs if not fact.startswith("no ")} for needs in FACE}
+    present = {required: {fact for fact in required if not fact.startswith("no ")} for required in FACE}
     for i, name in enumerate(ACTION_UNITS):
-        # The jaw drops behind parted lips only, so no phrase is its own.
-        alone = {name} if {name} in present.values() else {name, "AU25"}
-        words = [text for needs, texts in FACE.items() if present[needs] == alone for text in texts]
-        text = embed_texts(model, tokenizer, [f"{CONTEXT} {word}" for word in words]).mean(0)
+        # A dropped jaw always parts the lips, so no phrase requires it alone.
+        units = {name} if {name} in present.values() else {name, "AU25"}
+        phrases = [text for required, texts in FACE.items() if present[required] == units for text in texts]
+        text = embed_texts(model, tokenizer, [f"{CONTEXT} {phrase}" for phrase in phrases]).mean(0)
         scores[name] = float(average_precision_score(stills.action_units[:, i] >= 0.35, (images @ text).numpy()))
     return scores
 
@@ -187,6 +205,6 @@ def action_unit_retrieval(
 def zero_shot_recalls(
     model: DualEncoder, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, images: list, labels: list[str]
 ) -> dict[str, float]:
-    """Recall by class of zero-shot classification with the built-in descriptions of the classes that occur."""
+    """Returns the recall of each class in zero-shot classification by the descriptions of the classes that occur."""
     descriptions = built_in_descriptions(sorted(set(labels)))
     return recalls(labels, zero_shot(model, tokenizer, processor, images, descriptions))

@@ -1,4 +1,4 @@
-"""Writes the folder of weights: model, tokenizer, image processor, and a card with the measured figures."""
+"""Writes the folder of weights: model, tokenizer, image processor, and a card with figures."""
 
 import hashlib
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from recipes.clip_tiny_faces.measure import Parts, measure_rendered
-from recipes.clip_tiny_faces.train import Ground, Recipe
+from recipes.clip_tiny_faces.train import Recipe, TrainingData
 from recipes.weights_folder import replaced_folder, require_weights_folder
 from tgdfer.training.errors import UserError
 
-# Model types of dual encoders, which a new one may replace.
+# Model types of dual encoders. A folder with a model of these types may be replaced.
 KINDS = ("clip", "vision-text-dual-encoder")
 
 CARD = """---
@@ -22,85 +22,85 @@ tags: [clip, facial-expression-recognition]
 
 # clip-tiny-faces
 
-A dual encoder of images and texts of {parameters:.1f} million parameters that sees facial expressions. It joins a
-small ResNet-D (He et al., 2019) of `timm` with the text tower of a CLIP: a `{model}` with `CLIPTokenizer`
-and `CLIPImageProcessor`, all of which `transformers` loads (`pip install transformers timm`). It is the default of
-`tgdfer`, so that everything there can be tried without a download. For large data, start from a larger CLIP.
+This is a dual encoder of images and texts for facial expressions with {parameters:.1f} million parameters. It combines
+a small ResNet-D (He et al., 2019) from `timm` with the text tower of a CLIP. It is a `{model}` with `CLIPTokenizer`
+and `CLIPImageProcessor`, and can be loaded with `transformers` (`pip install transformers timm`). It is the default
+model of `tgdfer`, so that the package can be tried without a download. For large data sets, start from a larger CLIP.
 
 ## Data
 
-- {voted} photographs of FER2013 (Goodfellow et al., 2013: found by image search, 48 x 48 pixels, grey) with the votes
-  of ten people for each (FER+, Barsoum et al., 2016). The pictures were published for research and have owners of
-  their own; whoever uses these weights in a product should know that. None of them is part of this folder.
-- {stills} grey, aligned photographs of public figures from the repository muxspace/facial_expressions (Apache-2.0),
-  {labelled} of them with one of the seven emotions as a label, the others without any.
-- {rendered} pictures of faces that `tgdfer.training.rendered_faces` drew from action units of the Facial Action
+- {voted} photographs of FER2013 (Goodfellow et al., 2013; from image search, 48 x 48 pixels, grey) with the votes of
+  ten people each (FER+, Barsoum et al., 2016). The photographs were published for research. Their rights belong to
+  their owners, which matters if these weights are used in a product. This folder does not contain any of them.
+- {stills} grey, aligned photographs of public figures from the repository muxspace/facial_expressions (Apache-2.0).
+  {labelled} of them have one of the seven emotions as a label.
+- {rendered} pictures of faces that `tgdfer.training.rendered_faces` rendered from action units of the Facial Action
   Coding System.
 
 ## Recipe
 
 `python -m recipes.clip_tiny_faces train --start FOLDER --pairs {pairs} --seed {seed} --stills FILE --clips FOLDER`
 
-{pairs} pictures seen. The text tower goes on from that of the first version (commit `d97ab1a` of the repository,
-SHA-256 {start}), and the vision tower from random weights. Pictures and captions are contrasted in both
-directions. Captions that are also true of another picture of the batch are positives there, and doubtful ones are left
-out. The cross-entropy of the votes over the class descriptions is balanced by class frequency. A convolutional
-network, trained before on the votes, teaches features and votes. Muon (Jordan et al., 2024) at {vision:g} trains the
-convolutions and at {text:g} the matrices of the text tower, AdamW at {rate:g} the rest. The batch has {batch}
-pictures. Training took {minutes} minutes.
+The model is trained on {pairs} pictures. The text tower starts from that of the first version (commit `d97ab1a` of the
+repository, SHA-256 {start}), and the vision tower from random weights. The contrastive loss between pictures and
+captions is used in both directions. Captions that are also true of another picture of the batch are positives for it,
+and doubtful ones are excluded. The cross-entropy between votes and class descriptions is balanced by class frequency.
+Features and votes are also distilled from a convolutional network that was trained on the votes. Muon (Jordan et al.,
+2024) trains the convolutions at {vision:g} and the matrices of the text tower at {text:g}. AdamW trains the other
+parameters at {rate:g}. The batch has {batch} pictures. Training took {minutes} minutes.
 
 ## Figures
 
-`python -m recipes.clip_tiny_faces evaluate` measures again, in percent with 95 % intervals. FER2013 may contain other
-pictures of the people in the real clips that `tgdfer` is measured on.
+`python -m recipes.clip_tiny_faces evaluate` measures these figures, in percent with 95% intervals. FER2013 may contain
+other pictures of the people in the real clips on which `tgdfer` is measured.
 
-| on rendered people whom the training did not see | |
+| on rendered people who are not in the training data | |
 | --- | --- |
 {figures}
 
-Figures on real photographs and clips, beside other methods, stand in `docs/results/real_faces.md` of the repository of
-`tgdfer`.
+`docs/results/real_faces.md` in the repository of `tgdfer` gives the figures on real photographs and clips, and
+compares them with other methods.
 
 ## Limits
 
-How it does by skin colour, age, glasses, beard, pose and light is measured on rendered faces only, for the model
-`tgdfer-tiny` that is trained on it. Real photographs carry no such labels. What a face shows is an expression, not
-what somebody feels; do not use it to judge people.
+The influence of skin colour, age, glasses, beard, pose and light is measured only on rendered faces, and only for
+`tgdfer-tiny`, which is trained with this model. Real photographs have no labels of these attributes. A face shows an
+expression, and not necessarily what a person feels. Do not use the model to judge people.
 """
 
 
 def file_hash(file: Path) -> str:
-    """SHA-256 of a file of weights.
+    """Returns the SHA-256 of a file of weights.
 
     Raises:
-        UserError: If there is none.
+        UserError: If the file does not exist.
     """
     if not file.is_file():
-        raise UserError(f"{file} does not exist: name weights that a recipe has written.")
+        raise UserError(f"{file} does not exist: give weights that a recipe has written.")
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, ground: Ground) -> None:
-    """Measure the model on rendered people and write it, replacing what was in the folder when everything is there.
+def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, data: TrainingData) -> None:
+    """Measures the model on rendered people, and writes it. The folder is replaced when all files are written.
 
     Args:
-        folder: Where to.
-        parts: The model, in float32, with tokenizer and image processor.
-        recipe: How it was trained.
-        seconds: How long that took.
-        ground: What it has seen.
+        folder (`Path`): Folder to write.
+        parts (`Parts`): The model in float32, with tokenizer and image processor.
+        recipe (`Recipe`): Parameters of the training.
+        seconds (`float`): Duration of the training in seconds.
+        data (`TrainingData`): Training data.
 
     Raises:
-        UserError: If the folder holds something else.
+        UserError: If the folder contains other files.
     """
     require_weights_folder(folder, KINDS)
     card = CARD.format(
         parameters=parts.model.num_parameters() / 1e6,
         model=type(parts.model).__name__,
-        voted=len(ground.voted),
-        stills=len(ground.stills),
-        labelled=int(np.sum(ground.stills.labels >= 0)),
-        rendered=len(ground.rendered.images),
+        voted=len(data.voted),
+        stills=len(data.stills),
+        labelled=int(np.sum(data.stills.labels >= 0)),
+        rendered=len(data.rendered.images),
         pairs=recipe.pairs,
         start=recipe.start[:12],
         seed=recipe.seed,

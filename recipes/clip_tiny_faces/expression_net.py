@@ -1,4 +1,4 @@
-"""The convolutional network that learns expressions from votes and then teaches the CLIP."""
+"""Convolutional network that is trained on votes for expressions, and is the teacher of the CLIP."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from recipes.clip_tiny_faces.ferplus import CLASSES
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import ACTION_UNITS
 
-# Blocks of each stage. A stage has twice the channels of the one before, at half the resolution.
+# Number of blocks in each stage. Each stage doubles the channels and halves the resolution.
 _DEPTHS = (1, 1, 2, 1)
-# Twice the size of the photographs in FER2013; the first convolution halves it.
+# Input size, which is twice the size of the photographs in FER2013. The first convolution halves it.
 _SIZE = 96
 
 
-class Seen(NamedTuple):
-    """What the network makes of N pictures.
+class NetOutput(NamedTuple):
+    """Outputs of the network for N pictures.
 
     Attributes:
-        map: (N, C, 6, 6), the last feature map.
-        features: (N, C), its mean.
-        logits: (N, 8), of `CLASSES`.
-        units: (N, A), intensities of `ACTION_UNITS`.
+        map (`torch.Tensor` of shape `(N, C, 6, 6)`): Last feature map.
+        features (`torch.Tensor` of shape `(N, C)`): Mean of the feature map.
+        logits (`torch.Tensor` of shape `(N, 8)`): Logits of `CLASSES`.
+        units (`torch.Tensor` of shape `(N, A)`): Intensities of `ACTION_UNITS`.
     """
 
     map: Tensor
@@ -36,11 +36,12 @@ class Seen(NamedTuple):
 
 
 class ExpressionNet(nn.Module):
-    """A small ResNet (He et al., 2016) on grey pictures, with average pooling in its shortcuts (He et al., 2019).
+    """A small ResNet (He et al., 2016) for grey pictures, with average pooling in its shortcuts (He et al., 2019).
 
     Args:
-        width: Channels of the first stage; the last one has eight times as many. 32 gives 1.5 million parameters.
-        dropout: Of the pooled features.
+        width (`int`, *optional*, defaults to `32`): Number of channels in the first stage. The last stage has eight
+            times as many. A width of 32 gives 1.5 million parameters.
+        dropout (`float`, *optional*, defaults to `0.3`): Dropout of the pooled features.
     """
 
     def __init__(self, width: int = 32, dropout: float = 0.3) -> None:
@@ -51,27 +52,27 @@ class ExpressionNet(nn.Module):
         )
         blocks, inputs = [], width
         for stage, depth in enumerate(_DEPTHS):
-            for place in range(depth):
-                blocks.append(_Block(inputs, width * 2**stage, 2 if stage and not place else 1))
+            for block in range(depth):
+                blocks.append(_Block(inputs, width * 2**stage, 2 if stage and not block else 1))
                 inputs = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
         self.drop = nn.Dropout(dropout)
         self.emotions, self.units = nn.Linear(inputs, len(CLASSES)), nn.Linear(inputs, len(ACTION_UNITS))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, pixels: Tensor) -> Seen:
-        """Look at pictures (N, 3 or 1, 112, 112) in 0..1."""
+    def forward(self, pixels: Tensor) -> NetOutput:
+        """Processes pictures (N, 3 or 1, 112, 112), 0 to 1."""
         grey = F.interpolate(pixels.mean(1, keepdim=True), size=_SIZE, mode="bilinear", align_corners=False)
-        # Every picture at its own brightness and contrast.
+        # Brightness and contrast of every picture are standardised.
         grey = (grey - grey.mean((2, 3), keepdim=True)) / (grey.std((2, 3), keepdim=True) + 0.05)
-        seen = self.blocks(self.stem(grey.contiguous(memory_format=torch.channels_last)))
-        features = seen.mean((2, 3))
+        feature_map = self.blocks(self.stem(grey.contiguous(memory_format=torch.channels_last)))
+        features = feature_map.mean((2, 3))
         pooled = self.drop(features)
-        return Seen(seen, features, self.emotions(pooled), self.units(pooled))
+        return NetOutput(feature_map, features, self.emotions(pooled), self.units(pooled))
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Residual block with two convolutions."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class _Block(nn.Module):
 
 
 def save_net(net: ExpressionNet, file: Path) -> None:
-    """Write the weights in half precision, with the width, to a `.safetensors`."""
+    """Writes the weights in half precision, with the width of the network, to a `.safetensors` file."""
     weights = {
         name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
         for name, value in net.state_dict().items()
@@ -100,10 +101,10 @@ def save_net(net: ExpressionNet, file: Path) -> None:
 
 
 def load_net(file: Path) -> ExpressionNet:
-    """The network of a file that `save_net` has written, in float32 and `eval` mode.
+    """Loads a network that `save_net` has written, in float32 and evaluation mode.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If the file does not exist.
     """
     if not file.is_file():
         raise UserError(f"{file} does not exist: train the teacher first.")

@@ -1,4 +1,4 @@
-"""The photographs of FER2013 with the votes of FER+: which are used, and how they are cropped."""
+"""Selects and crops the photographs of FER2013 with the votes of FER+."""
 
 import hashlib
 import os
@@ -19,15 +19,15 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import EMOTIONS
 
 SIZE, PLAIN_SIZE = 112, 48
-# The emotions that people vote for in FER+; the last one is in no rendered face.
+# Emotions with votes in FER+. Rendered faces do not show the last one.
 CLASSES = (*EMOTIONS, "contempt")
 SPLITS = ("train", "validation", "test")
 # The order of the column `votes`.
 _VOTED = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "no face")
 _COLUMNS = ("image", "votes", "label", "split", "near")
-# YuNet finds faces of some 100 pixels, and the photographs have 48: they are enlarged four times.
+# Size in pixels to which photographs are enlarged for YuNet, which does not find faces of 48 pixels.
 _LARGE = 192
-# Changes whenever the same file would give other pictures or votes.
+# Version of the cached file. It changes whenever the same source would give other pictures or votes.
 _VERSION = "1"
 
 
@@ -36,11 +36,13 @@ class VotedFaces:
     """N photographs of one split.
 
     Attributes:
-        plain: uint8 (N, 48, 48), grey, as published.
-        aligned: uint8 (N, 112, 112), grey, cut as prediction cuts faces; the whole picture where no face was found.
-        found: bool (N,), a face was found.
-        votes: float32 (N, 8), shares of the votes for `CLASSES`; each row sums to one.
-        labels: int64 (N,), index into `CLASSES` of the class with more than half of all votes; -1 where there is none.
+        plain (`np.ndarray` of shape `(N, 48, 48)`): Published grey pictures, uint8.
+        aligned (`np.ndarray` of shape `(N, 112, 112)`): Grey face crops, uint8, with the settings of prediction. If no
+            face was found, the full picture.
+        found (`np.ndarray` of shape `(N,)`): Whether a face was found.
+        votes (`np.ndarray` of shape `(N, 8)`): Shares of the votes for `CLASSES`, float32. Each row sums to one.
+        labels (`np.ndarray` of shape `(N,)`): Index in `CLASSES` of the class with more than half of all votes, or -1,
+            int64.
     """
 
     plain: np.ndarray
@@ -54,11 +56,11 @@ class VotedFaces:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of pictures and votes."""
+        """Hash of the pictures and the votes."""
         return hashlib.sha256(self.plain.tobytes() + self.found.tobytes() + self.votes.tobytes()).hexdigest()
 
-    def clear(self) -> np.ndarray:
-        """Indices (M,) of the photographs with a clear majority for one of the seven emotions."""
+    def majority_indices(self) -> np.ndarray:
+        """Returns the indices (M,) of the photographs with a clear majority for one of the seven emotions."""
         return np.flatnonzero((self.labels >= 0) & (self.labels < len(EMOTIONS)))
 
 
@@ -68,20 +70,21 @@ def prepare_ferplus(
     face_model: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Crop all photographs once and keep them, with their votes, in one file.
+    """Crops all photographs, and stores them with their votes in one file.
 
-    Photographs are left out where `not_a_face` has the most votes or no emotion has any. Training and validation also
-    leave out those whose column `near` names a picture of the test split or of the real clips.
+    Photographs are excluded if "not a face" has the most votes, or if no emotion has votes. In the training and
+    validation splits, photographs are also excluded if the column `near` names a similar picture of the test split or
+    of the real clips.
 
     Args:
-        source: Parquet file with the columns image, votes, label, split and near.
-        cache: File to write, a `.safetensors`; it is kept where it was made from the same source.
-        face_model: Path of YuNet's model; None takes it from the Hub.
-        progress: Called with (photographs done, photographs in all).
+        source (`str | Path`): Parquet file with the columns image, votes, label, split and near.
+        cache (`str | Path`): `.safetensors` file to write. Nothing is done if it was made from the same source.
+        face_model (`str | Path`, *optional*): Path of the YuNet model. None loads it from the Hub.
+        progress (`Callable`, *optional*): Called with the number of finished photographs and their total number.
 
     Raises:
         UserError: If the source cannot be read or lacks a column.
-        VideoDecodeError: If YuNet is missing.
+        VideoDecodeError: If YuNet cannot be loaded.
     """
     source, cache = Path(source), Path(cache)
     digest = _digest(source)
@@ -91,7 +94,7 @@ def prepare_ferplus(
         table = pq.read_table(source, columns=list(_COLUMNS))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{source} cannot be read as a parquet file with {', '.join(_COLUMNS)} ({error}).") from error
-    votes, used = _used(table.select(["votes", "split", "near"]).to_pylist())
+    votes, used = _select_rows(table.select(["votes", "split", "near"]).to_pylist())
     detector = load_detector("yunet", str(face_model) if face_model else None)[1]
     plain, aligned, found = [], [], []
     images = table["image"]
@@ -123,22 +126,25 @@ def prepare_ferplus(
 
 
 def load_ferplus(cache: str | Path, split: str) -> VotedFaces:
-    """One split, "train", "validation" or "test", of a file that `prepare_ferplus` has written.
+    """Loads one split ("train", "validation" or "test") of a file that `prepare_ferplus` has written.
 
     Raises:
         UserError: If there is no such file.
     """
     if _source_of(Path(cache))[1] != _VERSION:
-        raise UserError(f"{cache} holds no prepared photographs: run `prepare` first.")
+        raise UserError(f"{cache} contains no prepared photographs: run `prepare` first.")
     with safe_open(cache, "numpy") as file:
         rows = np.flatnonzero(file.get_tensor("splits") == SPLITS.index(split))
         return VotedFaces(*(file.get_tensor(name)[rows] for name in VotedFaces.__dataclass_fields__))
 
 
 def crop_face(picture: np.ndarray, detector: Detector) -> np.ndarray | None:
-    """Cut the largest face out of a grey picture (H, W) as prediction does: (112, 112), or None without a face.
+    """Crops the largest face of a grey picture (H, W) with the settings of prediction.
 
-    A small picture is enlarged. As in prediction, it gets a border where no face is found without one.
+    Small pictures are enlarged first. As in prediction, a border is added if no face is found without it.
+
+    Returns:
+        `np.ndarray | None`: The crop (112, 112), or None if no face is found.
     """
     scale = max(1.0, _LARGE / max(picture.shape))
     large = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
@@ -152,27 +158,27 @@ def crop_face(picture: np.ndarray, detector: Detector) -> np.ndarray | None:
 
 
 def read_face(file: Path, detector: Detector) -> np.ndarray:
-    """The face (112, 112) in a picture file, grey.
+    """Reads the grey face crop (112, 112) of a picture file.
 
     Raises:
-        UserError: If the file cannot be read or shows no face.
+        UserError: If the file cannot be read, or no face is found.
     """
     picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if picture is None:
         raise UserError(f"{file} cannot be read as a picture.")
     crop = crop_face(picture, detector)
     if crop is None:
-        raise UserError(f"{file} shows no face that YuNet finds; name another picture.")
+        raise UserError(f"YuNet finds no face in {file}; use another picture.")
     return crop
 
 
 def enlarge(picture: np.ndarray, size: int) -> np.ndarray:
-    """A picture as (size, size), in cubic interpolation."""
+    """Resizes a picture to (size, size) with cubic interpolation."""
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def _used(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the votes (N, 8) of all rows, and the indices of the rows that are used."""
+def _select_rows(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the shares of the votes (N, 8) of all rows, and the indices of the rows that are used."""
     counts = np.array([row["votes"] for row in rows], np.float32).reshape(-1, len(_VOTED))
     emotions = counts[:, [_VOTED.index(name) for name in CLASSES]]
     no_face = counts[:, _VOTED.index("no face")]
@@ -183,13 +189,13 @@ def _used(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
 
 def _digest(source: Path) -> str:
     if not source.is_file():
-        raise UserError(f"{source} is not a file: name the parquet file of the photographs.")
+        raise UserError(f"{source} is not a file: give the parquet file of the photographs.")
     with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _source_of(cache: Path) -> tuple[str | None, str | None]:
-    """Hash of the source, and version, of a prepared file; nothing for any other file."""
+    """Returns the hash of the source and the version of a prepared file. Both are None for any other file."""
     try:
         with safe_open(cache, "numpy") as file:
             metadata = file.metadata() or {}

@@ -1,4 +1,4 @@
-"""Every figure that `clip-tiny-faces` is judged by, with intervals."""
+"""Measures all figures of `clip-tiny-faces`, with intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from tgdfer.training.rendered_faces import EMOTIONS
 
 
 class Figure(NamedTuple):
-    """A measured value, and its 95 % interval where there is one."""
+    """A measured value (0 to 1), with its 95% interval if it is known."""
 
     value: float
     low: float | None = None
@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A dual encoder with what prepares its inputs."""
+    """A dual encoder with its tokenizer and its image processor."""
 
     model: DualEncoder
     tokenizer: CLIPTokenizer
@@ -46,50 +46,51 @@ class Parts(NamedTuple):
 def measure_photographs(
     parts: Parts, cache: Path, split: str, others: Mapping[str, np.ndarray] | None = None
 ) -> Iterator[tuple[str, Figure]]:
-    """By words alone and with a linear probe, on the aligned photographs of FER+ with a clear majority.
+    """Measures zero-shot classification and a linear probe on aligned photographs of FER+ with a clear majority.
 
     Args:
-        parts: What is measured.
-        cache: File of `prepare_ferplus`.
-        split: "validation" to choose by, "test" once for a release.
-        others: Other answers to the same photographs by name of who gave them; (N,) indices into `EMOTIONS`.
+        parts (`Parts`): The measured dual encoder.
+        cache (`Path`): File written by `prepare_ferplus`.
+        split (`str`): "validation" for choices, "test" only once for a release.
+        others (`Mapping[str, np.ndarray]`, *optional*): Predictions of other tools for the same photographs, by name:
+            (N,) indices in `EMOTIONS`.
     """
     faces = load_ferplus(cache, split)
-    clear = faces.clear()
-    labels, images = faces.labels[clear], embed_images(parts.model, parts.processor, list(faces.aligned[clear]))
+    rows = faces.majority_indices()
+    labels, images = faces.labels[rows], embed_images(parts.model, parts.processor, list(faces.aligned[rows]))
     scores = images @ embed_classes(parts.model, parts.tokenizer, built_in_descriptions(EMOTIONS)).T
-    said = scores.argmax(1).numpy()
+    predicted = scores.argmax(1).numpy()
     for name, metric in METRICS.items():
-        yield f"by words, {name}", Figure(metric(labels, said), *bootstrap(labels, said, metric))
-        for other, answers in (others or {}).items():
-            difference = metric(labels, said) - metric(labels, answers)
-            yield f"minus {other}, {name}", Figure(difference, *bootstrap(labels, said, metric, answers))
-    yield from _words_matter(parts, images.numpy(), labels)
+        yield f"by descriptions, {name}", Figure(metric(labels, predicted), *bootstrap(labels, predicted, metric))
+        for other, predictions in (others or {}).items():
+            difference = metric(labels, predicted) - metric(labels, predictions)
+            yield f"minus {other}, {name}", Figure(difference, *bootstrap(labels, predicted, metric, predictions))
+    yield from _text_controls(parts, images.numpy(), labels)
     probed = _probe(parts, cache, images.numpy())
     for name, metric in METRICS.items():
         yield f"linear probe, {name}", Figure(metric(labels, probed), *bootstrap(labels, probed, metric))
 
 
-def _words_matter(parts: Parts, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, Figure]]:
-    """Class names in place of descriptions, and descriptions that are dealt to the classes at random."""
-    described = built_in_descriptions(EMOTIONS)
+def _text_controls(parts: Parts, images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, Figure]]:
+    """Measures zero-shot classification by class names, and by descriptions that are assigned to random classes."""
+    descriptions = built_in_descriptions(EMOTIONS)
 
-    def said(descriptions: Mapping[str, Sequence[str]]) -> np.ndarray:
-        return (images @ embed_classes(parts.model, parts.tokenizer, descriptions).numpy().T).argmax(1)
+    def predict(texts: Mapping[str, Sequence[str]]) -> np.ndarray:
+        return (images @ embed_classes(parts.model, parts.tokenizer, texts).numpy().T).argmax(1)
 
-    named = said({name: [name] for name in EMOTIONS})
+    by_name = predict({name: [name] for name in EMOTIONS})
     rng = np.random.default_rng(0)
-    pool = np.array([text for name in EMOTIONS for text in described[name]])
-    counts = np.cumsum([len(described[name]) for name in EMOTIONS])[:-1]
-    dealt = [dict(zip(EMOTIONS, np.split(rng.permutation(pool), counts), strict=True)) for _ in range(20)]
-    shuffled = [said({name: texts.tolist() for name, texts in hand.items()}) for hand in dealt]
+    pool = np.array([text for name in EMOTIONS for text in descriptions[name]])
+    ends = np.cumsum([len(descriptions[name]) for name in EMOTIONS])[:-1]
+    assignments = [dict(zip(EMOTIONS, np.split(rng.permutation(pool), ends), strict=True)) for _ in range(20)]
+    shuffled = [predict({name: texts.tolist() for name, texts in assigned.items()}) for assigned in assignments]
     for name, metric in METRICS.items():
-        yield f"by class names, {name}", Figure(metric(labels, named), *bootstrap(labels, named, metric))
-        yield f"shuffled descriptions, {name}", Figure(float(np.mean([metric(labels, s) for s in shuffled])))
+        yield f"by class names, {name}", Figure(metric(labels, by_name), *bootstrap(labels, by_name, metric))
+        yield f"shuffled descriptions, {name}", Figure(float(np.mean([metric(labels, p) for p in shuffled])))
 
 
 def _probe(parts: Parts, cache: Path, images: np.ndarray) -> np.ndarray:
-    """Answers (N,) of a linear classifier that is fitted on `train`; its penalty is chosen on `validation`."""
+    """Predicts images with a linear classifier that is fitted on `train`. Its penalty is selected on `validation`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -97,9 +98,9 @@ def _probe(parts: Parts, cache: Path, images: np.ndarray) -> np.ndarray:
     features, labels = {}, {}
     for split in ("train", "validation"):
         faces = load_ferplus(cache, split)
-        clear = faces.clear()
-        features[split] = embed_images(parts.model, parts.processor, list(faces.aligned[clear])).numpy()
-        labels[split] = faces.labels[clear]
+        rows = faces.majority_indices()
+        features[split] = embed_images(parts.model, parts.processor, list(faces.aligned[rows])).numpy()
+        labels[split] = faces.labels[rows]
     probes = [
         make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500)).fit(
             features["train"], labels["train"]
@@ -110,46 +111,57 @@ def _probe(parts: Parts, cache: Path, images: np.ndarray) -> np.ndarray:
 
 
 def measure_rendered(parts: Parts) -> Iterator[tuple[str, Figure]]:
-    """Rendered people whom no training has seen, by words; and single action units found by their words."""
+    """Measures zero-shot classification and action unit retrieval on rendered people who are not in training data."""
     pictures, names = rendered_apexes()
     labels = np.array([EMOTIONS.index(name) for name in names])
     classes = embed_classes(parts.model, parts.tokenizer, built_in_descriptions(EMOTIONS))
-    said = (embed_images(parts.model, parts.processor, pictures) @ classes.T).argmax(1).numpy()
-    yield "rendered faces by words, UAR", Figure(uar(labels, said), *bootstrap(labels, said, uar))
+    predicted = (embed_images(parts.model, parts.processor, pictures) @ classes.T).argmax(1).numpy()
+    yield "rendered faces by descriptions, UAR", Figure(uar(labels, predicted), *bootstrap(labels, predicted, uar))
     precisions = action_unit_retrieval(parts.model, parts.tokenizer, parts.processor)
     yield "action units, mean AP", Figure(float(np.mean(list(precisions.values()))))
 
 
 def measure_clips(parts: Parts, clips: Path) -> Iterator[tuple[str, Figure]]:
-    """Apex frames of real clips: by words on `test`, and with a linear probe that is fitted on `train`.
+    """Measures zero-shot classification and a linear probe on the apex frames of real clips.
 
-    Intervals are over people.
+    Both are measured on `test`, and the probe is fitted on `train`. Intervals are over people.
     """
     pictures, names, people = file_apexes(clips / "test")
     labels = np.array([EMOTIONS.index(name) for name in names])
     present = [EMOTIONS[i] for i in np.unique(labels)]
     classes = embed_classes(parts.model, parts.tokenizer, built_in_descriptions(present))
     best = (embed_images(parts.model, parts.processor, pictures) @ classes.T).argmax(1).numpy()
-    said = np.array([EMOTIONS.index(name) for name in present])[best]
-    yield "apex frames by words, UAR", Figure(uar(labels, said), *bootstrap(labels, said, uar, groups=people))
-    yield "apex frames by words, accuracy", Figure(accuracy(labels, said))
+    predicted = np.array([EMOTIONS.index(name) for name in present])[best]
+    interval = bootstrap(labels, predicted, uar, groups=people)
+    yield "apex frames by descriptions, UAR", Figure(uar(labels, predicted), *interval)
+    yield "apex frames by descriptions, accuracy", Figure(accuracy(labels, predicted))
     for name, value in linear_probe(parts.model, parts.processor, clips / "train", clips / "test").items():
         yield f"apex frames, linear probe, UAR on {name}", Figure(value)
 
 
-def read_answers(file: Path, count: int) -> np.ndarray:
-    """Answers (count,) of another tool, one label a line, as indices into `EMOTIONS`.
+def read_predictions(file: Path, count: int) -> np.ndarray:
+    """Reads the predictions of another tool from a file with one label per line.
+
+    Args:
+        file (`Path`): The file.
+        count (`int`): Expected number of lines.
+
+    Returns:
+        `np.ndarray`: Indices in `EMOTIONS`, (count,).
 
     Raises:
-        UserError: If the file cannot be read, has another number of lines, or a line is no emotion.
+        UserError: If the file cannot be read, has another number of lines, or contains an unknown label.
     """
     try:
         lines = file.read_text("utf-8").split()
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): name a file with one label a line.") from error
+        raise UserError(f"{file} cannot be read ({error.strerror}): give a file with one label per line.") from error
     names = [canonical_label(line) for line in lines]
     if unknown := sorted(set(names) - set(EMOTIONS)):
-        raise UserError(f"{file} has the label {unknown[0]!r}, but must have one of: {', '.join(EMOTIONS)}.")
+        raise UserError(f"{file} contains the label {unknown[0]!r}, but labels must be one of: {', '.join(EMOTIONS)}.")
     if len(names) != count:
-        raise UserError(f"{file} has {len(names)} labels for {count} photographs: write one for each, in order.")
+        raise UserError(
+            f"{file} has {len(names)} labels for {count} photographs: write one label per photograph, in the same"
+            " order."
+        )
     return np.array([EMOTIONS.index(name) for name in names])

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al., 2024) in the precision of the weights.
+"""The optimizer Muon (Jordan et al., 2024), computed in the precision of the weights.
 
-`torch.optim.Muon` orthogonalises in bfloat16 whatever the device. On a CPU that has no instructions for it a step
-takes forty times as long as this one, and longer than everything else in a step of training.
+`torch.optim.Muon` orthogonalises in bfloat16 on every device. On a CPU without bfloat16 instructions, it takes forty
+times as long as this implementation, and longer than the rest of a training step.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of the quintic iteration that takes all singular values near 1.
+# Coefficients of the quintic iteration that moves all singular values close to 1.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is the nearest orthogonal matrix.
+    """Momentum optimizer whose update is the nearest orthogonal matrix.
 
     Args:
-        parameters: Matrices, and kernels of convolutions, which count as matrices of (outputs, all inputs).
-        lr: Learning rate; the update of a matrix (A, B) is scaled by sqrt(max(1, A / B)).
-        momentum: Of the gradients, in Nesterov's way.
-        weight_decay: Decoupled.
+        parameters (`Iterable[nn.Parameter] | Iterable[dict[str, Any]]`): Matrices, or kernels of convolutions, which
+            are treated as matrices of (outputs, all inputs).
+        lr (`float`): Learning rate. The update of a matrix (A, B) is scaled by sqrt(max(1, A / B)).
+        momentum (`float`, *optional*, defaults to `0.95`): Nesterov momentum of the gradients.
+        weight_decay (`float`, *optional*, defaults to `0.0`): Decoupled weight decay.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix of the same singular vectors, with all singular values roughly 1 (Newton-Schulz)."""
+    """Returns a matrix with the same singular vectors and singular values close to 1, by Newton-Schulz iteration."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

@@ -1,4 +1,4 @@
-"""Photographs of faces beside the rendered ones: grey, aligned, with a label where somebody gave one."""
+"""Grey, aligned photographs of faces, some of which have a label."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import ACTION_UNITS, EMOTIONS, PROTOTYPES
 
 SIZE = 112
-# What the face of anybody does at any time: lips part, jaws drop in speech, lids close.
+# Action units that occur with any emotion: lips part and jaws drop in speech, and lids close.
 _USUAL = frozenset({"AU25", "AU26", "AU43", "AU45"})
 
 
@@ -28,8 +28,8 @@ class Photographs:
     """N photographs.
 
     Attributes:
-        images: uint8 (N, 112, 112), grey.
-        labels: int64 (N,), index into `EMOTIONS`; -1 where nobody gave a label.
+        images (`np.ndarray` of shape `(N, 112, 112)`): Grey pictures, uint8.
+        labels (`np.ndarray` of shape `(N,)`): Index in `EMOTIONS`, or -1 without a label, int64.
     """
 
     images: np.ndarray
@@ -40,47 +40,50 @@ class Photographs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of pictures and labels."""
+        """Hash of the pictures and the labels."""
         return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()
 
 
 def load_photographs(
     path: str | Path, hidden: Sequence[str] = ("test",), clips: str | Path | None = None
 ) -> Photographs:
-    """Read a parquet file with columns `image` and `label`, and perhaps `split` and `person`.
+    """Reads a parquet file with the columns `image` and `label`, and optionally `split` and `person`.
 
-    Labels of the splits in `hidden` are dropped, the pictures are kept: nobody's label is learned who is to be
-    measured later. The same holds for the people in clips that are measured later.
+    The labels of the splits in `hidden` are removed, and their pictures are kept. Labels of people who are measured
+    later are therefore not used in training. The same applies to the people in the given clips.
 
     Args:
-        path: The file; faces fill the picture and the eyes lie level, as in rendered ones.
-        hidden: Splits of which no label is taken.
-        clips: Folder with `train/metadata.jsonl` and `test/metadata.jsonl`, each row with `person`. Of the people in
-            either split no label is taken, and of those in `test` no picture.
+        path (`str | Path`): Path of the file. Faces must fill the picture with level eyes, like rendered faces.
+        hidden (`Sequence[str]`, *optional*, defaults to `("test",)`): Splits whose labels are removed.
+        clips (`str | Path`, *optional*): Folder with `train/metadata.jsonl` and `test/metadata.jsonl`, which give the
+            `person` of each clip. Labels of these people are removed. Pictures of the people in `test` are removed as
+            well.
 
     Raises:
-        UserError: If the file cannot be read, lacks a column, or has a label that is no emotion.
+        UserError: If the file cannot be read, lacks a column, or contains an unknown label.
     """
     if not Path(path).is_file():
-        raise UserError(f"{path} is not a file: name a parquet file with the columns image and label.")
+        raise UserError(f"{path} is not a file: give a parquet file with the columns image and label.")
     try:
         rows = load_dataset("parquet", data_files=str(path), split="train").cast_column("image", Image(mode="L"))
-    except Exception as error:  # damaged files make the libraries that read them raise anything
+    except Exception as error:  # For damaged files, the libraries raise errors of many types.
         raise UserError(f"{path} cannot be read as a parquet file with an image column ({error}).") from error
     if "label" not in rows.column_names:
         raise UserError(f"{path} has no column 'label'; it has {', '.join(rows.column_names)}.")
     if clips is not None and "person" not in rows.column_names:
-        raise UserError(f"{path} has no column 'person', by which people in {clips} are left out; add it.")
-    given, splits, people = (_words(rows, name) for name in ("label", "split", "person"))
+        raise UserError(f"{path} has no column 'person', which is needed to exclude the people in {clips}; add it.")
+    given, splits, people = (_column(rows, name) for name in ("label", "split", "person"))
     in_train, in_test = (_people(Path(clips) / split) if clips else set() for split in ("train", "test"))
     kept = [row for row, person in enumerate(people) if person not in in_test]
-    secret = [splits[row] in hidden or people[row] in in_train for row in kept]
-    labels = np.array([-1 if s else _index(given[row], path) for row, s in zip(kept, secret, strict=True)])
+    without_label = [splits[row] in hidden or people[row] in in_train for row in kept]
+    labels = np.array(
+        [-1 if no else _label_index(given[row], path) for row, no in zip(kept, without_label, strict=True)]
+    )
     if (labels < 0).all():
-        raise UserError(f"{path} has no label outside of the splits {', '.join(hidden)}: there is nothing to learn.")
+        raise UserError(f"{path} has no usable label outside the splits {', '.join(hidden)}: add labelled pictures.")
     try:
         images = [_grey(row["image"]) for row in rows.select(kept)]
-    except Exception as error:  # so do damaged pictures
+    except Exception as error:  # The same applies to damaged pictures.
         raise UserError(f"{path} cannot be read as a parquet file with an image column ({error}).") from error
     return Photographs(np.stack(images), labels)
 
@@ -90,68 +93,73 @@ def _grey(image: Any) -> np.ndarray:
 
 
 def _people(folder: Path) -> set[str]:
-    """The people in the clips of one split."""
+    """Returns the people in the clips of one split."""
     file = folder / "metadata.jsonl"
     if not file.is_file():
-        raise UserError(f"{folder} holds no metadata.jsonl: name a folder of clips with the splits train and test.")
+        raise UserError(f"{folder} has no metadata.jsonl: give a folder of clips with the splits train and test.")
     people = {json.loads(line).get("person") for line in file.read_text("utf-8").splitlines()}
     if None in people:
-        raise UserError(f"{file} does not say in every row which person is seen; add the column person.")
+        raise UserError(f"{file} does not say which person is in every clip; add the column person.")
     return people
 
 
-def _words(rows: Dataset, name: str) -> list[str | None]:
-    """A column of names, of which the file may keep the numbers; no names where there is no column."""
+def _column(rows: Dataset, name: str) -> list[str | None]:
+    """Returns a column of names, which the file may store as class numbers. Without the column, all names are None."""
     if name not in rows.column_names:
         return [None] * len(rows)
     names = getattr(rows.features[name], "names", None)
     return [names[value] if names and value is not None and value >= 0 else value for value in rows[name]]
 
 
-def _index(label: str | None, path: str | Path) -> int:
+def _label_index(label: str | None, path: str | Path) -> int:
     if not label:
         return -1
     name = canonical_label(label)
     if name not in EMOTIONS:
-        raise UserError(f"{path} has the label {label!r}, but must have one of: {', '.join(EMOTIONS)}, or none.")
+        raise UserError(
+            f"{path} contains the label {label!r}, but labels must be empty or one of: {', '.join(EMOTIONS)}."
+        )
     return EMOTIONS.index(name)
 
 
 @lru_cache
 def facts_of_photograph(label: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is true of a photograph of which the label alone is known, and what might be.
+    """Returns the facts about a photograph that are true, and those that may be true, given only its label.
 
     Args:
-        label: Index into `CLASSES`, -1 for none.
+        label (`int`): Index in `CLASSES`, or -1 without a label.
 
     Returns:
-        Two vectors (F,) bool over `FACTS`: surely true, and true or in doubt. In doubt are person, scene, and the
-        action units that come with the emotion; those that come with other emotions alone are absent.
+        `tuple[np.ndarray, np.ndarray]`: Two boolean vectors (F,) over `FACTS`: facts that are certainly true, and
+        facts that are true or doubtful. Doubtful are facts about person and scene, and the action units of the
+        emotion. Action units that occur only with other emotions are false.
     """
     name = CLASSES[label] if label >= 0 else None
-    possible = set(ACTION_UNITS)
+    units = set(ACTION_UNITS)
     if name and name in PROTOTYPES:
-        possible = {unit for variant in PROTOTYPES[name] for unit in variant} | _USUAL
-    surely = np.array([fact == name for fact in FACTS])
-    maybe = np.array(
+        units = {unit for variant in PROTOTYPES[name] for unit in variant} | _USUAL
+    certain = np.array([fact == name for fact in FACTS])
+    possible = np.array(
         [
-            fact == name if name and fact in CLASSES else fact in possible if fact in ACTION_UNITS else True
+            fact == name if name and fact in CLASSES else fact in units if fact in ACTION_UNITS else True
             for fact in FACTS
         ]
     )
-    return surely, maybe
+    return certain, possible
 
 
-def with_signs(label: int, rng: np.random.Generator) -> np.ndarray:
-    """Facts (F,) bool that a caption may name of a photograph: its emotion, and the signs of one of its variants.
+def facts_with_action_units(label: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns the facts (F,) that a caption of a photograph may mention.
+
+    These are its emotion, and the action units of a random variant of the emotion.
 
     Args:
-        label: Index into `CLASSES`.
-        rng: Chooses the variant.
+        label (`int`): Index in `CLASSES`.
+        rng (`np.random.Generator`): Random generator.
     """
-    surely = facts_of_photograph(label)[0]
+    certain = facts_of_photograph(label)[0]
     name = CLASSES[label]
     if name not in PROTOTYPES:
-        return surely
-    signs = set(rng.choice(np.array(PROTOTYPES[name], dtype=object)))
-    return surely | np.array([fact in signs for fact in FACTS])
+        return certain
+    units = set(rng.choice(np.array(PROTOTYPES[name], dtype=object)))
+    return certain | np.array([fact in units for fact in FACTS])

@@ -1,4 +1,4 @@
-"""A training that goes on where it was interrupted."""
+"""Training that can be interrupted and resumed."""
 
 import json
 import os
@@ -15,29 +15,29 @@ from tgdfer.training.errors import UserError
 
 
 class ResumableTraining:
-    """Keeps the state of a training in a file, and its log beside it.
+    """Stores the state of a training in a file, and its log in another file.
 
-    Every step must be a function of its number and of torch's random state, which is kept too, so that an interrupted
-    training ends as one that was not.
+    Each step must depend only on its number and on the random state of torch, which is stored too. An interrupted
+    training then gives the same result as an uninterrupted one.
 
     Args:
-        folder: Where `NAME.pt` and `NAME.jsonl` lie.
-        name: Of the training.
-        recipe: Dataclass of all parameters; a state of another recipe is refused.
-        module: What is trained.
-        parts: Optimizers and schedules.
-        every: Steps between two saves.
-        data: Fingerprint of what it learns from; a state of other data is refused.
+        folder (`Path`): Folder of `NAME.pt` and `NAME.jsonl`.
+        name (`str`): Name of the training.
+        recipe (`Any`): Dataclass of all parameters. A state of another recipe is rejected.
+        module (`nn.Module`): The trained module.
+        parts (`Sequence[Any]`): Optimizers and learning rate schedules.
+        save_every (`int`): Number of steps between saves.
+        data (`str`): Fingerprint of the training data. A state of other data is rejected.
 
     Raises:
-        UserError: If the folder holds the state of another recipe, or of other data.
+        UserError: If the folder contains the state of another recipe or of other data.
     """
 
     def __init__(
-        self, folder: Path, name: str, recipe: Any, module: nn.Module, parts: Sequence[Any], every: int, data: str
+        self, folder: Path, name: str, recipe: Any, module: nn.Module, parts: Sequence[Any], save_every: int, data: str
     ) -> None:
-        self.name, self.file, self.journal = name, folder / f"{name}.pt", folder / f"{name}.jsonl"
-        self.recipe, self.module, self.parts, self.every = asdict(recipe), module, parts, every
+        self.name, self.file, self.log_file = name, folder / f"{name}.pt", folder / f"{name}.jsonl"
+        self.recipe, self.module, self.parts, self.save_every = asdict(recipe), module, parts, save_every
         self.data = data
         self.step, self.seconds = 0, 0.0
         if not self.file.is_file():
@@ -45,31 +45,31 @@ class ResumableTraining:
         state = torch.load(self.file, weights_only=True)
         if (state["recipe"], state["data"]) != (self.recipe, data):
             raise UserError(
-                f"{self.file} belongs to another recipe or other pictures: name another work folder or remove it."
+                f"{self.file} belongs to another recipe or other pictures: choose another work folder or remove it."
             )
         module.load_state_dict(state["module"])
         for part, saved in zip(parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         torch.set_rng_state(state["random"])
         self.step, self.seconds = state["step"], state["seconds"]
-        # Steps after the last save are done again, and logged again.
-        rows = self.journal.read_text("utf-8").splitlines() if self.journal.is_file() else []
-        kept = [row for row in rows if json.loads(row)["step"] <= self.step]
-        self.journal.write_text("".join(row + "\n" for row in kept), "utf-8")
+        # Steps after the last save are repeated, so their log is removed.
+        lines = self.log_file.read_text("utf-8").splitlines() if self.log_file.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        self.log_file.write_text("".join(line + "\n" for line in kept), "utf-8")
 
     def steps(self, total: int, progress: Callable[[str, int, int], None]) -> Iterator[int]:
-        """Numbers of the steps that are still to do; the state is saved as they are done.
+        """Yields the numbers of the remaining steps, and saves the state regularly.
 
         Args:
-            total: Steps in all.
-            progress: Called with (name, steps done, in all) after each; a `UserError` from it ends the training, of
-                which nothing is lost.
+            total (`int`): Total number of steps.
+            progress (`Callable`): Called after each step with the name of the training, the number of finished steps
+                and the total. If it raises a `UserError`, the state is saved and the training stops.
         """
         begin = time.perf_counter() - self.seconds
         for step in range(self.step, total):
             yield step
             self.step, self.seconds = step + 1, time.perf_counter() - begin
-            if self.step % self.every == 0 or self.step == total:
+            if self.step % self.save_every == 0 or self.step == total:
                 self._save()
             try:
                 progress(self.name, self.step, total)
@@ -78,11 +78,11 @@ class ResumableTraining:
                 raise
 
     def log(self, step: int, values: Mapping[str, Tensor]) -> None:
-        """Append a line to the log."""
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        row = {"step": step + 1, **{name: round(float(value.detach()), 4) for name, value in values.items()}}
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Appends a line to the log."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        line = {"step": step + 1, **{name: round(float(value.detach()), 4) for name, value in values.items()}}
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -6,29 +6,29 @@ import numpy as np
 
 from tgdfer.training.rendered_faces import EMOTIONS
 
-# Disgust has seven pictures in the test split of FER+, too few to steer by.
+# Disgust is excluded, because it has only seven pictures in the test split of FER+.
 SIX = tuple(name for name in EMOTIONS if name != "disgust")
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of N pictures whose predicted class, an index, is the label."""
+    """Returns the share of correct predictions. Both arguments are class indices (N,)."""
     return float((labels == predicted).mean())
 
 
 def recalls(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str] = EMOTIONS) -> dict[str, float]:
-    """Recall of each class that occurs, by name; classes are indices into `names`."""
+    """Returns the recall of each class that occurs, by name. Classes are indices in `names`."""
     return {name: float((predicted[labels == i] == i).mean()) for i, name in enumerate(names) if (labels == i).any()}
 
 
 def uar(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean of the recalls of all classes that occur."""
+    """Returns the mean recall of all classes that occur."""
     return float(np.mean(list(recalls(labels, predicted).values())))
 
 
 def six_class_uar(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean of the recalls of all emotions but disgust; classes are indices into `EMOTIONS`."""
+    """Returns the mean recall of all emotions except disgust. Classes are indices in `EMOTIONS`."""
     by_name = recalls(labels, predicted)
     return float(np.mean([by_name[name] for name in SIX if name in by_name]))
 
@@ -37,7 +37,7 @@ METRICS: Mapping[str, Metric] = {"accuracy": accuracy, "six_class_uar": six_clas
 
 
 def summarise(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """All `METRICS` of one set of answers."""
+    """Returns all `METRICS` of a set of predictions."""
     return {name: metric(labels, predicted) for name, metric in METRICS.items()}
 
 
@@ -50,16 +50,18 @@ def bootstrap(
     rounds: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The 95 % interval of a metric, or of its difference between two sets of answers to the same pictures.
+    """Returns the 95% interval of a metric, or of its difference between two sets of predictions.
 
     Args:
-        labels: (N,) indices.
-        predicted: (N,) answers.
-        metric: Of labels and answers.
-        other: (N,) other answers; the interval is that of the first minus the other.
-        groups: (N,) person of each picture; pictures of one person are drawn together. Default: one picture each.
-        rounds: Samples that are drawn, with replacement.
-        seed: Decides what is drawn.
+        labels (`np.ndarray` of shape `(N,)`): Class indices.
+        predicted (`np.ndarray` of shape `(N,)`): Predicted class indices.
+        metric (`Metric`): Metric of labels and predictions.
+        other (`np.ndarray` of shape `(N,)`, *optional*): Other predictions. If they are given, the interval is that of
+            the first minus the other.
+        groups (`Sequence[str]`, *optional*): Person in each of the N pictures. The pictures of a person are drawn
+            together. By default each picture counts as a different person.
+        rounds (`int`, *optional*, defaults to `2000`): Number of bootstrap samples.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the samples.
     """
     rng = np.random.default_rng(seed)
     numbers = np.arange(len(labels)) if groups is None else np.unique(np.array(groups), return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Single pictures of rendered faces with all that is known about them, drawn into memory or a file."""
+"""Single pictures of rendered faces with the facts about them, in memory or cached on disk."""
 
 import json
 import multiprocessing
@@ -25,37 +25,42 @@ from tgdfer.training.rendered_faces import (
     sample_person,
 )
 
-# Pictures a job draws; each job has a seed of its own, so that the number of workers changes nothing.
+# Number of pictures per job. Each job has its own seed, so the result does not depend on the number of workers.
 _JOB = 250
-# Action units that say something of an emotion, unlike those of speech and blinks.
-_TELLING = [i for i, name in enumerate(ACTION_UNITS) if name not in ("AU25", "AU26", "AU43", "AU45")]
+# Action units that indicate an emotion, unlike those of speech and blinks.
+_EMOTIONAL_UNITS = [i for i, name in enumerate(ACTION_UNITS) if name not in ("AU25", "AU26", "AU43", "AU45")]
 
 
 @dataclass(frozen=True)
 class Stills:
-    """N pictures.
+    """N rendered pictures.
 
     Attributes:
-        images: uint8 (N, size, size, 3) RGB.
-        surely: bool (N, F), the facts that are true.
-        maybe: bool (N, F), the facts that are true or in doubt.
-        action_units: float32 (N, A).
-        labels: int64 (N,) index into `EMOTIONS`, -1 where there is none or a picture does not tell.
+        images (`np.ndarray` of shape `(N, S, S, 3)`): RGB pictures, uint8.
+        certain (`np.ndarray` of shape `(N, F)`): Whether each of `FACTS` is certainly true.
+        possible (`np.ndarray` of shape `(N, F)`): Whether each of `FACTS` is true or doubtful.
+        action_units (`np.ndarray` of shape `(N, A)`): Visible intensities of the action units, float32.
+        labels (`np.ndarray` of shape `(N,)`): Index in `EMOTIONS`, or -1 if there is no emotion or it cannot be seen,
+            int64.
     """
 
     images: np.ndarray
-    surely: np.ndarray
-    maybe: np.ndarray
+    certain: np.ndarray
+    possible: np.ndarray
     action_units: np.ndarray
     labels: np.ndarray
 
 
 def draw_still(rng: np.random.Generator, faces: RenderedFaces, split: str, people: int, seed: int) -> tuple:
-    """Draw one picture: image, facts, possible facts, action units, label; emotions and intensities are balanced."""
+    """Renders one picture. Emotions and intensities are balanced.
+
+    Returns:
+        `tuple`: Image, certain facts, possible facts, action units and label.
+    """
     person = sample_person(seed, split, int(rng.integers(people)))
     setting = Setting.sample(rng, faces)
     label = None if rng.uniform() < 0.25 else str(rng.choice(EMOTIONS))
-    # A moment of a clip, most often one in which the emotion is there.
+    # A moment of a clip is drawn, usually one that shows the emotion.
     apex = float(rng.uniform(0.3, 1))
     course = sample_course(label or "neutral", replace(faces, strength=(apex, apex)), rng)
     strong = np.flatnonzero(course.intensity[1:] >= 0.5) + 1
@@ -65,21 +70,20 @@ def draw_still(rng: np.random.Generator, faces: RenderedFaces, split: str, peopl
         units[:] = 0
         for unit in rng.choice(len(ACTION_UNITS), rng.integers(1, 5), replace=False):
             units[unit] = rng.uniform(0.3, 1)
-    elif strength < 0.1 and units[_TELLING].max() > 0.35:
-        # What looks like an emotion and is none, which a single picture does not tell.
-        label = None
+    elif strength < 0.1 and units[_EMOTIONAL_UNITS].max() > 0.35:
+        label = None  # The face looks emotional but is neutral, which cannot be seen in a single picture.
     before, pose = course.poses[moment - 1 : moment + 1]
     image = FacePainter(person, setting, faces).draw(units, pose, before=before)
-    # What is seen is the movement on top of the resting face.
+    # The visible intensities include the resting face.
     shown = person.shown(units)
-    surely, maybe = facts_of(person, setting, pose, shown, label, strength)
+    certain, possible = facts_of(person, setting, pose, shown, label, strength)
     if label not in (None, "neutral") and strength < 0.3:
         label = "neutral" if strength < 0.1 else None
-    return image, surely, maybe, shown.astype(np.float32), EMOTIONS.index(label) if label else -1
+    return image, certain, possible, shown.astype(np.float32), EMOTIONS.index(label) if label else -1
 
 
-def _eased(faces: RenderedFaces, share: float) -> RenderedFaces:
-    """The same faces, with only a share of what head and camera do: at 0 all look into the camera at one place."""
+def _reduced_variation(faces: RenderedFaces, share: float) -> RenderedFaces:
+    """Returns settings with a share (0 to 1) of the variation of head and camera. At 0, all faces are frontal."""
     low, high = faces.scale
     middle, reach = (low + high) / 2, share * (high - low) / 2
     return replace(
@@ -98,7 +102,7 @@ def _eased(faces: RenderedFaces, share: float) -> RenderedFaces:
 
 def _draw_job(job: int, count: int, seed: int, split: str, people: int, ramp: int = 0) -> tuple:
     rng = np.random.default_rng([seed, 7, job])
-    faces = _eased(RenderedFaces(), min(1.0, job * _JOB / ramp) if ramp else 1.0)
+    faces = _reduced_variation(RenderedFaces(), min(1.0, job * _JOB / ramp) if ramp else 1.0)
     return tuple(
         np.stack(column)
         for column in zip(*(draw_still(rng, faces, split, people, seed) for _ in range(count)), strict=True)
@@ -114,16 +118,17 @@ def render_stills(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Stills:
-    """Render pictures into memory.
+    """Renders pictures into memory.
 
     Args:
-        count: Pictures.
-        people: People they show; they are those of `sample_person(seed, split, ...)`.
-        seed: Decides everything that is drawn.
-        split: Name of the split.
-        ramp: So many pictures grow from easy (all faces frontal, in one place) to as varied as the rest.
-        workers: Processes.
-        progress: Called with (pictures done, pictures in all).
+        count (`int`): Number of pictures.
+        people (`int`): Number of different people, from `sample_person(seed, split, ...)`.
+        seed (`int`): Random seed of the pictures.
+        split (`str`, *optional*, defaults to `"clip-tiny-faces"`): Name of the split.
+        ramp (`int`, *optional*, defaults to `0`): Number of pictures at the start over which the variation grows from
+            frontal, centred faces to full variation.
+        workers (`int`, *optional*, defaults to `1`): Number of processes.
+        progress (`Callable`, *optional*): Called with the number of finished pictures and their total number.
     """
     counts = [min(_JOB, count - start) for start in range(0, count, _JOB)]
     arguments = range(len(counts)), counts, repeat(seed), repeat(split), repeat(people), repeat(ramp)
@@ -144,17 +149,28 @@ def render_stills(
 
 
 def cached_stills(folder: Path, count: int, people: int, seed: int, ramp: int, **options) -> Stills:
-    """The pictures of `render_stills`, kept in a folder; drawn anew where they were drawn with other arguments."""
-    key = json.dumps([count, people, seed, ramp, FACTS, source_hash(rendered_faces)])
+    """Returns the pictures of `render_stills` from a cache folder.
+
+    They are rendered if the cache is empty or has pictures of other arguments.
+
+    Args:
+        folder (`Path`): Folder of the cache.
+        count (`int`): As in `render_stills`.
+        people (`int`): As in `render_stills`.
+        seed (`int`): As in `render_stills`.
+        ramp (`int`): As in `render_stills`.
+        **options: Other arguments of `render_stills`.
+    """
     names = list(Stills.__dataclass_fields__)
-    done = folder / "stills.json"
-    if not done.is_file() or done.read_text("utf-8") != key:
+    key = json.dumps([count, people, seed, ramp, names, FACTS, source_hash(rendered_faces)])
+    key_file = folder / "stills.json"
+    if not key_file.is_file() or key_file.read_text("utf-8") != key:
         folder.mkdir(parents=True, exist_ok=True)
-        done.unlink(missing_ok=True)
+        key_file.unlink(missing_ok=True)
         stills = render_stills(count, people, seed, ramp=ramp, **options)
         for name in names:
             np.save(folder / f"{name}.npy", getattr(stills, name))
         draft = folder / "stills.json.part"
         draft.write_text(key, "utf-8")
-        os.replace(draft, done)
+        os.replace(draft, key_file)
     return Stills(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))

@@ -1,4 +1,4 @@
-"""The dual encoder before its training: a convolutional vision tower beside the text tower of earlier weights."""
+"""Builds the dual encoder for training: a convolutional vision tower, and the text tower of earlier weights."""
 
 import time
 from functools import lru_cache
@@ -24,21 +24,21 @@ from recipes.clip_tiny_faces.ferplus import SIZE
 
 DualEncoder: TypeAlias = CLIPModel | VisionTextDualEncoderModel
 
-# Channels of the four stages. A picture of 112 pixels gives maps of 28, 14, 7 and 4.
+# Channels of the four stages. For pictures of 112 pixels, their feature maps have sizes of 28, 14, 7 and 4.
 CHANNELS = (64, 128, 192, 256)
-# Blocks of two convolutions in each stage.
+# Number of blocks in each stage. A block has two convolutions.
 DEPTHS = (1, 1, 2, 1)
 
 
 def build_dual_encoder(start: Path) -> tuple[VisionTextDualEncoderModel, CLIPTokenizer]:
-    """A dual encoder in float32 and its tokenizer.
+    """Builds a dual encoder in float32, and loads its tokenizer.
 
     Args:
-        start: Folder of earlier weights, whose text tower and tokenizer are taken. Where they are of this kind, the
-            vision tower is taken too; otherwise it begins with random weights.
+        start (`Path`): Folder of earlier weights with a text tower and a tokenizer. If they are those of a
+            `VisionTextDualEncoderModel`, its vision tower is used too. Otherwise the vision tower has random weights.
     """
     tokenizer = CLIPTokenizer.from_pretrained(start)
-    # On CPUs the fused attention's backward pass takes longer than all the rest.
+    # On CPUs, the backward pass of fused attention takes longer than the rest of the step.
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
     earlier = AutoModel.from_pretrained(start, **options)
     if isinstance(earlier, VisionTextDualEncoderModel):
@@ -54,22 +54,22 @@ def build_dual_encoder(start: Path) -> tuple[VisionTextDualEncoderModel, CLIPTok
 
 
 def build_vision_tower() -> PreTrainedModel:
-    """A small ResNet-D (He et al., 2019) of 2.6 million parameters, with random weights."""
+    """Builds a small ResNet-D (He et al., 2019) of 2.6 million parameters with random weights."""
     sizes = {"layers": list(DEPTHS), "channels": list(CHANNELS), "stem_width": 16}
     config = TimmWrapperConfig(architecture="resnet18d", model_args=sizes)
-    # `VisionTextDualEncoderModel` asks for it, and timm calls it otherwise.
+    # `VisionTextDualEncoderModel` reads this field, which timm stores under another name.
     config.hidden_size = CHANNELS[-1]
     model: nn.Module = TimmWrapperModel(config)
     return cast(PreTrainedModel, model.to(memory_format=torch.channels_last))
 
 
 def load_dual_encoder(folder: Path) -> tuple[DualEncoder, CLIPTokenizer]:
-    """A trained dual encoder, or an earlier plain CLIP, in `eval` mode, and its tokenizer."""
+    """Loads a trained dual encoder, or an earlier plain CLIP, in evaluation mode, and its tokenizer."""
     return AutoModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
 
 
 def build_image_processor() -> CLIPImageProcessor:
-    """What makes pixels of a picture for these models."""
+    """Builds the image processor of these models."""
     return CLIPImageProcessor(
         size={"shortest_edge": SIZE},
         crop_size={"height": SIZE, "width": SIZE},
@@ -80,9 +80,10 @@ def build_image_processor() -> CLIPImageProcessor:
 
 @lru_cache
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether training in bfloat16 pays: it halves the time where there are instructions for it.
+    """Returns whether training in bfloat16 is faster than in float32.
 
-    A CPU that has none emulates it, and takes up to twenty times as long.
+    It halves the time on devices with bfloat16 instructions. Other CPUs emulate it, and take up to twenty times as
+    long.
     """
     if device.type != "cpu":
         return True

@@ -1,4 +1,4 @@
-"""Training of the convolutional teacher on votes, labelled stills and rendered faces."""
+"""Trains the convolutional teacher on photographs with votes, labelled photographs and rendered faces."""
 
 import math
 from collections.abc import Callable
@@ -27,25 +27,33 @@ UNIT_DEVIATION = 0.25
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Parameters of the teacher's training.
+    """Parameters of the training of the teacher.
 
     Attributes:
-        epochs: Passes over the voted photographs.
-        voted: Voted photographs a step.
-        labelled: Labelled stills a step.
-        rendered: Rendered pictures a step.
-        aligned: Share of the voted photographs that are cut as in prediction; the others are seen whole.
-        coarse: Share of the stills and rendered pictures that become as coarse as the voted photographs.
-        rate: Highest learning rate of SGD, after a fifth of the steps (one cycle).
-        decay: Weight decay.
-        width: Channels of the first stage.
-        balance: Labelled stills are drawn with the frequency of their label to the power of minus this.
-        smoothing: Of the labels of stills, which are noisy, and of rendered pictures.
-        average: Decay of the running average of the weights, which is what teaches.
-        unit_weight: Weight of the regression of the rendered pictures' action units.
-        adjust: How far the classes are told apart as if all were equally frequent, 0 to 1, after the training.
-        seed: Decides everything.
-        checkpoint_every: Steps between two checkpoints.
+        epochs (`int`, *optional*, defaults to `10`): Number of epochs over the photographs with votes.
+        voted (`int`, *optional*, defaults to `112`): Number of photographs with votes per step.
+        labelled (`int`, *optional*, defaults to `8`): Number of labelled photographs per step.
+        rendered (`int`, *optional*, defaults to `8`): Number of rendered pictures per step.
+        aligned (`float`, *optional*, defaults to `0.6`): Share of the photographs with votes that are cropped as in
+            prediction. The others are not cropped.
+        coarse (`float`, *optional*, defaults to `0.4`): Share of the other pictures that are reduced to the resolution
+            of the photographs with votes.
+        rate (`float`, *optional*, defaults to `0.1`): Highest learning rate of SGD, which is reached after a fifth of
+            the steps (one cycle).
+        decay (`float`, *optional*, defaults to `0.0005`): Weight decay.
+        width (`int`, *optional*, defaults to `32`): Number of channels in the first stage.
+        balance (`float`, *optional*, defaults to `0.5`): Labelled photographs are drawn with the frequency of their
+            label to the power of `-balance`.
+        smoothing (`float`, *optional*, defaults to `0.1`): Label smoothing for labelled photographs, whose labels are
+            noisy, and for rendered pictures.
+        average (`float`, *optional*, defaults to `0.998`): Decay of the running average of the weights. The average is
+            the result of the training.
+        unit_weight (`float`, *optional*, defaults to `0.1`): Weight of the regression of the action units of rendered
+            pictures.
+        adjust (`float`, *optional*, defaults to `0.15`): Strength (0 to 1) of the correction for class frequency after
+            the training; see `adjust_biases`.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the training.
+        checkpoint_every (`int`, *optional*, defaults to `100`): Number of steps between checkpoints.
     """
 
     epochs: int = 10
@@ -67,7 +75,7 @@ class TeacherRecipe:
 
 
 class TeachingData(NamedTuple):
-    """What the teacher sees."""
+    """Pictures for the training of the teacher."""
 
     voted: VotedFaces
     validation: VotedFaces
@@ -76,12 +84,13 @@ class TeachingData(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """N grey pictures: voted photographs, then labelled stills, then rendered faces.
+    """N grey pictures: photographs with votes, then labelled photographs, then rendered faces.
 
     Attributes:
-        pixels: float32 (N, 3, 112, 112) in 0..1.
-        targets: float32 (N, 8), what people say of each; a row of zeros has no label.
-        units: float32 (R, A), action units of the rendered ones.
+        pixels (`torch.Tensor` of shape `(N, 3, 112, 112)`): Pictures, float32, 0 to 1.
+        targets (`torch.Tensor` of shape `(N, 8)`): Shares of the votes or smoothed labels, float32. A row of zeros has
+            no label.
+        units (`torch.Tensor` of shape `(R, A)`): Action units of the rendered pictures, float32.
     """
 
     pixels: Tensor
@@ -96,17 +105,19 @@ def train_teacher(
     device: torch.device,
     progress: Callable[[str, int, int], None],
 ) -> tuple[ExpressionNet, float]:
-    """Train the teacher, or go on where its training was interrupted.
+    """Trains the teacher, or resumes an interrupted training.
 
     Args:
-        folder: Work folder, for `teacher.pt` and `teacher.jsonl`.
-        recipe: Parameters.
-        data: Pictures; validation is measured on after each epoch, and nothing is chosen by it here.
-        device: Where to compute.
-        progress: Called with ("teacher", done, in all).
+        folder (`Path`): Work folder for `teacher.pt` and `teacher.jsonl`.
+        recipe (`TeacherRecipe`): Parameters of the training.
+        data (`TeachingData`): Pictures. The validation split is measured after each epoch, and is not used for choices
+            here.
+        device (`torch.device`): Device of the training.
+        progress (`Callable`): Called with "teacher", the number of finished steps and the total.
 
     Returns:
-        The running average of the weights, with adjusted biases and in `eval` mode, and the seconds of training.
+        `tuple[ExpressionNet, float]`: The network with averaged weights and adjusted biases, in evaluation mode, and
+        the duration of the training in seconds.
     """
     torch.manual_seed(recipe.seed)
     net = ExpressionNet(recipe.width).to(device)
@@ -131,13 +142,13 @@ def train_teacher(
             run.log(step, losses)
         if (step + 1) % epoch == 0:
             run.log(step, validate(cast(ExpressionNet, average.module), data.validation, device))
-    return adjusted(cast(ExpressionNet, average.module.eval()), data.voted.votes, recipe.adjust), run.seconds
+    return adjust_biases(cast(ExpressionNet, average.module.eval()), data.voted.votes, recipe.adjust), run.seconds
 
 
-def adjusted(net: ExpressionNet, votes: np.ndarray, strength: float) -> ExpressionNet:
-    """Take `strength` times the logarithm of each class's share of the votes (N, 8) off its bias (Menon et al., 2021).
+def adjust_biases(net: ExpressionNet, votes: np.ndarray, strength: float) -> ExpressionNet:
+    """Subtracts `strength` times the logarithm of the class frequency in the votes (N, 8) from the bias of each class.
 
-    It costs nothing, and finds more of the rare emotions.
+    This increases the recall of rare emotions without further training (Menon et al., 2021).
     """
     shares = torch.from_numpy(votes.mean(0)).clamp(min=1e-4).to(net.emotions.bias.device)
     with torch.no_grad():
@@ -146,23 +157,23 @@ def adjusted(net: ExpressionNet, votes: np.ndarray, strength: float) -> Expressi
 
 
 def one_cycle(step: int, steps: int, rise: float = 0.2) -> float:
-    """Share of the highest rate: linear up over `rise` of the steps, then down to nothing as a cosine."""
-    place = (step + 1) / (steps + 1)
-    return place / rise if place < rise else 0.5 * (1 + math.cos(math.pi * (place - rise) / (1 - rise)))
+    """Returns the factor of the learning rate: a linear rise over a share of the steps, then a cosine to 0."""
+    progress = (step + 1) / (steps + 1)
+    return progress / rise if progress < rise else 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
 
 
 def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """A running average that forgets where the weights began."""
+    """Returns the update of a running average of weights, whose decay is lower in the beginning."""
 
     def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        return average + (current - average) * (1 - kept)
+        current_decay = min(decay, (1 + int(count)) / (10 + int(count)))
+        return average + (current - average) * (1 - current_decay)
 
     return update
 
 
 def draw_balanced(labels: np.ndarray, count: int, balance: float, rng: np.random.Generator) -> np.ndarray:
-    """Indices (count,) of labelled pictures, drawn with the frequency of their label to the power of `-balance`."""
+    """Draws indices (count,) of labelled pictures, by the frequency of their label to the power of `-balance`."""
     labelled = np.flatnonzero(labels >= 0)
     frequency = np.bincount(labels[labelled], minlength=len(EMOTIONS))[labels[labelled]].astype(float)
     weight = frequency**-balance
@@ -170,15 +181,18 @@ def draw_balanced(labels: np.ndarray, count: int, balance: float, rng: np.random
 
 
 def draw_crops(faces: VotedFaces, rows: np.ndarray, aligned: float, rng: np.random.Generator) -> np.ndarray:
-    """Pictures (N, 112, 112) of some rows: `aligned` of them cut as in prediction, the others whole."""
-    cut = rng.uniform(size=len(rows)) < aligned
+    """Returns pictures (N, 112, 112). A random share `aligned` is cropped as in prediction, the others are not."""
+    is_aligned = rng.uniform(size=len(rows)) < aligned
     return np.stack(
-        [faces.aligned[row] if c else enlarge(faces.plain[row], SIZE) for row, c in zip(rows, cut, strict=True)]
+        [
+            faces.aligned[row] if crop else enlarge(faces.plain[row], SIZE)
+            for row, crop in zip(rows, is_aligned, strict=True)
+        ]
     )
 
 
 def teaching_batch(recipe: TeacherRecipe, data: TeachingData, step: int, epoch: int) -> Batch:
-    """One batch; which pictures and how they are changed follows from seed and step."""
+    """Draws and augments the pictures of a step. The result depends only on the seed and the step."""
     rng = np.random.default_rng([recipe.seed, 5, step])
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     order = np.random.default_rng([recipe.seed, 6, step // epoch]).permutation(len(data.voted))
@@ -192,26 +206,26 @@ def teaching_batch(recipe: TeacherRecipe, data: TeachingData, step: int, epoch: 
         augment_photographs(np.concatenate(sharp), generator, coarse=recipe.coarse),
     ]
     labels = torch.from_numpy(np.concatenate([data.labelled.labels[stills], data.rendered.labels[drawn]]))
-    named = F.one_hot(labels.clamp(min=0), len(CLASSES)).float()
-    named = (1 - recipe.smoothing) * named + recipe.smoothing / len(CLASSES)
-    named[labels < 0] = 0
-    targets = torch.cat([torch.from_numpy(data.voted.votes[rows]), named])
+    smoothed = F.one_hot(labels.clamp(min=0), len(CLASSES)).float()
+    smoothed = (1 - recipe.smoothing) * smoothed + recipe.smoothing / len(CLASSES)
+    smoothed[labels < 0] = 0
+    targets = torch.cat([torch.from_numpy(data.voted.votes[rows]), smoothed])
     return Batch(torch.cat(pixels), targets, torch.from_numpy(data.rendered.action_units[drawn]))
 
 
 def _losses(net: ExpressionNet, recipe: TeacherRecipe, batch: Batch, device: torch.device) -> dict[str, Tensor]:
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
-        seen = net(batch.pixels.to(device))
+        output = net(batch.pixels.to(device))
     targets, units = batch.targets.to(device), batch.units.to(device)
-    emotion = -(targets * seen.logits.float().log_softmax(-1)).sum() / targets.sum().clamp(min=1)
-    read = seen.units.float()[len(targets) - len(units) :]
-    regression = (((read - units) / UNIT_DEVIATION) ** 2).mean()
+    emotion = -(targets * output.logits.float().log_softmax(-1)).sum() / targets.sum().clamp(min=1)
+    predicted_units = output.units.float()[len(targets) - len(units) :]
+    regression = (((predicted_units - units) / UNIT_DEVIATION) ** 2).mean()
     return {"loss": emotion + recipe.unit_weight * regression, "emotion": emotion, "units": regression}
 
 
 @torch.inference_mode()
-def answer(net: ExpressionNet, pictures: np.ndarray, device: torch.device) -> np.ndarray:
-    """Logits (N, 8) of grey pictures, uint8 (N, H, W), each the mean over the picture and its mirror image."""
+def predict_logits(net: ExpressionNet, pictures: np.ndarray, device: torch.device) -> np.ndarray:
+    """Returns logits (N, 8) of grey uint8 pictures (N, H, W), averaged over each picture and its mirror image."""
     net.eval()
     parts = []
     for start in range(0, len(pictures), 128):
@@ -223,18 +237,18 @@ def answer(net: ExpressionNet, pictures: np.ndarray, device: torch.device) -> np
     return torch.cat(parts).numpy()
 
 
-def name_expression(net: ExpressionNet, picture: np.ndarray, most: int = 3) -> str:
-    """The most probable classes of a grey picture (H, W), with their probabilities in percent."""
-    shares = torch.from_numpy(answer(net, picture[None], torch.device("cpu"))[0]).softmax(-1)
-    best = shares.argsort(descending=True)[:most].tolist()
-    return ", ".join(f"{CLASSES[i]} {100 * float(shares[i]):.0f} %" for i in best)
+def name_expression(net: ExpressionNet, picture: np.ndarray, top: int = 3) -> str:
+    """Returns the most probable classes of a grey picture (H, W), with their probabilities in percent."""
+    shares = torch.from_numpy(predict_logits(net, picture[None], torch.device("cpu"))[0]).softmax(-1)
+    best = shares.argsort(descending=True)[:top].tolist()
+    return ", ".join(f"{CLASSES[i]} {100 * float(shares[i]):.0f}%" for i in best)
 
 
 def validate(net: ExpressionNet, faces: VotedFaces, device: torch.device) -> dict[str, Tensor]:
-    """Scores on the photographs with a clear majority, aligned and plain."""
-    clear = faces.clear()
+    """Measures the network on the photographs with a clear majority, aligned and uncropped."""
+    rows = faces.majority_indices()
     scores: dict[str, Tensor] = {}
     for crop in ("aligned", "plain"):
-        predicted = answer(net, getattr(faces, crop)[clear], device)[:, : len(EMOTIONS)].argmax(1)
-        scores |= {f"{crop} {name}": torch.tensor(v) for name, v in summarise(faces.labels[clear], predicted).items()}
+        predicted = predict_logits(net, getattr(faces, crop)[rows], device)[:, : len(EMOTIONS)].argmax(1)
+        scores |= {f"{crop} {name}": torch.tensor(v) for name, v in summarise(faces.labels[rows], predicted).items()}
     return scores

@@ -95,18 +95,18 @@ def facts(label=None, strength=0.0, pose=None, **units):
 
 
 def test_facts_agree_with_the_parameters():
-    surely, maybe = facts("happiness", 0.9, Pose(turn=-15), AU12=0.8, AU06=0.25)
-    true, possible = ({FACTS[i] for i in np.flatnonzero(v)} for v in (surely, maybe))
+    certain, possible = facts("happiness", 0.9, Pose(turn=-15), AU12=0.8, AU06=0.25)
+    true, possible = ({FACTS[i] for i in np.flatnonzero(v)} for v in (certain, possible))
     assert {"AU12", "happiness", "turned left", "no AU04"} <= true
     assert not true & {"AU06", "no AU06", "sadness", "neutral", "facing", "turned right", "no AU12"}
     assert "AU06" in possible and true <= possible
     assert "sadness" not in possible
     # Where action units were drawn without an emotion, none is claimed and none is denied.
-    surely, maybe = facts(None, AU04=0.9)
-    assert not {FACTS[i] for i in np.flatnonzero(surely)} & set(EMOTIONS)
-    assert {FACTS[i] for i in np.flatnonzero(maybe)} >= set(EMOTIONS)
+    certain, possible = facts(None, AU04=0.9)
+    assert not {FACTS[i] for i in np.flatnonzero(certain)} & set(EMOTIONS)
+    assert {FACTS[i] for i in np.flatnonzero(possible)} >= set(EMOTIONS)
     person = sample_person(0, "a", 0)
-    assert surely[FACTS.index(f"{person.skin_tone} skin")]
+    assert certain[FACTS.index(f"{person.skin_tone} skin")]
 
 
 def test_captions_say_only_what_is_true():
@@ -115,14 +115,14 @@ def test_captions_say_only_what_is_true():
     texts = set()
     for i in range(40):
         for _ in range(10):
-            text, needs = caption(stills.surely[i], rng)
+            text, needs = caption(stills.certain[i], rng)
             texts.add(text)
-            assert not (needs & ~stills.surely[i]).any()
+            assert not (needs & ~stills.certain[i]).any()
             opening = max((o for o in OPENINGS if text.startswith(o)), key=len)
             assert needs.any() and len(text) > len(opening)
     assert len(texts) > 200
     smiling = stills.action_units[:, list(ACTION_UNITS).index("AU12")]
-    assert not stills.surely[smiling < 0.1][:, FACTS.index("AU12")].any()
+    assert not stills.certain[smiling < 0.1][:, FACTS.index("AU12")].any()
 
 
 def test_true_captions_of_other_pictures_are_no_negatives():
@@ -144,7 +144,7 @@ def test_stills_do_not_depend_on_the_workers(monkeypatch):
     assert parallel.images.shape == (12, 112, 112, 3)
     for job, start in ((0, 0), (1, 6)):
         serial = Stills(*_draw_job(job, 6, 2, "clip-tiny-faces", 4))
-        for name in ("images", "surely", "maybe", "action_units", "labels"):
+        for name in ("images", "certain", "possible", "action_units", "labels"):
             assert np.array_equal(getattr(serial, name), getattr(parallel, name)[start : start + 6])
 
 
@@ -164,7 +164,7 @@ def test_a_class_gains_nothing_by_being_frequent():
 
 def test_weights_replace_nothing_but_weights(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="something else than such weights"):
+    with pytest.raises(UserError, match="other files than such weights"):
         require_weights_folder(tmp_path, KINDS)
     require_weights_folder(WEIGHTS, KINDS), require_weights_folder(tmp_path / "new", KINDS)
 
@@ -218,7 +218,7 @@ def test_captions_of_a_class_are_true_of_its_prototype():
 def test_apex_frames_of_files(tmp_path):
     faces = RenderedFaces(frames=(16, 18), supersampling=1)
     folder = write_dataset(tmp_path / "faces", faces, clips={"test": 1}, people={"test": 1}) / "test"
-    images, labels, people = file_apexes(folder, most=3)
+    images, labels, people = file_apexes(folder, max_frames=3)
     assert sorted(set(labels)) == sorted(EMOTIONS) and {image.shape for image in images} == {(112, 112, 3)}
     assert labels.count("neutral") == 3 and 1 <= labels.count("anger") <= 3 and len(people) == len(images)
     with pytest.raises(UserError, match=r"metadata\.jsonl"):

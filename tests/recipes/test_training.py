@@ -13,17 +13,17 @@ from recipes.clip_tiny_faces.evaluate import CONTEXT, embed_classes, embed_image
 from recipes.clip_tiny_faces.export import file_hash, save_weights
 from recipes.clip_tiny_faces.expression_net import ExpressionNet, load_net, save_net
 from recipes.clip_tiny_faces.ferplus import CLASSES, VotedFaces
-from recipes.clip_tiny_faces.measure import Parts, _words_matter, read_answers
+from recipes.clip_tiny_faces.measure import Parts, _text_controls, read_predictions
 from recipes.clip_tiny_faces.muon import Muon
 from recipes.clip_tiny_faces.photographs import Photographs
 from recipes.clip_tiny_faces.scores import accuracy, bootstrap, six_class_uar, uar
 from recipes.clip_tiny_faces.stills import render_stills
 from recipes.clip_tiny_faces.towers import build_dual_encoder, build_image_processor, load_dual_encoder
-from recipes.clip_tiny_faces.train import Ground, Recipe, _fits, class_texts, train, training_batch
+from recipes.clip_tiny_faces.train import Recipe, TrainingData, _caption_matches, class_texts, train, training_batch
 from recipes.clip_tiny_faces.train_teacher import (
     TeacherRecipe,
     TeachingData,
-    adjusted,
+    adjust_biases,
     one_cycle,
     teaching_batch,
     train_teacher,
@@ -68,7 +68,7 @@ def data(rendered):
 @pytest.fixture
 def ground(rendered):
     torch.manual_seed(0)
-    return Ground(voted_faces(), voted_faces(6), some_photographs(), rendered, ExpressionNet(4).eval())
+    return TrainingData(voted_faces(), voted_faces(6), some_photographs(), rendered, ExpressionNet(4).eval())
 
 
 def stop_at(what, step):
@@ -120,7 +120,7 @@ def test_rare_classes_are_answered_more_often_after_the_adjustment():
     before = net.emotions.bias.detach().clone()
     votes = np.full((10, len(CLASSES)), 0.01, np.float32)
     votes[:, 3] = 0.93
-    shift = (adjusted(net, votes, 0.5).emotions.bias - before).detach()
+    shift = (adjust_biases(net, votes, 0.5).emotions.bias - before).detach()
     assert shift[0] - shift[3] == pytest.approx(0.5 * np.log(93), rel=1e-3)
 
 
@@ -141,7 +141,7 @@ def test_training_resumes_where_it_stopped(tmp_path, ground):
     assert seconds > 0
     log = [json.loads(line) for line in (tmp_path / "whole/pupil.jsonl").read_text().splitlines()]
     assert all(np.isfinite(log[0][name]) for name in ("contrast", "classes", "features", "map", "units", "facts"))
-    assert "words six_class_uar" in log[-1]
+    assert "zero-shot six_class_uar" in log[-1]
     with pytest.raises(UserError, match="time is over"):
         train(tmp_path / "cut", TINY, ground, WEIGHTS, stop_at("pupil", 1))
     steps = []
@@ -207,7 +207,7 @@ def test_captions_of_photographs_follow_the_votes(ground):
     drawn = []
     for step in range(60):
         batch = training_batch(ground._replace(voted=replace(ground.voted, votes=votes)), TINY, step)
-        drawn += [FACTS[i] for row in batch.surely[:4] for i in np.flatnonzero(row)]
+        drawn += [FACTS[i] for row in batch.certain[:4] for i in np.flatnonzero(row)]
         assert batch.targets[:4, 0].tolist() == [0.75] * 4
     assert set(drawn) == {"anger", "happiness"}
     assert drawn.count("anger") / len(drawn) == pytest.approx(0.75, abs=0.1)
@@ -217,11 +217,11 @@ def test_a_caption_fits_its_own_photograph_and_is_in_doubt_for_others(ground):
     batch = training_batch(ground, TINY, 0)
     facts = {name: i for i, name in enumerate(FACTS)}
     happy = np.array([fact == "happiness" for fact in FACTS])
-    maybe = happy | np.array([fact == "AU12" for fact in FACTS])
+    possible = happy | np.array([fact == "AU12" for fact in FACTS])
     needs = np.stack([happy, happy])
     needs[0, facts["AU12"]] = True
-    batch = batch._replace(surely=np.stack([happy, happy]), maybe=np.stack([maybe, maybe]))
-    fits, doubtful = _fits(batch, np.arange(2), needs)
+    batch = batch._replace(certain=np.stack([happy, happy]), possible=np.stack([possible, possible]))
+    fits, doubtful = _caption_matches(batch, np.arange(2), needs)
     assert fits.tolist() == [[True, True], [False, True]] and doubtful.tolist() == [[False, False], [True, False]]
 
 
@@ -276,7 +276,7 @@ def test_shuffled_descriptions_and_class_names_are_measured():
     parts = Parts(model, tokenizer, build_image_processor())
     classes = embed_classes(model, tokenizer, built_in_descriptions(EMOTIONS)).numpy()
     labels = np.repeat(np.arange(7), 10)
-    figures = dict(_words_matter(parts, classes[labels], labels))
+    figures = dict(_text_controls(parts, classes[labels], labels))
     assert figures["shuffled descriptions, uar"].value < 0.4, "seven descriptions that are seen, dealt anew"
     assert 0 <= figures["by class names, accuracy"].value <= 1
 
@@ -284,11 +284,11 @@ def test_shuffled_descriptions_and_class_names_are_measured():
 def test_answers_of_another_tool(tmp_path):
     file = tmp_path / "fer.txt"
     file.write_text("happy\nangry\nneutral\n")
-    assert read_answers(file, 3).tolist() == [EMOTIONS.index(name) for name in ("happiness", "anger", "neutral")]
+    assert read_predictions(file, 3).tolist() == [EMOTIONS.index(name) for name in ("happiness", "anger", "neutral")]
     with pytest.raises(UserError, match="3 labels for 4 photographs"):
-        read_answers(file, 4)
+        read_predictions(file, 4)
     file.write_text("bored")
     with pytest.raises(UserError, match="bored"):
-        read_answers(file, 1)
+        read_predictions(file, 1)
     with pytest.raises(UserError, match="cannot be read"):
-        read_answers(tmp_path / "none.txt", 1)
+        read_predictions(tmp_path / "none.txt", 1)
