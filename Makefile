@@ -23,7 +23,7 @@ help:  ## List the targets
 	$(BIN)/python -m pip install --quiet --editable . --no-deps --no-build-isolation --config-settings editable_mode=strict
 	@touch $@
 
-demo: .venv/installed  ## Render data, train, evaluate, predict and pack a model into runs/demo (a few minutes on two cores)
+demo: .venv/installed  ## Render faces, train, evaluate, predict and prepare a model for the Hub in runs/demo (a few minutes on two cores)
 	$(BIN)/tgdfer demo
 
 # Two processes of one thread each: more threads take more processor time for the same work. Tests of a file stay in
@@ -60,12 +60,12 @@ bench-broken: .venv/installed  ## Predict hundreds of broken and odd videos: eac
 
 # The reports are written to docs/results/, and their figures to benchmarks/results/.
 # An interrupted run resumes. Runs on real clips as well if TGDFER_REALCLIPS names a folder of them.
-bench-baselines: .venv/installed  ## Measure simple methods beside TG-DFER (stops after 50 minutes; run it again to resume)
+bench-baselines: .venv/installed  ## Compare TG-DFER with simple methods (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.baselines run
 	$(BIN)/python -m benchmarks.baselines report
 
 # An interrupted run resumes. Runs on a GPU as well if there is one. Nothing else should run on the machine meanwhile.
-bench-speed: .venv/installed  ## Measure time and memory of the network beside its CLIP (90 minutes)
+bench-speed: .venv/installed  ## Compare time and memory of the network with its CLIP (90 minutes)
 	$(BIN)/python -m benchmarks.speed
 
 # Measures a trained model as well if TGDFER_TRAINED names one, such as tgdfer-tiny.
@@ -77,13 +77,13 @@ bench-relabel: .venv/installed  ## Measure the recall of an emotion that the mod
 
 # An interrupted run resumes. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
 # TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model instead of tgdfer-tiny.
-bench-real: .venv/installed  ## Measure real faces, beside fer (stops after 50 minutes; run it again to resume)
+bench-real: .venv/installed  ## Measure on real faces and compare with fer (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.real_faces run
 	$(BIN)/python -m benchmarks.real_faces report
 
 # An interrupted run resumes. Installs fer and TensorFlow in runs/prediction (3 GB).
 # TGDFER_FACE_MODEL names the file of YuNet; without it MTCNN alone is measured.
-bench-predict: .venv/installed  ## Measure time and memory of tgdfer predict beside fer (30 minutes)
+bench-predict: .venv/installed  ## Compare time and memory of tgdfer predict with fer (30 minutes)
 	$(BIN)/python -m benchmarks.prediction
 
 # Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.

@@ -1,4 +1,4 @@
-"""The project's own measurements: each folder or file is one benchmark, run from the repository.
+"""The benchmarks of the project. Each folder or file is one benchmark, which is run from the repository.
 
-Nothing here is part of the wheel.
+The benchmarks are not part of the wheel.
 """

@@ -1,6 +1,7 @@
-"""Time and memory of reading 16 frames of 60 s of 1080p H.264, beside `transformers`: `python -m benchmarks.decoding`.
+"""Time and memory of sampling 16 frames of a video, compared with `transformers`: `python -m benchmarks.decoding`.
 
-Each figure is the best of its repeats, which are taken in turns, each in a process of its own.
+The videos are 60 s of 1080p H.264 by default. Each figure is the best of several repeats. The readers take turns, and
+each repeat runs in a new process.
 """
 
 import json
@@ -20,11 +21,19 @@ from transformers.video_utils import load_video
 from tgdfer.help_pages import run
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
-WAYS = {"load_video": "transformers, load_video(pyav)", "read_clip": "read_clip", "processor": "processor(path)"}
+# Titles of the compared readers.
+READERS = {"load_video": "transformers, load_video(pyav)", "read_clip": "read_clip", "processor": "processor(path)"}
 
 
-def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
-    """Writes a view that moves over noise of several scales, with a key frame every `keys` frames."""
+def write_video(path: Path, seconds: int, key_interval: int, fps: int = 30) -> None:
+    """Writes a video of noise at several scales that moves through the view.
+
+    Args:
+        path (`Path`): File to write.
+        seconds (`int`): Length of the video in seconds.
+        key_interval (`int`): Number of frames between key frames.
+        fps (`int`, *optional*, defaults to `30`): Frames per second.
+    """
     rng = np.random.default_rng(0)
     height, width = 1080, 1920
     scene = np.zeros((height + 512, width + 512, 3), np.float32)
@@ -37,9 +46,10 @@ def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        # One slice per frame, as phones and x264 write them. By default PyAV asks for one per thread.
+        # Phones and x264 write one slice per frame. By default, PyAV asks for one per thread.
         stream.thread_type = "FRAME"
-        stream.options = {"preset": "veryfast", "g": str(keys), "keyint_min": str(keys), "sc_threshold": "0"}
+        interval = str(key_interval)
+        stream.options = {"preset": "veryfast", "g": interval, "keyint_min": interval, "sc_threshold": "0"}
         for number in range(seconds * fps):
             top, left = (256 + np.array([200, 250]) * np.sin(np.array([0.011, 0.017]) * number)).astype(int)
             view = np.ascontiguousarray(scene[top : top + height, left : left + width])
@@ -47,14 +57,14 @@ def write(path: Path, seconds: int, keys: int, fps: int = 30) -> None:
         container.mux(stream.encode())
 
 
-def read(way: str, path: str) -> None:
-    """Prints the seconds of one reading and the growth of peak memory in MiB."""
+def read(reader: str, path: str) -> None:
+    """Reads a video once, and prints the duration in seconds and the growth of peak memory in MiB."""
     processor = TGDFERVideoProcessor()
-    processor(np.zeros((2, 300, 300, 3), np.uint8))  # loads what is loaded lazily
+    processor(np.zeros((2, 300, 300, 3), np.uint8))  # Triggers lazy imports.
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    if way == "load_video":
+    if reader == "load_video":
         load_video(cast(Any, path), num_frames=16, backend="pyav")
-    elif way == "read_clip":
+    elif reader == "read_clip":
         processor.read_clip(path, 16)
     else:
         processor(path, num_frames=16, return_tensors="pt")
@@ -64,29 +74,30 @@ def read(way: str, path: str) -> None:
 
 def main(
     seconds: Annotated[int, typer.Option(help="Length of the videos.", min=1)] = 60,
-    repeats: Annotated[int, typer.Option(help="How often each is read.", min=1)] = 3,
-    one: Annotated[tuple[str, str] | None, typer.Option("--read", hidden=True)] = None,
+    repeats: Annotated[int, typer.Option(help="How often each reader reads each video.", min=1)] = 3,
+    child: Annotated[tuple[str, str] | None, typer.Option("--read", hidden=True)] = None,
 ) -> None:
-    """Compare the ways to read on files with few and with many key frames."""
-    if one:  # what a child process does
-        return read(*one)
+    """Compare the readers on files with few and with many key frames."""
+    if child:  # This is a child process, which reads one file.
+        return read(*child)
     with tempfile.TemporaryDirectory() as folder:
-        for keys, words in ((30, "1 s"), (60, "2 s"), (10**6, "the whole file")):
-            path = Path(folder) / f"{keys}.mp4"
-            write(path, seconds, keys)
-            print(f"a key frame every {words}, {path.stat().st_size / 2**20:.0f} MiB")
-            figures: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+        for key_interval, description in ((30, "1 s"), (60, "2 s"), (10**6, "the whole file")):
+            path = Path(folder) / f"{key_interval}.mp4"
+            write_video(path, seconds, key_interval)
+            print(f"one key frame per {description}, {path.stat().st_size / 2**20:.0f} MiB")
+            figures: dict[str, list[list[float]]] = {reader: [] for reader in READERS}
             for _ in range(repeats):
-                for way in WAYS:
-                    command = [sys.executable, "-m", "benchmarks.decoding", "--read", way, str(path)]
+                for reader in READERS:
+                    command = [sys.executable, "-m", "benchmarks.decoding", "--read", reader, str(path)]
                     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                    figures[way].append(json.loads(out.splitlines()[-1]))
-            best = {way: np.min(figures[way], axis=0) for way in WAYS}
-            for way, name in WAYS.items():
-                faster, growth = best["load_video"][0] / best[way][0], best[way][1] / best["load_video"][1]
+                    figures[reader].append(json.loads(out.splitlines()[-1]))
+            best = {reader: np.min(figures[reader], axis=0) for reader in READERS}
+            reference = best["load_video"]
+            for reader, name in READERS.items():
+                speedup, memory = reference[0] / best[reader][0], best[reader][1] / reference[1]
                 print(
-                    f"  {name:32} {best[way][0]:6.2f} s ({faster:4.1f} times as fast), {best[way][1]:5.0f} MiB more"
-                    f" ({growth:4.2f} of its memory)"
+                    f"  {name:32} {best[reader][0]:6.2f} s ({speedup:4.1f} times as fast as load_video),"
+                    f" {best[reader][1]:5.0f} MiB of additional memory ({memory:4.2f} of load_video)"
                 )
 
 

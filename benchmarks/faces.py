@@ -1,4 +1,4 @@
-"""Time and steadiness of cutting out faces, beside CLIP ViT-B/16: `python -m benchmarks.faces --model YUNET.onnx`."""
+"""Speed and stability of face crops, compared with CLIP ViT-B/16: `python -m benchmarks.faces --model YUNET.onnx`."""
 
 import time
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings, crop_faces, s
 from tgdfer.processing.tracks_tgdfer import steady
 
 
-def best(function: Callable[[], Any], repeats: int = 5) -> float:
-    """Seconds of the fastest run, after one that does not count."""
+def fastest(function: Callable[[], Any], repeats: int = 5) -> float:
+    """Returns the duration of the fastest run in seconds, after a warm-up run."""
     function()
     seconds = []
     for _ in range(repeats):
@@ -31,28 +31,36 @@ def best(function: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def jitter(clip: np.ndarray, detector: Any) -> tuple[float, float]:
-    """Movement of the eyes in the crops of a still face without and with steadying, in pixels at a size of 112."""
+    """Measures how far the eyes move in the crops of a still face, in pixels of crops of size 112.
+
+    Args:
+        clip (`np.ndarray` of shape `(T, H, W, 3)`): Frames of a face that does not move.
+        detector (`Any`): The face detector.
+
+    Returns:
+        `tuple[float, float]`: Movement without and with stabilisation.
+    """
     faces = np.stack([find_faces(detector, picture)[0] for picture in clip])
     points = faces[:, 4:14].reshape(-1, 5, 2)
     eyes = np.c_[points.mean(0)[:2], np.ones(2)]
-    still = steady(points, np.sqrt(faces[:, 2] * faces[:, 3]), np.arange(len(clip)) / 25)
-    moved = [np.stack([eyes @ similarity(p, TEMPLATE).T for p in several]) for several in (points, still)]
-    before, after = (float(np.abs(where - where.mean(0)).max()) for where in moved)
+    stabilised = steady(points, np.sqrt(faces[:, 2] * faces[:, 3]), np.arange(len(clip)) / 25)
+    positions = [np.stack([eyes @ similarity(p, TEMPLATE).T for p in track]) for track in (points, stabilised)]
+    before, after = (float(np.abs(eye - eye.mean(0)).max()) for eye in positions)
     return before, after
 
 
 def main(
     model: Annotated[
-        str | None, typer.Option(help="File of the YuNet model; by default it comes from the Hub.")
+        str | None, typer.Option(help="File of the YuNet model. By default it comes from the Hub.")
     ] = None,
 ) -> None:
-    """Cut the face out of 16 frames of 640x480 with each detector."""
+    """Measure each detector on 16 frames of 640x480 with one face."""
     clip = noisy_clip()
     frames = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
     vision = CLIPVisionModel(CLIPVisionConfig(patch_size=16)).eval()
     pixels = torch.zeros(16, 3, 224, 224)
     with torch.inference_mode():
-        clip_seconds = best(lambda: vision(pixels), 3)
+        clip_seconds = fastest(lambda: vision(pixels), 3)
     print(f"CLIP ViT-B/16, 16 frames: {clip_seconds:.2f} s on {torch.get_num_threads()} threads")
     for name in ("yunet", "mtcnn"):
         settings = FaceSettings(detector=name, model=model)
@@ -61,16 +69,16 @@ def main(
         except ValueError as error:
             print(error)
             continue
-        seconds = best(partial(crop_faces, frames, None, settings))
+        seconds = fastest(partial(crop_faces, frames, None, settings))
         before, after = jitter(clip, detector)
         print(
-            f"{name}: {seconds / 16 * 1e3:.1f} ms a frame, {100 * seconds / clip_seconds:.0f} % of CLIP; the eyes of "
-            f"a still face move {before:.2f} px at 112, {after:.2f} px when steadied"
+            f"{name}: {seconds / 16 * 1e3:.1f} ms per frame, {100 * seconds / clip_seconds:.0f}% of CLIP; the eyes of"
+            f" a still face move by {before:.2f} px in crops of size 112, and by {after:.2f} px with stabilisation"
         )
 
 
 def noisy_clip() -> np.ndarray:
-    """A still photograph under noise, (16, 480, 640, 3)."""
+    """Returns 16 frames (16, 480, 640, 3) of the same photograph with different noise."""
     with cbook.get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
         photo = np.asarray(image.convert("RGB"))
     picture = np.full((480, 640, 3), 128, np.uint8)

@@ -1,7 +1,8 @@
-"""Time to load a model of the shapes of ViT-B/16, beside its CLIP alone: `python -m benchmarks.loading`.
+"""Time to load TG-DFER with the shapes of ViT-B/16, compared with its CLIP alone: `python -m benchmarks.loading`.
 
-`transformers` compiles a pattern for each weight that it loads, whose cost grows with the name. So a third model is
-loaded, which has the weights of TG-DFER under their names and no code of ours: the rest is what our code takes.
+`transformers` compiles a regular expression for the name of each weight that it loads, so the time depends on the
+number and the length of the names. For comparison, a third model has the same weights as TG-DFER, with the same names,
+but none of its code. The difference between TG-DFER and this model is the time that the code of this package takes.
 """
 
 import gc
@@ -25,19 +26,19 @@ from tgdfer import TGDFERConfig, TGDFERForVideoClassification
 from tgdfer.help_pages import run
 
 
-class WeightsAlone(PreTrainedModel):
-    """A CLIP at the place that it has in TG-DFER, with the other weights of TG-DFER beside it and no code for them."""
+class WeightsOnlyModel(PreTrainedModel):
+    """A model with all weights of TG-DFER under their names, but without the code that uses them."""
 
     config_class = CLIPConfig
     base_model_prefix = "tgdfer"
     _supports_sdpa = True
-    beside: Mapping[str, torch.Tensor] = {}
+    other_weights: Mapping[str, torch.Tensor] = {}
 
     def __init__(self, config: CLIPConfig):
         super().__init__(config)
         self.tgdfer = nn.Module()
         self.tgdfer.clip = CLIPModel(config)
-        for name, weight in self.beside.items():
+        for name, weight in self.other_weights.items():
             *path, last = name.split(".")
             module: nn.Module = self
             for part in path:
@@ -50,43 +51,48 @@ class WeightsAlone(PreTrainedModel):
 
 
 def save_models(folder: Path) -> dict[str, Callable[[], object]]:
-    """Saves the three models with random weights, and returns how each is loaded."""
+    """Saves the three models with random weights, and returns functions that load them."""
     config = CLIPConfig(**Sizes().clip)
     with torch.no_grad():
         clip = CLIPModel(config)
         model = TGDFERForVideoClassification(TGDFERConfig(clip_config=config))
-    WeightsAlone.beside = {name: weight for name, weight in model.state_dict().items() if ".clip." not in name}
+    WeightsOnlyModel.other_weights = {
+        name: weight for name, weight in model.state_dict().items() if ".clip." not in name
+    }
     clip.save_pretrained(folder / "clip")
     model.save_pretrained(folder / "tgdfer")
-    WeightsAlone(CLIPConfig(**Sizes().clip)).save_pretrained(folder / "weights")
+    WeightsOnlyModel(CLIPConfig(**Sizes().clip)).save_pretrained(folder / "weights")
     return {
         "CLIP": lambda: CLIPModel.from_pretrained(folder / "clip"),
-        "the weights of TG-DFER, without its code": lambda: WeightsAlone.from_pretrained(folder / "weights"),
+        "the weights of TG-DFER, without its code": lambda: WeightsOnlyModel.from_pretrained(folder / "weights"),
         "TG-DFER": lambda: TGDFERForVideoClassification.from_pretrained(folder / "tgdfer"),
     }
 
 
-def seconds_of(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each load, in turns. Compiled patterns are dropped before each, as in a process that starts."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+def loading_times(loaders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Loads each model in turn, and returns the CPU times in seconds.
+
+    Compiled regular expressions are deleted before each load, as if a new process had started.
+    """
+    times: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(repeats):
-        for name, load in ways.items():
+        for name, load in loaders.items():
             re.purge()
             gc.collect()
             start = time.process_time()
             load()
-            found[name].append(time.process_time() - start)
-    return found
+            times[name].append(time.process_time() - start)
+    return times
 
 
-def main(repeats: Annotated[int, typer.Option(help="How often each is loaded.", min=1)] = 30) -> None:
-    """Load each model in turns on one thread, and print the fastest and the median load."""
+def main(repeats: Annotated[int, typer.Option(help="How often each model is loaded.", min=1)] = 30) -> None:
+    """Load the models in turn on one thread, and print the fastest and the median time of each."""
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        ways = save_models(Path(folder))
-        seconds_of(ways, 1)
-        seconds = seconds_of(ways, repeats)
+        loaders = save_models(Path(folder))
+        loading_times(loaders, 1)
+        seconds = loading_times(loaders, repeats)
     base = seconds["CLIP"]
     rows = [
         [name, f"{min(s):.3f}", f"{median(s):.3f}", f"{min(s) / min(base):.2f}", f"{median(s) / median(base):.2f}"]

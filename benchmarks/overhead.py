@@ -1,6 +1,6 @@
-"""Time of resizing arrays beside VideoMAE's, and of imports beside the libraries: `python -m benchmarks.overhead`.
+"""Overhead of resizing and of importing, compared with VideoMAE and the libraries: `python -m benchmarks.overhead`.
 
-Figures are ratios of processor time in one run. Each is the least of its repeats, which are taken in turns.
+The figures are ratios of CPU times. Each time is the shortest of several repeats, in which the candidates take turns.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ import typer
 from rich import get_console
 from transformers import VideoMAEVideoProcessor
 
-from benchmarks.harness.command_options import new_app, say_written
+from benchmarks.harness.command_options import new_app, print_written
 from benchmarks.harness.provenance import commit, machine, versions
 from benchmarks.harness.tables import markdown_table, paragraph
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -28,13 +28,14 @@ app = new_app()
 
 FRAMES = 16
 SIZES = ((480, 640), (1080, 1920))
-# What a prediction cannot do without.
+# Libraries that every prediction needs.
 LIBRARIES = "import torch, torchvision, cv2, av; from transformers import CLIPModel"
+# Highest ratios that are acceptable.
 TARGETS = {"resizing": 1.1, "importing": 1.15}
 
 
 def layouts(height: int, width: int) -> dict[str, Any]:
-    """One video of noise, as arrays and tensors whose pixels are in different orders in memory."""
+    """Returns the same video of noise as arrays and tensors with different memory layouts."""
     array = np.random.default_rng(0).integers(0, 256, (FRAMES, height, width, 3), dtype=np.uint8)
     tensor = torch.from_numpy(array)
     return {
@@ -48,46 +49,50 @@ def layouts(height: int, width: int) -> dict[str, Any]:
 
 
 def resizing(repeats: int) -> list[list[str]]:
-    """Rows of the table: video, size, ratio of the times, and whether the pixels are equal."""
+    """Compares the resizing of both processors.
+
+    Returns:
+        `list[list[str]]`: Rows of the table: layout, size, ratio of the times, and whether the pixels are equal.
+    """
     ours = TGDFERVideoProcessor(num_frames=FRAMES)
     settings: dict[str, Any] = {"resample": ours.resample, "image_mean": ours.image_mean, "image_std": ours.image_std}
     theirs = VideoMAEVideoProcessor(**settings)
     rows = []
     for height, width in SIZES:
         for name, video in layouts(height, width).items():
-            found: list[Any] = [None, None]
+            pixels: list[Any] = [None, None]
 
-            def run_ours(video: Any = video, found: list[Any] = found) -> None:
-                found[0] = ours(video, return_tensors="pt")["pixel_values_videos"]
+            def run_ours(video: Any = video, pixels: list[Any] = pixels) -> None:
+                pixels[0] = ours(video, return_tensors="pt")["pixel_values_videos"]
 
-            def run_theirs(video: Any = video, found: list[Any] = found) -> None:
-                found[1] = theirs(video, return_tensors="pt")["pixel_values"]
+            def run_theirs(video: Any = video, pixels: list[Any] = pixels) -> None:
+                pixels[1] = theirs(video, return_tensors="pt")["pixel_values"]
 
-            seconds = least(repeats, run_ours, run_theirs)
-            equal = "yes" if torch.equal(*found) else f"to {(found[0] - found[1]).abs().max():.0e}"
+            seconds = shortest_times(repeats, run_ours, run_theirs)
+            equal = "yes" if torch.equal(*pixels) else f"within {(pixels[0] - pixels[1]).abs().max():.0e}"
             rows.append([name, f"{width} x {height}", f"{seconds[0] / seconds[1]:.2f}", equal])
     return rows
 
 
-def least(repeats: int, *ways: Callable[[], None]) -> list[float]:
-    """The least processor time of each way, in seconds."""
-    for way in ways:
-        way()
-    seconds = [float("inf")] * len(ways)
+def shortest_times(repeats: int, *functions: Callable[[], None]) -> list[float]:
+    """Returns the shortest CPU time of each function in seconds, after a warm-up call."""
+    for function in functions:
+        function()
+    seconds = [float("inf")] * len(functions)
     for repeat in range(repeats):
-        # Each way goes first as often as last, as others on the machine slow down whoever comes at the wrong moment.
-        for number in range(len(ways))[:: -1 if repeat % 2 else 1]:
+        # The order alternates, so that other processes on the machine disturb all functions equally.
+        for number in range(len(functions))[:: -1 if repeat % 2 else 1]:
             start = time.process_time()
-            ways[number]()
+            functions[number]()
             seconds[number] = min(seconds[number], time.process_time() - start)
     return seconds
 
 
 def importing(repeats: int) -> tuple[float, int]:
-    """Processor time of importing all that a prediction has imported at its end, over that of `LIBRARIES`.
+    """Measures the CPU time of importing all modules that a prediction imports, relative to `LIBRARIES`.
 
     Returns:
-        The ratio, and the number of modules.
+        `tuple[float, int]`: The ratio, and the number of modules.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
@@ -98,7 +103,7 @@ def importing(repeats: int) -> tuple[float, int]:
             "print('modules:', *(name for name in sys.modules if name != '__main__'))"
         )
     modules = names.rpartition("modules:")[2].split()
-    # Some modules can only be imported by the library that they belong to.
+    # Some modules cannot be imported directly, only by the library that contains them.
     code = (
         f"import importlib, time\n{LIBRARIES}\nlibraries = time.process_time()\nfor name in {modules!r}:\n"
         "    try:\n        importlib.import_module(name)\n    except Exception:\n        pass\n"
@@ -124,9 +129,9 @@ def _write_clip(path: Path) -> None:
 
 @app.command()
 def main(
-    repeats: Annotated[int, typer.Option(min=1, help="How often each array is resized")] = 30,
-    imports: Annotated[int, typer.Option(min=1, help="How often everything is imported")] = 4,
-    out: Annotated[Path | None, typer.Option(help="Report to write")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each array is resized.")] = 30,
+    imports: Annotated[int, typer.Option(min=1, help="How often all modules are imported.")] = 4,
+    out: Annotated[Path | None, typer.Option(help="Markdown file of the report.")] = None,
 ) -> None:
     """Compare the times and write a report."""
     torch.set_num_threads(1)
@@ -137,38 +142,44 @@ def main(
         get_console().print(text, highlight=False, markup=False)
     else:
         write_text(out, text)
-        say_written(out)
+        print_written(out)
 
 
 def report(rows: list[list[str]], ratio: float, modules: int) -> str:
-    """The report in Markdown."""
-    found = ", ".join(
-        f"{name} {number}" for name, number in versions(("torch", "torchvision", "transformers")).items()
-    )
+    """Returns the report in Markdown.
+
+    Args:
+        rows (`list[list[str]]`): Rows of the table of arrays, from `resizing`.
+        ratio (`float`): Ratio of the import times.
+        modules (`int`): Number of imported modules.
+    """
+    packages = versions(("torch", "torchvision", "transformers"))
+    version_text = ", ".join(f"{name} {number}" for name, number in packages.items())
     lines = [
-        "# What preparing a prediction costs",
+        "# Overhead of resizing and imports",
         "",
         paragraph(
-            f"Ratios of processor time in one run on {machine()}, with one thread, at commit"
-            f" `{(commit() or 'unknown')[:7]}` ({found}). Command:"
+            f"Ratios of CPU time in one run on {machine()}, with one thread, at commit"
+            f" `{(commit() or 'unknown')[:7]}` ({version_text}). Command:"
         ),
         "`python -m benchmarks.overhead --out docs/results/overhead.md`",
         "",
         "## Arrays",
         "",
         paragraph(
-            f"`TGDFERVideoProcessor` beside `VideoMAEVideoProcessor` with the same settings, on {FRAMES} frames that"
-            f" are already in memory. The target is at most {TARGETS['resizing']}. Pictures are resized where they"
-            " are, without a copy, and torchvision is fastest where the channels are last in memory."
+            f"The table compares `TGDFERVideoProcessor` with `VideoMAEVideoProcessor` on {FRAMES} frames that are"
+            f" already in memory, with the same settings. The target is a ratio of at most {TARGETS['resizing']}."
+            " `TGDFERVideoProcessor` does not copy the frames before it resizes them. torchvision resizes fastest if"
+            " the channels are last in memory."
         ),
         "",
-        markdown_table(["video", "size", "time over VideoMAE's", "equal pixels"], rows),
+        markdown_table(["video", "size", "time relative to VideoMAE", "equal pixels"], rows),
         "",
         "## Imports",
         "",
         paragraph(
-            f"All {modules} modules that `tgdfer predict` has imported at its end take {ratio:.2f} times as long to"
-            " import as torch, torchvision, `CLIPModel`, cv2 and av alone. The target is at most"
+            f"`tgdfer predict` imports {modules} modules. Importing all of them takes {ratio:.2f} times as long as"
+            " importing only torch, torchvision, `CLIPModel`, cv2 and av. The target is at most"
             f" {TARGETS['importing']}."
         ),
     ]

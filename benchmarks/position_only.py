@@ -1,4 +1,7 @@
-"""What position and movement alone tell about rendered clips: `python -m benchmarks.position_only`."""
+"""Tests whether position or movement alone reveals emotion in rendered clips: `python -m benchmarks.position_only`.
+
+If the position of a frame predicted its intensity, a method could find the emotional frames without looking at them.
+"""
 
 from typing import Annotated
 
@@ -13,30 +16,40 @@ GRID = np.linspace(0, 1, 20)
 
 
 def positions(frames: int) -> np.ndarray:
-    """Positions of frames between 0 and 1, (frames,)."""
+    """Returns evenly spaced positions of frames from 0 to 1, (frames,)."""
     return np.linspace(0, 1, frames)
 
 
-def ranks(frames: int, usual: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores (frames,) by the position of a frame alone."""
+def position_scores(frames: int, mean_intensity: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns several scores (frames,) that depend only on the position of a frame.
+
+    Args:
+        frames (`int`): Number of frames.
+        mean_intensity (`np.ndarray`): Mean intensity of the training clips at the positions `GRID`.
+    """
     x = positions(frames)
-    # Two frames lie equally near to the middle. The earlier one ranks first.
+    # With an even number of frames, two are equally close to the middle. The earlier one gets the higher score.
     middle = -np.abs(x - 0.5 + 1e-4)
-    usually = np.interp(x, GRID, usual)
-    return {"first": -x, "last": x, "middle": middle, "edges": -middle, "usual intensity": usually}
+    expected = np.interp(x, GRID, mean_intensity)
+    return {"first": -x, "last": x, "middle": middle, "edges": -middle, "mean intensity": expected}
 
 
 def sample(intensity: np.ndarray, frames: int) -> np.ndarray:
-    """The middle frames of equal parts, as a model samples them; all frames for `frames` of 0."""
+    """Samples the middle frames of equal segments, as a model does. All frames are returned if `frames` is 0."""
     return intensity[((np.arange(frames) + 0.5) * len(intensity) / frames).astype(int)] if frames else intensity
 
 
 def print_positions(train: list[np.ndarray], test: list[np.ndarray]) -> None:
-    """Prints the frame AP of every ranking above that of a random order."""
-    usual = np.mean([np.interp(GRID, positions(len(i)), i) for i in train], axis=0)
+    """Prints how much the frame AP of each score exceeds the frame AP of a random order.
+
+    Args:
+        train (`list[np.ndarray]`): Intensities of the frames of the training clips.
+        test (`list[np.ndarray]`): Intensities of the frames of the test clips.
+    """
+    mean_intensity = np.mean([np.interp(GRID, positions(len(i)), i) for i in train], axis=0)
     for frames in (0, 16):
         truth = [sample(intensity, frames) for intensity in test]
-        scores = [ranks(len(intensity), usual) for intensity in truth]
+        scores = [position_scores(len(intensity), mean_intensity) for intensity in truth]
         figures = {name: localisation_figures([s[name] for s in scores], truth) for name in scores[0]}
         random = figures["first"]["random_frame_ap"]
         line = ", ".join(f"{name} {100 * (f['frame_ap'] - random):+.1f}" for name, f in figures.items())
@@ -46,14 +59,16 @@ def print_positions(train: list[np.ndarray], test: list[np.ndarray]) -> None:
 
 
 def movement(course: Course) -> float:
-    """Mean over the frames of the summed change of all action units."""
+    """Returns the summed change of all action units per frame, averaged over the frames."""
     return float(np.abs(np.diff(course.action_units, axis=0)).sum(1).mean())
 
 
 def main(
-    courses: Annotated[int, typer.Option(help="Emotional clips to test on, and as many to learn from.", min=1)] = 4000,
+    courses: Annotated[
+        int, typer.Option(help="Number of emotional test clips, and of emotional training clips.", min=1)
+    ] = 4000,
 ) -> None:
-    """Rank frames by their position alone, and compare the movement of the labels."""
+    """Rank frames by their position alone, and compare how much the face moves for each label."""
     faces, emotions = RenderedFaces(), [label for label in EMOTIONS if label != "neutral"]
     halves: list[list[np.ndarray]] = []
     moved: dict[str, list[float]] = {label: [] for label in EMOTIONS}
@@ -67,7 +82,7 @@ def main(
     for number in range(courses // len(emotions)):
         moved["neutral"].append(movement(sample_course("neutral", faces, np.random.default_rng([2, number]))))
     print_positions(*halves)
-    print("change of action units a frame:", ", ".join(f"{k} {np.mean(v):.3f}" for k, v in moved.items()))
+    print("change of action units per frame:", ", ".join(f"{k} {np.mean(v):.3f}" for k, v in moved.items()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tgdfer.training.rendered_faces import RenderedFaces, sample_clip, sample_pe
 
 
 def draw_alone(clips: int = 8) -> float:
-    """Frames per second of drawing on one core without encoding, the best of three rounds."""
+    """Returns the frames per second of drawing on one core without encoding. The best of three rounds counts."""
     cv2.setNumThreads(1)
     best = 0.0
     for _ in range(3):
@@ -30,11 +30,12 @@ def draw_alone(clips: int = 8) -> float:
 
 
 def main(
-    clips: Annotated[int, typer.Option(help="Clips of each of seven labels.", min=1)] = 20,
-    workers: Annotated[int, typer.Option(help="Processes that draw and encode.", min=1)] = os.cpu_count() or 1,
+    clips: Annotated[int, typer.Option(help="Number of clips for each of seven labels.", min=1)] = 20,
+    workers: Annotated[int, typer.Option(help="Number of processes that draw and encode.", min=1)] = os.cpu_count()
+    or 1,
 ) -> None:
-    """Draw clips alone, then draw and encode a data set."""
-    print(f"drawing alone on one core: {draw_alone():.0f} frames/s")
+    """Draw clips without encoding, then draw and encode a data set."""
+    print(f"drawing without encoding, on one core: {draw_alone():.0f} frames/s")
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         out = write_dataset(Path(folder) / "faces", clips={"train": clips}, workers=workers)
@@ -43,7 +44,7 @@ def main(
         size = sum(path.stat().st_size for path in out.rglob("*.mp4"))
     frames = sum(len(row["intensity"]) for row in rows)
     print(f"{frames} frames in {len(rows)} clips, {workers} workers: {frames / seconds:.0f} frames/s")
-    print(f"{size / frames / 1024:.1f} KiB a frame on disk")
+    print(f"{size / frames / 1024:.1f} KiB per frame on disk")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The model card of a trained model, and its way to the Hub."""
+"""Model cards, and publishing of trained models on the Hub."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from tgdfer.model_card.measured import Measured
+from tgdfer.model_card.measured import DatasetResults
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml, write_text
 from tgdfer.weights import BUNDLED
@@ -20,18 +20,19 @@ from tgdfer.weights import BUNDLED
 TEMPLATE = Path(__file__).with_name("template.md")
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Options that are meaningful only on the machine of the training.
-LOCAL = ("output", "resume", "workers", "face_model")
-# Keys whose values are never file names.
-TEXTS = ("labels", "validation", "license", "sources", "limits")
+LOCAL_OPTIONS = ("output", "resume", "workers", "face_model")
+# Keys whose values are texts and never file names.
+TEXT_KEYS = ("labels", "validation", "license", "sources", "limits")
 
 # Captions of pictures, by the start of their file names.
 CAPTIONS = {
-    "confusion_matrix": "How often each class (rows) was taken for each (columns)",
-    "risk_coverage": "Share of wrong labels (risk), if only the surest clips are given one (coverage)",
-    "timeline": "What each frame of a clip says for the classes (curves), and how much it counts (bars)",
+    "confusion_matrix": "Confusion matrix of true classes (rows) and predicted classes (columns)",
+    "risk_coverage": "Share of wrong labels (risk) if only the most confident share of the clips (coverage) get a"
+    " label",
+    "timeline": "Scores of the classes in each frame of a clip (curves), and relevance of each frame (bars)",
 }
-# Pictures that exist for each data set. The rest of the file name is the data set.
-OF_A_DATA_SET = ("confusion_matrix", "risk_coverage")
+# Pictures that exist for each data set. The rest of the file name is the name of the data set.
+PER_DATASET_PICTURES = ("confusion_matrix", "risk_coverage")
 PACKAGES = ("torchvision", "av")
 # Names of data sets of faces that were rendered by this package.
 RENDERED = ("rendered_faces", "rendered-faces")
@@ -53,7 +54,7 @@ class CardData:
         descriptions (`dict[str, list[str]]`): Descriptions of each class.
         metrics (`dict[str, Any]`): Contents of `metrics.json`, or only the facts of the training if nothing was
             measured.
-        config (`dict[str, Any]`): Contents of `config.yaml` without `LOCAL`. Empty if the run has none.
+        config (`dict[str, Any]`): Contents of `config.yaml` without `LOCAL_OPTIONS`. Empty if the run has none.
         pictures (`list[str]`): Paths of the pictures for links in the card.
         calibration (`dict[str, float | None]`): `temperature` and `unsure_below` of the model.
         face_crop (`str`): Option `face_crop` of the video processor.
@@ -98,7 +99,7 @@ class CardData:
         to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
         return cls(
             name=name,
-            model_id=repo_id or name_of(folder),
+            model_id=repo_id or relative_name(folder),
             labels=[id2label[index] for index in sorted(id2label, key=int)],
             descriptions=processor.get("descriptions") or {},
             metrics=public_metrics(metrics, name),
@@ -111,6 +112,7 @@ class CardData:
 
     @property
     def training(self) -> dict[str, Any]:
+        """Facts of the training. Empty if they were not recorded."""
         return self.metrics.get("training") or {}
 
     @property
@@ -139,17 +141,17 @@ class CardData:
         return (start == "clip-tiny-faces" or is_hub_id(start)) and not local
 
     @property
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[DatasetResults]:
         """Results on each data set. Empty if nothing was measured."""
-        every = [self.metrics, *(self.metrics.get("also_measured") or [])]
-        found = [Measured(metrics, is_hub_id(metrics.get("dataset", ""))) for metrics in every]
-        return [one for one in found if one.figures]
+        all_metrics = [self.metrics, *(self.metrics.get("also_measured") or [])]
+        results = [DatasetResults(metrics, is_hub_id(metrics.get("dataset", ""))) for metrics in all_metrics]
+        return [result for result in results if result.figures]
 
     def metadata(self) -> ModelCardData:
         """Creates the metadata block, which the Hub uses for search."""
         trained_on = [stage["dataset"] for stage in self.stages if is_hub_id(stage.get("dataset") or "")]
         base = self.training.get("base_model") or ""
-        metrics = [figure.metric for one in self.measured for figure in one.figures if figure.metric]
+        metrics = [figure.metric for results in self.measured for figure in results.figures if figure.metric]
         return ModelCardData(
             license=self.license,
             library_name="transformers",
@@ -159,7 +161,7 @@ class CardData:
             base_model=base if is_hub_id(base) else None,
             metrics=list(dict.fromkeys(metrics)) or None,
             model_name=self.name,
-            eval_results=[result for one in self.measured for result in one.eval_results()] or None,
+            eval_results=[result for results in self.measured for result in results.eval_results()] or None,
         )
 
     def card(self) -> ModelCard:
@@ -182,10 +184,10 @@ class CardData:
             "labels": self.labels,
             "descriptions": self.descriptions,
             "measured": self.measured,
-            "columns": {column for one in self.measured for column in one.columns},
+            "columns": {column for results in self.measured for column in results.columns},
             "calibration": self.calibration_facts(),
             "pictures": [{"path": path, "caption": caption(path)} for path in self.pictures],
-            "stages": [(self.facts_of(stage), sources_of(stage)) for stage in self.stages],
+            "stages": [(self.training_facts(stage), describe_sources(stage)) for stage in self.stages],
             "limits": self.training.get("limits") or [],
             "commands": self.commands(),
             "data_folder": None if is_hub_id(self.config.get("dataset", "")) else self.config.get("dataset"),
@@ -194,31 +196,33 @@ class CardData:
         }
 
     def calibration_facts(self) -> dict[str, str]:
-        """Returns facts about the calibration by name. It is empty for a model that is not calibrated.
+        """Returns facts about the calibration by name. The result is empty for a model that is not calibrated.
 
-        Metrics are included only for a single data set. Those of several data sets are in a table.
+        Metrics are included only if there is a single data set. Those of several data sets are listed separately.
         """
         temperature, unsure_below = (self.calibration.get(name) for name in ("temperature", "unsure_below"))
         if temperature in (None, 1.0) and unsure_below is None:
             return {}
-        chosen = self.training.get("calibration") or {}
+        calibration = self.training.get("calibration") or {}
         facts = {
-            "Chosen on": chosen.get("num_clips") and f"{chosen['num_clips']} validation clips",
+            "Calibrated on": calibration.get("num_clips") and f"{calibration['num_clips']} validation clips",
             "Temperature": f"{1.0 if temperature is None else temperature:.2f}",
-            "Unsure below": None if unsure_below is None else f"{100 * unsure_below:.1f}%",
+            'Probability below which the label is "unsure"': (
+                None if unsure_below is None else f"{100 * unsure_below:.1f}%"
+            ),
             **(self.measured[0].confidence if len(self.measured) == 1 else {}),
         }
         return {name: value for name, value in facts.items() if value is not None}
 
-    def facts_of(self, stage: dict[str, Any]) -> dict[str, str]:
+    def training_facts(self, stage: dict[str, Any]) -> dict[str, str]:
         """Returns facts about a training by name."""
         start = stage.get("base_model") and f"`{stage['base_model']}`"
-        # The config is that of the last training.
+        # The config belongs to the last training.
         config = self.config if stage is self.training else {}
         options = [f"`{key}: {config[key]}`" for key in OPTIONS if config.get(key) not in (None, False, "none")]
         facts = {
-            "Started from": "the model of the stage before" if stage.get("continued_from") else start,
-            "Data": data_of(stage),
+            "Initial model": "the model of the previous stage" if stage.get("continued_from") else start,
+            "Data": describe_data(stage),
             "Clips": stage.get("num_clips"),
             "Held out for validation": stage.get("validation"),
             "Epochs": stage.get("epochs"),
@@ -239,21 +243,21 @@ class CardData:
         return [train, *filter(None, [self.metrics.get("command")])]
 
 
-def data_of(stage: dict[str, Any]) -> str | None:
-    """Describes the training data: the data set, or its sources and their numbers of clips."""
+def describe_data(stage: dict[str, Any]) -> str | None:
+    """Describes the training data: the data set, or the number of clips of each of its sources."""
     if not stage.get("sources"):
         return stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`"
     numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
     return "; ".join(name if number is None else f"{name}, {number:,} clips" for name, number in numbers)
 
 
-def sources_of(stage: dict[str, Any]) -> list[str]:
+def describe_sources(stage: dict[str, Any]) -> list[str]:
     """Returns the terms and the citation of each source of the training data, if they are given."""
-    facts_of_sources = [
+    sources = [
         (source["name"], [source[key].rstrip(".") for key in ("terms", "citation") if source.get(key)])
         for source in stage.get("sources") or []
     ]
-    return [f"{name}: {'. '.join(facts)}." for name, facts in facts_of_sources if facts]
+    return [f"{name}: {'. '.join(texts)}." for name, texts in sources if texts]
 
 
 def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:
@@ -300,8 +304,8 @@ def model_folder(run: str | Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
     raise UserError(
-        f"{run} holds no model (no best/config.json and no config.json); train one with `tgdfer train`, or name the "
-        "folder that `save_pretrained` wrote."
+        f"{run} contains no model (no best/config.json and no config.json); train one with `tgdfer train`, or give the"
+        " folder that `save_pretrained` wrote."
     )
 
 
@@ -315,11 +319,11 @@ def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
     if not measured or not weights.is_file():
         return
     with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != measured:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != measured:
         raise UserError(
-            f"{run / 'metrics.json'} was measured with other weights than those in {folder}; evaluate again: "
-            f"tgdfer evaluate {run}"
+            f"{run / 'metrics.json'} was measured with other weights than those in {folder}; evaluate again with "
+            f"`tgdfer evaluate {run}`."
         )
 
 
@@ -334,42 +338,42 @@ def caption(path: str) -> str:
     for start, text in CAPTIONS.items():
         if name.startswith(start):
             rest = re.sub(r"[_-]+", " ", name.removeprefix(start)).strip()
-            return f"{text}: {rest}" if rest and start in OF_A_DATA_SET else text
+            return f"{text}: {rest}" if rest and start in PER_DATASET_PICTURES else text
     return re.sub(r"[_-]+", " ", name).capitalize()
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is a Hub id and not an existing folder."""
+    """Returns whether a name is a Hub id and not an existing folder."""
     return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
-def short(name: str) -> str:
-    """Shortens a path to its last name, because paths of the training machine are useless. Hub ids are unchanged."""
+def shorten_path(name: str) -> str:
+    """Shortens a path to its last part, because paths of the training machine are useless. Hub ids are unchanged."""
     return name if is_hub_id(name) else re.split(r"[/\\]+", name.rstrip("/\\"))[-1]
 
 
-def shortened(value: Any) -> Any:
-    """Applies `short` to all paths in plain data."""
+def shorten_paths(value: Any) -> Any:
+    """Applies `shorten_path` to all paths in nested lists and dictionaries."""
     if isinstance(value, dict):
-        shorter = {key: inner if key in TEXTS else shortened(inner) for key, inner in value.items()}
+        result = {key: item if key in TEXT_KEYS else shorten_paths(item) for key, item in value.items()}
         if value.get("command"):
-            shorter["command"] = shlex.join(map(short, shlex.split(value["command"])))
-        return shorter
+            result["command"] = shlex.join(map(shorten_path, shlex.split(value["command"])))
+        return result
     if isinstance(value, list):
-        return [shortened(inner) for inner in value]
-    return short(value) if isinstance(value, str) else value
+        return [shorten_paths(item) for item in value]
+    return shorten_path(value) if isinstance(value, str) else value
 
 
 def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
-    """Removes local paths from the results. The command refers to the run as `name`."""
-    public = shortened(metrics)
+    """Removes local paths from the results. In the command, the run is replaced by `name`."""
+    public = shorten_paths(metrics)
     if metrics.get("command", "").startswith("tgdfer evaluate "):
-        words = shlex.split(metrics["command"])
-        for flag, known in {"--output": None, "--dataset": public.get("dataset")}.items():
-            if flag in words:
-                at = words.index(flag)
-                words[at : at + 2] = [flag, known] if known else []
-        public["command"] = shlex.join([*words[:2], name, *map(short, words[3:])])
+        arguments = shlex.split(metrics["command"])
+        for flag, value in {"--output": None, "--dataset": public.get("dataset")}.items():
+            if flag in arguments:
+                position = arguments.index(flag)
+                arguments[position : position + 2] = [flag, value] if value else []
+        public["command"] = shlex.join([*arguments[:2], name, *map(shorten_path, arguments[3:])])
     return public
 
 
@@ -380,14 +384,18 @@ def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
         UserError: If the options cannot be read.
     """
     path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
-    config = {key: shortened(value) for key, value in (read_yaml(path) if path else {}).items() if key not in LOCAL}
+    config = {
+        key: shorten_paths(value)
+        for key, value in (read_yaml(path) if path else {}).items()
+        if key not in LOCAL_OPTIONS
+    }
     if "dataset" in config and training.get("dataset"):
-        # The path of a folder on another machine may look like a Hub id. The training recorded what it was.
-        config["dataset"] = short(training["dataset"])
+        # The path of a folder on another machine may look like a Hub id, so the record of the training is used.
+        config["dataset"] = shorten_path(training["dataset"])
     return config
 
 
-def name_of(folder: Path) -> str:
+def relative_name(folder: Path) -> str:
     """Returns the path of a folder relative to the working directory, or only its name if it is elsewhere."""
     folder = folder.resolve()
     here = Path.cwd()
@@ -395,7 +403,7 @@ def name_of(folder: Path) -> str:
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """Reads the results of a run, with the facts of the training, which exist before anything is measured."""
+    """Reads the results of a run, with the facts of its training. The facts exist even if nothing was measured."""
     metrics = read_json(run / "metrics.json") if (run / "metrics.json").exists() else {}
     if "training" not in metrics and (run / "training.json").exists():
         metrics["training"] = read_json(run / "training.json")

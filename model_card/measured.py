@@ -25,7 +25,7 @@ class Figure(NamedTuple):
     arguments: dict[str, str] | None = None
     percent: bool = True
 
-    def shown(self, value: float | None) -> str:
+    def format(self, value: float | None) -> str:
         """Formats a value for the table. A missing value becomes an empty string."""
         if value is None:
             return ""
@@ -41,18 +41,18 @@ FIGURES = [
 ]
 # Metrics of the confidence of the model.
 CONFIDENCE = [
-    Figure("coverage", "Clips that are given a label"),
+    Figure("coverage", 'Clips with a label other than "unsure"'),
     Figure("covered_war", "WAR of these clips"),
     Figure("ece", "Expected calibration error (15 bins)"),
-    Figure("risk_coverage_area", "Area under the curve of risk against coverage"),
+    Figure("risk_coverage_area", "Area under the risk-coverage curve"),
 ]
 # Baselines without a model, by their prefix in metrics.json.
-CHANCE = {"random_": "frames at random", "position_": "frames by closeness to the middle"}
+CHANCE = {"random_": "random frame scores", "position_": "frame scores by closeness to the middle of the clip"}
 COUNTS = {"num_clips": "clips", "num_people": "people"}
 
 
 @dataclass(frozen=True)
-class Measured:
+class DatasetResults:
     """Results of a model on one data set.
 
     Attributes:
@@ -70,10 +70,10 @@ class Measured:
         return [figure for figure in FIGURES if self.metrics.get(figure.key) is not None]
 
     @property
-    def about(self) -> str:
+    def summary(self) -> str:
         """Summary such as "210 clips of 20 people: split `test` of `rendered-faces`"."""
-        counted = [f"{self.metrics[key]} {what}" for key, what in COUNTS.items() if self.metrics.get(key)]
-        return f"{' of '.join(counted)}: {self.source}" if counted else self.source
+        counts = [f"{self.metrics[key]} {unit}" for key, unit in COUNTS.items() if self.metrics.get(key)]
+        return f"{' of '.join(counts)}: {self.source}" if counts else self.source
 
     @property
     def source(self) -> str:
@@ -92,7 +92,7 @@ class Measured:
         sources = {"this model": self.metrics, baseline.get("name", "baseline"): baseline}
         for prefix, name in CHANCE.items():
             sources[name] = {figure.key: self.metrics.get(prefix + figure.key) for figure in FIGURES}
-        rows = [[name, *(fig.shown(source.get(fig.key)) for fig in self.figures)] for name, source in sources.items()]
+        rows = [[name, *(fig.format(source.get(fig.key)) for fig in self.figures)] for name, source in sources.items()]
         return [row for row in rows if any(row[1:])]
 
     @property
@@ -112,17 +112,17 @@ class Measured:
     def confidence(self) -> dict[str, str]:
         """Measured metrics of the confidence, by heading."""
         measured = [figure for figure in CONFIDENCE if self.metrics.get(figure.key) is not None]
-        return {figure.heading: figure.shown(self.metrics[figure.key]) for figure in measured}
+        return {figure.heading: figure.format(self.metrics[figure.key]) for figure in measured}
 
     def eval_results(self) -> list[EvalResult]:
         """Returns the measured metrics as fractions for the `model-index`."""
         dataset = self.metrics.get("dataset", "")
-        kind = dataset if self.is_on_the_hub else re.sub(r"\s", "-", Path(dataset).name.lower())
+        dataset_id = dataset if self.is_on_the_hub else re.sub(r"\s", "-", Path(dataset).name.lower())
         return [
             EvalResult(
                 task_type="video-classification",
                 task_name="Facial expression recognition",
-                dataset_type=kind,
+                dataset_type=dataset_id,
                 dataset_name=Path(dataset).name,
                 dataset_split=self.metrics.get("split"),
                 metric_type=figure.metric,

@@ -1,4 +1,4 @@
-"""Publishing of a trained model, its code, its card and its results in one commit on the Hub."""
+"""Publishes a trained model with its code, its card and its results in one commit on the Hub."""
 
 import json
 import re
@@ -43,7 +43,7 @@ ALLOWED = (
 )
 # Files of a run that may be in the folder of a model. They are uploaded under another name or as part of
 # `metrics.json`.
-OF_A_RUN = ("config.yaml", "figures", "training.json")
+RUN_FILES = ("config.yaml", "figures", "training.json")
 LOCAL_IMPORT = re.compile(r"^\s*from \.(\w+) import ", re.MULTILINE)
 
 Files = dict[str, Path | bytes]
@@ -83,7 +83,7 @@ def publish(
         raise UserError(f"{repo_id!r} is not a repository id: {one_line(error)}") from error
     files = files_to_publish(run, repo_id, pictures)
     if dry_run:
-        Console().print(table_of(files, repo_id))
+        Console().print(files_table(files, repo_id))
         return f"{constants.ENDPOINT}/{repo_id}"
     if not (token or get_token()):
         raise UserError("You are not logged in to the Hub; run `hf auth login`, or set HF_TOKEN.")
@@ -93,13 +93,13 @@ def publish(
         # None uses the default of the organisation.
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
-            raise UserError(f"{repo_id} exists and is public; make it private in its settings, or drop --private.")
+            raise UserError(f"{repo_id} exists and is public; make it private in its settings, or omit --private.")
         operations = [CommitOperationAdd(path, content) for path, content in files.items()]
         return api.create_commit(repo_id, operations, commit_message="Upload TG-DFER model").commit_url
     except UserError:
         raise
     except HfHubHTTPError as error:
-        raise UserError(refusal(error, repo_id)) from error
+        raise UserError(explain_refusal(error, repo_id)) from error
     except (httpx.TransportError, OfflineModeIsEnabled) as error:
         raise UserError(
             f"The Hub at {constants.ENDPOINT} cannot be reached ({one_line(error)}); check your connection, "
@@ -121,21 +121,21 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
         `dict[str, Path | bytes]`: Path or contents of each file.
 
     Raises:
-        UserError: If the folder has no complete model that loads without this package, has an unexpected file, or if
-            the results belong to other weights.
+        UserError: If the folder does not contain a complete model that loads without this package, if it contains an
+            unexpected file, or if the results belong to other weights.
     """
     run, folder = Path(run), model_folder(run)
     code = check_model(folder)
     card = CardData.from_run(run, repo_id, pictures)
     files: Files = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "__pycache__" or (folder == run and path.name in OF_A_RUN):
+        if path.name.startswith(".") or path.name == "__pycache__" or (folder == run and path.name in RUN_FILES):
             continue
         known = path.name in code or any(fnmatch(path.name, pattern) for pattern in ALLOWED)
         if not path.is_file() or not known:
-            raise UserError(f"{path} is not part of a model and will not be published; move it out of {folder}.")
+            raise UserError(f"{path} is not part of a model and cannot be published; move it out of {folder}.")
         files[path.name] = path
-    # The card of a run is always generated. A model folder without a run may have a card written by hand.
+    # The card of a run is always generated. A model folder without a run may contain a handwritten card.
     if folder != run or "README.md" not in files:
         files["README.md"] = str(card.card()).encode()
     files |= {f"figures/{path.name}": path for path in pictures_of(run) if pictures}
@@ -160,7 +160,7 @@ def check_model(folder: Path) -> set[str]:
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise UserError(f"{folder} holds no weights (no .safetensors file); save the model with `save_pretrained`.")
+        raise UserError(f"{folder} contains no weights (no .safetensors file); save the model with `save_pretrained`.")
     has_lora = False
     for path in weights:
         try:
@@ -175,24 +175,27 @@ def check_model(folder: Path) -> set[str]:
         content = read_json(folder / name)
         if content.get("lora_attached") or has_lora:
             raise UserError(
-                f"The LoRA of {folder} is not merged, so it would load with peft alone; write it again with"
-                f" `model.save_pretrained({str(folder)!r}, merge_lora=True)`."
+                f"The LoRA adapters in {folder} are not merged, so the model could be loaded only with peft; save it"
+                f" again with `model.save_pretrained({str(folder)!r}, merge_lora=True)`."
             )
         auto_map = content.get("auto_map") or {}
         pipelines = (content.get("custom_pipelines") or {}).values()
-        named = code_of(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)})
-        missing = sorted(file for file in named if not (folder / file).is_file())
+        required = code_files(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)})
+        missing = sorted(file for file in required if not (folder / file).is_file())
         if missing or not auto_map:
             raise UserError(
-                f"{folder / name} names no code that loads without tgdfer ({', '.join(missing) or 'no auto_map'}); "
-                f"write it again with `{saver}.save_pretrained`."
+                f"The code of {folder / name} is incomplete ({', '.join(missing) or 'no auto_map'}), so the model "
+                f"cannot be loaded without tgdfer; save it again with `{saver}.save_pretrained`."
             )
-        code |= named
+        code |= required
     return code
 
 
-def code_of(folder: Path, references: set[str]) -> set[str]:
-    """Returns the code files of references ("module.Class") and their local imports, whether they exist or not."""
+def code_files(folder: Path, references: set[str]) -> set[str]:
+    """Returns the names of the code files of references ("module.Class"), and of the files that they import.
+
+    The files need not exist.
+    """
     pending = {reference.rpartition("--")[2].partition(".")[0] for reference in references}
     visited: set[str] = set()
     while pending:
@@ -203,12 +206,12 @@ def code_of(folder: Path, references: set[str]) -> set[str]:
     return {f"{module}.py" for module in visited}
 
 
-def table_of(files: Files, repo_id: str) -> Table:
+def files_table(files: Files, repo_id: str) -> Table:
     """Formats the files and their sizes as a table."""
     sizes = {
         path: len(content) if isinstance(content, bytes) else content.stat().st_size for path, content in files.items()
     }
-    table = Table("file", title=f"{repo_id} (dry run, nothing is sent)", show_footer=True)
+    table = Table("file", title=f"{repo_id} (dry run, nothing is uploaded)", show_footer=True)
     table.columns[0].footer = f"{len(files)} files"
     table.add_column("size", decimal(sum(sizes.values())), justify="right", no_wrap=True)
     for path, size in sizes.items():
@@ -216,14 +219,17 @@ def table_of(files: Files, repo_id: str) -> Table:
     return table
 
 
-def refusal(error: HfHubHTTPError, repo_id: str) -> str:
+def explain_refusal(error: HfHubHTTPError, repo_id: str) -> str:
     """Explains an error response of the Hub in a sentence."""
     status = error.response.status_code
     if status == 401:
-        return "The Hub does not know your access token; run `hf auth login`, or set HF_TOKEN to a valid one."
+        return "The Hub rejected your access token; run `hf auth login`, or set HF_TOKEN to a valid token."
     if status == 403:
-        return f"Your access token may not write to {repo_id}; use one with write permission, or your own user name."
-    return f"The Hub refused to publish {repo_id} ({one_line(error)}); try again later, or under another name."
+        return (
+            f"Your access token has no permission to write to {repo_id}; use a token with write permission, or a "
+            "repository under your own user name."
+        )
+    return f"The Hub refused to publish {repo_id} ({one_line(error)}); try again later, or use another name."
 
 
 def one_line(error: Exception) -> str:

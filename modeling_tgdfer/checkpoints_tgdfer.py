@@ -1,8 +1,8 @@
 """Loading and saving whole models and adapters, starting a model from a CLIP, and attaching and merging LoRA.
 
-An adapter contains everything except the CLIP. It is a small file beside `config.json`. The adapter format of peft is
-not used, because it would lose parameters that are not in a submodule and direct `AutoModel` to the config of CLIP. An
-adapter fits only one CLIP, so its config contains a fingerprint of the weights of that CLIP.
+An adapter is a model without its CLIP: a small file of weights and a `config.json` in the same folder. The adapter
+format of peft is not used. It would lose parameters that are not in a submodule, and `AutoModel` would read the config
+of CLIP. An adapter fits only one CLIP, so its config contains a fingerprint of the weights of that CLIP.
 """
 
 import copy
@@ -38,11 +38,11 @@ from .dual_encoders_tgdfer import (
 )
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
-# Differs from "default", the name that peft gives to adapters of users.
+# Name of our LoRA in peft. It differs from "default", which peft uses for LoRA that is added without a name.
 LORA_NAME = "tgdfer"
 # Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
-# Fields of the config that are derived from the CLIP and the prompts.
+# Fields of the config that `from_clip` derives from the CLIP and the prompts. The caller cannot set them.
 DERIVED: tuple[str, ...] = (
     "clip_config",
     "clip_name",
@@ -56,7 +56,7 @@ DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length")
 
 
 def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, **options: Any) -> tuple[str, str]:
-    """Returns the path of a file in a Hub repository or folder, and its commit, or `revision` for a folder.
+    """Returns the path of a file in a Hub repository or folder, and its commit (for a folder, `revision`).
 
     Raises:
         OSError: If the file does not exist.
@@ -79,7 +79,7 @@ def require_known(options: Mapping[str, Any], known: set[str]) -> None:
 
 
 def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
-    """Loads a CLIP in float32, and returns it with its commit. Small updates would be lost in half precision.
+    """Loads a CLIP, and returns it with its commit. It is in float32, because half precision loses small updates.
 
     Raises:
         ValueError: If the checkpoint is not a CLIP or lacks weights.
@@ -93,7 +93,9 @@ def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options
     )
     clip, report = loaded
     if report["missing_keys"]:
-        raise ValueError(f"{name_or_folder} lacks weights of its CLIP, such as {min(report['missing_keys'])}.")
+        raise ValueError(
+            f"{name_or_folder} lacks weights, such as {min(report['missing_keys'])}; save or download it again."
+        )
     if os.path.isdir(name_or_folder):
         clip.config._name_or_path = ""  # do not save paths of this machine
     return clip, commit
@@ -107,7 +109,7 @@ def _base_weights(clip: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def fingerprint(clip: nn.Module) -> str:
-    """Computes the SHA-256 of all weights of a CLIP in float32. LoRA does not change it unless it is merged."""
+    """Computes the SHA-256 of all weights of a CLIP in float32. LoRA changes the result only after merging."""
     digest = hashlib.sha256()
     for name, weight in sorted(_base_weights(clip)):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -134,13 +136,13 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     if fingerprint(clip) != config.clip_sha256:
         raise ValueError(
             "The CLIP of this model is not the one it started from (LoRA was merged into it, or its weights or their "
-            "dtype were changed), so an adapter would not fit: save the whole model with `save_pretrained`."
+            "dtype were changed), so an adapter would not fit; save the whole model with `save_pretrained`."
         )
     folder = Path(folder)
     if (folder / SAFE_WEIGHTS_NAME).exists():
-        raise ValueError(f"{folder} holds a whole model; save the adapter in a folder of its own.")
+        raise ValueError(f"{folder} contains a whole model; save the adapter in a separate folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("auto_map", "custom_pipelines"):  # refer to code that is saved only with whole models
+    for name in ("auto_map", "custom_pipelines"):  # These refer to code that is saved only with whole models.
         if hasattr(config, name):
             delattr(config, name)
     config.architectures = [type(model).__name__]
@@ -148,7 +150,7 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     with TemporaryDirectory(dir=folder) as drafts:
         config.to_json_file(Path(drafts, CONFIG_NAME))
         save_file(weights, Path(drafts, ADAPTER_NAME), metadata={"format": "pt"})
-        (folder / ADAPTER_NAME).unlink(missing_ok=True)  # an old adapter must not be beside the new config
+        (folder / ADAPTER_NAME).unlink(missing_ok=True)  # The folder must never hold an old adapter and a new config.
         for name in (CONFIG_NAME, ADAPTER_NAME):
             Path(drafts, name).replace(folder / name)
 
@@ -174,26 +176,26 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
     Raises:
         ValueError: If neither is given, or if the weights are not those of the base CLIP.
     """
-    base = config.clip_name or "a CLIP in a folder"
-    base += f" at revision {config.clip_revision}" if config.clip_revision else ""
     if clip is None and config.clip_name is None:
-        raise ValueError(f"This adapter belongs to {base}, whose path is not recorded: give it as `clip`.")
+        raise ValueError("This adapter was trained on a local CLIP whose path is not recorded; pass it as `clip`.")
     if clip is None:
         model, _ = load_clip(config.clip_name, config.clip_revision, **options)
     else:
         model, _ = load_clip(clip, None, **options)
     if fingerprint(model) != config.clip_sha256:
+        base = config.clip_name or "a local CLIP"
+        base += f" at revision {config.clip_revision}" if config.clip_revision else ""
         raise ValueError(
-            f"The weights of {clip or base} are not those that this adapter was trained with, of {base} (SHA-256 "
-            f"{str(config.clip_sha256)[:12]}..): give that CLIP as `clip`."
+            f"{clip or base} does not have the weights that this adapter was trained with ({base}, SHA-256 "
+            f"{str(config.clip_sha256)[:12]}..); pass that CLIP as `clip`."
         )
     return model
 
 
-class _KeepsAdapter:
-    """Mixin for layers of peft that keeps the adapter of TG-DFER active beside other adapters.
+class _KeepsLora:
+    """Mixin for layers of peft that keeps the LoRA of TG-DFER active when other adapters are activated.
 
-    Otherwise `get_peft_model` would deactivate it.
+    Without it, `get_peft_model` would deactivate our LoRA.
     """
 
     def set_adapter(self, adapter_names: str | list[str], *args: Any, **kwargs: Any) -> None:
@@ -203,9 +205,9 @@ class _KeepsAdapter:
 
 
 @functools.cache
-def _keeping_adapter(layer: Any) -> Any:
-    """Derives a class of peft layers that keeps the adapter of TG-DFER active."""
-    return type(f"TGDFER{layer.__name__}", (_KeepsAdapter, layer), {})
+def _with_kept_lora(layer: Any) -> Any:
+    """Derives a class from a class of peft layers. It keeps the LoRA of TG-DFER active."""
+    return type(f"TGDFER{layer.__name__}", (_KeepsLora, layer), {})
 
 
 def _is_lora(module: nn.Module) -> bool:
@@ -223,8 +225,8 @@ def _label_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
     return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
 
 
-def require_whole(model: Any, report: Mapping[str, Any], name: Any) -> None:
-    """Checks that a model was loaded completely. Missing weights would silently give wrong predictions.
+def require_complete(model: Any, report: Mapping[str, Any], name: Any) -> None:
+    """Checks that all weights of a model were loaded. Otherwise its predictions could be wrong without a message.
 
     Args:
         model (`CheckpointedModel`): The loaded model.
@@ -237,18 +239,20 @@ def require_whole(model: Any, report: Mapping[str, Any], name: Any) -> None:
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
     if any("text_guidance.prompt_ids" in str(key) for key in report["mismatched_keys"]):
         raise ValueError(
-            f"The class texts of {name} are not for {model.config.num_labels} classes with prompts of "
-            f"{model.config.max_descriptions} x {model.config.prompt_length} tokens: load the model as it is, and "
-            "give it other classes with `model.set_classes(processor.class_prompts(descriptions))`."
+            f"The class prompts in {name} do not fit the requested {model.config.num_labels} classes with "
+            f"{model.config.max_descriptions} descriptions of {model.config.prompt_length} tokens; load the model "
+            "without such options, and call `model.set_classes(processor.encode_classes(descriptions))`."
         )
     if any("lora_" in key for key in missing):
         raise ValueError(
-            f"The config of {name} says that LoRA is attached, but its weights are missing: save it again."
+            f"The config of {name} says that LoRA is attached, but the weights of LoRA are missing; save or download "
+            "the model again."
         )
     if model.config.format_version < FORMAT_VERSION and missing and unexpected:
         raise ValueError(
-            f"The weights of {name} have other names than those of this version of tgdfer, such as {min(unexpected)} "
-            f"in place of {min(missing)}: load it with the version that saved it, or train it again."
+            f"{name} was saved in the older format {model.config.format_version}, whose weights have other names "
+            f"(such as {min(unexpected)} instead of {min(missing)}); load it with the version of tgdfer that saved "
+            "it, or train it again."
         )
 
 
@@ -290,7 +294,7 @@ class CheckpointedModel(PreTrainedModel):
             return
         self.config.format_version = FORMAT_VERSION
         home = "modeling_tgdfer"
-        # By default only the saved class is recorded, but both classes can load the weights.
+        # transformers would record only the class that is saved, but both classes can load the weights.
         self.config.auto_map = {
             "AutoConfig": "configuration_tgdfer.TGDFERConfig",
             "AutoModel": f"{home}.TGDFERModel",
@@ -306,7 +310,7 @@ class CheckpointedModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
-        """Uploads the model and its code to the Hub. LoRA is merged in the upload only."""
+        """Uploads the model and its code to the Hub. LoRA is merged only in the uploaded copy."""
         return super(CheckpointedModel, self.merged_copy() if self.has_lora else self).push_to_hub(*args, **kwargs)
 
     @classmethod
@@ -315,26 +319,26 @@ class CheckpointedModel(PreTrainedModel):
 
         Args:
             *args: Options of `PreTrainedModel.from_pretrained`.
-            output_loading_info (`bool`, *optional*, defaults to `False`): Whether to return the loading info as well.
+            output_loading_info (`bool`, *optional*, defaults to `False`): Whether to also return the loading info.
             **kwargs: Options of `PreTrainedModel.from_pretrained`.
 
         Returns:
             `CheckpointedModel`: The model, or a tuple of the model and the loading info.
 
         Raises:
-            ValueError: If the saved class texts do not fit the requested number of classes, or the weights are those
-                of another version.
+            ValueError: If the saved class prompts do not fit the requested number of classes, or the weights are of
+                another version.
             ImportError: If LoRA is attached and peft is not installed.
         """
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         model, report = loaded
-        require_whole(model, report, args[0] if args else kwargs.get("pretrained_model_name_or_path"))
+        require_complete(model, report, args[0] if args else kwargs.get("pretrained_model_name_or_path"))
         model.config.format_version = FORMAT_VERSION
         model.freeze_clip()
         return (model, report) if output_loading_info else model
 
     def freeze_clip(self) -> None:
-        """Freezes CLIP except for LoRA. It is called whenever a model is loaded."""
+        """Freezes CLIP except for LoRA. Every method that loads a model calls this method."""
         for name, parameter in self.base_model.clip.named_parameters():
             parameter.requires_grad_("lora_" in name)
 
@@ -352,9 +356,10 @@ class CheckpointedModel(PreTrainedModel):
 
         Raises:
             ImportError: If peft is not installed.
-            ValueError: If the config sets more blocks than a tower has, or differs from the attached LoRA.
+            ValueError: If the config sets more blocks than a tower has, or does not match LoRA that is already
+                attached.
         """
-        # peft is slow to import and needed only for training, because published models have LoRA merged.
+        # peft is slow to import. It is needed only in training, because LoRA is merged in published models.
         try:
             import peft
         except ImportError as error:
@@ -371,8 +376,8 @@ class CheckpointedModel(PreTrainedModel):
                 module.r != {LORA_NAME: self.config.lora_rank} for module in attached.values()
             ):
                 raise ValueError(
-                    "The attached LoRA is not the one that the config sets (`lora_layers`, `lora_text_layers`, "
-                    "`lora_rank`): call `merge_lora` first, or leave these fields as they were."
+                    "The attached LoRA does not match the config (`lora_layers`, `lora_text_layers`, "
+                    "`lora_rank`); call `merge_lora` first, or leave these fields as they were."
                 )
             return
         if not targets:
@@ -387,7 +392,7 @@ class CheckpointedModel(PreTrainedModel):
         for module in clip.modules():
             if _is_lora(module):
                 layer: Any = type(module)
-                module.__class__ = _keeping_adapter(layer)
+                module.__class__ = _with_kept_lora(layer)
                 for inner in module.modules():
                     inner._is_hf_initialized = True  # otherwise transformers initialises LoRA again
         self.config.lora_attached = True
@@ -404,7 +409,7 @@ class CheckpointedModel(PreTrainedModel):
         self.base_model.train(self.base_model.training)  # drops the cached class texts
 
     def merged_copy(self, state_dict: Mapping[str, Tensor] | None = None) -> Self:
-        """Copies the model and merges LoRA in the copy, with the weights of `state_dict` if it is given."""
+        """Copies the model, with the weights of `state_dict` if it is given, and merges LoRA in the copy."""
         if state_dict is None:
             merged = copy.deepcopy(self)
         else:  # Sharded weights of this model could not be copied.
@@ -416,7 +421,7 @@ class CheckpointedModel(PreTrainedModel):
 
 
 class ClassifierCheckpoints(CheckpointedModel):
-    """Base class of a classifier that starts from a CLIP, and is saved and loaded as an adapter."""
+    """Base class of a classifier that is created from a CLIP, and can be saved and loaded as an adapter."""
 
     tgdfer: Any
     set_classes: Any
@@ -430,15 +435,15 @@ class ClassifierCheckpoints(CheckpointedModel):
         dtype: str | torch.dtype = torch.float32,
         **options: Any,
     ) -> Self:
-        """Creates a model from a CLIP or another dual encoder. Its initial predictions are zero-shot predictions.
+        """Creates a model from a CLIP or another dual encoder. Before training, it classifies zero-shot.
 
         Args:
             clip (`str` or `os.PathLike`): Hub id, such as `openai/clip-vit-base-patch16`, or folder of a `CLIPModel`,
                 a `SiglipModel` (also SigLIP 2 of fixed resolution) or a `VisionTextDualEncoderModel` with a text tower
-                of CLIP, BERT or RoBERTa. If it has no safetensors, transformers reads its pickled weights without
-                running code in them.
-            class_prompts (`Mapping[str, Any]`, *optional*): Output of `TGDFERProcessor.class_prompts()`. By default
-                the names of the seven basic emotions are the class texts. `set_classes` can replace them later.
+                of CLIP, BERT, RoBERTa or XLM-RoBERTa. If it has no safetensors, transformers reads its pickled weights
+                without running code in them.
+            class_prompts (`Mapping[str, Any]`, *optional*): Output of `TGDFERProcessor.class_prompts()`. Defaults to
+                the names of the seven basic emotions. `set_classes` can replace them later.
             revision (`str`, *optional*): Revision of the Hub repository.
             dtype (`str` or `torch.dtype`, *optional*, defaults to `torch.float32`): Dtype of the model. "auto" uses
                 that of the checkpoint. Small updates are lost in half precision.
@@ -503,7 +508,8 @@ class ClassifierCheckpoints(CheckpointedModel):
             clip (`str` or `os.PathLike`, *optional*): Hub id or folder of that CLIP. Defaults to the id and revision
                 in the config of the adapter.
             revision (`str`, *optional*): Revision of the Hub repository of the adapter.
-            **hub_options: Hub options for both, such as `token`, `cache_dir` and `local_files_only`.
+            **hub_options: Hub options for the adapter and the CLIP, such as `token`, `cache_dir` and
+                `local_files_only`.
 
         Returns:
             `ClassifierCheckpoints`: The model in `eval` mode and float32, with CLIP frozen and LoRA attached if the
@@ -529,22 +535,23 @@ class ClassifierCheckpoints(CheckpointedModel):
         wrong |= weights.keys() ^ expected.keys()
         if wrong:
             raise ValueError(
-                f"The weights and the config of the adapter {adapter} do not fit each other: {min(wrong)}."
+                f"The weights and the config of the adapter {adapter} do not match (first difference: {min(wrong)}); "
+                "save or download the adapter again."
             )
         model.load_state_dict(weights, strict=False)
         model.freeze_clip()
         return model.eval()
 
     def save_adapter(self, folder: str | os.PathLike) -> None:
-        """Saves the model without its base CLIP, in a few MB instead of hundreds.
+        """Saves the model without its CLIP. This takes a few MB instead of hundreds.
 
         `tgdfer_adapter.safetensors` contains LoRA (not merged), class prompts, context, temporal network, visual
         prompts and head. `config.json` contains the id, revision and fingerprint of the CLIP. `from_adapter` loads
         them.
 
         Args:
-            folder (`str` or `os.PathLike`): Folder to write to. It is created if it does not exist, and contains no
-                adapter until both files are complete.
+            folder (`str` or `os.PathLike`): Folder to write to. It is created if it does not exist. The files appear
+                in it only when both are complete.
 
         Raises:
             ValueError: If the CLIP of the model has changed, for example because LoRA was merged, or if the folder

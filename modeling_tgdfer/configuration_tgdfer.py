@@ -9,15 +9,15 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.models.auto.configuration_auto import AutoConfig
 
-# transformers caches remote code under a hash of the loaded file and of the files that it imports, which it finds by a
-# regular expression. It also registers only one model class for a config class. This string makes the network part of
-# the hash, so two folders with the same name and different code are kept apart. A real import would be circular.
+# transformers caches remote code under a hash of the loaded file and the files that it imports. A regular expression
+# finds these imports, also in a string. Without this string, the hash of this file would not include the network, and
+# two models in folders of the same name could share the cached code of one of them. A real import would be circular.
 _HASHED_WITH_THIS_FILE = """
 from .modeling_tgdfer import TGDFERForVideoClassification
 """
 
-# Default classes of a config. The built-in descriptions have the same names as keys. They are in another folder that
-# this one must not import, so a test compares the two.
+# Default classes of a config. `processing/` contains built-in descriptions of the same classes. This folder must not
+# import it, so a test compares the names.
 BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
 CONTEXTS = ("none", "shared", "class")
@@ -30,7 +30,7 @@ RELEVANCE_TEXTS = ("label", "prompted")
 FORMAT_VERSION = 1
 
 # Upper limits for the sizes and counts in a config. They are well above those of any existing model. A config that
-# exceeds them is damaged, or crafted to exhaust the memory of whoever loads it.
+# exceeds them is damaged, or was made to exhaust the memory of the machine that loads it.
 MAX_LAYERS, MAX_CLASSES, MAX_SIZE = 1000, 100_000, 2**24
 _LAYERS = {"depth", "depths", "layers", "num_layers", "num_hidden_layers"}
 _LAYERS |= {"long_range_layers", "lora_layers", "lora_text_layers"}
@@ -39,8 +39,8 @@ _CLASSES = {"num_classes", "num_labels"}
 _SIZES = {"hidden_size", "image_size", "intermediate_size", "max_position_embeddings", "num_attention_heads"}
 _SIZES |= {"num_channels", "num_hidden_layers", "patch_size", "projection_dim", "vocab_size"}
 
-# Label of a calibrated model whose best class is not probable enough. `processing/` defines the same constant. This
-# folder must not import it, so a test compares the two.
+# Answer of a calibrated model if no class is probable enough. `processing/` defines the same constant. This folder
+# must not import it, so a test compares the two.
 UNSURE = "unsure"
 
 
@@ -49,57 +49,62 @@ class TGDFERConfig(PreTrainedConfig):
     """Configuration of a TG-DFER model: text-guided, weakly supervised expression recognition in video.
 
     The paper (arXiv 2511.10958) describes the parts and their purpose, but not every layer. A comment beside the field
-    gives the reason for each value that is our own choice. Every part can be switched off, so an ablation study is a
-    list of configs.
+    gives the reason for each value that is our own choice. Every part can be switched off in the config, for example
+    for an ablation study.
 
     Args:
         clip_config (`CLIPConfig`, `SiglipConfig` or `VisionTextDualEncoderConfig`, *optional*):
-            Configuration of the dual encoder that encodes the frames and the texts. "CLIP" means any of these dual
-            encoders wherever no class is named.
+            Configuration of the dual encoder that encodes the frames and the texts. In this package, "CLIP" stands for
+            any of these dual encoders.
         clip_name (`str`, *optional*): Hub id of the CLIP that the model started from. None if it was a local folder.
         clip_revision (`str`, *optional*): Commit of that Hub repository.
-        clip_sha256 (`str`, *optional*): SHA-256 of the weights of that CLIP. An adapter recognises its base by it.
-        num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from a clip. It is the number
-            of instances in a bag.
+        clip_sha256 (`str`, *optional*): SHA-256 of the weights of that CLIP. An adapter is loaded only onto a CLIP
+            with this hash.
+        num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from a clip. It is the size
+            of the bag.
         frame_interval (`float`, *optional*, defaults to 0.125): Seconds between two frames if the caller gives no
-            timestamps.
-        max_descriptions (`int`, *optional*, defaults to 1): Number of descriptions of the class that has most of them.
-            Shorter lists are padded and masked.
-        prompt_length (`int`, *optional*, defaults to 3): Number of tokens of the longest class prompt, including its
-            start and end tokens.
-        context (`str`, *optional*, defaults to `"shared"`): Learnable context before each description. "none" keeps
-            the embeddings of the phrase, "shared" learns one context for all classes, and "class" learns one context
-            for each class.
-        context_length (`int`, *optional*, defaults to 0): Number of tokens of the context phrase. The learnable
-            context starts from their embeddings.
-        short_term (`bool`, *optional*, defaults to `True`): Whether to use the short-term grain.
+            timestamps. Pipelines sample recordings at this interval by default.
+        max_descriptions (`int`, *optional*, defaults to 1): Largest number of descriptions of any class. Shorter lists
+            are padded and masked. `set_classes` sets this field.
+        prompt_length (`int`, *optional*, defaults to 3): Number of tokens in the longest prompt, including the context
+            and the start and end tokens. `set_classes` sets this field.
+        context (`str`, *optional*, defaults to `"shared"`): Context before each description. It starts from the token
+            embeddings of the context phrase of the processor. "none" uses these embeddings unchanged, "shared" learns
+            one context for all classes, and "class" learns one context for each class.
+        context_length (`int`, *optional*, defaults to 0): Number of tokens in the context phrase. `from_clip` sets
+            this field.
+        short_term (`bool`, *optional*, defaults to `True`): Whether to use the short-term grain, which is the part of
+            the temporal network that models changes between neighbouring frames.
         short_term_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the short-term grain.
         short_term_window (`int`, *optional*, defaults to 2): Number of frames on either side of a frame to which the
             short-term grain attends.
-        long_range (`bool`, *optional*, defaults to `True`): Whether to use the long-range grain.
+        long_range (`bool`, *optional*, defaults to `True`): Whether to use the long-range grain, which is the part of
+            the temporal network that models the whole clip.
         long_range_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the long-range grain.
         long_range_layers (`int`, *optional*, defaults to 1): Number of Transformer layers over the whole clip.
         temporal_heads (`int`, *optional*, defaults to 4): Number of attention heads in both grains.
-        relevance_text (`str`, *optional*, defaults to `"label"`): Text to which the frames are compared for their
-            relevance. "label" is the class text, and "prompted" is the class text after visual prompting.
+        relevance_text (`str`, *optional*, defaults to `"label"`): Text that the frames are compared with to compute
+            their relevance: "label" for the class text, or "prompted" for the class text with visual prompts.
         relevance_width (`int`, *optional*, defaults to 32): Width of the gated attention that scores the frames.
         initial_scale (`float`, *optional*, defaults to 10.0): Initial value of the learned scale of all cosines.
         initial_sharpness (`float`, *optional*, defaults to 1.0): Initial value of the learned sharpness of the
             relevance over time. Each class has its own.
-        visual_prompts (`bool`, *optional*, defaults to `True`): Whether the clip modifies the class texts.
-        visual_prompt_rank (`int`, *optional*, defaults to 16): Rank of that modification.
-        visual_prompt_limit (`float`, *optional*, defaults to 0.3): Largest length of the vector that is added to a
-            class text of unit length.
-        mil_pooling (`str`, *optional*, defaults to `"attention"`): How the evidence of the frames is pooled to the
-            logits of the clip: "attention", "topk", "mean" or "max".
-        topk_fraction (`float`, *optional*, defaults to 0.25): Fraction of the frames that "topk" averages.
-        feature_dropout (`float`, *optional*, defaults to 0.3): Dropout probability of the frame features.
-        instance_dropout (`float`, *optional*, defaults to 0.3): Probability with which a whole frame is masked in
-            training.
-        long_range_dropout (`float`, *optional*, defaults to 0.5): Probability with which the long-range grain is
-            skipped for a clip in training.
-        lora_attached (`bool`, *optional*, defaults to `False`): Whether LoRA is attached and not merged. It is then
-            saved beside the weights that it adapts. `attach_lora` and `merge_lora` set this field.
+        visual_prompts (`bool`, *optional*, defaults to `True`): Whether the class texts are adapted to each clip.
+        visual_prompt_rank (`int`, *optional*, defaults to 16): Rank of the two layers that compute the visual prompts.
+        visual_prompt_limit (`float`, *optional*, defaults to 0.3): Maximum length of a visual prompt, the vector that
+            is added to a class text of length one.
+        mil_pooling (`str`, *optional*, defaults to `"attention"`): How the evidence of the frames is averaged to the
+            logits of the clip: "attention" weights the frames by their relevance, "topk" and "max" use only the frames
+            with the highest evidence, and "mean" weights all frames equally.
+        topk_fraction (`float`, *optional*, defaults to 0.25): Fraction of the frames that "topk" and the instance loss
+            use.
+        feature_dropout (`float`, *optional*, defaults to 0.3): Dropout probability of single frame features.
+        instance_dropout (`float`, *optional*, defaults to 0.3): Probability that a frame is dropped in training. A
+            dropped frame is treated like a masked frame.
+        long_range_dropout (`float`, *optional*, defaults to 0.5): Probability that the long-range grain is skipped for
+            a clip in training.
+        lora_attached (`bool`, *optional*, defaults to `False`): Whether LoRA is attached and not merged. Its weights
+            are then saved separately from those that it adapts. `attach_lora` and `merge_lora` set this field.
         lora_layers (`int`, *optional*, defaults to 4): Number of blocks at the end of the vision tower that
             `attach_lora` adapts.
         lora_text_layers (`int`, *optional*, defaults to 0): Number of blocks at the end of the text tower that
@@ -108,23 +113,24 @@ class TGDFERConfig(PreTrainedConfig):
         lora_alpha (`int`, *optional*, defaults to 16): Scale of LoRA. Updates are multiplied by
             `lora_alpha / lora_rank`.
         lora_dropout (`float`, *optional*, defaults to 0.0): Dropout probability of the input of LoRA.
-        label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the cross-entropy on the bag.
+        label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing in the cross-entropy of the clips.
         alignment_weight (`float`, *optional*, defaults to 0.1): Weight of the supervised contrastive loss between
             clips and class texts.
         separation_weight (`float`, *optional*, defaults to 0.0): Weight of the loss that keeps class texts apart.
-        smoothness_weight (`float`, *optional*, defaults to 0.0): Weight of the loss that penalises changes in the
-            relevance of the true class between adjacent frames.
-        instance_weight (`float`, *optional*, defaults to 0.2): Weight of the cross-entropy on the most relevant frames
-            of the true class.
-        temperature (`float`, *optional*, defaults to 1.0): Temperature by which the logits of a clip are divided
-            before the softmax. The network itself returns undivided logits.
-        unsure_below (`float`, *optional*): Probability of the best class, at this temperature, below which the answer
-            is "unsure". None if the answer is never unsure.
-        description_references (`dict`, *optional*): For each description of each label, the mean and standard
-            deviation over clips of its cosine with the decisive frames: `{label: {description: [mean, deviation]}}`.
-            None if they are unknown.
+        smoothness_weight (`float`, *optional*, defaults to 0.0): Weight of the loss that penalises differences between
+            adjacent frames in their relevance for the true class.
+        instance_weight (`float`, *optional*, defaults to 0.2): Weight of the cross-entropy of the frames that are most
+            relevant for the true class.
+        temperature (`float`, *optional*, defaults to 1.0): Temperature that the logits of a clip are divided by before
+            the softmax. The network itself returns logits that are not divided.
+        unsure_below (`float`, *optional*): Threshold for the answer "unsure". The answer is "unsure" if the calibrated
+            probability of the best class is below it. If it is None, the answer is never "unsure".
+        description_references (`dict`, *optional*): Reference values for the fit of each description. The fit is the
+            mean cosine of the description and the decisive frames, which are the frames of above-average relevance for
+            the label. The values are the mean and the standard deviation of the fit over clips:
+            `{label: {description: [mean, deviation]}}`. None if they are unknown.
         format_version (`int`, *optional*, defaults to 1): Version of the format of the folder that the config was read
-            from. It is 0 if the folder does not record one.
+            from. It is 0 if the folder does not contain a version.
     """
 
     model_type = "tgdfer"
@@ -140,33 +146,33 @@ class TGDFERConfig(PreTrainedConfig):
     ]
     sub_configs_defaults = {"clip_config": SubConfigSpec(config_class=AutoConfig, model_type="clip")}
 
-    # Base CLIP. `strict` tries the types in order and formats the whole value after each failure, so the most frequent
-    # type comes first.
+    # CLIP. The decorator `strict` tries the types in order and formats the whole value after each failure, so the most
+    # frequent type comes first.
     clip_config: PreTrainedConfig | dict | None = None
     clip_name: str | None = None
     clip_revision: str | None = None
     clip_sha256: str | None = None
 
-    # Bag of frames.
+    # Frames of a clip.
     num_frames: int = 16
     frame_interval: float | int = 0.125
 
-    # Text guidance. All classes share one context, which is the default of CoOp: it can be learned from few clips, and
-    # new classes can use it. It did not change UAR significantly (by up to 1.8 points). "none" avoids running the text
-    # tower in training. The context is as long as the phrase that it starts from, so an untrained model is equivalent
-    # to CLIP with that phrase.
+    # Text guidance. All classes share one context, as by default in CoOp. It can be learned from few clips, and new
+    # classes can use it. Learning the context changed UAR by at most 1.8 points, which is not significant. With
+    # "none", the text tower need not run in training. The context has the length of the phrase that it starts from, so
+    # an untrained model is equivalent to CLIP with that phrase.
     max_descriptions: int = 1
     prompt_length: int = 3
     context: str = "shared"
     context_length: int = 0
 
-    # Multi-grained temporal network. The bottlenecks are narrow because a network of full width overfits a few hundred
-    # clips, and its answers about single frames suffer first. On held-out people, a width of 16 had a UAR 1 to 3
-    # points higher than widths of 48 and 64 on photographs, and no lower on rendered faces. Thousands of clips may
-    # justify a larger width. A window of 2 frames is a quarter of a second on either side at the default interval.
-    # There is only one layer, for the same reason as the narrow width. With 4 heads, each head has 4 channels, which
-    # are two rotations. Window, layers and heads were not tuned. Both grains are on: removing one of them did not
-    # change UAR significantly, and removing both lowered it.
+    # Temporal network. Its two parts, called grains, model different time scales. Their bottlenecks are narrow because
+    # a network of full width overfits a few hundred clips, and frame-level results suffer first. On held-out people,
+    # a width of 16 had a UAR 1 to 3 points higher than widths of 48 and 64 on photographs, and no lower on rendered
+    # faces. Thousands of clips may justify a larger width. A window of 2 frames is a quarter of a second on either
+    # side at the default interval. There is only one layer for the same reason. With 4 heads, each head has 4
+    # channels, which are two rotations. Window, layers and heads were not tuned. Both grains are on because removing
+    # both lowered UAR. Removing only one of them did not change it significantly.
     short_term: bool = True
     short_term_width: int = 16
     short_term_window: int = 2
@@ -176,24 +182,24 @@ class TGDFERConfig(PreTrainedConfig):
     temporal_heads: int = 4
 
     # Relevance. The default is "label" because a text that depends on the whole clip may make every frame look
-    # emotional. With the visual prompts limited as below, no difference to "prompted" was measured. The scale starts
-    # at 10 and not at CLIP's 100: at 100 the softmax over time starts saturated on a single frame. The gated attention
-    # of Ilse et al. (2018) has 128 hidden units. A quarter of them is used here because there are few clips, and it is
-    # still the largest part besides LoRA. It was not tuned.
+    # emotional. No difference from "prompted" was measured with the limit of the visual prompts below. The scale
+    # starts at 10 and not at CLIP's 100, because at 100 the softmax over time starts saturated on a single frame. The
+    # gated attention has 32 hidden units instead of the 128 of Ilse et al. (2018), because there are few clips. With
+    # 32, it still has more parameters than any other part besides CLIP and LoRA. The number was not tuned.
     relevance_text: str = "label"
     relevance_width: int = 32
     initial_scale: float | int = 10.0
     initial_sharpness: float | int = 1.0
 
-    # Visual prompts. They did not change UAR significantly, and are on because the paper has them. The limit keeps the
-    # meaning of the class text: it rotates the text by at most about 17 degrees. The rank equals the width of the
-    # bottlenecks above and was not tuned.
+    # Visual prompts. They did not change UAR significantly, and are on because the paper has them. The limit preserves
+    # the meaning of the class text: a visual prompt rotates the text by at most about 17 degrees. The rank equals the
+    # width of the bottlenecks above and was not tuned.
     visual_prompts: bool = True
     visual_prompt_rank: int = 16
     visual_prompt_limit: float | int = 0.3
 
-    # Multiple-instance head. A quarter of the frames is roughly the duration of an apex in a short clip. It is a guess
-    # and was not tuned. Only "topk" and the instance loss use it.
+    # Multiple-instance head. The peak of an expression lasts for roughly a quarter of a short clip. This value of
+    # `topk_fraction` is a guess and was not tuned.
     mil_pooling: str = "attention"
     topk_fraction: float | int = 0.25
 
@@ -203,10 +209,10 @@ class TGDFERConfig(PreTrainedConfig):
     long_range_dropout: float | int = 0.5
 
     # LoRA. Only the last blocks are adapted, so the blocks before them need no gradient. Rank 8 is the default of
-    # peft. An alpha of twice the rank is a common convention, by which updates are doubled. Neither was tuned. There
-    # is no dropout: it takes a tenth of a training step on a CPU and did not change the results on held-out people. On
-    # a few hundred clips, LoRA learns the identities of the people (docs/experiments.md). Small data sets are
-    # therefore trained on frozen features, without LoRA.
+    # peft. An alpha of twice the rank is a common convention, which doubles the updates. Neither was tuned. The
+    # default is no dropout, because dropout takes a tenth of the time of a training step on a CPU and did not change
+    # the results on held-out people. On a few hundred clips, LoRA learns the identities of the people
+    # (docs/experiments.md). Small data sets should therefore be trained on frozen features, without LoRA.
     lora_attached: bool = False
     lora_layers: int = 4
     lora_text_layers: int = 0
@@ -214,9 +220,9 @@ class TGDFERConfig(PreTrainedConfig):
     lora_alpha: int = 16
     lora_dropout: float | int = 0.0
 
-    # Loss. A smoothing of 0.1 follows Szegedy et al. (2016). The auxiliary terms must not dominate the loss of the
-    # bag, whose weight is 1, so their weights are well below 1. The instance term has a slightly larger weight because
-    # it is the only one that trains single frames. None of them was tuned.
+    # Loss. A smoothing of 0.1 follows Szegedy et al. (2016). The cross-entropy of the clips has weight 1. The
+    # auxiliary terms must not dominate it, so their weights are well below 1. The instance term has a slightly larger
+    # weight because it is the only one that trains single frames. None of the weights was tuned.
     label_smoothing: float | int = 0.1
     alignment_weight: float | int = 0.1
     separation_weight: float | int = 0.0
@@ -243,18 +249,21 @@ class TGDFERConfig(PreTrainedConfig):
             `TGDFERConfig`: The config.
 
         Raises:
-            ValueError: If the format is newer than this version reads, or older with fields that no longer exist.
+            ValueError: If the format is newer than this version can read, or if it is older and has fields that no
+                longer exist.
         """
         require_sizes(config_dict)
         saved = config_dict.get("format_version", 0 if config_dict.get("model_type") == cls.model_type else None)
         if saved is not None and not isinstance(saved, int):
-            raise ValueError(f"`format_version` is {saved!r}; it must be an integer: load another model.")
+            raise ValueError(
+                f"`format_version` is {saved!r}, but must be an integer. The config is damaged; load another model."
+            )
         if saved is None:
             return super().from_dict(config_dict, **kwargs)
         if saved > FORMAT_VERSION:
             raise ValueError(
                 f"The model was saved in format {saved}, but this version of tgdfer reads formats up to "
-                f"{FORMAT_VERSION}: upgrade it with `pip install -U tgdfer`, or load the model's own code with "
+                f"{FORMAT_VERSION}. Upgrade it with `pip install -U tgdfer`, or load the model's own code with "
                 "`trust_remote_code=True`."
             )
         if saved < FORMAT_VERSION:
@@ -262,8 +271,9 @@ class TGDFERConfig(PreTrainedConfig):
             unknown = sorted(name for name in config_dict if name not in known and not name.startswith("_"))
             if unknown:
                 raise ValueError(
-                    f"The config of the model has the field {unknown[0]!r}, which this version of tgdfer does not "
-                    "know, so its answers could change: load it with the version that saved it, or train it again."
+                    f"The model was saved in the older format {saved}. Its config has the field {unknown[0]!r}, which "
+                    "this version of tgdfer does not know, so its answers could change. Load the model with the "
+                    "version of tgdfer that saved it, or train it again."
                 )
         return super().from_dict({**config_dict, "format_version": saved}, **kwargs)
 
@@ -274,7 +284,7 @@ class TGDFERConfig(PreTrainedConfig):
         require_sizes({**vars(self), **kwargs})
         if self.id2label is not None and not _are_labels(self.id2label):
             raise ValueError(
-                f"`id2label` is {str(self.id2label)[:80]}; it must be the name of each class by its index."
+                f"`id2label` is {str(self.id2label)[:80]}, but must map the index of each class to its name."
             )
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(BASIC_EMOTIONS))
@@ -283,7 +293,7 @@ class TGDFERConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
-        """Checks the values of the fields. It is part of the validation that `strict` adds.
+        """Checks the values of the fields. The validation of the decorator `strict` calls this method.
 
         Raises:
             ValueError: If no model can be built with the value of a field.
@@ -327,16 +337,16 @@ class TGDFERConfig(PreTrainedConfig):
                 raise ValueError(f"`unsure_below` is {self.unsure_below}; it must be a probability or None.")
             if UNSURE in self.label2id:
                 raise ValueError(
-                    f"A class is called {UNSURE!r}, which is the answer of a model that does not know; rename the "
-                    "class or set `unsure_below` to None."
+                    f"A class is called {UNSURE!r}, but this name is reserved for answers below `unsure_below`; "
+                    "rename the class, or set `unsure_below` to None."
                 )
         for label, descriptions in (self.description_references or {}).items():
-            for text, reference in descriptions.items() if isinstance(descriptions, dict) else [("", None)]:
+            remedy = "give {label: {description: [mean, standard deviation above 0]}}."
+            if not isinstance(descriptions, dict):
+                raise ValueError(f"`description_references` has no descriptions of {label!r}; {remedy}")
+            for text, reference in descriptions.items():
                 if not _is_reference(reference):
-                    raise ValueError(
-                        f"`description_references` has {reference!r} for {text!r} of {label!r}; give "
-                        "{label: {description: [mean, standard deviation above 0]}}."
-                    )
+                    raise ValueError(f"`description_references` has {reference!r} for {text!r} of {label!r}; {remedy}")
 
     @property
     def is_calibrated(self) -> bool:
@@ -344,7 +354,7 @@ class TGDFERConfig(PreTrainedConfig):
         return self.temperature != 1.0 or self.unsure_below is not None
 
     def reset_calibration(self) -> None:
-        """Removes the calibration. It is not valid for other weights or other classes."""
+        """Removes the calibration, because it is valid only for the weights and classes that it was fitted with."""
         self.temperature, self.unsure_below, self.description_references = 1.0, None, None
 
 
@@ -368,14 +378,14 @@ def require_sizes(config: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: If a size is larger than in any existing model or too small to build a network, or if timm would
-            load a network from another source.
+            load a network from the Hub or a folder.
     """
     for name, value in config.items():
         if isinstance(value, Mapping):
             require_sizes(value)
-        # timm downloads an architecture whose name has a prefix, or reads it from any folder.
+        # With a prefix such as "hf-hub:" or "local-dir:", timm would load a network from the Hub or from a folder.
         if name == "architecture" and isinstance(value, str) and (":" in value or "/" in value):
-            raise ValueError(f"`architecture` is {value!r}, which is not a timm architecture: load another model.")
+            raise ValueError(f"`architecture` is {value!r}, which is not a timm architecture; load another model.")
         for item in value if isinstance(value, list | tuple) else [value]:
             if isinstance(item, Mapping):
                 require_sizes(item)
@@ -386,11 +396,11 @@ def require_sizes(config: Mapping[str, Any]) -> None:
 def _require_size(name: str, value: float) -> None:
     limit = MAX_LAYERS if name in _LAYERS else MAX_CLASSES if name in _CLASSES else MAX_SIZE
     if name in _SIZES and not value >= 1:
-        raise ValueError(f"`{name}` is {value}; it must be at least 1: correct the config, or load another model.")
-    # Some numbers are not sizes, such as the ids of special tokens, but they are not larger than the limit either.
+        raise ValueError(f"`{name}` is {value}; it must be at least 1. Correct the config, or load another model.")
+    # Numbers that are not sizes, such as the ids of special tokens, stay below the limit too.
     if isinstance(value, int) and value > limit:
         raise ValueError(
-            f"`{name}` is {value}; it must be at most {limit}: correct the config, or load another model."
+            f"`{name}` is {value}; it must be at most {limit}. Correct the config, or load another model."
         )
 
 

@@ -1,7 +1,8 @@
 """Supported dual encoders of images and texts, and the code that depends on the type of a tower.
 
 `config.clip_config` is the configuration of a dual encoder, and `TGDFERModel.clip` is the network. Where possible, the
-code uses the structure of a tower and not its type. LoRA finds blocks and projections in any network.
+code inspects the modules of a tower instead of its `model_type`. In this way, LoRA finds the blocks and projections of
+any tower.
 """
 
 import re
@@ -46,20 +47,20 @@ def require_dual_encoder(config: dict[str, Any], name: Any) -> None:
     kind = config.get("model_type")
     if kind == "siglip2":
         raise ValueError(
-            f"{name} is a SigLIP 2 of flexible resolution (NaFlex), whose images have no fixed size: start from one "
+            f"{name} is a SigLIP 2 of flexible resolution (NaFlex), whose images have no fixed size; start from one "
             "of fixed resolution, such as google/siglip2-base-patch16-224."
         )
     if kind not in DUAL_ENCODERS:
         raise ValueError(
-            f"{name} is a checkpoint of {kind or 'another program'}: give the Hub id or folder of a CLIP, "
-            "such as openai/clip-vit-base-patch16."
+            f"{name} is not a supported dual encoder (its `model_type` is {kind}). Give the Hub id or folder of a "
+            "CLIPModel, SiglipModel or VisionTextDualEncoderModel, such as openai/clip-vit-base-patch16."
         )
     if kind == "vision-text-dual-encoder":
         towers: Any = VisionTextDualEncoderConfig.from_dict(config)
         if towers.text_config.model_type not in TEXT_TOWERS:
             raise ValueError(
-                f"The text tower of {name} is of type {towers.text_config.model_type}, which does not support "
-                "learned context; use a text tower of CLIP, BERT, RoBERTa or XLM-RoBERTa."
+                f"The text tower of {name} is of type {towers.text_config.model_type}, which is not supported; use a "
+                "text tower of CLIP, BERT, RoBERTa or XLM-RoBERTa."
             )
         if getattr(towers.vision_config, "hidden_size", None) is None:
             raise ValueError(
@@ -80,7 +81,7 @@ _EMPTY: ContextVar[bool] = ContextVar("empty", default=False)
 
 @contextmanager
 def empty_dual_encoders() -> Iterator[None]:
-    """Context manager in which dual encoders are built without weights, because they will be replaced."""
+    """Context manager in which dual encoders are built without weights. The caller replaces them by loaded ones."""
     token = _EMPTY.set(True)
     try:
         yield
@@ -161,69 +162,69 @@ def encode_texts(clip: Any, ids: Tensor, embeds: Tensor) -> Tensor:
 
 
 def drop_text_inputs(kwargs: Any) -> None:
-    """Drops the inputs of language models that peft passes as None to models of its task types.
+    """Removes text inputs, such as `input_ids`. Some models of peft always pass them, as None, to the wrapped model.
 
     Raises:
         ValueError: If one of them is not None.
     """
     for name in ("input_ids", "attention_mask", "inputs_embeds", "position_ids", "token_type_ids"):
         if kwargs.pop(name, None) is not None:
-            raise ValueError(f"`{name}` is not an input of TG-DFER: give `pixel_values_videos` and `frame_mask`.")
+            raise ValueError(f"`{name}` is not an input of TG-DFER; give `pixel_values_videos` and `frame_mask`.")
 
 
 # Cache of the class texts.
 
 
-class TextsRead:
-    """Cache of the encoded descriptions, and of the state of the weights that encoded them."""
+class TextCache:
+    """Cache of the encoded descriptions. It also holds the state of the weights that encoded them."""
 
     def __init__(self) -> None:
         self.description_embeds: Tensor | None = None  # (K, M, D)
         self._states: list[Any] = []
         self._sums: Tensor | None = None
-        # References keep the memory of the weights in use, so that other weights cannot get the same address.
+        # These references keep the memory of the weights in use, so that other weights cannot get the same address.
         self._held: list[Tensor] = []
 
-    def drop_if_changed(self, model: Any, readers: list[Tensor]) -> None:
+    def drop_if_changed(self, model: Any, weights: list[Tensor]) -> None:
         """Drops the descriptions if the weights that encoded them have changed.
 
-        Version counters do not count writes through `.data`, so the contents are compared as well. They are not
-        compared in training, where texts are cached only for frozen weights, because it would synchronise a GPU at
-        every step.
+        Version counters do not count writes through `.data`, so the contents are compared as well. In training, the
+        contents are not compared, because that would synchronise a GPU at every step. The texts are then cached only
+        if the weights are frozen.
         """
         adapters = [_adapter_state(module) for module in model.clip.modules() if hasattr(module, "lora_A")]
-        states = [*map(_state, readers), *adapters]
-        sums = None if model.training else torch.stack([_sum_of_bits(reader) for reader in readers])
+        states = [*map(_state, weights), *adapters]
+        sums = None if model.training else torch.stack([_sum_of_bits(weight) for weight in weights])
         same = self._states == states and (sums is None or self._sums is None or torch.equal(sums, self._sums))
         if same:
             return
         self.__init__()  # type: ignore[misc]
-        self._states, self._sums, self._held = states, sums, [reader.detach() for reader in readers]
+        self._states, self._sums, self._held = states, sums, [weight.detach() for weight in weights]
 
 
-def text_readers(model: Any) -> list[Tensor]:
-    """Returns the tensors that encode the descriptions of a `TGDFERModel`."""
+def text_weights(model: Any) -> list[Tensor]:
+    """Returns the parameters and buffers of a `TGDFERModel` that encode its descriptions."""
     modules = (model.text_guidance.context, model.clip.text_model, getattr(model.clip, "text_projection", None))
     tensors = [tensor for module in modules if module is not None for tensor in module.parameters()]
     return [*tensors, *model.text_guidance.buffers()]
 
 
-def can_be_watched(model: nn.Module, readers: list[Tensor]) -> bool:
-    """Whether changes of the weights can be detected. Replicas, offloaded and sharded weights do not allow that."""
+def can_detect_changes(model: nn.Module, weights: list[Tensor]) -> bool:
+    """Whether changes of the weights can be detected. They cannot in replicas, or in offloaded or sharded models."""
     if torch.compiler.is_compiling():
         return True
-    plain = all(type(reader) in (Tensor, nn.Parameter) and not reader.is_meta for reader in readers)
+    plain = all(type(weight) in (Tensor, nn.Parameter) and not weight.is_meta for weight in weights)
     return plain and not getattr(model, "_is_replica", False)
 
 
 def _state(tensor: Tensor) -> tuple[Any, ...]:
     """Returns the address, dtype, device and version of a tensor. Inference tensors have no version."""
-    written = 0 if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), tensor.dtype, tensor.device, written
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), tensor.dtype, tensor.device, version
 
 
 def _adapter_state(module: Any) -> tuple[Any, ...]:
-    """Returns which adapters of a layer of peft are active, and their scaling."""
+    """Returns the adapters of a peft layer that are active or merged, and the scaling of all its adapters."""
     return module.disable_adapters, *module.active_adapters, *module.merged_adapters, *module.scaling.items()
 
 
@@ -239,9 +240,9 @@ def _sum_of_bits(tensor: Tensor) -> Tensor:
 
 
 def set_mode(clip: nn.Module, training: bool) -> None:
-    """Sets the mode of a frozen network. It stays in `eval` mode, without dropout or updates of statistics.
+    """Applies `train` or `eval` mode to the dropout of LoRA and to the layers with gradient checkpointing.
 
-    Only the dropout of LoRA and the layers with gradient checkpointing follow the mode.
+    All other layers of the frozen network stay in `eval` mode, without dropout or updates of statistics.
     """
     clip.eval()
     for module in clip.modules():
@@ -252,7 +253,7 @@ def set_mode(clip: nn.Module, training: bool) -> None:
 
 
 def set_timm_checkpointing(clip: Any, enable: bool) -> None:
-    """Sets gradient checkpointing of a timm tower, which transformers does not support."""
+    """Switches gradient checkpointing of a timm tower on or off, which transformers cannot do."""
     for module in clip.modules():
         if hasattr(module, "timm_model") and module.supports_gradient_checkpointing:
             module.timm_model.set_grad_checkpointing(enable)
@@ -261,13 +262,14 @@ def set_timm_checkpointing(clip: Any, enable: bool) -> None:
 def blocks_of(tower: nn.Module) -> list[tuple[str, nn.Module]]:
     """Returns the names and modules of the repeated blocks of a tower, such as Transformer layers, in order.
 
-    Blocks are the smallest members of module lists and sequences that contain linear layers or convolutions.
+    A block is an innermost member of a `ModuleList` or `Sequential` that contains linear layers or convolutions. It is
+    not a `ModuleList` or `Sequential` itself.
     """
     found: dict[str, nn.Module] = {}
     for name, container in tower.named_modules():
         if isinstance(container, nn.ModuleList | nn.Sequential):
             for index, member in container.named_children():
-                # A layer of LoRA contains linear layers, but it replaces a single one.
+                # A LoRA layer contains linear layers, but it replaces a single one, so it is not a block.
                 no_block = isinstance(member, nn.ModuleList | nn.Sequential) or hasattr(member, "base_layer")
                 if not no_block and any(_is_adaptable(inner) for inner in list(member.modules())[1:]):
                     found[f"{name}.{index}"] = member
@@ -278,13 +280,13 @@ def blocks_of(tower: nn.Module) -> list[tuple[str, nn.Module]]:
 def lora_targets(tower: nn.Module, count: int, name: str) -> list[str]:
     """Returns the names of the modules in the last `count` blocks that LoRA adapts.
 
-    These are the projections of the attention. In blocks without attention they are all linear layers and convolutions
-    except depthwise convolutions.
+    These are the projections of the attention. In blocks without attention, they are all linear layers and all
+    convolutions except depthwise convolutions.
 
     Args:
         tower (`nn.Module`): The tower.
         count (`int`): Number of blocks.
-        name (`str`): Name of the tower for messages.
+        name (`str`): Name of the tower for messages, "vision" or "text".
 
     Returns:
         `list[str]`: Names relative to the tower.
@@ -294,7 +296,8 @@ def lora_targets(tower: nn.Module, count: int, name: str) -> list[str]:
     """
     blocks = blocks_of(tower)
     if count > len(blocks):
-        raise ValueError(f"LoRA is asked for on {count} blocks, but the {name} tower has {len(blocks)}.")
+        field = "lora_text_layers" if name == "text" else "lora_layers"
+        raise ValueError(f"`{field}` is {count}, but the {name} tower has {len(blocks)} blocks; lower `{field}`.")
     targets = []
     for prefix, block in blocks[len(blocks) - count :]:
         inside = [

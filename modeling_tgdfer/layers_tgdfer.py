@@ -1,8 +1,8 @@
 """Layers and losses that TG-DFER adds to CLIP: masked operations, temporal layers, class texts, relevance and losses.
 
-The temporal network has two grains. The short-term grain models changes within a few frames, and the long-range grain
-models the course of the emotion over the clip. Each grain has a narrow bottleneck and ends in a projection that is
-initialised with zeros. Masked frames may be at any position in a clip.
+The temporal network has two parts, called grains, for two time scales. The short-term grain models changes within a
+few frames. The long-range grain models the course of the expression over the clip. Each grain has a narrow bottleneck
+and ends in a projection that is initialised with zeros. Masked frames may be at any position in a clip.
 """
 
 import math
@@ -39,16 +39,21 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(at_least_fp32(vectors), dim=-1).to(vectors.dtype)
 
 
+def matmul_fp32(left: Tensor, right: Tensor) -> Tensor:
+    """Multiplies matrices in float32 even under autocast: (..., N, C), (..., C, P) -> (..., N, P)."""
+    with maybe_autocast(left.device.type, enabled=False):
+        return at_least_fp32(left) @ at_least_fp32(right.to(left.device))
+
+
 def cosines(frames: Tensor, texts: Tensor) -> Tensor:
-    """Computes the cosines (..., T, K) of unit vectors (..., T, D) and (..., K, D), in float32 even under autocast."""
-    with maybe_autocast(frames.device.type, enabled=False):
-        return at_least_fp32(frames) @ at_least_fp32(texts.to(frames.device)).transpose(-1, -2)
+    """Computes the cosines of unit vectors in float32: frames (..., T, D), texts (..., K, D) -> (..., T, K)."""
+    return matmul_fp32(frames, texts.transpose(-1, -2))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
     """Computes a softmax over the unmasked elements. The result is exactly zero for masked elements.
 
-    If all elements are masked, the result is zero everywhere. It is in float32 if the scores are in half precision.
+    If all elements are masked, all results are zero. The result is in float32 if the scores are in half precision.
     """
     scores = at_least_fp32(scores)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -62,7 +67,10 @@ def masked_mean(frames: Tensor, frame_mask: Tensor) -> Tensor:
 
 
 def neighbours(frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the indices (B, T) of the previous and the next unmasked frame, or of the frame if there is none."""
+    """Returns the indices (B, T) of the previous and the next unmasked frame of each frame.
+
+    If there is no such frame, the index is that of the frame itself.
+    """
     index = torch.arange(frame_mask.shape[1], device=frame_mask.device)
     earlier = frame_mask.unsqueeze(1) & (index.unsqueeze(0) < index.unsqueeze(1))  # (B, T, T)
     later = frame_mask.unsqueeze(1) & (index.unsqueeze(0) > index.unsqueeze(1))
@@ -79,15 +87,16 @@ def gather_frames(frames: Tensor, index: Tensor) -> Tensor:
 
 
 def top_frames(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
-    """Selects a fraction of the unmasked frames with the highest scores, and at least one frame per clip.
+    """Selects the unmasked frames with the highest scores: the given fraction of a clip, but at least one frame.
 
     Args:
-        scores (`Tensor` of shape `(B, T)` or `(B, T, K)`): Scores of the frames, for each class if K is given.
+        scores (`Tensor` of shape `(B, T)` or `(B, T, K)`): Scores of the frames, or of the frames for each class.
         frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
-        share (`float`): Fraction from 0 to 1. 0 selects only the highest frame.
+        share (`float`): Fraction of the unmasked frames, from 0 to 1, rounded up. 0 selects only the frame with the
+            highest score.
 
     Returns:
-        `Tensor`: Mask of the shape of `scores`. Among equal scores the earlier frame is preferred.
+        `Tensor`: Mask of the shape of `scores`. If scores are equal, the earlier frame is selected first.
     """
     mask = frame_mask if scores.ndim == 2 else frame_mask.unsqueeze(-1)
     count = (mask.sum(1, keepdim=True) * share).ceil().clamp(min=1)
@@ -96,18 +105,22 @@ def top_frames(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
 
 
 class TGDFERZeroLinear(nn.Linear):
-    """A linear layer that is initialised with zeros, so that a residual branch starts as an identity.
+    """A linear layer that is initialised with zeros, so that the residual branch that it ends has no effect at first.
 
-    It is a separate class because transformers initialises each module by its type, and skips modules without
-    parameters of their own. A parent module could therefore not initialise it.
+    It is a separate class because transformers initialises each module by its type. A parent module could not
+    initialise it, because transformers skips modules of remote code that have no parameters of their own.
     """
 
 
 class TGDFERTemporalAttention(nn.Module):
     """Attention between frames with rotary embeddings of their times in seconds (RoFormer, Su et al., 2021).
 
-    There are no embeddings of positions. Only differences in time matter, so the result does not depend on when an
-    emotion occurs in a clip.
+    There are no positional embeddings. Only differences in time matter, so the result does not depend on when an
+    expression occurs in a clip.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        width (`int`): Width C of the states, a multiple of `2 * config.temporal_heads`.
     """
 
     def __init__(self, config: TGDFERConfig, width: int):
@@ -121,15 +134,17 @@ class TGDFERTemporalAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
-        """Returns the frequencies in radians per second, for periods from 32 s (a whole clip) to 1/4 s (a blink).
+        """Returns the frequencies of the rotations, (C / 2,) in radians per second for heads of C channels.
 
-        They are computed on each call, because a buffer would lose precision if the model is converted to bfloat16.
+        The periods range from 32 s to 1/4 s, so the rotations distinguish times within a clip of up to 32 s and
+        changes as short as a blink. The frequencies are computed on each call, because a buffer would lose precision
+        if the model is converted to bfloat16.
         """
         octaves = torch.linspace(-5.0, 2.0, self.head_dim // 2, dtype=torch.float32, device=device)
         return 2 * math.pi * octaves.exp2()
 
     def rotate(self, states: Tensor, timestamps: Tensor) -> Tensor:
-        """Rotates pairs of channels by time: (B, heads, T, C), (B, T) in seconds -> (B, heads, T, C)."""
+        """Rotates pairs of channels by time: states (B, heads, T, C), seconds (B, T) -> (B, heads, T, C)."""
         angle = (timestamps.unsqueeze(-1) * self.frequencies(timestamps.device)).unsqueeze(1)  # (B, 1, T, C / 2)
         cos, sin = angle.cos().to(states.dtype), angle.sin().to(states.dtype)
         first, second = states.chunk(2, dim=-1)
@@ -143,8 +158,8 @@ class TGDFERTemporalAttention(nn.Module):
         Args:
             hidden_states (`Tensor` of shape `(B, T, C)`): States of the frames.
             timestamps (`Tensor` of shape `(B, T)`): Times of the frames in seconds.
-            frame_attention (`Any`): Attention mask of `create_bidirectional_mask` for the attention implementation of
-                the config.
+            frame_attention (`Any`): Attention mask that `create_bidirectional_mask` returns for the attention
+                implementation of the config.
             **kwargs: Options of the attention implementation.
 
         Returns:
@@ -167,8 +182,12 @@ class TGDFERTemporalAttention(nn.Module):
 class TGDFERShortTerm(nn.Module):
     """Short-term grain for onsets and micro-movements: differences between adjacent frames, and local attention.
 
-    The attention is limited to `w` frames on either side. The output is added to the frames and is zero at the start
-    of training.
+    A frame attends to itself and to `config.short_term_window` unmasked frames on either side. The caller adds the
+    output to the frames. The output is zero at the start of training.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        dim (`int`): Width D of the frames.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
@@ -185,26 +204,31 @@ class TGDFERShortTerm(nn.Module):
         self.up = TGDFERZeroLinear(width, dim)
 
     def forward(self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor) -> Tensor:
-        """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
+        """Computes what is added to the frames: frames (B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
         hidden = self.down(self.input_norm(frames))
         previous, following = neighbours(frame_mask)
         changes = [hidden - gather_frames(hidden, previous), gather_frames(hidden, following) - hidden]
         hidden = hidden + F.gelu(self.change(torch.cat([hidden, *changes], dim=-1)))
-        # Distances are counted in unmasked frames. Each frame has a frame within the window, so no row is empty.
+        # Distances are counted in unmasked frames. The window of every frame, also of a masked one, contains at least
+        # one unmasked frame, so no row of the attention mask is empty.
         rank = frame_mask.long().cumsum(1)
 
         def near(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return (rank[clip, query] - rank[clip, key]).abs() <= self.window
 
         attention_mask = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=near)
-        # Flash attention removes masked frames and counts the others, like `near`.
+        # Flash attention removes masked frames, so its window counts only unmasked frames, like `near`.
         options = {"sliding_window": self.window + 1} if "flash" in self.config._attn_implementation else {}
         attended, _ = self.attention(self.attention_norm(hidden), timestamps, attention_mask, **options)
         return self.up(F.gelu(self.output_norm(hidden + attended)))
 
 
 class TGDFERLongRangeLayer(GradientCheckpointingLayer):
-    """A pre-norm Transformer layer over the whole clip."""
+    """A pre-norm Transformer layer over the whole clip.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+    """
 
     def __init__(self, config: TGDFERConfig):
         super().__init__()
@@ -217,16 +241,20 @@ class TGDFERLongRangeLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: Tensor, timestamps: Tensor, frame_attention: Any, **kwargs: Unpack[TransformersKwargs]
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+        """Applies the layer: states (B, T, C), seconds (B, T), attention mask -> (B, T, C)."""
         attended, _ = self.attention(self.attention_norm(hidden_states), timestamps, frame_attention, **kwargs)
         hidden_states = hidden_states + attended
         return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
 class TGDFERLongRange(nn.Module):
-    """Long-range grain for the course of the emotion: a small Transformer over the whole clip.
+    """Long-range grain for the course of the expression: a small Transformer over the whole clip.
 
-    The output is added to the frames and is zero at the start of training.
+    The caller adds the output to the frames. The output is zero at the start of training.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        dim (`int`): Width D of the frames.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
@@ -241,7 +269,7 @@ class TGDFERLongRange(nn.Module):
     def forward(
         self, frames: Tensor, timestamps: Tensor, frame_mask: Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> Tensor:
-        """(B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
+        """Computes what is added to the frames: frames (B, T, D), seconds (B, T), mask (B, T) -> (B, T, D)."""
         hidden = self.down(self.input_norm(frames))
         # With a mask function, the mask is created without reading its values, which would synchronise a GPU.
         attention_mask = create_bidirectional_mask(self.config, hidden, frame_mask, and_mask_function=_allow_all)
@@ -256,7 +284,7 @@ class TGDFERLongRange(nn.Module):
 
 
 def _allow_all(clip: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """A mask function that allows every pair of frames."""
+    """Mask function that lets every frame attend to every frame."""
     return query >= 0
 
 
@@ -267,8 +295,11 @@ class TGDFERTextGuidance(nn.Module):
     """Class texts: learnable context and fine-grained descriptions, encoded by the text tower of CLIP.
 
     A prompt is `[BOS] ctx_1 .. ctx_n description [EOS]`. Prompts of SigLIP have no `[BOS]`. The n context vectors
-    (CoOp, Zhou et al., 2022) are initialised with the embeddings of a phrase, so an untrained model is equivalent to
-    CLIP with the phrase and the description.
+    (CoOp, Zhou et al., 2022) are initialised with the embeddings of a phrase. An untrained model is therefore
+    equivalent to CLIP with the phrase and the description.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
     """
 
     prompt_ids: Tensor
@@ -292,9 +323,10 @@ class TGDFERTextGuidance(nn.Module):
     def forward(
         self, encode: Callable[[Tensor, Tensor | None], Tensor], description_embeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Computes the class texts `t = norm(sum_m w_m g_m)`.
+        """Computes the class texts `t_k = norm(sum_m w_km g_km)` with `w_km = softmax_m(omega_km)`.
 
-        All parameters and buffers are used in this method, because offloaded weights are in memory only in `forward`.
+        `g_km` is description m of class k, and `omega_km` is its learned weight. All parameters and buffers are used
+        in this method, because offloaded weights are in memory only in `forward`.
 
         Args:
             encode (`Callable`): Encodes tokens (K, M, L) to descriptions (K, M, D) of unit length. Its second argument
@@ -350,7 +382,7 @@ class TGDFERTextGuidance(nn.Module):
 
 
 def _unpadded_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:
-    """Returns the tokens of the descriptions of a class without padding: (M, L), (M,)."""
+    """Returns the tokens of each description of a class without padding: tokens (M, L), mask (M,)."""
     texts = ids[mask].tolist()
     for text in texts:
         while len(text) > 1 and text[-1] == text[-2]:
@@ -380,36 +412,43 @@ def check_classes(config: TGDFERConfig, labels: list[str], ids: Tensor, mask: Te
     text_config = config.clip_config.text_config
     longest = text_config.max_position_embeddings
     if ids.shape[-1] > longest:
-        raise ValueError(f"A prompt has {ids.shape[-1]} tokens, but the text tower reads {longest}; shorten it.")
+        raise ValueError(
+            f"A prompt has {ids.shape[-1]} tokens, but the text tower accepts at most {longest}; shorten the "
+            "description."
+        )
     padded = text_length(config.clip_config)
     if padded and ids.shape[-1] != padded:
         raise ValueError(
-            f"The prompts have {ids.shape[-1]} tokens, but the text tower reads texts padded to {padded}; "
-            "make them with the processor of this model."
+            f"The prompts have {ids.shape[-1]} tokens, but the text tower needs prompts that are padded to {padded}; "
+            "create the prompts with the processor of this model."
         )
     if ids.min() < 0 or ids.max() >= text_config.vocab_size:
         raise ValueError(
-            f"The prompts have tokens from {ids.min()} to {ids.max()}, but the text tower knows those below "
-            f"{text_config.vocab_size}; make them with the processor of this model."
+            f"The prompts have token ids from {ids.min()} to {ids.max()}, but the text tower knows only ids below "
+            f"{text_config.vocab_size}; create the prompts with the processor of this model."
         )
     if context_length != config.context_length:
         raise ValueError(
-            f"The prompts have a context of {context_length} tokens, but the model was made with "
-            f"{config.context_length}; make them with the processor of this model."
+            f"The prompts have a context of {context_length} tokens, but the model expects {config.context_length}; "
+            "create the prompts with the processor of this model."
         )
 
 
 def by_class(parameter: Tensor, old_indices: Sequence[int | None]) -> nn.Parameter:
-    """Reorders the rows of a per-class parameter. A new class, with index None, gets the mean of all rows."""
+    """Reorders the rows of a per-class parameter. A new class, whose index is None, gets the mean of all rows."""
     rows = [parameter.data.mean(0) if index is None else parameter.data[index] for index in old_indices]
     return nn.Parameter(torch.stack(rows), requires_grad=parameter.requires_grad)
 
 
 class TGDFERRelevance(nn.Module):
-    """Relevance of the frames to the classes: `A = softmax_t(alpha_k s_{t,k} + u(f'_t))`.
+    """Relevance of the frames to the classes: `A_tk = softmax_t(alpha_k s_tk + u_t)`.
 
-    `u` is the gated attention of Ilse et al. (2018). The sharpness `alpha_k` of each class is the auto-pooling of
-    McFee et al. (2018).
+    `s_tk` is the logit of frame t for class k. `u_t` is the score of the frame by gated attention (Ilse et al., 2018).
+    `alpha_k` is the learned sharpness of class k, as in auto-pooling (McFee et al., 2018).
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        dim (`int`): Width D of the frames.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
@@ -421,46 +460,50 @@ class TGDFERRelevance(nn.Module):
         self.score = TGDFERZeroLinear(config.relevance_width, 1, bias=False)
 
     def forward(self, frame_logits: Tensor, frame_embeds: Tensor, frame_mask: Tensor) -> Tensor:
-        """`s` (B, T, K), `f'` (B, T, D), mask (B, T) -> `A` (B, T, K)."""
+        """Computes the relevance: `s` (B, T, K), `f'` (B, T, D), mask (B, T) -> `A` (B, T, K)."""
         hidden = self.norm(frame_embeds)
         score = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden)))  # (B, T, 1)
         scores = at_least_fp32(self.sharpness) * frame_logits + at_least_fp32(score)
         return masked_softmax(scores, frame_mask.unsqueeze(-1), dim=1)
 
     def set_classes(self, old_indices: Sequence[int | None]) -> None:
-        """Replaces the classes, given by their current indices. The index of a new class is None."""
+        """Replaces the classes, which are given by their current indices. The index of a new class is None."""
         self.sharpness = by_class(self.sharpness, old_indices)
 
 
 class TGDFERVisualPrompts(nn.Module):
-    """Visual prompts: modify each class text by the frames that are relevant to the class.
+    """Visual prompts: adapt each class text to the frames that are relevant to the class.
 
-    `v_k = sum_t A_{t,k} x_t - mean_t x_t` and `t'_k = norm(t_k + gamma_k tanh(U gelu(W v_k)))`. All classes share the
-    weights `U` and `W`. `gamma_k` is zero at the start of training.
+    The equations are `v_k = sum_t A_tk x_t - mean_t x_t`, `gamma_k = limit tanh(eta_k / limit)` and
+    `t'_k = norm(t_k + gamma_k tanh(U gelu(W sqrt(D) v_k)) / sqrt(D))`. All classes share the weights `U` and `W`. The
+    strength `eta_k` of each class is zero at the start of training. The limit is `config.visual_prompt_limit`.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        dim (`int`): Width D of the frames and texts.
     """
 
     def __init__(self, config: TGDFERConfig, dim: int):
         super().__init__()
         self.limit = float(config.visual_prompt_limit)
-        # Elements of unit vectors are about 1 / sqrt(D). This scales them to about one and back, so that the length of
-        # the prompt is at most |gamma_k|, compared to a text of unit length.
+        # The elements of unit vectors are about 1 / sqrt(D). They are scaled to about one before the two layers and
+        # scaled back afterwards. The length of a prompt is therefore at most |gamma_k|, and that of a text is one.
         self.rescale = math.sqrt(dim)
         self.down = nn.Linear(dim, config.visual_prompt_rank, bias=False)
         self.up = nn.Linear(config.visual_prompt_rank, dim, bias=False)
         self.strength = nn.Parameter(torch.zeros(config.num_labels))
 
     def forward(self, text_embeds: Tensor, frames: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
-        """`t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
+        """Adapts the class texts: `t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
         exact = at_least_fp32(frames)
-        # The product of (B, K, T) and (B, T, D) is the mean of the frames, weighted by the relevance to each class.
-        relevant = cosines(relevance.transpose(1, 2), exact.transpose(1, 2))
+        relevant = matmul_fp32(relevance.transpose(1, 2), exact)  # means of the frames, weighted by relevance
         contrast = relevant - masked_mean(exact, frame_mask).unsqueeze(1)
         prompts = torch.tanh(self.up(F.gelu(self.down((contrast * self.rescale).to(frames.dtype))))) / self.rescale
         strength = self.limit * torch.tanh(at_least_fp32(self.strength) / self.limit)
         return unit(at_least_fp32(text_embeds) + strength.unsqueeze(-1) * prompts)
 
     def set_classes(self, old_indices: Sequence[int | None]) -> None:
-        """Replaces the classes, given by their current indices. The index of a new class is None."""
+        """Replaces the classes, which are given by their current indices. The index of a new class is None."""
         self.strength = by_class(self.strength, old_indices)
 
 
@@ -468,12 +511,14 @@ class TGDFERVisualPrompts(nn.Module):
 
 
 def bag_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:
-    """Computes the mean cross-entropy of the clips that are not ignored: (B, K), labels (B,), class weights (K,).
+    """Computes the mean cross-entropy of the labelled clips: logits (B, K), labels (B,), class weights (K,).
 
-    It is zero if all clips are ignored.
+    The loss is zero if no clip is labelled.
     """
-    counts = labels != IGNORED
-    weight = counts.to(logits.dtype) if class_weights is None else class_weights[labels.clamp(min=0)] * counts
+    is_labelled = labels != IGNORED
+    weight = is_labelled.to(logits.dtype)
+    if class_weights is not None:
+        weight = class_weights[labels.clamp(min=0)] * is_labelled
     total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="sum")
     total_weight = weight.sum()
     return total / torch.where(total_weight == 0, 1.0, total_weight)
@@ -482,14 +527,14 @@ def bag_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoot
 def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     """Computes the supervised contrastive loss (Khosla et al., 2020) between clips (B, D) and class texts (K, D).
 
-    It moves each class text of the batch closer to its own clips than to the clips of other classes.
+    It moves the text of each class that occurs in the batch closer to the clips of the class than to other clips.
     """
-    counts = labels != IGNORED
+    is_labelled = labels != IGNORED
     similarity = scale * cosines(video_embeds, text_embeds)[:, labels.clamp(min=0)]  # clip i, text of clip j
-    same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & counts
-    log_probability = similarity.masked_fill(~counts.unsqueeze(1), torch.finfo(similarity.dtype).min).log_softmax(0)
-    of_text = (log_probability * same).sum(0) / same.sum(0).clamp(min=1)
-    return -of_text.sum() / counts.sum().clamp(min=1)
+    same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & is_labelled
+    similarity = similarity.masked_fill(~is_labelled.unsqueeze(1), torch.finfo(similarity.dtype).min)
+    of_text = (similarity.log_softmax(0) * same).sum(0) / same.sum(0).clamp(min=1)
+    return -of_text.sum() / is_labelled.sum().clamp(min=1)
 
 
 def separation_loss(text_embeds: Tensor) -> Tensor:
@@ -501,7 +546,7 @@ def separation_loss(text_embeds: Tensor) -> Tensor:
 
 
 def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
-    """Sums the absolute changes in relevance (B, T) between adjacent unmasked frames for each clip: (B,)."""
+    """Sums the absolute changes of the relevance between adjacent unmasked frames: (B, T), mask (B, T) -> (B,)."""
     previous, _ = neighbours(frame_mask)
     jumps = (relevance - relevance.gather(1, previous)).abs()
     return jumps.masked_fill(~frame_mask, 0.0).sum(1)

@@ -1,9 +1,10 @@
 """TG-DFER: text-guided, weakly supervised recognition of facial expressions in video (arXiv 2511.10958).
 
-A clip has one label, but most of its frames do not show it. The clip is therefore a bag of frames (multiple-instance
-learning), and descriptions in natural language define what the frames are compared with. The data flow is:
+A clip has one label, but most of its frames do not show it. The clip is therefore treated as a bag of frames
+(multiple-instance learning, MIL). The frames are compared with descriptions in natural language. The data flow is:
 
-    frames -> CLIP -> short-term grain -> relevance to class texts -> long-range grain -> visual prompts -> MIL head
+    frames -> CLIP -> short-term grain -> long-range grain -> evidence for each class text -> MIL head -> logits
+                                       -> relevance to each class text -> visual prompts, MIL head
 
 Shapes: B clips, T frames, K classes, M descriptions per class (padded and masked), D the width of CLIP's joint space.
 Masked frames of a `frame_mask` (B, T) may be at any position, and do not affect the results of the other frames.
@@ -32,16 +33,16 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .checkpoints_tgdfer import CheckpointedModel, ClassifierCheckpoints
 from .configuration_tgdfer import TGDFERConfig
 from .dual_encoders_tgdfer import (
-    TextsRead,
+    TextCache,
     build_dual_encoder,
-    can_be_watched,
+    can_detect_changes,
     drop_text_inputs,
     embedding_width,
     encode_images,
     encode_texts,
     set_mode,
     set_timm_checkpointing,
-    text_readers,
+    text_weights,
 )
 from .layers_tgdfer import (
     IGNORED,
@@ -71,7 +72,7 @@ from .layers_tgdfer import (
 
 @dataclass
 class TGDFERModelOutput(ModelOutput):
-    """Output of the backbone.
+    """Output of `TGDFERModel`.
 
     Args:
         last_hidden_state (`Tensor` of shape `(B, T, D)`): Frames after both temporal grains, `x`.
@@ -79,9 +80,9 @@ class TGDFERModelOutput(ModelOutput):
         frame_embeds (`Tensor` of shape `(B, T, D)`): Frames after the short-term grain only, `f'`.
         text_embeds (`Tensor` of shape `(K, D)`): Class texts of unit length, `t`.
         description_embeds (`Tensor` of shape `(K, M, D)`): Descriptions of unit length, `g`. Padding is zero.
-        frame_mask (`Tensor` of shape `(B, T)`): The given mask without the instances that training dropped.
+        frame_mask (`Tensor` of shape `(B, T)`): True for valid frames, except those that are dropped in training.
         hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): As in `TGDFEROutput`.
-        attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Their attention weights, if requested.
+        attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): As in `TGDFEROutput`.
     """
 
     last_hidden_state: Tensor | None = None
@@ -96,23 +97,25 @@ class TGDFERModelOutput(ModelOutput):
 
 @dataclass
 class TGDFEROutput(ModelOutput):
-    """Output of the classifier.
+    """Output of `TGDFERForVideoClassification`.
 
     Args:
         loss (`Tensor` of shape `()`, *optional*): Training loss, if labels are given.
         logits (`Tensor` of shape `(B, K)`): Logits of the clips.
-        frame_logits (`Tensor` of shape `(B, T, K)`): Logits of the frames, `s`. They depend only on the frame and its
-            neighbourhood, through the short-term grain.
-        frame_relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame to each class, `A`. It sums to one
-            over the unmasked frames and is zero on masked frames. With `mil_pooling="attention"` it is the weight of
-            the frame in the logit. With another pooling it is the softmax over time of the evidence of both grains.
-        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; padding is 0.
+        frame_logits (`Tensor` of shape `(B, T, K)`): Logits of the frames after the short-term grain, `s`. They depend
+            on a frame and its neighbours only, unless `config.relevance_text` is "prompted".
+        frame_relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame to each class. It sums to one over the
+            unmasked frames and is zero on masked frames. With `mil_pooling="attention"` it is `A`, the weight of the
+            frame in the logit. With another pooling it is the softmax of the evidence `e` over time.
+        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; zero for
+            padding.
         video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
             frames, weighted by their share in the prediction.
-        text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts, per clip with visual prompts.
+        text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts; one set per clip with visual prompts.
         hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): Inputs of the layers of the
             long-range Transformer and the output of the last one, if requested.
-        attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Their attention weights, if requested.
+        attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Attention weights of these layers, if
+            requested.
     """
 
     loss: Tensor | None = None
@@ -127,10 +130,7 @@ class TGDFEROutput(ModelOutput):
 
 
 class TGDFERPreTrainedModel(CheckpointedModel):
-    """Base class of the backbone and the classifier. It initialises weights and declares supported features.
-
-    `CheckpointedModel` implements loading and saving.
-    """
+    """Base class of both models. It initialises weights and declares features. `CheckpointedModel` saves and loads."""
 
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
@@ -179,7 +179,7 @@ class TGDFERPreTrainedModel(CheckpointedModel):
 
 
 class TGDFERModel(TGDFERPreTrainedModel):
-    """CLIP, class texts and the multi-grained temporal network. Frames and texts share one embedding space.
+    """CLIP, class texts and the temporal network. Frames and texts are embedded in the same space.
 
     Args:
         config (`TGDFERConfig`): The configuration.
@@ -192,30 +192,30 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self.text_guidance = TGDFERTextGuidance(config)
         self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
-        self._texts_read = TextsRead()
+        self._text_cache = TextCache()
         self.post_init()
         if config.lora_attached:  # after `post_init`, which would initialise LoRA again
             self.attach_lora()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
-        """Sets the mode of all modules except the frozen CLIP, and drops the cached class texts."""
-        self._texts_read = TextsRead()
+        """Sets the mode of all modules except the frozen weights of CLIP, and drops the cached class texts."""
+        self._text_cache = TextCache()
         super().train(mode)
         if mode:
             set_mode(self.clip, mode)
         return self
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> "TGDFERModel":
-        self._texts_read = TextsRead()  # another device or dtype
+        self._text_cache = TextCache()  # another device or dtype
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._texts_read = TextsRead()  # other weights
+        self._text_cache = TextCache()  # other weights
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Excludes the cached class texts from copies and pickles, which encode their own."""
-        return self.__dict__ | {"_texts_read": TextsRead()}
+        """Excludes the cached class texts from copies and pickles. A copy encodes the texts again."""
+        return self.__dict__ | {"_text_cache": TextCache()}
 
     def get_input_embeddings(self) -> nn.Module:
         """Returns the token embeddings of the text tower."""
@@ -228,7 +228,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         clip.text_model.set_input_embeddings(value)
 
     def _encode_descriptions(self, ids: Tensor, context: Tensor | None) -> Tensor:
-        """Encodes descriptions to unit length: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""
+        """Encodes descriptions as unit vectors: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""
         guidance, (classes, descriptions) = self.text_guidance, ids.shape[:2]
         clip: Any = self.clip
         embeds = clip.text_model.get_input_embeddings()(ids.flatten(0, 1))
@@ -247,35 +247,34 @@ class TGDFERModel(TGDFERPreTrainedModel):
     def class_texts(self) -> ModelOutput:
         """Returns the class texts, from the cache if possible.
 
-        Descriptions are encoded once. They are used again while no gradient is needed and the weights that encoded
-        them are unchanged.
+        The encoded descriptions are reused while no gradient is needed and the weights of their encoder are unchanged.
 
         Returns:
             `ModelOutput`: `text_embeds` `t` (K, D), `description_embeds` `g` (K, M, D), and `description_mask` (K, M),
-            which is False on padding.
+            which is False for padding.
         """
-        own_record = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
-        readers = text_readers(self)
-        learns = torch.is_grad_enabled() and any(reader.requires_grad for reader in readers)
-        if learns or not can_be_watched(self, readers):
-            return self._texts(**own_record)
-        # A compiled graph cannot compare weights. It relies on `train`, and on loading, moving or re-labelling the
-        # whole model, to drop the cache.
+        no_states = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
+        weights = text_weights(self)
+        learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        if learns or not can_detect_changes(self, weights):
+            return self._texts(**no_states)
+        # A compiled graph cannot compare weights. There, only `train` and loading, moving or re-labelling the model
+        # drop the cache.
         if not torch.compiler.is_compiling():
-            self._texts_read.drop_if_changed(self, readers)
-        if self._texts_read.description_embeds is None:
-            # The cache outlives inference mode and autocast, and may be used in training later.
-            exact = maybe_autocast(readers[0].device.type, enabled=False)
-            with torch.inference_mode(False), torch.no_grad(), exact:
-                self._texts_read.description_embeds = self._texts(**own_record)["description_embeds"]
-        return self._texts(self._texts_read.description_embeds, **own_record)
+            self._text_cache.drop_if_changed(self, weights)
+        if self._text_cache.description_embeds is None:
+            # The cached texts may be used later without inference mode and autocast, for example in training.
+            fp32 = maybe_autocast(weights[0].device.type, enabled=False)
+            with torch.inference_mode(False), torch.no_grad(), fp32:
+                self._text_cache.description_embeds = self._texts(**no_states)["description_embeds"]
+        return self._texts(self._text_cache.description_embeds, **no_states)
 
     @can_return_tuple
     def get_text_features(self, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
         """Returns the texts of all classes, normalised to unit length.
 
         Args:
-            **kwargs: `return_dict`. The states of the text tower are not recorded because the texts are cached.
+            **kwargs: `return_dict`. The states of the text tower are not returned, because the texts are cached.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` (K, D) holds the class texts `t`, and `last_hidden_state`
@@ -287,11 +286,11 @@ class TGDFERModel(TGDFERPreTrainedModel):
         )
 
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Encodes frames with CLIP only. This part of the network is frozen, so the features can be cached.
+        """Encodes frames with CLIP only. The features can be cached if LoRA is not attached to the vision tower.
 
         Args:
             pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`): Normalised frames.
-            frame_mask (`Tensor` of shape `(B, T)`, *optional*): Features of masked frames are zero.
+            frame_mask (`Tensor` of shape `(B, T)`, *optional*): True for valid frames. Features of others are zero.
 
         Returns:
             `Tensor` of shape `(B, T, D)`: Frames in CLIP's joint space.
@@ -301,28 +300,28 @@ class TGDFERModel(TGDFERPreTrainedModel):
         """
         if pixel_values_videos.ndim != 5:
             raise ValueError(
-                f"`pixel_values_videos` has shape {tuple(pixel_values_videos.shape)}; give (clips, frames, 3, height, "
-                "width), as the processor does."
+                f"`pixel_values_videos` has shape {tuple(pixel_values_videos.shape)}, but must have the shape (clips, "
+                "frames, 3, height, width) of the output of the processor."
             )
         features = encode_images(self.clip, pixel_values_videos.flatten(0, 1))
         features = features.unflatten(0, pixel_values_videos.shape[:2])
         return features if frame_mask is None else features.masked_fill(~frame_mask.bool().unsqueeze(-1), 0.0)
 
     def drop_instances(self, frame_mask: Tensor) -> Tensor:
-        """Masks random frames in training, but never all frames of a clip: mask (B, T) -> (B, T)."""
+        """Drops random frames in training, but never all frames of a clip: mask (B, T) -> mask (B, T)."""
         if not self.training or not self.config.instance_dropout:
             return frame_mask
         chance = torch.rand(frame_mask.shape, device=frame_mask.device).masked_fill(~frame_mask, -1.0)
-        spared = chance.argmax(1, keepdim=True) == torch.arange(frame_mask.shape[1], device=frame_mask.device)
-        return frame_mask & ((chance >= self.config.instance_dropout) | spared)
+        kept = chance.argmax(1, keepdim=True) == torch.arange(frame_mask.shape[1], device=frame_mask.device)
+        return frame_mask & ((chance >= self.config.instance_dropout) | kept)
 
     def prepare_time(
         self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Fills in a missing mask and missing timestamps, (B, T) each. Timestamps of masked frames become zero."""
+        """Replaces a missing mask and missing timestamps by defaults, and sets timestamps of masked frames to zero."""
         if frame_mask is None:
             frame_mask = torch.ones(frame_features.shape[:2], dtype=torch.bool, device=frame_features.device)
-        # Checking the mask would synchronise a GPU, and a compiled graph cannot read it.
+        # Checking the mask would synchronise a GPU, and a compiled graph cannot read its values.
         on_cpu = frame_mask.device.type == "cpu" and not torch.compiler.is_compiling()
         frame_mask = frame_mask.to(frame_features.device, torch.bool)
         if on_cpu and not bool(frame_mask.any(1).all()):
@@ -356,19 +355,20 @@ class TGDFERModel(TGDFERPreTrainedModel):
             `TGDFERModelOutput`: The frames after each grain, and the texts.
 
         Raises:
-            ValueError: If not exactly one of pixels and features is given, or if every frame of a clip is masked. The
-                mask is checked only on a CPU and outside compiled graphs. Otherwise the output for such a clip is
-                meaningless.
+            ValueError: If both or neither of `pixel_values_videos` and `frame_features` are given, or if every frame
+                of a clip is masked. The mask is checked only on a CPU and outside compiled graphs. Elsewhere, the
+                output for such a clip is meaningless.
         """
         drop_text_inputs(kwargs)
         if (pixel_values_videos is None) == (frame_features is None):
-            raise ValueError("Give either `pixel_values_videos` or `frame_features`.")
+            given = "neither was" if frame_features is None else "both were"
+            raise ValueError(f"Give either `pixel_values_videos` or `frame_features`; {given} given.")
         if frame_features is None:
             frame_features = self.get_frame_features(pixel_values_videos, frame_mask)
         frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
         texts = self.class_texts()
 
-        # Cached features may have a different precision than the model.
+        # Cached features may have another dtype than the model.
         frame_features = frame_features.to(self.text_guidance.description_weight.dtype)
         frames = unit(frame_features.masked_fill(~frame_mask.unsqueeze(-1), 0.0))
         frames = F.dropout(frames, self.config.feature_dropout, self.training)
@@ -408,7 +408,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.post_init()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Groups the trainable parameters by learning rate: `lora`, `prompts` (context and visual prompts), `new`."""
+        """Groups trainable parameters by learning rate: `lora`, `prompts` (texts, visual prompts), `new` (others)."""
         groups: dict[str, list[nn.Parameter]] = {"lora": [], "prompts": [], "new": []}
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
@@ -420,8 +420,8 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
     def set_classes(self, class_prompts: Mapping[str, Any]) -> None:
         """Replaces the classes of the model, for zero-shot use or fine-tuning.
 
-        A class that keeps its name keeps its parameters. A new class starts with the mean over the current classes.
-        The weights of the descriptions of a class are kept if its descriptions are unchanged, and are uniform
+        A class that keeps its name keeps its parameters. Those of a new class start from the mean over the current
+        classes. The weights of the descriptions of a class are kept if its descriptions are unchanged, and are uniform
         otherwise. Frozen parameters stay frozen. The calibration is removed.
 
         Args:
@@ -430,7 +430,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
 
         Raises:
             ValueError: If labels are repeated, a class has no description, the prompts do not fit the text tower, or
-                the context has a different length.
+                the context has another length.
         """
         labels = list(class_prompts["labels"])
         ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
@@ -449,7 +449,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
-        self.tgdfer._texts_read = TextsRead()
+        self.tgdfer._text_cache = TextCache()
 
     # Prediction.
 
@@ -470,12 +470,12 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         self.tgdfer.set_input_embeddings(value)
 
     def pool(self, evidence: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
-        """Computes the weight of each frame in each logit, by `config.mil_pooling`: (B, T, K), with sum one over T."""
+        """Computes the weights (B, T, K) of the frames in the logits, which depend on `config.mil_pooling`."""
         if self.config.mil_pooling == "attention":
             return relevance
         if self.config.mil_pooling == "mean":
             return masked_softmax(torch.zeros_like(evidence), frame_mask.unsqueeze(-1), dim=1)
-        fraction = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0  # "max": one frame
+        fraction = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0  # 0 selects one frame
         top = top_frames(evidence, frame_mask, fraction)
         return top / top.sum(1, keepdim=True)
 
@@ -499,7 +499,7 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
             timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
             frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
                 `pixel_values_videos`.
-            labels (`Tensor` of shape `(B,)`, *optional*): Class indices for the loss, which ignores label -100.
+            labels (`Tensor` of shape `(B,)`, *optional*): Class indices for the loss; label -100 is ignored.
             class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy.
             logit_adjustment (`Tensor` of shape `(K,)`, *optional*): Values that are added to the logits in the loss
                 only, such as the log prior (Menon et al., 2021).
@@ -527,16 +527,16 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         weights = self.pool(evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
         if self.config.mil_pooling != "attention":
-            # These poolings do not use the relevance above, so it is not trained.
+            # These logits do not depend directly on `A`, so the softmax of the evidence is returned instead.
             relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
 
-        decisive = (weights * logits.softmax(-1).unsqueeze(1)).sum(-1, keepdim=True)  # (B, T, 1)
+        frame_shares = (weights * logits.softmax(-1).unsqueeze(1)).sum(-1, keepdim=True)  # (B, T, 1)
         output = TGDFEROutput(
             logits=logits,
             frame_logits=frame_logits,
             frame_relevance=relevance,
             description_relevance=self.description_relevance(short_term, base.description_embeds),
-            video_embeds=unit((decisive * at_least_fp32(frames)).sum(1)),
+            video_embeds=unit((frame_shares * at_least_fp32(frames)).sum(1)),
             text_embeds=texts,
         )
         loss = None
@@ -560,22 +560,22 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         text_embeds: Tensor,
         class_weights: Tensor | None,
     ) -> Tensor:
-        """Computes the cross-entropy on the bag, plus the weighted terms that the config enables.
+        """Computes the cross-entropy of the clips plus the weighted terms that the config enables.
 
         Args:
             output (`TGDFEROutput`): Output of `forward`.
-            logits (`Tensor` of shape `(B, K)`): Logits, adjusted for imbalance.
+            logits (`Tensor` of shape `(B, K)`): Logits plus `logit_adjustment`, if it is given.
             labels (`Tensor` of shape `(B,)`): Class indices. Clips with label -100 are ignored.
             frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
-            text_embeds (`Tensor` of shape `(K, D)`): Class texts before visual prompting.
+            text_embeds (`Tensor` of shape `(K, D)`): Class texts without visual prompts.
             class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy.
 
         Returns:
-            `Tensor` of shape `()`: The loss. It is zero if all clips are ignored.
+            `Tensor` of shape `()`: The loss. Clips with label -100 do not contribute to it.
         """
         config = self.config
         labels = labels.to(logits.device)
-        counts = labels != IGNORED
+        is_labelled = labels != IGNORED
         index = labels.clamp(min=0)
         total = bag_loss(logits, labels, class_weights, config.label_smoothing)
         true_class = index.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
@@ -586,8 +586,8 @@ class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel)
         if config.separation_weight:
             total = total + config.separation_weight * separation_loss(text_embeds)
         if config.smoothness_weight:
-            jumps = smoothness_loss(relevance, frame_mask) * counts
-            total = total + config.smoothness_weight * jumps.sum() / counts.sum().clamp(min=1)
+            jumps = smoothness_loss(relevance, frame_mask) * is_labelled
+            total = total + config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
         if config.instance_weight:
             top = top_frames(relevance, frame_mask, config.topk_fraction)
             total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)

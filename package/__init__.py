@@ -1,7 +1,7 @@
 """TG-DFER: text-guided, weakly supervised recognition of facial expressions in video.
 
-`import tgdfer` is fast: every public name is imported when it is first used, and the model is registered with the Auto
-classes of `transformers` when these are first imported.
+`import tgdfer` is fast. Public names are imported when they are first used. The model is registered with the Auto
+classes of `transformers` when those are first imported.
 """
 
 import sys
@@ -58,7 +58,10 @@ def __dir__() -> list[str]:
 def clip_tiny_faces() -> Path:
     """Returns the folder of `clip-tiny-faces`, the small dual encoder of images and texts in the package.
 
-    The folder also holds its tokenizer and its image processor.
+    The folder also contains the tokenizer and the image processor.
+
+    Returns:
+        `Path`: The folder.
     """
     from tgdfer.weights import CLIP_TINY_FACES
 
@@ -68,17 +71,21 @@ def clip_tiny_faces() -> Path:
 def tgdfer_tiny() -> Path:
     """Returns the folder of `tgdfer-tiny`, the trained TG-DFER model in the package.
 
-    The folder also holds its processor and its model card.
+    The folder also contains the processor and the model card.
+
+    Returns:
+        `Path`: The folder.
     """
     from tgdfer.weights import TGDFER_TINY
 
     return TGDFER_TINY
 
 
-# Lazy registration with the Auto classes. When a module of Auto classes is imported, our module is imported too. When
-# our module has been imported, it is registered.
+# Lazy registration with the Auto classes. Importing one of the modules of Auto classes also imports the module in this
+# package that implements the class. Importing that module registers its class.
 _AUTO = "transformers.models.auto"
-# Module of Auto classes, the name that it defines last, and our module.
+# Each row has a module of Auto classes, the name that this module defines last, and our module. If the module has the
+# last name, its import is complete.
 _NEEDED_BY = (
     (f"{_AUTO}.configuration_auto", "AutoConfig", "tgdfer.modeling_tgdfer.configuration_tgdfer"),
     (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.modeling_tgdfer"),
@@ -88,7 +95,8 @@ _NEEDED_BY = (
 )
 
 
-# Each of these modules imports the Auto classes during its own import, and our network needs the complete module.
+# Our network needs these modules. Each of them imports the Auto classes during its own import. Our network must be
+# imported only after the import of these modules is complete.
 _MODELS = "transformers.models"
 _MUST_BE_COMPLETE = (
     "transformers.modeling_layers",
@@ -104,9 +112,9 @@ _MUST_BE_COMPLETE = (
 def _import_ours(done: Any) -> None:
     started = [sys.modules[name] for name in _MUST_BE_COMPLETE if name in sys.modules]
     if any(module is not done and getattr(module.__spec__, "_initializing", False) for module in started):
-        return  # This function is called again when that module is complete.
+        return  # This function is called again when the import of that module is complete.
     imported = [(sys.modules[theirs], last, ours) for theirs, last, ours in _NEEDED_BY if theirs in sys.modules]
-    # These modules import one another. Ours are imported only after all of them are complete.
+    # The modules of Auto classes import each other. Our modules are imported only after all of them are complete.
     if all(hasattr(theirs, last) for theirs, last, _ in imported):
         for _, _, ours in imported:
             import_module(ours)

@@ -1,4 +1,4 @@
-"""The command line. Each command is a short function that imports what it needs when it runs."""
+"""The command line. Each command is a short function. It imports what it needs only when it runs, so help is fast."""
 
 import inspect
 import logging
@@ -40,9 +40,9 @@ from tgdfer.prediction_commands import (
     predict,
 )
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
-from tgdfer.training.errors import PartialResultError, UserError, is_user_error, lost_another_process, sentence_of
+from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
-from tgdfer.training.interruption import Terminated, saying_what_is_kept
+from tgdfer.training.interruption import Terminated, reporting_interruption
 from tgdfer.weights import DEFAULT_MODEL
 
 app = App(
@@ -54,7 +54,7 @@ app = App(
 
 _UNFINISHED_EVALUATION = (
     "Interrupted before the evaluation was complete. Finished files are kept."
-    " Start again with the same command for the others."
+    " Run the same command again to create the others."
 )
 
 
@@ -77,11 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv: arguments without the name of the program; by default those of the process.
+        argv (`Sequence[str]`, *optional*): Arguments without the name of the program. Defaults to those of the
+            process.
 
     Returns:
-        Exit code: 0 on success, 1 if another process of the run has failed, 2 for bad input, 3 if some of several
-        files could not be used, 130 after Ctrl-C, and 143 after SIGTERM.
+        `int`: Exit code. It is 0 on success, 1 if another process of the run has failed, 2 for bad input or output
+        that cannot be written, 3 if some of several files could not be used, 130 after Ctrl-C, and 143 after SIGTERM.
     """
     arguments = expand_home(sys.argv[1:] if argv is None else argv)
     escape_unprintable_characters()
@@ -97,16 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not is_user_error(error):
             raise
-        sentence = with_flag_names(sentence_of(error), flags)
+        sentence = with_flag_names(error_message(error), flags)
         return _print_error(sentence, 3 if isinstance(error, PartialResultError) else 2)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         return _print_error(f"Cannot write {error.filename or 'the output'}: {error.strerror}.")
     except RuntimeError as error:
-        if not lost_another_process(error):
+        if not is_lost_process_error(error):
             raise
-        return _print_error("Another process of this run has ended, so this one ends as well.", 1)
+        return _print_error("Another process of this run has failed, so this process stops.", 1)
     except Terminated:
         return 143
     except KeyboardInterrupt:
@@ -117,11 +118,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command `command(config=..., **given)` a flag for every option of a training run.
+    """Adds a flag for every option of a training run to a command `command(config=..., **given)`.
 
     The help shows the flags in panels, one for each section of the configuration.
     """
-    help_text = "YAML file of the options below; flags override it"
+    help_text = "YAML file with values for the options below; flags override them"
     annotations: dict[str, Any] = {"config": Annotated[Path | None, typer.Option(help=help_text)]}
     for name, option in OPTIONS.items():
         # None means that the flag is not given, so that it does not override the file.
@@ -137,7 +138,7 @@ def _training_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flag_type(hint: Any) -> Any:
-    """The type of a flag: choices and locations are strings, mappings are lists of `field=value`."""
+    """Returns the type of a flag. Choices and paths are strings, and mappings are lists of `field=value`."""
     if get_origin(hint) in (Union, UnionType):
         hint = get_args(hint)[0]
     if get_origin(hint) is Annotated:
@@ -146,7 +147,7 @@ def _flag_type(hint: Any) -> Any:
 
 
 def _flag(option: Option) -> dict[str, Any]:
-    """Help text, panel, default and choices of a flag."""
+    """Returns the arguments of `typer.Option` for a flag: help text, panel, default and choices."""
     kinds = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) in (Literal, dict)]
     shown: dict[str, Any] = {"help": escape(option.help), "rich_help_panel": option.section.capitalize()}
     # The default of the flag itself is None, so that it does not override the file.
@@ -168,9 +169,9 @@ def train(config: Path | None = None, **given: Any) -> None:
     """Train a model on labelled clips."""
     resolved = resolve_config(config, **given)
     hide_loading_bars()
-    from tgdfer.training.run_folder import how_to_go_on
+    from tgdfer.training.run_folder import interruption_message
 
-    with saying_what_is_kept(partial(how_to_go_on, resolved)):
+    with reporting_interruption(partial(interruption_message, resolved)):
         from tgdfer.training.train import train as run_training
 
         run = run_training(resolved)
@@ -178,16 +179,19 @@ def train(config: Path | None = None, **given: Any) -> None:
 
 
 def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
-    """Makes the configuration of a run.
+    """Creates the configuration of a run.
 
     The options come from a YAML file, or from the run to resume. Flags override them.
 
     Args:
-        file: YAML file of options.
-        **given: values of the flags; None if a flag is not given. Mappings may be lists of `field=value`.
+        file (`Path`, *optional*): YAML file of options.
+        **given: Values of the flags. None if a flag is not given. Mappings may be lists of `field=value`.
+
+    Returns:
+        `TrainingConfig`: The configuration.
 
     Raises:
-        UserError: if a key is unknown, or a value is of the wrong type.
+        UserError: If an option is unknown, a value is of the wrong type, or there is no run to resume.
     """
     given = {name: value for name, value in given.items() if value not in (None, [])}
     for name in ("model_options", "augmentation"):
@@ -196,7 +200,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
     values = read_yaml(file) if file else {}
     saved = Path(given.get("output") or values.get("output") or str(OPTIONS["output"].default)) / "config.yaml"
     if given.get("resume") and not saved.is_file():
-        raise UserError(f"There is no run to resume in {saved.parent}: name its folder with --output.")
+        raise UserError(f"There is no run to resume in {saved.parent}; give the folder of the run with --output.")
     if given.get("resume") and file is None:
         values = read_yaml(saved)
     for name in ("model_options", "augmentation"):
@@ -216,45 +220,53 @@ def evaluate(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Hub id or folder; by default the data set of the run", rich_help_panel="Data"),
+        typer.Option(
+            help="Hub id or folder of the data set. Default: that of the run; required if MODEL is not a run",
+            rich_help_panel="Data",
+        ),
     ] = None,
     dataset_config: Annotated[
         str | None,
-        typer.Option(help="Configuration of a Hub data set that has several", rich_help_panel="Data"),
+        typer.Option(help="Configuration of the Hub data set, if it has several", rich_help_panel="Data"),
     ] = None,
-    video_column: Annotated[
-        str | None, typer.Option(help="Column that holds the videos", rich_help_panel="Data")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column that holds the label", rich_help_panel="Data")
-    ] = None,
+    video_column: Annotated[str | None, typer.Option(help="Column with the videos", rich_help_panel="Data")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the labels", rich_help_panel="Data")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on; by default the test split", rich_help_panel="Data")
+        str | None, typer.Option(help="Split to evaluate on. Default: the test split", rich_help_panel="Data")
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes that decode clips; 0 decodes in the main process", rich_help_panel="Data")
+        int,
+        typer.Option(
+            help="Number of processes that decode clips; 0 decodes in the main process", rich_help_panel="Data"
+        ),
     ] = 0,
     which: Annotated[
-        Literal["best", "last"], typer.Option(help="Which model of the run to evaluate", rich_help_panel="Model")
+        Literal["best", "last"],
+        typer.Option(help="Evaluate the model of the best or of the last epoch of the run", rich_help_panel="Model"),
     ] = "best",
     baseline: Annotated[
         bool,
-        typer.Option(help="Also train a linear layer on the mean of the frame features", rich_help_panel="Model"),
+        typer.Option(
+            help="Also train and measure a linear layer on the mean of the frame features", rich_help_panel="Model"
+        ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder to write to; by default the folder of the run", rich_help_panel="Run"),
+        typer.Option(
+            help="Folder to write to. Default: the folder of the run; if MODEL is not a run, nothing is written",
+            rich_help_panel="Run",
+        ),
     ] = None,
     *,
     hardware: HardwareOptions,
 ) -> None:
     """Measure a model on a split.
 
-    The figures are accuracy (WAR), mean recall (UAR), the calibration error and, where the intensity of the frames is
-    known, frame AP and pointing.
+    The metrics are accuracy (WAR), mean recall (UAR) and the calibration error. If the data set has the intensity of
+    every frame, they also include frame AP and pointing.
     """
     hide_loading_bars()
-    with saying_what_is_kept(lambda: _UNFINISHED_EVALUATION):
+    with reporting_interruption(lambda: _UNFINISHED_EVALUATION):
         from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
         from tgdfer.training.hardware import Hardware
 
@@ -275,45 +287,61 @@ app.command(epilog=JOIN_EXAMPLES)(join)
     "tgdfer train --dataset clips-cropped/ --output runs/first"
 )
 def faces(
-    source: Annotated[Path, typer.Argument(help="Video, or folder of videos or of folders of frames")],
-    output: Annotated[Path, typer.Argument(help="Folder for the crops; it keeps the structure of SOURCE")],
+    source: Annotated[Path, typer.Argument(help="Video, or folder that contains videos or folders of frames")],
+    output: Annotated[Path, typer.Argument(help="Folder for the crops, with the same subfolders as SOURCE")],
     annotations: Annotated[
-        Path | None, typer.Option(help="List of the clips that SOURCE should hold", rich_help_panel="Data")
+        Path | None,
+        typer.Option(
+            help="List of the expected clips (CSV, TSV, JSON lines or text). The report names clips that are missing "
+            "or not in the list",
+            rich_help_panel="Data",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of processes; by default one for each processor", rich_help_panel="Data"),
+        typer.Option(min=1, help="Number of processes. Default: one for each CPU", rich_help_panel="Data"),
     ] = None,
     face_crop: Annotated[
         Literal["largest", "center", "all"],
-        typer.Option(help="Face to crop; all writes a file for each face", rich_help_panel="Faces"),
+        typer.Option(help='Which face to crop; "all" writes a file for each face', rich_help_panel="Faces"),
     ] = "largest",
     face_detector: Annotated[
         Literal["auto", "yunet", "mtcnn"],
-        typer.Option(help="Detector; auto is YuNet where it is available, else MTCNN", rich_help_panel="Faces"),
+        typer.Option(
+            help='Face detector; "auto" uses YuNet if it can be downloaded, otherwise MTCNN', rich_help_panel="Faces"
+        ),
     ] = "auto",
     face_model: Annotated[
-        Path | None, typer.Option(help="File of the detector YuNet, instead of the Hub's", rich_help_panel="Faces")
+        Path | None, typer.Option(help="File of YuNet to use instead of downloading it", rich_help_panel="Faces")
     ] = None,
     size: Annotated[
-        int, typer.Option(min=16, help="Height and width of the crops in pixels", rich_help_panel="Faces")
+        int, typer.Option(min=16, help="Height and width of a crop in pixels", rich_help_panel="Faces")
     ] = 224,
     margin: Annotated[
-        float, typer.Option(help="Margin around the face, as a share of its size", rich_help_panel="Faces")
+        float, typer.Option(help="Margin around the face, as a fraction of its size", rich_help_panel="Faces")
     ] = 0.2,
     every: Annotated[
         int,
-        typer.Option(min=1, help="Detect faces in every n-th frame and interpolate between", rich_help_panel="Faces"),
+        typer.Option(
+            min=1,
+            help="Number of frames (not seconds) from one face detection to the next; 1 detects faces in every frame. "
+            "Positions in between are interpolated",
+            rich_help_panel="Faces",
+        ),
     ] = 1,
     no_face: Annotated[
         Literal["skip", "error", "full_frame"],
         typer.Option(
-            help="Frames without the face: leave them out, leave out the clip, or keep the whole frame",
+            help='Frames without the face: "skip" leaves them out, "error" leaves out the whole clip, and '
+            '"full_frame" keeps the whole frame',
             rich_help_panel="Faces",
         ),
     ] = "skip",
 ) -> None:
-    """Crop the faces of a whole data set once, and report what is missing. An interrupted run resumes."""
+    """Crop the faces in all clips of a data set, and report frames and clips without a face.
+
+    To resume an interrupted run, give the same command again.
+    """
     hide_loading_bars()
     from tgdfer.processing.faces_tgdfer import FaceSettings
     from tgdfer.training.face_crops import cut_faces, print_report
@@ -336,10 +364,12 @@ def push(
         str, typer.Argument(help="Hub repository; it is created if it does not exist", metavar="USER/NAME")
     ],
     private: Annotated[bool, typer.Option("--private", help="Create a private repository")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent, and send nothing")] = False,
-    pictures: Annotated[bool, typer.Option(help="Send the pictures of the run; timelines show faces")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without uploading them")] = False,
+    pictures: Annotated[
+        bool, typer.Option(help="Upload the pictures of the run; pictures of timelines show faces")
+    ] = True,
 ) -> None:
-    """Publish a model on the Hub with its code, card and figures, in one commit."""
+    """Publish a model on the Hub with its code, model card and pictures, in one commit."""
     hide_loading_bars()
     from tgdfer.model_card.publish import publish
 
@@ -352,19 +382,20 @@ def push(
     epilog="[bold]Examples[/]\n\ntgdfer cache\n\ntgdfer cache --clear\n\ntgdfer cache --clear --older-than 30"
 )
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove the cached frame features of data sets")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the cached files")] = False,
     older_than: Annotated[
-        float | None, typer.Option(min=0, help="With --clear: remove only files unused for this many days")
+        float | None, typer.Option(min=0, help="With --clear: remove only files that were not used for this many days")
     ] = None,
 ) -> None:
-    """List or remove the files that are cached on this machine."""
+    """List or remove the features and activations of data sets that are cached on this machine."""
     from tgdfer.training.cache import clear_cache, print_cache
 
     if older_than is not None and not clear:
-        raise UserError("--older-than needs --clear: together they remove old files.")
+        raise UserError("--older-than only works together with --clear; add --clear to remove old files.")
     if clear:
         removed = clear_cache(older_than)
-        get_console().print(f"Removed {len(removed)} files of {decimal(sum(file.size for file in removed))}.")
+        files = "1 file" if len(removed) == 1 else f"{len(removed)} files"
+        get_console().print(f"Removed {files} ({decimal(sum(file.size for file in removed))} in total).")
     print_cache()
 
 
@@ -372,16 +403,20 @@ def cache(
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for all files")] = Path("runs/demo"),
     clips: Annotated[
-        int, typer.Option(min=2, help="Training clips of each emotion; half as many are rendered for the test")
+        int,
+        typer.Option(min=2, help="Number of training clips of each emotion; half as many are rendered for testing"),
     ] = 40,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training on frozen features")] = 10,
-    lora_epochs: Annotated[int, typer.Option(min=1, help="Epochs of training end to end, with LoRA")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the faces and of the training")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs on frozen features")] = 10,
+    lora_epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of end-to-end training with LoRA")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the rendered faces and of the training")] = 0,
 ) -> None:
-    """Render faces, train, evaluate, predict and pack a model. This takes a few minutes on two cores."""
+    """Render a data set, train and evaluate a model, predict videos, and prepare the model for the Hub.
+
+    With the default options, this takes a few minutes on two cores.
+    """
     hide_loading_bars()
-    with saying_what_is_kept(
-        lambda: f"Interrupted: the stages that are done are kept in {output}. Go on with the same command."
+    with reporting_interruption(
+        lambda: f"Interrupted. Finished stages are kept in {output}. Resume with the same command."
     ):
         from tgdfer.demo import Demo
 
@@ -389,13 +424,13 @@ def demo(
 
 
 def _add_flag_names(flags: Mapping[str, str], record: logging.LogRecord) -> bool:
-    """A logging filter that rewrites a warning with `with_flag_names` and always lets it pass."""
+    """Logging filter that replaces Python arguments in a message by flags. It lets every message pass."""
     record.msg, record.args = with_flag_names(record.getMessage(), flags), None
     return True
 
 
 def _flags_of(arguments: Sequence[str]) -> dict[str, str]:
-    """The flag of each parameter of the command that runs."""
+    """Returns the flag of each parameter of the command in `arguments`."""
     commands = getattr(typer.main.get_command(app), "commands", {})
     command = commands.get(arguments[0]) if arguments else None
     if command is None:
@@ -407,11 +442,11 @@ def _parse_assignment(option: str, text: str) -> tuple[str, Any]:
     flag = "--" + option.replace("_", "-")
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"{flag} takes FIELD=VALUE, as its help shows, not {text!r}.")
+        raise UserError(f"{flag} expects FIELD=VALUE, but got {text!r}.")
     try:
         return name.strip(), parse_yaml(value)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{flag} has {text!r}, whose value is not valid YAML.") from error
+        raise UserError(f"In {flag} {text!r}, the value is not valid YAML.") from error
 
 
 def _print_error(sentence: str, code: int = 2) -> int:

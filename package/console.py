@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich import get_console
 
-# Phrases of messages about Python arguments that no command has, and their replacements.
+# Parts of messages that name Python arguments without a flag, and what replaces them on the command line.
 _PHRASES_WITHOUT_FLAG = {
-    "; see `url_timeout`": "; download it, and give the file",
-    ", see `url_max_bytes`": ", the most that is fetched",
+    "; raise `url_timeout`": "; download it and use the file",
+    "; raise `url_max_bytes`": "; download it and use the file",
 }
 
 
@@ -35,14 +35,17 @@ def is_main_process() -> bool:
 
 
 def is_first_to_print(sentence: str) -> bool:
-    """Whether no other process that `torchrun` or `accelerate launch` has started has printed the same."""
+    """Whether this process is the first of the launched processes to print the sentence.
+
+    `torchrun` and `accelerate launch` start several processes.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return True
     from torch.distributed import TCPStore
 
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        # The launcher keeps the store. Where rank 0 does, it may not be there yet.
+        # Usually the launcher hosts the store. If the process of rank 0 hosts it, it may not exist yet.
         store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         digest = hashlib.sha256(sentence.encode("utf-8", "backslashreplace")).hexdigest()
@@ -58,12 +61,12 @@ def print_once(sentence: str) -> None:
 
 
 def expand_home(arguments: Sequence[str]) -> list[str]:
-    """Replaces `~` by the home of the user, also where shells do not, as in `--csv=~/frames.csv`."""
+    """Replaces `~` by the home folder of the user, also if shells do not, for example in `--csv=~/frames.csv`."""
     return [re.sub(r"^(--[\w-]+=)?~(?=/|$)", lambda found: f"{found[1] or ''}{Path.home()}", one) for one in arguments]
 
 
 def escape_unprintable_characters() -> None:
-    """Prints characters that the terminal cannot show as their escape codes, instead of failing."""
+    """Makes the output replace characters that the terminal cannot show by escape codes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -75,13 +78,16 @@ def with_flag_names(sentence: str, flags: Mapping[str, str]) -> str:
     For example, `no_face="full_frame"` becomes `--no-face full_frame`.
 
     Args:
-        sentence: the message.
-        flags: the flag of each argument, such as `{"no_face": "--no-face"}`.
+        sentence (`str`): The message.
+        flags (`Mapping[str, str]`): The flag of each argument, such as `{"no_face": "--no-face"}`.
+
+    Returns:
+        `str`: The message with flags.
     """
     for phrase, replacement in _PHRASES_WITHOUT_FLAG.items():
         sentence = sentence.replace(phrase, replacement)
     for name, flag in flags.items():
-        # Bare names are replaced only where they cannot be a path or a word.
+        # Names without quotes are replaced only before "is", "has" or "must". Elsewhere they may be a path or a word.
         sentence = re.sub(rf"(?<![\w/.-]){name}=[\"'](\w+)[\"']", rf"{flag} \1", sentence)
         sentence = sentence.replace(f"`{name}`", f"`{flag}`")
         if "_" in name:

@@ -1,6 +1,6 @@
-"""The demo: render data, train a model, evaluate it, read videos with it and pack it for the Hub.
+"""The demo: render a data set, train and evaluate a model, predict videos, and prepare the model for the Hub.
 
-Every stage makes the same call as a command of `tgdfer`. Finished stages are skipped, so an interrupted demo resumes.
+Each stage makes the same call as a command of `tgdfer`. Finished stages are skipped, so an interrupted demo resumes.
 """
 
 import json
@@ -30,20 +30,20 @@ from tgdfer.training.predict import predict
 from tgdfer.training.rendered_faces import write_dataset
 from tgdfer.training.train import train
 
-# Three emotions that look different. The people are in no training clip.
+# Three emotions that look different. Their videos are from the test split, so the model has not seen these people.
 SHOWN = ("happiness", "surprise", "sadness")
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Size of the demo.
+    """The demo and its settings.
 
     Attributes:
-        output: folder for all files.
-        clips: training clips of each emotion, at least 2; half as many are rendered for the test.
-        epochs: epochs of training on frozen features.
-        lora_epochs: epochs of training end to end, with LoRA.
-        seed: seed of the faces and of the training.
+        output (`Path`): Folder for all files.
+        clips (`int`): Number of training clips of each emotion, at least 2. Half as many are rendered for testing.
+        epochs (`int`): Number of epochs on frozen features.
+        lora_epochs (`int`): Number of epochs of end-to-end training with LoRA.
+        seed (`int`): Seed of the rendered faces and of the training.
     """
 
     output: Path = Path("runs/demo")
@@ -60,42 +60,49 @@ class Demo:
         """Runs all stages that are not finished yet.
 
         Raises:
-            UserError: if the folder holds other files, or a demo of another size.
+            UserError: If the folder contains other files, or a demo with other settings.
         """
         start = time.perf_counter()
         self._claim_folder()
-        with _stage(1, "Render faces, with the ground truth of every frame"):
+        with _stage(1, "Render a data set, with the ground truth of every frame"):
             self._render()
         with _stage(2, "Train on frozen CLIP features"):
             self._train_frozen()
         with _stage(3, "Train end to end, with LoRA"):
             self._train_lora()
-        with _stage(4, "Evaluate on people who are in no training clip, beside a baseline"):
+        with _stage(4, "Evaluate on people who are not in the training clips, and compare with a baseline"):
             print_metrics(evaluate_model(self.output, batch_size=8, baseline=True))
-        with _stage(5, "Read videos"):
+        with _stage(5, "Predict videos"):
             videos = self._predict()
-        with _stage(6, "Pack for the Hub (a dry run)"):
+        with _stage(6, "Prepare the model for the Hub (dry run)"):
             write_card(self.output)
             publish(self.output, "your-name/tgdfer-demo", dry_run=True)
         self._print_paths(videos, time.perf_counter() - start)
 
     def _claim_folder(self) -> None:
         if self.clips < 2:
-            raise UserError(f"clips is {self.clips}, but must be at least 2: one to train on and one to validate on.")
+            raise UserError(
+                f"clips is {self.clips}, but must be at least 2 for each emotion: one for training and one for"
+                " validation."
+            )
         note = self.output / "demo.json"
         require_writable(note)
-        size = {**asdict(self), "output": None}
+        settings = {**asdict(self), "output": None}
         if not note.is_file():
             if self.output.is_dir() and any(self.output.iterdir()):
-                raise UserError(f"{self.output} is not empty and holds no demo: name another --output.")
+                raise UserError(
+                    f"{self.output} is not empty and was not created by the demo; give another folder with --output."
+                )
             self.output.mkdir(parents=True, exist_ok=True)
-            write_text(note, json.dumps(size) + "\n")
-        elif json.loads(note.read_text(encoding="utf-8")) != size:
-            raise UserError(f"{self.output} holds a demo of another size: remove it or name another --output.")
+            write_text(note, json.dumps(settings) + "\n")
+        elif json.loads(note.read_text(encoding="utf-8")) != settings:
+            raise UserError(
+                f"{self.output} contains a demo with other settings; remove it, or give another folder with --output."
+            )
 
     def _render(self) -> None:
         if self.data.is_dir():
-            get_console().print(f"{self.data} is rendered already.", markup=False)
+            get_console().print(f"The data set in {self.data} already exists.", markup=False)
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=get_console(), transient=True) as progress:
@@ -115,7 +122,7 @@ class Demo:
         train(self._config(self.output / "frozen", frozen_features=True, epochs=self.epochs))
 
     def _train_lora(self) -> None:
-        """Continues training from the frozen model. The finished run is moved into the folder of the demo."""
+        """Continues training from the model of the first run, and moves the finished run to the folder of the demo."""
         run, done = self.output / "lora", self.output / "lora_done"
         if not done.is_dir():
             if (self.output / "best").is_dir():
@@ -132,18 +139,18 @@ class Demo:
                 )
             )
             os.replace(run, done)
-        # A run with this name is finished. Moving its files can be interrupted at any point and repeated.
+        # `lora_done` exists only after the run is finished. If moving its files is interrupted, it can be repeated.
         for path in sorted(done.iterdir()):
             os.replace(path, self.output / path.name)
         done.rmdir()
 
     def _config(self, run: Path, **options: Any) -> TrainingConfig:
-        """The options that both trainings and the baseline share."""
+        """Returns the configuration of a run. The options here are common to both runs."""
         return TrainingConfig.from_options(
             dataset=str(self.data),
             output=str(run),
             feature_views=2,
-            # At least one person of each emotion must stay in the training part.
+            # The fraction sets the number of folds. There must not be more folds than clips of each emotion.
             validation_fraction=max(0.2, 1 / self.clips),
             seed=self.seed,
             resume=(run / "config.yaml").is_file(),
@@ -167,7 +174,7 @@ class Demo:
         get_console().print(
             Panel(
                 f"[bold]{best}[/]  the model and its card (README.md), as published on the Hub\n"
-                f"[bold]{metrics}[/]  the figures; [bold]predictions.csv[/] has them clip by clip\n"
+                f"[bold]{metrics}[/]  the metrics; [bold]predictions.csv[/] lists the prediction for each clip\n"
                 f"[bold]{figures}[/]  confusion matrix and timelines\n"
                 f"[bold]{escape(str(self.data))}[/]  the clips, with the ground truth of every frame\n\n"
                 "Try next:\n"
@@ -182,7 +189,7 @@ class Demo:
 
 
 def _peak_memory() -> str:
-    """Peak memory of this process and of the largest process that it started; empty on Windows."""
+    """Describes the peak memory of this process and of its largest child process. Empty on Windows."""
     try:
         import resource
     except ImportError:
@@ -191,7 +198,7 @@ def _peak_memory() -> str:
     own, child = (
         resource.getrusage(who).ru_maxrss * unit / 1e9 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    return f" and {own:.1f} GB of memory" + (f", {child:.1f} GB in a process beside it" if child else "")
+    return f" and {own:.1f} GB of memory" + (f", and {child:.1f} GB in a child process" if child else "")
 
 
 @contextmanager

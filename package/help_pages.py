@@ -1,4 +1,4 @@
-"""The help of commands: flags on the left, texts on the right, and no flag cut off on a terminal of 80 columns."""
+"""Help pages of commands, with flags on the left and texts on the right. No flag is cut off at 80 columns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-# The names of values in the help. A value that is not listed is shown as its option names it.
+# Names of the types of values in the help. Other types are shown with the name that typer gives them.
 _VALUES = {"str": "TEXT", "path": "PATH", "file": "PATH", "int": "INTEGER", "float": "NUMBER"}
 
 
 class HelpCommand(TyperCommand):
-    """A command with the help of this module."""
+    """A command whose help page is printed by this module."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Returns the words of the usage line, such as `[OPTIONS] VIDEO...`."""
@@ -28,7 +28,7 @@ class HelpCommand(TyperCommand):
 
 
 class HelpGroup(TyperGroup):
-    """A group of commands with the help of this module."""
+    """A group of commands whose help page is printed by this module."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Prints the help."""
@@ -36,18 +36,18 @@ class HelpGroup(TyperGroup):
 
 
 class App(typer.Typer):
-    """A `typer.Typer` whose commands have the help of this module."""
+    """A `typer.Typer` whose help pages are printed by this module."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(cls=HelpGroup, pretty_exceptions_enable=False, **options)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[..., Any]:
-        """Registers a function as a command; the arguments are those of `typer.Typer.command`."""
+        """Registers a function as a command. The arguments are those of `typer.Typer.command`."""
         return super().command(name, cls=HelpCommand, **options)
 
 
 def run(command: Callable[..., None]) -> None:
-    """Runs a function as the only command of this process."""
+    """Runs a function as a program with a single command."""
     app = App(add_completion=False)
     app.command()(command)
     app()
@@ -102,7 +102,7 @@ def _panel(title: str, rows: list[tuple[Text, Text]], width: int) -> RenderableT
 
 
 def _names(parameter: Any, ctx: Any) -> Text:
-    """The names of a parameter, one on each line, with the value that an option takes."""
+    """Returns the names of a parameter, one on each line, followed by the type of its value."""
     if parameter.param_type_name == "argument":
         return Text(_argument_name(parameter), style="bold cyan")
     names = Text("\n").join(Text(name, style="bold cyan") for name in [*parameter.opts, *parameter.secondary_opts])
@@ -112,7 +112,7 @@ def _names(parameter: Any, ctx: Any) -> Text:
 
 
 def _value(parameter: Any, ctx: Any) -> str:
-    """What an option takes, as in `PATH` or `a|b|c`; empty for a switch."""
+    """Returns the type or the choices of a value, such as `PATH` or `a|b|c`. Empty for a switch."""
     if getattr(parameter, "is_flag", True):
         return ""
     if parameter.metavar:
@@ -123,7 +123,7 @@ def _value(parameter: Any, ctx: Any) -> str:
 
 
 def _description(parameter: Any, ctx: Any) -> Text:
-    """The help text of a parameter, its choices and its default."""
+    """Returns the help text of a parameter with its choices and its default."""
     text = Text.from_markup(parameter.help or "")
     value = _value(parameter, ctx)
     if "|" in value:
@@ -136,8 +136,8 @@ def _description(parameter: Any, ctx: Any) -> Text:
 
 
 def _default(parameter: Any) -> str:
-    """The default as it is shown; empty where there is none, or where it is plain that a switch is off."""
-    if isinstance(parameter.show_default, str):  # The text to show in place of the default itself.
+    """Returns the default as text. Empty if there is none, and for switches that are off by default."""
+    if isinstance(parameter.show_default, str):  # This text is shown instead of the default itself.
         return parameter.show_default
     if not parameter.show_default or parameter.default in (None, [], False):
         return ""

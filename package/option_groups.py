@@ -8,10 +8,16 @@ from typing import Any, get_type_hints
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns parameters of a command that are dataclasses into flags, one for each field.
+    """Replaces each dataclass parameter of a command by one flag for each field of the dataclass.
 
-    Each field is `Annotated` with a `typer.Option`, and its default is the default of the flag. The command receives
-    the dataclasses, so its own list of parameters stays short.
+    Each field is `Annotated` with a `typer.Option`, and its default is the default of the flag. The command itself
+    receives the dataclasses, so its list of parameters stays short.
+
+    Args:
+        command (`Callable[..., None]`): The command.
+
+    Returns:
+        `Callable[..., None]`: The command with flags.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}

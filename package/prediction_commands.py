@@ -23,32 +23,36 @@ PREDICT_EXAMPLES = (
 )
 JOIN_EXAMPLES = "[bold]Example[/]\n\ntgdfer join found-*.jsonl --csv frames.csv --json found.json"
 
-MODEL_HELP = "Folder of a run or of a model, or a Hub id; tgdfer-tiny is the model in the package"
+MODEL_HELP = 'Folder of a run or of a model, or a Hub id; "tgdfer-tiny" is the model in the package'
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Which frames are analysed, and which classes the model has."""
+    """Options for the frames that are analysed and for the classes of the model."""
 
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames to analyse per second", rich_help_panel="Data"),
+        typer.Option(help="Number of frames per second that are analysed", rich_help_panel="Data"),
     ] = None
     every: Annotated[
         float | None,
-        typer.Option(help="Seconds between analysed frames, instead of --fps", rich_help_panel="Data"),
+        typer.Option(
+            help="Seconds (not frames) from one analysed frame to the next, instead of --fps", rich_help_panel="Data"
+        ),
     ] = None
     descriptions: Annotated[
         Path | None,
         typer.Option(
-            help="YAML file of other classes and their descriptions; the answers are then not calibrated",
+            help="YAML file of classes and descriptions that replace the classes of the model. The answers are then "
+            "not calibrated",
             rich_help_panel="Model",
         ),
     ] = None
     label: Annotated[
         list[str],
         typer.Option(
-            help="Another class with its descriptions, separated by semicolons; give it once for each class",
+            help="Class and its descriptions, separated by semicolons. Repeat the option for each class. The classes "
+            "given here and in --descriptions replace all classes of the model, so give at least two",
             metavar="LABEL=DESCRIPTION;...",
             rich_help_panel="Model",
         ),
@@ -57,34 +61,39 @@ class ReadingOptions:
         bool,
         typer.Option(
             "--url-allow-private",
-            help="Also fetch URLs that lead to this machine or to a private network",
+            help="Also fetch URLs on this machine and in private networks",
             rich_help_panel="Data",
         ),
     ] = False
 
     def interval(self) -> float | None:
-        """Seconds between analysed frames; None for the default of the model."""
+        """Returns the seconds between two analysed frames, or None for the default of the model."""
         if self.fps is not None and self.every is not None:
-            raise UserError("--fps and --every both say how many frames are analysed; give one of them.")
+            raise UserError("--fps and --every both set which frames are analysed; give only one of them.")
         for flag, value in (("--fps", self.fps), ("--every", self.every)):
             if value is not None and not 0 < value < float("inf"):
                 raise UserError(f"{flag} is {value:g}, but must be above 0.")
         return 1 / self.fps if self.fps is not None else self.every
 
     def classes(self) -> dict[str, list[str]] | None:
-        """Descriptions of other classes; None if there are none."""
+        """Returns the descriptions of the given classes, or None if no classes are given."""
         if self.descriptions is None and not self.label:
             return None
-        words = _read_classes(self.descriptions)
+        classes = _read_classes(self.descriptions)
         for text in self.label:
             name, equals, described = text.partition("=")
             texts = [one.strip() for one in described.split(";") if one.strip()]
             if not equals or not name.strip() or not texts:
-                raise UserError(f"--label takes LABEL=DESCRIPTION, as in 'bored=half-closed eyes', not {text!r}.")
-            words[unicodedata.normalize("NFC", name.strip())] = texts
-        if len(words) < 2:
-            raise UserError("One class alone is always the answer; describe at least two with --label.")
-        return words
+                raise UserError(
+                    f"--label expects LABEL=DESCRIPTION, such as 'bored=half-closed eyes', but got {text!r}."
+                )
+            classes[unicodedata.normalize("NFC", name.strip())] = texts
+        if len(classes) < 2:
+            raise UserError(
+                "With a single class, every answer would be the same; describe at least two classes with --label or"
+                " --descriptions."
+            )
+        return classes
 
 
 def _read_classes(file: Path | None) -> dict[str, list[str]]:
@@ -100,30 +109,32 @@ def _read_classes(file: Path | None) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """Which faces are analysed, and how they are detected."""
+    """Options for the faces that are analysed and for their detection."""
 
     face_crop: Annotated[
         Literal["none", "largest", "center", "all"] | None,
         typer.Option(
-            help="Faces to analyse; none analyses whole pictures. By default all faces, or none if the model was "
-            "trained on whole pictures",
+            help='Which faces to analyse; "none" analyses the whole picture. Default: "all", or "none" if the model '
+            "was trained on whole pictures",
             rich_help_panel="Faces",
         ),
     ] = None
     face_detector: Annotated[
         Literal["auto", "yunet", "mtcnn"] | None,
         typer.Option(
-            help="Detector; by default that of the training, else YuNet where it is available",
+            help='Face detector; "auto" uses YuNet if it can be downloaded, otherwise MTCNN. Default: as in training, '
+            'otherwise "auto"',
             rich_help_panel="Faces",
         ),
     ] = None
     face_model: Annotated[
-        Path | None, typer.Option(help="File of the detector YuNet, instead of the Hub's", rich_help_panel="Faces")
+        Path | None, typer.Option(help="File of YuNet to use instead of downloading it", rich_help_panel="Faces")
     ] = None
     no_face: Annotated[
         Literal["skip", "error", "full_frame"] | None,
         typer.Option(
-            help="Frames without the face: leave them out, stop, or use the whole frame; by default as in training",
+            help='Frames without the face: "skip" leaves them out, "error" refuses the video, and "full_frame" uses '
+            "the whole frame. Default: as in training",
             rich_help_panel="Faces",
         ),
     ] = None
@@ -135,11 +146,16 @@ class HardwareOptions:
 
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu, cuda or cuda:1; auto uses a GPU if there is one", rich_help_panel="Hardware"),
+        typer.Option(
+            help='Device, such as "cpu", "cuda" or "cuda:1"; "auto" uses a GPU if there is one',
+            rich_help_panel="Hardware",
+        ),
     ] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Number format of the weights; auto is that of the file", rich_help_panel="Hardware"),
+        typer.Option(
+            help='Precision of the weights; "auto" keeps that of the saved model', rich_help_panel="Hardware"
+        ),
     ] = "auto"
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Number of clips or windows per step", rich_help_panel="Hardware")
@@ -148,7 +164,7 @@ class HardwareOptions:
 
 @dataclass(frozen=True)
 class JoinedFileOptions:
-    """Output files that need no frames of the video, so that `join` can write them too."""
+    """Options for output files that can be written without the video, so `join` can write them too."""
 
     csv: Annotated[
         Path | None, typer.Option(help="Table with a row for each analysed frame", rich_help_panel="Files")
@@ -156,41 +172,51 @@ class JoinedFileOptions:
     segments_csv: Annotated[
         Path | None, typer.Option(help="Table with a row for each segment", rich_help_panel="Files")
     ] = None
-    json: Annotated[Path | None, typer.Option(help="All results as JSON", rich_help_panel="Files")] = None
-    subtitles: Annotated[Path | None, typer.Option(help="Subtitles, .vtt or .srt", rich_help_panel="Files")] = None
-    elan: Annotated[Path | None, typer.Option(help="Annotations for ELAN, .eaf", rich_help_panel="Files")] = None
+    json: Annotated[Path | None, typer.Option(help="JSON file with all results", rich_help_panel="Files")] = None
+    subtitles: Annotated[Path | None, typer.Option(help="Subtitles (.vtt or .srt)", rich_help_panel="Files")] = None
+    elan: Annotated[Path | None, typer.Option(help="Annotations for ELAN (.eaf)", rich_help_panel="Files")] = None
     textgrid: Annotated[
-        Path | None, typer.Option(help="Annotations for Praat, .TextGrid", rich_help_panel="Files")
+        Path | None, typer.Option(help="Annotations for Praat (.TextGrid)", rich_help_panel="Files")
     ] = None
 
 
 @dataclass(frozen=True)
 class FileOptions(JoinedFileOptions):
-    """All output files of a prediction."""
+    """Options for all output files of a prediction."""
 
     plot: Annotated[Path | None, typer.Option(help="Picture of the timeline", rich_help_panel="Files")] = None
     annotate: Annotated[
         Path | None,
-        typer.Option(help="Copy of the video with boxes, labels and relevance", rich_help_panel="Files"),
+        typer.Option(
+            help="Copy of the video with boxes and labels, and a panel with segments and relevance below",
+            rich_help_panel="Files",
+        ),
     ] = None
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a long list of videos is processed."""
+    """Options for long lists of videos."""
 
     jsonl: Annotated[
         Path | None,
-        typer.Option(help="File to which each result is appended at once", rich_help_panel="Long lists"),
+        typer.Option(
+            help="File to which each result is appended as soon as it is ready", rich_help_panel="Long lists"
+        ),
     ] = None
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Skip the videos that have a result in --jsonl", rich_help_panel="Long lists"),
+        typer.Option(
+            "--resume",
+            help="Skip videos that already have a result in the file of --jsonl",
+            rich_help_panel="Long lists",
+        ),
     ] = False
     shard: Annotated[
         str | None,
         typer.Option(
-            help="Part of the list, such as 3/16; accelerate launch gives each process its part",
+            help="Process only one part of the list; 3/16 is the third of 16 parts. Under accelerate launch, each "
+            "process gets its own part without this option",
             metavar="I/N",
             rich_help_panel="Long lists",
         ),
@@ -214,11 +240,12 @@ def predict(
 ) -> None:  # fmt: skip
     """Recognise the expressions in videos, for each person and over time.
 
-    With several videos, each has its own subtitles, annotations, picture and annotated video. They are named after the
-    video.
+    For several videos, each has its own subtitles, annotations, picture and annotated video. The name of the video is
+    added to the names of these files.
     """
     interval, classes = reading.interval(), reading.classes()
-    # OpenMP reads this when PyTorch is loaded. By default a thread that waits keeps its core busy.
+    # OpenMP reads this variable when PyTorch is loaded. By default, a waiting thread keeps its core busy. PASSIVE lets
+    # it sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     hide_loading_bars()
     from tgdfer.training.hardware import Hardware, return_large_blocks
@@ -240,11 +267,11 @@ def predict(
 
 @with_groups
 def join(
-    parts: Annotated[list[Path], typer.Argument(help="Files that --jsonl has written", metavar="PART...")],
+    parts: Annotated[list[Path], typer.Argument(help="Files that `predict --jsonl` has written", metavar="PART...")],
     *,
     files: JoinedFileOptions,
 ) -> None:
-    """Join the results of --shard from several machines, and write the files of the whole list."""
+    """Join the results of `predict --shard` from several machines, and write the files for the whole list."""
     from tgdfer.training.outputs import PredictionFiles, print_results
     from tgdfer.training.outputs import join as join_parts
 

@@ -1,1 +1,1 @@
-"""From videos and texts to tensors, and from outputs to answers. Every file is copied into each saved model."""
+"""Preprocessing of videos and texts, and post-processing of outputs. Each saved model gets a copy of every file."""

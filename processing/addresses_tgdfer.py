@@ -25,11 +25,15 @@ URL_TIMEOUT, URL_MAX_BYTES = 60.0, 2**30
 MAX_REDIRECTS = 10
 
 _CHUNK = 2**20
-# Maximum size in bytes of a temporary file that stays in memory.
+# Size in bytes above which a spooled temporary file is moved from memory to disk.
 _IN_MEMORY = 2**26
 # IPv6 addresses that contain an IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class DownloadError(OSError):
+    """Raised if a URL is not allowed, or its content cannot be stored. The message names the cause and the remedy."""
 
 
 def fetch(
@@ -53,8 +57,8 @@ def fetch(
 
     Raises:
         TimeoutError: If the download takes longer than `timeout`.
-        OSError: If the URL is not allowed or the file is too large.
-        Exception: If the file system raises one.
+        DownloadError: If the URL is not allowed, or the file is too large or cannot be stored.
+        Exception: If the connection or the file system raises one.
     """
     deadline = time.monotonic() + timeout
     file: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
@@ -74,11 +78,12 @@ def _write(file: Any, chunk: bytes) -> None:
         file.write(chunk)
     except OSError as error:
         folder = tempfile.gettempdir()
-        raise OSError(f"it cannot be kept in {folder}: {error.strerror}; make room or set TMPDIR") from error
+        reason = f"it cannot be stored in {folder} ({error.strerror})"
+        raise DownloadError(f"{reason}; free some space or set TMPDIR") from error
 
 
-def _too_large(max_bytes: int) -> OSError:
-    return OSError(f"it has more than {max_bytes / 2**20:.0f} MiB, see `url_max_bytes`")
+def _too_large(max_bytes: int) -> DownloadError:
+    return DownloadError(f"it is larger than {max_bytes / 2**20:.0f} MiB; raise `url_max_bytes`")
 
 
 def _until(deadline: float, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -127,7 +132,7 @@ def chunks_of(url: str, timeout: float, max_bytes: int, allow_private: bool) -> 
     """Yields the content of a URL in chunks.
 
     Raises:
-        OSError: If the URL is not allowed, or the server declares a size above `max_bytes`.
+        DownloadError: If the URL is not allowed, or the server declares a size above `max_bytes`.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in WEB_SCHEMES:
@@ -136,7 +141,9 @@ def chunks_of(url: str, timeout: float, max_bytes: int, allow_private: bool) -> 
     # fsspec would open each part of a chained URL such as `s3://a::http://b` with another file system.
     if scheme not in REMOTE_SCHEMES or "::" in url:
         known = ", ".join(f"{name}://" for name in (*WEB_SCHEMES, *REMOTE_SCHEMES))
-        raise OSError(f"only addresses that begin with {known} and name one file are fetched")
+        raise DownloadError(
+            f"only URLs of single files that start with {known} are allowed; download the file yourself"
+        )
     import fsspec
 
     with fsspec.open(url, "rb") as file:
@@ -161,7 +168,7 @@ def _from_web(url: str, timeout: float, max_bytes: int, allow_private: bool) -> 
 
 
 class _CheckedTransport(httpx.BaseTransport):
-    """Transport that sends requests only to checked addresses. It is also used for redirects."""
+    """Transport that sends requests only to IP addresses that were checked. It is also used for redirects."""
 
     def __init__(self, allow_private: bool):
         self.allow_private = allow_private
@@ -198,8 +205,8 @@ class _CheckedTransport(httpx.BaseTransport):
         for address in addresses:
             if not self.allow_private and not is_public(address):
                 shown = host if host == str(address) else f"{host} ({address})"
-                raise PermissionError(
-                    f"{shown} is on this machine or in a private network, which needs `url_allow_private`"
+                raise DownloadError(
+                    f"{shown} is on this machine or in a private network; set `url_allow_private` to allow this"
                 )
 
     def close(self) -> None:
@@ -208,7 +215,7 @@ class _CheckedTransport(httpx.BaseTransport):
 
 
 def is_public(address: _Address) -> bool:
-    """Whether an address, and any IPv4 address that it contains, belongs to the public internet."""
+    """Whether an IP address, and any IPv4 address that it contains, belongs to the public internet."""
     if isinstance(address, ipaddress.IPv6Address):
         embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if address in _NAT64:
@@ -228,7 +235,7 @@ def _addresses_of(host: str) -> list[_Address]:
 
 
 def _literal_address(host: str) -> _Address | None:
-    """Parses a host as an IP address, also in old notations such as `127.1`. It returns None for a name."""
+    """Parses a host as an IP address, also in old notations such as `127.1`. Returns None for a name."""
     with suppress(ValueError):
         return ipaddress.ip_address(host)
     with suppress(OSError):

@@ -10,7 +10,7 @@ from PIL import Image, ImageSequence
 
 # Duration in milliseconds for which players show a frame without a duration.
 _DEFAULT_MILLISECONDS = 100
-# Maximum size in bytes of a temporary file that stays in memory.
+# Size in bytes above which a spooled temporary file is moved from memory to disk.
 _IN_MEMORY = 2**26
 # Number of bytes that identify an animated WebP. The flag for animation is in the last byte.
 HEAD = 21
@@ -33,18 +33,19 @@ def copy_animated_webp(source: BinaryIO, max_pixels: int) -> BinaryIO:
         `BinaryIO`: A temporary file that is deleted when it is closed.
 
     Raises:
-        ValueError: If the file is damaged or its frames are too large.
+        ValueError: If the file is damaged or its frames are too large. The message names the cause and the remedy.
     """
     target: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
     try:
         with Image.open(source, formats=("WEBP",)) as image:
             if image.width * image.height > max_pixels:
-                raise ValueError(f"it has {image.width} x {image.height} pixels, more than the {max_pixels} allowed")
+                size = f"{image.width} x {image.height} pixels"
+                raise ValueError(f"it has {size}, more than the maximum of {max_pixels}; reduce its size")
             with av.open(target, "w", format="matroska") as container:
                 _copy_frames(image, container)
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         target.close()
-        raise ValueError(f"it is damaged: {error}") from error
+        raise ValueError(f"it is damaged ({error}); download or create it again") from error
     except BaseException:
         target.close()
         raise

@@ -32,7 +32,7 @@ def read_descriptions(file: str | Path) -> dict[str, Any]:
                 return {unicodedata.normalize("NFC", label): texts for label, texts in descriptions.items()}
     except RecursionError as error:
         raise ValueError(f"{file} is nested too deeply; write `label: [description, ...]` lines.") from error
-    # Invalid numbers and dates raise a ValueError instead of a YAMLError.
+    # PyYAML raises a ValueError, and not a YAMLError, for malformed dates and numbers.
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     raise ValueError(f"{file} holds no descriptions; write `label: [description, ...]` lines.")

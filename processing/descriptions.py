@@ -30,7 +30,7 @@ LABEL_ALIASES: dict[str, str] = {alias: label for label, aliases in _all("aliase
 
 
 def built_in_descriptions(labels: str | Iterable[str] = "basic") -> dict[str, list[str]]:
-    """Returns the built-in descriptions of the face in each emotion. Each label has several descriptions.
+    """Returns the built-in descriptions of how a face looks in each emotion. Each label has several descriptions.
 
     Args:
         labels (`str` or `Iterable[str]`, *optional*, defaults to `"basic"`): A label set, or names of emotions in any

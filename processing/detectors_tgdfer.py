@@ -29,8 +29,8 @@ logger = logging.get_logger(__name__)
 DETECTORS = ("auto", "yunet", "mtcnn")
 YUNET = ("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-# Timeout in seconds for downloading the model of YuNet (0.2 MB). Without a network, the retries of the Hub client take
-# longer.
+# Timeout in seconds for downloading the model of YuNet (0.2 MB). Without this limit, the retries of the Hub client
+# would take longer if there is no network.
 DOWNLOAD_TIMEOUT = 10.0
 # Minimum score of a face found by MTCNN. It scored faces in four recordings with at least 0.98, and five false
 # detections in a video of moving noise with at most 0.96.
@@ -41,8 +41,8 @@ SAME_FACE = 0.3
 # Maps an RGB image (H, W, 3) to its N faces (N, 15): x, y, width, height, x and y of five landmarks, and a score.
 Detector = Callable[[np.ndarray], np.ndarray]
 
-# Views in which an image is searched: resized to 640 pixels; with a border, for a face that fills the image; and at a
-# larger size, for small faces.
+# Views are versions of an image that are searched for faces: resized to 640 pixels; with a border, for a face that
+# fills the image; and at a larger size, for small faces.
 VIEWS = ("usual", "bordered", "larger")
 
 
@@ -74,7 +74,8 @@ def load_detector(name: str = "auto", model: str | None = None) -> tuple[str, De
             mtcnn = _detector("mtcnn", None)
         except VideoDecodeError:
             raise error from None
-        logger.info(f"MTCNN is used to detect faces. {error}")
+        cause = str(error).rpartition("; ")[0]  # The remedy is not needed.
+        logger.info(f"{cause}, so MTCNN is used.")
         return "mtcnn", mtcnn
 
 
@@ -173,7 +174,7 @@ class _Mtcnn(threading.local):
         try:
             with _quiet():
                 faces = self.net.detect_faces(picture)
-        # It raises these errors for some images without faces.
+        # `detect_faces` raises these errors for some images without faces.
         except (IndexError, ValueError, cv2.error):
             faces = []
         rows = [
@@ -230,7 +231,7 @@ def find_faces(
 
 
 def useful_views(detector: Detector, pictures: Iterable[np.ndarray], of_all_sizes: bool = False) -> tuple[str, ...]:
-    """Selects the views that find faces in a few images of a video. Other views are not searched in its frames.
+    """Selects the views that find faces in a few images of a video. The caller then skips the other views.
 
     Args:
         detector (`Detector`): Face detector.
@@ -238,8 +239,8 @@ def useful_views(detector: Detector, pictures: Iterable[np.ndarray], of_all_size
         of_all_sizes (`bool`, *optional*, defaults to `False`): As in `find_faces`.
 
     Returns:
-        `tuple[str, ...]`: The usual view and those that find additional faces, in the order of `VIEWS`. It is empty if
-        there is no face.
+        `tuple[str, ...]`: The usual view and those that find additional faces, in the order of `VIEWS`, or an empty
+        tuple if there is no face.
     """
     useful: set[str] = set()
     for picture in pictures:
@@ -298,7 +299,7 @@ def _detect_in_view(detector: Detector, picture: np.ndarray, scale: float, borde
 
 
 def find_in_all(detect: Detector, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Applies `detect` to several images in parallel, with the number of threads of OpenCV.
+    """Applies `detect` to several images in parallel, with as many threads as OpenCV uses.
 
     The networks themselves hardly benefit from a second thread, and the model of YuNet has a batch size of one.
 

@@ -1,7 +1,7 @@
 """Explanations of predictions: the decisive time spans, and the descriptions that match the face in them.
 
-Shapes: T unmasked frames of a clip, M descriptions of its label. A config that was saved before calibration existed
-lacks its fields and counts as not calibrated.
+Shapes: T unmasked frames of a clip, M descriptions of its label. A config that was saved before calibration was
+introduced lacks the calibration fields. It is treated as not calibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ MAX_NAMED = 2
 # Minimum ratio of the mean relevance of the decisive frames to the mean relevance of all frames.
 MIN_LIFT = 1.25
 # A description is named if its cosine exceeds its mean over clips by at least this number of standard deviations. If
-# seven labels are equally frequent, a description matches about one clip in seven. A seventh of a normal distribution
-# lies above 1.07.
+# seven labels are equally frequent, a description matches about one clip in seven. One seventh of a normal
+# distribution lies above 1.07, which is rounded to 1.
 MIN_Z_SCORE = 1.0
 
 
@@ -97,8 +97,8 @@ class Description:
         cosine (`float`): Mean cosine of the description and the decisive frames.
         gain (`float`, *optional*): Difference between that and the mean cosine of the other frames of the clip. None
             if there are no other frames.
-        z_score (`float`, *optional*): Deviation of the cosine from the mean over clips, in standard deviations. None
-            if the mean is unknown.
+        z_score (`float`, *optional*): Deviation of the cosine from its mean over the calibration clips, in standard
+            deviations. None if the mean is unknown.
     """
 
     text: str
@@ -146,7 +146,7 @@ class Explanation:
 
     @property
     def named(self) -> list[str]:
-        """Descriptions in the sentence: the best matches among those that are shown in the decisive frames."""
+        """The descriptions that the sentence names: the best matches among those that the decisive frames show."""
         return [one.text for one in self.descriptions if one.is_shown][:MAX_NAMED]
 
     @property
@@ -297,7 +297,7 @@ def decisive_frames(relevance: Tensor) -> Tensor:
 
 
 def _spans(decisive: Tensor, relevance: Tensor, seconds: Tensor | None, places: list[int]) -> list[Span]:
-    """Groups consecutive decisive frames to spans, most relevant first. Spans end halfway to the adjacent frames."""
+    """Groups consecutive decisive frames into spans, most relevant first. Spans end halfway to the adjacent frames."""
     # A span ends at a gap in time.
     gaps = np.zeros(max(len(decisive) - 1, 0), bool) if seconds is None else find_gaps(seconds.tolist())
     median_step = 0.0 if seconds is None or len(seconds) < 2 else float(seconds.diff().median())

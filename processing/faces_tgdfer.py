@@ -1,6 +1,6 @@
-"""Face crops: upright, steady crops of one size from the sampled frames of a clip.
+"""Face crops: upright, steady crops of one size from the sampled frames of a video.
 
-`detectors_tgdfer.py` finds the faces in a frame, and `tracks_tgdfer.py` joins them to people.
+`detectors_tgdfer.py` finds the faces in a frame, and `tracks_tgdfer.py` joins them into people.
 """
 
 import functools
@@ -24,8 +24,8 @@ except ImportError:
 FACE_CROPS = ("none", "largest", "center", "all")
 NO_FACE = ("skip", "error", "full_frame")
 
-# Comment in the metadata of a video file of crops, followed by their size. Such files are not cropped again.
-CUT_MARK = "face crop of tgdfer"
+# Comment that marks a video file as face crops, followed by the crop size. Such files are not cropped again.
+CROP_MARK = "face crop of tgdfer"
 # Positions of the eyes, the nose and the corners of the mouth in an aligned face of 112 by 112 pixels (InsightFace).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -38,7 +38,7 @@ BATCH, BATCH_BYTES = 16, 2**27
 
 
 class NoFaceError(VideoDecodeError):
-    """Raised if a clip does not contain the requested face."""
+    """Raised if a video does not contain the requested face."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FaceSettings:
     """Settings for cropping faces.
 
     Attributes:
-        crop (`str`): "largest" or "center" crops one face per clip, and "all" creates a clip for each face.
+        crop (`str`): "largest" or "center" crops one face per video, and "all" crops each face separately.
         detector (`str`): "yunet", "mtcnn", or "auto", which selects YuNet if its model is available.
         model (`str`, *optional*): Path of the model of YuNet. None loads it from the Hub.
         size (`int`): Height and width of the crops in pixels.
@@ -81,17 +81,18 @@ class FaceSettings:
 
 @dataclass
 class FaceClip:
-    """Crops of one face in a clip.
+    """Crops of one face in a video.
 
     Attributes:
         frames (`torch.Tensor` of shape `(T, 3, S, S)`): Crops, uint8.
         seconds (`torch.Tensor` of shape `(T,)`, *optional*): Times of the frames. None if they are unknown.
-        indices (`np.ndarray` of shape `(T,)`): Indices of the frames in the clip.
+        indices (`np.ndarray` of shape `(T,)`): Positions of the frames among the sampled frames of the video.
         boxes (`np.ndarray` of shape `(T, 4)`): Left, top, right and bottom of the face in pixels of the video. NaN if
             there is no face.
-        found (`np.ndarray` of shape `(T,)`): Whether the face was detected in the frame or interpolated.
-        person (`int`, *optional*): Number of the person in the clip, from 1, in order of appearance. None if the clip
-            has no face.
+        found (`np.ndarray` of shape `(T,)`): True where the position of the face is known, because it was detected or
+            interpolated. False where a whole frame is used.
+        person (`int`, *optional*): Number of the person in the video, from 1, in order of appearance. None if the
+            video has no face.
         missing (`np.ndarray` of shape `(N,)`): Times in seconds of the sampled frames without the face, whether they
             are left out or used as a whole. Frame indices if times are unknown.
     """
@@ -105,26 +106,26 @@ class FaceClip:
     missing: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def uncut(cls, frames: torch.Tensor, seconds: torch.Tensor | None) -> "FaceClip":
-        """Creates a clip of whole frames (T, 3, H, W) without face detection."""
+    def uncropped(cls, frames: torch.Tensor, seconds: torch.Tensor | None) -> "FaceClip":
+        """Returns whole frames (T, 3, H, W) as if they were crops, without positions of a face."""
         count = len(frames)
         return cls(frames, seconds, np.arange(count), np.full((count, 4), np.nan), np.zeros(count, bool), None)
 
 
 def crop_faces(
-    frames: torch.Tensor, seconds: torch.Tensor | None, settings: FaceSettings, name: str = "The clip"
+    frames: torch.Tensor, seconds: torch.Tensor | None, settings: FaceSettings, name: str = "The video"
 ) -> list[FaceClip]:
-    """Crops the faces in a clip.
+    """Crops the faces in a video.
 
     Args:
         frames (`torch.Tensor` of shape `(T, 3, H, W)`): RGB frames, uint8.
         seconds (`torch.Tensor` of shape `(T,)`, *optional*): Times of the frames. Without them a rate of `ASSUMED_FPS`
             is assumed.
         settings (`FaceSettings`): Settings of the crops.
-        name (`str`, *optional*, defaults to `"The clip"`): Name of the video for messages.
+        name (`str`, *optional*, defaults to `"The video"`): Name of the video for messages.
 
     Returns:
-        `list[FaceClip]`: One face, or several for "all", most prominent first. Frames that are already crops of an
+        `list[FaceClip]`: One face, or several for "all", most prominent first. Frames that already are crops of an
         aligned face are returned unchanged.
 
     Raises:
@@ -135,12 +136,12 @@ def crop_faces(
     indices = np.arange(len(frames))
     located = locate_faces(zip(indices.tolist(), times.tolist(), frames, strict=True), settings)
     if is_aligned(located, settings):
-        return [FaceClip.uncut(frames, seconds)]
-    # Only one face is used, even if the clip has several shots.
+        return [FaceClip.uncropped(frames, seconds)]
+    # Only one face is used, even if the video has several shots.
     paths = located.paths if settings.crop == "all" else located.paths[:1]
     require_faces(paths, indices, settings, name)
-    clips = [cut_face(frames, indices, path, settings) for path in paths] or [
-        cut_face(frames, indices, None, settings)
+    clips = [crop_face(frames, indices, path, settings) for path in paths] or [
+        crop_face(frames, indices, None, settings)
     ]
     if seconds is not None:
         for clip in clips:
@@ -217,7 +218,10 @@ def is_aligned(located: Located, settings: FaceSettings) -> bool:
 
 
 def look_for_faces(pictures: Iterable[torch.Tensor], settings: FaceSettings) -> tuple[str, ...]:
-    """Selects the views that find faces in a few images (3, H, W) of a video. It is empty if there is no face.
+    """Selects the views that find faces in a few images (3, H, W) of a video.
+
+    Returns:
+        `tuple[str, ...]`: The views, or an empty tuple if there is no face.
 
     Raises:
         VideoDecodeError: If OpenCV or the model of the detector is missing.
@@ -257,7 +261,7 @@ def _search(
 ) -> _SearchResult:
     """Detects faces in every `settings.every`-th frame and the last one, and cuts in all frames."""
     detector = load_detector(settings.detector, settings.model)[1]
-    # The largest face needs no search for small faces. Otherwise a face may be small beside a larger one.
+    # If only the largest face is wanted, small faces beside it need not be searched for.
     detect = functools.partial(find_faces, detector, of_all_sizes=settings.crop != "largest", views=tuple(views))
     numbers: list[int] = []
     seconds: list[float] = []
@@ -288,11 +292,21 @@ def _search(
 
 
 def _prominence(person: Person, crop: str, size: tuple[int, int]) -> float:
-    """Sums the area of a face, or its proximity to the center, over its frames."""
+    """Sums the area of a face over its frames. With "center", sums its proximity to the centre of the frame."""
     if crop == "center":
         middles = (person.faces[:, :2] + person.faces[:, 2:4] / 2) / np.array(size) - 0.5
         return float((1 - np.linalg.norm(middles, axis=1)).sum())
     return float((person.faces[:, 2] * person.faces[:, 3]).sum())
+
+
+def no_face_error(name: str, frames: str) -> NoFaceError:
+    """Creates the error for a video without a face.
+
+    Args:
+        name (`str`): Name of the video.
+        frames (`str`): The frames that were searched, such as "any of 16 sampled frames".
+    """
+    return NoFaceError(f'{name} has no face in {frames}; set no_face="full_frame" to use whole frames.')
 
 
 def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: FaceSettings, name: str) -> None:
@@ -303,22 +317,20 @@ def require_faces(paths: Sequence[FacePath], indices: np.ndarray, settings: Face
     """
     has_face = frames_with_a_face(paths, indices)
     if not has_face.any() and settings.no_face != "full_frame":
-        raise NoFaceError(
-            f'{name} has no face in any of {len(indices)} sampled frames; set no_face="full_frame" to use them whole.'
-        )
+        raise no_face_error(name, f"any of {len(indices)} sampled frames")
     if not has_face.all() and settings.no_face == "error":
         raise NoFaceError(
             f"{name} has no face in {(~has_face).sum()} of {len(indices)} sampled frames; set no_face to "
-            '"skip" or "full_frame".'
+            '"skip" to leave them out, or to "full_frame" to use whole frames.'
         )
 
 
 def frames_with_a_face(paths: Sequence[FacePath], indices: np.ndarray) -> np.ndarray:
-    """Returns which of the sampled frames `indices` (T,) of a video are on a path: mask (T,)."""
+    """Returns a mask (T,) of the sampled frames `indices` (T,) of a video that are on a path."""
     return np.isin(indices, np.concatenate([np.zeros(0, np.int64), *(path.indices for path in paths)]))
 
 
-def cut_face(frames: torch.Tensor, indices: np.ndarray, path: FacePath | None, settings: FaceSettings) -> FaceClip:
+def crop_face(frames: torch.Tensor, indices: np.ndarray, path: FacePath | None, settings: FaceSettings) -> FaceClip:
     """Crops one face. Frames without the face are left out or resized as a whole, depending on `no_face`.
 
     Args:
@@ -360,7 +372,7 @@ def cut_face(frames: torch.Tensor, indices: np.ndarray, path: FacePath | None, s
 
 
 def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Computes the similarity transform (2, 3) of points (N, 2) to a target (N, 2) by least squares."""
+    """Computes the similarity transform (2, 3) that maps points (N, 2) to a target (N, 2), by least squares."""
     # In complex numbers this is w = a z + b, where a is the rotation and scale.
     z, w = points @ [1, 1j], target @ [1, 1j]
     a = np.vdot(z - z.mean(), w - w.mean()) / max(np.vdot(z - z.mean(), z - z.mean()).real, 1e-9)
@@ -374,7 +386,7 @@ def aligned_landmarks(size: int, margin: float) -> np.ndarray:
 
 
 def align(picture: np.ndarray, points: np.ndarray, size: int, margin: float) -> np.ndarray:
-    """Crops an upright face with landmarks (5, 2) from an image (H, W, 3): (size, size, 3)."""
+    """Crops a face with landmarks (5, 2) from an image (H, W, 3), and turns it upright: (size, size, 3)."""
     target = aligned_landmarks(size, margin)
     scale = float(np.linalg.norm(similarity(points, target)[0, :2]))
     # Warping interpolates between only four source pixels, so a large image is reduced first to avoid aliasing.

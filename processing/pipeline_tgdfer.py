@@ -1,4 +1,4 @@
-"""The pipeline `emotion-timeline`: finds the people in a video and the emotions that they show over time."""
+"""The pipeline `emotion-timeline`: finds the people in a video and the expressions that they show over time."""
 
 import copy
 import os
@@ -21,8 +21,8 @@ from .segments_tgdfer import Presence, find_moments
 from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
 
 TASK = "emotion-timeline"
-# Maximum duration of a clip in seconds, as in public data sets. Models are not trained on longer bags of frames, so
-# the scores of a person who is visible for longer are averaged over windows.
+# Assumed maximum duration in seconds of the clips on which models are trained. The scores of a person who is visible
+# for longer are averaged over windows, because models are not trained on longer bags of frames.
 LONGEST_CLIP = 15.0
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_every", "no_face")
 # Number of windows in a batch for the head of the model.
@@ -32,7 +32,7 @@ THUMBNAIL = 96
 
 
 class EmotionTimelinePipeline(ChunkPipeline):
-    """Predicts the emotions of the people in a video over time with a TG-DFER model.
+    """Predicts the expressions of the people in a video over time with a TG-DFER model.
 
     Example:
         ```python
@@ -55,9 +55,9 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Analyses one or several videos.
 
-        The pipeline finds faces, follows them and crops them as `face_crop` of the video processor says. It skips this
-        step for a video that already is a crop of one face. It analyses one frame every `interval` seconds, in windows
-        of `num_frames` frames.
+        The pipeline finds faces, tracks them and crops them according to the `face_crop` setting of the video
+        processor. It skips this step for a video that already is a crop of one face. It analyses one frame every
+        `interval` seconds, in windows of `num_frames` frames.
 
         Args:
             inputs (`Any`): A path, URL, bytes or file object of a video or photograph, a folder of frames, or a list
@@ -73,8 +73,10 @@ class EmotionTimelinePipeline(ChunkPipeline):
             longest_clip (`float`, *optional*, defaults to 15): Duration in seconds above which the scores of a person
                 are averaged over windows.
             progress (`Callable[[float], None]`, *optional*): Called with the fraction of a video that is done.
-            batch_size (`int`, *optional*): Number of groups of frames that are encoded together.
-            num_workers (`int`, *optional*): Number of processes that read videos, at most one.
+            batch_size (`int`, *optional*): Number of chunks that are encoded together. A chunk has up to 16 frames of
+                one person.
+            num_workers (`int`, *optional*): Whether a separate process reads the videos: 0 is none, and any other
+                number is one.
             **kwargs (`Any`): The options above.
 
         Returns:
@@ -83,7 +85,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
             Keys of a video:
 
             - `duration` in seconds; `width` and `height` in pixels;
-            - `detector`: the name of the face detector, or None if no faces were searched for;
+            - `detector`: the name of the face detector, or None if the frames were not cropped, because `face_crop` is
+                "none" or the video already is a crop of one face;
             - `cuts`: the times in seconds at which a new shot begins;
             - `timestamps`: the times of all analysed frames in seconds. Frames of arrays and folders are assumed to
                 have a rate of 25 per second;
@@ -93,7 +96,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
 
             Keys of a person:
 
-            - `person`: a number from 1 in order of appearance, or None if no faces were searched for;
+            - `person`: a number from 1 in order of appearance, or None if the frames were not cropped or no face was
+                found;
             - `label`: the most probable class over the time in which the person is visible, or "unsure" if its
                 probability is below `model.config.unsure_below`;
             - `score`: the probability of the most probable class;
@@ -106,10 +110,10 @@ class EmotionTimelinePipeline(ChunkPipeline):
                 The segments cover the whole time in which the person is visible, and never cross a cut;
             - `timestamps`: the times in seconds of the T frames in which the person is visible;
             - `frame_scores`: the probabilities of each class in these frames;
-            - `frame_relevance`: the weights of these frames for the first candidate, with sum one;
-            - `description_relevance`: the cosines of these frames with each description of the first candidate;
+            - `frame_relevance`: the relevance of these frames for the first candidate, with sum one;
+            - `description_relevance`: for each description of the first candidate, its cosines with these frames;
             - `boxes`: left, top, right and bottom of the face in pixels in each of these frames, or None where the
-                face was not found. The key is missing if no faces were searched for;
+                face was not found. The key is missing if the frames were not cropped;
             - `without_face`: the times in seconds of the analysed frames in which this person is not visible;
             - `warnings`: sentences about what makes the answer less reliable;
             - `thumbnails`: an array (N, 96, 96, 3) of uint8, and `thumbnail_seconds`, their times in seconds. The keys
@@ -147,7 +151,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
         recording = processor.read_recording(
             input_, interval or config.frame_interval, num_frames or config.num_frames, progress
         )
-        # Keep the detector that "auto" selected, because a model needs the crops that it was trained with.
+        # Store the detector that "auto" selected, because a model needs the crops that it was trained with.
         if "face_detector" not in faces:
             self.video_processor.face_detector = processor.face_detector
         thumbnail_places = [_thumbnail_places(recording, person, thumbnails) for person in range(len(recording.paths))]
@@ -172,7 +176,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def postprocess(  # type: ignore[override]
         self, model_outputs: Any, num_frames: int | None = None, longest_clip: float = LONGEST_CLIP
     ) -> dict[str, Any]:
-        """Predicts the emotions of each person in a video from the features of all frames."""
+        """Predicts the expressions of each person in a video from the features of all frames."""
         features: _VideoFeatures = model_outputs
         recording, config = features.recording, self.model.config
         num_frames = num_frames or config.num_frames
@@ -191,7 +195,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def _person_result(
         self, recording: Recording, person: "_PersonFeatures", num_frames: int, longest_clip: float
     ) -> dict[str, Any]:
-        """Creates the dictionary of one person, or of a video without face detection."""
+        """Creates the dictionary of one person, or of a video that is not cropped."""
         config = self.model.config
         names = [config.id2label[index] for index in range(config.num_labels)]
         seconds = recording.seconds[person.places]
@@ -413,7 +417,7 @@ class _VideoFeatures:
 
     def __init__(self, recording: Recording, width: int):
         self.recording = recording
-        # A person may get every frame, because frames without the face can be replaced by whole frames.
+        # A person may have a crop for every frame, because whole frames can be used where the face is missing.
         self.people = [_PersonFeatures(path, len(recording.seconds), width) for path in recording.paths]
 
     def finish(self) -> None:

@@ -39,10 +39,10 @@ class TGDFERProcessorKwargs(ProcessingKwargs, total=False):
 
 
 class TGDFERProcessor(ProcessorMixin):
-    """Prepares clips and class descriptions for a TG-DFER model.
+    """Prepares videos and class descriptions for a TG-DFER model.
 
     Args:
-        video_processor (`TGDFERVideoProcessor`, *optional*): Processor of the clips.
+        video_processor (`TGDFERVideoProcessor`, *optional*): Processor of the videos.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): Tokenizer of the CLIP, SigLIP or other dual encoder.
         descriptions (`dict[str, list[str]]`, *optional*): One or more sentences per label that describe the face. They
             are saved with the processor.
@@ -97,7 +97,7 @@ class TGDFERProcessor(ProcessorMixin):
             name_or_folder (`str`): Hub id or folder of a CLIP, SigLIP or other supported dual encoder.
             descriptions (`Mapping[str, Sequence[str]]`, *optional*): One or more sentences per label. If None, they
                 must be passed to `class_prompts`.
-            num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from each clip.
+            num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from each video.
             context_phrase (`str`, *optional*, defaults to `"a photo of a face:"`): Text before each description.
             **kwargs (`Any`): Options of `from_pretrained`, such as `revision`, `token` and `cache_dir`.
 
@@ -107,23 +107,25 @@ class TGDFERProcessor(ProcessorMixin):
         Raises:
             OSError: If the CLIP, its tokenizer or its image processor cannot be found.
         """
-        images = AutoImageProcessor.from_pretrained(name_or_folder, **kwargs)
+        image_processor = AutoImageProcessor.from_pretrained(name_or_folder, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(name_or_folder, **kwargs)
         config = AutoConfig.from_pretrained(name_or_folder, **kwargs)
         # Some checkpoints do not set the maximum length of their tokenizer.
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
         video_processor = TGDFERVideoProcessor(
-            **from_checkpoint(_picture_settings(images.to_dict())) | {"num_frames": num_frames}
+            **from_checkpoint(_image_settings(image_processor.to_dict())) | {"num_frames": num_frames}
         )
-        texts_of = None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
+        texts_by_label = (
+            None if descriptions is None else {label: list(texts) for label, texts in descriptions.items()}
+        )
         is_siglip = config.model_type == "siglip"
         padding = "max_length" if is_siglip else "longest"
-        return cls(video_processor, tokenizer, texts_of, context_phrase, padding, lowercase=is_siglip)
+        return cls(video_processor, tokenizer, texts_by_label, context_phrase, padding, lowercase=is_siglip)
 
     def __call__(
         self, videos: Any = None, text: str | list[str] | None = None, **kwargs: Unpack[TGDFERProcessorKwargs]
     ) -> BatchFeature:
-        """Prepares clips, texts or both.
+        """Prepares videos, texts or both.
 
         Args:
             videos (`Any`, *optional*): A video or a list of videos, in the formats of
@@ -134,7 +136,7 @@ class TGDFERProcessor(ProcessorMixin):
 
         Returns:
             `BatchFeature`: `pixel_values_videos` (B, T, 3, H, W), `frame_mask` (B, T) and `timestamps` (B, T) of the
-            clips; `input_ids` and `attention_mask` (N, L) of the texts.
+            videos; `input_ids` and `attention_mask` (N, L) of the texts.
 
         Raises:
             VideoDecodeError: If a video cannot be read.
@@ -149,7 +151,7 @@ class TGDFERProcessor(ProcessorMixin):
         return VideoBatchFeature(data.data)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
-        """Saves the processor, its code, and the code of the pipeline to which `custom_pipelines` of a model refers.
+        """Saves the processor, its code, and the code of the pipeline that a saved model names in `custom_pipelines`.
 
         The folder also gets a `preprocessor_config.json` with the same settings for an image processor, because
         `pipeline("video-classification")` needs one to create batches.
@@ -185,8 +187,9 @@ class TGDFERProcessor(ProcessorMixin):
             phrase.
 
         Raises:
-            ValueError: If there are no descriptions, a description is empty or repeated, the tokenizer cannot encode
-                it, or two labels are the same except for case and spaces. The message names them.
+            ValueError: If there are no descriptions; a description is empty, repeated, too long or cannot be encoded
+                by the tokenizer; two labels are the same except for case and spaces; or two classes have the same
+                descriptions. The message names the label or the description.
         """
         descriptions = self.descriptions if descriptions is None else descriptions
         if not descriptions:
@@ -222,11 +225,13 @@ class TGDFERProcessor(ProcessorMixin):
     ) -> list[Explanation]:
         """Explains the predictions of a model by the decisive frames and the descriptions that match them.
 
+        Decisive frames are those with a relevance above the mean. See `decisive_frames`.
+
         Args:
             outputs (`TGDFEROutput`): Outputs for B clips of T frames, of a model with the classes of `descriptions`:
                 `logits` (B, K), `frame_relevance` (B, T, K) and `description_relevance` (B, T, K, M).
-            timestamps (`torch.Tensor` of shape `(B, T)`, *optional*): Times of the frames in seconds. Without them, or
-                if they are NaN, spans are given as frame numbers.
+            timestamps (`torch.Tensor` of shape `(B, T)`, *optional*): Times of the frames in seconds. If they are
+                missing or NaN, spans are given as frame numbers.
             frame_mask (`torch.Tensor` of shape `(B, T)`, *optional*): True for valid frames. Defaults to all frames.
             labels (`Mapping[int, str]` or `Sequence[str]`, *optional*): Names of the K classes in the order of the
                 model, such as `model.config.id2label`. Defaults to the labels of `config`, or without it to those of
@@ -240,7 +245,7 @@ class TGDFERProcessor(ProcessorMixin):
             `list[Explanation]`: An explanation of each clip. `str` of it is a sentence.
 
         Raises:
-            ValueError: If the outputs have other classes than the processor.
+            ValueError: If the model has other classes or descriptions than the processor.
 
         Example:
             ```python
@@ -287,6 +292,8 @@ class TGDFERProcessor(ProcessorMixin):
     def encode_classes(self, descriptions: Mapping[str, Sequence[str]] | str | os.PathLike) -> dict[str, Any]:
         """Replaces the descriptions of the processor, and tokenizes the new ones for `model.set_classes`.
 
+        This changes the processor, which then describes and explains the new classes.
+
         Args:
             descriptions (`Mapping[str, Sequence[str]]`, `str` or `os.PathLike`): One or more sentences per label, or
                 the path of a YAML or JSON file with them.
@@ -320,8 +327,8 @@ class TGDFERProcessor(ProcessorMixin):
         if lengths.max() > limit:
             index = int(lengths.argmax())
             raise ValueError(
-                f'The description "{texts[index]}" has {lengths[index]} tokens with the context phrase, but the CLIP '
-                f"takes {limit}; shorten it."
+                f'The description "{texts[index]}" has {lengths[index]} tokens with the context phrase, but the '
+                f"text encoder accepts at most {limit}; shorten it."
             )
         # CLIP uses its end-of-text token as unknown token, so an unknown character would silently end the prompt.
         end = self.tokenizer.sep_token_id if self.tokenizer.eos_token_id is None else self.tokenizer.eos_token_id
@@ -332,7 +339,7 @@ class TGDFERProcessor(ProcessorMixin):
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
 
-def _picture_settings(images: dict[str, Any]) -> dict[str, Any]:
+def _image_settings(images: dict[str, Any]) -> dict[str, Any]:
     """Converts the settings of the image processor of a checkpoint to settings of the video processor."""
     known = TGDFERVideoProcessor.valid_kwargs.__annotations__
     settings = {name: value for name, value in images.items() if name in known and value is not None}

@@ -7,11 +7,11 @@ from torch.nn import functional as F
 from .faces_tgdfer import aligned_landmarks
 from .tracks_tgdfer import FacePath
 
-# Beyond the following limits the accuracy on photographs is lower by at least five percentage points
+# Beyond the following limits the accuracy on photographs is lower by about five percentage points or more
 # (docs/results/face_limits.md).
 # Minimum width of a face in pixels of the video.
 LEAST_WIDTH = 18
-# Maximum distance of the nose from the middle between the eyes, as a fraction of the distance between the eyes.
+# Maximum distance of the nose from the midpoint between the eyes, as a fraction of the distance between the eyes.
 MOST_TURNED = 0.3
 # Minimum mean brightness of a crop, 0 to 255.
 LEAST_BRIGHTNESS = 25
@@ -41,8 +41,8 @@ def face_warnings(path: FacePath, quality: np.ndarray) -> list[str]:
         ("small", f"less than {LEAST_WIDTH} pixels wide", widths < LEAST_WIDTH),
         ("turned away", "seen from the side", turn(path.points) > MOST_TURNED),
         ("covered", "the mouth is hidden", mouth_detail < LEAST_MOUTH_DETAIL),
-        ("dark", f"with a brightness below {LEAST_BRIGHTNESS} of 255", brightness < LEAST_BRIGHTNESS),
-        ("hard to make out", "the detector is hardly sure of it", path.scores < LEAST_SCORE),
+        ("dark", f"the brightness is below {LEAST_BRIGHTNESS} of 255", brightness < LEAST_BRIGHTNESS),
+        ("hard to make out", "the detector is not confident", path.scores < LEAST_SCORE),
     )
     return [
         f"The face is {what}: {how} in {where.mean():.0%} of its frames."
@@ -54,7 +54,7 @@ def face_warnings(path: FacePath, quality: np.ndarray) -> list[str]:
 def turn(points: np.ndarray) -> np.ndarray:
     """Measures how far faces are turned to a side: 0 for a frontal face, and about 0.5 at 30 degrees.
 
-    The measure is the distance of the nose from the middle between the eyes, along the line through the eyes, as a
+    The measure is the distance of the nose from the midpoint between the eyes, along the line through the eyes, as a
     fraction of the distance between the eyes.
 
     Args:

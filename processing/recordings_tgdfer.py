@@ -1,4 +1,4 @@
-"""Reading of videos of any length for prediction. Only few frames are in memory at a time."""
+"""Reading of videos of any length for prediction, with only a few frames in memory at a time."""
 
 import itertools
 import math
@@ -12,20 +12,20 @@ import torch
 from .faces_tgdfer import (
     FaceSettings,
     Located,
-    NoFaceError,
-    cut_face,
+    crop_face,
     is_aligned,
     locate_faces,
     look_for_faces,
+    no_face_error,
     require_faces,
 )
 from .tracks_tgdfer import FacePath
-from .video_file_tgdfer import Each, VideoDecodeError, VideoFile
-from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, stream
+from .video_file_tgdfer import FrameTransform, VideoDecodeError, VideoFile
+from .video_reading_tgdfer import ASSUMED_FPS, close_gaps, sample_indices, stream
 
 # Number of frames of one person in a chunk.
 CHUNK = 16
-# Maximum size in bytes of the sampled frames that are kept in memory instead of decoding them twice.
+# Maximum size in bytes of the sampled frames that are kept in memory, so that they need not be decoded twice.
 _KEPT_BYTES = 2**27
 # A video with more sampled frames than `_LONG_VIDEO` is first checked for faces in `_PREVIEW_FRAMES` frames.
 _LONG_VIDEO, _PREVIEW_FRAMES = 64, 48
@@ -67,8 +67,8 @@ class Recording:
         cuts (`list[int]`): Positions among the sampled frames at which a new shot begins.
         paths (`list[FacePath | None]`): Path of each person. It is `[None]` if the video is not cropped or nobody is
             found.
-        timed (`bool`): Whether the times come from the video and are not assumed.
-        chunks (`Iterable[Chunk]`): Reads the frames of all people. It can be iterated only once.
+        timed (`bool`): Whether the video has timestamps. Otherwise a rate of `ASSUMED_FPS` is assumed.
+        chunks (`Iterable[Chunk]`): The frames of all people. It reads them when it is iterated, which works only once.
     """
 
     seconds: np.ndarray
@@ -90,22 +90,24 @@ class Recording:
 
 @dataclass
 class _Plan:
-    """A `Sampler` that takes one frame per `interval` seconds, and at least `least` frames.
+    """A `Sampler` that takes one frame per `interval` seconds, and at least `minimum` frames.
 
     Attributes:
         interval (`float`): Seconds between two sampled frames.
-        least (`int`): Minimum number of frames, if the video has that many.
+        minimum (`int`): Minimum number of frames, if the video has that many.
         indices (`np.ndarray` of shape `(N,)`): Sampled frames, once the video is known.
         seconds (`np.ndarray` of shape `(N,)`): Times of these frames.
         duration (`float`): Seconds to the end of the last frame.
-        timed (`bool`): Whether the times come from the video.
+        duration_without_gaps (`float`): Duration without the gaps of `find_gaps`, in which there are no frames.
+        timed (`bool`): Whether the video has timestamps.
     """
 
     interval: float
-    least: int
+    minimum: int
     indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     duration: float = 0.0
+    duration_without_gaps: float = 0.0
     timed: bool = True
 
     def __call__(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
@@ -113,26 +115,29 @@ class _Plan:
         self.timed = seconds is not None
         times = np.arange(total) / ASSUMED_FPS if seconds is None else seconds
         length = total / ASSUMED_FPS if duration is None else duration
-        count = max(self.least, math.ceil(length / self.interval - 1e-6))
+        self.duration_without_gaps = close_gaps(times, length)[1]
+        count = max(self.minimum, math.ceil(self.duration_without_gaps / self.interval - 1e-6))
         self.indices = sample_indices(total, count, times, length)
         self.seconds, self.duration = times[self.indices], length
         return self.indices
 
     def steps_within(self, seconds: float) -> int:
-        """Returns the number of sampled frames in a number of seconds, and at least one."""
-        return max(1, int(seconds * len(self.seconds) / max(self.duration, 1e-9) + 1e-6))
+        """Returns how many sampled frames fall into a number of seconds, at least one."""
+        return max(1, int(seconds * len(self.seconds) / max(self.duration_without_gaps, 1e-9) + 1e-6))
 
 
 class RecordingReader:
-    """Reads one video in up to three passes: a preview of a few frames, face detection, and cropping.
+    """Reads one video: a preview of a few frames, then a pass that detects faces, and a pass that crops them.
+
+    Frames that are kept in memory are not decoded again. A short video is therefore decoded only once.
 
     Args:
         source (`Any`): The opened video.
         settings (`FaceSettings`, *optional*): Settings of the crops. None does not crop.
         interval (`float`): Seconds between two sampled frames.
-        least (`int`): Minimum number of sampled frames, if the video has that many.
+        minimum (`int`): Minimum number of sampled frames, if the video has that many.
         as_bytes (`Callable`): Converts decoded images to RGB in uint8.
-        each (`Callable`, *optional*): Applied to each image of a video that is not cropped.
+        transform (`FrameTransform`, *optional*): Applied to each image of a video that is not cropped.
         name (`str`): Name of the video for messages.
         progress (`Callable[[float], None]`): Called with the fraction of the work that is done.
     """
@@ -142,20 +147,20 @@ class RecordingReader:
         source: Any,
         settings: FaceSettings | None,
         interval: float,
-        least: int,
+        minimum: int,
         as_bytes: Callable[[torch.Tensor], torch.Tensor],
-        each: Each | None,
+        transform: FrameTransform | None,
         name: str,
         progress: Callable[[float], None],
     ):
-        self.source, self.settings, self.as_bytes, self.each = source, settings, as_bytes, each
+        self.source, self.settings, self.as_bytes, self.transform = source, settings, as_bytes, transform
         self.name, self.progress = name, progress
-        self.plan = _Plan(interval, least)
+        self.plan = _Plan(interval, minimum)
         self.kept: list[tuple[int, torch.Tensor]] | None = []
         self.decoded = 0
 
     def read(self) -> Recording:
-        """Finds the people.
+        """Finds the people and tracks them through the video.
 
         Returns:
             `Recording`: The people, and an iterator over their frames.
@@ -169,10 +174,7 @@ class RecordingReader:
         if not self.decoded:
             raise self._undecodable()
         if not views and self.settings.no_face != "full_frame":
-            raise NoFaceError(
-                f'{self.name} has no face in any of the frames that were searched; set face_crop="none" to use whole '
-                "frames."
-            )
+            raise no_face_error(self.name, "any of the frames that were searched")
         steps = max(self.plan.steps_within(_DETECTION_INTERVAL), self.settings.every)
         self.settings = replace(self.settings, every=steps)
         located = locate_faces(self._sampled(), self.settings, views or ("usual",))
@@ -201,7 +203,7 @@ class RecordingReader:
         )
 
     def _undecodable(self) -> VideoDecodeError:
-        return VideoDecodeError(f"No frame of {self.name} can be decoded; encode it again.")
+        return VideoDecodeError(f"No frame of {self.name} can be decoded; download or encode it again.")
 
     # Passes
 
@@ -223,7 +225,7 @@ class RecordingReader:
         return look_for_faces((frame for _, frame in self._decoded(self._sample_preview)), self.settings)
 
     def _unless_long(self, seconds: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        """Selects all sampled frames of a short video, and one frame of a long video."""
+        """Selects all sampled frames of a short video, and one frame of a long video, which gets a preview later."""
         indices = self.plan(seconds, total, duration)
         if len(indices) <= _LONG_VIDEO:
             return indices
@@ -282,7 +284,7 @@ class RecordingReader:
             for person, path in enumerate(paths):
                 if settings.no_face == "skip" and number not in frames_of[person]:
                     continue
-                face = cut_face(frame[None], np.array([number]), path, settings)
+                face = crop_face(frame[None], np.array([number]), path, settings)
                 if not len(face.frames):
                     continue
                 waiting[person].append((place, face.frames[0], face.boxes[0]))
@@ -295,7 +297,7 @@ class RecordingReader:
         self.progress(1.0)
 
     def _uncropped(self, located: Located | None = None) -> Recording:
-        """Reads the video without cropping, if that is set or the video already is a crop of a face."""
+        """Reads the video without cropping, if `face_crop` is "none" or the video already is a crop of a face."""
         pictures = self._pictures(located is not None)
         first = next(pictures, None)
         if first is None:
@@ -310,7 +312,7 @@ class RecordingReader:
 
         def reduce(picture: torch.Tensor) -> torch.Tensor:
             self.original_size = (picture.shape[-1], picture.shape[-2])
-            return self.each(picture) if self.each else picture
+            return self.transform(picture) if self.transform else picture
 
         if kept and self.kept is not None:
             yield from ((number, reduce(frame)) for number, frame in self.kept)

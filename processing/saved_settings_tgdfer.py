@@ -1,6 +1,6 @@
 """Validation of the settings of a video processor in a checkpoint, before they are used.
 
-A checkpoint is not trusted. The settings in `OF_THE_CALLER` are never read from it.
+A checkpoint is not trusted. The settings in `CALLER_SETTINGS` are never read from it.
 """
 
 import math
@@ -11,11 +11,12 @@ from .detectors_tgdfer import DETECTORS
 from .faces_tgdfer import FACE_CROPS, NO_FACE
 from .video_reading_tgdfer import SAMPLINGS
 
-# Limits for downloads, the decoder, and a path that is valid only on the machine that saved the checkpoint.
-OF_THE_CALLER = ("url_timeout", "url_max_bytes", "url_allow_private", "video_backend", "face_model")
+# Settings that only the caller may set: limits for downloads, the decoder, and a path that is valid only on the
+# machine that saved the checkpoint.
+CALLER_SETTINGS = ("url_timeout", "url_max_bytes", "url_allow_private", "video_backend", "face_model")
 # Maximum height and width in pixels. No dual encoder uses larger images, and every frame would take that much memory.
 MAX_SIDE = 4096
-# Maximum number of frames in a clip, and maximum distance between two sampled frames.
+# Maximum of all settings that count frames: `num_frames`, `stride` and `face_every`.
 MAX_FRAMES = 10_000
 # Maximum frame rate, which is above that of any camera.
 MAX_FPS = 10_000
@@ -24,10 +25,11 @@ _Check = tuple[Callable[[Any], bool], str]
 
 
 def from_checkpoint(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a checkpoint without those of the caller.
+    """Validates the settings of a checkpoint, and removes those in `CALLER_SETTINGS`.
 
     Args:
-        settings (`Mapping[str, Any]`): Contents of a `preprocessor_config.json`.
+        settings (`Mapping[str, Any]`): Contents of the `preprocessor_config.json` of a video processor or an image
+            processor.
 
     Returns:
         `dict[str, Any]`: The settings.
@@ -35,11 +37,11 @@ def from_checkpoint(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a setting has an invalid value.
     """
-    kept = {name: value for name, value in settings.items() if name not in OF_THE_CALLER}
+    kept = {name: value for name, value in settings.items() if name not in CALLER_SETTINGS}
     for name, (is_valid, expected) in _CHECKS.items():
         if (value := kept.get(name)) is not None and not is_valid(value):
             raise ValueError(
-                f"The saved video processor has {name} {_short(value)}, but it must be {expected}: correct its "
+                f"The saved processor settings contain {name} {_short(value)}, but it must be {expected}; correct the "
                 "preprocessor_config.json, or load another model."
             )
     return kept
@@ -72,7 +74,7 @@ def _numbers(lower: float) -> _Check:
         values = value if isinstance(value, list | tuple) else [value]
         return len(values) in (1, 3) and all(_is_number(number) and number > lower for number in values)
 
-    return is_valid, "three finite numbers" + (f" above {lower:g}" if math.isfinite(lower) else "")
+    return is_valid, "one or three finite numbers" + (f" above {lower:g}" if math.isfinite(lower) else "")
 
 
 def _between(low: float, high: float) -> _Check:
@@ -95,7 +97,7 @@ _CHECKS: dict[str, _Check] = {
     "image_mean": _numbers(-math.inf),
     "image_std": _numbers(0),
     "rescale_factor": _between(0, 1),
-    # The filters of Pillow.
+    # The numbers of the filters of Pillow.
     "resample": _one_of(tuple(range(6))),
     "num_frames": _count(MAX_FRAMES),
     "stride": _count(MAX_FRAMES),

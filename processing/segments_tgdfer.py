@@ -1,4 +1,7 @@
-"""Segments of a video: the emotions of a person over time, computed from the probabilities of the frames."""
+"""Segments of a video: the expressions of a person over time, computed from the probabilities of the frames.
+
+Predictions use `find_moments`. The benchmark of docs/results/long_videos.md measures `find_segments`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,22 +13,24 @@ import numpy as np
 from .explanation_tgdfer import UNSURE
 from .video_reading_tgdfer import find_gaps
 
-# Label of a face without an emotion.
+# Label of a face without an expression.
 AT_REST = "neutral"
-# Minimum duration of a segment in seconds, if the person is visible for that long. Most felt expressions last longer.
+# Minimum duration of a segment in seconds, if the person is visible for that long. Spontaneous expressions mostly last
+# half a second or more.
 SHORTEST = 0.3
 
 
 @dataclass(frozen=True)
 class Hysteresis:
-    """Thresholds of segments. A segment must reach `high`, and lasts while the probability is at least `low`.
+    """Thresholds of `find_segments`. They are measured in docs/results/long_videos.md; predictions use `find_moments`.
 
-    The defaults have the highest mean average precision on rendered videos (docs/results/long_videos.md).
+    A segment must reach `high`, and lasts while the probability is at least `low`. The defaults have the highest mean
+    average precision on the rendered videos of the benchmark.
 
     Attributes:
         high (`float`): Probability that a segment must reach.
         low (`float`): Probability below which a segment ends.
-        shortest (`float`): Minimum duration in seconds. Most felt expressions last half a second or more.
+        shortest (`float`): Minimum duration in seconds.
     """
 
     high: float = 0.5
@@ -45,7 +50,7 @@ class Hysteresis:
 
 @dataclass(frozen=True)
 class Presence:
-    """The T of the N sampled frames of a video in which a person is visible.
+    """The T frames in which a person is visible, among the N sampled frames of a video.
 
     Attributes:
         places (`np.ndarray` of shape `(T,)`): Positions among the sampled frames, increasing.
@@ -84,7 +89,7 @@ class Presence:
         return times[0], times[1]
 
     def is_after_gap(self, place: int) -> bool:
-        """Whether there is a gap before one of the N sampled frames."""
+        """Whether the sampled frame at position `place` follows a gap."""
         return place in self._gaps
 
     @cached_property
@@ -96,7 +101,7 @@ class Presence:
 def find_moments(
     scores: np.ndarray, names: Sequence[str], presence: Presence, unsure_below: float | None = None
 ) -> list[dict[str, Any]]:
-    """Labels every frame of a person, and joins consecutive frames of the same label to segments.
+    """Labels every frame of a person, and joins consecutive frames of the same label into segments.
 
     A frame gets its most probable class. With `unsure_below`, it is unsure if no class has a probability of at least
     0.5. A segment shorter than `SHORTEST` gets the more probable of the labels of the adjacent segments.
@@ -176,17 +181,17 @@ def _joined(
     return segment | {"end": following["end"], "score": score, "candidates": candidates, "frames": frames}
 
 
-# Segments of emotions that may overlap, for benchmarks of localisation
+# Segments of several classes that may overlap. Only benchmarks use these functions.
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A time span with one emotion.
+    """A time span with one expression, as found by `find_segments`.
 
     Attributes:
         start (`float`): Start in seconds.
         end (`float`): End in seconds.
-        label (`str`): The emotion.
+        label (`str`): The class.
         confidence (`float`): Mean probability over its frames.
     """
 
@@ -199,7 +204,9 @@ class Segment:
 def find_segments(
     curves: Mapping[str, Sequence[float]], seconds: Sequence[float] | np.ndarray, rule: Hysteresis | None = None
 ) -> list[dict[str, Any]]:
-    """Finds segments of emotions by hysteresis on the probabilities of each class except neutral.
+    """Finds segments by hysteresis on the probabilities of each class except neutral. Segments may overlap.
+
+    Only benchmarks use this function. It is measured in docs/results/long_videos.md; predictions use `find_moments`.
 
     Args:
         curves (`Mapping[str, Sequence[float]]`): Probability of each class in each of T frames.
@@ -208,7 +215,7 @@ def find_segments(
 
     Returns:
         `list[dict[str, Any]]`: `start` and `end` in seconds, `label` and `confidence` of each segment, in
-        chronological order. A segment ends halfway to the adjacent frames, and never crosses a time without frames.
+        chronological order. A segment starts and ends halfway to the adjacent frames, and never spans a gap.
     """
     rule = rule or Hysteresis()
     found: list[Segment] = []
@@ -219,7 +226,7 @@ def find_segments(
 
 
 def argmax_segments(curves: Mapping[str, Sequence[float]], seconds: Sequence[float]) -> list[dict[str, Any]]:
-    """Finds runs of frames with the same most probable emotion, as a baseline for `find_segments`."""
+    """Finds runs of frames with the same most probable class. This is the baseline of `find_segments`."""
     names = list(curves)
     best = np.argmax([curves[name] for name in names], axis=0) if len(seconds) else np.zeros(0, int)
     masked = {name: np.where(best == index, curves[name], 0.0).tolist() for index, name in enumerate(names)}
@@ -237,7 +244,7 @@ def _segments_of_class(label: str, curve: np.ndarray, rule: Hysteresis, seconds:
 
 
 def _runs(inside: np.ndarray, seconds: np.ndarray) -> list[slice]:
-    """Returns runs of consecutive frames that are inside. A run ends at a gap in time."""
+    """Returns the runs of consecutive frames for which `inside` is True. A run ends at a gap in time."""
     new = np.ones(len(inside), bool)
     new[1:] = ~inside[:-1] | (np.diff(seconds) > _longest_step(seconds))
     first = np.flatnonzero(inside & new)

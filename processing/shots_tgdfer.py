@@ -20,7 +20,7 @@ _AROUND = 2
 # Minimum change of an image at a cut (0 to 255, mean over hue, saturation and brightness), and its minimum ratio to
 # the changes of the frames around it. The change is the default of PySceneDetect. The ratio is lower than the default
 # because sampled frames are further apart and therefore differ more.
-LEAST_CHANGE, LEAST_RATIO = 27.0, 2.0
+MIN_CHANGE, MIN_RATIO = 27.0, 2.0
 
 
 class CutFinder:
@@ -34,11 +34,12 @@ class CutFinder:
         self._detector = None
         if AdaptiveDetector is not None:
             self._detector = AdaptiveDetector(
-                adaptive_threshold=LEAST_RATIO, min_scene_len=1, window_width=_AROUND, min_content_val=LEAST_CHANGE
+                adaptive_threshold=MIN_RATIO, min_scene_len=1, window_width=_AROUND, min_content_val=MIN_CHANGE
             )
         self._count = 0
         self._last: np.ndarray | None = None
-        # Contains the frame before a flash when the end of the flash is detected.
+        # The last frames. When the end of a flash is detected, the frame before the flash is at index 0, and the frame
+        # after it is at index 2.
         self._recent: deque[np.ndarray] = deque(maxlen=_AROUND + 3)
         self._cuts: list[int] = []
 
@@ -53,7 +54,7 @@ class CutFinder:
         self._last = small
 
     def cuts(self) -> Sequence[int]:
-        """Returns the first frames of new shots, as numbers in the order of `add`. Call it once after all frames."""
+        """Returns the first frame of each new shot, counted in the order of `add`. Call it once after all frames."""
         if self._last is not None:
             for _ in range(_AROUND):
                 self._feed(self._last)
@@ -73,4 +74,4 @@ class CutFinder:
     def _is_flash(self) -> bool:
         """Whether the frames before and after a shot of one frame are similar."""
         before, after = (cv2.cvtColor(self._recent[place], cv2.COLOR_BGR2HSV).astype(np.float32) for place in (0, 2))
-        return bool(np.abs(before - after).mean() < LEAST_CHANGE)
+        return bool(np.abs(before - after).mean() < MIN_CHANGE)

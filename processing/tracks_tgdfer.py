@@ -1,4 +1,4 @@
-"""Tracking: joins the faces in single frames to tracks within a shot, and tracks to people.
+"""Tracking: joins the faces in single frames into tracks within a shot, and tracks into people.
 
 Neither a track nor a person crosses a cut, because the identity of a face after a cut is unknown.
 """
@@ -12,10 +12,10 @@ from .detectors_tgdfer import SAME_FACE, overlap
 
 # A track ends if its face is missing for longer than this, in seconds.
 BRIDGE = 0.5
-# A track is a face, and not a false detection, if it lasts this many seconds and is found in this many frames ...
+# Minimum duration of a track in seconds, and minimum number of its detections. A shorter track is a false detection,
+# unless its detections are more than `MIN_SHARE` of the searched frames of its shot.
 LASTING, LASTING_FRAMES = 2.0, 8
-# ... or if it is found in more than this fraction of the frames of its shot.
-LEAST_SHARE = 1 / 8
+MIN_SHARE = 1 / 8
 # Standard deviations of the smoothing of landmarks: in time in seconds, and in position as a fraction of the size of
 # the face. A moving face changes its position by more than the error of the detector, so it is not blurred.
 STEADY_SECONDS, STEADY_SHARE = 0.5, 0.05
@@ -65,10 +65,10 @@ class FacePath:
 def follow(
     found: Sequence[np.ndarray], seconds: np.ndarray, bridge: float = BRIDGE, cuts: Sequence[int] = ()
 ) -> list[Track]:
-    """Joins the faces in T frames to tracks. Each face is assigned to the closest track.
+    """Joins the faces in T frames into tracks. Each face is assigned to the closest track.
 
-    The distance is measured to the last position of the track and to its extrapolated position, so that people can
-    pass each other. A track continues if its face is missing for less than `bridge` seconds, and ends at a cut.
+    Both the last position of a track and its extrapolated position are considered, so that people can pass each other.
+    A track continues if its face is missing for less than `bridge` seconds, and ends at a cut.
 
     Args:
         found (`Sequence[np.ndarray]`): Faces (N_t, 15) in each frame.
@@ -117,7 +117,7 @@ def _closeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def lasting(tracks: Sequence[Track], seconds: np.ndarray, cuts: Sequence[int] = ()) -> list[Track]:
-    """Selects the tracks that last long enough. Very short tracks are mostly false detections.
+    """Selects the tracks that are long enough according to `LASTING`, `LASTING_FRAMES` and `MIN_SHARE`.
 
     Args:
         tracks (`Sequence[Track]`): Tracks in T frames.
@@ -133,7 +133,7 @@ def lasting(tracks: Sequence[Track], seconds: np.ndarray, cuts: Sequence[int] = 
         shot = int(np.searchsorted(edges, track.frames[0], side="right"))
         share = len(track.frames) / (edges[shot] - edges[shot - 1])
         span = seconds[track.frames[-1]] - seconds[track.frames[0]]
-        if share > LEAST_SHARE or (len(track.frames) >= LASTING_FRAMES and span >= LASTING):
+        if share > MIN_SHARE or (len(track.frames) >= LASTING_FRAMES and span >= LASTING):
             kept.append(track)
     return kept
 
@@ -163,7 +163,7 @@ class Person:
 
 
 def join_people(tracks: Sequence[Track], cuts: Sequence[int] = ()) -> list[Person]:
-    """Joins tracks to people. A face that reappears at the same position in a shot belongs to the same person.
+    """Joins tracks into people. A face that reappears at the same position in a shot belongs to the same person.
 
     A face after a cut is a new person. The appearance of a crop does not identify people reliably: in the dark, two
     people in an audience look more similar than one person in two shots (docs/experiments.md).
@@ -197,26 +197,26 @@ def path_of(
     indices: np.ndarray,
     seconds: np.ndarray,
     cuts: Sequence[int] = (),
-    looked: Sequence[int] | None = None,
+    searched: Sequence[int] | None = None,
 ) -> FacePath:
     """Computes the positions of a face in all frames of its tracks, by linear interpolation between detections.
 
-    A track is extended by half the distance to the adjacent frames that were searched. It is extended to the start or
-    end of its shot if no frame there was searched.
+    A track is extended halfway to the adjacent frames that were searched. If no frame was searched between the track
+    and the start or the end of its shot, it is extended to the start or the end.
 
     Args:
         person (`Person`): The person. The `frames` of its tracks are positions in `indices`.
         indices (`np.ndarray` of shape `(N,)`): Numbers of all sampled frames in the video.
         seconds (`np.ndarray` of shape `(N,)`): Times of these frames.
         cuts (`Sequence[int]`, *optional*, defaults to `()`): Positions in `indices` at which a new shot begins.
-        looked (`Sequence[int]`, *optional*): Positions of the frames that were searched for faces, in increasing
+        searched (`Sequence[int]`, *optional*): Positions of the frames that were searched for faces, in increasing
             order. Defaults to all frames.
 
     Returns:
         `FacePath`: The positions of the face.
     """
     borders = [0, *cuts, len(indices)]
-    places = np.arange(len(indices)) if looked is None else np.asarray(looked)
+    places = np.arange(len(indices)) if searched is None else np.asarray(searched)
     parts = []
     for track in person.tracks:
         shot = int(np.searchsorted(borders, track.frames[0], side="right"))
@@ -231,7 +231,7 @@ def path_of(
 
 
 def join_paths(paths: Sequence[FacePath]) -> FacePath:
-    """Joins paths in chronological order. A frame on several of them is taken from the first."""
+    """Joins paths in chronological order. If several paths contain a frame, the first one is used."""
     columns = {
         name: np.concatenate([getattr(path, name) for path in paths])
         for name in ("indices", "boxes", "points", "scores")

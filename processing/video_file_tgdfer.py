@@ -1,8 +1,8 @@
-"""Video files: their frames, and the seconds they are shown at, by PyAV.
+"""Decoding of video files with PyAV: frames and their times.
 
-Nothing a container declares is believed: frames are counted and timed by the packets that are there, and where the
-packets and the decoder disagree, by the decoder. Only the packets that lead from a key frame to a sampled frame are
-decoded, where key frames and time stamps can be trusted. `video_source_tgdfer.py` opens the files.
+The header of a file is not trusted. Frames are counted and timed from the packets, or from the decoded frames if the
+two disagree. If key frames and time stamps are reliable, only the packets from a key frame to a sampled frame are
+decoded. `video_source_tgdfer.py` opens the files.
 """
 
 import functools
@@ -24,36 +24,37 @@ from .video_source_tgdfer import LIMITS, VideoDecodeError, VideoSource
 
 logger = logging.get_logger(__name__)
 
-# Given the seconds (N,) at which frames are shown, None where nobody knows, their number N and the length of the clip
-# in seconds or None: the indices to read, increasing.
+# Selects the frames to read. It is called with the times (N,) of the frames, their number N, and the duration of the
+# video. Times and durations are in seconds, or None if they are unknown. It returns increasing indices.
 Sampler = Callable[[np.ndarray | None, int, float | None], np.ndarray]
-# What is done to each picture (3, H, W) before it is kept.
-Each = Callable[[torch.Tensor], torch.Tensor]
+# Changes a decoded frame (3, H, W) before it is stored.
+FrameTransform = Callable[[torch.Tensor], torch.Tensor]
 
-# Codecs whose key frames start anew; in others (GIF, FFV1, ...) the mark does not promise it.
+# Codecs in which decoding can start at any key frame. In others (GIF, FFV1, ...) the key frame flag does not guarantee
+# this.
 KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4"}
 
-# Decoders that keep the alpha of a codec.
+# Decoders that keep the alpha channel of a codec.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
 
 
 class _Mismatch(Exception):
-    """The decoder gives other frames than the packets promise."""
+    """Raised if the decoded frames do not match the packets."""
 
 
 @dataclass
 class _Packets:
-    """What the N shown packets of a stream tell without decoding.
+    """Information about the N displayed frames of a stream, read from its packets without decoding them.
 
     Attributes:
-        seconds: (N,) when each frame is shown, the first at 0.
-        stamps: (N,) the same as time stamps of the stream.
-        duration: seconds to the end of the last.
-        place: of each stamp, its packet's place among all packets, which come in the order of decoding.
-        keys: (place, stamp) of the key frames.
-        exact: whether decoding may start at any of them.
-        stream: number of the stream in the file.
+        seconds (`np.ndarray` of shape `(N,)`): Times of the frames in seconds. The first frame is at 0.
+        stamps (`list[int]`): The N time stamps of the frames in units of the stream, increasing.
+        duration (`float`): Seconds from the first frame to the end of the last frame.
+        place (`dict[int, int]`): Index of the packet of each time stamp. Packets are counted in decoding order.
+        keys (`list[tuple[int, int]]`): Packet index and time stamp of each key frame.
+        exact (`bool`): Whether decoding can start at any key frame.
+        stream (`int`): Number of the stream in the file.
     """
 
     seconds: np.ndarray
@@ -65,12 +66,13 @@ class _Packets:
     stream: int = 0
 
     def runs(self, stamps: Iterable[int]) -> list[tuple[int, int]]:
-        """First and last place of the packets to decode, from a key frame each, for the frames at `stamps`."""
+        """Returns the first and last packets of the runs to decode for some frames. Runs start at key frames."""
         places = [place for place, _ in self.keys]
         runs: list[tuple[int, int]] = []
         for last, stamp in sorted((self.place[stamp], stamp) for stamp in stamps):
             key = bisect_right(places, last) - 1
-            # Pictures shown before the key frame that they follow lean on the one before it (open group of pictures).
+            # In an open group of pictures, a frame that is decoded after a key frame but displayed before it also
+            # depends on the previous key frame.
             while key >= 0 and self.keys[key][1] > stamp:
                 key -= 1
             first = self.keys[key][0] if key >= 0 else 0
@@ -82,15 +84,15 @@ class _Packets:
 
 @dataclass
 class Pictures:
-    """Frames read from a file.
+    """Frames that were read from a file with N frames.
 
     Attributes:
-        frames: (T, 3, H, W) uint8 RGB.
-        indices: (T,) of the N frames of the file.
-        seconds: (N,) when they are shown, the first at 0.
-        duration: seconds to the end of the last.
-        size: height and width of the video, whatever was done to the frames.
-        backend: what has decoded them, one of `BACKENDS`.
+        frames (`torch.Tensor` of shape `(T, 3, H, W)`): RGB frames, uint8 unless the transform changes that.
+        indices (`np.ndarray` of shape `(T,)`): Indices of the frames in the file.
+        seconds (`np.ndarray` of shape `(N,)`): Times of all frames of the file in seconds. The first frame is at 0.
+        duration (`float`): Seconds from the first frame to the end of the last frame.
+        size (`tuple[int, int]`): Height and width of the video in pixels, before the transform.
+        backend (`str`): The decoder, one of `BACKENDS`.
     """
 
     frames: torch.Tensor
@@ -102,32 +104,35 @@ class Pictures:
 
 
 class VideoFile(VideoSource):
-    """The frames of one video file, and the seconds they are shown at.
+    """Reads the frames of a video file and their times.
 
     Args:
-        video: path, URL, bytes, seekable or other binary file object, or an open PyAV container, which is left as it
-            is.
-        name: of the video in messages, where it has none of its own.
-        backend: "torchcodec" lets it decode where it works and gives what PyAV gives.
-        **options: limits of fetching a URL; see `VideoSource`.
+        video (`Any`): A path, a URL, bytes, a binary file object, or an open PyAV container, which is not modified.
+        name (`str`, *optional*, defaults to `""`): Name for messages, used for bytes and file objects.
+        backend (`str`, *optional*, defaults to `"pyav"`): One of `BACKENDS`. "torchcodec" is used if it is installed
+            and can read the file, and if the times of its frames are those of the packets. Otherwise PyAV decodes.
+        **options (`Any`): Limits for the download of a URL. See `VideoSource`.
 
     Raises:
-        VideoDecodeError: it does not exist, is empty, or cannot be fetched.
+        VideoDecodeError: If the video does not exist, is empty, or cannot be downloaded.
     """
 
     def __init__(self, video: Any, name: str = "", backend: str = "pyav", **options: Any):
-        # What `_packets_of` gives; False before.
+        # Cached result of `_packets_of`. False if it was not computed yet.
         self._known: _Packets | Literal[False] | None = False
-        # What `_in_order` gives; None before.
+        # Cached result of `_in_order`. None if it was not computed yet.
         self._ordered: bool | None = None
         self.decoder: Any = _torchcodec() if backend == "torchcodec" else None
         super().__init__(video, name, **options)
 
     def key_frames(self) -> np.ndarray:
-        """Numbers of the frames that can be decoded by themselves, increasing; none where nothing tells.
+        """Returns the frames at which decoding can start.
+
+        Returns:
+            `np.ndarray`: Increasing indices. The array is empty if the key frames are not reliable.
 
         Raises:
-            VideoDecodeError: there is no video in it.
+            VideoDecodeError: If the file contains no video.
         """
         packets = self._packets_of()
         if packets is None or not packets.exact:
@@ -135,41 +140,53 @@ class VideoFile(VideoSource):
         stamps = np.array([stamp for _, stamp in packets.keys])
         return np.flatnonzero(np.isin(packets.stamps, stamps))
 
-    def read(self, sampler: Sampler, each: Each | None = None) -> Pictures:
-        """Samples by the times of the packets, and by those of the decoded frames where packets mislead.
+    def read(self, sampler: Sampler, transform: FrameTransform | None = None) -> Pictures:
+        """Reads the frames that `sampler` selects.
+
+        The sampler gets the times of the packets, or those of the decoded frames if the packets are wrong.
 
         Args:
-            sampler: chooses the frames.
-            each: is done to each picture before it is kept, so that large ones need not be kept.
+            sampler (`Sampler`): Selects the frames.
+            transform (`FrameTransform`, *optional*): Applied to each frame before it is stored, so that large frames
+                are not kept in memory.
+
+        Returns:
+            `Pictures`: The frames. Frames of a damaged file may be missing.
 
         Raises:
-            VideoDecodeError: there is no video in it, or none of its frames can be decoded.
+            VideoDecodeError: If the file contains no video, or none of the selected frames can be decoded.
         """
         packets = self._packets_of()
         if packets is not None:
             indices = sampler(packets.seconds, len(packets.stamps), packets.duration)
-            for backend, pictures in self._ways(packets, indices):
+            for backend, pictures in self._methods(packets, indices):
                 try:
-                    frames, _, size = self._gather(pictures, len(indices), each)
+                    frames, _, size = self._gather(pictures, len(indices), transform)
                 except _Mismatch:
                     continue
                 self._warn()
                 return Pictures(frames, indices, packets.seconds, packets.duration, size, backend)
         seconds, duration = self._decoded_times()
         indices = sampler(seconds, len(seconds), duration)
-        # Decoders with several threads do not always get the same out of a damaged file: some may be missing.
-        frames, indices, size = self._gather(self._by_number(indices), len(indices), each)
+        # With several threads, decoding a damaged file is not deterministic, so some of the frames may be missing now.
+        frames, indices, size = self._gather(self._by_number(indices), len(indices), transform)
         self._warn()
         return Pictures(frames, indices, seconds, duration, size)
 
-    def stream(self, sampler: Sampler, each: Each | None = None) -> Iterator[tuple[int, float, torch.Tensor]]:
-        """The chosen frames one by one, in a single pass: index, seconds and picture (3, H, W).
+    def stream(
+        self, sampler: Sampler, transform: FrameTransform | None = None
+    ) -> Iterator[tuple[int, float, torch.Tensor]]:
+        """Yields the frames that `sampler` selects, without storing them. Frames that cannot be decoded are left out.
 
-        For long videos, of which most is decoded anyway: nothing is kept, and frames that cannot be decoded are left
-        out.
+        Args:
+            sampler (`Sampler`): Selects the frames.
+            transform (`FrameTransform`, *optional*): Applied to each frame (3, H, W).
+
+        Yields:
+            `tuple[int, float, torch.Tensor]`: Index, time in seconds and image (3, H, W) of each frame.
 
         Raises:
-            VideoDecodeError: as `read`.
+            VideoDecodeError: If the file contains no video, or no frame of a file with wrong packets can be decoded.
         """
         packets = self._packets_of()
         if packets is not None and self._in_order(packets):
@@ -178,13 +195,13 @@ class VideoFile(VideoSource):
             packets, (seconds, duration) = None, self._decoded_times()
         indices = sampler(seconds, len(seconds), duration)
         for index, picture in self._in_turn(packets, indices):
-            yield index, float(seconds[index]), each(picture) if each else picture
+            yield index, float(seconds[index]), transform(picture) if transform else picture
         self._warn()
 
-    def _ways(
+    def _methods(
         self, packets: _Packets, indices: np.ndarray
     ) -> Iterator[tuple[str, Iterator[tuple[int, torch.Tensor]]]]:
-        """Ways to decode the chosen frames, the sparing ones first; each may end in a `_Mismatch`."""
+        """Yields backends and iterators over the frames `indices`, the fastest first. Each may raise `_Mismatch`."""
         if packets.exact and self.decoder:
             yield "torchcodec", self._by_torchcodec(packets, indices)
         if packets.exact:
@@ -192,7 +209,10 @@ class VideoFile(VideoSource):
         yield "pyav", self._by_stamp(packets, indices, False)
 
     def _in_turn(self, packets: _Packets | None, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
-        """Index and picture of each of the chosen frames that decode, in order; from key frames on, if possible."""
+        """Yields index and image of each of the frames `indices` that can be decoded, in order.
+
+        Decoding starts at key frames if they are reliable. Otherwise all packets are decoded.
+        """
         if packets is None:
             yield from self._by_number(indices)
             return
@@ -208,32 +228,40 @@ class VideoFile(VideoSource):
 
     def _warn(self) -> None:
         if self.damage:
-            logger.warning_once(f"{self.name} is damaged ({self.damage}); what could be decoded of it is used.")
+            logger.warning_once(f"{self.name} is damaged ({self.damage}); the frames that could be decoded are used.")
 
     def _gather(
-        self, pictures: Iterator[tuple[int, torch.Tensor]], count: int, each: Each | None
+        self, pictures: Iterator[tuple[int, torch.Tensor]], count: int, transform: FrameTransform | None
     ) -> tuple[torch.Tensor, np.ndarray, tuple[int, int]]:
-        """Frames (T, 3, H, W), their indices (T,) and the size of the pictures, without a second copy of them."""
+        """Stacks at most `count` frames without a second copy of them in memory.
+
+        Returns:
+            `tuple[torch.Tensor, np.ndarray, tuple[int, int]]`: Frames (T, 3, H, W), their indices (T,), and their
+            height and width before the transform.
+        """
         frames: torch.Tensor | None = None
         indices: list[int] = []
         size = (0, 0)
         for index, picture in pictures:
             size = (picture.shape[1], picture.shape[2])
-            picture = picture if each is None else each(picture)
+            picture = picture if transform is None else transform(picture)
             frames = picture.new_empty((count, *picture.shape)) if frames is None else frames
             frames[len(indices)] = picture
             indices.append(index)
-            del picture  # Else it stays until the next one is there.
+            del picture  # Otherwise it would stay in memory until the next one is decoded.
         if frames is None:
-            raise VideoDecodeError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
+            raise self._undecodable()
         return frames[: len(indices)], np.array(indices), size
+
+    def _undecodable(self) -> VideoDecodeError:
+        return VideoDecodeError(f"No frame of {self.name} can be decoded; download or encode it again.")
 
     # Times
 
     def _packets_of(self) -> _Packets | None:
-        """What the packets tell, or None where they cannot stand for frames: some have no time or share one.
+        """Returns the information in the packets, or None if some have no time stamp or two have the same one.
 
-        They are gone through once. File objects may change between two readings, so theirs are read again.
+        The result is cached, except for file objects, because their content may change.
         """
         if self._known is False or not isinstance(self.source, str):
             self._known = self._read_packets()
@@ -253,9 +281,9 @@ class VideoFile(VideoSource):
             unit, number = float(stream.time_base or 0), stream.index
             header = stream.duration * unit if stream.duration else None
             edited = "mp4" in container.format.name
-            exact = _starts_anew_at_keys(stream.codec_context, stamps)
+            exact = _can_start_at_keys(stream.codec_context, stamps)
         if not stamps:
-            raise VideoDecodeError(f"{self.name} has a video stream without a frame; download or encode it again.")
+            raise VideoDecodeError(f"{self.name} has a video stream without frames; download or encode it again.")
         if edited:
             self._refuse_edits()
         if None in place or len(place) < len(stamps) or any(pts is None for _, pts in keys):
@@ -264,18 +292,21 @@ class VideoFile(VideoSource):
         seconds = (np.array(stamps, dtype=np.int64) - stamps[0]) * unit
         duration = _end(seconds, last * unit)
         if header and duration < 0.9 * header - 0.5:
-            self.damage = self.damage or f"its header promises {header:.1f} s, {duration:.1f} s are there"
+            self.damage = self.damage or f"its header declares {header:.1f} s, but it contains {duration:.1f} s"
         return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage, number)
 
     def _decoded_times(self) -> tuple[np.ndarray, float]:
-        """Seconds (N,) of the frames that the decoder gives, in their order, and the length of the clip."""
+        """Decodes the whole file, and returns the times (N,) of its frames and the duration, both in seconds.
+
+        If time stamps are missing or out of order, a constant frame rate is assumed.
+        """
         with self._open() as container:
             stream = self._stream(container)
             rate = float(stream.average_rate or stream.guessed_rate or 25)
             unit = float(stream.time_base or 0)
             stamps = [frame.pts for frame in self._frames(container, stream)]
         if not stamps:
-            raise VideoDecodeError(f"Not one frame of {self.name} can be decoded; download or encode it again.")
+            raise self._undecodable()
         if None in stamps or (np.diff(stamps) <= 0).any():
             seconds = np.arange(len(stamps)) / rate
         else:
@@ -283,10 +314,7 @@ class VideoFile(VideoSource):
         return seconds, _end(seconds, 1 / rate)
 
     def _in_order(self, packets: _Packets, count: int = 64) -> bool:
-        """Whether the first frames come out of the decoder at the times of the packets, in their order.
-
-        They are decoded once. File objects may change between two readings, so theirs are decoded again.
-        """
+        """Whether the first decoded frames have the time stamps of packets, in order; cached like `_packets_of`."""
         if self._ordered is None or not isinstance(self.source, str):
             with self._open() as container:
                 first = [frame.pts for frame in islice(self._frames(container, self._stream(container)), count)]
@@ -299,11 +327,12 @@ class VideoFile(VideoSource):
     def _by_stamp(
         self, packets: _Packets, indices: np.ndarray, from_keys: bool, strict: bool = True
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Index and picture of each of the chosen frames, in order.
+        """Yields index and image of each of the frames `indices`, in order, identified by their time stamps.
+
+        With `from_keys`, decoding starts at key frames. Otherwise all packets are decoded.
 
         Raises:
-            _Mismatch: if `strict`, frames do not come, or not in the order of their time stamps; if `from_keys`, one
-                is less than perfect.
+            _Mismatch: If `strict`, and frames are missing or out of order. If `from_keys`, and a frame is damaged.
         """
         wanted = {packets.stamps[index]: int(index) for index in indices}
         places = {packets.place[stamp] for stamp in wanted}
@@ -316,7 +345,7 @@ class VideoFile(VideoSource):
         with self._open() as container:
             stream = self._stream(container)
             for frame in self._frames(container, stream, runs, places if from_keys else None):
-                # AVI has no time stamps for B-frames: they come as those of other frames.
+                # AVI stores no time stamps for B-frames, so they get the time stamps of other frames.
                 if strict and (frame.pts is None or (last is not None and frame.pts <= last)):
                     raise _Mismatch
                 if from_keys and (frame.is_corrupt or (frame.pts in keys and not frame.key_frame)):
@@ -333,11 +362,11 @@ class VideoFile(VideoSource):
             raise _Mismatch
 
     def _by_torchcodec(self, packets: _Packets, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
-        """Index and picture of each of the chosen frames, in order.
+        """Yields index and image of each of the frames `indices`, in order, decoded by torchcodec.
 
         Raises:
-            _Mismatch: torchcodec cannot read the file, or does not give these frames as PyAV gives them. In some
-                containers it lands on others than those it was asked for; their times tell.
+            _Mismatch: If torchcodec cannot read the file, or would not return the same frames as PyAV. In some
+                containers it returns other frames than requested, which is detected by their times.
         """
         if self.decoder is None or not self._is_plain():
             raise _Mismatch
@@ -357,7 +386,7 @@ class VideoFile(VideoSource):
             raise _Mismatch from error
 
     def _is_plain(self) -> bool:
-        """Whether the pictures are shown as they are stored, by the first of them."""
+        """Whether the first frame has 8 bits and square pixels, without rotation, interlacing and alpha channel."""
         with self._open() as container:
             stream = self._stream(container)
             frame = next(self._frames(container, stream), None)
@@ -369,7 +398,7 @@ class VideoFile(VideoSource):
             )
 
     def _by_number(self, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
-        """Index and picture of each of the chosen frames, as the decoder counts them."""
+        """Yields index and image of each of the frames `indices`, in order. Decoded frames are counted."""
         wanted = set(indices.tolist())
         convert = _Converter(self.name)
         with self._open() as container:
@@ -388,14 +417,14 @@ class VideoFile(VideoSource):
         runs: list[tuple[int, int]] | None = None,
         needed: set[int] | None = None,
     ) -> Iterator[Any]:
-        """Decoded frames of the packets in `runs`, (first, last) each; of all where there are none.
+        """Yields the decoded frames of the packets in `runs`, given as (first, last), or of all packets.
 
-        Where the places of the packets that are `needed` are given, others are decoded only if frames lean on them.
+        With the indices of the packets that are `needed`, others are decoded only if other frames depend on them.
         """
         todo = iter(runs or [])
         first, last = next(todo, (0, -1))
         context = _context(stream)
-        # Elsewhere, frames on which no frame of their layer leans may still be those that another layer leans on.
+        # In other codecs, a frame on which no frame of its layer depends may be a reference for another layer.
         skips = needed is not None and context.codec.canonical_name == "h264"
         for place, packet in enumerate(self._packets(container, stream)):
             if place < first:
@@ -422,30 +451,30 @@ class VideoFile(VideoSource):
         try:
             yield from (packet for packet in container.demux(stream) if packet.size)
         except IndexError:
-            pass  # At the end PyAV asks for a stream that has appeared on the way, and does not know it.
+            pass  # PyAV fails at the end of the file if a stream appeared midway.
         except (av.error.FFmpegError, OSError) as error:
-            self.damage = f"it cannot be read to its end: {getattr(error, 'strerror', None) or error}"
+            self.damage = f"it cannot be read to the end: {getattr(error, 'strerror', None) or error}"
 
 
 @functools.cache
 def _torchcodec() -> Any:
-    """The decoder of torchcodec, None where it is not installed or finds no FFmpeg."""
+    """Returns the decoder class of torchcodec, or None if torchcodec is not installed or does not find FFmpeg."""
     try:
         import torchcodec
         from torchcodec.decoders import VideoDecoder
 
-        # Versions that load FFmpeg late tell by this that they have found none.
+        # Newer versions load FFmpeg later. They set this attribute to None if they do not find it.
         if getattr(torchcodec, "ffmpeg_major_version", 0) is None:
-            raise ImportError("it finds no FFmpeg")
+            raise ImportError("it does not find FFmpeg")
     except (ImportError, OSError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.warning(f"torchcodec cannot be loaded ({reason}), so PyAV decodes.")
+        logger.warning(f"torchcodec cannot be loaded ({reason}); PyAV is used instead.")
         return None
     return VideoDecoder
 
 
 def _context(stream: Any) -> Any:
-    """The decoder of a stream: that of libvpx where a WebM file has an alpha, which FFmpeg's own leaves out."""
+    """Returns the decoder of a stream. WebM with alpha needs libvpx, because FFmpeg's decoder drops the alpha."""
     context = stream.codec_context
     name = WITH_ALPHA.get(context.codec.canonical_name)
     if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
@@ -455,10 +484,15 @@ def _context(stream: Any) -> Any:
     return context
 
 
-def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:
-    """Whether what follows a key frame can be decoded, and be told by its time stamps, without what comes before."""
+def _can_start_at_keys(context: Any, stamps: list[Any]) -> bool:
+    """Whether decoding can start at any key frame, and frames can be identified by their time stamps.
+
+    Args:
+        context (`av.CodecContext`, *optional*): Decoder of the stream, or None if there is none.
+        stamps (`list[int | None]`): Time stamps of the packets in decoding order.
+    """
     reordered = None not in stamps and any(one > other for one, other in pairwise(stamps))
-    # A codec that reorders and packets that do not show it: the time stamps are those of other frames (AVI).
+    # If the codec reorders frames but the time stamps of the packets are in order, they belong to other frames (AVI).
     if context is None or (context.has_b_frames and not reordered):
         return False
     codec = context.codec
@@ -466,30 +500,31 @@ def _starts_anew_at_keys(context: Any, stamps: list[Any]) -> bool:
 
 
 def _end(seconds: np.ndarray, last: float) -> float:
-    """Length of a clip in seconds, its last frame shown for `last` or, where that is 0, as long as the others."""
+    """Returns the duration in seconds. The last frame lasts `last` seconds, or the median step if `last` is 0."""
     return float(seconds[-1] + (last or (np.median(np.diff(seconds)) if len(seconds) > 1 else 0.0)))
 
 
-# Pictures
+# Conversion of frames to RGB
 
 
 class _Converter:
-    """Makes decoded frames upright RGB pictures of one size with square pixels."""
+    """Converts decoded frames to upright RGB images of one size with square pixels; `name` is used in messages."""
 
     def __init__(self, name: str):
         self.name = name
-        # One converter for all frames: `frame.to_ndarray` sets one up for each, which takes longer than decoding.
+        # `frame.to_ndarray` creates a converter for each frame, which takes longer than decoding.
         self.convert = VideoReformatter()
         self.size: dict[str, int] = {}
-        # How frames are turned, and the display matrix of the first that is turned so.
+        # Rotation of the last frame, and the display matrix of the first frame with this rotation.
         self.rotation: int | None = None
         self.matrix: Any = None
 
     def __call__(self, frame: Any, stream: Any) -> torch.Tensor:
-        """Picture (3, H, W), uint8."""
-        # A stream may change its size midway; the clip has that of its first frame.
+        """Converts a frame of a stream to an image (3, H, W), uint8."""
+        # The size of a stream may change midway. All images get the size of the first frame.
         self.size = self.size or _square(frame.width, frame.height, stream.sample_aspect_ratio)
-        # Read once: frames whose side data was looked at stay in memory until the garbage collector comes.
+        # The side data is read only if the rotation changes, because a frame whose side data was read stays in memory
+        # until garbage collection.
         if frame.rotation != self.rotation:
             self.rotation, self.matrix = frame.rotation, _display_matrix(frame)
         see_through = any(component.is_alpha for component in frame.format.components)
@@ -499,38 +534,38 @@ class _Converter:
             picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoDecodeError(
-                f"The pictures of {self.name} ({frame.format.name}) cannot be made RGB; convert it to H.264."
+                f"The frames of {self.name} ({frame.format.name}) cannot be converted to RGB; convert it to H.264."
             ) from error
         pixels = _upright(on_white(picture.to_ndarray()), self.matrix)
-        # Channels stay last in memory: resizing wants them so, and would make a copy of its own.
+        # Channels stay last in memory, because resizing needs this layout and would otherwise make a copy.
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
 def _upright(pixels: np.ndarray, matrix: Any) -> np.ndarray:
-    """A picture (H, W, 3) as its display matrix has it shown: turned, and mirrored where that says so."""
+    """Rotates and mirrors an image (H, W, 3) as its display matrix requires. None changes nothing."""
     if matrix is None:
         return pixels
     across, down = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].reshape(2, 2) / 2**16
     if across[0] * down[1] - across[1] * down[0] < 0:
-        # Mirrored first, its first row points the other way, and what is left is a rotation.
+        # The image is mirrored first. The rest of the transformation is a rotation.
         pixels, across = pixels[:, ::-1], -across
     turned = np.degrees(np.arctan2(-across[1], across[0]))
     return np.rot90(pixels, round(turned / 90))
 
 
 def _display_matrix(frame: Any) -> Any:
-    """The nine numbers of 32 bits that say how a frame is to be shown, None where it is shown as it is stored."""
+    """Returns the display matrix of a frame, nine 32-bit numbers, or None if it is displayed as it is stored."""
     try:
         side_data = frame.side_data
     except ValueError:
-        # One kind that PyAV has no name for, such as the EXIF of a JPEG, keeps it from listing any: without those.
+        # PyAV cannot list side data if one type is unknown to it, such as the EXIF of a JPEG. These are removed.
         unknown = range(len(SideDataType), 64)
         side_data = _filtered(frame, *[("sidedata", f"mode=delete:type={kind}") for kind in unknown]).side_data
     return side_data.get("DISPLAYMATRIX")
 
 
 def on_white(pixels: np.ndarray) -> np.ndarray:
-    """Pictures (..., 3 or 4) without their alpha, laid on white, as `transformers` lays those of arrays."""
+    """Removes the alpha channel of images (..., 3 or 4) by compositing them on white, as `transformers` does."""
     if pixels.shape[-1] == 3 or (pixels[..., 3] == 255).all():
         return pixels[..., :3]
     alpha = pixels[..., 3:].astype(np.float32) / 255
@@ -538,21 +573,21 @@ def on_white(pixels: np.ndarray) -> np.ndarray:
 
 
 def _square(width: int, height: int, ratio: Any) -> dict[str, int]:
-    """Size at which pixels are square; it never shrinks."""
+    """Returns the size at which the pixels of a frame are square. No side becomes shorter."""
     ratio = float(ratio or 1)
-    # More is no picture of a camera but a damaged header.
+    # A more extreme ratio comes from a damaged header.
     if not 1 / 4 <= ratio <= 4:
         ratio = 1.0
     return {"width": round(width * max(ratio, 1.0)), "height": round(height * max(1 / ratio, 1.0))}
 
 
 def _deinterlace(frame: Any) -> Any:
-    """One field of a frame, its missing lines filled along the edges: one moment instead of two."""
+    """Deinterlaces a frame: keeps one of its two fields, and interpolates the missing lines along edges."""
     return _filtered(frame, ("estdif", "mode=frame:deint=all"))
 
 
 def _filtered(frame: Any, *filters: tuple[str, str]) -> Any:
-    """A frame after filters of FFmpeg, a name and its options each."""
+    """Applies filters of FFmpeg, given as name and options, to a frame."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)

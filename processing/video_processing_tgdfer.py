@@ -18,16 +18,16 @@ from transformers.video_utils import VideoMetadata, is_valid_video
 
 from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT
 from .detectors_tgdfer import load_detector
-from .faces_tgdfer import CUT_MARK, FaceClip, FaceSettings, crop_faces
+from .faces_tgdfer import CROP_MARK, FaceClip, FaceSettings, crop_faces
 from .recordings_tgdfer import Recording, RecordingReader
-from .saved_settings_tgdfer import OF_THE_CALLER, from_checkpoint
+from .saved_settings_tgdfer import CALLER_SETTINGS, from_checkpoint
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import (
     Clip,
-    Each,
+    FrameTransform,
     Sampling,
     VideoDecodeError,
-    count_segments,
+    count_frames,
     dense_indices,
     in_unit_range,
     is_frame_files,
@@ -50,7 +50,7 @@ FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_m
 # Maximum ratio of the sides of an image. More elongated images are center-cropped, because they would take gigabytes
 # of memory after their short side is resized.
 MAX_ASPECT = 16
-_CONFLICT = "`num_frames` and `fps` both set the number of sampled frames; give one of them."
+_CONFLICT = "`num_frames` and `fps` both set the number of sampled frames; pass only one of them."
 
 
 class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
@@ -59,22 +59,22 @@ class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
     Attributes:
         timestamps (`Sequence`): For each video the times (T,) of its frames in seconds, or None if they are unknown.
             They are needed only for arrays and lists of images. Video files have timestamps.
-        sampling (`str`): "segments" takes one frame of each of `num_frames` equal parts of the clip. "dense" takes a
-            window of `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second.
-        stride (`int`): Distance in frames between the frames of a dense window.
-        url_timeout (`float`): Maximum time in seconds for fetching a URL. This option and the next two are not saved,
-            so a checkpoint cannot set them.
+        sampling (`str`): "segments" takes one frame of each of `num_frames` equal parts of the video. "dense" takes
+            `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second.
+        stride (`int`): Distance between two frames with `sampling="dense"`.
+        url_timeout (`float`): Maximum time in seconds for downloading a URL. This option and the next two are not
+            saved, so a checkpoint cannot set them.
         url_max_bytes (`int`): Maximum size in bytes of a video at a URL.
         url_allow_private (`bool`): Whether a URL may point to this machine or a private network.
-        video_backend (`str`): "pyav" or "torchcodec". torchcodec is used for clips for which it returns the frames and
-            timestamps of PyAV, if it is installed and finds FFmpeg. It is not saved because the frames are the same.
-        face_crop (`str`): "none" uses whole images, "largest" and "center" crop one face, and "all" creates a clip for
-            each face. Arrays that already have the size of the crops, and files of crops of that size that were
-            written by `tgdfer faces`, are not cropped again.
+        video_backend (`str`): "pyav" or "torchcodec". PyAV is also used if torchcodec is not available, or would give
+            other frames or timestamps. The option is not saved, because the frames are the same.
+        face_crop (`str`): "none" uses whole images. "largest" and "center" crop one face. "all" crops each face, and
+            gives each its own row in the batch. Arrays that already have the size of the crops, and files of crops of
+            that size that were written by `tgdfer faces`, are not cropped again.
         face_detector (`str`): "yunet", "mtcnn" or "auto", which selects YuNet if its model is available.
         face_model (`str`, *optional*): Path of the model of YuNet. None loads it from the Hub. It is not saved.
         face_size (`int`): Height and width of the crops in pixels, before `size` is applied.
-        face_margin (`float`): Margin around the face, as a fraction of its size.
+        face_margin (`float`): Margin around the face, as a fraction of the size of the face.
         face_every (`int`): Faces are detected in every n-th sampled frame.
         no_face (`str`): What to do with frames without the face. "skip" leaves them out, and raises an error only if
             no frame is left. "full_frame" uses the whole frame. "error" raises an error.
@@ -110,11 +110,14 @@ class VideoBatchFeature(BatchFeature):
 
 
 class TGDFERVideoProcessor(BaseVideoProcessor):
-    """Decodes clips, samples their frames, and resizes and normalises them for CLIP.
+    """Decodes videos, samples their frames, and resizes and normalises them for CLIP.
 
-    By default a clip is divided into `num_frames` equal segments, and the middle frame of each is taken. `sampling`
-    selects other methods. A clip with fewer frames is padded with its last frame, and `frame_mask` is False there.
-    With `fps`, or without sampling, clips are padded to the longest clip of the batch.
+    By default a video is divided into `num_frames` equal parts, and the middle frame of each is taken. `sampling`
+    selects other methods. A video with fewer frames is padded with its last frame, and `frame_mask` is False there.
+    With `fps`, or without sampling, videos are padded to the longest one of the batch.
+
+    Args:
+        **kwargs (`Any`): `num_frames`, `fps`, and options of `TGDFERVideoProcessorKwargs` and `BaseVideoProcessor`.
 
     Example:
         ```python
@@ -159,22 +162,23 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Reads sampled frames at their original size, before they are resized and normalised.
 
-        `video_processor([frames], timestamps=[seconds])` processes them to the same result as the video itself, so
-        frames can be augmented in between.
+        The frames can then be augmented. `video_processor([frames], timestamps=[seconds])` gives the same result for
+        them as `video_processor(video)`.
 
         Args:
-            video (`Any`): A path, an http(s) or `hf://` URL, bytes or a binary file object of a video; a value of a
-                video column of `datasets` (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec
-                decoder; a folder of frames or a list of their files, in natural order; an array (T, H, W, 3) or
-                (T, 3, H, W), or a list of T images. Floating-point values are in the range 0 to 1, or 0 to 255 if any
-                value in the video is above 1.
-            num_frames (`int`, *optional*): Number of frames. Defaults to `self.fps` per second or `self.num_frames`.
+            video (`Any`): A path, bytes or a binary file object of a video; a URL (`http://`, `https://`, `hf://`,
+                `s3://`, `gs://`, `gcs://`, `az://` or `abfs://`); a value of a video column of `datasets`
+                (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; a folder of frames or a
+                list of their files, in natural order; an array (T, H, W, 3) or (T, 3, H, W), or a list of T images.
+                Floating-point values are in the range 0 to 1, or 0 to 255 if any value in the video is above 1.
+            num_frames (`int`, *optional*): Number of frames. Defaults to `self.num_frames`, or to `self.fps` frames
+                per second if that is set.
             generator (`torch.Generator`, *optional*): Draws random frames, for training. None takes the middle ones.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor | None]`: Frames (T, 3, H, W), uint8 RGB, and their times (T,) in
             seconds, float32. The times are None if they are unknown, as for arrays and folders of frames. T is
-            `num_frames`, or less for a shorter clip. With `face_crop` the frames are crops of the first face of
+            `num_frames`, or less for a shorter video. With `face_crop` the frames are crops of the first face of
             `read_faces`.
 
         Raises:
@@ -183,12 +187,12 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         source = self.open_video(video)
         clip = self._read(source, self._own_sampling(num_frames, generator))
         clip, _ = self._crop_faces(clip, self._face_settings(), source, _name(video))[0]
-        return self._to_uint8(clip.frames, clip.unit), clip.seconds
+        return self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds
 
     def read_faces(
         self, video: Any, num_frames: int | None = None, generator: torch.Generator | None = None
     ) -> list[FaceClip]:
-        """Reads a clip, and crops one face or all faces, depending on `face_crop`.
+        """Reads a video, and crops one face or all faces, depending on `face_crop`.
 
         Args:
             video (`Any`): As in `read_clip`.
@@ -196,8 +200,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             generator (`torch.Generator`, *optional*): As in `read_clip`.
 
         Returns:
-            `list[FaceClip]`: A clip for each face with its boxes and the number of its person, most prominent first.
-            The processor accepts it: `video_processor([face.frames], timestamps=[face.seconds])`.
+            `list[FaceClip]`: The crops, the boxes and the person of each face, most prominent first. The processor
+            accepts the crops: `video_processor([face.frames], timestamps=[face.seconds])`.
 
         Raises:
             VideoDecodeError: If no frame can be read, or `NoFaceError` if there is no face, depending on `no_face`.
@@ -207,7 +211,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if settings is None:
             raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
         clip = self._read(self.open_video(video), self._own_sampling(num_frames, generator))
-        return crop_faces(self._to_uint8(clip.frames, clip.unit), clip.seconds, settings, _name(video))
+        return crop_faces(self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds, settings, _name(video))
 
     def read_recording(
         self,
@@ -218,13 +222,14 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     ) -> Recording:
         """Reads a video of any length for prediction: finds its people, and then yields their frames.
 
-        The frames of a short video are kept in memory. A longer video is decoded twice, because people are tracked
-        through the whole video before the first face is cropped. Only few of its frames are in memory at a time.
+        The frames of a short video are decoded once and kept in memory. A longer video is decoded twice after a
+        preview of a few frames, because people are tracked through the whole video before the first face is cropped.
+        Only few of its frames are in memory at a time.
 
         Args:
             video (`Any`): As in `read_clip`.
-            interval (`float`): Seconds between two sampled frames. Frames of arrays and folders are assumed to have a
-                rate of `ASSUMED_FPS` per second.
+            interval (`float`): Seconds between two sampled frames. Arrays and folders of frames are assumed to have 25
+                frames per second.
             num_frames (`int`, *optional*, defaults to `self.num_frames`): Minimum number of sampled frames.
             progress (`Callable[[float], None]`, *optional*): Called with the fraction of the work that is done.
 
@@ -246,7 +251,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             settings,
             interval,
             num_frames or self.num_frames,
-            partial(self._to_uint8, unit=in_unit_range(source)),
+            partial(self._to_uint8, is_unit_range=in_unit_range(source)),
             self._resizer() if settings is None and not hasattr(source, "ndim") else None,
             _name(video),
             progress or (lambda fraction: None),
@@ -254,25 +259,26 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return reader.read()
 
     def open_video(self, video: Any) -> Any:
-        """Opens a video for several calls of the other methods, so that a URL is fetched and checked only once.
+        """Opens a video for several calls of the other methods, so that a URL is downloaded and checked only once.
 
         Args:
             video (`Any`): As in `read_clip`.
 
         Raises:
-            VideoDecodeError: If the video does not exist, is empty, or cannot be fetched.
+            VideoDecodeError: If the video does not exist, is empty, or cannot be downloaded.
         """
         return open_video(video, **self._open_options())
 
-    def _to_uint8(self, frames: torch.Tensor, unit: bool) -> torch.Tensor:
-        """Converts images (..., H, W) to RGB in uint8; `unit` is whether white is 1 in their video."""
-        images: Any = self.convert_to_rgb(_scale_to_255(frames, unit))
+    def _to_uint8(self, frames: torch.Tensor, is_unit_range: bool) -> torch.Tensor:
+        """Converts images (..., H, W) to RGB in uint8; `is_unit_range` is whether their values are from 0 to 1."""
+        images: Any = self.convert_to_rgb(_scale_to_255(frames, is_unit_range))
         return images if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
 
     def _face_settings(self, **overrides: Any) -> FaceSettings | None:
         """Returns the settings for cropping faces, or None if faces are not cropped.
 
-        A detector that "auto" selects is kept, because a model needs the crops that it was trained with.
+        The detector that "auto" selects is stored in `self.face_detector`, because a model needs the crops that it was
+        trained with.
         """
         values = {name: _default(overrides.get(name), getattr(self, name)) for name in FACE_OPTIONS}
         settings = FaceSettings(**{name.removeprefix("face_"): value for name, value in values.items()})
@@ -286,13 +292,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     def _crop_faces(
         self, clip: Clip, settings: FaceSettings | None, source: Any, name: str
     ) -> list[tuple[Clip, FaceClip | None]]:
-        """Returns the clip, or a clip of each of its faces; `source` is the output of `open_video`."""
+        """Returns the frames of a video, or the crops of each of its faces; `source` is the output of `open_video`."""
         if settings is None or (
             (clip.metadata.height, clip.metadata.width) == (settings.size, settings.size)
             and _is_cropped(source, settings)
         ):
             return [(clip, None)]
-        faces = crop_faces(self._to_uint8(clip.frames, clip.unit), clip.seconds, settings, name)
+        faces = crop_faces(self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds, settings, name)
         sampled = np.array(clip.metadata.frames_indices)
         return [
             (
@@ -303,8 +309,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all settings except those of the caller, such as the limits for downloads."""
-        return {name: value for name, value in super().to_dict().items() if name not in OF_THE_CALLER}
+        """Returns all settings except those in `CALLER_SETTINGS`, such as the limits for downloads."""
+        return {name: value for name, value in super().to_dict().items() if name not in CALLER_SETTINGS}
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict[str, Any], **kwargs: Any) -> Any:  # type: ignore[override]
@@ -316,7 +322,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         return super().from_dict(from_checkpoint(video_processor_dict), **kwargs)
 
     def preprocess(self, videos: Any, **kwargs: Unpack[TGDFERVideoProcessorKwargs]) -> BatchFeature:
-        """Reads, samples, resizes and normalises clips. `video_processor(...)` calls this method.
+        """Reads, samples, resizes and normalises videos. `video_processor(...)` calls this method.
 
         Args:
             videos (`Any`): A video as in `read_clip`, or a list of videos. Their sizes may differ.
@@ -331,7 +337,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Returns:
             `BatchFeature`: For B videos, or for the B faces in them with `face_crop="all"`: `pixel_values_videos`
             (B, T, 3, S, S), float32; `frame_mask` (B, T), bool, which is False on padding; `timestamps` (B, T) in
-            seconds, float32. `timestamps` is missing if those of any clip are unknown.
+            seconds, float32. `timestamps` is missing if those of any video are unknown.
 
         Raises:
             VideoDecodeError: If a video cannot be read.
@@ -364,7 +370,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             people += [(number, *person) for person in self._crop_faces(clip, settings, source, _name(video))]
         clips = [clip for _, clip, _ in people]
         rescale = _default(options.get("do_rescale"), self.do_rescale)
-        frames = [_scale_to_255(clip.frames, clip.unit) if rescale else clip.frames for clip in clips]
+        frames = [_scale_to_255(clip.frames, clip.is_unit_range) if rescale else clip.frames for clip in clips]
         processed = super().preprocess(
             frames, **options, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
         )
@@ -417,15 +423,15 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         video: Any,
         sampling: Sampling,
         times: Sequence[Any] = (None, None),
-        resize: Each | None = None,
+        resize: FrameTransform | None = None,
     ) -> Clip:
-        """Reads one clip.
+        """Reads one video.
 
         Args:
             video (`Any`): Output of `open_video`.
-            sampling (`Sampling`): Method by which frames are sampled.
-            times (`Sequence`): Timestamps of the caller and metadata of the source, for frames without timestamps.
-            resize (`Callable`, *optional*): Applied to each image before it is stored.
+            sampling (`Sampling`): Method for sampling frames.
+            times (`Sequence`): Timestamps and metadata from the caller, used if the video has no timestamps.
+            resize (`FrameTransform`, *optional*): Applied to each image before it is stored.
         """
         all_seconds: np.ndarray | None = None
 
@@ -437,7 +443,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             return sampling.indices(total, all_seconds, duration)
 
         clip = read(video, choose, resize)
-        clip.unit = clip.frames.is_floating_point() and in_unit_range(video)
+        clip.is_unit_range = clip.frames.is_floating_point() and in_unit_range(video)
         if clip.seconds is None and all_seconds is not None:
             clip.seconds = torch.from_numpy(all_seconds[clip.metadata.frames_indices]).float()
         _, source = times
@@ -448,10 +454,10 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     def sample_frames(
         self, metadata: VideoMetadata, num_frames: int | None = None, fps: float | None = None, **kwargs: Any
     ) -> np.ndarray:
-        """Selects the frames of a clip. This is the interface of `BaseVideoProcessor`.
+        """Selects the frames of a video. This is the interface of `BaseVideoProcessor`.
 
         Args:
-            metadata (`VideoMetadata`): Metadata of the clip with `total_num_frames`, and `fps` if `fps` is given.
+            metadata (`VideoMetadata`): Metadata of the video with `total_num_frames`, and `fps` if `fps` is given.
             num_frames (`int`, *optional*): Number of frames. Defaults to `self.num_frames`.
             fps (`float`, *optional*): Frames per second.
             **kwargs: Ignored.
@@ -460,7 +466,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             `np.ndarray`: Strictly increasing indices.
 
         Raises:
-            ValueError: If both are given, or if `fps` is given and the frame rate of the clip is unknown.
+            ValueError: If both are given, or if `fps` is given and the frame rate of the video is unknown.
         """
         if num_frames is not None and fps is not None:
             raise ValueError(_CONFLICT)
@@ -470,7 +476,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if self.sampling == "dense" and fps is None:
             return dense_indices(total, num_frames or 0, self.stride)
         seconds = np.arange(total) / rate if rate else None
-        return sample_indices(total, count_segments(num_frames, fps, total / rate if rate else None), seconds)
+        return sample_indices(total, count_frames(num_frames, fps, total / rate if rate else None), seconds)
 
     def resize(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Resizes images (..., H, W). Images with an aspect ratio above `MAX_ASPECT` are center-cropped first."""
@@ -487,10 +493,10 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         default_to_square: bool | None = None,
         device: Any = None,
         **kwargs: Any,
-    ) -> Each | None:
+    ) -> FrameTransform | None:
         """Returns a function that resizes single images while a video is read, to save memory.
 
-        It returns None if the result would differ from resizing the whole clip later: on another device, or for a size
+        It returns None if the result would differ from resizing all frames later: on another device, or for a size
         that does not depend only on the shortest edge.
         """
         square = _default(default_to_square, self.default_to_square)
@@ -505,28 +511,28 @@ def _times_of_caller(total: int, timestamps: Any, source: Any) -> np.ndarray | N
     if timestamps is not None:
         seconds = np.asarray(timestamps, dtype=np.float64)
         if seconds.shape != (total,):
-            raise ValueError(f"A clip of {total} frames needs {total} timestamps, not an array {seconds.shape}.")
+            raise ValueError(f"A video of {total} frames needs {total} timestamps, not an array {seconds.shape}.")
         return seconds
     rate = dict(source).get("fps") if source is not None else None
     if not rate:  # Some writers store 0 for an unknown rate.
         return None
     if not 0 < rate < float("inf"):
-        raise VideoDecodeError(f"The metadata of a clip has an fps of {rate:g}; give one above 0, or none.")
+        raise VideoDecodeError(f"The metadata of a video has an fps of {rate:g}; it must be above 0 or missing.")
     indices = dict(source).get("frames_indices")
     return np.asarray(indices if indices is not None and len(indices) == total else np.arange(total)) / rate
 
 
-def _scale_to_255(frames: torch.Tensor, unit: bool) -> torch.Tensor:
-    """Scales floating-point frames from 0..1 to 0..255 if `unit` is True, without rounding."""
-    return frames * 255.0 if unit and frames.is_floating_point() else frames
+def _scale_to_255(frames: torch.Tensor, is_unit_range: bool) -> torch.Tensor:
+    """Scales floating-point frames from 0..1 to 0..255 if `is_unit_range`, without rounding."""
+    return frames * 255.0 if is_unit_range and frames.is_floating_point() else frames
 
 
-def _pad(videos: list[torch.Tensor], clips: list[Clip], least: int) -> dict[str, torch.Tensor]:
-    """Batches clips (T_i, C, H, W), padded with their last frame to the longest clip, and at least to `least`."""
+def _pad(videos: list[torch.Tensor], clips: list[Clip], minimum: int) -> dict[str, torch.Tensor]:
+    """Batches videos (T_i, C, H, W), padded with their last frame to the longest one, and at least to `minimum`."""
     if len({video.shape[1:] for video in videos}) > 1:
-        raise ValueError("The clips of a batch differ in size; leave `do_resize` and `do_center_crop` on.")
+        raise ValueError("The videos of a batch differ in size; enable `do_resize` and `do_center_crop`.")
     lengths = torch.tensor([len(video) for video in videos], device=videos[0].device)
-    longest = max(int(lengths.max()), least)
+    longest = max(int(lengths.max()), minimum)
 
     def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
         steps = torch.arange(longest, device=lengths.device)
@@ -541,7 +547,7 @@ def _pad(videos: list[torch.Tensor], clips: list[Clip], least: int) -> dict[str,
     if len(known) == len(clips):
         batch["timestamps"] = stack(known)
     elif known:
-        logger.warning_once("Some clips of this batch have no timestamps, so those of the others are left out too.")
+        logger.warning_once("Some videos of this batch have no timestamps, so the batch has no timestamps.")
     return batch
 
 
@@ -552,9 +558,9 @@ def _face_metadata(face: FaceClip | None) -> dict[str, Any]:
 
 
 def _is_cropped(source: Any, settings: FaceSettings) -> bool:
-    """Whether a video is already cropped: an array of the size of the crops, or a file with that mark."""
+    """Whether a video is already cropped: an array of the size of the crops, or a file written by `tgdfer faces`."""
     if isinstance(source, VideoFile):
-        return source.tags().get("comment") == f"{CUT_MARK} {settings.size}"
+        return source.tags().get("comment") == f"{CROP_MARK} {settings.size}"
     frames = read(source, lambda *_: np.array([0]))
     return frames.metadata.video_backend == "array" and frames.frames.shape[-2:] == (settings.size, settings.size)
 
@@ -563,7 +569,7 @@ def _name(video: Any) -> str:
     """Returns the name of a video for messages."""
     if isinstance(video, dict):
         video = video.get("path")
-    return os.fspath(video) if isinstance(video, str | os.PathLike) else str(getattr(video, "name", "The clip"))
+    return os.fspath(video) if isinstance(video, str | os.PathLike) else str(getattr(video, "name", "The video"))
 
 
 def _as_list(videos: Any) -> list[Any]:
@@ -573,7 +579,7 @@ def _as_list(videos: Any) -> list[Any]:
     if not isinstance(videos, list | tuple) or is_valid_video(videos) or is_frame_files(videos):
         return [videos]
     if not videos:
-        raise VideoDecodeError("An empty list contains no video; give at least one.")
+        raise VideoDecodeError("An empty list contains no video; pass at least one.")
     return [video for item in videos for video in _as_list(item)]
 
 
@@ -590,7 +596,7 @@ def _per_video(name: str, values: Sequence[Any] | None, count: int) -> Sequence[
     if values is None:
         return [None] * count
     if len(values) != count:
-        raise ValueError(f"Received {count} videos but {len(values)} entries in `{name}`; give one for each video.")
+        raise ValueError(f"Received {count} videos but {len(values)} entries in `{name}`; pass one for each video.")
     return values
 
 

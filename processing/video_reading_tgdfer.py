@@ -1,4 +1,4 @@
-"""Reading of clips: samples frames from any video, folder of frames or array, with their times in seconds."""
+"""Sampling of frames from videos, folders of frames and arrays, with their times in seconds."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .video_file_tgdfer import Each, Sampler, VideoDecodeError, VideoFile, on_white
+from .video_file_tgdfer import FrameTransform, Sampler, VideoDecodeError, VideoFile, on_white
 from .video_source_tgdfer import MAX_PIXELS
 
 SAMPLINGS = ("segments", "dense", "fps")
@@ -23,7 +23,7 @@ ASSUMED_FPS = 25
 # Cameras and encoders drop single frames. A step between frames is a gap only if it exceeds this number of seconds and
 # this multiple of the median step.
 SHORTEST_GAP, GAP_STEPS = 0.5, 3
-# Number of frames that `stream` reads at once from arrays, folders and decoders.
+# Number of frames that `stream` reads at a time from arrays, folders and decoders.
 _FRAMES_AT_ONCE = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Allowed formats of image files. EPS and other formats for which Pillow starts external programs are excluded.
@@ -40,16 +40,16 @@ class Clip:
         seconds (`torch.Tensor` of shape `(T,)`, *optional*): Times of the frames, float32. The first frame of the
             video is at 0. None if times are unknown.
         metadata (`VideoMetadata`): Metadata of the whole video. `frames_indices` are the indices of the T frames.
-        unit (`bool`): Whether white is 1 and not 255. See `in_unit_range`.
+        is_unit_range (`bool`): Whether values are in the range 0 to 1, and not 0 to 255. See `in_unit_range`.
     """
 
     frames: torch.Tensor
     seconds: torch.Tensor | None
     metadata: VideoMetadata
-    unit: bool = False
+    is_unit_range: bool = False
 
 
-def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any) -> Clip:
+def read(video: Any, sampler: Sampler, transform: FrameTransform | None = None, **options: Any) -> Clip:
     """Reads the frames that `sampler` selects.
 
     Args:
@@ -58,9 +58,10 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
             folder of frames or a list of their files, in natural order (2 before 10); an array or tensor
             (T, H, W, C) or (T, C, H, W), or a list of T images or arrays (H, W, C); or the output of `open_video`.
         sampler (`Sampler`): Selects the frames.
-        each (`Callable`, *optional*): Applied to each image (3, H, W), or to several images (T, 3, H, W), before they
-            are stored. It is not applied to frames of a decoder, nor to arrays that are not RGB or have other dtypes
-            than uint8 and floating point.
+        transform (`FrameTransform`, *optional*): Applied to each image (3, H, W), or to several images (T, 3, H, W),
+            before they are stored, which saves memory. It is applied to files, and to RGB arrays in uint8 or floating
+            point. Frames of a decoder and other arrays are returned without it, so the caller has to apply it if its
+            effect is needed.
         **options: `url_timeout`, `url_max_bytes`, `url_allow_private` and `backend` of `VideoFile`.
 
     Returns:
@@ -71,41 +72,41 @@ def read(video: Any, sampler: Sampler, each: Each | None = None, **options: Any)
     """
     file, name = _file(video)
     if file is not None:
-        result = _opened(file, name, **options).read(sampler, each)
+        result = _opened(file, name, **options).read(sampler, transform)
         total = len(result.seconds)
         return _clip(
             result.frames, result.seconds, result.duration, result.indices, total, result.backend, result.size
         )
     if isinstance(video, str | os.PathLike):
-        return _read_images(_frame_files(Path(video)), sampler, each)
+        return _read_images(_frame_files(Path(video)), sampler, transform)
     if is_frame_files(video):
-        return _read_images(sorted(map(Path, video), key=_natural), sampler, each)
+        return _read_images(sorted(map(Path, video), key=_natural), sampler, transform)
     if hasattr(video, "get_frames_at"):
         return _read_decoder(video, sampler)
-    return _read_array(video, sampler, each)
+    return _read_array(video, sampler, transform)
 
 
 def stream(
-    video: Any, sampler: Sampler, each: Each | None = None, **options: Any
+    video: Any, sampler: Sampler, transform: FrameTransform | None = None, **options: Any
 ) -> Iterator[tuple[int, float | None, torch.Tensor]]:
     """Yields the frames that `sampler` selects, with only a few of them in memory. A file is read in a single pass.
 
     Args:
         video (`Any`): As in `read`.
         sampler (`Sampler`): Selects the frames.
-        each (`Callable`, *optional*): As in `read`.
+        transform (`FrameTransform`, *optional*): As in `read`.
         **options: As in `read`.
 
     Yields:
-        `tuple[int, float | None, torch.Tensor]`: Index, time in seconds, or None if it is unknown, and image (3, H, W)
-        of each frame. Frames that cannot be decoded are left out.
+        `tuple[int, float | None, torch.Tensor]`: Index, time in seconds (None if it is unknown) and image (3, H, W) of
+        each frame. Frames that cannot be decoded are left out.
 
     Raises:
         VideoDecodeError: If no frame can be read.
     """
     file, name = _file(video)
     if file is not None:
-        yield from _opened(file, name, **options).stream(sampler, each)
+        yield from _opened(file, name, **options).stream(sampler, transform)
         return
     todo = np.zeros(0, np.int64)
 
@@ -114,16 +115,16 @@ def stream(
         todo = sampler(seconds, total, duration)
         return todo[:_FRAMES_AT_ONCE]
 
-    clip = read(video, choose, each)
+    clip = read(video, choose, transform)
     for start in range(0, len(todo), _FRAMES_AT_ONCE):
         part = todo[start : start + _FRAMES_AT_ONCE]
-        clip = read(video, lambda *_, part=part: part, each) if start else clip
+        clip = read(video, lambda *_, part=part: part, transform) if start else clip
         times = [None] * len(part) if clip.seconds is None else clip.seconds.tolist()
         yield from zip(part.tolist(), times, clip.frames, strict=True)
 
 
 def open_video(video: Any, **options: Any) -> Any:
-    """Opens a video file as a `VideoFile`, which is fetched once and can be read several times.
+    """Opens a video file as a `VideoFile`, which is downloaded once and can be read several times.
 
     Videos that are not files, such as arrays, are returned unchanged.
     """
@@ -132,13 +133,13 @@ def open_video(video: Any, **options: Any) -> Any:
 
 
 def in_unit_range(video: Any) -> bool:
-    """Whether white is 1 in a video: its values are floating point, and none of them is above 1.
+    """Whether the values of a video are floating point and none is above 1. White is then 1 instead of 255.
 
     Args:
         video (`Any`): As in `read`. Among files, only floating-point images can have this range.
 
     Returns:
-        `bool`: Whether all values are in this range.
+        `bool`: Whether no value is above 1. Negative values are not checked.
     """
     if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
         return False
@@ -173,7 +174,7 @@ def _unit_files(files: list[Path]) -> bool:
 
 
 def is_frame_files(video: Any) -> bool:
-    """Whether a video is a list of image files, which are the frames of one clip."""
+    """Whether a video is a list of image files, which are its frames."""
     return (
         isinstance(video, list | tuple)
         and len(video) > 0
@@ -182,7 +183,7 @@ def is_frame_files(video: Any) -> bool:
 
 
 def _file(video: Any) -> tuple[Any, str]:
-    """Returns the video file and its name, or None if the video is not a file."""
+    """Returns the video file and its name for messages, or (None, "") if the video is not a file."""
     # Decoders of `datasets` refer to their source.
     encoded = getattr(video, "_hf_encoded", None)
     if encoded and (encoded["bytes"] is not None or os.path.isfile(encoded["path"])):
@@ -190,7 +191,7 @@ def _file(video: Any) -> tuple[Any, str]:
     if isinstance(video, dict):
         path, data = video.get("path"), video.get("bytes")
         if path is None and data is None:
-            raise VideoDecodeError('A video given as a dict needs "path" or "bytes"; give one of them.')
+            raise VideoDecodeError('A video that is a dict needs "path" or "bytes"; add one of them.')
         return (path, "") if data is None else (data, str(path or ""))
     if isinstance(video, str | os.PathLike):
         return (None if os.path.isdir(video) else video), ""
@@ -210,7 +211,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
     """Reads from a decoder with the interface of `torchcodec.decoders.VideoDecoder`."""
     total = len(decoder)
     if total == 0:
-        raise VideoDecodeError("The decoder has no frame; open another video.")
+        raise VideoDecodeError("The decoder returns no frames; open another video.")
     # The exact times of all frames are known only after decoding, so they are estimated for the sampler.
     rate = decoder.metadata.average_fps
     estimated = np.arange(total) / rate if rate else None
@@ -225,7 +226,7 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
             seconds = batch.pts_seconds.cpu() - start
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
-        raise VideoDecodeError(f"The decoder cannot read its video ({reason}); open it anew.") from error
+        raise VideoDecodeError(f"The decoder cannot read its video ({reason}); open it again.") from error
     frames = batch.data if batch.data.shape[1] in (1, 3, 4) else batch.data.permute(0, 3, 1, 2)
     # Remove repetitions of a frame that is shown for a long time.
     new = torch.cat([torch.ones(1, dtype=torch.bool), seconds.diff() > 0])
@@ -234,16 +235,16 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
     return clip
 
 
-def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
+def _read_array(video: Any, sampler: Sampler, transform: FrameTransform | None = None) -> Clip:
     if not is_valid_video(video) or len(video) == 0:
         raise VideoDecodeError(
-            f"A {type(video).__name__} is not a clip; give the path, URL, bytes or file object of a video, a folder "
+            f"A {type(video).__name__} is not a video; use the path, URL, bytes or file object of a video, a folder "
             "of frames or a list of their files, an array (T, H, W, 3) or a list of images."
         )
     indices = sampler(None, len(video), None)
     if isinstance(video, torch.Tensor):
         video = video.to_dense()
-    if each is not None and _is_plain(video):
+    if transform is not None and _is_plain(video):
         # Large images are resized without copying them first. This is fastest with the channels last in memory.
         steps = set(np.diff(indices).tolist()) or {1}
         if len(steps) == 1:
@@ -252,7 +253,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
             parts = [video[index : index + 1] for index in indices]
         channels = [0, 1, 2, 3] if video.shape[1] == 3 else [0, 3, 1, 2]
         pictures = [_pictures(_tensor(part).permute(channels)) for part in parts]
-        frames = torch.cat([each(part) for part in pictures])
+        frames = torch.cat([transform(part) for part in pictures])
         return _clip(frames, None, None, indices, len(video), "array", (pictures[0].shape[2], pictures[0].shape[3]))
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
@@ -263,7 +264,7 @@ def _read_array(video: Any, sampler: Sampler, each: Each | None = None) -> Clip:
         last = infer_channel_dimension_format(untyped, num_channels=(1, 3, 4)) == ChannelDimension.LAST
     except ValueError as error:
         raise VideoDecodeError(
-            f"An array {tuple(frames.shape)} is not a clip; give (T, H, W, C) or (T, C, H, W) of 1, 3 or 4 channels."
+            f"An array {tuple(frames.shape)} is not a video; use (T, H, W, C) or (T, C, H, W) with 1, 3 or 4 channels."
         ) from error
     frames = _pictures(frames.permute(0, 3, 1, 2) if last else frames)
     return _clip(frames, None, None, indices, len(video), "array")
@@ -283,15 +284,15 @@ def _is_plain(video: Any) -> bool:
 def _pictures(frames: torch.Tensor, name: str = "An array") -> torch.Tensor:
     """Converts frames (..., C, H, W) to uint8 or floating point; `name` is used in messages."""
     if 0 in frames.shape:
-        raise VideoDecodeError(f"{name} {tuple(frames.shape)} contains no pixel; give frames with some.")
+        raise VideoDecodeError(f"{name} {tuple(frames.shape)} is empty; use frames that have pixels.")
     if frames.is_floating_point():
         if not frames.isfinite().all():
-            raise VideoDecodeError(f"{name} has values that are not finite; replace them.")
+            raise VideoDecodeError(f"{name} contains NaN or infinite values; replace them.")
         return frames
     if frames.dtype == torch.uint8:
         return frames
     if frames.is_complex():
-        raise VideoDecodeError(f"{name} of complex numbers is not an image; give its absolute values.")
+        raise VideoDecodeError(f"{name} of complex numbers is not an image; use its absolute values.")
     low, high = (int(value) for value in frames.to(torch.int64).aminmax())
     if frames.dtype == torch.bool or low < 0 or high > 255:
         raise VideoDecodeError(
@@ -306,7 +307,7 @@ def _tensor(array: Any) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array
     if array.dtype.kind not in "biufc":
-        raise VideoDecodeError(f"An array of {array.dtype} does not contain images; give numbers, 0 to 255 or 0 to 1.")
+        raise VideoDecodeError(f"An array of {array.dtype} does not contain images; use numbers, 0 to 255 or 0 to 1.")
     array = np.asarray(array, np.float64 if array.dtype == np.longdouble else array.dtype.newbyteorder("="))
     # torch does not support negative strides, and warns about read-only arrays.
     unsupported = any(step < 0 or step % array.itemsize for step in array.strides)
@@ -314,7 +315,7 @@ def _tensor(array: Any) -> torch.Tensor:
 
 
 def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
-    """Stacks the frames of a clip to one array. PIL images of different sizes are resized to the size of the first."""
+    """Stacks the frames of a video into one array. PIL images are resized to the size of the first one."""
     size = images[0].size if isinstance(images[0], Image.Image) else None
     try:
         if all(isinstance(image, torch.Tensor) for image in images):
@@ -323,8 +324,8 @@ def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
     except (RuntimeError, TypeError, ValueError) as error:
         shapes = list(dict.fromkeys(str(tuple(getattr(image, "shape", ()))) for image in images))
         raise VideoDecodeError(
-            f"Frames {' and '.join(shapes[:2])} are not from one clip ({str(error).splitlines()[0]}); give arrays "
-            "of one shape, or PIL images."
+            f"Frames {' and '.join(shapes[:2])} cannot be stacked ({str(error).splitlines()[0]}); use arrays of one "
+            "shape, or PIL images."
         ) from error
 
 
@@ -351,13 +352,12 @@ def _frame_files(folder: Path) -> list[Path]:
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
         raise VideoDecodeError(
-            f"The folder {folder} has no frames ({', '.join(IMAGE_SUFFIXES)}) in it; give a video file or a folder of "
-            "frames."
+            f"The folder {folder} contains no frames ({', '.join(IMAGE_SUFFIXES)}); use one with frames, or a video."
         )
     return sorted(files, key=_natural)
 
 
-def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip:
+def _read_images(files: list[Path], sampler: Sampler, transform: FrameTransform | None) -> Clip:
     indices = sampler(None, len(files), None)
     frames: list[torch.Tensor] = []
     size = None
@@ -377,7 +377,7 @@ def _read_images(files: list[Path], sampler: Sampler, each: Each | None) -> Clip
             raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise VideoDecodeError(f"The frame {file} is damaged or not an image; replace or delete it.") from error
-        frames.append(each(picture) if each else picture)
+        frames.append(transform(picture) if transform else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
 
 
@@ -385,8 +385,8 @@ def _refuse_large(image: Image.Image, file: Path) -> None:
     """Checks the image size in the header of a file before the pixels are decoded."""
     if image.width * image.height > MAX_PIXELS:
         raise VideoDecodeError(
-            f"The frame {file} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are read; "
-            "make it smaller."
+            f"The frame {file} has {image.width} x {image.height} pixels, more than the maximum of {MAX_PIXELS}; "
+            "reduce its size."
         )
 
 
@@ -418,16 +418,16 @@ def _clip(
 
 @dataclass(frozen=True)
 class Sampling:
-    """Method for sampling the frames of a clip. Without `num_frames` and `fps` all frames are taken.
+    """Method for sampling the frames of a video. Without `num_frames` and `fps` all frames are taken.
 
     Attributes:
-        method (`str`): "segments" takes one frame of each of `num_frames` equal parts of the clip. "dense" takes a
-            window of `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second.
+        method (`str`): "segments" takes one frame of each of `num_frames` equal parts of the video. "dense" takes
+            `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second.
         num_frames (`int`, *optional*): Number of frames. It is not used if `fps` is given.
         fps (`float`, *optional*): Frames per second.
-        stride (`int`): Distance between the frames of a dense window.
-        generator (`torch.Generator`, *optional*): Draws a random frame of each segment, or a random window, for
-            training. None takes the middle one.
+        stride (`int`): Distance between two frames with "dense".
+        generator (`torch.Generator`, *optional*): Draws a random frame of each part, or the start with "dense", for
+            training. None takes the middle.
 
     Raises:
         ValueError: If the method is unknown, or is "fps" without `fps`.
@@ -443,37 +443,38 @@ class Sampling:
         if self.method not in SAMPLINGS:
             raise ValueError(f'sampling must be one of {", ".join(SAMPLINGS)}, not "{self.method}".')
         if self.method == "fps" and self.fps is None and self.num_frames is not None:
-            raise ValueError('sampling="fps" needs the number of frames per second: give `fps`.')
+            raise ValueError('sampling="fps" needs the number of frames per second; set `fps`.')
 
     def indices(self, total: int, seconds: np.ndarray | None, duration: float | None) -> np.ndarray:
-        """Returns increasing indices of the sampled frames of a clip.
+        """Returns increasing indices of the sampled frames of a video.
 
         Args:
-            total (`int`): Number of frames in the clip.
+            total (`int`): Number of frames in the video.
             seconds (`np.ndarray` of shape `(total,)`, *optional*): Times of the frames.
-            duration (`float`, *optional*): Duration of the clip in seconds.
+            duration (`float`, *optional*): Duration of the video in seconds.
         """
         if self.num_frames is None and self.fps is None:
             return np.arange(total)
         if self.method == "dense":
             return dense_indices(total, self.num_frames or 0, self.stride, self.generator)
-        count = count_segments(self.num_frames, self.fps, duration)
+        shown = duration if duration is None or seconds is None else close_gaps(seconds, duration)[1]
+        count = count_frames(self.num_frames, self.fps, shown)
         return sample_indices(total, count, seconds, duration, self.generator)
 
 
-def count_segments(num_frames: int | None, fps: float | None, duration: float | None) -> int:
-    """Returns the number of segments of a clip of `duration` seconds.
+def count_frames(num_frames: int | None, fps: float | None, duration: float | None) -> int:
+    """Returns how many frames are sampled from a video of `duration` seconds: `num_frames`, or `fps` per second.
 
     Raises:
         VideoDecodeError: If `fps` is not above 0.
-        ValueError: If `fps` is given and the duration of the clip is unknown.
+        ValueError: If `fps` is given and the duration of the video is unknown.
     """
     if fps is None:
         return num_frames or 0
     if not 0 < fps < float("inf"):
-        raise VideoDecodeError(f"Frames cannot be sampled at an fps of {fps:g}; give one above 0.")
+        raise VideoDecodeError(f"Frames cannot be sampled at an fps of {fps:g}; it must be above 0.")
     if duration is None:
-        raise ValueError("Sampling by `fps` needs the times of the frames: give `timestamps` with arrays.")
+        raise ValueError("Sampling by `fps` needs the times of the frames; pass `timestamps` for arrays.")
     return max(1, int(duration * fps))
 
 
@@ -484,16 +485,16 @@ def sample_indices(
     duration: float | None = None,
     generator: torch.Generator | None = None,
 ) -> np.ndarray:
-    """Samples one frame from each of `num_frames` equal segments of a clip.
+    """Divides a video into `num_frames` equal parts, and samples one frame of each.
 
     Args:
-        total (`int`): Number of frames in the clip.
-        num_frames (`int`): Number of sampled frames. All frames are taken if the clip does not have more.
+        total (`int`): Number of frames in the video.
+        num_frames (`int`): Number of sampled frames. All frames are taken if the video does not have more.
         seconds (`np.ndarray` of shape `(total,)`, *optional*): Times of the frames. At a constant frame rate the
-            segments are defined by frame numbers, so rounding errors of the times have no effect. Otherwise they are
-            defined by time.
+            parts are defined by frame numbers, so rounding errors of the times have no effect. Otherwise they are
+            defined by time, without the gaps of `find_gaps`.
         duration (`float`, *optional*): Seconds from the first frame to the end of the last frame.
-        generator (`torch.Generator`, *optional*): Draws a random frame of each segment. None takes the middle one.
+        generator (`torch.Generator`, *optional*): Draws a random frame of each part. None takes the middle one.
 
     Returns:
         `np.ndarray` of shape `(min(total, num_frames),)`: Strictly increasing indices.
@@ -511,9 +512,10 @@ def sample_indices(
         indices = ((steps + within) * total / num_frames).astype(np.int64)
     else:
         length = duration if duration is not None else float(seconds[-1] - seconds[0])
+        seconds, length = close_gaps(seconds, length)
         moments = seconds[0] + (steps + within) * length / num_frames
         indices = np.searchsorted(seconds, moments, side="right") - 1
-    # A frame that is shown for longer than a segment, or drawn in two segments, must be sampled only once.
+    # A frame that is shown for longer than one part, or drawn in two parts, must be sampled only once.
     indices = np.maximum.accumulate(indices - steps) + steps
     return np.minimum(indices, total - num_frames + steps)
 
@@ -526,14 +528,14 @@ def _evenly_paced(seconds: np.ndarray) -> bool:
 def dense_indices(
     total: int, num_frames: int, stride: int = 1, generator: torch.Generator | None = None
 ) -> np.ndarray:
-    """Samples a window of frames with a distance of `stride`.
+    """Samples every `stride`-th frame of a part of a video.
 
     Args:
-        total (`int`): Number of frames in the clip.
-        num_frames (`int`): Number of frames in the window. A short clip gives fewer.
+        total (`int`): Number of frames in the video.
+        num_frames (`int`): Number of sampled frames. It is lower for a short video.
         stride (`int`, *optional*, defaults to 1): Distance between two frames.
-        generator (`torch.Generator`, *optional*): Draws the start of the window, for training. None takes the middle
-            of the clip.
+        generator (`torch.Generator`, *optional*): Draws the first frame, for training. None takes the middle part of
+            the video.
 
     Returns:
         `np.ndarray`: At most `num_frames` strictly increasing indices.
@@ -541,7 +543,7 @@ def dense_indices(
     Raises:
         ValueError: If `num_frames` or `stride` is below 1.
     """
-    _check_window(num_frames, stride)
+    _check_counts(num_frames, stride)
     spare = total - ((num_frames - 1) * stride + 1)
     if spare <= 0:
         return np.arange(0, total, stride)
@@ -554,7 +556,7 @@ def windows(total: int, num_frames: int) -> Iterator[np.ndarray]:
 
     Args:
         total (`int`): Number of frames in the sequence.
-        num_frames (`int`): Number of frames in a window. A sequence that does not have more is a single window.
+        num_frames (`int`): Number of frames in a window. A sequence of at most this length is a single window.
 
     Yields:
         `np.ndarray`: Consecutive indices. The last window ends at the last frame, so it may overlap more.
@@ -562,19 +564,33 @@ def windows(total: int, num_frames: int) -> Iterator[np.ndarray]:
     Raises:
         ValueError: If `num_frames` is below 1.
     """
-    _check_window(num_frames, 1)
+    _check_counts(num_frames, 1)
     for start in range(0, max(0, total - num_frames), max(1, num_frames // 2)):
         yield np.arange(start, start + num_frames)
     yield np.arange(max(0, total - num_frames), total)
 
 
 def find_gaps(seconds: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Returns which of the steps between T consecutive frames are gaps in time: mask (T - 1,)."""
+    """Returns a mask (T - 1,) of the steps between T consecutive frames that are gaps in time."""
     steps = np.diff(np.asarray(seconds, dtype=float))
     return steps > max(SHORTEST_GAP, GAP_STEPS * float(np.median(steps)) if len(steps) else 0.0)
 
 
-def _check_window(num_frames: int, stride: int) -> None:
+def close_gaps(seconds: np.ndarray, duration: float) -> tuple[np.ndarray, float]:
+    """Shortens the gaps in the times of T frames to the median step, because a gap has no frames to sample.
+
+    Returns:
+        `tuple[np.ndarray, float]`: The times (T,) without gaps, and the duration without gaps, both in seconds.
+    """
+    gaps = find_gaps(seconds)
+    if not gaps.any():
+        return seconds, duration
+    steps = np.diff(seconds)
+    excess = np.where(gaps, steps - np.median(steps), 0.0)
+    return seconds - np.concatenate([[0.0], np.cumsum(excess)]), duration - float(excess.sum())
+
+
+def _check_counts(num_frames: int, stride: int) -> None:
     for name, value in {"num_frames": num_frames, "stride": stride}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}.")

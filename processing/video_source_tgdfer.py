@@ -1,7 +1,7 @@
-"""Where a video comes from, and how it is opened: path, URL, bytes or file object.
+"""Opens a video from a path, URL, bytes or file object.
 
-Nothing but the given file is opened, whatever its content asks for. Formats that open other files are refused, and so
-are edit lists that FFmpeg does not follow.
+Only the given file is opened. Formats that refer to other files are refused, and so are edit lists that FFmpeg does
+not apply correctly.
 """
 
 import errno
@@ -15,44 +15,46 @@ from urllib.parse import unquote, urlsplit
 
 import av
 
-from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT, fetch
+from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT, DownloadError, fetch
 from .animated_images_tgdfer import HEAD, copy_animated_webp, is_animated_webp
 
-# Formats that hold their pictures in themselves, and songs, to say that they are songs. Not among them: playlists,
-# scripts and patterns of names (hls, dash, concat, sdp, image2, ...), which open other files and addresses.
+# Formats that contain their own frames. Audio formats are included so that the error message can say that the file has
+# no video. Playlists, scripts and file name patterns (hls, dash, concat, sdp, image2, ...) are excluded, because they
+# open other files and URLs.
 FORMATS = (
     "mov,mp4,m4a,3gp,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,m4v,h261,h263,h264,hevc,vvc,av1,obu,ivf,ogg,asf,mxf,"
     "nut,dv,rm,wtv,swf,yuv4mpegpipe,mjpeg,mpjpeg,gif,apng,png_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,webp_pipe,ppm_pipe,"
     "pgm_pipe,jpegxl_anim,jpegxl_pipe,webp,wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,caf,opus"
 )
-# An 8K frame is smaller. What declares more is damaged, and would take gigabytes.
+# Maximum number of pixels in a frame, slightly more than in an 8K frame. A file that declares more is damaged, and
+# decoding it would take gigabytes of memory.
 MAX_PIXELS = 2**25
-# No file has more boxes in one place, or parts in an edit list; a damaged one may seem to.
+# Maximum number of boxes per level, and of entries in an edit list. Damaged files may declare more.
 MAX_BOXES = 10_000
 
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **LIMITS}
-# Titles of files are in any encoding. From PyAV 19 on that is no error, and the argument is gone.
+# Metadata may have any encoding. PyAV 19 no longer raises an error for it, and has removed this argument.
 _ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class VideoDecodeError(ValueError):
-    """A video that cannot be read. Its message is one sentence that names the video and what to do about it."""
+    """Raised if a video cannot be read. The message is one sentence that names the video, the cause and the remedy."""
 
 
 class VideoSource:
-    """One video file, opened anew for every pass over it: seeking is not to be trusted in damaged files.
+    """A video file. It is reopened for every pass, because seeking is not reliable in damaged files.
 
     Args:
-        video: path, URL, bytes, seekable or other binary file object, or an open PyAV container, which is left as it
-            is.
-        name: of the video in messages, where it has none of its own.
-        url_timeout: seconds that fetching a URL may take.
-        url_max_bytes: size that what a URL gives may have.
-        url_allow_private: whether a URL may lead to this machine or into a private network.
+        video (`Any`): A path, a URL, bytes, a binary file object, or an open PyAV container, which is not modified.
+        name (`str`, *optional*, defaults to `""`): Name for messages, used for bytes and file objects.
+        url_timeout (`float`, *optional*, defaults to 60.0): Maximum time in seconds for downloading a URL.
+        url_max_bytes (`int`, *optional*, defaults to 1 GiB): Maximum size of a download in bytes.
+        url_allow_private (`bool`, *optional*, defaults to `False`): Whether a URL may point to this machine or a
+            private network.
 
     Raises:
-        VideoDecodeError: it does not exist, is empty, or cannot be fetched.
+        VideoDecodeError: If the video does not exist, is empty, or cannot be downloaded.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class VideoSource:
         self._replace_animated_webp()
 
     def _replace_animated_webp(self) -> None:
-        """Has a copy of it read that FFmpeg can read, where it is an animated WebP."""
+        """Replaces an animated WebP by a copy that FFmpeg can decode."""
         with self._as_file() as file:
             is_animated = is_animated_webp(file.read(HEAD))
             file.seek(0)
@@ -99,42 +101,46 @@ class VideoSource:
                 try:
                     copy = copy_animated_webp(file, MAX_PIXELS)
                 except ValueError as error:
-                    raise VideoDecodeError(
-                        f"{self.name} cannot be read ({error}); download or make it again."
-                    ) from error
+                    raise VideoDecodeError(f"{self.name} cannot be read: {error}.") from error
         if is_animated:
             self.source = copy
 
     def tags(self) -> dict[str, str]:
-        """What the file says of itself.
+        """Returns the metadata tags of the file.
+
+        Returns:
+            `dict[str, str]`: The value of each tag.
 
         Raises:
-            VideoDecodeError: it cannot be opened.
+            VideoDecodeError: If the file cannot be opened.
         """
         with self._open() as container:
             return dict(container.metadata)
 
     def declared_duration(self) -> float | None:
-        """Seconds that its head promises, None where it promises nothing: for a progress bar, not to rely on.
+        """Returns the duration in the header of the file. It may be wrong, so it is used only to show progress.
+
+        Returns:
+            `float` or `None`: The duration in seconds, or None if the header does not contain it.
 
         Raises:
-            VideoDecodeError: it cannot be opened.
+            VideoDecodeError: If the file cannot be opened.
         """
         with self._open() as container:
             return container.duration / av.time_base if container.duration else None
 
     def has_video(self) -> bool:
-        """Whether its head promises pictures.
+        """Whether the header of the file declares a video stream.
 
         Raises:
-            VideoDecodeError: it cannot be opened.
+            VideoDecodeError: If the file cannot be opened.
         """
         with self._open() as container:
             return bool(container.streams.video)
 
     @contextmanager
     def _from_the_start(self) -> Iterator[Any]:
-        """The source, from its first byte on. File objects are left where they were: others may be reading them."""
+        """Yields the source, positioned at its start. The position of a file object is restored afterwards."""
         if isinstance(self.source, str):
             yield self.source
             return
@@ -147,7 +153,7 @@ class VideoSource:
 
     @contextmanager
     def _as_file(self) -> Iterator[BinaryIO]:
-        """The bytes of the source, from the first one on."""
+        """Yields the source as a binary file, positioned at its start."""
         with self._from_the_start() as source:
             if not isinstance(source, str):
                 yield source
@@ -156,7 +162,7 @@ class VideoSource:
                 file = open(self.name, "rb")  # noqa: SIM115
             except OSError as error:
                 raise VideoDecodeError(
-                    f"{self.name} cannot be opened ({error.strerror}); give a file that may be read."
+                    f"{self.name} cannot be opened ({error.strerror}); check its permissions."
                 ) from error
             with file:
                 yield file
@@ -168,12 +174,11 @@ class VideoSource:
                 container = av.open(source, "r", options=_OPTIONS, **_ANY_TAGS)
             except (av.error.FFmpegError, OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
-                # What FFmpeg answers where a format is not allowed.
+                # FFmpeg returns EINVAL for formats that are not in `FORMATS`.
                 if getattr(error, "errno", None) == errno.EINVAL:
-                    reason = "formats that open other files or none that hold video are refused"
+                    reason = "its format contains no video or refers to other files"
                 raise VideoDecodeError(
-                    f"{self.name} is not a video, or was cut off before it can be played ({reason}); download or "
-                    "convert it again."
+                    f"{self.name} is not a video or is truncated ({reason}); download or convert it again."
                 ) from error
             with container:
                 yield container
@@ -182,17 +187,18 @@ class VideoSource:
         with self._as_file() as file:
             reason = _unfollowed_edit(file)
         if reason:
-            raise VideoDecodeError(f"{self.name} has an edit list that cannot be followed: {reason}; export it anew.")
+            raise VideoDecodeError(f"{self.name} has an unsupported edit list ({reason}); export it again.")
 
     def _stream(self, container: Any) -> Any:
         stream = shown_stream(container)
         if stream is None:
             kinds = sorted({stream.type for stream in container.streams} - {"video"}) or ["nothing"]
-            raise VideoDecodeError(f"{self.name} has no pictures in it, only {', '.join(kinds)}; give a video file.")
+            raise VideoDecodeError(f"{self.name} contains no video, only {', '.join(kinds)}; choose a video file.")
         if stream.codec_context is None:
-            raise VideoDecodeError(f"{self.name} is encoded in a way that PyAV cannot decode; convert it to H.264.")
+            raise VideoDecodeError(f"{self.name} has a codec that PyAV cannot decode; convert it to H.264.")
         stream.codec_context.options = LIMITS
-        # Frame threads pay for large pictures only; clips of faces are small and read by many workers at once.
+        # Decoding in several threads is faster only for large frames. Face crops are small, and several workers read
+        # them at once.
         self.large = stream.codec_context.width * stream.codec_context.height >= 640 * 480
         if self.large:
             stream.thread_type = "AUTO"
@@ -200,10 +206,16 @@ class VideoSource:
 
 
 def shown_stream(container: Any) -> Any:
-    """The stream of pictures that players show; None where there is none.
+    """Returns the video stream that players show.
 
-    It is the one that is marked as the default. Of several, or where none is marked, it is the one that FFmpeg finds
-    best. The cover of a song and the previews of a film are no video, though they are streams of pictures as well.
+    This is the stream that is marked as the default. If several streams or none are marked, it is the one that FFmpeg
+    considers the best. Cover art and thumbnails are ignored, although they are stored as video streams.
+
+    Args:
+        container (`av.container.InputContainer`): The open container.
+
+    Returns:
+        `av.video.stream.VideoStream` or `None`: The stream, or None if the container has no video.
     """
     others = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & others]
@@ -213,14 +225,21 @@ def shown_stream(container: Any) -> Any:
 
 
 def _seekable(file: Any, name: str) -> BinaryIO:
-    """A file object, or where it cannot be gone through again, what it reads.
+    """Returns a seekable file object. A file object that is not seekable is read into memory.
+
+    Args:
+        file (`Any`): The file object.
+        name (`str`): Name for messages.
+
+    Returns:
+        `BinaryIO`: The same file object, or one with its content.
 
     Raises:
-        VideoDecodeError: it is closed, or gives something else than bytes.
+        VideoDecodeError: If the file object is closed, not readable or not binary.
     """
     if not hasattr(file, "read"):
         raise VideoDecodeError(
-            f"A {type(file).__name__} is no video file; give a path, bytes or a binary file object."
+            f"A {type(file).__name__} is not a video file; use a path, bytes or a binary file object."
         )
     try:
         seeks = hasattr(file, "seekable") and file.seekable()
@@ -228,39 +247,54 @@ def _seekable(file: Any, name: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         raise VideoDecodeError(f"{name} cannot be read ({error}); open it for reading and leave it open.") from error
     if not isinstance(data, bytes | bytearray):
-        raise VideoDecodeError(f'{name} gives {type(data).__name__} instead of bytes; open it in binary mode, "rb".')
+        raise VideoDecodeError(f'{name} returns {type(data).__name__} instead of bytes; open it in binary mode, "rb".')
     return file if seeks else io.BytesIO(data)
 
 
-# Edit lists. FFmpeg applies those of MP4 and QuickTime files, with two exceptions: it ignores the speed of a part, so
-# that times are wrong, and fills a gap between two parts with frames from elsewhere. PyAV tells of neither.
+# Edit lists. FFmpeg applies the edit lists of MP4 and QuickTime files, with two exceptions. It ignores the speed of an
+# entry, so the times are wrong. It fills a gap between two entries with other frames. PyAV reports neither.
 
 
 def _unfollowed_edit(file: BinaryIO) -> str:
-    """What the edit list of the video track asks for and FFmpeg does not do, in words; "" where there is nothing.
+    """Describes the first entry in the edit list of a video track that FFmpeg does not apply.
 
     Args:
-        file: a seekable MP4 or QuickTime file, whole or damaged.
+        file (`BinaryIO`): A seekable MP4 or QuickTime file. It may be damaged.
+
+    Returns:
+        `str`: The description, or "" if there is no such entry.
     """
     for track in _boxes(file, 0, file.seek(0, io.SEEK_END), b"moov", b"trak"):
         handler, _ = next(_boxes(file, *track, b"mdia", b"hdlr"), (0, 0))
         if _bytes_at(file, handler + 8, 4) != b"vide":
             continue
         for start, end in _boxes(file, *track, b"edts", b"elst"):
-            # Version 1 has 64 bits for the duration of a part and for the moment it starts at, -1 for a gap.
+            # Version 1 has 64-bit durations and start times. A start time of -1 is a gap.
             version, count = struct.unpack(">B3xI", _bytes_at(file, start, 8).ljust(8, b"\0"))
             part = struct.Struct(">QqhH" if version == 1 else ">IihH")
             parts = _bytes_at(file, start + 8, min(count, (end - start - 8) // part.size, MAX_BOXES) * part.size)
             for number, (_, moment, whole, share) in enumerate(part.iter_unpack(parts)):
                 if moment == -1 and number > 0:
-                    return "there is a gap between its parts"
+                    return "there is a gap between two entries"
                 if moment != -1 and (whole, share) != (1, 0):
-                    return f"a part of it is to be played at {whole + share / 2**16:g} times its speed"
+                    return f"an entry is played at {whole + share / 2**16:g} times its speed"
     return ""
 
 
 def _boxes(file: BinaryIO, start: int, end: int, kind: bytes, *inner: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of the content of each box of a kind, or of those of the `inner` kinds in it."""
+    """Yields the positions of the boxes of a type.
+
+    Args:
+        file (`BinaryIO`): A seekable MP4 or QuickTime file. It may be damaged.
+        start (`int`): Position in bytes at which the search starts.
+        end (`int`): Position at which it ends.
+        kind (`bytes`): Type of the boxes.
+        *inner (`bytes`): Types of nested boxes, from the outermost to the innermost. If they are given, the innermost
+            boxes are yielded.
+
+    Yields:
+        `tuple[int, int]`: Start and end in bytes of the content of a box.
+    """
     for _ in range(MAX_BOXES):
         head = _bytes_at(file, start, 16)
         if start + 8 > end or len(head) < 8:
@@ -282,16 +316,18 @@ def _bytes_at(file: BinaryIO, place: int, count: int) -> bytes:
     return file.read(max(0, count))
 
 
-# Addresses
+# Downloads
 
 
 def _fetch(url: str, timeout: float, max_bytes: int, allow_private: bool) -> BinaryIO:
-    """What is behind a URL, as a file."""
+    """Downloads a URL to a temporary file, and converts all errors to `VideoDecodeError`."""
     try:
         return fetch(url, timeout, max_bytes, allow_private)
     except TimeoutError as error:
-        raise VideoDecodeError(f"{url} takes longer than {timeout:g} s; see `url_timeout`.") from error
-    # Every file system has exceptions of its own.
+        raise VideoDecodeError(f"{url} could not be downloaded within {timeout:g} s; raise `url_timeout`.") from error
+    except DownloadError as error:
+        raise VideoDecodeError(f"{url} cannot be downloaded: {error}.") from error
+    # Each file system raises its own exceptions.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise VideoDecodeError(f"{url} cannot be fetched ({reason}); check the address and the connection.") from error
+        raise VideoDecodeError(f"{url} cannot be downloaded ({reason}); check the URL and the connection.") from error

@@ -1,1 +1,1 @@
-"""How the embedded weights are made: one folder for each model. Not part of the wheel."""
+"""Recipes that train the weights in the package, one folder per model. They are not part of the wheel."""

@@ -1,4 +1,4 @@
-"""Writing a folder of weights: whole or not at all, and never in the place of something else."""
+"""Writes a folder of weights atomically, and never replaces a folder with other contents."""
 
 import json
 import os
@@ -10,31 +10,31 @@ from pathlib import Path
 
 from tgdfer.training.errors import UserError
 
-# Where the weights of the package lie in the repository. An editable installation has links to the files there, and a
-# folder that is replaced among the links would be lost.
+# Folder of the weights in the repository. The editable installation contains links to its files. Replacing a folder
+# among the links would not change the repository.
 WEIGHTS = Path(__file__).parents[1] / "package" / "weights"
 
 
 def require_weights_folder(folder: Path, kinds: Collection[str]) -> None:
-    """Refuses a folder that would be replaced by weights, and holds something else.
+    """Checks that a folder may be replaced by new weights.
 
     Args:
-        folder: Where weights are to be written.
-        kinds: Model types that may be replaced.
+        folder (`Path`): Folder to which weights will be written.
+        kinds (`Collection[str]`): Model types that may be replaced.
 
     Raises:
-        UserError: If it holds something else.
+        UserError: If the folder contains anything else.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     config = folder / "config.json"
     if not config.is_file() or json.loads(config.read_text("utf-8")).get("model_type") not in kinds:
-        raise UserError(f"{folder} holds something else than such weights: name another folder with --out.")
+        raise UserError(f"{folder} contains other files than such weights: choose another folder with --out.")
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of `folder` when everything in it is written."""
+    """Yields a temporary folder to write to. It replaces `folder` if the context ends without an error."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".weights-", dir=folder.parent))

@@ -1,7 +1,7 @@
-"""The baseline that stands beside every figure: what CLIP sees of a clip on average, and a linear layer.
+"""The baseline that every evaluation can be compared with: a linear classifier on the mean of frozen CLIP features.
 
-It knows neither time nor text, and counts every frame alike. A method that does not pass it has learnt nothing that
-the features did not show already.
+It uses neither time nor text, and weights all frames equally. A method that is not better has learned nothing beyond
+the features.
 """
 
 from collections.abc import Sequence
@@ -24,28 +24,34 @@ from tgdfer.training.measure import ClipPrediction, measure
 from tgdfer.training.models import face_options, is_trained, start_model
 
 NAME = "mean of the frozen frame features + linear layer"
-# Where there are too few people to choose it by: in the middle of those that are tried.
-PENALTIES = np.logspace(-4, 0, 5)
-USUAL_PENALTY = 0.01
+# Inverse strengths of the L2 penalty that cross-validation tries.
+INVERSE_PENALTIES = np.logspace(-4, 0, 5)
+# The middle one, for training sets that are too small for cross-validation.
+DEFAULT_INVERSE_PENALTY = 0.01
 
 
 def mean_baseline(
-    config: TrainingConfig, base_model: str, train: Part, test: LabelledClips, like: Sequence[ClipPrediction]
+    config: TrainingConfig,
+    base_model: str,
+    train: Part,
+    test: LabelledClips,
+    model_predictions: Sequence[ClipPrediction],
 ) -> dict[str, Any]:
-    """Trains and measures the baseline on the same clips, views and frames as a model.
+    """Trains and evaluates the baseline on the same clips, views and frames as a model.
 
     Args:
-        config: of the run that it is compared with.
-        base_model: what the run started from: a CLIP, or a trained model whose CLIP is taken, which `name` says.
-        train: the clips that the run trained on.
-        test: the clips to measure on.
-        like: the model's predictions of the test clips, for the truth about the sampled frames.
+        config (`TrainingConfig`): Configuration of the run to compare with.
+        base_model (`str`): Model that the run started from: a CLIP, or a trained model, whose CLIP is used.
+        train (`Part`): Training clips of the run.
+        test (`LabelledClips`): Clips to evaluate on.
+        model_predictions (`Sequence[ClipPrediction]`): Predictions of the run's model for the test clips. They contain
+            the ground truth of the sampled frames.
 
     Returns:
-        `name`, `war`, `uar`, and `frame_ap`, `pointing` and `activity_gain`, each None where its truth is unknown.
+        `name`, `war`, `uar`, and `frame_ap`, `pointing` and `activity_gain`, each None if its ground truth is unknown.
 
     Raises:
-        UserError: the base model cannot be read.
+        UserError: If the base model cannot be read.
     """
     seed = config.run.seed
     frozen = config.model.model_copy(update={"model": base_model, "frozen_features": True, "model_options": {}})
@@ -57,24 +63,24 @@ def mean_baseline(
         config.optimisation.batch_size,
         config.data.workers,
     )
-    # The features of all clips of the split are in the cache already if the run was trained on frozen features.
-    seen = frame_features(model, processor.video_processor, train.clips, views)
+    # These features are already in the cache if the run was trained on frozen features.
+    train_features = frame_features(model, processor.video_processor, train.clips, views)
     clips = train.clips.select(train.indices)
-    classifier = fit(clip_means(seen)[:, train.indices], clips.labels, clips.people, seed)
+    classifier = fit_classifier(clip_means(train_features)[:, train.indices], clips.labels, clips.people, seed)
 
-    unseen = frame_features(model, processor.video_processor, test, replace(views, number=1))
-    scores = classifier.predict_proba(clip_means(unseen)[0])
+    test_features = frame_features(model, processor.video_processor, test, replace(views, number=1))
+    probabilities = classifier.predict_proba(clip_means(test_features)[0])
     names = classifier.classes_.tolist()
     predictions = [
         ClipPrediction(
-            label=names[int(row.argmax())],
-            score=float(row.max()),
+            label=names[int(scores.argmax())],
+            score=float(scores.max()),
             # The log-probability of the true class in each frame.
-            relevance=classifier.predict_log_proba(_frames(unseen, index))[:, names.index(label)].tolist(),
-            intensity=like[index].intensity,
-            activity=like[index].activity,
+            relevance=classifier.predict_log_proba(_clip_frames(test_features, index))[:, names.index(label)].tolist(),
+            intensity=model_predictions[index].intensity,
+            activity=model_predictions[index].activity,
         )
-        for index, (row, label) in enumerate(zip(scores, test.labels, strict=True))
+        for index, (scores, label) in enumerate(zip(probabilities, test.labels, strict=True))
     ]
     figures = measure(test.labels, predictions, names)
     trained = is_trained(base_model)
@@ -82,43 +88,47 @@ def mean_baseline(
     return {"name": name} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing", "activity_gain")}
 
 
-def fit(means: np.ndarray, labels: list[str], people: list[str] | None, seed: int) -> Pipeline:
-    """A linear classifier on the mean features of every view of every training clip.
+def fit_classifier(means: np.ndarray, labels: list[str], people: list[str] | None, seed: int) -> Pipeline:
+    """Fits a linear classifier on the mean features of all views of the training clips.
 
-    The strength of its penalty is chosen by cross-validation over people, or over clips where nobody says who is seen;
-    where there are too few for that, it is a usual one.
+    Cross-validation over people selects the strength of the penalty. If the people are unknown, the folds are made of
+    clips. If there are too few people or clips for cross-validation, a default strength is used.
 
     Args:
-        means: (V, N, D), as `clip_means` gives them.
-        labels: label of each clip, N of them.
-        people: who is seen in each clip.
-        seed: decides the folds.
+        means (`np.ndarray` of shape `(V, N, D)`): Mean features of V views of N clips, as returned by `clip_means`.
+        labels (`list[str]`): Label of each clip.
+        people (`list[str]`, *optional*): Person in each clip, if known.
+        seed (`int`): Seed of the folds.
     """
     views = len(means)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=USUAL_PENALTY, max_iter=2000))
-    rows, targets = np.concatenate(means), np.tile(labels, views)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=DEFAULT_INVERSE_PENALTY, max_iter=2000))
+    samples, targets = np.concatenate(means), np.tile(labels, views)
     folds = people_folds(targets, np.tile(people or [str(index) for index in range(len(labels))], views), seed)
     if not folds:
-        return classifier.fit(rows, targets)
+        return classifier.fit(samples, targets)
     search = GridSearchCV(
-        classifier, {"logisticregression__C": PENALTIES}, scoring="balanced_accuracy", cv=folds, error_score="raise"
+        classifier,
+        {"logisticregression__C": INVERSE_PENALTIES},
+        scoring="balanced_accuracy",
+        cv=folds,
+        error_score="raise",
     )
-    return search.fit(rows, targets).best_estimator_
+    return search.fit(samples, targets).best_estimator_
 
 
-def clip_means(seen: FrameFeatures) -> np.ndarray:
-    """Mean over the frames, each of length one as in the model: (V, N, D)."""
-    frames = directions(seen)
-    mask = seen.frame_mask.numpy()[..., None]
+def clip_means(features: FrameFeatures) -> np.ndarray:
+    """Averages the normalised features over the frames of each view of each clip: (V, N, D)."""
+    frames = normalised_features(features)
+    mask = features.frame_mask.numpy()[..., None]
     return (frames * mask).sum(2) / mask.sum(2)
 
 
-def _frames(unseen: FrameFeatures, index: int) -> np.ndarray:
-    """The frames of a clip, (T, D)."""
-    return directions(unseen)[0, index][unseen.frame_mask[0, index].numpy()]
+def _clip_frames(features: FrameFeatures, index: int) -> np.ndarray:
+    """Returns the normalised features of the frames of a clip, in its first view: (T, D)."""
+    return normalised_features(features)[0, index][features.frame_mask[0, index].numpy()]
 
 
-def directions(seen: FrameFeatures) -> np.ndarray:
-    """The frames with length one, (V, N, T, D)."""
-    frames = seen.features.float().numpy()
+def normalised_features(features: FrameFeatures) -> np.ndarray:
+    """Returns the frame features scaled to length 1, as the model scales them: (V, N, T, D)."""
+    frames = features.features.float().numpy()
     return frames / np.maximum(np.linalg.norm(frames, axis=-1, keepdims=True), 1e-6)

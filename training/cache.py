@@ -1,4 +1,4 @@
-"""The cache: what the package keeps on this machine so that it need not be computed or downloaded again."""
+"""The cache of frame features on this machine: its folder, its size limit, and removing files."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from rich.table import Table
 from tgdfer.processing.detectors_tgdfer import YUNET
 from tgdfer.training.errors import UserError
 
-# Bytes that the features of data sets may take. Beyond, those that were not used for longest are removed.
+# Maximum size in bytes of the cached features. Above it, the least recently used files are removed.
 DEFAULT_LIMIT = 10 * 10**9
 _LIMIT = "TGDFER_CACHE_LIMIT"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -26,13 +26,13 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A file that the package keeps.
+    """A file in the cache.
 
     Attributes:
-        path: the file.
-        kind: what it holds, in words.
-        size: bytes.
-        used: when it was last used, in seconds since the epoch.
+        path (`Path`): Path of the file.
+        kind (`str`): Description of its contents.
+        size (`int`): Size in bytes.
+        used (`float`): Time of the last use, in seconds since the epoch.
     """
 
     path: Path
@@ -42,29 +42,28 @@ class CachedFile:
 
 
 def cache_folder() -> Path:
-    """Folder of everything that can be computed again, in the assets cache of `huggingface_hub`.
+    """Returns the folder of all cached files: `tgdfer` in the assets cache of `huggingface_hub`.
 
-    `$TGDFER_CACHE` names another place for it than `$HF_ASSETS_CACHE`, which is by default
-    `~/.cache/huggingface/assets`.
+    The parent folder is `$TGDFER_CACHE`, by default `$HF_ASSETS_CACHE`, by default `~/.cache/huggingface/assets`.
     """
     return Path(os.environ.get("TGDFER_CACHE") or HF_ASSETS_CACHE).expanduser() / "tgdfer"
 
 
 def kind_folder(kind: str) -> Path:
-    """Folder of the files of a kind, such as "features". It is made if it does not exist.
+    """Returns the folder for files of a kind, such as "features", and creates it if it does not exist.
 
     Raises:
-        OSError: it cannot be made.
-        ValueError: something else has its name.
+        OSError: If the folder cannot be created.
+        ValueError: If its path exists and is not a folder.
     """
     return cached_assets_path("tgdfer", kind, "clips", assets_dir=cache_folder().parent)
 
 
 def cache_limit() -> int:
-    """Bytes that the files of `cache_folder` may take: `$TGDFER_CACHE_LIMIT`, such as `2GB`, by default 10 GB.
+    """Returns the maximum size of the cache in bytes: `$TGDFER_CACHE_LIMIT`, such as `2GB`, by default 10 GB.
 
     Raises:
-        UserError: the variable is not a size.
+        UserError: If the variable is not a size.
     """
     text = os.environ.get(_LIMIT, "").strip().upper().replace(" ", "")
     if not text:
@@ -73,35 +72,37 @@ def cache_limit() -> int:
     try:
         return int(float(number) * _UNITS[text[len(number) :]])
     except (ValueError, KeyError, OverflowError) as error:
-        raise UserError(f"{_LIMIT} is {os.environ[_LIMIT]!r}, which is no size: set it to one such as 2GB.") from error
+        raise UserError(
+            f"{_LIMIT} is {os.environ[_LIMIT]!r}, which is not a size: set it to, for example, 2GB."
+        ) from error
 
 
 def cached_files() -> list[CachedFile]:
-    """The files of `cache_folder`, the one that was used last first."""
+    """Returns the files in the cache, the most recently used one first."""
     found = []
-    for kind, words in _KINDS.items():
+    for kind, description in _KINDS.items():
         for path in (cache_folder() / kind).glob("*/*.safetensors"):
             try:
                 facts = path.stat()
             except FileNotFoundError:
-                continue  # Another process has removed it meanwhile.
-            found.append(CachedFile(path, words, facts.st_size, facts.st_mtime))
+                continue  # Another process has removed it in the meantime.
+            found.append(CachedFile(path, description, facts.st_size, facts.st_mtime))
     return sorted(found, key=lambda file: -file.used)
 
 
 def mark_used(path: Path) -> None:
-    """Notes that a file is in use, so that others are removed before it."""
+    """Records that a file is used now, so that less recently used files are removed before it."""
     os.utime(path)
 
 
 def trim_cache(limit: int | None = None) -> list[CachedFile]:
-    """Removes the files that were not used for longest until the others are within the limit, but never the last one.
+    """Removes the least recently used files until the cache is within its limit. The most recent file always stays.
 
     Args:
-        limit: bytes; default `cache_limit()`.
+        limit (`int`, *optional*): Maximum size in bytes. By default `cache_limit()`.
 
     Returns:
-        The files that were removed.
+        The removed files.
     """
     limit = cache_limit() if limit is None else limit
     removed, total = [], 0
@@ -114,10 +115,14 @@ def trim_cache(limit: int | None = None) -> list[CachedFile]:
 
 
 def clear_cache(days: float | None = None) -> list[CachedFile]:
-    """Removes the files of the cache folder that were not used for so many days; all of them where None.
+    """Removes cached files.
+
+    Args:
+        days (`float`, *optional*): Only files that were not used for this number of days are removed. By default all
+            files are.
 
     Returns:
-        The files that were removed.
+        The removed files.
     """
     removed = [file for file in cached_files() if days is None or file.used < time.time() - 86400 * days]
     for file in removed:
@@ -126,7 +131,7 @@ def clear_cache(days: float | None = None) -> list[CachedFile]:
 
 
 def print_cache() -> None:
-    """Prints what is kept where."""
+    """Prints a table of the cached files, and the size and the folder of the cache."""
     files = cached_files()
     table = Table("file", "what it holds", "size", "last used")
     for file in files:

@@ -1,7 +1,7 @@
-"""Calibration of a trained model on validation clips: temperature, the threshold of "unsure", and reference values.
+"""Calibration of a trained model on validation clips: temperature, threshold of "unsure", and description references.
 
-The best epoch is chosen by the same clips, so calibration looks a little better on them than on new ones; `tgdfer
-evaluate` measures it on the test split. Only `config.json` changes, the weights do not.
+The same clips select the best epoch. Therefore calibration looks slightly better on them than on new clips. `tgdfer
+evaluate` measures it on the test split. Calibration changes `config.json`, but not the weights.
 """
 
 import json
@@ -24,28 +24,28 @@ from tgdfer.training.metrics import expected_calibration_error, risk_coverage_cu
 from tgdfer.training.models import load_trained
 from tgdfer.training.processes import gather_batches, process_state
 
-# An answer is "unsure" for as many clips as it takes to halve the share of wrong answers, but never for more than half
-# of the clips. A fixed accuracy would silence a model for a difficult data set and leave one for an easy data set as
-# it is; a model that is silent more often than not is of no use.
-LESS_RISK = 0.5
-LEAST_COVERAGE = 0.5
+# The threshold of "unsure" halves the share of wrong answers, but at most half of the clips get the answer "unsure". A
+# fixed target accuracy would not work: on a difficult data set the model would hardly ever answer, and on an easy one
+# nothing would change.
+MAX_RELATIVE_RISK = 0.5
+MIN_COVERAGE = 0.5
 
 References = dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was chosen on the validation clips, and how the model does on them.
+    """Values that were fitted on the validation clips, and the figures of the model on these clips.
 
     Attributes:
-        num_clips: number of the clips.
-        temperature: as in the config of the model.
-        unsure_below: as in the config of the model.
-        references: `description_references` of the config.
-        ece_before: expected calibration error on the clips without temperature.
-        ece: the same at the temperature.
-        coverage: share of the clips whose answer is not "unsure".
-        accuracy: share of right answers among these; None if there are none.
+        num_clips (`int`): Number of validation clips.
+        temperature (`float`): `temperature` of the model config.
+        unsure_below (`float`, *optional*): `unsure_below` of the model config.
+        references (`References`): `description_references` of the model config.
+        ece_before (`float`): Expected calibration error at temperature 1.
+        ece (`float`): Expected calibration error at `temperature`.
+        coverage (`float`): Share of the clips whose answer is not "unsure".
+        accuracy (`float`, *optional*): Share of correct answers among these clips. None if there are none.
     """
 
     num_clips: int
@@ -59,7 +59,7 @@ class Calibration:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The numbers for `training.json`."""
+        """The values for `training.json`."""
         return {name: value for name, value in vars(self).items() if name != "references"}
 
     def __str__(self) -> str:
@@ -71,52 +71,56 @@ class Calibration:
 
 
 def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: Any) -> Calibration:
-    """Calibrates a saved model on labelled clips and rewrites its `config.json`, whole or not at all.
+    """Calibrates a saved model on labelled clips and rewrites its `config.json` atomically.
 
-    Several processes share the clips; every process calls this function, and the main one writes.
+    Several processes share the clips. Every process must call this function, and the main process writes the file.
 
     Args:
-        folder: of a model and its processor, as `save_pretrained` writes them.
-        batches: of the clips, with their `labels`, as the network takes them; those of this process by `own_batches`.
-        device: where the network runs.
+        folder (`str` or `Path`): Folder of a model and its processor, as written by `save_pretrained`.
+        batches (`Iterable[dict[str, Tensor]]`): Inputs of the network with `labels`. Each process gives the batches
+            that `own_batches` assigns to it.
+        device (`Any`): Device of the network.
+
+    Returns:
+        The fitted values, the same in every process.
 
     Raises:
-        UserError: the model cannot be read.
+        UserError: If the model cannot be read.
     """
     model, processor = load_trained(folder, dtype=torch.float32)
     logits, targets, cosines = _outputs(model.to(device), batches)
     names = [name for _, name in sorted(model.config.id2label.items())]
     temperature = fit_temperature(logits, targets)
-    right = (logits.argmax(-1) == targets).numpy()
+    correct = (logits.argmax(-1) == targets).numpy()
     before, confidences = (_confidences(logits / value) for value in (1.0, temperature))
-    # A class of this name could not be told from the answer that the model does not know.
-    unsure_below = None if UNSURE in names else choose_threshold(confidences, right)
-    kept = confidences >= (unsure_below or 0.0)
+    # A class with this name could not be distinguished from the answer "unsure".
+    unsure_below = None if UNSURE in names else choose_threshold(confidences, correct)
+    answered = confidences >= (unsure_below or 0.0)
     calibration = Calibration(
         num_clips=len(targets),
         temperature=temperature,
         unsure_below=unsure_below,
         references=description_references(cosines, targets, names, processor.descriptions or {}),
-        ece_before=expected_calibration_error(before, right),
-        ece=expected_calibration_error(confidences, right),
-        coverage=float(kept.mean()),
-        accuracy=float(right[kept].mean()) if kept.any() else None,
+        ece_before=expected_calibration_error(before, correct),
+        ece=expected_calibration_error(confidences, correct),
+        coverage=float(answered.mean()),
+        accuracy=float(correct[answered].mean()) if answered.any() else None,
     )
     if process_state().is_main_process:
-        _write(Path(folder) / "config.json", calibration)
+        _write_config(Path(folder) / "config.json", calibration)
     return calibration
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature by which the true labels are most likely (Guo et al., 2017).
+    """Fits the temperature that maximises the likelihood of the true labels (Guo et al., 2017).
 
-    If all clips are recognised, as few clips often are, a temperature of zero makes them most likely. The labels are
-    therefore smoothed by 1 / (N + 1), as if one more clip had been seen that may be of any class (Platt, 1999, does
-    alike for two classes). With many clips it makes no difference.
+    If the model classifies all clips correctly, which is common with few clips, the likelihood is highest at a
+    temperature of zero. Therefore the labels are smoothed by 1 / (N + 1). This corresponds to one additional clip of
+    unknown class, and has no noticeable effect with many clips. Platt (1999) does the same for two classes.
 
     Args:
-        logits: (N, K).
-        targets: (N,) true classes.
+        logits (`Tensor` of shape `(N, K)`): Logits of the clips.
+        targets (`Tensor` of shape `(N,)`): Indices of the true classes.
     """
     smoothing = 1 / (len(targets) + 1)
     logits, log_sharpness = logits.double(), torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -131,46 +135,46 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     with torch.enable_grad():
         optimizer.step(closure)
     temperature = math.exp(-float(log_sharpness.detach()))
-    # Logits that are all equal have no temperature.
+    # If all logits are equal, every temperature gives the same likelihood.
     return temperature if math.isfinite(temperature) and temperature > 0 else 1.0
 
 
-def choose_threshold(confidences: np.ndarray, right: np.ndarray) -> float:
-    """The lowest confidence at which the answers that are given have half the share of errors of all answers.
+def choose_threshold(confidences: np.ndarray, correct: np.ndarray) -> float:
+    """Chooses the lowest confidence threshold at which the error rate is half of that of all answers.
 
     Args:
-        confidences: (N,) probability of the predicted label.
-        right: (N,) whether it is true.
+        confidences (`np.ndarray` of shape `(N,)`): Probability of the predicted label.
+        correct (`np.ndarray` of shape `(N,)`): Whether the predicted label is correct.
 
     Returns:
-        The threshold; 0 if all answers are right. If the errors cannot be halved with at least half of the clips, the
-        threshold at which half of them are given.
+        The threshold, or 0 if all answers are correct. If halving the error rate would leave less than half of the
+        clips, the threshold is the one at which half of the clips get an answer.
     """
-    thresholds, coverage, risk = risk_coverage_curve(confidences, right)
+    thresholds, coverage, risk = risk_coverage_curve(confidences, correct)
     if risk[-1] == 0:
         return 0.0
-    enough = (coverage >= LEAST_COVERAGE) & (risk <= LESS_RISK * risk[-1])
-    chosen = np.flatnonzero(enough)[-1] if enough.any() else np.flatnonzero(coverage >= LEAST_COVERAGE)[0]
+    acceptable = (coverage >= MIN_COVERAGE) & (risk <= MAX_RELATIVE_RISK * risk[-1])
+    chosen = np.flatnonzero(acceptable)[-1] if acceptable.any() else np.flatnonzero(coverage >= MIN_COVERAGE)[0]
     return float(thresholds[chosen])
 
 
 def description_references(
     cosines: Tensor, targets: Tensor, names: Sequence[str], descriptions: Mapping[str, Sequence[str]]
 ) -> References:
-    """Mean and standard deviation over clips of what each description has in the frames that decide for its class.
+    """Computes mean and standard deviation, over clips, of the cosine of each description with the decisive frames.
 
-    Every label counts alike, however many clips it has: the descriptions of a frequent class would hardly ever exceed
-    a mean over its own clips.
+    All classes have the same total weight. Otherwise the descriptions of a frequent class would be compared with a
+    mean over mostly its own clips, which they would hardly ever exceed.
 
     Args:
-        cosines: (N, K, M) mean cosine of each description with the decisive frames of each clip.
-        targets: (N,) true classes.
-        names: K labels.
-        descriptions: for each label at most M descriptions.
+        cosines (`Tensor` of shape `(N, K, M)`): Mean cosine of each description with the decisive frames of each clip.
+        targets (`Tensor` of shape `(N,)`): Indices of the true classes.
+        names (`Sequence[str]`): The K labels.
+        descriptions (`Mapping[str, Sequence[str]]`): At most M descriptions of each label.
 
     Returns:
-        For each label, for each description `[mean, standard deviation]`; those that are the same in all clips are
-        left out.
+        `[mean, standard deviation]` for each description of each label. Descriptions with the same cosine in all clips
+        are omitted.
     """
     weights = 1.0 / torch.bincount(targets, minlength=len(names))[targets].double()
     weights = (weights / weights.sum()).view(-1, 1, 1)
@@ -187,14 +191,15 @@ def description_references(
 
 
 def _confidences(logits: Tensor) -> np.ndarray:
+    """Returns the probability of the most probable class: (N, K) -> (N,)."""
     return logits.softmax(-1).amax(-1).numpy()
 
 
 def _outputs(
     model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, K) and true classes (N,) of N clips, and cosines (N, K, M) for `description_references`."""
-    found = []
+    """Returns logits (N, K), true classes (N,) and the cosines (N, K, M) for `description_references`."""
+    outputs = []
     for batch in batches:
         inputs = {name: value.to(model.device) for name, value in batch.items()}
         for truth in ("intensity", "activity"):
@@ -202,22 +207,31 @@ def _outputs(
         targets = inputs.pop("labels").cpu()
         with torch.inference_mode():
             output = model(**inputs)
-        relevance, fits = output.frame_relevance.float().cpu(), output.description_relevance.double().cpu()
+        relevance = output.frame_relevance.float().cpu()
+        cosines = output.description_relevance.double().cpu()
         masks = inputs["frame_mask"].bool().cpu()
-        of_clips = [_decisive_cosines(relevance[clip, mask], fits[clip, mask]) for clip, mask in enumerate(masks)]
-        found.append((output.logits.float().cpu(), targets, torch.stack(of_clips)))
-    logits, classes, cosines = (torch.cat(values) for values in zip(*gather_batches(found), strict=True))
+        decisive = [_decisive_cosines(relevance[clip, mask], cosines[clip, mask]) for clip, mask in enumerate(masks)]
+        outputs.append((output.logits.float().cpu(), targets, torch.stack(decisive)))
+    logits, classes, cosines = (torch.cat(values) for values in zip(*gather_batches(outputs), strict=True))
     return logits, classes, cosines
 
 
 def _decisive_cosines(relevance: Tensor, cosines: Tensor) -> Tensor:
-    """Of a clip: (T, K) and (T, K, M) -> (K, M), over the frames that `processor.explain` would speak of."""
+    """Averages the cosines of a clip over the decisive frames of each class, which `processor.explain` describes.
+
+    Args:
+        relevance: (T, K) Relevance of the frames.
+        cosines: (T, K, M) Cosines of the frames with the descriptions.
+
+    Returns:
+        Mean cosines (K, M).
+    """
     return torch.stack(
-        [cosines[decisive_frames(of_class), index].mean(0) for index, of_class in enumerate(relevance.unbind(1))]
+        [cosines[decisive_frames(shares), index].mean(0) for index, shares in enumerate(relevance.unbind(1))]
     )
 
 
-def _write(path: Path, calibration: Calibration) -> None:
+def _write_config(path: Path, calibration: Calibration) -> None:
     config = read_json(path) | {
         "temperature": calibration.temperature,
         "unsure_below": calibration.unsure_below,

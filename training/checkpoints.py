@@ -1,4 +1,4 @@
-"""What a run keeps of itself: its progress, the checkpoint to resume from, and its best and last models."""
+"""Checkpoints of a training run: its progress, the state to resume from, and its best and last models."""
 
 import json
 import logging
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a run has come. It is saved with every checkpoint.
+    """The progress of a run. It is saved with every checkpoint.
 
     Attributes:
-        history: a row for each finished epoch, as in `log.jsonl`.
-        best_epoch: the epoch, from 1, of `RUN/best`; 0 before there is one.
-        best: its validation UAR and, negated, its validation loss.
-        seconds: time spent so far.
+        history (`list[dict[str, Any]]`, *optional*): One record per finished epoch, as in `log.jsonl`.
+        best_epoch (`int`, *optional*, defaults to 0): Epoch of `RUN/best`, counted from 1. 0 if there is none yet.
+        best (`list[float]`, *optional*): Validation UAR and negative validation loss of this epoch.
+        seconds (`float`, *optional*, defaults to 0.0): Training time so far, in seconds.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -37,31 +37,31 @@ class Progress:
 
 
 class Checkpoints:
-    """Models and checkpoints in the folder of a run. Each replaces the one before only when it is whole.
+    """Writes models and checkpoints to the folder of a run. Each one replaces the previous one atomically.
 
     Args:
-        folder: folder of the run.
-        accelerator: what it has prepared is saved and restored.
-        processor: saved with every model.
+        folder (`Path`): Folder of the run.
+        accelerator (`Accelerator`): Accelerator whose prepared objects are saved and restored.
+        processor (`TGDFERProcessor`): Processor that is saved with every model.
     """
 
     def __init__(self, folder: Path, accelerator: Accelerator, processor: TGDFERProcessor) -> None:
         self.folder, self.accelerator, self.processor = folder, accelerator, processor
 
     def save_model(self, model: Any, name: str) -> None:
-        """Writes model and processor to `RUN/name`; LoRA is merged."""
+        """Writes the model, with LoRA merged, and its processor to `RUN/name`."""
         if self.accelerator.is_main_process:
-            with _whole_folder(self.folder / f".{name}.tmp", self.folder / name) as temporary:
+            with _atomic_folder(self.folder / f".{name}.tmp", self.folder / name) as temporary:
                 self.accelerator.unwrap_model(model).save_pretrained(temporary, merge_lora=True)
                 self.processor.save_pretrained(temporary)
         self.accelerator.wait_for_everyone()
 
     def save(self, progress: Progress) -> None:
-        """Saves the state of the run after an epoch, and removes that of the epoch before."""
+        """Saves the state of the run after an epoch, and removes the previous checkpoint."""
         folder, name = self.folder / "checkpoints", f"epoch-{len(progress.history):04d}"
-        with _whole_folder(folder / ".tmp", folder / name, self.accelerator) as temporary:
+        with _atomic_folder(folder / ".tmp", folder / name, self.accelerator) as temporary:
             self.accelerator.save_state(str(temporary))
-            self.accelerator.wait_for_everyone()  # Each process writes its random state, which may not come too late.
+            self.accelerator.wait_for_everyone()  # Each process writes its random state before the folder is renamed.
             if self.accelerator.is_main_process:
                 write_text(temporary / "progression.json", json.dumps(asdict(progress)))
         if self.accelerator.is_main_process:
@@ -71,10 +71,10 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
 
     def load(self) -> Progress:
-        """Restores the last checkpoint. If the run was interrupted before the first one, it starts anew.
+        """Restores the last checkpoint. Without one, the run starts from the beginning.
 
         Raises:
-            UserError: the checkpoint cannot be read.
+            UserError: If the checkpoint cannot be read.
         """
         checkpoints = sorted((self.folder / "checkpoints").glob("epoch-*"))
         if not checkpoints:
@@ -84,37 +84,37 @@ class Checkpoints:
             saved = json.loads((checkpoints[-1] / "progression.json").read_text(encoding="utf-8"))
             self.accelerator.load_state(str(checkpoints[-1]))
             return Progress(**saved)
-        except Exception as error:  # the libraries that read damaged files raise errors of any kind
+        except Exception as error:  # Libraries raise all kinds of errors for damaged files.
             raise UserError(
                 f"The checkpoint {checkpoints[-1]} cannot be read: remove {self.folder} and train again."
             ) from error
 
 
 @contextmanager
-def _whole_folder(temporary: Path, folder: Path, accelerator: Accelerator | None = None) -> Iterator[Path]:
-    """Gives a folder to write, which takes the place of another one once it is whole, and else disappears.
+def _atomic_folder(temporary: Path, folder: Path, accelerator: Accelerator | None = None) -> Iterator[Path]:
+    """Yields a temporary folder to write to. On success, it replaces `folder`. Otherwise it is deleted.
 
     Args:
-        temporary: the folder to write. What an interruption may have left there is removed.
-        folder: its place in the end, which may be taken.
-        accelerator: of the processes that all write to the folder; None where only this one does.
+        temporary: Temporary folder. Leftovers of an interrupted run are removed from it.
+        folder: Folder to write, which may exist.
+        accelerator: Accelerator, if all processes write to the folder. None if only this process does.
     """
-    moves = accelerator is None or accelerator.is_main_process
-    if moves:
+    is_owner = accelerator is None or accelerator.is_main_process
+    if is_owner:
         shutil.rmtree(temporary, ignore_errors=True)
     if accelerator is not None:
         accelerator.wait_for_everyone()
     try:
         yield temporary
-        if moves:
+        if is_owner:
             _replace_folder(temporary, folder)
     finally:
-        if moves:
+        if is_owner:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace_folder(new: Path, old: Path) -> None:
-    """Moves a folder to the place of another one, which may not exist."""
+    """Moves a folder to the path of another folder, which may exist and is then replaced."""
     stale = old.with_name(f".{old.name}.old")
     shutil.rmtree(stale, ignore_errors=True)
     try:
@@ -122,7 +122,7 @@ def _replace_folder(new: Path, old: Path) -> None:
             os.replace(old, stale)
         os.replace(new, old)
     finally:
-        # After an interruption between the two moves, the earlier folder returns to its place.
+        # After an interruption between the two moves, the old folder is restored.
         if stale.exists() and not old.exists():
             os.replace(stale, old)
         shutil.rmtree(stale, ignore_errors=True)

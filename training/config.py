@@ -1,4 +1,4 @@
-"""The configuration of a training run, in sections; each section is passed to the code that needs it."""
+"""Configuration of a training run, in sections. Each section is passed to the code that needs it."""
 
 import os
 from io import StringIO
@@ -9,55 +9,58 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.files import write_text
 from tgdfer.weights import BUNDLED
 
 
 def _as_location(value: Any) -> Any:
+    """Converts path objects to text and expands `~`. Other values stay as they are, for pydantic to check."""
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     return os.path.expanduser(text) if isinstance(text, str) else text
 
 
-# A folder, a file or a Hub id. Path objects are accepted and kept as text, and `~` is the home of the user.
+# A folder, a file or a Hub id. Path objects are converted to text, and `~` is expanded.
 _LOCATION = BeforeValidator(_as_location)
 Location = Annotated[str, _LOCATION]
 
 
 class Section(BaseModel):
-    """Options of one kind. The description of each field is its help text on the command line and in the YAML file."""
+    """A section of options. The description of a field is its help text on the command line and in the YAML file."""
 
     model_config = ConfigDict(strict=True, extra="forbid", validate_assignment=True, protected_namespaces=())
 
 
 class DataConfig(Section):
-    """Which clips are trained on, and how they are read."""
+    """The data set, and how it is read."""
 
     dataset: Location = Field(description="Data set to train on: a Hub id, or a folder of SPLIT/LABEL/CLIP.mp4")
-    dataset_config: str | None = Field(None, description="Configuration of a Hub data set that has several")
+    dataset_config: str | None = Field(None, description="Configuration of a Hub data set with several configurations")
     video_column: str | None = Field(
-        None, description="Column that holds the videos; by default the only one of type Video"
+        None, description="Column of the videos; by default the only column of type Video"
     )
     label_column: str | None = Field(
-        None, description="Column that holds the label; by default 'label' or the only ClassLabel"
+        None, description="Column of the labels; by default 'label' or the only ClassLabel column"
     )
     train_split: str = Field("train", description="Split to train on")
     test_split: str = Field("test", description="Split for `tgdfer evaluate`; training reads only its `person` column")
     validation_split: str | None = Field(
         None,
-        description="Split that picks the best epoch; by default 'validation' if there is one, else people held out"
-        " of the training split",
+        description="Split that selects the best epoch; by default 'validation' if it exists, else people who are held"
+        " out of the training split",
     )
     validation_fraction: float = Field(
         0.2,
         ge=0,
         le=0.5,
-        description="Share of the training split held out where there is no validation split; with 0 all clips are"
-        " trained on, and the last epoch counts as the best",
+        description="Share of the training split that is held out if there is no validation split; with 0, training"
+        " uses all clips, and the last epoch counts as the best",
     )
-    fold: int = Field(0, ge=0, description="Which of the 1 / validation_fraction folds is held out, from 0")
+    fold: int = Field(
+        0, ge=0, description="Index of the held-out fold, from 0; there are 1 / validation_fraction folds"
+    )
     augmentation: dict[str, Any] = Field(
-        {}, description="Any field of Augmentation, which changes training clips, such as erase=0.25 or crop=0.8"
+        {}, description="Fields of Augmentation, which changes training clips, such as erase=0.25 or crop=0.8"
     )
     workers: int = Field(0, ge=0, description="Processes that decode clips; 0 decodes in the main process")
 
@@ -65,24 +68,24 @@ class DataConfig(Section):
     def _check(self) -> Self:
         for name in ("test_split", "validation_split"):
             if getattr(self, name) == self.train_split:
-                raise ValueError(f"{name} is {self.train_split!r}, but must be another split than the one to train on")
+                raise ValueError(f"{name} is {self.train_split!r}, but must differ from the split to train on")
         if self.fold >= max(self.num_folds, 1):
             raise ValueError(f"fold is {self.fold}, but must be below the number of folds, {self.num_folds}")
         return self
 
     @property
     def num_folds(self) -> int:
-        """Number of folds that the training split is cut into; 0 if nothing is held out."""
+        """Number of folds of the training split; 0 if no clips are held out."""
         return round(1 / self.validation_fraction) if self.validation_fraction else 0
 
     @property
     def columns(self) -> dict[str, str | None]:
-        """How the data set is read, as keyword arguments of `load_clips`."""
+        """The options that are keyword arguments of `load_clips`."""
         return self.model_dump(include={"dataset_config", "video_column", "label_column"})
 
 
 class ModelConfig(Section):
-    """Which model training starts from, and what it is given to see."""
+    """The model that training starts from, and its inputs."""
 
     model: Location = Field(
         "clip-tiny-faces",
@@ -90,32 +93,35 @@ class ModelConfig(Section):
         " TG-DFER",
     )
     descriptions: Location | None = Field(
-        None, description="YAML file of `label: [description, ...]` for labels not built in"
+        None, description="YAML file of `label: [description, ...]`, for labels without built-in descriptions"
     )
     num_frames: int = Field(16, ge=1, description="Frames sampled from a clip")
-    frozen_features: bool = Field(False, description="Freeze CLIP, compute its frame features once and train on these")
+    frozen_features: bool = Field(
+        False, description="Freeze CLIP, compute its frame features once, and train on these features"
+    )
     feature_views: int = Field(
-        4, ge=1, description="Views of a training clip that are cached for frozen_features; the first is not augmented"
+        4, ge=1, description="Cached views of each training clip for frozen_features; the first one is not augmented"
     )
     model_options: dict[str, Any] = Field(
-        {}, description="Any other field of TGDFERConfig, such as lora_layers=2 or mil_pooling=mean"
+        {}, description="Fields of TGDFERConfig that are not set otherwise, such as lora_layers=2 or mil_pooling=mean"
     )
 
 
 class FaceConfig(Section):
-    """How faces are cropped, in training and wherever the model is used afterwards."""
+    """The face crops of training, which are saved with the model."""
 
     face_crop: Literal["none", "largest", "center"] | None = Field(
-        None, description="Face to crop; by default the crop of `tgdfer faces` or of the model"
+        None, description="Face to crop; by default as in `tgdfer faces` or in the model"
     )
     face_detector: Literal["auto", "yunet", "mtcnn"] | None = Field(
         None,
-        description="Detector that finds the face; by default that of `tgdfer faces` or of the model, else YuNet where"
-        " it is available",
+        description="Face detector; by default that of `tgdfer faces` or of the model, else YuNet if it is available",
     )
-    face_model: Location | None = Field(None, description="File of the face detector YuNet, instead of the Hub's")
+    face_model: Location | None = Field(
+        None, description="Local file of the face detector YuNet, instead of the Hub's"
+    )
     no_face: Literal["skip", "error", "full_frame"] | None = Field(
-        None, description="What happens to frames without the face: skip, error or full_frame; by default skip"
+        None, description="How to treat frames without a face: skip, error or full_frame; by default skip"
     )
 
 
@@ -129,40 +135,40 @@ class OptimisationConfig(Section):
     prompts_lr: float = Field(5e-4, gt=0, description="Learning rate of the class texts and the visual prompts")
     new_lr: float = Field(5e-4, gt=0, description="Learning rate of all other new modules")
     lr_schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="Learning rates after the warm-up: fall to zero along a cosine, or stay as they are"
+        "cosine", description="Learning rates after the warm-up: decrease to zero along a cosine, or stay constant"
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the updates in which the learning rates rise")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the updates in which the learning rates increase")
     weight_decay: float = Field(
         0.05, ge=0, description="Weight decay of AdamW; not applied to biases, scales and norms"
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
     class_balance: Literal["none", "weights", "sampler"] = Field(
-        "none", description="Against imbalance: weight the loss, or draw every class equally often"
+        "none", description="Remedy for class imbalance: weight the loss, or sample every class equally often"
     )
 
 
 class RunConfig(Section):
-    """Where a run is kept, and how it is computed."""
+    """The folder of a run, its precision and its seed."""
 
     output: Location = Field("runs/train", description="Folder of the run")
     resume: bool = Field(False, description="Continue the run in the output folder from its last checkpoint")
     mixed_precision: Literal["no", "bf16", "fp16"] | None = Field(
-        None, description="Precision of the forward pass; by default what `accelerate launch` says, else no"
+        None, description="Precision of the forward pass; by default that of `accelerate launch`, else no"
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers")
 
 
 class TrainingConfig(BaseModel):
-    """One training run.
+    """The configuration of one training run.
 
-    The names of the options are unique over all sections, so flags and YAML files need not name the section.
+    Option names are unique across the sections. So command-line flags and YAML files do not name the section.
 
     Attributes:
-        data: the clips.
-        model: the model to start from.
-        faces: the face crop.
-        optimisation: the updates.
-        run: folder, precision and seed.
+        data (`DataConfig`): The data set.
+        model (`ModelConfig`): The model to start from.
+        faces (`FaceConfig`): The face crops.
+        optimisation (`OptimisationConfig`): The updates of the weights.
+        run (`RunConfig`): Folder, precision and seed.
     """
 
     data: DataConfig
@@ -173,18 +179,18 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def from_options(cls, **options: Any) -> Self:
-        """Makes a configuration from options of any section.
+        """Creates a configuration from options of any section.
 
         Raises:
-            UserError: an option is unknown (the message names the nearest valid one), `dataset` is missing, or a
-                value has the wrong type or lies outside its range.
+            UserError: If an option is unknown (the message suggests a similar one), `dataset` is missing, or a value
+                has the wrong type or is out of range.
         """
         for name in options:
             if name not in OPTIONS:
-                raise UserError(f"Unknown option {name!r}{nearest(name, OPTIONS)}")
+                raise UserError(f"Unknown option {name!r}{did_you_mean(name, OPTIONS)}")
         if not options.get("dataset"):
             raise UserError(
-                "No data set to train on: name a Hub id or a folder with --dataset, or dataset: in the YAML."
+                "No data set to train on: give a Hub id or a folder with --dataset, or with dataset: in the YAML file."
             )
         sections: dict[str, dict[str, Any]] = {name: {} for name in cls.model_fields}
         for name, value in options.items():
@@ -192,22 +198,22 @@ class TrainingConfig(BaseModel):
         try:
             return cls(**sections)
         except ValidationError as error:
-            raise UserError(_sentence(error)) from error
+            raise UserError(_first_error(error)) from error
 
     def options(self) -> dict[str, Any]:
-        """All options by name, without their sections."""
+        """Returns all options by name, without their sections."""
         return {name: value for section in self.model_dump().values() for name, value in section.items()}
 
     def with_options(self, **changes: Any) -> Self:
-        """A copy with other values of some options.
+        """Returns a copy in which some options have other values.
 
         Raises:
-            UserError: as `from_options`.
+            UserError: As in `from_options`.
         """
         return self.from_options(**self.options() | changes)
 
     def with_absolute_paths(self) -> Self:
-        """A copy that names local data, models and files by absolute paths, so that it holds in any folder."""
+        """Returns a copy with absolute paths to local data, models and files, which is valid in any working folder."""
         names = [name for name, option in OPTIONS.items() if option.is_location]
         values = {name: value for name, value in self.options().items() if name in names and value is not None}
         return self.with_options(
@@ -219,7 +225,7 @@ class TrainingConfig(BaseModel):
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes the configuration as YAML: a heading for each section, and each option below its help text."""
+        """Writes the configuration as YAML, with a heading for each section and the help text above each option."""
         text = StringIO()
         for section, values in self.model_dump().items():
             text.write(f"# {section.capitalize()}\n\n")
@@ -232,18 +238,18 @@ class Option:
     """An option of a training run, as the command line and the YAML file show it.
 
     Attributes:
-        section: the field of `TrainingConfig` that it belongs to.
-        type: its annotation.
-        help: its help text.
-        is_location: whether it names a folder, a file or a Hub id.
-        default: its default value; None where there is none.
+        section (`str`): Name of its section, which is a field of `TrainingConfig`.
+        type (`Any`): Its type annotation.
+        help (`str`): Its help text.
+        is_location (`bool`): Whether its value is a folder, a file or a Hub id.
+        default (`Any`): Its default value. None if there is none.
     """
 
     def __init__(self, section: str, field: FieldInfo) -> None:
         self.section = section
         self.type = field.annotation
         self.help = field.description or ""
-        # Pydantic keeps the validator of an annotation apart, unless the type is a union.
+        # Pydantic separates the validator from the type, except in a union.
         self.is_location = _LOCATION in (
             *field.metadata,
             *(m for t in get_args(field.annotation) for m in get_args(t)),
@@ -258,10 +264,10 @@ OPTIONS = {
 }
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first mistake as one sentence."""
+def _first_error(error: ValidationError) -> str:
+    """Returns the first validation error as one sentence."""
     first = error.errors()[0]
-    if "error" in first.get("ctx", {}):  # raised by a validator of ours
+    if "error" in first.get("ctx", {}):  # An error of a validator in this file.
         return f"{first['ctx']['error']}."
     name, wanted = first["loc"][1], first["msg"].removeprefix("Input should be ")
     return f"{name} is {first['input']!r}, but must be {wanted}."

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a split that it has not seen: its figures, predictions and confusion matrix."""
+"""Evaluation of a model on a split that it was not trained on: figures, predictions and confusion matrix."""
 
 import csv
 import hashlib
@@ -35,14 +35,14 @@ from tgdfer.weights import DEFAULT_MODEL
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The split to evaluate on. What is None is taken from the run that is evaluated.
+    """The split to evaluate on. Values that are None are taken from the run that is evaluated.
 
     Attributes:
-        dataset: Hub id or folder; by default the data set that the run was trained on.
-        split: by default the `test_split` of the run, or "test".
-        dataset_config: configuration of a Hub data set that has several.
-        video_column: column that holds the videos.
-        label_column: column that holds the label.
+        dataset (`str`, *optional*): Hub id or folder. By default the data set of the run.
+        split (`str`, *optional*): Name of the split. By default the `test_split` of the run, or "test".
+        dataset_config (`str`, *optional*): Configuration of a Hub data set with several configurations.
+        video_column (`str`, *optional*): Column of the videos.
+        label_column (`str`, *optional*): Column of the labels.
     """
 
     dataset: str | None = None
@@ -53,16 +53,16 @@ class EvaluationData:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """A model and the split it is evaluated on, with the defaults of the run filled in.
+class _EvaluationTask:
+    """A model and the split to evaluate it on, with all defaults filled in.
 
     Attributes:
-        model: "best" or "last" of a run, or the model as it was given.
-        source: folder of the model, or Hub id.
-        data: the split, of which `dataset` and `split` are not None.
-        output: where to write; None to write nothing.
-        run: configuration of the run; None of a model without one.
-        facts: the facts of its training.
+        model: "best" or "last" for a run, otherwise the model as the user gave it.
+        source: Folder or Hub id of the model.
+        data: The split. Its `dataset` and `split` are not None.
+        output: Folder for the results. None to write nothing.
+        run: Configuration of the run. None if the model is not part of a run.
+        facts: Facts of the training.
     """
 
     model: str
@@ -73,7 +73,7 @@ class _Subject:
     facts: dict[str, Any] | None = None
 
     def load_clips(self) -> LabelledClips:
-        """The clips of the split."""
+        """Loads the clips of the split."""
         options = asdict(self.data)
         return load_clips(options.pop("dataset"), options.pop("split"), **options)
 
@@ -89,109 +89,118 @@ def evaluate_model(
     workers: int = 0,
     hardware: Hardware | None = None,
 ) -> dict[str, Any]:
-    """Measures a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
+    """Evaluates a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
 
     The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`. Several processes, as `torchrun`
-    and `accelerate launch` start them, share the clips. The main one writes, and all of them return the same figures.
+    and `accelerate launch` start them, share the clips. The main process writes, and all processes return the same
+    metrics.
 
     Args:
-        model: folder of a run, or of a model, or Hub id; by default the model in the package.
-        data: the split; by default the test split of the run.
-        output: where to write; by default the folder of the run. Without run and output nothing is written.
-        which: model of a run.
-        baseline: also train and measure the baseline on the data of the run, after everything else is written.
-        batch_size: clips per step, where `hardware` does not say it.
-        workers: processes that decode clips.
-        hardware: device and number format.
+        model (`str` or `Path`, *optional*, defaults to `DEFAULT_MODEL`): Folder of a run or of a model, or Hub id. By
+            default the model in the package.
+        data (`EvaluationData`, *optional*): The split. By default the test split of the run.
+        output (`str` or `Path`, *optional*): Folder for the results. By default the folder of the run. For a model
+            without a run, nothing is written by default.
+        which (`"best"` or `"last"`, *optional*, defaults to `"best"`): Model of a run to evaluate.
+        baseline (`bool`, *optional*, defaults to `False`): Whether to train and evaluate the baseline on the data of
+            the run, after all other results are written.
+        batch_size (`int`, *optional*, defaults to 16): Clips per step, if `hardware` does not set it.
+        workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
+        hardware (`Hardware`, *optional*): Device and number format.
 
     Returns:
-        WAR (`war`), UAR (`uar`), recall of each class, confusion matrix (rows are true classes), and frame AP and
-        pointing where the data set has the intensity of every frame (else None); expected calibration error (`ece`),
-        `risk_coverage_area` and, for a model that can be unsure, its `coverage` and the accuracy of the clips that it
-        is sure of (`covered_war`); `calibrated`, whether it is; all but the last from 0 to 1. The label of a clip is
-        the most probable one in all other figures, also where the model is unsure.
+        The metrics, from 0 to 1 if not stated otherwise:
+
+        - `war`, `uar`, `recall` of each class, and `confusion_matrix`, whose rows are true classes (counts);
+        - `frame_ap` and `pointing`, or None if the data set lacks the intensity of every frame;
+        - `ece` (expected calibration error), `risk_coverage_area`, and `calibrated` (whether the model is);
+        - `coverage` and `covered_war` (accuracy of the clips that get an answer), for a model that can be unsure.
+
+        All other metrics use the most probable label of a clip, even if the model is unsure.
 
     Raises:
-        UserError: model or data set cannot be read, the split has labels that the model lacks, or a baseline is asked
-            for where there is no run.
+        UserError: If the model or the data set cannot be read, the split has labels that the model lacks, or
+            `baseline` is set and there is no run.
     """
     if baseline and not (Path(model) / "config.yaml").is_file():
         raise UserError(f"{model} is not the folder of a run, so there is nothing to train its baseline on.")
-    given = data or EvaluationData()
-    subject = _subject(model, given, which, None if output is None else Path(output))
-    if subject.output is not None:
-        require_writable(subject.output / "metrics.json")
+    requested = data or EvaluationData()
+    task = _resolve_task(model, requested, which, None if output is None else Path(output))
+    if task.output is not None:
+        require_writable(task.output / "metrics.json")
     hardware = hardware or Hardware()
-    # Accelerate chooses the device where none is named.
+    # Accelerate chooses the device if none is given.
     device = None if hardware.device == "auto" else hardware.torch_device()
-    network, processor = load_trained(subject.source, **hardware.loading())
-    if subject.run is not None:  # The path of the detector is not saved with the model, as it is one of this machine.
-        processor.video_processor.face_model = subject.run.faces.face_model
+    network, processor = load_trained(task.source, **hardware.loading_options())
+    if task.run is not None:  # A model is saved without the path of its detector, which is valid on this machine only.
+        processor.video_processor.face_model = task.run.faces.face_model
     labels = list(network.config.id2label.values())
-    clips = subject.load_clips()
-    require_known(clips, labels, str(subject.data.split))
+    clips = task.load_clips()
+    require_known(clips, labels, str(task.data.split))
     require_readable(clips, processor.video_processor)
     size = hardware.batch_size or batch_size
     predictions = predict_clips(network, processor.video_processor, clips, size, workers, device)
-    flags = {"dataset": given.dataset, "split": given.split, "output": output}
-    flags |= {"which": None if which == "best" else which} | asdict(given)
+    flags = {"dataset": requested.dataset, "split": requested.split, "output": output}
+    flags |= {"which": None if which == "best" else which} | asdict(requested)
     flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
     metrics = {
-        **_about(subject, clips),
+        **_subject_facts(task, clips),
         "command": _command(str(model), baseline, flags),
         **measure_model(clips.labels, predictions, network.config),
-        **({"training": subject.facts} if subject.facts else {}),
+        **({"training": task.facts} if task.facts else {}),
     }
-    if subject.output is not None:
-        writes = process_state().is_main_process
-        if writes:
-            _write(subject.output, metrics, clips, predictions)
-            write_left_out(subject.output, str(subject.data.split), clips)
+    if task.output is not None:
+        is_main = process_state().is_main_process
+        if is_main:
+            _write_results(task.output, metrics, clips, predictions)
+            write_left_out(task.output, str(task.data.split), clips)
         if baseline:  # All processes encode its clips.
-            metrics["baseline"] = _baseline(subject, clips, predictions)
-            if writes:
-                _write_metrics(subject.output, metrics)
+            metrics["baseline"] = _baseline_metrics(task, clips, predictions)
+            if is_main:
+                _write_metrics(task.output, metrics)
     return metrics
 
 
-def _subject(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _Subject:
+def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:
+    """Fills in the defaults of an evaluation from the run that the model belongs to."""
     folder = Path(model)
     if not (folder / "config.yaml").is_file():
         if data.dataset is None:
             raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
-        return _Subject(str(model), model, replace(data, split=data.split or "test"), output)
+        return _EvaluationTask(str(model), model, replace(data, split=data.split or "test"), output)
     run = read_run_config(folder)
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
     trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.columns}
-    if data.dataset not in (None, run.data.dataset):  # The columns of another data set have other names.
+    if data.dataset not in (None, run.data.dataset):  # The columns of another data set may have other names.
         trained_on = {"split": run.data.test_split}
-    known = {name: value for name, value in asdict(data).items() if value is not None}
+    requested = {name: value for name, value in asdict(data).items() if value is not None}
     facts = read_json(folder / "training.json")
-    return _Subject(which, folder / which, EvaluationData(**trained_on | known), output or folder, run, facts)
+    data = EvaluationData(**trained_on | requested)
+    return _EvaluationTask(which, folder / which, data, output or folder, run, facts)
 
 
-def _about(subject: _Subject, clips: LabelledClips) -> dict[str, Any]:
-    """What the figures are of. Folders appear by their names alone, as the figures may be published."""
-    dataset = str(subject.data.dataset)
+def _subject_facts(task: _EvaluationTask, clips: LabelledClips) -> dict[str, Any]:
+    """Returns what the metrics are about: the data set and the model. Of local paths only the last part is kept."""
+    dataset = str(task.data.dataset)
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
-        "split": subject.data.split,
+        "split": task.data.split,
         "num_clips": len(clips),
         "num_people": len(set(clips.people)) if clips.people else None,
-        "model": subject.model,
-        "weights_sha256": weights_sha256(model_source(subject.source)),
+        "model": task.model,
+        "weights_sha256": weights_sha256(model_source(task.source)),
     }
 
 
-def _command(model: str, baseline: bool, given: dict[str, Any]) -> str:
-    """The command line that does the same."""
-    flags = [word for name, value in given.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+def _command(model: str, baseline: bool, options: dict[str, Any]) -> str:
+    """Returns the command line of an evaluation."""
+    flags = [word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
     return shlex.join(["tgdfer", "evaluate", model, *flags, *(["--baseline"] if baseline else [])])
 
 
 def weights_sha256(folder: str | Path) -> str | None:
-    """Hash of `model.safetensors` in a folder; None without it, as for a Hub id or weights in several files."""
+    """Returns the hash of `model.safetensors` in a folder. None without it: a Hub id, or weights in several files."""
     weights = Path(folder) / "model.safetensors"
     if not weights.is_file():
         return None
@@ -200,7 +209,7 @@ def weights_sha256(folder: str | Path) -> str | None:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """Prints the figures of `evaluate_model` as a table, in percent."""
+    """Prints the metrics of `evaluate_model` as a table, in percent."""
     baseline = metrics.get("baseline", {})
     table = Table(
         title=f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips", caption="in percent"
@@ -209,8 +218,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
         table.add_column(name, justify="right" if name else "left")
 
     def add(title: str, *values: float | None, style: str = "", unit: float = 100) -> None:
-        model, beside, random = values
-        cells = [model, *([beside] if baseline else []), random]
+        model, baseline_value, random = values
+        cells = [model, *([baseline_value] if baseline else []), random]
         table.add_row(title, *("" if cell is None else f"{unit * cell:.1f}" for cell in cells), style=style)
 
     for label, recall in metrics["recall"].items():
@@ -227,40 +236,44 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     table.add_section()
     add("calibration error" + ("" if metrics["calibrated"] else " (not calibrated)"), metrics["ece"], None, None)
     if "coverage" in metrics:
-        add(f"clips answered, {metrics['unsure_below']:.0%} sure or more", metrics["coverage"], None, None)
+        add(f"clips answered (at least {metrics['unsure_below']:.0%} sure)", metrics["coverage"], None, None)
         add("WAR of these clips", metrics["covered_war"], None, None)
     get_console().print(table)
 
 
-def _baseline(subject: _Subject, clips: LabelledClips, predictions: list[ClipPrediction]) -> dict[str, Any]:
-    """The figures of the baseline, trained on the very clips that the run was trained on."""
-    assert subject.run is not None and subject.facts is not None
+def _baseline_metrics(
+    task: _EvaluationTask, clips: LabelledClips, predictions: list[ClipPrediction]
+) -> dict[str, Any]:
+    """Returns the metrics of the baseline, trained on the training clips of the run."""
+    assert task.run is not None and task.facts is not None
     try:
-        part = load_parts(subject.run.data, subject.run.run.seed)[0]
-        return mean_baseline(subject.run, subject.facts["base_model"], part, clips, predictions)
+        part = load_parts(task.run.data, task.run.run.seed)[0]
+        return mean_baseline(task.run, task.facts["base_model"], part, clips, predictions)
     except UserError as error:
-        raise UserError(f"All but the baseline is written to {subject.output}; of the baseline: {error}") from error
+        raise UserError(f"The baseline failed, all other results are in {task.output}: {error}") from error
 
 
 def plot_figures(
     folder: Path, metrics: dict[str, Any], true_labels: Sequence[str], predictions: Sequence[ClipPrediction]
 ) -> None:
-    """Writes `confusion_matrix.png` and `risk_coverage.png` to a folder, which is made if it does not exist.
+    """Writes `confusion_matrix.png` and `risk_coverage.png` to a folder.
 
     Args:
-        folder: where the figures are written.
-        metrics: as `measure_model` gives them for the clips.
-        true_labels: N labels of the clips.
-        predictions: N predictions.
+        folder (`Path`): Folder of the figures. It is created if it does not exist.
+        metrics (`dict[str, Any]`): Metrics of the clips, as returned by `measure_model`.
+        true_labels (`Sequence[str]`): True label of each clip.
+        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], folder / "confusion_matrix.png")
-    right = [prediction.label == label for prediction, label in zip(predictions, true_labels, strict=True)]
+    correct = [prediction.label == label for prediction, label in zip(predictions, true_labels, strict=True)]
     scores = [prediction.score for prediction in predictions]
-    plot_risk_coverage(scores, right, folder / "risk_coverage.png", metrics.get("unsure_below"))
+    plot_risk_coverage(scores, correct, folder / "risk_coverage.png", metrics.get("unsure_below"))
 
 
-def _write(folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[ClipPrediction]) -> None:
+def _write_results(
+    folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[ClipPrediction]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

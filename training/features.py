@@ -1,4 +1,4 @@
-"""Frame features of a frozen CLIP, computed once and kept on disk: an epoch on them is a matter of seconds."""
+"""Frame features of a frozen CLIP. They are computed once and cached on disk, so that epochs take only seconds."""
 
 import hashlib
 import inspect
@@ -37,21 +37,22 @@ from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.cache import cache_folder, cache_limit, kind_folder, mark_used, trim_cache
 from tgdfer.training.data import augmentation
 from tgdfer.training.data.augmentation import Augmentation
-from tgdfer.training.data.batches import SampledClips, derived_seed
+from tgdfer.training.data.batches import ClipDataset, derived_seed
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.processes import all_have, loader_of, process_state, rounds
+from tgdfer.training.processes import batch_loader, batch_rounds, process_state, true_in_all_processes
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """What CLIP sees in N clips, each looked at V times. The first view is plain, the others are augmented.
+    """CLIP features of the frames of N clips, in V views. The first view is not augmented, all others are.
 
     Attributes:
-        features: (V, N, T, ...) float16; (V, N, T, D) as `get_frame_features` gives them.
-        frame_mask: (V, N, T) bool.
-        timestamps: (V, N, T) float32, seconds.
+        features (`Tensor` of shape `(V, N, T, ...)`): float16. (V, N, T, D) if they are the output of
+            `get_frame_features`.
+        frame_mask (`Tensor` of shape `(V, N, T)`): bool.
+        timestamps (`Tensor` of shape `(V, N, T)`): float32, in seconds.
     """
 
     features: Tensor
@@ -61,14 +62,15 @@ class FrameFeatures:
 
 @dataclass(frozen=True)
 class Views:
-    """How often clips are looked at, and how they are read.
+    """The number of views of each clip, and how they are made.
 
     Attributes:
-        number: views of each clip. The first one has the middle frames, the others have random frames, augmented.
-        seed: decides the augmented views.
-        augment: changes the augmented views.
-        batch_size: clips per step.
-        workers: processes that decode clips.
+        number (`int`, *optional*, defaults to 1): Views of each clip. The first one has the middle frames of the
+            segments. The others have random frames, which are augmented.
+        seed (`int`, *optional*, defaults to 0): Seed of the augmented views.
+        augment (`Augmentation`, *optional*, defaults to `Augmentation()`): Augmentation of these views.
+        batch_size (`int`, *optional*, defaults to 16): Clips per step.
+        workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
     """
 
     number: int = 1
@@ -85,18 +87,19 @@ def frame_features(
     views: Views | None = None,
     accelerator: Accelerator | None = None,
 ) -> FrameFeatures:
-    """Frame features of clips, read from the cache on disk where they are there already.
+    """Computes the frame features of clips, or reads them from the cache.
 
-    The cache is that of `training/cache.py`, with a file for each view; `tgdfer cache` lists and clears it. A file
-    that is damaged or cannot be written gives a warning. Several processes share the clips, and each of them returns
-    all features; every process calls this function.
+    The cache (`training/cache.py`) has one file per view. `tgdfer cache` lists and clears it. A damaged file, or one
+    that cannot be written, causes a warning. Several processes share the clips. Every process must call this function,
+    and each one returns all features.
 
     Args:
-        model: its CLIP computes the features, on its device.
-        video_processor: samples and normalises the frames.
-        clips: the clips.
-        views: how they are looked at; by default once.
-        accelerator: whose mixed precision the CLIP computes in; by default that of the model.
+        model (`TGDFERForVideoClassification`): Model whose CLIP computes the features, on its device.
+        video_processor (`TGDFERVideoProcessor`): Video processor that samples and normalises the frames.
+        clips (`LabelledClips`): The clips.
+        views (`Views`, *optional*): The views. By default a single one.
+        accelerator (`Accelerator`, *optional*): Accelerator with the mixed precision for CLIP. By default CLIP uses
+            the number format of the model.
     """
     cached = _CachedViews("features", model, video_processor, clips, views or Views(), accelerator)
     return cached.read(model.get_frame_features)
@@ -110,26 +113,28 @@ def frame_activations(
     views: Views | None = None,
     accelerator: Accelerator | None = None,
 ) -> FrameFeatures:
-    """Cached inputs of vision block `block`, so that training the blocks from there on need not run the earlier ones.
+    """Computes the inputs of a vision block, or reads them from the cache.
+
+    With these inputs, the block and the ones after it can be trained without running the blocks before it.
 
     Args:
-        model: as in `frame_features`.
-        video_processor: as in `frame_features`.
-        clips: the clips.
-        block: index of the first block that is not run, as `blocks_of` counts them.
-        views: as in `frame_features`.
-        accelerator: as in `frame_features`.
+        model (`TGDFERForVideoClassification`): As in `frame_features`.
+        video_processor (`TGDFERVideoProcessor`): As in `frame_features`.
+        clips (`LabelledClips`): The clips.
+        block (`int`): Index of the vision block, as counted by `blocks_of`.
+        views (`Views`, *optional*): As in `frame_features`.
+        accelerator (`Accelerator`, *optional*): As in `frame_features`.
 
     Returns:
-        `features` are (V, N, T, ...): of a ViT (P, C), P tokens of width C per frame, the class token first; of a
-        convolutional tower (C, H, W).
+        `features` have shape (V, N, T, P, C) for a ViT, with P tokens of width C per frame and the class token first,
+        and (V, N, T, C, H, W) for a convolutional tower.
     """
     tower = model.tgdfer.clip.vision_model
     first = blocks_of(tower)[block][1]
 
     def encode(pixels: Tensor, mask: Tensor) -> Tensor:
         inputs: list[Tensor] = []
-        with first.register_forward_pre_hook(lambda _, given: inputs.append(given[0])):
+        with first.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0])):
             tower(pixel_values=pixels.flatten(0, 1))
         states = inputs[0].unflatten(0, mask.shape)
         return states.masked_fill(~mask.bool().view(*mask.shape, *[1] * (states.ndim - 2)), 0.0)
@@ -139,16 +144,16 @@ def frame_activations(
 
 
 class _CachedViews:
-    """What a CLIP makes of clips, with a file of the cache for each view.
+    """Outputs of a frozen CLIP for clips, with one cache file per view.
 
     Args:
         kind: "features" or "activations".
-        model: as in `frame_features`.
-        video_processor: as in `frame_features`.
-        clips: the clips.
-        views: how they are looked at.
-        accelerator: as in `frame_features`.
-        block: of the activations.
+        model: As in `frame_features`.
+        video_processor: As in `frame_features`.
+        clips: The clips.
+        views: The views.
+        accelerator: As in `frame_features`.
+        block: Vision block of the activations.
     """
 
     def __init__(
@@ -172,13 +177,13 @@ class _CachedViews:
         self.names = _file_names(model, video_processor, clips, views, accelerator, block)
 
     def read(self, encode: Callable[[Tensor, Tensor], Tensor]) -> FrameFeatures:
-        """All views: those in the cache from there, and the others from `encode(pixels, mask)`."""
-        cache_limit()  # A limit that is no size is reported before anything is computed.
-        every: dict[str, Tensor] = {}
+        """Returns all views. A view that is not in the cache is computed with `encode(pixels, mask)`."""
+        cache_limit()  # An invalid limit raises an error here, before anything is computed.
+        tensors: dict[str, Tensor] = {}
         for view in range(self.views.number):
             found = self._load(view)
-            # One process alone cannot compute its share: either all of them read a view, or all compute it.
-            if not all_have(found is not None):
+            # A process alone cannot compute its share of a view. So all processes read a view, or all compute it.
+            if not true_in_all_processes(found is not None):
                 found = self._compute(view, encode)
                 if process_state().is_local_main_process:
                     self._save(view, found)
@@ -186,15 +191,15 @@ class _CachedViews:
             assert found is not None
             for name, values in found.items():
                 if view == 0:
-                    every[name] = values.new_empty(self.views.number, *values.shape)
-                every[name][view] = values
-        return FrameFeatures(**every)
+                    tensors[name] = values.new_empty(self.views.number, *values.shape)
+                tensors[name][view] = values
+        return FrameFeatures(**tensors)
 
     def _path(self, view: int) -> Path:
         return kind_folder(self.kind) / self.names[view]
 
     def _load(self, view: int) -> dict[str, Tensor] | None:
-        """A view from its file; None if there is none that can be read."""
+        """Reads a view from its file. Returns None if there is no file, or if it is damaged."""
         try:
             path = self._path(view)
             if not path.is_file():
@@ -202,17 +207,17 @@ class _CachedViews:
             found = load_file(path)
             shapes = {name: tuple(values.shape[:2]) for name, values in found.items()}
             if shapes != dict.fromkeys(_TENSORS, (len(self.clips), self.num_frames)):
-                raise ValueError("it holds something else")
+                raise ValueError("it has unexpected contents")
         except (OSError, ValueError, SafetensorError) as error:
             if process_state().is_local_main_process:
-                logger.warning("Cached features cannot be read (%s): they are computed again.", error)
+                logger.warning("Cached features cannot be read (%s). They are computed again.", error)
             return None
-        with suppress(OSError):  # The cache of somebody else may be read, but not changed.
+        with suppress(OSError):  # The cache may be readable but not writable.
             mark_used(path)
         return found
 
     def _save(self, view: int, values: dict[str, Tensor]) -> None:
-        """Writes a view to its file, whole or not at all."""
+        """Writes a view to its file atomically."""
         try:
             path = self._path(view)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -224,50 +229,52 @@ class _CachedViews:
             trim_cache()
         except (OSError, ValueError, SafetensorError) as error:
             logger.warning(
-                "Features cannot be kept in %s (%s): the next run computes them again, unless TGDFER_CACHE names a"
-                " folder that can be written to and has space.",
+                "Features cannot be cached in %s (%s). The next run computes them again, unless TGDFER_CACHE names a"
+                " writable folder with enough space.",
                 cache_folder(),
                 error,
             )
 
     def _compute(self, view: int, encode: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-        """Encodes a view of every clip; each process encodes a batch of every round."""
+        """Encodes a view of all clips. In each round, each process encodes one batch."""
         views, state, device = self.views, process_state(), next(self.model.parameters()).device
-        data = SampledClips(
+        rank = state.process_index
+        data = ClipDataset(
             self.clips, self.clips.classes, self.video_processor, self.num_frames, view > 0, views.seed, views.augment
         )
         data.set_epoch(view)
-        turns = rounds(len(data), views.batch_size)
-        # In the last round some processes have no batch of their own: they encode the first one, which is not kept.
-        own = [turn[state.process_index] if state.process_index < len(turn) else turn[0] for turn in turns]
-        batches = track(
-            loader_of(data, own, views.workers),
+        rounds = batch_rounds(len(data), views.batch_size)
+        # The last round may have fewer batches than processes. The others encode its first batch, which is discarded.
+        own = [batches[rank] if rank < len(batches) else batches[0] for batches in rounds]
+        loader = track(
+            batch_loader(data, own, views.workers),
             f"Frame features, view {view + 1} of {views.number}",
             total=len(own),
             console=get_console(),
             disable=not state.is_main_process,
         )
         self.model.eval()
-        every: dict[str, Tensor] = {}
-        for turn, batch in zip(turns, batches, strict=True):
+        tensors: dict[str, Tensor] = {}
+        for round_batches, batch in zip(rounds, loader, strict=True):
             mask = batch["frame_mask"].to(device)
             with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
                 features = encode(batch["pixel_values_videos"].to(device), mask)
-            found = {"features": features.half(), "frame_mask": mask, "timestamps": batch["timestamps"].to(device)}
-            for name, values in found.items():
-                if name not in every:
-                    every[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)
-                for rows, theirs in zip(turn, _of_each_process(values, views.batch_size), strict=False):
-                    every[name][rows] = theirs[: len(rows)].to("cpu", values.dtype)
-        return every
+            outputs = {"features": features.half(), "frame_mask": mask, "timestamps": batch["timestamps"].to(device)}
+            for name, values in outputs.items():
+                if name not in tensors:
+                    tensors[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)
+                gathered = _gather_batch(values, views.batch_size)
+                for indices, batch_values in zip(round_batches, gathered, strict=False):
+                    tensors[name][indices] = batch_values[: len(indices)].to("cpu", values.dtype)
+        return tensors
 
 
-# What a file of the cache holds.
+# The tensors in a cache file.
 _TENSORS = ("features", "frame_mask", "timestamps")
 
 
-def _of_each_process(values: Tensor, batch_size: int) -> list[Tensor]:
-    """What each process has for this round, padded to `batch_size` rows, as processes exchange only equal sizes."""
+def _gather_batch(values: Tensor, batch_size: int) -> list[Tensor]:
+    """Returns the batches of all processes in this round, padded to `batch_size` because sizes must be equal."""
     if process_state().num_processes == 1:
         return [values]
     padded = values.new_zeros(batch_size, *values.shape[1:], dtype=torch.uint8 if values.dtype == torch.bool else None)
@@ -275,16 +282,17 @@ def _of_each_process(values: Tensor, batch_size: int) -> list[Tensor]:
     return list(gather(padded).split(batch_size))
 
 
-class FeatureClips(Dataset):
-    """Cached clips for training. Which view and which frames are seen follows from (seed, epoch, index) alone.
+class FeatureDataset(Dataset):
+    """Cached frame features as training data. The view and the frames of an item depend on (seed, epoch, index) only.
 
     Args:
-        features: of all clips.
-        indices: the clips that take part.
-        targets: class of each clip that takes part.
-        training: whether any view may be seen; otherwise it is the first one, whole.
-        seed: decides views and frames.
-        frames: number of frames that are seen in training, in their order; all of them where None.
+        features (`FrameFeatures`): Features of all clips.
+        indices (`Sequence[int]`): Indices of the clips to use.
+        targets (`Sequence[int]`): Class of each of these clips.
+        training (`bool`): Whether items are random views. Otherwise they are the complete first view.
+        seed (`int`): Seed of the choice of views and frames.
+        frames (`int`, *optional*): Number of random frames, in their original order, of an item in training. By
+            default all frames.
     """
 
     def __init__(
@@ -313,26 +321,26 @@ class FeatureClips(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         views = len(self.features.features)
         view = derived_seed(self.seed, self.epoch, index) % views if self.training else 0
-        where = (view, self.indices[index])
-        mask = self.features.frame_mask[where]
-        chosen = self._choose(mask, index)
+        position = (view, self.indices[index])
+        mask = self.features.frame_mask[position]
+        chosen = self._choose_frames(mask, index)
         return {
-            "frame_features": self.features.features[where][chosen].float(),
+            "frame_features": self.features.features[position][chosen].float(),
             "frame_mask": mask[chosen],
-            "timestamps": self.features.timestamps[where][chosen],
+            "timestamps": self.features.timestamps[position][chosen],
             "labels": torch.tensor(self.targets[index]),
         }
 
-    def _choose(self, mask: Tensor, index: int) -> Tensor | slice:
-        """Random frames in their order; masked ones only where a clip has too few others."""
+    def _choose_frames(self, mask: Tensor, index: int) -> Tensor | slice:
+        """Chooses random frames in their original order. Masked frames are chosen only if there are too few others."""
         if not self.training or self.frames is None or self.frames >= len(mask):
             return slice(None)
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch, index, 1))
-        chance = torch.rand(mask.shape, generator=generator).masked_fill(~mask, 2.0)
-        return chance.argsort()[: self.frames].sort().values
+        priority = torch.rand(mask.shape, generator=generator).masked_fill(~mask, 2.0)
+        return priority.argsort()[: self.frames].sort().values
 
 
-# The code that decides which pixels CLIP sees, beside the settings of the video processor.
+# Source code that determines the input pixels of CLIP, in addition to the settings of the video processor.
 _SOURCES = (
     augmentation,
     detectors_tgdfer,
@@ -354,10 +362,10 @@ def _file_names(
     accelerator: Accelerator | None = None,
     block: int | None = None,
 ) -> list[str]:
-    """The file of each view; its name changes with everything that its features depend on."""
+    """Returns the name of the file of each view. It contains a hash of everything that the features depend on."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
-        if name.startswith("vis"):  # the vision model and its projection
+        if name.startswith("vis"):  # The vision model and its projection.
             digest.update(name.encode())
             digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().data)
     for module in _SOURCES:
@@ -373,9 +381,9 @@ def _file_names(
     }
     names = []
     for view in range(views.number):
-        # The first view is the same whatever the seed and the augmentation.
-        drawn = {"view": view, "seed": views.seed, "augmentation": asdict(views.augment)} if view else {}
-        of_view = digest.copy()
-        of_view.update(json.dumps(facts | drawn, sort_keys=True, default=str).encode())
-        names.append(f"{of_view.hexdigest()[:32]}.safetensors")
+        # The first view does not depend on the seed and the augmentation.
+        random = {"view": view, "seed": views.seed, "augmentation": asdict(views.augment)} if view else {}
+        view_digest = digest.copy()
+        view_digest.update(json.dumps(facts | random, sort_keys=True, default=str).encode())
+        names.append(f"{view_digest.hexdigest()[:32]}.safetensors")
     return names

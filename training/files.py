@@ -1,4 +1,4 @@
-"""Reading and writing the small files of a run: YAML, JSON and text, each written whole or not at all."""
+"""Reading and writing small files (YAML, JSON and text). Files are written atomically."""
 
 import errno
 import hashlib
@@ -16,20 +16,20 @@ from ruamel.yaml import YAML, YAMLError
 
 from tgdfer.training.errors import UserError
 
-# What makes an output unwritable that looked writable when it was asked for.
+# Errors that can still occur although the output was writable when `require_writable` checked it.
 UNWRITABLE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO}
 )
 
-# YAML 1.2, in which `no` is a word and `1e-4` is a number.
+# YAML 1.2 reads `no` as a string and `1e-4` as a number.
 _YAML = YAML(typ="safe", pure=True)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file that holds a mapping.
+    """Reads a YAML file that contains a mapping.
 
     Raises:
-        UserError: if the file cannot be read, is no YAML or holds something else.
+        UserError: If the file cannot be read, is not valid YAML, or does not contain a mapping.
     """
     try:
         values = parse_yaml(Path(path).read_text(encoding="utf-8"))
@@ -37,30 +37,30 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
     except RecursionError as error:
         raise UserError(f"{path} is nested too deeply to be read; write `key: value` lines.") from error
-    # Numbers and dates that do not exist raise a ValueError.
+    # Impossible numbers and dates raise a ValueError.
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}, but must hold `key: value` lines.")
+        raise UserError(f"{path} contains a {type(values).__name__}, but must contain `key: value` lines.")
     return values
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text, by the rules of YAML 1.2.
+    """Parses a text as YAML 1.2.
 
     Raises:
-        YAMLError: the text is not valid YAML.
+        YAMLError: If the text is not valid YAML.
     """
     return _YAML.load(text)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Reads a JSON file that a run has written.
+    """Reads a JSON file that a training run wrote.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: If the file cannot be read.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -69,37 +69,37 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def source_hash(package: ModuleType) -> str:
-    """Hash of the Python files of a package, by which is known that what it makes may be another."""
+    """Returns a hash of the Python files of a package. It is used to invalidate cached output of the package."""
     files = sorted(resources.files(package).iterdir(), key=lambda file: file.name)
     sources = (file.read_bytes() for file in files if file.name.endswith(".py"))
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a file whole or not at all: to a temporary name first, then renamed."""
-    with whole_file(path) as temporary:
+    """Writes a text file atomically: under a temporary name first, then renamed."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Gives the path of a file to write, which takes the place of `path` once it is whole, and else disappears.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path to write to. On success, the temporary file replaces `path`. Otherwise it is deleted.
 
     Args:
-        path: the file that is wanted. The other one lies beside it and has the same ending.
+        path (`str` or `Path`): File to write. The temporary file is in the same folder and has the same suffix.
 
     Raises:
-        OSError: the place is full or closed; it names `path`.
+        OSError: If `path` cannot be written, for example because the disk is full. The error names `path`.
     """
     path = Path(path)
-    # The name of the file may be as long as its file system allows, so the temporary one does not contain it.
+    # A file name may have the maximum length of the file system. So the temporary name does not contain it.
     ending = path.suffix if len(path.suffix) < 20 else ""
     temporary = path.with_name(f".tgdfer-{secrets.token_hex(4)}{ending}")
     try:
         yield temporary
         os.replace(temporary, path)
     except Exception as error:
-        # Those of FFmpeg have the numbers of the system, but are of other types.
+        # Errors of FFmpeg have an error number of the operating system, but are not an OSError.
         number = getattr(error, "errno", None)
         if number not in UNWRITABLE:
             raise
@@ -110,15 +110,18 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def printable(text: str) -> str:
-    """A name that can be written as UTF-8, whatever bytes the file system has in it."""
+    """Returns a name in which bytes that are not valid UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def require_writable(path: str | Path) -> None:
-    """Checks that a file or folder can be made where there may be none yet, before hours go into what it will hold.
+    """Checks that a file or folder can be created, before a long computation whose results it will contain.
+
+    Args:
+        path (`str` or `Path`): The file or folder. Its parent folders need not exist.
 
     Raises:
-        UserError: if not.
+        UserError: If it cannot be created.
     """
     folder = Path(path).absolute().parent
     while not os.path.lexists(folder):

@@ -1,4 +1,4 @@
-"""Where and in which number format a model computes."""
+"""Device, number format and batch size of a model, and memory settings."""
 
 import ctypes
 import os
@@ -17,12 +17,14 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how a model computes.
+    """Device, number format and batch size of a model.
 
     Attributes:
-        device: "auto" takes the GPU where there is one; or a device of PyTorch, such as "cpu" or "cuda:1".
-        dtype: number format of the parameters: "auto" leaves them as they were saved, or one of `DTYPES`.
-        batch_size: clips or windows at a time; None leaves it to the caller.
+        device (`str`, *optional*, defaults to `"auto"`): "auto" for the GPU if there is one, otherwise the CPU; or a
+            PyTorch device, such as "cpu" or "cuda:1".
+        dtype (`str`, *optional*, defaults to `"auto"`): Number format of the parameters, one of `DTYPES`. "auto" is
+            the format in which they were saved.
+        batch_size (`int`, *optional*): Clips or windows per step. None for the default of the caller.
     """
 
     device: str = "auto"
@@ -30,10 +32,10 @@ class Hardware:
     batch_size: int | None = None
 
     def torch_device(self) -> torch.device:
-        """The device. Under `accelerate launch`, each process of a machine has a GPU of its own.
+        """Returns the device. Under `accelerate launch`, each process of a machine has its own GPU.
 
         Raises:
-            UserError: there is no such device.
+            UserError: If the device does not exist.
         """
         if self.device == "auto":
             if torch.cuda.is_available():
@@ -44,16 +46,16 @@ class Hardware:
             if device == torch.device("cuda"):
                 device = torch.device("cuda", _own_gpu())
             torch.empty(0, device=device)
-        # PyTorch has an error of its own for each kind of device that is missing.
+        # PyTorch raises a different error for each kind of missing device.
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"There is no device {self.device!r} here; give auto or cpu.") from error
+            raise UserError(f"There is no device {self.device!r} on this machine; choose auto or cpu.") from error
         return device
 
-    def loading(self) -> dict[str, Any]:
-        """Options of `from_pretrained`.
+    def loading_options(self) -> dict[str, Any]:
+        """Returns the options of `from_pretrained`.
 
         Raises:
-            UserError: the number format is not known.
+            UserError: If the number format is unknown.
         """
         if self.dtype not in DTYPES:
             raise UserError(f"dtype is {self.dtype!r}, but must be one of {', '.join(DTYPES)}.")
@@ -61,16 +63,16 @@ class Hardware:
 
 
 def _own_gpu() -> int:
-    """The number of the GPU of this process."""
+    """Returns the index of the GPU of this process."""
     return int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count())
 
 
 def return_large_blocks() -> None:
-    """Makes glibc return memory blocks of 1 MiB and more to the system when they are freed.
+    """Makes glibc return memory blocks of 1 MiB or more to the system when they are freed.
 
     By default glibc keeps blocks of up to 32 MiB. Frames and activations of different sizes then leave gaps that are
-    too small to be used again. Other C libraries are left as they are.
+    too small to be reused. Other C libraries are not affected.
     """
-    # Windows has no library of this name, and other C libraries have no such function.
+    # Windows has no such library, and other C libraries have no such function.
     with suppress(OSError, TypeError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)

@@ -1,4 +1,4 @@
-"""Interruption of long work: SIGTERM, which batch systems send, ends it as Ctrl-C does, with what is done kept."""
+"""Interruption of long computations: Ctrl-C, and SIGTERM, which batch systems send, keep the results so far."""
 
 import os
 import signal
@@ -11,18 +11,18 @@ from rich import get_console
 
 
 class Terminated(BaseException):
-    """The process was asked to end by SIGTERM. The command line makes another exit code of it than of Ctrl-C."""
+    """Raised when the process receives SIGTERM. The command line uses another exit code for it than for Ctrl-C."""
 
 
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
-    """Raises `Terminated` in the block when SIGTERM arrives, unless something else handles it already."""
-    is_free = (
+    """Raises `Terminated` in the block when SIGTERM arrives, unless another handler is installed already."""
+    is_default = (
         threading.current_thread() is threading.main_thread()
         and hasattr(signal, "SIGTERM")
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
-    if not is_free:
+    if not is_default:
         yield
         return
     arrived = False
@@ -30,8 +30,8 @@ def raising_on_sigterm() -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         nonlocal arrived
         arrived = True
-        # A batch system sends the signal to all processes. Those of a `DataLoader` end as well, of which its handler
-        # would make an error, or a traceback where nothing can be raised.
+        # A batch system sends the signal to all processes, so workers of a `DataLoader` end as well. Its SIGCHLD
+        # handler would raise an error for them, or print a traceback where nothing can be raised.
         if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
             signal.signal(signal.SIGCHLD, lambda *_: None)
         raise Terminated
@@ -40,7 +40,7 @@ def raising_on_sigterm() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # What a helper process or another rank leaves undone may come in place of `Terminated`.
+        # An interrupted worker or another rank may cause an error that arrives instead of `Terminated`.
         if arrived:
             raise Terminated from error
         raise
@@ -49,16 +49,17 @@ def raising_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def saying_what_is_kept(sentence: Callable[[], str]) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end the block, and says what is kept and how to go on.
+def reporting_interruption(message: Callable[[], str]) -> Iterator[None]:
+    """Prints a message if Ctrl-C or SIGTERM ends the block.
 
     Args:
-        sentence: gives what is printed, once however many processes there are.
+        message (`Callable[[], str]`): Returns the message, which says what is kept and how to resume. Only the first
+            process prints it.
     """
     try:
         with raising_on_sigterm():
             yield
     except (KeyboardInterrupt, Terminated):
         if int(os.environ.get("RANK", 0)) == 0:
-            get_console().print(sentence(), highlight=False, markup=False, soft_wrap=True)
+            get_console().print(message(), highlight=False, markup=False, soft_wrap=True)
         raise

@@ -1,4 +1,4 @@
-"""What a model says of labelled clips, and the figures that follow from it."""
+"""Predictions of a model for labelled clips, and the metrics that are computed from them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.metrics import (
     expected_calibration_error,
@@ -23,22 +23,22 @@ from tgdfer.training.metrics import (
     recognition_figures,
     risk_coverage_area,
 )
-from tgdfer.training.processes import gather_batches, loader_of, own_batches, process_state
+from tgdfer.training.processes import batch_loader, gather_batches, own_batches, process_state
 
-# Entries of a batch that the network is not given.
-_TRUTHS = ("labels", "intensity", "activity")
+# Entries of a batch that are not inputs of the network.
+_GROUND_TRUTH = ("labels", "intensity", "activity")
 
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """What the model says of one clip of T frames.
+    """The prediction of a model for one clip of T frames, with the ground truth of the frames.
 
     Attributes:
-        label: the most probable label, also where the model is unsure.
-        score: its probability, calibrated if the model is.
-        relevance: weight of each frame in the logit of the true class, T of them.
-        intensity: true intensity of the same frames; NaN where unknown.
-        activity: summed intensity of their action units; NaN where unknown.
+        label (`str`): The most probable label, even if the model is unsure.
+        score (`float`): Its probability, calibrated if the model is.
+        relevance (`list[float]`): Relevance of each frame for the true class, T values.
+        intensity (`list[float]`): True intensity of each frame, NaN if unknown.
+        activity (`list[float]`): Summed intensity of the action units in each frame, NaN if unknown.
     """
 
     label: str
@@ -56,35 +56,43 @@ def predict_clips(
     workers: int = 0,
     device: torch.device | None = None,
 ) -> list[ClipPrediction]:
-    """What the model says of each clip, at the middle frames, in the order of the clips.
+    """Predicts each clip from its middle frames, in the order of the clips.
 
-    Several processes share the clips, and each of them returns all predictions; every process calls this function.
+    Several processes share the clips. Every process must call this function, and each one returns all predictions.
+
+    Args:
+        model (`TGDFERForVideoClassification`): A trained model.
+        video_processor (`TGDFERVideoProcessor`): Video processor that samples and normalises the frames.
+        clips (`LabelledClips`): The clips.
+        batch_size (`int`, *optional*, defaults to 16): Clips per step.
+        workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
+        device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
     """
     names = [name for _, name in sorted(model.config.id2label.items())]
-    data = SampledClips(clips, names, video_processor, model.config.num_frames)
+    data = ClipDataset(clips, names, video_processor, model.config.num_frames)
     batches = own_batches(len(data), batch_size)
-    found = predict_batches(model, loader_of(data, batches, workers), device)
-    predictions = [list(islice(found, len(batch))) for batch in batches]
+    stream = predict_batches(model, batch_loader(data, batches, workers), device)
+    predictions = [list(islice(stream, len(batch))) for batch in batches]
     return list(chain.from_iterable(gather_batches(predictions)))
 
 
 def predict_batches(
     model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]], device: torch.device | None = None
 ) -> Iterator[ClipPrediction]:
-    """What the model says of each clip of a loader, in its order.
+    """Predicts the clips of a loader, in its order.
 
     Args:
-        model: a trained model.
-        batches: inputs of the network, `pixel_values_videos` (B, T, 3, S, S) or `frame_features` (B, T, D), with or
-            without `frame_mask` and `timestamps` (B, T); the true `labels` (B,); and where they are known the
+        model (`TGDFERForVideoClassification`): A trained model.
+        batches (`Iterable[dict[str, Tensor]]`): Batches with `pixel_values_videos` (B, T, 3, S, S) or `frame_features`
+            (B, T, D), and the true `labels` (B,). Optional are `frame_mask` and `timestamps` (B, T), and the
             `intensity` and `activity` (B, T) of the frames.
-        device: where the model computes; None leaves it to Accelerate.
+        device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
     """
     model = model.eval().to(device or process_state().device)
     names = [name for _, name in sorted(model.config.id2label.items())]
     hidden = not process_state().is_main_process
     for batch in track(batches, "Evaluating", console=get_console(), disable=hidden):
-        inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _TRUTHS}
+        inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _GROUND_TRUTH}
         with torch.inference_mode():
             output = model(**inputs)
         scores, best = at_temperature(output.logits.float(), model.config).softmax(-1).cpu().max(-1)
@@ -92,26 +100,26 @@ def predict_batches(
         unknown = torch.full(relevance.shape[:2], torch.nan)
         mask = batch.get("frame_mask", torch.ones_like(unknown)).bool()
         intensity, activity = (batch.get(name, unknown) for name in ("intensity", "activity"))
-        for row, label in enumerate(batch["labels"].tolist()):
-            seen = mask[row]
+        for clip, label in enumerate(batch["labels"].tolist()):
+            valid = mask[clip]
             yield ClipPrediction(
-                label=names[int(best[row])],
-                score=float(scores[row]),
-                relevance=relevance[row, seen, label].tolist(),
-                intensity=intensity[row][seen].tolist(),
-                activity=activity[row][seen].tolist(),
+                label=names[int(best[clip])],
+                score=float(scores[clip]),
+                relevance=relevance[clip, valid, label].tolist(),
+                intensity=intensity[clip][valid].tolist(),
+                activity=activity[clip][valid].tolist(),
             )
 
 
 def measure_model(
     true_labels: Sequence[str], predictions: Sequence[ClipPrediction], config: TGDFERConfig
 ) -> dict[str, Any]:
-    """All figures that `evaluate_model` gives of clips: `measure`, `measure_confidence` and `calibrated`.
+    """Computes all metrics of `evaluate_model`: those of `measure` and `measure_confidence`, and `calibrated`.
 
     Args:
-        true_labels: N labels of the clips.
-        predictions: N predictions of a model.
-        config: of this model.
+        true_labels (`Sequence[str]`): True label of each clip.
+        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
+        config (`TGDFERConfig`): Config of the model.
     """
     return {
         **measure(true_labels, predictions, list(config.id2label.values())),
@@ -123,68 +131,75 @@ def measure_model(
 def measure(
     true_labels: Sequence[str], predictions: Sequence[ClipPrediction], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """The figures of `evaluate_model`, of clips and what a model says of them.
+    """Computes the metrics of the labels and of the frames.
 
-    Frames are measured in the clips that are not neutral and whose frames' intensity, or action units, are known.
+    The metrics of the frames use the clips that are not neutral and whose frames have a known intensity or known
+    action units.
 
     Args:
-        true_labels: N labels of the clips.
-        predictions: N predictions.
-        labels: K names of the classes.
+        true_labels (`Sequence[str]`): True label of each clip.
+        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
+        labels (`Sequence[str]`): Names of the K classes.
+
+    Returns:
+        `labels`, the metrics of `recognition_figures` and `localisation_figures`, and `activity_gain`.
     """
     recognition = recognition_figures(
         predictions=[prediction.label for prediction in predictions], references=true_labels, labels=labels
     )
     emotional = [prediction for prediction, label in zip(predictions, true_labels, strict=True) if label != "neutral"]
-    shown = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
+    with_intensity = [prediction for prediction in emotional if not np.isnan(prediction.intensity).any()]
     localisation: dict[str, Any] = {}
-    if shown:
+    if with_intensity:
         localisation = localisation_figures(
-            predictions=[prediction.relevance for prediction in shown],
-            references=[prediction.intensity for prediction in shown],
+            predictions=[prediction.relevance for prediction in with_intensity],
+            references=[prediction.intensity for prediction in with_intensity],
         )
-    frames = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
-    found = {name: localisation.get(name) for name in frames}
-    return {"labels": list(labels), **recognition, **found, "activity_gain": activity_gain(emotional)}
+    names = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
+    figures = {name: localisation.get(name) for name in names}
+    return {"labels": list(labels), **recognition, **figures, "activity_gain": activity_gain(emotional)}
 
 
 def measure_confidence(
     true_labels: Sequence[str], predictions: Sequence[ClipPrediction], unsure_below: float | None = None
 ) -> dict[str, Any]:
-    """How far the probabilities of a model can be relied on.
+    """Computes how reliable the probabilities of a model are.
 
     Args:
-        true_labels: N labels of the clips.
-        predictions: N predictions.
-        unsure_below: probability below which the model is unsure; None if it never is.
+        true_labels (`Sequence[str]`): True label of each clip.
+        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
+        unsure_below (`float`, *optional*): Probability below which the model is unsure. None if it never is.
 
     Returns:
-        `ece`, the expected calibration error; `risk_coverage_area`; and, with a threshold, `coverage`, the share of
-        clips that are given a label, and `covered_war`, the share of these labels that are right, None if there are
-        none. All from 0 to 1.
+        `ece` (expected calibration error) and `risk_coverage_area`. With a threshold also `coverage`, the share of
+        clips that get a label, and `covered_war`, the share of these labels that are correct (None if there are none).
+        All are from 0 to 1.
     """
     scores = np.array([prediction.score for prediction in predictions])
-    right = np.array([one.label == label for one, label in zip(predictions, true_labels, strict=True)])
+    correct = np.array([item.label == label for item, label in zip(predictions, true_labels, strict=True)])
     figures: dict[str, Any] = {
-        "ece": expected_calibration_error(scores, right),
-        "risk_coverage_area": risk_coverage_area(scores, right),
+        "ece": expected_calibration_error(scores, correct),
+        "risk_coverage_area": risk_coverage_area(scores, correct),
     }
     if unsure_below is not None:
         sure = scores >= unsure_below
         figures |= {
             "unsure_below": unsure_below,
             "coverage": float(sure.mean()),
-            "covered_war": float(right[sure].mean()) if sure.any() else None,
+            "covered_war": float(correct[sure].mean()) if sure.any() else None,
         }
     return figures
 
 
 def activity_gain(predictions: Sequence[ClipPrediction]) -> float | None:
-    """How much more a face moves in the frames that decide: their action units against those of the whole clip.
+    """Computes how much more active the action units are in the most relevant frames than in the whole clip.
+
+    Args:
+        predictions (`Sequence[ClipPrediction]`): Predictions for clips.
 
     Returns:
-        Activity of the most relevant quarter of the frames over that of all frames, mean over the clips whose action
-        units are known and move; 1 is what random frames have. None if there is no such clip.
+        The activity of the most relevant quarter of the frames divided by that of all frames, averaged over the clips
+        whose action units are known and not all zero. Random frames have a gain of 1. None if there is no such clip.
     """
     gains = []
     for prediction in predictions:

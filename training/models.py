@@ -1,4 +1,4 @@
-"""The model and the processor of a run: from any CLIP or any trained TG-DFER, for the labels of a data set."""
+"""Loading the model and the processor of a run: from a CLIP or a trained TG-DFER, for the labels of a data set."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,51 +17,52 @@ from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import DUAL_ENCODERS, require_d
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import FaceConfig, ModelConfig
-from tgdfer.training.data.labels import words_for
-from tgdfer.training.errors import UserError, nearest
-from tgdfer.training.face_crops import cropped_by
+from tgdfer.training.data.labels import descriptions_for
+from tgdfer.training.errors import UserError, did_you_mean
+from tgdfer.training.face_crops import crop_settings_of
 from tgdfer.weights import BUNDLED
 
 
 def start_model(
     options: ModelConfig, classes: Sequence[str], faces: Mapping[str, Any] | None = None
 ) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-    """The model that training starts from, and its processor; CLIP is frozen, with LoRA unless features are frozen.
+    """Loads the model that training starts from, and its processor. CLIP is frozen, and LoRA is attached if needed.
 
     Args:
-        options: names the model, its options and the file of descriptions.
-        classes: labels of the training clips.
-        faces: options of the video processor, as `face_options` gives them.
+        options (`ModelConfig`): Model to load, its options, and the file of descriptions. LoRA is not attached if
+            `frozen_features` is set.
+        classes (`Sequence[str]`): Labels of the training clips.
+        faces (`Mapping[str, Any]`, *optional*): Options of the video processor, as returned by `face_options`.
 
     Returns:
-        A model whose classes are `classes`, in `eval` mode; and its processor.
+        A model with the given classes, in `eval` mode, and its processor.
 
     Raises:
-        UserError: the model cannot be read or is of another architecture, an option does not exist or does not fit,
-            or a label has no descriptions.
+        UserError: If the model cannot be read or has another architecture, an option is unknown or not valid, or a
+            label has no descriptions.
     """
     _require_options(options.model_options)
     source, frames = model_source(options.model), options.num_frames
     fields = {**options.model_options, "num_frames": frames}
-    with _sentences_about(options.model):
+    with _model_errors(options.model):
         if _model_type(source) != "tgdfer":
-            descriptions = words_for(classes, options.descriptions)
-            with _reading(options.model):
+            descriptions = descriptions_for(classes, options.descriptions)
+            with _damaged_file_errors(options.model):
                 processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames)
             prompts = processor.class_prompts()
-            with _reading(options.model):
+            with _damaged_file_errors(options.model):
                 model = TGDFERForVideoClassification.from_clip(source, prompts, **fields)
         else:
-            # In fp32 whatever the checkpoint: small updates vanish in half precision.
+            # Always in fp32, because small updates are lost in half precision.
             model, processor = load_trained(source, dtype=torch.float32, **fields)
             processor.video_processor.num_frames = frames
-            descriptions = words_for(classes, options.descriptions, processor.descriptions)
+            descriptions = descriptions_for(classes, options.descriptions, processor.descriptions)
             if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
                 processor.descriptions = descriptions
                 model.set_classes(processor.class_prompts())
         for name, value in (faces or {}).items():
             setattr(processor.video_processor, name, value)
-        model.config.reset_calibration()  # It is that of the weights before this training.
+        model.config.reset_calibration()  # The calibration is only valid for the weights before this training.
         model.freeze_clip()
         if not options.frozen_features:
             model.attach_lora()
@@ -69,50 +70,54 @@ def start_model(
 
 
 def face_options(faces: FaceConfig, dataset: str) -> dict[str, Any]:
-    """The face crop of a run, as options of the video processor. It is saved with the model.
+    """Returns the face crop of a run as options of the video processor, with which it is saved.
 
-    Crops that `tgdfer faces` has written are read as they are, and the model learns to expect such crops.
+    Crops that `tgdfer faces` wrote are read unchanged, and the saved model expects such crops.
+
+    Args:
+        faces (`FaceConfig`): Face options of the run, which override the settings of `tgdfer faces`.
+        dataset (`str`): Folder or Hub id of the data set.
     """
-    options = cropped_by(dataset) | faces.model_dump(exclude_none=True)
-    if options.get("face_crop") == "all":  # `tgdfer faces` wrote a clip for each person: a clip shows one face.
+    options = crop_settings_of(dataset) | faces.model_dump(exclude_none=True)
+    if options.get("face_crop") == "all":  # `tgdfer faces` wrote one clip per person, so every clip shows one face.
         options["face_crop"] = "largest"
     return options
 
 
 def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-    """A trained model in `eval` mode and its processor.
+    """Loads a trained model in `eval` mode, and its processor.
 
     Args:
-        source: Hub id, folder of a run (its best model is taken) or of a model, or the name `tgdfer-tiny`.
-        **options: fields of the config to change, or options of `from_pretrained`.
+        source (`str` or `Path`): Hub id, folder of a run (its best model is used) or of a model, or `tgdfer-tiny`.
+        **options (`Any`): Config fields to change, or options of `from_pretrained`.
 
     Raises:
-        UserError: if it cannot be read or is no TG-DFER model.
+        UserError: If the model cannot be read, or is not a TG-DFER model.
     """
-    with _sentences_about(source):
+    with _model_errors(source):
         folder = model_source(source)
         kind = _model_type(folder)
         if kind != "tgdfer":
             raise UserError(
                 f"{source} is a checkpoint of {kind or 'another program'}, not of a trained TG-DFER model."
             )
-        with _reading(source):
+        with _damaged_file_errors(source):
             model = TGDFERForVideoClassification.from_pretrained(folder, use_safetensors=True, **options)
             return model.eval(), TGDFERProcessor.from_pretrained(folder)
 
 
 def is_trained(source: str | Path) -> bool:
-    """Whether a checkpoint is a TG-DFER model, and no CLIP.
+    """Returns whether a checkpoint is a TG-DFER model rather than a CLIP.
 
     Raises:
-        UserError: if it is neither, or cannot be read.
+        UserError: If it is neither, or cannot be read.
     """
-    with _sentences_about(source):
+    with _model_errors(source):
         return _model_type(model_source(source)) == "tgdfer"
 
 
 def model_source(name: str | Path) -> str:
-    """Folder or Hub id of a model; of the folder of a run, its best model. The package's own models have names."""
+    """Returns the folder or Hub id of a model, given a folder, Hub id or bundled name. A run gives its best model."""
     if str(name) in BUNDLED:
         return str(BUNDLED[str(name)])
     folder = os.path.expanduser(name)
@@ -121,8 +126,8 @@ def model_source(name: str | Path) -> str:
 
 
 def _model_type(source: str | Path) -> str | None:
-    """What a checkpoint says that it is."""
-    with _reading(source):
+    """Returns the model type in the config of a checkpoint."""
+    with _damaged_file_errors(source):
         config: Any = PreTrainedConfig.get_config_dict(str(source))[0]
         require_sizes(config)
     kind = config.get("model_type")
@@ -131,14 +136,15 @@ def _model_type(source: str | Path) -> str | None:
             f"{source} is a checkpoint of {kind or 'another program'}: name a CLIP, such as"
             " openai/clip-vit-base-patch16, or a trained TG-DFER model."
         )
-    with _reading(source):
+    with _damaged_file_errors(source):
         if kind != "tgdfer":
             require_dual_encoder(config, source)
     return kind
 
 
 def _require_options(options: dict[str, Any]) -> None:
-    # Those that follow from the data, the processor, the CLIP or the trained weights are not for the user to set.
+    """Checks that all options are config fields that users may set."""
+    # Users may not set fields that are derived from the data, the processor, the CLIP or the trained weights.
     derived = {"num_frames", "max_descriptions", "prompt_length", "context_length"}
     derived |= {"temperature", "unsure_below", "description_references"}
     derived |= {"clip_config", "clip_name", "clip_revision", "clip_sha256"}
@@ -146,36 +152,37 @@ def _require_options(options: dict[str, Any]) -> None:
     known = {option.name for option in fields(TGDFERConfig)} - inherited - derived
     for name in options:
         if name not in known:
-            raise UserError(f"model_options has the unknown field {name!r}{nearest(str(name), known)}")
+            raise UserError(f"model_options has the unknown field {name!r}{did_you_mean(str(name), known)}")
 
 
 @contextmanager
-def _reading(name: str | Path) -> Iterator[None]:
-    """Makes one sentence of the errors that libraries run into where a file of a checkpoint holds something odd."""
+def _damaged_file_errors(name: str | Path) -> Iterator[None]:
+    """Converts errors that libraries raise for damaged files of a checkpoint to a `UserError`."""
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError) as error:
-        told = f"{type(error).__name__}: {_first_lines(error)}"
-        raise UserError(f"The files of the model {str(name)!r} are damaged ({told}): download it again.") from error
+        details = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"The files of the model {str(name)!r} are damaged ({details}): download it again.") from error
 
 
 @contextmanager
-def _sentences_about(name: str | Path) -> Iterator[None]:
-    """Makes one sentence of whatever the libraries say when a checkpoint, an option or a prompt does not fit."""
+def _model_errors(name: str | Path) -> Iterator[None]:
+    """Converts errors that libraries raise about a checkpoint, an option or a prompt to a `UserError`."""
     try:
         yield
     except UserError:
         raise
     except (StrictDataclassError, ValueError, ImportError) as error:
-        # A config says what is wrong with it in the cause of an error that names the check.
+        # If a check of the config fails, the message is in the cause of the error.
         reason = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
-        raise UserError(f"Cannot use the model {str(name)!r}: {_first_lines(reason).rstrip('.')}.") from error
+        raise UserError(f"Cannot use the model {str(name)!r}: {_one_line(reason).rstrip('.')}.") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"Cannot read the model {str(name)!r} ({_first_lines(error)}): give {' or '.join(BUNDLED)}, or the Hub id"
+            f"Cannot read the model {str(name)!r} ({_one_line(error)}): give {' or '.join(BUNDLED)}, or the Hub id"
             " or folder of a CLIP or a trained TG-DFER model."
         ) from error
 
 
-def _first_lines(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
+    """Returns the message of an error in one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]

@@ -1,4 +1,4 @@
-"""Prediction for video files: reads them one after the other, and writes what is found."""
+"""Prediction for video files: analyses them one after the other and writes the results."""
 
 import hashlib
 import logging
@@ -14,7 +14,7 @@ from tgdfer.processing.explanation_tgdfer import explain_timeline
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
-from tgdfer.training.errors import PartialResultError, UserError, sentence_of, unforeseen
+from tgdfer.training.errors import PartialResultError, UserError, error_message, unexpected_error_message
 from tgdfer.training.files import printable
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.interruption import Terminated, raising_on_sigterm
@@ -25,33 +25,34 @@ from tgdfer.training.outputs import (
     ResultLog,
     Run,
     Shard,
-    noting,
     output_paths,
     print_results,
+    recording_write_errors,
     short_names,
     without_pixels,
 )
-from tgdfer.training.video_paths import find_videos, readable
+from tgdfer.training.video_paths import find_videos, readable_source
 from tgdfer.weights import DEFAULT_MODEL
 
 logger = logging.getLogger(__name__)
 
-# Pictures of a person in the film strip of a plot.
+# Number of thumbnails of each person in a figure.
 THUMBNAILS = 16
 
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """Options that change what a prediction says, or how fast it comes.
+    """Options that change the results of a prediction, or its speed.
 
     Attributes:
-        faces: options of the video processor, such as `face_crop`; a value of None changes nothing, but that a model
-            that was trained on faces cut out of its clips answers for all faces of a video.
-        interval: seconds from one analysed frame to the next; None leaves it to the model.
-        descriptions: other classes for the model: for each label one sentence or more, or a YAML file of them. The
-            model is then not calibrated.
-        hardware: device, number format and batch size.
-        url_allow_private: whether a URL may lead to this machine or into a private network.
+        faces (`Mapping[str, Any]`, *optional*): Options of the video processor, such as `face_crop`. None values are
+            ignored. By default, a model that was trained on cropped faces predicts all faces of a video.
+        interval (`float`, *optional*): Seconds between two analysed frames. By default that of the model.
+        descriptions (`Mapping[str, Sequence[str]]`, `str` or `Path`, *optional*): Other classes for the model: one or
+            more sentences for each label, or a YAML file of them. The model is not calibrated then.
+        hardware (`Hardware`, *optional*, defaults to `Hardware()`): Device, number format and batch size.
+        url_allow_private (`bool`, *optional*, defaults to `False`): Whether a URL may lead to this machine or to a
+            private network.
     """
 
     faces: Mapping[str, Any] = field(default_factory=dict)
@@ -63,33 +64,35 @@ class PredictionOptions:
 
 @dataclass(frozen=True)
 class Batch:
-    """How a long list of videos is worked through.
+    """How a long list of videos is processed.
 
     Attributes:
-        jsonl: file to which each result is appended as it comes; a part of a list has the number of the part added.
-        resume: whether videos that have a result in this file are left out.
-        shard: which part of the list is read; None takes that of the environment.
+        jsonl (`Path`, *optional*): File to which each result is appended. The number of a part is added to the file
+            name.
+        resume (`bool`, *optional*, defaults to `False`): Whether to skip videos that already have a result in this
+            file.
+        shard (`Shard`, *optional*): Part of the list to process. By default that of the environment.
     """
 
     jsonl: Path | None = None
     resume: bool = False
     shard: Shard | None = None
 
-    def require_sensible(self, files: PredictionFiles) -> Shard:
-        """The part of the list.
+    def resolve_shard(self, files: PredictionFiles) -> Shard:
+        """Returns the part of the list to process.
 
         Raises:
-            UserError: options do not fit together.
+            UserError: If options contradict each other.
         """
         if self.resume and self.jsonl is None:
-            raise UserError("--resume needs the file to go on with: name it with --jsonl.")
+            raise UserError("--resume needs the file to continue: name it with --jsonl.")
         shard = self.shard or Shard.from_environment()
         if shard.is_part and self.jsonl is None:
             raise UserError("A part of a list needs a file for its results: name it with --jsonl.")
-        if shard.is_part and files.of_all_videos:
+        if shard.is_part and files.shared_paths:
             raise UserError(
-                f"{files.of_all_videos[0]} is a file of all videos, and this process reads a part of them: write"
-                " --jsonl alone, and make the others with `tgdfer join`."
+                f"{files.shared_paths[0]} would contain all videos, but this process reads only a part of them: write"
+                " only --jsonl, and make the other files with `tgdfer join`."
             )
         if self.jsonl is not None and self.jsonl.is_dir():
             raise UserError(f"{self.jsonl} is a folder; name the file to write.")
@@ -103,50 +106,51 @@ def predict(
     options: PredictionOptions | None = None,
     batch: Batch | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Analyses videos, and writes the results to files.
+    """Analyses videos and writes the results to files.
 
-    A video that cannot be read does not stop the others: their results are written before the error is raised. So are
-    those of the videos that are done when the user interrupts, or when SIGTERM comes.
+    If a video cannot be read, the others are still analysed and written before the error is raised. If the user or
+    SIGTERM interrupts the prediction, the results so far are written.
 
     Args:
-        videos: paths, URLs, folders or patterns, as in `find_videos`.
-        model: a trained model: folder of a run or of a model, Hub id, or by default the model in the package.
-        files: what is written.
-        options: how videos are read.
-        batch: how a long list is worked through.
+        videos (`Sequence[str]`): Paths, URLs, folders or patterns, as in `find_videos`.
+        model (`str` or `Path`, *optional*, defaults to `DEFAULT_MODEL`): Folder of a run or of a model, or Hub id. By
+            default the model in the package.
+        files (`PredictionFiles`, *optional*): Files to write.
+        options (`PredictionOptions`, *optional*): Options of reading and predicting.
+        batch (`Batch`, *optional*): How a long list is processed.
 
     Returns:
-        For each video that could be read what `EmotionTimelinePipeline` gives, with an `explanation` of each person
-        and a `sentence` of each segment. With `resume` also the results that were there already.
+        The output of `EmotionTimelinePipeline` for each video that could be read, with an `explanation` of each person
+        and a `sentence` of each segment. With `resume`, earlier results are included.
 
     Raises:
-        UserError: the model cannot be loaded, an output cannot be written, or no video can be read;
-            `PartialResultError`, one of them, if some can and some cannot.
+        UserError: If the model cannot be loaded, an output cannot be written, or no video can be read.
+        PartialResultError: If some of the videos cannot be read.
     """
     files, options, batch = files or PredictionFiles(), options or PredictionOptions(), batch or Batch()
-    shard = batch.require_sensible(files)
+    shard = batch.resolve_shard(files)
     files.require_writable()
-    everything = find_videos(videos)
-    own = shard.of(everything)
+    all_videos = find_videos(videos)
+    own = shard.of(all_videos)
     network, processor, run = load(model, options)
     log = None
     if batch.jsonl is not None:
-        log = ResultLog(shard.path(batch.jsonl), run, shard, own, len(everything), batch.resume)
+        log = ResultLog(shard.path(batch.jsonl), run, shard, own, len(all_videos), batch.resume)
     prediction = _Prediction(network, processor, own, files, options, log)
     try:
         with raising_on_sigterm():
             prediction.read_all()
     except (KeyboardInterrupt, Terminated):
         print_results(prediction.results)
-        _say_how_to_go_on(prediction, log)
+        _print_interruption(prediction, log)
         raise
     finally:
-        # Also after an interruption: what is found must not be lost.
+        # Results are also written after an interruption.
         if prediction.results:
             prediction.unwritten |= files.write(prediction.results, prediction.errors, run, own)
     if prediction.unwritten:
         print_results(prediction.results)
-        raise UserError(_sentence_about(prediction.unwritten))
+        raise UserError(_unwritten_message(prediction.unwritten))
     if prediction.errors and not prediction.results:
         raise UserError(" ".join(prediction.errors.values()))
     if prediction.errors:
@@ -156,20 +160,20 @@ def predict(
 
 
 def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProcessor, Run]:
-    """The model, its processor, and what describes both in the files that are written.
+    """Loads the model and its processor, and describes both for the output files.
 
     Raises:
-        UserError: the model, the device or the descriptions cannot be used.
+        UserError: If the model, the device or the descriptions cannot be used.
     """
     device = options.hardware.torch_device()
-    network, processor = load_trained(model, **options.hardware.loading())
+    network, processor = load_trained(model, **options.hardware.loading_options())
     if options.descriptions is not None:
         try:
             network.set_classes(processor.encode_classes(options.descriptions))
         except (ValueError, OSError) as error:
             raise UserError(f"The descriptions cannot be used: {error}") from error
     faces = {name: value for name, value in options.faces.items() if value is not None}
-    # A model that was trained on the faces of its clips can answer for everybody in a video.
+    # A model that was trained on cropped faces can predict every face in a video.
     if processor.video_processor.face_crop != "none":
         faces.setdefault("face_crop", "all")
     for name, value in faces.items():
@@ -177,12 +181,12 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
     processor.video_processor.url_allow_private = options.url_allow_private
     run = Run(
         model=str(model),
-        weights=_hash_of(network),
+        weights=_weights_hash(network),
         labels=list(network.config.id2label.values()),
         options={
             "interval": options.interval,
             "dtype": str(network.dtype).removeprefix("torch."),
-            # The path of the detector is one of this machine.
+            # The path of the detector is not included, because it is only valid on this machine.
             "faces": {
                 name: getattr(processor.video_processor, name)
                 for name in ("face_crop", "face_detector", "face_size", "face_margin", "face_every", "no_face")
@@ -194,19 +198,19 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
     return network, processor, run
 
 
-def _hash_of(network: Any) -> str:
-    """Hash of the parameters and of what the config says about their answers, in the way of safetensors."""
-    found = hashlib.sha256()
+def _weights_hash(network: Any) -> str:
+    """Returns a hash of the parameters and of the config fields that affect the answers."""
+    digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     config = network.config
-    found.update(repr((config.id2label, config.temperature, config.unsure_below)).encode())
-    return found.hexdigest()
+    digest.update(repr((config.id2label, config.temperature, config.unsure_below)).encode())
+    return digest.hexdigest()
 
 
 class _Prediction:
-    """Reads videos one after the other, each with its picture and its annotated video."""
+    """Analyses videos one after the other, and draws their figures and annotated videos."""
 
     def __init__(
         self,
@@ -218,7 +222,7 @@ class _Prediction:
         log: ResultLog | None,
     ):
         self.processor, self.videos, self.options, self.log = processor, videos, options, log
-        self.files, self.own = files, files.own_paths(videos)
+        self.files, self.per_video = files, files.per_video_paths(videos)
         self.pipeline = EmotionTimelinePipeline(
             model=network, video_processor=processor.video_processor, device=network.device
         )
@@ -227,49 +231,50 @@ class _Prediction:
         self.annotated = output_paths(videos, files.annotate)
         self.found: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, str] = {}
-        # Outputs that could not be written, and for each the reason.
+        # The reason for each output that could not be written.
         self.unwritten: dict[Path, str] = {}
         if log is not None:
             self.found.update({video: result for video, result in log.part.results.items() if self._has_files(video)})
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
-        """The results that are there, in the order of the videos."""
+        """The results so far, in the order of the videos."""
         return {video: self.found[video] for video in self.videos if video in self.found}
 
     def read_all(self) -> None:
-        """Reads the videos that have no result yet. What goes wrong with one of them does not concern the others."""
-        left = [video for video in self.videos if video not in self.found]
+        """Analyses the videos that have no result yet. An error in one of them does not affect the others."""
+        remaining = [video for video in self.videos if video not in self.found]
         progress = PredictionProgress(len(self.videos), len(self.found))
         with progress.shown():
-            for video in left:
+            for video in remaining:
                 self._read_one(video, progress)
                 progress.end((self.found.get(video) or {}).get("duration"))
                 if self.log is not None and self.log.path in self.unwritten:
-                    return  # The others would be read for nothing.
+                    return  # The results of further videos could not be saved.
 
     def _read_one(self, video: str, progress: PredictionProgress) -> None:
+        """Analyses a video and records its result or its error."""
         try:
             result = self._read(video, progress)
         except VideoDecodeError as error:
-            self.errors[video] = sentence_of(error)
+            self.errors[video] = error_message(error)
         except Exception as error:
             logger.debug("Reading %s failed.", video, exc_info=True)
-            self.errors[video] = unforeseen(video, "analysed", error)
+            self.errors[video] = unexpected_error_message(video, "analysed", error)
         else:
             self.found[video] = result
-            self.unwritten |= self.files.write_of_video(video, result, self.own)
+            self.unwritten |= self.files.write_video_files(video, result, self.per_video)
         if self.log is not None:
-            with noting(self.log.path, self.unwritten):
+            with recording_write_errors(self.log.path, self.unwritten):
                 if video in self.found:
                     self.log.add(video, self.found[video])
                 else:
                     self.log.add_error(video, self.errors[video])
 
     def _read(self, video: str, progress: PredictionProgress) -> dict[str, Any]:
-        """The result of one video, without pixels; its pictures are written."""
-        with readable(video) as given:
-            source = self.processor.video_processor.open_video(given)
+        """Returns the result of a video without pixels, after drawing its figure and its annotated video."""
+        with readable_source(video) as opened:
+            source = self.processor.video_processor.open_video(opened)
             advance = progress.begin(self.names[video], _declared_seconds(source))
             # Drawing an annotated video takes about as long as reading it.
             share = 0.5 if video in self.annotated else 1.0
@@ -281,45 +286,47 @@ class _Prediction:
                 batch_size=self.options.hardware.batch_size,
             )
             result = explain_timeline(result, self.processor.descriptions or {}, self.pipeline.model.config)
-            # What draws takes seconds to import.
+            # Drawing libraries take seconds to import.
             if video in self.pictures:
                 from tgdfer.training.figures.timeline import plot_timeline
 
-                with noting(self.pictures[video], self.unwritten):
+                with recording_write_errors(self.pictures[video], self.unwritten):
                     plot_timeline(result, self.pictures[video], self.names[video])
             if video in self.annotated:
                 from tgdfer.training.figures.annotated_video import annotate
 
-                with noting(self.annotated[video], self.unwritten):
+                with recording_write_errors(self.annotated[video], self.unwritten):
                     annotate(source, result, self.annotated[video], lambda part: advance(share + share * part))
         return without_pixels(result)
 
     def _has_files(self, video: str) -> bool:
-        """Whether the files that need the frames of a video are there, so that it need not be read again."""
+        """Returns whether the figure and the annotated video exist. If so, the video need not be read again."""
         return all(paths[video].is_file() for paths in (self.pictures, self.annotated) if video in paths)
 
 
 def _declared_seconds(source: Any) -> float | None:
-    """How long a file says that it is, for the progress bar; None where it does not say so."""
+    """Returns the duration in the header of a file, for the progress bar. None if it is unknown."""
     try:
         return source.declared_duration() if isinstance(source, VideoFile) else None
-    except VideoDecodeError:  # The pipeline will say so.
+    except VideoDecodeError:  # The pipeline raises the same error.
         return None
 
 
-def _say_how_to_go_on(prediction: _Prediction, log: ResultLog | None) -> None:
+def _print_interruption(prediction: _Prediction, log: ResultLog | None) -> None:
+    """Prints how many results are kept, and how to resume."""
     done = f"Interrupted: {len(prediction.found)} of {len(prediction.videos)} videos have their results"
     if log is None:
-        sentence = f"{done}. With --jsonl FILE, a batch can be resumed."
+        message = f"{done}. With --jsonl FILE, a prediction can be resumed."
     else:
-        sentence = f"{done} in {log.path}. Go on with the same command and --resume."
-    get_console().print(sentence, highlight=False, markup=False, soft_wrap=True)
+        message = f"{done} in {log.path}. Resume with the same command and --resume."
+    get_console().print(message, highlight=False, markup=False, soft_wrap=True)
 
 
-def _sentence_about(unwritten: Mapping[Path, str]) -> str:
+def _unwritten_message(unwritten: Mapping[Path, str]) -> str:
+    """Returns the message about outputs that could not be written."""
     first, reason = next(iter(unwritten.items()))
     more = f" and {len(unwritten) - 1} more files" if len(unwritten) > 1 else ""
     return (
         f"Cannot write {printable(str(first))}{more}: {reason} in {printable(str(first.absolute().parent))}; make room"
-        " or name another place. The answers above are complete for the videos that were read."
+        " or choose another path. The answers above are complete for the videos that were read."
     )

@@ -1,4 +1,4 @@
-"""Several processes, as `torchrun` and `accelerate launch` start them: the share of each, and the results of all."""
+"""Distributed processes, as `torchrun` and `accelerate launch` start them: sharing batches and gathering results."""
 
 from collections.abc import Sequence
 from itertools import chain, zip_longest
@@ -13,33 +13,40 @@ T = TypeVar("T")
 
 
 def on_cpu() -> bool:
-    """Whether processes compute on the CPU: there is nothing else, or `ACCELERATE_USE_CPU` says so.
+    """Returns whether processes compute on the CPU: without an accelerator, or if `ACCELERATE_USE_CPU` is set.
 
-    Accelerate has to be told. Otherwise the processes that `torchrun` starts on a machine without a GPU do not know of
-    each other, and each of them runs as if it were the only one.
+    Accelerate must be told explicitly. Otherwise, on a machine without a GPU, each process that `torchrun` starts runs
+    as if it were the only one.
     """
     return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
 
 
 def process_state() -> PartialState:
-    """The number of processes and the place of this one among them."""
+    """Returns the number of processes and the rank of this process."""
     return PartialState(cpu=on_cpu())
 
 
 def own_batches(count: int, batch_size: int) -> list[list[int]]:
-    """The batches of this process, if the batches of `count` items are dealt out in turns.
+    """Returns the batches of this process, if `count` items are batched and the processes take batches in turn.
 
-    The batches are those of a single process, so that what a model says of them is the same to the last bit.
+    The batches are the same as with a single process. So the outputs of a model are identical to the last bit.
+
+    Args:
+        count (`int`): Number of items.
+        batch_size (`int`): Number of items in a batch.
+
+    Returns:
+        The indices of the items of each batch.
     """
     state = process_state()
     return _batches(count, batch_size)[state.process_index :: state.num_processes]
 
 
 def gather_batches(own: Sequence[T]) -> list[T]:
-    """What all processes have made of their batches, in the order of the batches; every process calls it.
+    """Gathers the results of all processes, in the order of the batches. Every process must call it.
 
     Args:
-        own: a result for each batch of `own_batches`.
+        own (`Sequence[T]`): A result for each batch of `own_batches`.
 
     Returns:
         A result for each batch, the same list in every process.
@@ -47,28 +54,35 @@ def gather_batches(own: Sequence[T]) -> list[T]:
     if process_state().num_processes == 1:
         return list(own)
     missing = object()
-    of_each: list[Sequence[T]] = gather_object([list(own)])
-    turns = zip_longest(*of_each, fillvalue=cast(Any, missing))
+    per_process: list[Sequence[T]] = gather_object([list(own)])
+    turns = zip_longest(*per_process, fillvalue=cast(Any, missing))
     return [result for result in chain.from_iterable(turns) if result is not missing]
 
 
-def loader_of(data: Any, batches: list[list[int]], workers: int = 0) -> DataLoader:
-    """Loads the given batches of a data set, whose `collate` makes a batch of items if it has one."""
+def batch_loader(data: Any, batches: list[list[int]], workers: int = 0) -> DataLoader:
+    """Creates a loader of the given batches. It uses the method `collate` of the data set if there is one.
+
+    Args:
+        data (`Any`): The data set.
+        batches (`list[list[int]]`): Indices of the items of each batch.
+        workers (`int`, *optional*, defaults to 0): Number of worker processes.
+    """
     return DataLoader(
         cast(Dataset, data), batch_sampler=batches, num_workers=workers, collate_fn=getattr(data, "collate", None)
     )
 
 
-def rounds(count: int, batch_size: int) -> list[list[list[int]]]:
-    """The batches of `count` items in rounds, in each of which every process has at most one batch."""
-    batches, every = _batches(count, batch_size), process_state().num_processes
-    return [batches[start : start + every] for start in range(0, len(batches), every)]
+def batch_rounds(count: int, batch_size: int) -> list[list[list[int]]]:
+    """Returns the batches of `count` items in rounds. In a round, every process has at most one batch."""
+    batches, per_round = _batches(count, batch_size), process_state().num_processes
+    return [batches[start : start + per_round] for start in range(0, len(batches), per_round)]
 
 
-def all_have(own: bool) -> bool:
-    """Whether something is true in every process; every process calls it."""
+def true_in_all_processes(own: bool) -> bool:
+    """Returns whether a value is true in every process. Every process must call it."""
     return all(gather_batches([own]))
 
 
 def _batches(count: int, batch_size: int) -> list[list[int]]:
+    """Cuts the indices of `count` items into batches."""
     return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]

@@ -1,4 +1,4 @@
-"""The folder of a run before its first epoch: what must hold for it, and what is written to it."""
+"""The folder of a training run: checks before the first epoch, and the files that describe the run."""
 
 import hashlib
 import shlex
@@ -13,35 +13,39 @@ from tgdfer.training.files import read_json, read_yaml, require_writable, write_
 from tgdfer.training.models import model_source
 from tgdfer.weights import TGDFER_TINY
 
-# Options that may differ between a run and its continuation.
+# Options that may change when a run is resumed.
 _MAY_CHANGE = {"resume", "workers", "output", "face_model"}
 
 
-def require_new_or_same(folder: Path, config: TrainingConfig) -> None:
-    """Checks that the folder is empty, or that the run in it has the same options if it is resumed.
+def require_new_or_resumable(folder: Path, config: TrainingConfig) -> None:
+    """Checks that the folder is empty or, with `resume`, that its run has the same options.
+
+    Args:
+        folder (`Path`): Folder of the run.
+        config (`TrainingConfig`): Configuration of the run that is about to start.
 
     Raises:
-        UserError: if not.
+        UserError: If the folder is not empty, or the options differ.
     """
     require_writable(folder / "config.yaml")
     if not config.run.resume:
         if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"{folder} is not empty: continue its run with --resume, or name another --output.")
+            raise UserError(f"{folder} is not empty: continue its run with --resume, or choose another --output.")
         return
-    before, now = (one.with_absolute_paths().options() for one in (read_run_config(folder), config))
+    before, now = (options.with_absolute_paths().options() for options in (read_run_config(folder), config))
     for name in before:
         if name not in _MAY_CHANGE and before[name] != now[name]:
             raise UserError(
-                f"{name} is {now[name]!r}, but the run in {folder} has {before[name]!r}: resume it as it was, or start"
-                " another with --output."
+                f"{name} is {now[name]!r}, but the run in {folder} has {before[name]!r}: resume it with the same"
+                " options, or start another run with --output."
             )
 
 
 def read_run_config(folder: Path) -> TrainingConfig:
-    """The configuration of the run in a folder.
+    """Reads the configuration of the run in a folder.
 
     Raises:
-        UserError: there is no run, or its `config.yaml` cannot be used.
+        UserError: If there is no run, or its `config.yaml` is not valid.
     """
     if not (folder / "config.yaml").is_file():
         raise UserError(
@@ -50,38 +54,44 @@ def read_run_config(folder: Path) -> TrainingConfig:
     return TrainingConfig.from_options(**read_yaml(folder / "config.yaml"))
 
 
-def how_to_go_on(config: TrainingConfig) -> str:
-    """What is kept of a run that was interrupted, and how it continues, in words."""
+def interruption_message(config: TrainingConfig) -> str:
+    """Returns a message that says how many epochs of an interrupted run are kept, and how to resume it."""
     folder = Path(config.run.output)
     if not (folder / "config.yaml").is_file():
-        return "Interrupted before the first epoch: nothing is written. Start again with the same command."
+        return "Interrupted before the first epoch: nothing was written. Start again with the same command."
     log = folder / "log.jsonl"
-    done = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    epochs = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
     return (
-        f"Interrupted: {done} of {config.optimisation.epochs} epochs are kept in {folder}. Continue with: tgdfer train"
-        f" --resume --output {shlex.quote(config.run.output)}"
+        f"Interrupted: {epochs} of {config.optimisation.epochs} epochs are kept in {folder}. Continue with: tgdfer"
+        f" train --resume --output {shlex.quote(config.run.output)}"
     )
 
 
-def fingerprint(folder: Path, *parts: Part | None) -> str:
-    """Hash of all clips of a run.
+def hash_clips(folder: Path, *parts: Part | None) -> str:
+    """Computes a hash of all clips of a run.
+
+    Args:
+        folder (`Path`): Folder of the run.
+        *parts (`Part`, *optional*): Training clips and validation clips, if any.
 
     Raises:
-        UserError: the run in the folder began with other clips.
+        UserError: If the run in the folder started with other clips.
     """
     hashes = [f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}" for part in parts if part]
     found = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     before = folder / "data.sha256"
     if before.is_file() and before.read_text(encoding="utf-8").strip() != found:
         raise UserError(
-            f"The clips have changed since the run in {folder} began: restore them, or start another run with"
+            f"The clips have changed since the run in {folder} started: restore them, or start another run with"
             " --output."
         )
     return found
 
 
-def prepare(folder: Path, config: TrainingConfig, clips_hash: str, train: Part, validation: Part | None) -> None:
-    """Writes `config.yaml`, `data.sha256` and the lists of videos that are not used."""
+def prepare_folder(
+    folder: Path, config: TrainingConfig, clips_hash: str, train: Part, validation: Part | None
+) -> None:
+    """Writes `config.yaml`, `data.sha256` and the lists of unused videos."""
     folder.mkdir(parents=True, exist_ok=True)
     config.with_options(resume=False).with_absolute_paths().save(folder / "config.yaml")
     write_text(folder / "data.sha256", clips_hash + "\n")
@@ -91,18 +101,18 @@ def prepare(folder: Path, config: TrainingConfig, clips_hash: str, train: Part, 
 
 
 def training_facts(config: TrainingConfig, train: Part, held_out_by: str | None, parameters: int) -> dict[str, Any]:
-    """The facts of a run for `training.json` and the model card. Folders appear by their names alone.
+    """Collects the facts of a run for `training.json` and the model card. Of local paths only the last part is kept.
 
     Args:
-        config: of the run.
-        train: the clips that it trains on.
-        held_out_by: how the validation clips were told apart.
-        parameters: number of trainable parameters.
+        config (`TrainingConfig`): Configuration of the run.
+        train (`Part`): Training clips.
+        held_out_by (`str`, *optional*): How the validation clips were chosen.
+        parameters (`int`): Number of trainable parameters.
 
     Raises:
-        UserError: the run continues another one whose facts cannot be read.
+        UserError: If the run continues another one whose facts cannot be read.
     """
-    dataset, earlier = config.data.dataset, earlier_run(config.model.model)
+    dataset, previous = config.data.dataset, previous_run_facts(config.model.model)
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
         "split": config.data.train_split,
@@ -110,17 +120,23 @@ def training_facts(config: TrainingConfig, train: Part, held_out_by: str | None,
         "validation": held_out_by,
         "epochs": config.optimisation.epochs,
         "seed": config.run.seed,
-        "base_model": (earlier or {}).get("base_model", config.model.model),
+        "base_model": (previous or {}).get("base_model", config.model.model),
         "trainable_parameters": parameters,
-        **({"continued_from": earlier} if earlier else {}),
+        **({"continued_from": previous} if previous else {}),
     }
 
 
-def earlier_run(name: str) -> dict[str, Any] | None:
-    """The facts of the run whose `best` or `last` a model is, or of `tgdfer-tiny`; None of any other model.
+def previous_run_facts(name: str) -> dict[str, Any] | None:
+    """Reads the facts of the run that made a model.
+
+    Args:
+        name (`str`): Folder, Hub id or name of a model.
+
+    Returns:
+        The facts, if the model is the `best` or `last` of a run, or `tgdfer-tiny`. Otherwise None.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: If the facts cannot be read.
     """
     folder = Path(model_source(name))
     if name == TGDFER_TINY.name:
@@ -128,5 +144,5 @@ def earlier_run(name: str) -> dict[str, Any] | None:
     elif folder.name in ("best", "last") and (folder / "config.json").is_file():
         facts = folder.parent / "training.json"
     else:
-        return None  # For example a Hub id: a `training.json` in this folder belongs to something else.
+        return None  # For a Hub id, for example, `training.json` in this folder would belong to something else.
     return read_json(facts) if facts.is_file() else None

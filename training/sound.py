@@ -1,4 +1,4 @@
-"""The sound of a video, copied into another video in step with its pictures."""
+"""Copying the sound of a video into another video, synchronised with its pictures."""
 
 import io
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from tgdfer.processing.video_source_tgdfer import FORMATS, shown_stream
 
 logger = logging.get_logger(__name__)
 
-# Players do not play everything that an MP4 file may hold.
+# Audio codecs in MP4 files that common players support.
 _PLAYED_IN_MP4 = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
 _AAC_RATES = {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
-# Video packets that are looked through for the first picture: H.264 and HEVC reorder 16 pictures at most.
+# Number of packets that are searched for the first picture. H.264 and HEVC reorder at most 16 pictures.
 _REORDERED = 64
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 _ERRORS = (av.error.FFmpegError, OSError, ValueError, IndexError)
 
 
 class Sound:
-    """The sound of a video file, from which another file is written. Broken sound ends with a warning.
+    """Copies the sound of a video file into another file. If the sound is broken, copying stops with a warning.
 
     Args:
-        video: Video that the pictures come from.
+        video (`VideoFile`): Video that contains the sound.
     """
 
     def __init__(self, video: VideoFile):
@@ -49,14 +49,16 @@ class Sound:
         self._stack.close()
 
     def add_to(self, output: Any) -> None:
-        """Adds a stream for the sound to a container: a copy if it takes the codec and players play it, else AAC.
+        """Adds an audio stream to a container.
+
+        The sound is copied if the container supports the codec and common players do. Otherwise it is encoded as AAC.
 
         Args:
-            output: Container that is written. Nothing is added if the video has no sound.
+            output (`Any`): Container to write to. Nothing is added if the video has no sound.
         """
         self._output = output
         try:
-            self._start, copied = self._look(output.format.name)
+            self._start, copied = self._inspect(output.format.name)
             container = self._open(self._stack)
             stream = container.streams.best("audio")
             if stream is None:
@@ -70,7 +72,7 @@ class Sound:
             self._give_up(error)
 
     def write_until(self, second: float) -> None:
-        """Writes the sound up to a time in seconds after the first picture."""
+        """Writes the sound up to a time, in seconds after the first picture."""
         while self._target is not None:
             try:
                 packet = self._pending or next(self._packets, None)
@@ -96,15 +98,15 @@ class Sound:
             except _ERRORS as error:
                 self._give_up(error)
 
-    def _look(self, container_format: str) -> tuple[float, bool]:
-        """Second at which the first picture is shown, and whether the sound can be copied."""
+    def _inspect(self, container_format: str) -> tuple[float, bool]:
+        """Returns the time of the first picture in seconds, and whether the sound can be copied."""
         with ExitStack() as stack:
             container = self._open(stack)
             sound = container.streams.best("audio")
             if sound is None:
                 return 0.0, False
             copied = container_format != "mp4" or sound.codec_context.codec.canonical_name in _PLAYED_IN_MP4
-            copied = copied and self._takes(container_format, container, sound)
+            copied = copied and self._can_copy(container_format, container, sound)
         with ExitStack() as stack:
             container = self._open(stack)
             pictures = shown_stream(container)
@@ -113,8 +115,8 @@ class Sound:
             known = [time for time in times if time is not None]
             return float(min(known, default=0) * pictures.time_base), copied
 
-    def _takes(self, container_format: str, container: Any, sound: Any) -> bool:
-        """Whether a container of some format takes the sound as it is: the first packet is written into one."""
+    def _can_copy(self, container_format: str, container: Any, sound: Any) -> bool:
+        """Returns whether a container format supports the sound, by writing the first packet to such a container."""
         try:
             first = next(packet for packet in container.demux(sound) if packet.size)
             with av.open(io.BytesIO(), "w", format=container_format) as trial:
@@ -125,7 +127,7 @@ class Sound:
         return True
 
     def _open(self, stack: ExitStack) -> Any:
-        source = self._source if isinstance(self._source, str) else _OwnPlace(self._source)
+        source = self._source if isinstance(self._source, str) else _IndependentReader(self._source)
         return stack.enter_context(av.open(source, "r", options=_OPTIONS))
 
     def _add_aac(self, stream: Any) -> None:
@@ -133,7 +135,7 @@ class Sound:
         rate = rate if rate in _AAC_RATES else 48000
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         self._target = self._output.add_stream("aac", rate=rate, layout=layout)
-        # `async` fills gaps with silence, so that the sound stays in step behind them.
+        # `async` fills gaps with silence, so that the sound after them stays synchronised.
         self._resampler = av.AudioResampler("fltp", layout, rate, frame_size=1024, options={"async": "1"})
 
     def _write(self, packet: Any) -> None:
@@ -143,7 +145,7 @@ class Sound:
             try:
                 frames = packet.decode()
             except _ERRORS:
-                # Silence takes the place of what cannot be decoded.
+                # The resampler fills the gap with silence.
                 logger.warning_once(f"Some of the sound of {self.name} is damaged and is missing in the copy.")
                 return
             for frame in frames:
@@ -176,15 +178,15 @@ class Sound:
 
     def _give_up(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error
-        logger.warning(f"The sound of {self.name} cannot be copied to its end ({reason}); the pictures are all there.")
+        logger.warning(f"Copying the sound of {self.name} stopped before its end ({reason}); all pictures are copied.")
         self._packets, self._pending, self._resampler = iter(()), None, None
 
 
-class _OwnPlace(io.RawIOBase):
-    """A binary file that is read beside another reader: each of the two has its own place in it."""
+class _IndependentReader(io.RawIOBase):
+    """A reader of a binary file that has its own position, independent of other readers of the same file."""
 
     def __init__(self, file: Any):
-        self._file, self._place = file, 0
+        self._file, self._position = file, 0
 
     def readable(self) -> bool:
         return True
@@ -193,19 +195,19 @@ class _OwnPlace(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        place = self._file.tell()
-        self._file.seek(self._place)
+        other_position = self._file.tell()
+        self._file.seek(self._position)
         data = self._file.read(size)
-        self._place = self._file.tell()
-        self._file.seek(place)
+        self._position = self._file.tell()
+        self._file.seek(other_position)
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        place = self._file.tell()
-        self._file.seek(self._place)
-        self._place = self._file.seek(offset, whence)
-        self._file.seek(place)
-        return self._place
+        other_position = self._file.tell()
+        self._file.seek(self._position)
+        self._position = self._file.seek(offset, whence)
+        self._file.seek(other_position)
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position

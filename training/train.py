@@ -27,25 +27,25 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.calibration import calibrate
 from tgdfer.training.checkpoints import Checkpoints, Progress
 from tgdfer.training.config import DataConfig, OptimisationConfig, TrainingConfig
-from tgdfer.training.data.batches import EpochSampler, SampledClips, augmentation
+from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.loading import people_of, require_readable
 from tgdfer.training.data.splits import Part, load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.features import FeatureClips, Views, frame_features
+from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import face_options, start_model
-from tgdfer.training.processes import loader_of, on_cpu, own_batches, process_state
-from tgdfer.training.run_folder import fingerprint, prepare, require_new_or_same, training_facts
+from tgdfer.training.processes import batch_loader, on_cpu, own_batches, process_state
+from tgdfer.training.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingData(Protocol):
-    """A map-style data set whose items, once batched, are inputs of the network with their `labels`.
+    """A map-style data set. Its batches are inputs of the network, with `labels`.
 
-    Its method `collate` makes a batch of items; without one they are stacked, as `DataLoader` does.
+    If it has a method `collate`, this method turns a list of items into a batch. Otherwise `DataLoader` stacks them.
     """
 
     @property
@@ -53,7 +53,7 @@ class TrainingData(Protocol):
         """Class of each item."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Decides the order, augmentation and sampling of an epoch, whose number starts at 0."""
+        """Sets the epoch, counted from 0, which determines order, augmentation and sampling."""
 
     def __len__(self) -> int: ...
 
@@ -61,59 +61,62 @@ class TrainingData(Protocol):
 
 
 def train(config: TrainingConfig) -> Path:
-    """Trains a model and keeps everything in the folder `config.run.output`.
+    """Trains a model and writes all results to the folder `config.run.output`.
 
-    The folder holds `config.yaml` (all options), `log.jsonl` (a line per epoch), `training.json` (the facts of the
-    run), `data.sha256` (hash of its clips), `checkpoints/` (the last one, for `resume`), `best/` and `last/` (models
-    with their processors, LoRA merged). Each appears under its name only when it is whole. At the end `best` is
+    The folder contains `config.yaml` (all options), `log.jsonl` (a line per epoch), `training.json` (facts of the
+    run), `data.sha256` (hash of its clips), `checkpoints/` (the last one, for `resume`), and the models `best/` and
+    `last/` with their processors and LoRA merged. All files and folders are written atomically. At the end, `best` is
     calibrated on the validation clips if there are any.
 
-    Where it is interrupted, the epochs that are done are kept, and `resume` continues after them.
+    If training is interrupted, the finished epochs are kept, and `resume` continues after them.
+
+    Args:
+        config (`TrainingConfig`): The configuration.
 
     Returns:
         The folder of the run.
 
     Raises:
-        UserError: something that the configuration names cannot be used, and nothing is written; or the loss diverges.
-        VideoDecodeError: a clip turns out to be damaged while it is read.
+        UserError: If the configuration cannot be used (nothing is written then), or if the loss diverges.
+        VideoDecodeError: If a clip turns out to be damaged when it is read.
     """
     folder, seed = Path(config.run.output), config.run.seed
     accelerator = start_accelerator(config.run.mixed_precision, config.optimisation.gradient_accumulation)
-    # What the launcher says is kept with the run, which is resumed with it.
+    # The precision given by the launcher is saved in the configuration, so that the run resumes with it.
     config = config.with_options(mixed_precision=accelerator.mixed_precision)
-    require_new_or_same(folder, config)
+    require_new_or_resumable(folder, config)
     train_part, validation_part, held_out_by = load_parts(config.data, seed)
     if accelerator.is_main_process:
-        _warn_of_shared_people(config.data, train_part)
+        _warn_about_shared_people(config.data, train_part)
     classes = train_part.clips.classes
     if validation_part is not None:
         require_known(validation_part.clips, classes, "validation")
-    clips_hash = fingerprint(folder, train_part, validation_part)
+    clips_hash = hash_clips(folder, train_part, validation_part)
     set_seed(seed)
     model, processor = start_model(config.model, classes, face_options(config.faces, config.data.dataset))
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
         require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     facts = training_facts(config, train_part, held_out_by, trainable)
-    accelerator.wait_for_everyone()  # A slower process must not find a folder that is no longer empty.
+    accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
-        prepare(folder, config, clips_hash, train_part, validation_part)
+        prepare_folder(folder, config, clips_hash, train_part, validation_part)
     data = _datasets(config, accelerator, model, processor, train_part, validation_part)
     _Run(config, accelerator, model, processor, *data, facts=facts).run()
     return folder
 
 
 class TrainingLoop:
-    """Passes over training data, each of which updates a model.
+    """Epochs of training.
 
     Args:
-        model: called as `model(**batch)` with the batches of the data; its output has a `loss`.
-        data: the clips, or their cached features, or any other data set of this form.
-        groups: parameter groups of AdamW, each with its learning rate.
-        options: how the weights are updated.
-        accelerator: prepares model, data and optimiser.
-        seed: decides the order of the clips and all dropout.
-        workers: processes that decode clips.
+        model (`nn.Module`): Model that is called as `model(**batch)` and returns an output with a `loss`.
+        data (`TrainingData`): Training data, such as clips or their cached features.
+        groups (`list[dict[str, Any]]`): Parameter groups of AdamW, each with its learning rate.
+        options (`OptimisationConfig`): Options of the updates.
+        accelerator (`Accelerator`): Accelerator that prepares model, data and optimiser.
+        seed (`int`, *optional*, defaults to 0): Seed of the order of the clips and of all dropout.
+        workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
     """
 
     def __init__(
@@ -127,13 +130,13 @@ class TrainingLoop:
         workers: int = 0,
     ) -> None:
         self.options, self.accelerator, self.data = options, accelerator, data
-        # Whether features came from the cache must make no difference. Each process drops other features and frames.
+        # The random state must not depend on whether features were cached. Each process has different dropout.
         set_seed(seed, device_specific=True)
         sampler = EpochSampler(data.targets, seed, options.class_balance == "sampler")
         self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
-        schedule = _schedule(optimizer, options, updates, accelerator.num_processes)
+        schedule = _lr_schedule(optimizer, options, updates, accelerator.num_processes)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.inputs: dict[str, Tensor] = {}
         if options.class_balance == "weights":
@@ -141,17 +144,18 @@ class TrainingLoop:
             self.inputs["class_weights"] = (counts.sum() / (len(counts) * counts)).to(accelerator.device)
 
     def train_epoch(self, epoch: int, track: Callable[[Any], Iterable[dict[str, Tensor]]] = iter) -> float:
-        """Trains on every clip once.
+        """Trains for one epoch.
 
         Args:
-            epoch: its number, from 0, which decides order and augmentation.
-            track: wraps the loader, for example to show progress.
+            epoch (`int`): Index of the epoch, from 0, which determines order and augmentation.
+            track (`Callable[[Any], Iterable[dict[str, Tensor]]]`, *optional*, defaults to `iter`): Wraps the loader,
+                for example to show a progress bar.
 
         Returns:
             The mean loss.
 
         Raises:
-            UserError: the loss is not finite.
+            UserError: If the loss is not finite.
         """
         self.model.train()
         self.data.set_epoch(epoch)
@@ -170,18 +174,18 @@ class TrainingLoop:
         mean = float(self.accelerator.reduce(total, "mean")) / len(self.loader)
         if not math.isfinite(mean):
             raise UserError(
-                f"The loss is {mean} in epoch {epoch + 1}: start again with lower learning rates or in full precision."
+                f"The loss is {mean} in epoch {epoch + 1}: start again with lower learning rates or full precision."
             )
         return mean
 
     @property
-    def rates(self) -> dict[str, float]:
-        """The present learning rate of each named parameter group."""
+    def learning_rates(self) -> dict[str, float]:
+        """The current learning rate of each parameter group, by name."""
         return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
 
 
 class _Run:
-    """A run of `tgdfer train`: epochs of training and validation, shown as a table, and what is kept of them."""
+    """A run of `tgdfer train`: trains, validates, prints a table of the epochs, and saves the results."""
 
     def __init__(
         self,
@@ -208,25 +212,26 @@ class _Run:
         self.progress = Progress()
 
     def run(self) -> None:
-        """Trains from where the run stands to its end."""
+        """Trains the remaining epochs and calibrates the best model."""
         if self.resume:
             self.progress = self.checkpoints.load()
         with _progress_bar(self.accelerator.is_main_process) as self.bar:
             self._print_row("epoch", "loss", "val. loss", "WAR", "UAR", "seconds")
             for epoch in range(len(self.progress.history), self.options.epochs):
-                start, rates = time.perf_counter(), self.loop.rates
+                start, rates = time.perf_counter(), self.loop.learning_rates
                 loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}"))
-                row = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
-                row["seconds"] = round(time.perf_counter() - start, 3)
-                self._keep(row)
+                record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
+                record["seconds"] = round(time.perf_counter() - start, 3)
+                self._save_epoch(record)
         self.checkpoints.save_model(self.model, "last")
         self._calibrate()
 
     def _calibrate(self) -> None:
-        """Calibrates the best model on the validation clips, and notes the result in `training.json`."""
+        """Calibrates the best model on the validation clips, and writes the result to `training.json`."""
         if self.validation_data is not None:
             data = self.validation_data
-            loader = loader_of(data, own_batches(len(data), self.options.batch_size), _workers(data, self.workers))
+            batches = own_batches(len(data), self.options.batch_size)
+            loader = batch_loader(data, batches, _num_workers(data, self.workers))
             calibration = calibrate(self.folder / "best", loader, self.accelerator.device)
             if self.accelerator.is_main_process:
                 self._write_facts(calibration=calibration.facts)
@@ -234,13 +239,13 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _validate(self) -> dict[str, float | None]:
-        """Loss, WAR and UAR of the validation clips, each None without any."""
+        """Returns loss, WAR and UAR on the validation clips, each None if there are none."""
         if self.validation_loader is None:
             return {"validation_loss": None, "war": None, "uar": None}
         self.model.eval()
         logits, labels = [], []
         for batch in self._track("Validation")(self.validation_loader):
-            for truth in ("intensity", "activity"):  # for evaluation alone; no model is chosen by them
+            for truth in ("intensity", "activity"):  # Only for evaluation. They must not select a model.
                 batch.pop(truth, None)
             targets = batch.pop("labels")
             with torch.inference_mode():
@@ -256,22 +261,23 @@ class _Run:
         loss = float(F.cross_entropy(scores, targets))
         return {"validation_loss": loss, "war": figures["war"], "uar": figures["uar"]}
 
-    def _keep(self, row: dict[str, Any]) -> None:
-        """Saves an epoch: the best model before the checkpoint, so that an epoch cut off here is repeated."""
+    def _save_epoch(self, record: dict[str, Any]) -> None:
+        """Saves an epoch. The best model is saved first, so that an epoch interrupted here is repeated."""
         progress = self.progress
-        progress.history.append(row)
-        progress.seconds += row["seconds"]
-        # With few people held out, epochs often tie in UAR: the lower loss decides. With none, the last is best.
-        figures = [0.0, 0.0] if row["uar"] is None else [row["uar"], -row["validation_loss"]]
-        if row["uar"] is None or figures > progress.best:
-            progress.best, progress.best_epoch = figures, row["epoch"]
+        progress.history.append(record)
+        progress.seconds += record["seconds"]
+        # With few validation clips, epochs often have the same UAR: then the lower loss decides. Without any, the last
+        # epoch is the best.
+        figures = [0.0, 0.0] if record["uar"] is None else [record["uar"], -record["validation_loss"]]
+        if record["uar"] is None or figures > progress.best:
+            progress.best, progress.best_epoch = figures, record["epoch"]
             self.checkpoints.save_model(self.model, "best")
         self.checkpoints.save(progress)
         if self.accelerator.is_main_process:
-            write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
+            write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.history))
             self._write_facts()
-            cells = [row[name] for name in ("epoch", "loss", "validation_loss", "war", "uar", "seconds")]
-            self._print_row(*cells, style="bold" if row["epoch"] == progress.best_epoch else "")
+            cells = [record[name] for name in ("epoch", "loss", "validation_loss", "war", "uar", "seconds")]
+            self._print_row(*cells, style="bold" if record["epoch"] == progress.best_epoch else "")
 
     def _write_facts(self, **more: Any) -> None:
         progress = self.progress
@@ -279,7 +285,7 @@ class _Run:
         write_text(self.folder / "training.json", json.dumps(facts, indent=2) + "\n")
 
     def _print_row(self, *cells: Any, style: str = "") -> None:
-        """Prints a line of the table of epochs, which grows as they end."""
+        """Prints a row of the table of epochs."""
         if self.accelerator.is_main_process:
             texts = [
                 "-" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells
@@ -287,7 +293,7 @@ class _Run:
             self.bar.console.print("".join(text.rjust(10) for text in texts), style=style)
 
     def _track(self, description: str) -> Callable[[Any], Iterator[dict[str, Tensor]]]:
-        """Shows the progress over a loader."""
+        """Returns a wrapper of loaders that shows a progress bar."""
 
         def track(loader: Any) -> Iterator[dict[str, Tensor]]:
             task = self.bar.add_task(description, total=len(loader))
@@ -298,29 +304,30 @@ class _Run:
 
 
 def start_accelerator(mixed_precision: str | None = None, gradient_accumulation: int = 1) -> Accelerator:
-    """A new accelerator.
+    """Creates an accelerator.
 
     Args:
-        mixed_precision: "no", "bf16" or "fp16"; None leaves it to `accelerate launch`, and without it means "no".
-        gradient_accumulation: steps before an update.
+        mixed_precision (`str`, *optional*): "no", "bf16" or "fp16". By default that of `accelerate launch`, otherwise
+            "no".
+        gradient_accumulation (`int`, *optional*, defaults to 1): Steps per update.
 
     Raises:
-        UserError: the precision cannot be had on this machine.
+        UserError: If this machine does not support the precision.
     """
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if mixed_precision is not None and launched not in ("no", mixed_precision) and process_state().is_main_process:
         logger.warning("accelerate launch says mixed_precision %r, but this run has %r.", launched, mixed_precision)
-    # Accelerate keeps the precision of an earlier run of this process otherwise.
+    # Otherwise Accelerate would keep the precision of an earlier run in this process.
     AcceleratorState._reset_state()
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation, cpu=on_cpu()
         )
-    except ValueError as error:  # for example bf16 on an old GPU
-        given = mixed_precision or launched
-        raise UserError(f"mixed_precision is {given!r}, but {str(error).rstrip('.')}.") from error
+    except ValueError as error:  # For example bf16 on an old GPU.
+        requested = mixed_precision or launched
+        raise UserError(f"mixed_precision is {requested!r}, but {str(error).rstrip('.')}.") from error
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it.
-        raise UserError("mixed_precision is 'fp16', but there is no GPU: take bf16 or no.")
+        raise UserError("mixed_precision is 'fp16', but there is no GPU: choose bf16 or no.")
     return accelerator
 
 
@@ -332,27 +339,27 @@ def clip_loader(
     workers: int = 0,
     sampler: EpochSampler | None = None,
 ) -> DataLoader:
-    """Batches of a data set, in the order of the sampler or of the data."""
+    """Creates a loader of a data set, in the order of the sampler or of the data."""
     return DataLoader(
         cast(Dataset, data),
         batch_size,
         sampler=sampler,
-        num_workers=_workers(data, workers),
-        persistent_workers=_workers(data, workers) > 0,
+        num_workers=_num_workers(data, workers),
+        persistent_workers=_num_workers(data, workers) > 0,
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _workers(data: TrainingData, workers: int) -> int:
-    """How many processes read a data set: cached features need none."""
-    return 0 if isinstance(data, FeatureClips) else workers
+def _num_workers(data: TrainingData, workers: int) -> int:
+    """Returns the number of worker processes for a data set. Cached features need none."""
+    return 0 if isinstance(data, FeatureDataset) else workers
 
 
-def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, updates: int, processes: int) -> Any:
-    """The learning rates over all updates: a linear warm-up, then a cosine or constant rates."""
-    # Accelerate steps the schedule once per process in each update.
+def _lr_schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, updates: int, processes: int) -> Any:
+    """Creates the learning rate schedule: a linear warm-up, then a cosine or constant rates."""
+    # In each update, Accelerate steps the schedule once per process.
     warmup, steps = round(options.warmup * updates) * processes, updates * processes
     if options.lr_schedule == "constant":
         return get_constant_schedule_with_warmup(optimizer, warmup)
@@ -360,11 +367,11 @@ def _schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, upd
 
 
 def parameter_groups(model: TGDFERForVideoClassification, options: OptimisationConfig) -> list[dict[str, Any]]:
-    """Trainable parameters in groups for AdamW: each kind has its rate, and only matrices have weight decay.
+    """Groups the trainable parameters for AdamW. Each group has its learning rate. Only matrices have weight decay.
 
     Args:
-        model: what is trained.
-        options: the rates of its kinds of parameters and the weight decay.
+        model (`TGDFERForVideoClassification`): Model to train.
+        options (`OptimisationConfig`): Learning rates of the groups, and the weight decay.
     """
     rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr}
     groups = []
@@ -385,7 +392,7 @@ def _datasets(
     train_part: Part,
     validation_part: Part | None,
 ) -> tuple[Any, Any]:
-    """The data to train on and the data to validate on: clips, or the cached features of clips."""
+    """Creates the training data and the validation data: clips, or the cached features of clips."""
     names, seed, frames = train_part.clips.classes, config.run.seed, config.model.num_frames
     augment = augmentation(config.data.augmentation)
     model.to(accelerator.device)
@@ -395,28 +402,28 @@ def _datasets(
             return None
         if not config.model.frozen_features:
             clips = part.clips.select(part.indices)
-            return SampledClips(clips, names, processor.video_processor, frames, training, seed, augment)
-        # Clips that are held out are looked at like the others, so that all folds share one computation.
+            return ClipDataset(clips, names, processor.video_processor, frames, training, seed, augment)
+        # Clips that are held out have the same views, so that all folds share the same cached features.
         number = config.model.feature_views if part.clips is train_part.clips else 1
         views = Views(number, seed, augment, config.optimisation.batch_size, config.data.workers)
         features = frame_features(model, processor.video_processor, part.clips, views, accelerator)
         targets = [names.index(part.clips.labels[index]) for index in part.indices]
-        return FeatureClips(features, part.indices, targets, training, seed)
+        return FeatureDataset(features, part.indices, targets, training, seed)
 
     return dataset(train_part, True), dataset(validation_part, False)
 
 
-def _warn_of_shared_people(data: DataConfig, train_part: Part) -> None:
-    """Warns if people of the training split are in the test split as well."""
+def _warn_about_shared_people(data: DataConfig, train_part: Part) -> None:
+    """Warns if people of the training split are also in the test split."""
     if train_part.clips.people is None:
         return
-    tested = people_of(data.dataset, data.test_split, data.dataset_config)
-    if shared := tested & set(train_part.clips.people):
+    test_people = people_of(data.dataset, data.test_split, data.dataset_config)
+    if shared := test_people & set(train_part.clips.people):
         logger.warning(
-            "%d of the %d people of the split %r are in %r as well: what is measured there says little about faces"
-            " that the model has not seen.",
+            "%d of the %d people of the split %r are also in %r: its figures say little about faces that the model has"
+            " not seen.",
             len(shared),
-            len(tested),
+            len(test_people),
             data.test_split,
             data.train_split,
         )

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from tgdfer.training.files import whole_file
+from tgdfer.training.files import atomic_write
 
 if TYPE_CHECKING:
     # The processes that render faces need no sound, and importing it imports torch.
@@ -21,14 +21,15 @@ _TICKS = 90_000
 
 
 class VideoWriter:
-    """Writes an H.264 file whose frames have timestamps of their own. Use it through `writing`.
+    """Writes an H.264 file with a timestamp for each frame. It is created by `writing`.
 
     Args:
-        path: File to write. Its ending selects the container.
-        crf: Constant rate factor, from 0 (lossless) to 51.
-        comment: Comment in the metadata of the file.
-        threads: Threads of the encoder. With more than one, the bytes depend on timing.
-        sound: Sound that is written with the pictures.
+        path (`Path`): File to write. Its suffix selects the container.
+        crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
+        comment (`str`, *optional*, defaults to `""`): Comment in the metadata of the file.
+        threads (`int`, *optional*, defaults to 1): Threads of the encoder. With more than one, the bytes depend on
+            timing.
+        sound (`Sound`, *optional*): Sound that is written with the pictures.
     """
 
     def __init__(self, path: Path, crf: int = 18, comment: str = "", threads: int = 1, sound: "Sound | None" = None):
@@ -50,19 +51,20 @@ class VideoWriter:
         """Adds a frame, and the sound up to it.
 
         Args:
-            second: Timestamp in seconds.
-            picture: (H, W, 3) uint8 RGB. H.264 needs even sides, so the last row or column of an odd side is cut off.
+            second (`float`): Timestamp in seconds.
+            picture (`np.ndarray` of shape `(H, W, 3)`): uint8 RGB. H.264 needs even sides, so the last row or column
+                of an odd side is cut off.
         """
         picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
         if self.last < 0:
             self.stream.height, self.stream.width = picture.shape[:2]
-            # The matrix of the conversion below; without the note players would take another one for large pictures.
+            # The colour matrix of the conversion below. Otherwise players would assume another one for large pictures.
             self.stream.codec_context.colorspace = Colorspace.ITU601
             self.stream.codec_context.color_range = ColorRange.MPEG
-        # The frame borrows the memory of the picture until it is converted.
+        # The frame uses the memory of the picture until it is converted.
         borrowed = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")
         frame = self._reformatter.reformat(borrowed, format="yuv420p", threads=1)
-        # Timestamps must increase: a frame at the time of the one before is shown one tick later.
+        # Timestamps must increase. A frame with the timestamp of the previous one is shown one tick later.
         self.last = frame.pts = max(self.last + 1, round(second * _TICKS))
         frame.time_base = Fraction(1, _TICKS)
         if self._sound:
@@ -81,19 +83,20 @@ class VideoWriter:
 def writing(
     path: str | Path, crf: int = 18, comment: str = "", threads: int = 1, sound: "Sound | None" = None
 ) -> Iterator[VideoWriter]:
-    """Opens a `VideoWriter` for a `with` block; the file is whole or does not exist, and its folder is created.
+    """Opens a `VideoWriter` for a `with` block. The file is written atomically, and its folder is created.
 
     Args:
-        path: File to write. Its ending selects the container.
-        crf: Constant rate factor, from 0 (lossless) to 51.
-        comment: Comment in the metadata of the file.
-        threads: Threads of the encoder. With more than one, the bytes depend on timing.
-        sound: Sound that is written with the pictures.
+        path (`str` or `Path`): File to write. Its suffix selects the container.
+        crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
+        comment (`str`, *optional*, defaults to `""`): Comment in the metadata of the file.
+        threads (`int`, *optional*, defaults to 1): Threads of the encoder. With more than one, the bytes depend on
+            timing.
+        sound (`Sound`, *optional*): Sound that is written with the pictures.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The container is read from the ending, which the temporary name has as well.
-    with whole_file(path) as draft:
+    # The suffix determines the container. The temporary file has the same suffix.
+    with atomic_write(path) as draft:
         writer = VideoWriter(draft, crf, comment, threads, sound)
         try:
             yield writer
@@ -103,13 +106,13 @@ def writing(
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, crf: int = 18) -> None:
-    """Encodes frames at a constant rate; the same frames always give the same bytes.
+    """Encodes frames at a constant rate. The same frames always give the same bytes.
 
     Args:
-        path: File to write.
-        frames: (H, W, 3) uint8 RGB frames with even sides.
-        fps: Frames per second.
-        crf: Constant rate factor, from 0 (lossless) to 51.
+        path (`str` or `Path`): File to write.
+        frames (`Iterable[np.ndarray]` of shape `(H, W, 3)`): uint8 RGB frames with even sides.
+        fps (`int`): Frames per second.
+        crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
     """
     with av.open(str(path), "w") as container:
         # With x264's macroblock tree, the bytes differ from run to run.
@@ -122,7 +125,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, crf: i
 
 
 def _add_h264_stream(container: Any, fps: int, crf: int, options: dict[str, str] | None = None) -> Any:
-    """Adds a stream of H.264 to a container."""
+    """Adds an H.264 stream to a container."""
     stream = container.add_stream("libx264", rate=Fraction(fps), pix_fmt="yuv420p")
     stream.options = {"crf": str(crf), "preset": "veryfast", **(options or {})}
     # Several processes work side by side, and with several threads the bytes depend on timing.

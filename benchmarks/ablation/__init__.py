@@ -1,1 +1,1 @@
-"""Does each part help? TG-DFER with and without its parts, beside other heads on the same features."""
+"""Ablation: TG-DFER with and without each of its parts, compared with other heads on the same features."""

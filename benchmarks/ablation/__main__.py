@@ -1,4 +1,4 @@
-"""Measures what every part of TG-DFER brings: `python -m benchmarks.ablation run | report`."""
+"""Measures the contribution of each part of TG-DFER: `python -m benchmarks.ablation run | report`."""
 
 import time
 from pathlib import Path
@@ -20,11 +20,11 @@ from benchmarks.harness.command_options import (
     RenderedClips,
     ReportFile,
     RowNames,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
 )
 from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
 from benchmarks.harness.runner import run_rows
@@ -37,20 +37,20 @@ WORK = Path("runs/ablation")
 
 @app.command()
 def run(
-    work: Annotated[Path, typer.Option(help="Folder of results.")] = WORK,
+    work: Annotated[Path, typer.Option(help="Folder of the results.")] = WORK,
     clips: RenderedClips = BENCHMARK,
     real: RealClips = None,
     features: Annotated[
         Path | None,
         typer.Option(
             envvar="TGDFER_FEATURES",
-            help=".npz of frame features of another net, with label, split, person and intensity.",
+            help=".npz file of frame features of another network, with label, split, person and intensity.",
         ),
     ] = None,
     row: RowNames = None,
     minutes: Minutes = 50.0,
 ) -> None:
-    """Run all rows that are not done; the same command goes on where an earlier one stopped."""
+    """Run all rows that are not finished. An interrupted measurement is resumed by the same command."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(epochs=30)
     command = published_command(
@@ -61,22 +61,23 @@ def run(
         features=("FILE" if features else None, None),
     )
     hide_loading_bars()
-    with sentences():
-        # The files of the user are checked before minutes are spent on rendering.
-        given: list[AnyDataset] = [real_dataset(settings, real)] if real else []
-        given += [FeatureDataset(features, settings)] if features else []
-        for dataset in given:
+    with errors_as_sentences():
+        # The files of the user are checked first, because rendering takes minutes.
+        user_datasets: list[AnyDataset] = [real_dataset(settings, real)] if real else []
+        user_datasets += [FeatureDataset(features, settings)] if features else []
+        for dataset in user_datasets:
             dataset.require_complete()
         rendered = rendered_dataset(settings, clips)
-        for dataset in [rendered, *given]:
+        for dataset in [rendered, *user_datasets]:
             rows = rows_of(dataset)
-            # Some rows exist on rendered clips only. An unknown name is refused there.
-            wanted = [name for name in row or () if dataset is rendered or name in {one.name for one in rows}]
-            if row and not wanted:
+            names = {known_row.name for known_row in rows}
+            # Some rows exist only on rendered clips, so unknown names are an error only there.
+            selected = [name for name in row or () if dataset is rendered or name in names]
+            if row and not selected:
                 continue
-            if not run_rows(dataset, rows, work, command, end, wanted):
-                return say_time_is_over(minutes)
-    get_console().print("All rows are done. Write the report: python -m benchmarks.ablation report")
+            if not run_rows(dataset, rows, work, command, end, selected):
+                return print_time_is_over(minutes)
+    get_console().print("All rows are finished. To write the report, run: python -m benchmarks.ablation report")
 
 
 @app.command()
@@ -85,10 +86,10 @@ def report(
     out: ReportFile = REPORTS / "ablation.md",
     figures: FiguresFile = FIGURES / "ablation.json",
 ) -> None:
-    """Write tables and picture of what is measured so far."""
-    with sentences():
+    """Write the report of the rows that are finished so far."""
+    with errors_as_sentences():
         write_ablation_report(work, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The report of the ablation, written from the results alone: tables, differences with intervals, and a picture."""
+"""Report on the ablation, written from the stored results: tables, differences with intervals, and a chart."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITHOUT
-from benchmarks.harness.benchmark_dataset import Truth
+from benchmarks.harness.benchmark_dataset import GroundTruth
 from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
 from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
 from benchmarks.harness.tables import (
-    about_clips,
+    describe_clips,
     faithfulness_table,
     how_it_was_run,
     interval,
@@ -44,63 +44,73 @@ COLUMNS = (
 
 
 def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
-    """Writes the report, with its picture beside it, and its figures.
+    """Writes the report, its chart and its figures.
 
     Args:
-        work: folder of the results.
-        path: the Markdown file.
-        figures: the JSON file.
+        work (`Path`): Folder of the results.
+        path (`Path`): Path of the Markdown file. The chart is written beside it.
+        figures (`Path`): Path of the JSON file.
 
     Raises:
-        UserError: if nothing is measured yet, or the results cannot be read.
+        UserError: If nothing has been measured yet, or the results cannot be read.
     """
     results = read_results(work, ORDER, LAST)
-    compared = {one.name: part_differences(one) for one in results}
+    compared = {dataset.name: part_differences(dataset) for dataset in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(results, compared, path.with_suffix(".png"))
-    facts = {one.name: {"rows": _facts(one), "full minus": compared[one.name], "gap": gap(one)} for one in results}
-    sections = [_head(path.with_suffix(".png").name)]
-    sections += [_section(one, compared[one.name]) for one in results]
-    write_report(path, [*sections, _how(results)], figures, facts)
+    contents = {
+        dataset.name: {
+            "rows": _published_rows(dataset),
+            "full minus": compared[dataset.name],
+            "gap": gap(dataset),
+        }
+        for dataset in results
+    }
+    sections = [_introduction(path.with_suffix(".png").name)]
+    sections += [_section(dataset, compared[dataset.name]) for dataset in results]
+    write_report(path, [*sections, _methods(results)], figures, contents)
 
 
 def part_differences(results: Results) -> dict[str, dict[str, Difference]]:
-    """The full model minus every other row, with 95 % intervals over people.
+    """Computes the full model minus every other row, with 95% intervals over people.
 
     Returns:
-        For each row `held_out_uar` on people of train while they were held out, and `uar` and `frame_ap` on test. Rows
-        without cross-validation lack the first.
+        `dict[str, dict[str, Difference]]`: For each row, the differences in `uar` and `frame_ap` on the test split.
+        Rows with cross-validation also have `held_out_uar`, the difference in UAR on the training clips while they are
+        held out.
     """
     if FULL not in results.rows:
         return {}
-    known = results.train
-    of_train = Truth(results.truth.classes, known["labels"], known["people"], [[0.0]] * len(known["labels"]))
-    found: dict[str, dict[str, Difference]] = {}
-    full, held_out = results.outcomes(FULL), _held_out(results, FULL, of_train)
+    train = results.train
+    train_truth = GroundTruth(results.truth.classes, train["labels"], train["people"], [[0.0]] * len(train["labels"]))
+    differences: dict[str, dict[str, Difference]] = {}
+    full, held_out = results.outcomes(FULL), _held_out(results, FULL, train_truth)
     for name in results.rows:
         if name == FULL:
             continue
-        found[name] = paired_bootstrap(full, results.outcomes(name), results.truth)
-        other = _held_out(results, name, of_train)
+        differences[name] = paired_bootstrap(full, results.outcomes(name), results.truth)
+        other = _held_out(results, name, train_truth)
         if held_out is not None and other is not None:
-            found[name]["held_out_uar"] = paired_bootstrap(held_out, other, of_train)["uar"]
-    return found
+            differences[name]["held_out_uar"] = paired_bootstrap(held_out, other, train_truth)["uar"]
+    return differences
 
 
-def _held_out(results: Results, row: str, truth: Truth) -> Outcomes | None:
-    said = [part["held_out"] for part in runs_of(results.rows[row]).values() if "held_out" in part]
-    if not said:
+def _held_out(results: Results, row: str, truth: GroundTruth) -> Outcomes | None:
+    """Returns the outcomes of a row on the training clips while they are held out. None without cross-validation."""
+    predicted = [part["held_out"] for part in runs_of(results.rows[row]).values() if "held_out" in part]
+    if not predicted:
         return None
-    right = np.array([np.array(labels) == np.array(truth.labels) for labels in said], float)
-    nothing = np.full_like(right, np.nan)
-    return Outcomes(right, nothing, nothing)
+    right = np.array([np.array(labels) == np.array(truth.labels) for labels in predicted], float)
+    undefined = np.full_like(right, np.nan)
+    return Outcomes(right, undefined, undefined)
 
 
 def gap(results: Results) -> dict[str, float] | None:
-    """The share of the gap in UAR between the best baseline and the oracle that the full model closes.
+    """Computes how much of the gap in UAR between the best baseline and the oracle is closed by the full model.
 
     Returns:
-        `baseline`, `oracle` and `full`, their mean UAR, and the share `closed`; None if there is no gap.
+        `dict[str, float] | None`: The mean UAR of `baseline`, `oracle` and `full`, and the share `closed` of the gap.
+        None if there is no gap.
     """
     rows = results.rows
     if FULL not in rows or "oracle" not in rows or not any(name in rows for name in BASELINES):
@@ -112,44 +122,45 @@ def gap(results: Results) -> dict[str, float] | None:
     return {"baseline": baseline, "oracle": oracle, "full": full, "closed": (full - baseline) / (oracle - baseline)}
 
 
-def _facts(results: Results) -> dict[str, Any]:
-    """Everything that is known of the rows, without the values of single clips."""
+def _published_rows(results: Results) -> dict[str, Any]:
+    """Returns the stored results of all rows, without the fields with one value per clip."""
     return {
         name: {field: state[field] for field in ("title", "config", "figures")} | {"parts": parts_without_clips(state)}
         for name, state in results.rows.items()
     }
 
 
-def _head(picture: str) -> str:
-    about = (
-        "Rows from class words alone to the full network, the full network without each of its parts, and heads of"
-        " other methods, all on the same frozen features. Written by `python -m benchmarks.ablation report`;"
-        " change it there."
+def _introduction(picture: str) -> str:
+    introduction = (
+        "The first rows add one part after the other, from class words to the full network. Other rows are the full"
+        " network without one of its parts, and heads of other methods. All rows use the same frozen features."
+        " `python -m benchmarks.ablation report` generates this page. Change the text there."
     )
-    return f"# Does each part help?\n\n{paragraph(about)}\n\n![What every part brings, with intervals]({picture})"
+    chart = f"![Contribution of each part, with intervals]({picture})"
+    return f"# Does each part help?\n\n{paragraph(introduction)}\n\n{chart}"
 
 
 def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]]) -> str:
     rows = [[state["title"], *_cells(state)] for state in results.rows.values()]
-    lines = [f"## {results.title.capitalize()}", "", about_clips(results, "seeds"), ""]
+    lines = [f"## {results.title.capitalize()}", "", describe_clips(results, "seeds"), ""]
     lines += [markdown_table(["method", *COLUMNS], rows), *unfinished_rows(results)]
     if closed := gap(results):
         lines += ["", paragraph(_gap_sentence(closed))]
     if compared:
         names = ("held_out_uar", "uar", "frame_ap")
         rows = [
-            [results.rows[row]["title"], *(interval(of_row.get(name)) for name in names)]
-            for row, of_row in compared.items()
+            [results.rows[row]["title"], *(interval(differences.get(name)) for name in names)]
+            for row, differences in compared.items()
         ]
         lines += ["", markdown_table(["TG-DFER, frozen, minus", "held-out UAR", "UAR", "frame AP"], rows)]
-    return "\n".join([*lines, "", "### Without the frames that it rests on", "", faithfulness_table(results)])
+    return "\n".join([*lines, "", "### Do the predictions depend on the top frames?", "", faithfulness_table(results)])
 
 
 def _gap_sentence(closed: Mapping[str, float]) -> str:
-    share = f"{100 * closed['closed']:.0f} %" if closed["closed"] > 0 else "nothing"
+    share = f"{100 * closed['closed']:.0f}%" if closed["closed"] > 0 else "nothing"
     return (
-        f"The full network ({100 * closed['full']:.1f}) closes {share} of the gap in UAR between the better of mean"
-        f" and top quarter ({100 * closed['baseline']:.1f}) and the oracle ({100 * closed['oracle']:.1f})."
+        f"The UAR of the full network is {100 * closed['full']:.1f}. This closes {share} of the gap between the better"
+        f" linear baseline ({100 * closed['baseline']:.1f}) and the oracle ({100 * closed['oracle']:.1f})."
     )
 
 
@@ -164,28 +175,32 @@ def _cells(state: Mapping[str, Any]) -> list[str]:
     cells += [percent(state["figures"][name]) for name in ("war", "uar", "frame_ap", "pointing")]
     cells += [percent(over_runs(lambda run, order=order: run.get("drops", {}).get(order))) for order in ORDERS]
     size = runs[0].get("trained_parameters")
-    return [*cells, "" if size is None else _short(size), f"{np.mean([run['seconds'] for run in runs]):.0f}"]
+    return [*cells, "" if size is None else _format_size(size), f"{np.mean([run['seconds'] for run in runs]):.0f}"]
 
 
-def _short(size: int) -> str:
-    """A number of parameters in thousands or millions."""
+def _format_size(size: int) -> str:
+    """Formats a number of parameters in thousands or millions."""
     return f"{size / 1e6:.2f} M" if size >= 1e5 else f"{size / 1e3:.1f} k"
 
 
-def _how(results: Sequence[Results]) -> str:
-    return f"""## How it is measured
+def _methods(results: Sequence[Results]) -> str:
+    return f"""## Methods
 
-- Rates and epochs of every row are chosen by five-fold cross-validation over people inside train: the rate with the
-  first seed, the epochs with every seed. Held-out UAR is what the chosen epoch has on these people. Then the row is
-  trained on all of train and reads test once a seed. The intensity of frames is for measuring alone.
-- Intervals: 95 %, 2,000 paired bootstrap draws of people with all of their clips; a row is the mean of its seeds.
-- Frame scores: relevance for the true class; of heads that give each frame logits, the log-probability of it.
-- Lost if shuffled, if reversed: UAR minus the UAR when the frames of the test clips come in another order at the same
-  seconds. Seconds: of a seed, with its cross-validation.
-- Given features: of another net, without texts; class vectors are learnt. It measures heads alone.
-- LoRA: on the attention of CLIP's last two vision blocks, its input dropped at 0.1, from a head that is first trained
-  on frozen frames. Its runs are the five folds with one seed: they train on a fifth fewer clips, and each reads test
-  once.
+- Learning rate and epochs of every row are selected by five-fold cross-validation over people of the training split.
+  The learning rate is selected with the first seed, and the epochs with every seed. **Held-out UAR** is the UAR of the
+  selected epoch on the held-out people. The row is then trained on the whole training split, and evaluated once per
+  seed on the test split. The intensity of the frames is used only for measuring.
+- **Intervals** are 95% intervals from 2,000 paired bootstrap draws of people with all of their clips. The figure of a
+  row is the mean over its seeds.
+- The **frame score** is the relevance for the true class. Heads without relevance use the log-probability of the true
+  class in the frame.
+- **Lost if shuffled** and **lost if reversed** are the loss in UAR if the frames of the test clips are in another
+  order, at the same times. **Seconds** is the time per seed, including cross-validation.
+- **Given features** are features of another network, without texts. The class vectors are learned. Only heads are
+  measured on them.
+- **LoRA:** adapters on the attention of the last two vision blocks of CLIP with dropout 0.1, and a head that is first
+  trained on frozen features. The runs are five folds with one seed. They train on a fifth fewer clips, and each is
+  evaluated once on the test split.
 
 {how_it_was_run(results)}"""
 
@@ -193,14 +208,14 @@ def _how(results: Sequence[Results]) -> str:
 def draw(
     results: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Difference]]], path: Path
 ) -> None:
-    """Draws the full network minus every row, in UAR on test and on held-out people, one panel per data set."""
-    names = list(dict.fromkeys(name for one in results for name in compared[one.name]))
+    """Draws the full network minus every row, in UAR on test people and on held-out people, one panel per data set."""
+    names = list(dict.fromkeys(name for dataset in results for name in compared[dataset.name]))
     figure = Figure(figsize=(3.4 * len(results) + 3, 0.32 * len(names) + 1.4), layout="constrained")
     panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
-    titles = {name: state["title"] for one in results for name, state in one.rows.items()}
-    for axes, one in zip(panels, results, strict=True):
-        _draw_dataset(axes, compared[one.name], names)
-        axes.set(title=one.title, xlabel="UAR of TG-DFER minus it, points")
+    titles = {name: state["title"] for dataset in results for name, state in dataset.rows.items()}
+    for axes, dataset in zip(panels, results, strict=True):
+        _draw_dataset(axes, compared[dataset.name], names)
+        axes.set(title=dataset.title, xlabel="UAR of TG-DFER minus this row, points")
     panels[0].set_yticks(range(len(names)), [titles[name] for name in names])
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -211,11 +226,11 @@ def draw(
 def _draw_dataset(axes: Axes, compared: Mapping[str, Mapping[str, Difference]], names: list[str]) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     for offset, figure, title, color in (
-        (-0.14, "held_out_uar", "held-out people of train", "0.55"),
+        (-0.14, "held_out_uar", "held-out training people", "0.55"),
         (0.14, "uar", "test people", "C0"),
     ):
-        known = [(place, compared.get(name, {}).get(figure)) for place, name in enumerate(names)]
-        points = [(place + offset, *(100 * value for value in found)) for place, found in known if found]
+        known = [(index, compared.get(name, {}).get(figure)) for index, name in enumerate(names)]
+        points = [(index + offset, *(100 * value for value in values)) for index, values in known if values]
         if not points:
             continue
         y, middle, low, high = (np.array(values) for values in zip(*points, strict=True))

@@ -1,4 +1,4 @@
-"""Variants of TG-DFER: parts added one after the other, and the full network without each part."""
+"""Variants of TG-DFER: parts are added one after the other, and each part is removed from the full network."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,52 +20,56 @@ class Variant:
     """TG-DFER with some of its parts.
 
     Attributes:
-        name: name of its row.
-        title: name in reports.
-        options: fields of `TGDFERConfig`.
-        words: whether the class texts are the names of the classes alone.
+        name (`str`): Name of the row.
+        title (`str`): Name in reports.
+        options (`dict[str, Any]`): Fields of `TGDFERConfig`.
+        class_names (`bool`, *optional*, defaults to `False`): Whether the class texts are only the names of the
+            classes.
     """
 
     name: str
     title: str
     options: dict[str, Any]
-    words: bool = False
+    class_names: bool = False
 
 
+# Parts are added one after the other.
 LADDER = (
-    Variant("words", "class words, mean of the frames", NOTHING, words=True),
+    Variant("words", "class words, mean of the frames", NOTHING, class_names=True),
     Variant("descriptions", "+ descriptions", NOTHING),
     Variant("short", "+ short-term grain", NOTHING | {"short_term": True}),
     Variant("long", "+ long-range grain", NOTHING | {"short_term": True, "long_range": True}),
     Variant("attention", "+ MIL attention", FULL | {"visual_prompts": False}),
     Variant("full", "+ visual prompts: TG-DFER, frozen", FULL),
 )
+# The full network without one of its parts, or with one part changed.
 WITHOUT = (
-    Variant("no-descriptions", "− descriptions", FULL, words=True),
+    Variant("no-descriptions", "− descriptions", FULL, class_names=True),
     Variant("no-short", "− short-term grain", FULL | {"short_term": False}),
     Variant("no-long", "− long-range grain", FULL | {"long_range": False}),
+    Variant("no-time", "− both grains", FULL | {"short_term": False, "long_range": False}),
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
     Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
-    Variant("prompted", "relevance by the prompted text", FULL | {"relevance_text": "prompted"}),
+    Variant("prompted", "relevance from the prompted text", FULL | {"relevance_text": "prompted"}),
 )
 CONTEXT = Variant("context", "+ learnable context", FULL | {"context": "shared"})
 
 
 def variants_of(dataset: AnyDataset) -> list[Variant]:
-    """The variants that can be measured on a data set: without texts there are no rows about words."""
+    """Returns the variants that can be measured on a data set. Variants of the texts need a text tower."""
     if isinstance(dataset, FeatureDataset):
-        about_words = ("words", "descriptions", "no-descriptions")
-        return [variant for variant in LADDER + WITHOUT if variant.name not in about_words]
+        needs_texts = ("words", "descriptions", "no-descriptions")
+        return [variant for variant in LADDER + WITHOUT if variant.name not in needs_texts]
     return [*LADDER, *WITHOUT, CONTEXT]
 
 
 def variant_model(dataset: AnyDataset, variant: Variant, seed: int) -> TGDFERForVideoClassification:
-    """An untrained model of a variant, on the frozen CLIP of the data set or with learnt class vectors."""
+    """Returns an untrained model of a variant, with the frozen CLIP of the data set or with learned class vectors."""
     torch.manual_seed(seed)
     options = variant.options
     if isinstance(dataset, FeatureDataset):
         return free_text_model(dataset.classes, dataset.width, dataset.settings.num_frames, **options)
     model, processor = start_model(dataset.config(frozen_features=True, model_options=options).model, dataset.classes)
-    if variant.words:
+    if variant.class_names:
         model.set_classes(processor.class_prompts({label: [label] for label in dataset.classes}))
     return model

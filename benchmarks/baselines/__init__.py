@@ -1,1 +1,1 @@
-"""Do simple methods reach the same? TG-DFER beside random scores, zero-shot CLIP, linear layers and LoRA."""
+"""Comparison of TG-DFER with simple methods: random scores, zero-shot CLIP, linear layers and LoRA."""

@@ -1,4 +1,4 @@
-"""Measures TG-DFER beside simple methods: `python -m benchmarks.baselines run | report`."""
+"""Compares TG-DFER with simple methods: `python -m benchmarks.baselines run | report`."""
 
 import time
 from pathlib import Path
@@ -22,11 +22,11 @@ from benchmarks.harness.command_options import (
     RowNames,
     TestClips,
     TrainClips,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
     settings_options,
 )
 from benchmarks.harness.runner import run_rows
@@ -37,7 +37,7 @@ app = new_app(__doc__)
 
 @app.command()
 def run(
-    work: Annotated[Path, typer.Option(help="Folder of clips and results.")] = BENCHMARK,
+    work: Annotated[Path, typer.Option(help="Folder of the clips and of the results.")] = BENCHMARK,
     real: RealClips = None,
     model: ClipModel = Settings.model,
     clips: TrainClips = Settings.clips,
@@ -45,7 +45,7 @@ def run(
     row: RowNames = None,
     minutes: Minutes = 50.0,
 ) -> None:
-    """Run all rows that are not done; the same command goes on where an earlier one stopped."""
+    """Run all rows that are not finished. An interrupted measurement is resumed by the same command."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model, clips=clips, test_clips=test_clips)
     command = published_command(
@@ -56,15 +56,15 @@ def run(
         real=("FOLDER" if real else None, None),
     )
     hide_loading_bars()
-    with sentences():
-        # The folder of the user is checked before minutes are spent on rendering.
+    with errors_as_sentences():
+        # The folder of the user is checked first, because rendering takes minutes.
         datasets = [real_dataset(settings, real)] if real else []
         for dataset in datasets:
             dataset.require_complete()
         for dataset in [rendered_dataset(settings, work), *datasets]:
             if not run_rows(dataset, rows_of(dataset), work, command, end, row or ()):
-                return say_time_is_over(minutes)
-    get_console().print("All rows are done. Write the report: python -m benchmarks.baselines report")
+                return print_time_is_over(minutes)
+    get_console().print("All rows are finished. To write the report, run: python -m benchmarks.baselines report")
 
 
 @app.command()
@@ -73,10 +73,10 @@ def report(
     out: ReportFile = REPORTS / "baselines.md",
     figures: FiguresFile = FIGURES / "baselines.json",
 ) -> None:
-    """Write tables and picture of what is measured so far."""
-    with sentences():
+    """Write the report of the rows that are finished so far."""
+    with errors_as_sentences():
         write_baselines_report(work, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The report of the baselines, written from the results alone: tables, differences with intervals, and a picture."""
+"""Report on the baselines, written from the stored results: tables, differences with intervals, and a chart."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness.comparison import FIGURES, Difference, paired_bootstrap
 from benchmarks.harness.results import Results, published_facts, read_results
 from benchmarks.harness.tables import (
-    about_clips,
+    describe_clips,
     how_it_was_run,
     interval,
     markdown_table,
@@ -23,7 +23,7 @@ from tgdfer.training.figures.saving import save_figure
 
 TITLES = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}
 BASELINE, OURS = "frozen-mean", "tgdfer"
-# The order of the tables; other rows follow by name.
+# Order of the rows in the tables. Other rows follow by name.
 ORDER = (
     "random",
     "position",
@@ -41,52 +41,52 @@ MARKERS = "xX^vosDdP*h<>p"
 
 
 def differences(results: Results) -> dict[str, dict[str, dict[str, Difference]]]:
-    """For every row the row minus the baseline (`baseline`), and TG-DFER minus the row (`ours`)."""
-    found: dict[str, dict[str, dict[str, Difference]]] = {}
-    seen = {name: results.outcomes(name) for name in results.rows}
-    for name, of_row in seen.items():
-        found[name] = {}
-        if BASELINE in seen and name != BASELINE:
-            found[name]["baseline"] = paired_bootstrap(of_row, seen[BASELINE], results.truth)
-        if OURS in seen and name != OURS:
-            found[name]["ours"] = paired_bootstrap(seen[OURS], of_row, results.truth)
-    return found
+    """Computes for every row the row minus the baseline (`baseline`), and TG-DFER minus the row (`ours`)."""
+    compared: dict[str, dict[str, dict[str, Difference]]] = {}
+    outcomes = {name: results.outcomes(name) for name in results.rows}
+    for name, row in outcomes.items():
+        compared[name] = {}
+        if BASELINE in outcomes and name != BASELINE:
+            compared[name]["baseline"] = paired_bootstrap(row, outcomes[BASELINE], results.truth)
+        if OURS in outcomes and name != OURS:
+            compared[name]["ours"] = paired_bootstrap(outcomes[OURS], row, results.truth)
+    return compared
 
 
 def write_baselines_report(work: Path, path: Path, figures: Path) -> None:
-    """Writes the report, with its picture beside it, and its figures.
+    """Writes the report, its chart and its figures.
 
     Args:
-        work: folder of the results.
-        path: the Markdown file.
-        figures: the JSON file.
+        work (`Path`): Folder of the results.
+        path (`Path`): Path of the Markdown file. The chart is written beside it.
+        figures (`Path`): Path of the JSON file.
 
     Raises:
-        UserError: if nothing is measured yet, or the results cannot be read.
+        UserError: If nothing has been measured yet, or the results cannot be read.
     """
     results = read_results(work, ORDER)
-    compared = {one.name: differences(one) for one in results}
+    compared = {dataset.name: differences(dataset) for dataset in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(results, path.with_suffix(".png"))
-    sections = [_head(results, path.with_suffix(".png").name)]
-    sections += [_section(one, compared[one.name]) for one in results]
-    write_report(path, [*sections, _how(results)], figures, published_facts(results, "differences", compared))
+    sections = [_introduction(results, path.with_suffix(".png").name)]
+    sections += [_section(dataset, compared[dataset.name]) for dataset in results]
+    write_report(path, [*sections, _methods(results)], figures, published_facts(results, "differences", compared))
 
 
-def _head(results: Sequence[Results], picture: str) -> str:
-    names = " and ".join(one.title for one in results)
-    about = (
-        "Every claim about TG-DFER stands beside these rows: methods from random scores to fine-tuning, and the"
-        f" network as it is, on the same clips, frames and CLIP; on {names}. A clip carries one label, and its frames"
-        " none. The oracle alone is told which frames carry the emotion: it shows what there is to win."
+def _introduction(results: Sequence[Results], picture: str) -> str:
+    names = " and ".join(dataset.title for dataset in results)
+    introduction = (
+        "This page compares TG-DFER with simpler methods, from random scores to fine-tuning. All methods use the same"
+        f" clips, frames and CLIP, on {names}. Each clip has one label, and its frames have no labels. Only the oracle"
+        " is given the frames that show the emotion. It shows how much could be gained by finding these frames."
     )
     return f"""# What simple methods reach
 
-Written by `python -m benchmarks.baselines report` from the results; change it there.
+`python -m benchmarks.baselines report` generates this page. Change the text there.
 
-{paragraph(about)}
+{paragraph(introduction)}
 
-![UAR and frame AP of every row; bars are the spread over seeds or folds]({picture})"""
+![UAR and frame AP of every row, with the standard deviation over seeds or folds]({picture})"""
 
 
 def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> str:
@@ -96,7 +96,7 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, 
     lines = [
         f"## {results.title.capitalize()}",
         "",
-        about_clips(results, "seeds, or folds with LoRA"),
+        describe_clips(results, "seeds, or folds with LoRA"),
         "",
         markdown_table(["method", *TITLES.values()], rows),
     ]
@@ -110,26 +110,33 @@ def _audit(results: Results) -> str:
     random = results.rows["random"]["figures"]["frame_ap"]
     known = {name: values["frame_ap"] for name, values in audit.items() if values["frame_ap"] is not None}
     if random is None or not known:
-        return "No clip has frames with and without its emotion, so frames are not measured."
-    said = ", ".join(f"{name} {100 * (value - random[0]):+.1f}" for name, value in known.items())
+        return "Frames are not measured, because no clip has frames both with and without its emotion."
+    gains = ", ".join(f"{name} {100 * (value - random[0]):+.1f}" for name, value in known.items())
     return paragraph(
-        f"Frame AP above random, in points, of rankings that know nothing but the place of a frame: {said}."
+        "Scores that depend only on the position of a frame have the following frame AP, as a difference to random in"
+        f" percentage points: {gains}."
     )
 
 
 def _difference_table(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> str:
-    """Differences in points with 95 % intervals; empty if neither row that they refer to is finished."""
-    columns = {"baseline": f"minus {_title(results, BASELINE)}", "ours": f"{_title(results, OURS)} minus it"}
-    shown = [name for name in columns if any(name in of_row for of_row in compared.values())]
-    if not shown:
+    """Formats the differences in percentage points with 95% intervals.
+
+    The result is empty if neither the baseline nor TG-DFER is finished.
+    """
+    titles = {
+        "baseline": f"this row minus {_title(results, BASELINE)}",
+        "ours": f"{_title(results, OURS)} minus this row",
+    }
+    columns = [name for name in titles if any(name in row for row in compared.values())]
+    if not columns:
         return ""
-    head = ["method", *(f"{figure}, {columns[name]}" for name in shown for figure in ("UAR", "frame AP"))]
+    head = ["method", *(f"{figure}: {titles[name]}" for name in columns for figure in ("UAR", "frame AP"))]
     rows = [
         [
-            results.rows[row]["title"],
-            *(interval(of_row.get(name, {}).get(figure)) for name in shown for figure in ("uar", "frame_ap")),
+            results.rows[name]["title"],
+            *(interval(row.get(column, {}).get(figure)) for column in columns for figure in ("uar", "frame_ap")),
         ]
-        for row, of_row in compared.items()
+        for name, row in compared.items()
     ]
     return markdown_table(head, rows)
 
@@ -138,41 +145,47 @@ def _title(results: Results, row: str) -> str:
     return results.rows[row]["title"] if row in results.rows else row
 
 
-def _how(results: Sequence[Results]) -> str:
-    return f"""## How it is measured
+def _methods(results: Sequence[Results]) -> str:
+    return f"""## Methods
 
-- WAR is accuracy, UAR the mean of the classes' recalls. Frame AP: for each clip that is not neutral and has frames of
-  both kinds, the average precision of the frame scores for the true class against intensity of at least 0.5; mean over
-  clips. Pointing: the share of those clips whose top frame has it.
-- A clip is 16 frames, evenly spaced.
-- Frame scores: log-probability of the true class in the frame; of TG-DFER its relevance for that class; of position
-  only, closeness to the middle. Figures of random rows are exact expectations.
-- Zero-shot: mean over the frames of the cosines to the class texts, which are the label, or its built-in descriptions,
-  after the context phrase.
-- Frozen mean: logistic regression on the mean of the frames in several augmented views, its penalty chosen by
-  five-fold cross-validation over people in train. Frozen top quarter: a linear layer on every frame; a class's score
-  is the mean of the highest quarter of its frames' scores; AdamW, rate and epochs chosen in the same way. The seed
-  decides views, folds and order.
-- LoRA: on the attention of CLIP's last two vision blocks, its input dropped at 0.1, over a linear layer that is first
-  trained on frozen frames. Five folds over people in train with one seed; the epoch is chosen on the fold's held-out
-  people, the rate on the first fold; every fold reads test once.
-- TG-DFER: the training loop with its defaults; the best epoch on people held out of train.
-- Oracle: frozen mean, trained and tested on frames of intensity of at least 0.5 and on all frames of neutral clips. It
-  alone is trained on frame truth; nothing is chosen by it.
-- Intervals: 95 %, 2,000 paired bootstrap draws of test people with all of their clips; a row is the mean of its runs.
+- **WAR** is accuracy. **UAR** is the mean of the recalls of the classes. **Frame AP** is the average precision of the
+  frame scores for the true class, where frames with an intensity of at least 0.5 are the positives. It is averaged
+  over the clips that are not neutral and have frames both with and without the emotion. **Pointing** is the share of
+  these clips whose frame with the highest score shows the emotion.
+- Each clip has 16 evenly spaced frames.
+- The **frame score** is the log-probability of the true class in the frame. For TG-DFER it is the relevance for that
+  class, and for "position only" it is the closeness to the middle of the clip. The figures of random rows are exact
+  expected values.
+- **Zero-shot:** mean over the frames of the cosines to the class texts. A class text is the context phrase, followed
+  by the label or by a built-in description.
+- **Frozen mean:** logistic regression on the mean of the frames, in several augmented views. The penalty is selected
+  by five-fold cross-validation over people of the training split. The seed determines the views, the folds and the
+  order.
+- **Frozen top quarter:** a linear layer on every frame. The score of a class is the mean of its highest quarter of
+  frame scores. It is trained with AdamW. Learning rate and epochs are selected by the same cross-validation.
+- **LoRA:** adapters on the attention of the last two vision blocks of CLIP with dropout 0.1, and a linear layer that
+  is first trained on frozen features. There are five folds over people of the training split, with one seed. The epoch
+  is selected on the held-out people of the fold, and the learning rate on the first fold. Each fold is evaluated once
+  on the test split.
+- **TG-DFER:** trained with the default settings. The best epoch is selected on people held out of the training split.
+- **Oracle:** like frozen mean, but trained and tested on frames with an intensity of at least 0.5, and on all frames
+  of neutral clips. It is the only row that is trained with the ground truth of frames, and it is not used to select
+  anything.
+- **Intervals** are 95% intervals from 2,000 paired bootstrap draws of test people with all of their clips. The figure
+  of a row is the mean over its runs.
 
 {how_it_was_run(results)}"""
 
 
 def draw(results: Sequence[Results], path: Path) -> None:
-    """Draws UAR against frame AP with the spread of both, one panel per data set."""
-    names = list(dict.fromkeys(name for one in results for name in one.rows))
+    """Draws UAR against frame AP with the standard deviation of both, one panel per data set."""
+    names = list(dict.fromkeys(name for dataset in results for name in dataset.rows))
     names.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     figure = Figure(figsize=(4.6 * len(results) + 2.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(results), squeeze=False)[0]
     handles: dict[str, Any] = {}
-    for axes, one in zip(panels, results, strict=True):
-        _draw_dataset(axes, one, names, handles)
+    for axes, dataset in zip(panels, results, strict=True):
+        _draw_dataset(axes, dataset, names, handles)
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, fontsize=9)
     save_figure(figure, path)
 
@@ -181,7 +194,7 @@ def _draw_dataset(axes: Axes, results: Results, names: list[str], handles: dict[
     for name, state in results.rows.items():
         if state["figures"]["frame_ap"] is None:
             continue
-        place = names.index(name)
+        index = names.index(name)
         x, y = (
             (100 * v, None if s is None else 100 * s) for v, s in (state["figures"][k] for k in ("uar", "frame_ap"))
         )
@@ -191,8 +204,8 @@ def _draw_dataset(axes: Axes, results: Results, names: list[str], handles: dict[
             y[0],
             xerr=x[1],
             yerr=y[1],
-            fmt=MARKERS[place % len(MARKERS)],
-            color="black" if ours else f"C{place % 10}",
+            fmt=MARKERS[index % len(MARKERS)],
+            color="black" if ours else f"C{index % 10}",
             markersize=9 if ours else 7,
             linewidth=1,
             capsize=2,

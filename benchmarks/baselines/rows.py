@@ -1,4 +1,4 @@
-"""The rows of the baselines: random scores, zero-shot CLIP, linear layers, LoRA and TG-DFER."""
+"""Rows of the baselines: random scores, zero-shot CLIP, linear layers, LoRA and TG-DFER."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.comparison import CHANCE, RANDOM, figures_of, outcomes
 from benchmarks.harness.linear_rows import fitted_linear_head, linear_config, linear_head, mean_row, oracle_row
 from benchmarks.harness.lora import LORA_OPTIONS, MakeAdapted, lora_row
-from benchmarks.harness.row import Row, Run, answers, each_seed, rounded, seed_of, seed_parts
+from benchmarks.harness.row import Row, Run, each_seed, rounded, run_result, seed_of, seed_parts
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from benchmarks.harness.zero_shot import class_words, zero_shot
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -20,7 +20,7 @@ from tgdfer.training.models import start_model
 
 
 def rows_of(dataset: BenchmarkDataset) -> list[Row]:
-    """All rows, in the order of the tables."""
+    """Returns all rows in the order of the tables."""
     seeds = seed_parts(dataset)
 
     def once(run: Callable[[], Run]) -> Callable[[str, Mapping[str, Run], Path], Run]:
@@ -50,18 +50,16 @@ def rows_of(dataset: BenchmarkDataset) -> list[Row]:
 
 
 def _position(dataset: BenchmarkDataset) -> Run:
-    """Ranks frames by closeness to the middle. The audit has the figures of other rankings by position."""
+    """Scores frames by their closeness to the middle. `audit` holds the figures of other scores by position."""
     lengths = [len(intensity) for intensity in dataset.truth.intensity]
-    places = [np.linspace(-1, 1, length) if length > 1 else np.zeros(1) for length in lengths]
-    ranks = {
-        "middle": [-np.abs(place) for place in places],
-        "first": [-place for place in places],
-        "last": places,
-        "edges": [np.abs(place) for place in places],
+    positions = [np.linspace(-1, 1, length) if length > 1 else np.zeros(1) for length in lengths]
+    scores = {
+        "middle": [-np.abs(position) for position in positions],
+        "first": [-position for position in positions],
+        "last": positions,
+        "edges": [np.abs(position) for position in positions],
     }
-    runs = {
-        name: {"predicted": CHANCE, "scores": [rank.tolist() for rank in of_clips]} for name, of_clips in ranks.items()
-    }
+    runs = {name: {"predicted": CHANCE, "scores": [clip.tolist() for clip in clips]} for name, clips in scores.items()}
     audit = {}
     for name, run in runs.items():
         figures = figures_of(outcomes([run], dataset.truth), dataset.truth)
@@ -70,17 +68,17 @@ def _position(dataset: BenchmarkDataset) -> Run:
 
 
 def _zero_shot(dataset: BenchmarkDataset, descriptions: Mapping[str, Sequence[str]] | None = None) -> Run:
-    return answers(dataset, *zero_shot(dataset, descriptions))
+    return run_result(dataset, *zero_shot(dataset, descriptions))
 
 
 def _adapted_linear(pooling: str) -> MakeAdapted:
-    """LoRA under a linear layer."""
+    """Returns a function that makes a model with LoRA adapters and a linear head."""
 
     def make(
-        dataset: BenchmarkDataset, seen: FrameFeatures, indices: np.ndarray
+        dataset: BenchmarkDataset, features: FrameFeatures, indices: np.ndarray
     ) -> tuple[TGDFERForVideoClassification, Any]:
         model, _ = start_model(dataset.config(model_options=dict(LORA_OPTIONS)).model, dataset.classes)
-        return model, linear_head(dataset, seen, indices, pooling)
+        return model, linear_head(dataset, features, indices, pooling)
 
     return make
 
@@ -88,14 +86,19 @@ def _adapted_linear(pooling: str) -> MakeAdapted:
 def _tgdfer(
     dataset: BenchmarkDataset, **options: Any
 ) -> tuple[Callable[[str, Mapping[str, Run], Path], Run], dict[str, Any]]:
-    """TG-DFER as `tgdfer train` trains it, with frames scored by their relevance: `run` and `config` of its row."""
+    """Returns `run` and `config` of a row of TG-DFER. Frames are scored by their relevance.
+
+    Args:
+        dataset (`BenchmarkDataset`): The data set.
+        **options: Fields of `TrainingConfig` that differ from the defaults.
+    """
 
     def run(part: str, earlier: Mapping[str, Run], folder: Path) -> Run:
         model, processor = train_tgdfer(dataset, seed_of(part), folder, **options)
-        found = list(predict_clips(model, processor.video_processor, dataset.test))
+        predictions = list(predict_clips(model, processor.video_processor, dataset.test))
         return {
-            "predicted": [prediction.label for prediction in found],
-            "scores": [[rounded(score) for score in prediction.relevance] for prediction in found],
+            "predicted": [prediction.label for prediction in predictions],
+            "scores": [[rounded(score) for score in prediction.relevance] for prediction in predictions],
         }
 
     return run, tgdfer_config(dataset, **options)

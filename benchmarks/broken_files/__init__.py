@@ -1,1 +1,1 @@
-"""Does every video give a prediction or one sentence? Hundreds of broken and odd files."""
+"""Robustness test with hundreds of damaged and unusual videos: each must give a prediction or a clear error."""

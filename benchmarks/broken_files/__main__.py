@@ -1,7 +1,7 @@
-"""Predicts hundreds of broken and odd videos in a worker: `python -m benchmarks.broken_files`.
+"""Predicts hundreds of damaged and unusual videos in a worker process: `python -m benchmarks.broken_files`.
 
-Each file must give a prediction or one sentence, within 10 s and 1 GB. The exit code is 1 if a file takes more, raises
-anything but `VideoDecodeError`, or ends the worker.
+Each file must give a prediction, or an error message of one sentence, within 10 s and 1 GB. The exit code is 1 if a
+file takes more time or memory, raises an error other than `VideoDecodeError`, or crashes the worker.
 """
 
 import tempfile
@@ -14,11 +14,12 @@ from benchmarks.broken_files.damaged_videos import FILES
 from benchmarks.broken_files.worker import SECONDS, Worker
 from tgdfer.help_pages import run
 
+# Highest permitted growth of memory, in bytes.
 BYTES = 2**30
 
 
 def main() -> None:
-    """Predict hundreds of broken and odd videos, and print what became of them."""
+    """Predict hundreds of damaged and unusual videos, and print a summary."""
     worker, failures = Worker(), []
     results: Counter[str] = Counter()
     slowest, largest = (0.0, ""), (0, "")
@@ -29,16 +30,16 @@ def main() -> None:
             path.write_bytes(make())
             result, seconds, growth = worker.predict(path)
             slowest, largest = max(slowest, (seconds, name)), max(largest, (growth, name))
-            fine = result in ("prediction", "sentence")
-            results[result if fine else "failure"] += 1
-            if not fine or seconds > SECONDS or growth > BYTES:
+            expected = result in ("prediction", "sentence")
+            results[result if expected else "failure"] += 1
+            if not expected or seconds > SECONDS or growth > BYTES:
                 failures.append(f"{name}: {result} ({seconds:.1f} s, {growth / 2**20:.0f} MiB)")
             if not worker.process.is_alive():
                 worker = Worker()
             path.unlink()
     worker.close()
     print(
-        f"{len(FILES)} files: {results['prediction']} predictions, {results['sentence']} sentences, "
+        f"{len(FILES)} files: {results['prediction']} predictions, {results['sentence']} error messages, "
         f"{len(failures)} failures"
     )
     print(f"slowest: {slowest[0]:.2f} s ({slowest[1]}); most memory: {largest[0] / 2**20:.0f} MiB ({largest[1]})")

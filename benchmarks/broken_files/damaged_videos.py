@@ -1,6 +1,6 @@
-"""Makes broken and odd videos from a few good ones.
+"""Makes damaged and unusual videos from a few valid ones.
 
-`FILES` maps the name of each video to a function that makes its bytes, which are the same every time.
+`FILES` maps the name of each video to a function that returns its bytes. The bytes are the same every time.
 """
 
 import functools
@@ -13,8 +13,8 @@ import av
 import numpy as np
 from PIL import Image
 
-# Container, encoder, pixel format.
-GOOD = {
+# Container format, encoder and pixel format of the valid videos.
+VALID = {
     "h264.mp4": ("mp4", "libx264", "yuv420p"),
     "hevc.mkv": ("matroska", "libx265", "yuv420p"),
     "h264.mkv": ("matroska", "libx264", "yuv420p"),
@@ -35,16 +35,16 @@ GOOD = {
     "animated.gif": ("gif", "gif", "rgb8"),
     "animated.apng": ("apng", "apng", "rgb24"),
 }
-# With threads its bytes, and rarely its success, are a matter of luck.
+# With several threads, the output of x265 is not deterministic, and encoding sometimes fails.
 _X265 = "log-level=0:frame-threads=1:pools=none"
 SIZES = [(1, 1), (1, 64), (64, 1), (2, 2), (3, 5), (17, 31), (17, 4097), (4097, 17), (1080, 1920), (255, 257)]
 FILES: dict[str, Callable[[], bytes]] = {}
 
 
 @functools.cache
-def good(name: str, height: int = 48, width: int = 64, frames: int = 20, interlaced: bool = False) -> bytes:
-    """A video of noise that slides by."""
-    container_format, codec, pix_fmt = GOOD[name]
+def valid_video(name: str, height: int = 48, width: int = 64, frames: int = 20, interlaced: bool = False) -> bytes:
+    """Returns a valid video of noise that moves sideways."""
+    container_format, codec, pix_fmt = VALID[name]
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     with av.open(file, "w", format=container_format, options={"fflags": "+bitexact"}) as container:
@@ -62,13 +62,14 @@ def good(name: str, height: int = 48, width: int = 64, frames: int = 20, interla
 
 
 def cut(name: str, share: float) -> bytes:
-    data = good(name)
+    """Returns the first part of a video. `share` is the part of the bytes that is kept (0 to 1)."""
+    data = valid_video(name)
     return data[: int(len(data) * share)]
 
 
 def flip(name: str, seed: int, every: int, head: int | None = None) -> bytes:
-    """One of `every` bytes, among the first `head`, gets another value."""
-    data = bytearray(good(name))
+    """Overwrites one in `every` bytes at random positions, only among the first `head` bytes if it is given."""
+    data = bytearray(valid_video(name))
     random = Random(f"{name} {seed}")
     end = min(head or len(data), len(data))
     for _ in range(max(1, end // every)):
@@ -77,52 +78,63 @@ def flip(name: str, seed: int, every: int, head: int | None = None) -> bytes:
 
 
 def patch(name: str, marker: bytes, offset: int, value: bytes) -> bytes:
-    """Writes `value` so many bytes after the first `marker`."""
-    data = bytearray(good(name))
-    place = data.index(marker) + offset
-    data[place : place + len(value)] = value
+    """Overwrites bytes at an offset after the start of the first `marker`."""
+    data = bytearray(valid_video(name))
+    position = data.index(marker) + offset
+    data[position : position + len(value)] = value
     return bytes(data)
 
 
-def in_boxes(data: bytes, start: int, end: int, new: bytes, *kinds: bytes) -> bytes:
-    """Other bytes from `start` to `end` of a file of one track, in boxes whose sizes follow, the innermost first."""
+def replace_in_boxes(data: bytes, start: int, end: int, new: bytes, *boxes: bytes) -> bytes:
+    """Replaces the bytes from `start` to `end` of an MP4 file with one track, and corrects the sizes of the boxes.
+
+    Args:
+        data (`bytes`): Bytes of the file.
+        start (`int`): Index of the first replaced byte.
+        end (`int`): Index after the last replaced byte.
+        new (`bytes`): The new bytes.
+        *boxes: Types of the boxes that contain them, the innermost first.
+    """
     changed = bytearray(data)
-    for kind in kinds:
-        at = data.rindex(kind, 0, start) - 4
-        changed[at : at + 4] = (int.from_bytes(data[at : at + 4]) + len(new) - (end - start)).to_bytes(4)
+    for box in boxes:
+        position = data.rindex(box, 0, start) - 4
+        size = int.from_bytes(data[position : position + 4]) + len(new) - (end - start)
+        changed[position : position + 4] = size.to_bytes(4)
     changed[start:end] = new
     return bytes(changed)
 
 
-def elsewhere(url: bytes) -> bytes:
-    """An MP4 file whose frames are said to be in another file."""
-    data = good("h264.mp4")
+def external_data(url: bytes) -> bytes:
+    """Returns an MP4 file that declares that its frames are in another file."""
+    data = valid_video("h264.mp4")
     start = data.index(b"url ") - 4
     entry = struct.pack(">I4sI", 12 + len(url) + 1, b"url ", 0) + url + b"\0"
-    return in_boxes(data, start, start + 12, entry, b"dref", b"dinf", b"minf", b"mdia", b"trak", b"moov")
+    return replace_in_boxes(data, start, start + 12, entry, b"dref", b"dinf", b"minf", b"mdia", b"trak", b"moov")
 
 
 def header_only(name: str, marker: bytes) -> bytes:
-    data = good(name)
+    """Returns the bytes of a video before the first `marker`."""
+    data = valid_video(name)
     return data[: data.index(marker)]
 
 
 def still(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
+    """Returns an image file of a format of Pillow."""
     file = io.BytesIO()
     Image.new("RGB", size, (200, 100, 0)).save(file, kind)
     return file.getvalue()
 
 
 def huge_png() -> bytes:
-    """A header that promises 65,000 by 65,000 pixels, and no pixel."""
+    """Returns a PNG file whose header declares 65,000 by 65,000 pixels, but that contains none of them."""
     data = bytearray(still("PNG"))
     data[16:24] = struct.pack(">2I", 65000, 65000)
     return bytes(data)
 
 
-for _name in GOOD:
-    FILES[f"whole/{_name}"] = functools.partial(good, _name)
-    FILES[f"one_frame/{_name}"] = functools.partial(good, _name, frames=1)
+for _name in VALID:
+    FILES[f"whole/{_name}"] = functools.partial(valid_video, _name)
+    FILES[f"one_frame/{_name}"] = functools.partial(valid_video, _name, frames=1)
     for _share in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
         FILES[f"cut_at_{_share}/{_name}"] = functools.partial(cut, _name, _share)
     for _seed in range(2):
@@ -131,7 +143,7 @@ for _name in GOOD:
         FILES[f"many_flipped_{_seed}/{_name}"] = functools.partial(flip, _name, _seed, 50)
 for _height, _width in SIZES:
     for _name in ("raw.nut", "vp9.webm", "animated.gif", "mjpeg.avi"):
-        FILES[f"size_{_width}x{_height}/{_name}"] = functools.partial(good, _name, _height, _width, 2)
+        FILES[f"size_{_width}x{_height}/{_name}"] = functools.partial(valid_video, _name, _height, _width, 2)
 for _kind, _extension in {
     "PNG": "png",
     "JPEG": "jpg",
@@ -147,20 +159,20 @@ FILES |= {
     "zeros.mp4": lambda: bytes(10_000),
     "noise.mp4": lambda: Random(0).randbytes(10_000),
     "text.mkv": lambda: b"This is no video. " * 50,
-    "interlaced/h264.mp4": functools.partial(good, "h264.mp4", interlaced=True),
-    "other_extension/webm_named.mp4": functools.partial(good, "vp9.webm"),
-    "other_extension/mp4_named.avi": functools.partial(good, "h264.mp4"),
-    "other_extension/gif_named.m3u8": functools.partial(good, "animated.gif"),
-    "no_moov/h264.mp4": lambda: good("h264.mp4").replace(b"moov", b"free"),
+    "interlaced/h264.mp4": functools.partial(valid_video, "h264.mp4", interlaced=True),
+    "other_extension/webm_named.mp4": functools.partial(valid_video, "vp9.webm"),
+    "other_extension/mp4_named.avi": functools.partial(valid_video, "h264.mp4"),
+    "other_extension/gif_named.m3u8": functools.partial(valid_video, "animated.gif"),
+    "no_moov/h264.mp4": lambda: valid_video("h264.mp4").replace(b"moov", b"free"),
     "header_only/h264.mp4": lambda: (
-        good("h264.mp4")[: good("h264.mp4").index(b"mdat") + 4]
-        + good("h264.mp4")[good("h264.mp4").index(b"moov") - 4 :]
+        valid_video("h264.mp4")[: valid_video("h264.mp4").index(b"mdat") + 4]
+        + valid_video("h264.mp4")[valid_video("h264.mp4").index(b"moov") - 4 :]
     ),
     "header_only/h264.mkv": functools.partial(header_only, "h264.mkv", b"\x1f\x43\xb6\x75"),
     "header_only/vp9.webm": functools.partial(header_only, "vp9.webm", b"\x1f\x43\xb6\x75"),
     "header_only/mjpeg.avi": functools.partial(header_only, "mjpeg.avi", b"movi"),
-    "two_in_one/h264.mp4": lambda: good("h264.mp4") + good("vp9.webm"),
-    "junk_before/h264.ts": lambda: Random(1).randbytes(999) + good("h264.ts"),
+    "two_in_one/h264.mp4": lambda: valid_video("h264.mp4") + valid_video("vp9.webm"),
+    "junk_before/h264.ts": lambda: Random(1).randbytes(999) + valid_video("h264.ts"),
     "huge/png": huge_png,
     "huge/gif_screen": functools.partial(patch, "animated.gif", b"GIF89a", 6, b"\xff\xff\xff\xff"),
     "huge/avi_size": functools.partial(patch, "mpeg4.avi", b"strf", 12, struct.pack("<2i", 30000, 30000)),
@@ -186,7 +198,7 @@ FILES |= {
         b"<Period><AdaptationSet><Representation><BaseURL>file:///etc/hostname</BaseURL></Representation></AdaptationSet>"
         b"</Period></MPD>"
     ),
-    "elsewhere/file.mp4": functools.partial(elsewhere, b"file:///etc/hostname"),
-    "elsewhere/http.mp4": functools.partial(elsewhere, b"http://127.0.0.1:9/a.mp4"),
+    "elsewhere/file.mp4": functools.partial(external_data, b"file:///etc/hostname"),
+    "elsewhere/http.mp4": functools.partial(external_data, b"http://127.0.0.1:9/a.mp4"),
     "playlist/a.sdp": lambda: b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
 }

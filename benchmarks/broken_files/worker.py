@@ -1,4 +1,4 @@
-"""A process that predicts videos and is watched while it does: it may hang, die or take much memory."""
+"""Worker process that predicts videos. Its parent notices if it hangs, crashes or takes too much memory."""
 
 import math
 import multiprocessing
@@ -15,12 +15,12 @@ from tgdfer import TGDFERForVideoClassification, TGDFERProcessor, built_in_descr
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 
-# A file may take as long.
+# Time limit per file, in seconds.
 SECONDS = 10
 
 
 def load() -> EmotionTimelinePipeline:
-    """A pipeline with an untrained model, because its predictions do not matter here."""
+    """Returns a pipeline with an untrained model. The values of its predictions do not matter here."""
     clip = str(clip_tiny_faces())
     processor = TGDFERProcessor.from_clip(clip, built_in_descriptions())
     model = TGDFERForVideoClassification.from_clip(clip, processor.class_prompts())
@@ -28,7 +28,7 @@ def load() -> EmotionTimelinePipeline:
 
 
 def work(pipe: Connection) -> None:
-    """Answers each path with the result, the seconds and the growth of peak memory in bytes."""
+    """Runs the worker. It answers each path with the result, the time in seconds and the memory growth in bytes."""
     av.logging.set_level(av.logging.PANIC)
     logging.set_verbosity_error()
     torch.set_num_threads(1)
@@ -39,10 +39,12 @@ def work(pipe: Connection) -> None:
         try:
             (person,) = predict(path)["people"]
             numbers = [*person["scores"].values(), *person["frame_relevance"], *person["timestamps"]]
-            result = "prediction" if all(map(math.isfinite, numbers)) else "a prediction that is no number"
+            result = (
+                "prediction" if all(map(math.isfinite, numbers)) else "a prediction with values that are not finite"
+            )
         except VideoDecodeError as error:
-            named = str(path) in str(error) and "\n" not in str(error)
-            result = "sentence" if named else f"unclear: {error}"
+            is_clear = str(path) in str(error) and "\n" not in str(error)
+            result = "sentence" if is_clear else f"unclear: {error}"
         except Exception as error:
             result = f"{type(error).__name__}: {error}"
         growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
@@ -50,7 +52,7 @@ def work(pipe: Connection) -> None:
 
 
 class Worker:
-    """A process that predicts files. It has to be replaced when a file ends it or takes too long."""
+    """A process that predicts files. It must be replaced if a file crashes it or exceeds the time limit."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -61,19 +63,24 @@ class Worker:
         self.pipe.recv()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Stops the process."""
         self.pipe.send(None)
         self.process.join()
 
     def predict(self, path: Path) -> tuple[str, float, int]:
-        """The result ("prediction", "sentence" or what went wrong), seconds, and growth of memory in bytes."""
+        """Predicts a file.
+
+        Returns:
+            `tuple[str, float, int]`: The result ("prediction", "sentence" for a clear error message, or a failure),
+            the time in seconds, and the growth of peak memory in bytes.
+        """
         self.pipe.send(str(path))
         if not self.pipe.poll(SECONDS):
             self.process.kill()
             self.process.join()
-            return f"not done after {SECONDS} s", float(SECONDS), 0
+            return f"not finished after {SECONDS} s", float(SECONDS), 0
         try:
             return self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            return f"the worker died ({self.process.exitcode})", 0.0, 0
+            return f"the worker crashed ({self.process.exitcode})", 0.0, 0

@@ -1,1 +1,1 @@
-"""The common test classes of transformers, run on our classes."""
+"""Runs the common test classes of transformers on the classes of this package."""

@@ -1,7 +1,7 @@
-"""Downloads the common test classes of transformers, of the installed version, and runs them on our classes.
+"""Runs the common test classes of the installed transformers on our classes: `python -m benchmarks.common_tests`.
 
-They are in its source distribution, and nothing of it is kept: `python -m benchmarks.common_tests`. Arguments after
-`--` are those of pytest. `docs/results/common_tests.md` has the reason for every failure that remains.
+The test classes are in the source distribution of transformers, which is downloaded into a temporary folder. Arguments
+after `--` are passed to pytest. `docs/results/common_tests.md` explains every remaining failure.
 """
 
 import os
@@ -18,9 +18,9 @@ import typer
 from tgdfer.help_pages import run
 
 HERE = Path(__file__).parent
-# What the common classes import and the source distribution lacks: tests of export and generation, which are switched
-# on by what a model declares, and values for every field of a configuration.
-LACKING = {
+# Modules that the common classes import but that the source distribution does not contain: tests of export and
+# generation, which run only for models that declare these features, and values for the fields of a configuration.
+MISSING_MODULES = {
     "../fetch_hub_objects_for_ci.py": "def url_to_local_path(url, *args, **kwargs):\n    return url\n",
     "exporters/test_export.py": "class ExportTesterMixin:\n    pass\n",
     "generation/test_utils.py": "class GenerationTesterMixin:\n    pass\n",
@@ -33,13 +33,13 @@ LACKING = {
 
 
 def prepare(folder: Path) -> Path:
-    """Downloads the source distribution into a folder, and puts our classes among its tests.
+    """Downloads the source distribution into a folder, and adds a test file with our classes to its tests.
 
     Returns:
-        The folder with its `tests`.
+        `Path`: The root folder of the source distribution, which contains `tests`.
 
     Raises:
-        CalledProcessError: It cannot be downloaded.
+        CalledProcessError: If the download fails.
     """
     name = f"transformers=={version('transformers')}"
     pip = [sys.executable, "-m", "pip"]
@@ -52,7 +52,7 @@ def prepare(folder: Path) -> Path:
     with tarfile.open(archive) as files:
         files.extractall(folder, filter="data")
     root = folder / archive.name.removesuffix(".tar.gz")
-    for path, text in LACKING.items():
+    for path, text in MISSING_MODULES.items():
         file = root / "tests" / path
         file.parent.mkdir(exist_ok=True)
         if file.parent.resolve() != root.resolve():
@@ -64,13 +64,15 @@ def prepare(folder: Path) -> Path:
     return root
 
 
-def main(arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest, after --")] = None) -> None:
-    """Run the common tests of transformers on the classes of this package; the exit code is that of pytest."""
+def main(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest, after --.")] = None,
+) -> None:
+    """Run the common tests of transformers on the classes of this package. The exit code is that of pytest."""
     with TemporaryDirectory() as folder:
         root = prepare(Path(folder))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment["PYTHONPATH"] = str(Path(folder, "needed"))
-        settings = Path(folder, "pytest.ini")  # in place of those of the source distribution
+        settings = Path(folder, "pytest.ini")  # Replaces the settings of the source distribution.
         settings.write_text("[pytest]\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "-c", str(settings), "--rootdir", str(root), "--tb=line"]
         command += ["-p", "no:cacheprovider", "tests/test_tgdfer.py", *(arguments or [])]

@@ -1,4 +1,7 @@
-"""Our classes, given to the common test classes of transformers; runs among its tests only: see `__main__`."""
+"""Test cases that apply the common test classes of transformers to our classes.
+
+`__main__` copies this file into the tests of transformers. It cannot run elsewhere.
+"""
 
 import tempfile
 import unittest
@@ -22,7 +25,7 @@ BLOCK = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "nu
 
 
 class TGDFERModelTester:
-    """A small model and clips for it."""
+    """Makes the configuration of a small model, and inputs for it."""
 
     is_training = True
     batch_size, num_frames, image_size, seq_length = 3, 4, 32, 4
@@ -55,7 +58,7 @@ class TGDFERModelTest(ModelTesterMixin, unittest.TestCase):
 
     def setUp(self):
         self.model_tester = TGDFERModelTester(self)
-        # The text tower needs something to read; the config tester needs no text attributes.
+        # Text attributes are not tested here, because they belong to the configuration of CLIP.
         self.config_tester = ConfigTester(
             self, config_class=TGDFERConfig, has_text_modality=False, common_properties=["num_frames"]
         )

@@ -1,1 +1,1 @@
-"""Are the explanations true? Descriptions and frames that an explanation names, checked on rendered faces."""
+"""Are the explanations true? The descriptions and frames of explanations, checked on rendered faces."""

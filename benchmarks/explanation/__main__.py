@@ -1,4 +1,4 @@
-"""Measures how true explanations are: `python -m benchmarks.explanation`."""
+"""Measures whether explanations are true: `python -m benchmarks.explanation`."""
 
 import time
 from pathlib import Path
@@ -19,11 +19,11 @@ from benchmarks.harness.command_options import (
     ReportFile,
     TestClips,
     TrainClips,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
     settings_options,
 )
 from benchmarks.harness.runner import run_rows
@@ -35,7 +35,7 @@ app = new_app()
 
 @app.command()
 def explain(
-    work: Annotated[Path, typer.Option(help="Folder of clips and results.")] = BENCHMARK,
+    work: Annotated[Path, typer.Option(help="Folder of the clips and of the results.")] = BENCHMARK,
     out: ReportFile = REPORTS / "explanation.md",
     figures: FiguresFile = FIGURES / "explanation.json",
     model: ClipModel = Settings.model,
@@ -45,26 +45,28 @@ def explain(
         str | None,
         typer.Option(
             envvar="TGDFER_TRAINED",
-            help="Trained TG-DFER to measure as well: folder of a run or of a model, or Hub id.",
+            help="Additional trained TG-DFER model to measure: folder of a run or of a model, or Hub id.",
         ),
     ] = None,
     minutes: Minutes = 50.0,
 ) -> None:
-    """Measure on rendered faces how true explanations are; the same command goes on where an earlier one stopped."""
+    """Measure on rendered faces whether explanations are true. An interrupted measurement is resumed."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model, clips=clips, test_clips=test_clips)
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         dataset = rendered_dataset(settings, work)
-        results = work / "explanation"  # apart from the rows of the baselines
-        measured = None if trained is None else TrainedModel(trained)
+        results = work / "explanation"  # The results of the baselines are in another folder.
+        trained_model = None if trained is None else TrainedModel(trained)
         command = published_command(
-            "benchmarks.explanation", **settings_options(settings), trained=(measured and measured.name, None)
+            "benchmarks.explanation",
+            **settings_options(settings),
+            trained=(trained_model and trained_model.name, None),
         )
-        if not run_rows(dataset, explanation_rows(dataset, measured), results, command, end):
-            return say_time_is_over(minutes)
+        if not run_rows(dataset, explanation_rows(dataset, trained_model), results, command, end):
+            return print_time_is_over(minutes)
         write_explanation_report(results, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The action units that the built-in descriptions name, so that explanations can be checked.
+"""Table of the action units that each built-in description mentions, for checking explanations.
 
-Codes of the Facial Action Coding System (Ekman, Friesen & Hager, 2002). Movements of tongue, head and gaze and a few
-others are listed for completeness. They are not rendered, so they are not measured.
+The codes are those of the Facial Action Coding System (Ekman, Friesen & Hager, 2002). Movements of the tongue, the
+head and the gaze and a few others are listed for completeness. The renderer does not show them, so they are not
+measured.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ NOT_RENDERED = {
     "AU84": "head shake",
 }
 
-# Label, description and units, in the order of the YAML files. Descriptions of neutral say what a face does not do.
-# The last description of each label is a situation without action units, which is not listed.
+# Action units of each description, by label and in the order of the YAML files. Descriptions of neutral say what a
+# face does not do. The last description of each label is a situation without action units, so it is not listed.
 NAMED_UNITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "anger": {
         "brows pulled low and tight together, two deep creases upright between them, eyes fixed in a hard stare": (
@@ -160,8 +161,11 @@ NAMED_UNITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def rendered_units(description: str) -> tuple[str, ...]:
-    """The action units that a description names and rendered faces show; none if the description is not built in."""
-    for words in NAMED_UNITS.values():
-        if description in words:
-            return tuple(unit for unit in words[description] if unit in ACTION_UNITS)
+    """Returns the action units that a description mentions and that the renderer shows.
+
+    The result is empty if the description is not built in.
+    """
+    for descriptions in NAMED_UNITS.values():
+        if description in descriptions:
+            return tuple(unit for unit in descriptions[description] if unit in ACTION_UNITS)
     return ()

@@ -1,4 +1,4 @@
-"""The report about explanations, written from the results alone."""
+"""Report on explanations, written from the stored results."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from benchmarks.harness.tables import (
     write_report,
 )
 
-WORDS = {
+# Titles of the columns of the tables, by the names of the figures.
+DESCRIPTION_COLUMNS = {
     "named": "clips with a named description",
     "precision": "named first",
     "base_rate": "random, any label, same clips",
@@ -24,10 +25,10 @@ WORDS = {
     "any_class": "random, any label",
     "best": "best of the label",
 }
-FRAMES = {
-    "right": "frames named that show it",
-    "found": "frames that show it and are named",
-    "chance": "frames that show it",
+FRAME_COLUMNS = {
+    "right": "share of named frames that show the expression",
+    "found": "share of frames with the expression that are named",
+    "chance": "share of all frames that show the expression",
 }
 
 
@@ -35,21 +36,21 @@ def write_explanation_report(work: Path, path: Path, figures: Path) -> None:
     """Writes the report and its figures.
 
     Args:
-        work: folder of the results.
-        path: the Markdown file.
-        figures: the JSON file.
+        work (`Path`): Folder of the results.
+        path (`Path`): Path of the Markdown file.
+        figures (`Path`): Path of the JSON file.
 
     Raises:
-        UserError: if nothing is measured yet, or the results cannot be read.
+        UserError: If nothing has been measured yet, or the results cannot be read.
     """
     (results,) = read_results(work, ["tgdfer", "trained"])
-    faithful = f"## What happens without these frames\n\n{faithfulness_table(results)}"
-    sections = [_head(results), _words(results), _frames(results), faithful, _how(results)]
-    write_report(path, sections, figures, _facts(results))
+    faithful = f"## Do the predictions depend on these frames?\n\n{faithfulness_table(results)}"
+    sections = [_introduction(results), _descriptions(results), _frames(results), faithful, _methods(results)]
+    write_report(path, sections, figures, _published_figures(results))
 
 
-def _facts(results: Results) -> dict[str, Any]:
-    """Everything that the report says, without the values of single clips."""
+def _published_figures(results: Results) -> dict[str, Any]:
+    """Returns all figures of the report, without the fields with one value per clip."""
     groups = ("figures", "words", "frames", "faithful")
     return {
         "clips": results.clips,
@@ -64,74 +65,81 @@ def _facts(results: Results) -> dict[str, Any]:
     }
 
 
-def _head(results: Results) -> str:
+def _introduction(results: Results) -> str:
     clips, people = (results.clips["test"][name] for name in ("clips", "people"))
-    about = (
-        "An explanation names the frames that an answer rests on, and the descriptions that the face fits in them,"
-        " more than in the rest of the clip. Of rendered faces it is known which action units are active in every"
-        f" frame, so both can be checked: on {clips} clips of {people} people who are in no training clip."
-        " In percent; mean ± standard deviation over seeds."
+    introduction = (
+        "An explanation names the frames on which a prediction depends. It also names descriptions that fit the face"
+        " better in these frames than in the rest of the clip. For rendered faces the active action units of every"
+        f" frame are known, so both can be checked. The test uses {clips} clips of {people} people who are not in the"
+        " training clips. Values are in percent, as mean ± standard deviation over seeds."
     )
     return f"""# Are the explanations true?
 
-Written by `python -m benchmarks.explanation` from the results; change it there.
+`python -m benchmarks.explanation` generates this page. Change the text there.
 
-{paragraph(about)}"""
+{paragraph(introduction)}"""
 
 
-def _words(results: Results) -> str:
+def _descriptions(results: Results) -> str:
     measured = {name: figures for name in results.rows if (figures := means_over_runs(results.rows[name], "words"))}
     rows = []
     for name, figures in measured.items():
-        cells = [percent(figures.get(kind)) for kind in WORDS]
+        cells = [percent(figures.get(kind)) for kind in DESCRIPTION_COLUMNS]
         rows.append([results.rows[name]["title"], *cells, _ratio(figures.get("precision"), figures.get("base_rate"))])
-    about = (
-        "Of the action units that a description names, the share that is active in the quarter of the frames with the"
-        " highest relevance for the predicted label. Situations name no action unit, and neutral says what a face does"
-        " not do: both are left out."
+    introduction = (
+        "The score of a description is the share of its action units that are active in the quarter of the frames with"
+        " the highest relevance for the predicted label. Descriptions of situations are excluded, because they mention"
+        " no action units. Descriptions of neutral are excluded, because they say what a face does not do."
     )
-    table = markdown_table(["descriptions", *WORDS.values(), "named first : any label, same clips"], rows)
+    ratio = "ratio of named first to random, any label, same clips"
+    table = markdown_table(["descriptions", *DESCRIPTION_COLUMNS.values(), ratio], rows)
     examples = "\n".join(f"- {sentence}" for sentence in _examples(results))
-    return f"## What the words say\n\n{paragraph(about)}\n\n{table}" + (
-        f"\n\nThe first clip of each label, as TG-DFER explains it:\n\n{examples}" if examples else ""
+    return f"## Are the descriptions true?\n\n{paragraph(introduction)}\n\n{table}" + (
+        f"\n\nExplanations by TG-DFER for the first clip of each label:\n\n{examples}" if examples else ""
     )
 
 
 def _frames(results: Results) -> str:
     measured = {name: figures for name in results.rows if (figures := means_over_runs(results.rows[name], "frames"))}
     rows = [
-        [results.rows[name]["title"], *(percent(figures.get(kind)) for kind in FRAMES)]
+        [results.rows[name]["title"], *(percent(figures.get(kind)) for kind in FRAME_COLUMNS)]
         for name, figures in measured.items()
     ]
-    about = (
-        "Frames in the spans that an explanation names, against those that truly show the expression at half of its"
-        " intensity or more; clips that are not neutral and rightly labelled."
+    introduction = (
+        "The named frames are the frames in the time spans of an explanation. They are compared with the frames in"
+        " which the expression has at least half of its full intensity. Only clips that are not neutral and that are"
+        " classified correctly are counted."
     )
-    return f"## When\n\n{paragraph(about)}\n\n{markdown_table(['descriptions', *FRAMES.values()], rows)}"
+    table = markdown_table(["descriptions", *FRAME_COLUMNS.values()], rows)
+    return f"## Are the named frames true?\n\n{paragraph(introduction)}\n\n{table}"
 
 
-def _how(results: Results) -> str:
-    return f"""## How it is measured
+def _methods(results: Results) -> str:
+    return f"""## Methods
 
-- TG-DFER is trained by the training loop with its defaults on frozen features, the best epoch on people held out of
-  train. Shuffled: the descriptions of the emotions change places between labels, so that each label is learnt, and
-  explained, by words of others. Class words: trained on the names of the labels alone, and then explained by the
-  descriptions, which have no part in its answers.
-- An action unit is active from an intensity of 0.35 on, on top of the resting face.
-- Named first: the first description that `TGDFERProcessor.explain` names: of those that fit the frames of its spans
-  better than the other frames of the clip (gain), and clearly better than they fit clips in general where the model
-  is calibrated, the one with the highest cosine there. It is compared with random ones in the clips that have one.
-  Best of the label: what no choice among its descriptions can pass.
-- Where there is a row of a model by its name, it was trained elsewhere, and is measured as it is.
-- Frames count by their relevance, or by the log-probability of the label in the frame for heads that have no
-  relevance. Random frames are the mean of ten draws.
-- Both linear heads choose rate and epochs by five-fold cross-validation over people in train.
+- **TG-DFER** is trained on frozen features with the default settings. The best epoch is selected on people held out of
+  the training split.
+- **Shuffled descriptions:** the descriptions of the emotions are exchanged between the labels. Each label is trained
+  and explained with descriptions of other labels.
+- **Class words:** the model is trained only on the names of the labels, and explained with the descriptions. The
+  descriptions do not influence its predictions.
+- An action unit is active if its intensity is at least 0.35 above that of the resting face.
+- **Named first** is the first description that `TGDFERProcessor.explain` names. It fits the frames of the spans better
+  than the other frames of the clip (gain). If the model is calibrated, it also fits them clearly better than it fits
+  clips in general. Of these descriptions, it has the highest cosine. It is compared with random descriptions in the
+  clips for which a description is named.
+- **Best of the label** is an upper bound: the description with the highest score among those of the label.
+- A row with the name of a model is a trained model that is measured without further training.
+- The top frames are those with the highest relevance. Heads without relevance use the log-probability of the label in
+  the frame. The values for random frames are the mean of ten draws.
+- Both linear heads use five-fold cross-validation over people of the training split to select the learning rate and
+  the number of epochs.
 
 {how_it_was_run([results])}"""
 
 
 def _examples(results: Results) -> list[str]:
-    """The explanations of the first run of TG-DFER for the first clip of each label."""
+    """Returns the explanations by the first run of TG-DFER for the first clip of each label."""
     runs = list(runs_of(results.rows["tgdfer"]).values()) if "tgdfer" in results.rows else []
     if not runs:
         return []
@@ -139,5 +147,5 @@ def _examples(results: Results) -> list[str]:
     return [f"{label}: *{runs[0]['sentences'][labels.index(label)]}*" for label in sorted(set(labels))]
 
 
-def _ratio(one: Figure, other: Figure) -> str:
-    return f"{one[0] / other[0]:.2f}" if one and other and other[0] else ""
+def _ratio(numerator: Figure, denominator: Figure) -> str:
+    return f"{numerator[0] / denominator[0]:.2f}" if numerator and denominator and denominator[0] else ""

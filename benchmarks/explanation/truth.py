@@ -1,6 +1,6 @@
-"""Whether the words and the frames that explain a prediction are true of the face, measured on rendered faces.
+"""Checks on rendered faces whether the descriptions and the frames of explanations are true.
 
-A description names action units, and for every rendered frame it is known which are active.
+Descriptions mention action units, and the active action units of every rendered frame are known.
 """
 
 import copy
@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.explanation.named_units import rendered_units
 from benchmarks.harness.benchmark_dataset import THRESHOLD, BenchmarkDataset
-from benchmarks.harness.faithfulness import SHARE, answer_of_model, faithfulness
+from benchmarks.harness.faithfulness import SHARE, faithfulness, model_predictor
 from benchmarks.harness.row import Run, rounded
 from tgdfer.modeling_tgdfer.layers_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -22,98 +22,108 @@ from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
-# An action unit is active from this intensity on. Captions name it for sure from there on, too.
+# Lowest intensity at which an action unit counts as active. Captions always mention it from the same intensity on.
 ACTIVE = 0.35
 
-Words = Mapping[str, Sequence[str]]
+Descriptions = Mapping[str, Sequence[str]]
 
 
-def moved_units(dataset: BenchmarkDataset) -> list[np.ndarray]:
-    """Active action units in the sampled frames of each test clip, (T, A) bool in the order of `ACTION_UNITS`.
+def active_units(dataset: BenchmarkDataset) -> list[np.ndarray]:
+    """Returns the active action units in the sampled frames of each test clip.
 
-    Only movement on top of the resting face counts: lip corners that always hang are not an action.
+    Intensities are relative to the resting face. For example, lip corners that always hang are not an action.
+
+    Returns:
+        `list[np.ndarray]`: For each clip a boolean array (T, A), in the order of `ACTION_UNITS`.
     """
     lines = (dataset.folder / "test" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = {f"test/{row['file_name']}": row["action_units"] for row in map(json.loads, lines)}
-    found = []
+    active = []
     for file in dataset.test.files:
         units = np.array([rows[file][name] for name in ACTION_UNITS]).T
-        found.append(units[sample_indices(len(units), dataset.settings.num_frames)] >= ACTIVE)
-    return found
+        active.append(units[sample_indices(len(units), dataset.settings.num_frames)] >= ACTIVE)
+    return active
 
 
-def truth_of_words(
-    explanations: Sequence[Explanation], active: Sequence[np.ndarray], words: Words
+def check_descriptions(
+    explanations: Sequence[Explanation], active: Sequence[np.ndarray], descriptions: Descriptions
 ) -> dict[str, float]:
-    """Whether the action units that descriptions name are active in the frames that decide.
+    """Checks whether the action units that descriptions mention are active in the relevant frames.
 
-    The figure of a description is the share of its units that are active, averaged over the frames. Left out are
-    descriptions without action units (the situations), those of neutral, which say what a face does not do, and clips
-    that are predicted as neutral.
+    The score of a description is the share of its action units that are active, averaged over the frames. Three kinds
+    are excluded: descriptions of situations, which mention no action units; descriptions of neutral, which say what a
+    face does not do; and clips that are predicted as neutral.
 
     Args:
-        explanations: explanations of N clips.
-        active: active action units in the deciding frames of each clip, (T, A) bool.
-        words: descriptions of all labels.
+        explanations (`Sequence[Explanation]`): Explanations of N clips.
+        active (`Sequence[np.ndarray]`): For each clip, the active action units in its relevant frames as a boolean
+            array (T, A).
+        descriptions (`Descriptions`): Descriptions of all labels.
 
     Returns:
-        Means over the clips for the description that is named first (`explained`; a random one if none is named), the
-        one with the highest cosine (`cosine`), the one with the largest gain (`gain`), a random one of the label
-        (`same_class`), a random one of any label (`any_class`), and the best one of the label (`best`); the number of
-        `clips`, and the share of them in which one is `named`. Over the clips in which one is named, the means for
-        it (`precision`) and for a random one of any label (`base_rate`).
+        `dict[str, float]`: Mean scores over the clips. `explained` is the score of the description that is named
+        first, or the mean over the label if none is named. `cosine` is that of the description with the highest
+        cosine, and `gain` that of the description with the largest gain. `same_class` is the mean over the
+        descriptions of the predicted label, `any_class` the mean over all descriptions, and `best` the highest score
+        among the descriptions of the label. `clips` is the number of clips, and `named` the share of clips for which a
+        description is named. `precision` and `base_rate` are the means of `explained` and `any_class` over only these
+        clips.
     """
-    kinds: dict[str, list[float]] = {}
-    named = {text: rendered_units(text) for label, texts in words.items() if label != "neutral" for text in texts}
-    for explanation, shown in zip(explanations, active, strict=True):
-        true = {text: float(shown[:, [INDEX[u] for u in units]].mean()) for text, units in named.items() if units}
-        ours = [one for one in explanation.descriptions if one.text in true]
-        if not ours:
+    scores: dict[str, list[float]] = {}
+    units_of = {
+        text: rendered_units(text) for label, texts in descriptions.items() if label != "neutral" for text in texts
+    }
+    for explanation, frames in zip(explanations, active, strict=True):
+        score = {text: float(frames[:, [INDEX[u] for u in units]].mean()) for text, units in units_of.items() if units}
+        candidates = [description for description in explanation.descriptions if description.text in score]
+        if not candidates:
             continue
-        random = float(np.mean([true[one.text] for one in ours]))
-        shown_ones = [true[one.text] for one in ours if one.is_shown]
-        any_class = float(np.mean(list(true.values())))
+        same_class = float(np.mean([score[description.text] for description in candidates]))
+        named = [score[description.text] for description in candidates if description.is_shown]
+        any_class = float(np.mean(list(score.values())))
         figures = {
-            "explained": shown_ones[0] if shown_ones else random,
-            "cosine": true[ours[0].text],
-            "gain": true[max(ours, key=lambda one: one.gain or 0.0).text],
-            "same_class": random,
+            "explained": named[0] if named else same_class,
+            "cosine": score[candidates[0].text],
+            "gain": score[max(candidates, key=lambda description: description.gain or 0.0).text],
+            "same_class": same_class,
             "any_class": any_class,
-            "best": max(true[one.text] for one in ours),
-            "named": float(bool(shown_ones)),
+            "best": max(score[description.text] for description in candidates),
+            "named": float(bool(named)),
         }
-        if shown_ones:
-            figures |= {"precision": shown_ones[0], "base_rate": any_class}
+        if named:
+            figures |= {"precision": named[0], "base_rate": any_class}
         for name, value in figures.items():
-            kinds.setdefault(name, []).append(value)
-    means = {name: float(np.mean(values)) for name, values in kinds.items()}
-    return means | {"clips": len(kinds.get("best", []))}
+            scores.setdefault(name, []).append(value)
+    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    return means | {"clips": len(scores.get("best", []))}
 
 
-def truth_of_frames(
+def check_frames(
     explanations: Sequence[Explanation], labels: Sequence[str], intensity: Sequence[Sequence[float]]
 ) -> dict[str, float]:
-    """Whether the frames of the spans show the expression, in clips that are not neutral and predicted rightly.
+    """Checks whether the frames in the spans of explanations show the expression.
+
+    Only clips that are not neutral and that are predicted correctly are counted.
 
     Args:
-        explanations: explanations of N clips.
-        labels: true label of each clip.
-        intensity: intensity of the frames of each clip, 0 to 1.
+        explanations (`Sequence[Explanation]`): Explanations of N clips.
+        labels (`Sequence[str]`): True label of each clip.
+        intensity (`Sequence[Sequence[float]]`): Intensity (0 to 1) of the frames of each clip.
 
     Returns:
-        Means over the clips: the share of the spans' frames that show it (`right`), the share of the frames that show
-        it which are in a span (`found`), and the share of all frames that show it (`chance`); and the number of
-        `clips`.
+        `dict[str, float]`: Means over the clips. `right` is the share of the frames in spans that show the expression,
+        `found` is the share of the frames with the expression that are in a span, and `chance` is the share of all
+        frames that show the expression. `clips` is the number of clips.
     """
     figures = []
     for explanation, label, values in zip(explanations, labels, intensity, strict=True):
-        shows = np.array(values) >= THRESHOLD
-        if label == "neutral" or label != explanation.label or not shows.any():
+        has_expression = np.array(values) >= THRESHOLD
+        if label == "neutral" or label != explanation.label or not has_expression.any():
             continue
-        named: np.ndarray = np.zeros(len(shows), bool)
+        in_span: np.ndarray = np.zeros(len(has_expression), bool)
         for span in explanation.spans:
-            named[span.first : span.last + 1] = True
-        figures.append((shows[named].mean(), named[shows].mean(), shows.mean()))
+            in_span[span.first : span.last + 1] = True
+        figures.append((has_expression[in_span].mean(), in_span[has_expression].mean(), has_expression.mean()))
     if not figures:
         return {"clips": 0}
     means = np.mean(figures, axis=0).tolist()
@@ -124,28 +134,29 @@ def explained(
     dataset: BenchmarkDataset,
     model: TGDFERForVideoClassification,
     processor: TGDFERProcessor,
-    words: Words | None = None,
-    seen: FrameFeatures | None = None,
+    descriptions: Descriptions | None = None,
+    features: FrameFeatures | None = None,
 ) -> Run:
-    """The predictions of a trained model on the test clips, and how true its explanations are.
+    """Predicts and explains the test clips with a trained model, and checks the explanations.
 
-    Explanations are those of the product, but for the answer "unsure": the most probable label is explained.
+    The explanations are those that users get, except that the label "unsure" is replaced by the most probable label.
 
     Args:
-        dataset: rendered clips.
-        model: trained model with any texts for the labels of the data set.
-        processor: processor of the model.
-        words: descriptions to explain with, in place of those that the model was trained on.
-        seen: features of the test clips, if the model does not see them by the frozen CLIP of the data set.
+        dataset (`BenchmarkDataset`): Rendered clips.
+        model (`TGDFERForVideoClassification`): Trained model for the labels of the data set.
+        processor (`TGDFERProcessor`): Processor of the model.
+        descriptions (`Descriptions`, *optional*): Descriptions for the explanations. None uses those of the processor.
+        features (`FrameFeatures`, *optional*): Frame features of the test clips. None uses the frozen CLIP of the data
+            set.
     """
-    seen, labels = seen or dataset.features("test"), dataset.test.labels
-    frames, mask, seconds = seen.features[0].float(), seen.frame_mask[0], seen.timestamps[0]
-    found: Run = {"faithful": faithfulness(answer_of_model(model), frames, mask, seconds)}
+    features, labels = features or dataset.features("test"), dataset.test.labels
+    frames, mask, seconds = features.features[0].float(), features.frame_mask[0], features.timestamps[0]
+    result: Run = {"faithful": faithfulness(model_predictor(model), frames, mask, seconds)}
     with torch.no_grad():
         output = model(frame_features=frames, frame_mask=mask, timestamps=seconds)
-        if words is not None:
-            # Frame features do not depend on the texts, so the prediction remains that of the model.
-            processor.descriptions = {label: list(texts) for label, texts in words.items()}
+        if descriptions is not None:
+            # The prediction is already computed, so the new texts change only the explanation.
+            processor.descriptions = {label: list(texts) for label, texts in descriptions.items()}
             model.set_classes(processor.class_prompts())
             other = model(frame_features=frames, frame_mask=mask, timestamps=seconds)
             output.description_relevance = other.description_relevance
@@ -157,15 +168,15 @@ def explained(
     clips = range(len(labels))
     relevance = output.frame_relevance[clips, :, predicted]  # (N, T)
     top = top_frames(relevance, mask, SHARE)
-    active = [units[frames] for units, frames in zip(moved_units(dataset), top.numpy(), strict=True)]
-    true = [names.index(label) for label in labels]
-    return found | {
+    active = [units[frames] for units, frames in zip(active_units(dataset), top.numpy(), strict=True)]
+    targets = [names.index(label) for label in labels]
+    return result | {
         "predicted": [explanation.label for explanation in explanations],
         "scores": [
             [rounded(score) for score in output.frame_relevance[clip, mask[clip], label].tolist()]
-            for clip, label in enumerate(true)
+            for clip, label in enumerate(targets)
         ],
-        "words": truth_of_words(explanations, active, processor.descriptions or {}),
-        "frames": truth_of_frames(explanations, labels, dataset.truth.intensity),
+        "words": check_descriptions(explanations, active, processor.descriptions or {}),
+        "frames": check_frames(explanations, labels, dataset.truth.intensity),
         "sentences": [str(explanation) for explanation in explanations],
     }

@@ -1,1 +1,1 @@
-"""Is the package fair? The same expressions on rendered faces that differ in one respect only."""
+"""Fairness: the same expressions on rendered faces that differ in only one attribute."""

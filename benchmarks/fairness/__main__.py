@@ -1,4 +1,4 @@
-"""Measures recall and calibration on rendered faces that differ in one respect: `python -m benchmarks.fairness`."""
+"""Measures recall and calibration on rendered faces that differ in one attribute: `python -m benchmarks.fairness`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +8,15 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.fairness.faces import FACTORS, rendered_groups
-from benchmarks.fairness.measure import answers_of, figures_by_group
+from benchmarks.fairness.measure import figures_by_group, predict_pictures
 from benchmarks.fairness.report import factor_table, weaker_groups, write_fairness_report
 from benchmarks.harness.command_options import (
     FIGURES,
     FiguresFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.harness.trained_model import TrainedModel
 from tgdfer.console import hide_loading_bars
@@ -37,42 +37,43 @@ def fairness(
     model: Annotated[
         str,
         typer.Option(
-            envvar="TGDFER_TRAINED", help="A trained TG-DFER, or a CLIP, which answers by words: folder or Hub id."
+            envvar="TGDFER_TRAINED",
+            help="Trained TG-DFER model, or a CLIP model for zero-shot classification: folder or Hub id.",
         ),
     ] = DEFAULT_MODEL,
     people: Annotated[int, typer.Option(help="Number of rendered people.", min=2)] = PEOPLE,
     out: Annotated[
-        Path | None, typer.Option(help="Report to write, in Markdown; without it the tables are printed alone.")
+        Path | None, typer.Option(help="Markdown file of the report. Without it, the tables are only printed.")
     ] = None,
     figures: FiguresFile = FIGURES / "fairness.json",
 ) -> None:
-    """Render the same expressions on faces of different groups, and compare how a model answers."""
+    """Render the same expressions on faces of different groups, and compare the predictions of a model."""
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         network, processor = _network(model)
         total = people * len(EMOTIONS) * sum(map(len, FACTORS.values()))
         pictures = track(rendered_groups(people), "Rendered faces", total=total, console=get_console())
-        answers = answers_of(network, processor.video_processor, pictures)
-        found = {factor: figures_by_group(answers, factor, list(groups)) for factor, groups in FACTORS.items()}
+        predictions = predict_pictures(network, processor.video_processor, pictures)
+        measured = {factor: figures_by_group(predictions, factor, list(groups)) for factor, groups in FACTORS.items()}
         name = Path(model).name if Path(model).is_dir() else model
-        for factor, groups in found.items():
+        for factor, groups in measured.items():
             get_console().print(f"{factor_table(factor, groups)}\n", highlight=False, markup=False, soft_wrap=True)
-        for line in weaker_groups(found):
-            get_console().print(f"weaker: {line}", highlight=False, markup=False)
+        for line in weaker_groups(measured):
+            get_console().print(f"lower UAR: {line}", highlight=False, markup=False)
         if out is not None:
             command = published_command(
                 "benchmarks.fairness", model=(name, DEFAULT_MODEL), people=(people, PEOPLE), out=(str(out), None)
             )
-            write_fairness_report(found, name, people, out, figures, command)
-            say_written(out)
+            write_fairness_report(measured, name, people, out, figures, command)
+            print_written(out)
 
 
 def _network(model: str) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-    """A trained model as it is, with its calibration, or an untrained one on a CLIP."""
+    """Loads a trained model with its calibration, or makes an untrained model from a CLIP."""
     if not is_trained(model):
         return start_model(ModelConfig(model=model, frozen_features=True), sorted(EMOTIONS))
     trained = TrainedModel(model)
-    trained.places(sorted(EMOTIONS))  # which it must know
+    trained.class_indices(sorted(EMOTIONS))  # Raises an error if the model lacks a class.
     return trained.network
 
 

@@ -1,4 +1,4 @@
-"""Rendered faces with the same expressions that differ in one respect: skin, age, glasses, beard, pose or light."""
+"""Rendered faces with the same expressions that differ in one attribute: skin, age, glasses, beard, pose or light."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ from tgdfer.training.rendered_faces import (
     sample_person,
 )
 
-# A split of its own, so that nobody of it is in any training.
+# Name of the split. No model is trained on it.
 SPLIT = "fairness"
-# Expressions are weak to full. If all were full, a model would be right about every group.
+# Range of the strength of the expressions. If all were at full strength, a model would classify every group correctly.
 STRENGTH = (0.4, 1.0)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is changed of a face, a setting and a pose; everything else stays.
+class Appearance:
+    """Changes to a face, its setting and its pose. Everything else stays the same.
 
     Attributes:
-        person: fields of `Identity`.
-        setting: fields of `Setting`.
-        pose: pose of the head.
+        person (`dict[str, Any]`): Changed fields of `Identity`.
+        setting (`dict[str, Any]`): Changed fields of `Setting`.
+        pose (`Pose`, *optional*): Pose of the head.
     """
 
     person: dict[str, Any]
@@ -40,20 +40,20 @@ class Look:
     pose: Pose = Pose()
 
 
-def _person(**fields: Any) -> Look:
-    return Look(fields, {})
+def _person(**fields: Any) -> Appearance:
+    return Appearance(fields, {})
 
 
-def _setting(**fields: Any) -> Look:
-    return Look({}, fields)
+def _setting(**fields: Any) -> Appearance:
+    return Appearance({}, fields)
 
 
-def _posed(**fields: float) -> Look:
-    return Look({}, {}, Pose(**fields))
+def _posed(**fields: float) -> Appearance:
+    return Appearance({}, {}, Pose(**fields))
 
 
-# For each factor its groups. The first one is the reference, with which the others are compared.
-FACTORS: dict[str, dict[str, Look]] = {
+# Groups of each factor. The first group is the reference with which the others are compared.
+FACTORS: dict[str, dict[str, Appearance]] = {
     "skin colour": {tone: _person(skin_tone=tone) for tone in SKIN_TONES},
     "age lines": {"none": _person(age=0.0), "some": _person(age=0.5), "deep": _person(age=1.0)},
     "glasses": {"no": _person(glasses=False), "yes": _person(glasses=True)},
@@ -83,11 +83,11 @@ class Picture:
     """A rendered picture.
 
     Attributes:
-        factor: name of the factor.
-        group: group of the factor.
-        person: number of the person.
-        label: emotion that the face shows.
-        image: uint8 RGB (112, 112, 3).
+        factor (`str`): Name of the factor.
+        group (`str`): Name of the group.
+        person (`int`): Number of the person.
+        label (`str`): Emotion that the face shows.
+        image (`np.ndarray`): Uint8 RGB (112, 112, 3).
     """
 
     factor: str
@@ -98,47 +98,48 @@ class Picture:
 
 
 def rendered_groups(people: int, seed: int = 0) -> Iterator[Picture]:
-    """Draws every person with every emotion in every group of every factor.
+    """Renders every person with every emotion in every group of every factor.
 
-    The action units of a person and an emotion are the same in all groups, and so are background, clothes and noise.
-    As in all rendered faces, the exposure of the camera follows the skin.
+    For a person and an emotion, the action units, the background, the clothes and the noise are the same in all
+    groups. As in all rendered faces, the exposure of the camera is adapted to the skin.
 
     Args:
-        people: number of people.
-        seed: seed of the people and their expressions.
+        people (`int`): Number of people.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the people and of their expressions.
     """
     faces = RenderedFaces()
     for number in range(people):
-        plain = _plain_person(sample_person(seed, SPLIT, number))
-        for place, label in enumerate(EMOTIONS):
-            rng = np.random.default_rng([seed, number, place])
+        reference = _reference_person(sample_person(seed, SPLIT, number))
+        for index, label in enumerate(EMOTIONS):
+            rng = np.random.default_rng([seed, number, index])
             units = apex(label, rng) * rng.uniform(*STRENGTH)
-            setting = _plain_setting(Setting.sample(rng, faces))
+            setting = _reference_setting(Setting.sample(rng, faces))
             for factor, groups in FACTORS.items():
-                for group, look in groups.items():
-                    painter = FacePainter(_changed(plain, look), replace(setting, **look.setting), faces)
-                    yield Picture(factor, group, number, label, painter.draw(units, look.pose))
+                for group, appearance in groups.items():
+                    person = _with_appearance(reference, appearance)
+                    painter = FacePainter(person, replace(setting, **appearance.setting), faces)
+                    yield Picture(factor, group, number, label, painter.draw(units, appearance.pose))
 
 
-def _plain_person(person: Identity) -> Identity:
-    """A person in the reference group of every factor. Hair and eyes fit every skin colour."""
+def _reference_person(person: Identity) -> Identity:
+    """Changes a person to the reference group of every factor. Hair and eyes are plausible for every skin colour."""
     eyes: dict[str, Any] = {"eye_color": "brown", "iris": np.array((92, 56, 30))}
     hair: dict[str, Any] = {"hair_color": "black", "hair": np.array(HAIR_COLORS["black"])}
-    plain = replace(person, age=0.0, glasses=False, beard="none", **hair, **eyes)
-    return _changed(plain, _person(skin_tone=next(iter(SKIN_TONES))))
+    reference = replace(person, age=0.0, glasses=False, beard="none", **hair, **eyes)
+    return _with_appearance(reference, _person(skin_tone=next(iter(SKIN_TONES))))
 
 
-def _changed(person: Identity, look: Look) -> Identity:
-    """A person with changes. Of another skin colour, the lips are as much darker than the skin as before."""
-    changes = dict(look.person)
+def _with_appearance(person: Identity, appearance: Appearance) -> Identity:
+    """Changes the appearance of a person. With another skin colour, the ratio of lip colour to skin colour is kept."""
+    changes = dict(appearance.person)
     if "skin_tone" in changes:
         skin = np.array(SKIN_TONES[changes["skin_tone"]], float)
         changes |= {"skin": skin, "lips": person.lips * skin / person.skin}
     return replace(person, **changes)
 
 
-def _plain_setting(setting: Setting) -> Setting:
-    """A setting in the reference group of the light, in which nothing hides the face."""
+def _reference_setting(setting: Setting) -> Setting:
+    """Changes a setting to the reference group of the light, without objects in front of the face."""
     return replace(
         setting, light_side=0.0, light_contrast=0.3, brightness=1.0, warmth=0.0, light_side_drift=0.0,
         brightness_drift=0.0, blur=0.0, occluder=None,

@@ -1,4 +1,4 @@
-"""Recall and calibration of a model by group, with intervals over people."""
+"""Recall and calibration of a model for each group, with intervals over people."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.fairness.faces import Picture
 from benchmarks.harness.calibration import calibration_error
-from benchmarks.harness.comparison import Difference, drawn_weights, with_interval
+from benchmarks.harness.comparison import Difference, bootstrap_weights, with_interval
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -18,16 +18,16 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Answers of a model to N pictures.
+class Predictions:
+    """Predictions of a model for N pictures.
 
     Attributes:
-        factors: factor of each picture.
-        groups: group of each picture.
-        people: number of the person in each picture, (N,).
-        labels: true label of each picture.
-        predicted: predicted label of each picture.
-        confidence: probability of the predicted label, (N,).
+        factors (`NDArray[np.str_]`): Factor of each picture, (N,).
+        groups (`NDArray[np.str_]`): Group of each picture, (N,).
+        people (`NDArray[np.int64]`): Number of the person in each picture, (N,).
+        labels (`NDArray[np.str_]`): True label of each picture, (N,).
+        predicted (`NDArray[np.str_]`): Predicted label of each picture, (N,).
+        confidence (`NDArray[np.float64]`): Probability of the predicted label, (N,).
     """
 
     factors: NDArray[np.str_]
@@ -40,15 +40,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """Figures of a group, each with its 95 % interval over people.
+    """Figures of a group (0 to 1), each with its 95% interval over people.
 
     Attributes:
-        pictures: number of pictures.
-        recall: recall of each label, without interval.
-        uar: mean recall.
-        ece: expected calibration error.
-        uar_difference: UAR minus that of the reference group on the same people; None for the reference.
-        ece_difference: the same of the calibration error.
+        pictures (`int`): Number of pictures.
+        recall (`dict[str, float]`): Recall of each label, without interval.
+        uar (`Difference`): Mean recall.
+        ece (`Difference`): Expected calibration error.
+        uar_difference (`Difference`): UAR minus that of the reference group on the same people. None for the
+            reference.
+        ece_difference (`Difference`): Calibration error minus that of the reference group. None for the reference.
     """
 
     pictures: int
@@ -59,72 +60,73 @@ class GroupFigures:
     ece_difference: Difference
 
 
-def answers_of(
+def predict_pictures(
     model: TGDFERForVideoClassification, video_processor: TGDFERVideoProcessor, pictures: Iterable[Picture]
-) -> Answers:
-    """What a model says of pictures, each given as a clip of one frame. The faces are aligned and not cut again."""
+) -> Predictions:
+    """Predicts pictures, each as a clip of one frame. The faces are already aligned and are not cropped again."""
     names = np.array([name for _, name in sorted(model.config.id2label.items())])
-    facts: list[tuple[str, str, int, str]] = []
+    metadata: list[tuple[str, str, int, str]] = []
     logits: list[torch.Tensor] = []
-    waiting: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
 
-    def answer() -> None:
-        batch = video_processor(waiting, num_frames=1, face_crop="none", return_tensors="pt")
+    def predict_batch() -> None:
+        inputs = video_processor(batch, num_frames=1, face_crop="none", return_tensors="pt")
         with torch.inference_mode():
-            output = model(pixel_values_videos=batch["pixel_values_videos"], frame_mask=batch["frame_mask"])
+            output = model(pixel_values_videos=inputs["pixel_values_videos"], frame_mask=inputs["frame_mask"])
         logits.append(output.logits.float())
-        waiting.clear()
+        batch.clear()
 
     for picture in pictures:
-        facts.append((picture.factor, picture.group, picture.person, picture.label))
-        waiting.append(picture.image[None])
-        if len(waiting) == _BATCH:
-            answer()
-    if waiting:
-        answer()
+        metadata.append((picture.factor, picture.group, picture.person, picture.label))
+        batch.append(picture.image[None])
+        if len(batch) == _BATCH:
+            predict_batch()
+    if batch:
+        predict_batch()
     confidence, best = at_temperature(torch.cat(logits), model.config).softmax(-1).max(-1)
-    factors, groups, people, labels = (np.array(column) for column in zip(*facts, strict=True))
-    return Answers(factors, groups, people, labels, names[best.numpy()], confidence.double().numpy())
+    factors, groups, people, labels = (np.array(column) for column in zip(*metadata, strict=True))
+    return Predictions(factors, groups, people, labels, names[best.numpy()], confidence.double().numpy())
 
 
 def figures_by_group(
-    answers: Answers, factor: str, groups: Sequence[str], draws: int = 2000, seed: int = 0
+    predictions: Predictions, factor: str, groups: Sequence[str], draws: int = 2000, seed: int = 0
 ) -> dict[str, GroupFigures]:
-    """Figures of the groups of a factor.
+    """Computes the figures of the groups of a factor.
 
-    Each bootstrap draw takes people with replacement, the same in all groups, with all of their pictures.
+    Each bootstrap draw samples people with replacement and takes all of their pictures. The draws are the same in all
+    groups.
 
     Args:
-        answers: answers to pictures in which every person shows every label in every group.
-        factor: the factor.
-        groups: its groups, the reference first.
-        draws: number of draws.
-        seed: seed of the draws.
+        predictions (`Predictions`): Predictions for pictures in which every person shows every label in every group.
+        factor (`str`): Name of the factor.
+        groups (`Sequence[str]`): Names of its groups, the reference first.
+        draws (`int`, *optional*, defaults to `2000`): Number of draws.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the draws.
     """
-    weights = drawn_weights(len(np.unique(answers.people)), draws, seed)
-    found: dict[str, GroupFigures] = {}
-    first: tuple[np.ndarray, np.ndarray] | None = None
+    weights = bootstrap_weights(len(np.unique(predictions.people)), draws, seed)
+    figures: dict[str, GroupFigures] = {}
+    reference: tuple[np.ndarray, np.ndarray] | None = None
     for group in groups:
-        chosen = (answers.factors == factor) & (answers.groups == group)
-        people = np.unique(answers.people, return_inverse=True)[1][chosen]
-        labels, right = answers.labels[chosen], (answers.predicted == answers.labels)[chosen]
-        recalls = {label: _recall(right[labels == label], people[labels == label], weights) for label in set(labels)}
+        in_group = (predictions.factors == factor) & (predictions.groups == group)
+        people = np.unique(predictions.people, return_inverse=True)[1][in_group]
+        labels, correct = predictions.labels[in_group], (predictions.predicted == predictions.labels)[in_group]
+        recalls = {label: _recall(correct[labels == label], people[labels == label], weights) for label in set(labels)}
         uar = np.mean(list(recalls.values()), axis=0)
-        ece = calibration_error(answers.confidence[chosen], right, people, weights)
-        found[group] = GroupFigures(
-            pictures=int(chosen.sum()),
+        ece = calibration_error(predictions.confidence[in_group], correct, people, weights)
+        figures[group] = GroupFigures(
+            pictures=int(in_group.sum()),
             recall={label: float(recalls[label][0]) for label in sorted(recalls)},
             uar=with_interval(uar),
             ece=with_interval(ece),
-            uar_difference=None if first is None else with_interval(uar - first[0]),
-            ece_difference=None if first is None else with_interval(ece - first[1]),
+            uar_difference=None if reference is None else with_interval(uar - reference[0]),
+            ece_difference=None if reference is None else with_interval(ece - reference[1]),
         )
-        first = first or (uar, ece)
-    return found
+        reference = reference or (uar, ece)
+    return figures
 
 
-def _recall(right: np.ndarray, people: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Recall of one label for each weighting (R, P) of the people: (R,)."""
+def _recall(correct: np.ndarray, people: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the recall of one label for each weighting (R, P) of the people: (R,)."""
     number = weights.shape[1]
-    hits, counts = np.bincount(people, right, minlength=number), np.bincount(people, minlength=number)
+    hits, counts = np.bincount(people, correct, minlength=number), np.bincount(people, minlength=number)
     return (weights @ hits) / (weights @ counts)

@@ -1,4 +1,4 @@
-"""The report on fairness: a table for each factor."""
+"""Report on fairness, with a table for each factor."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,82 +9,90 @@ from benchmarks.harness.comparison import Difference
 from benchmarks.harness.provenance import commit, machine
 from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
 
-Found = Mapping[str, Mapping[str, GroupFigures]]
+# Figures by the names of factor and group.
+FactorFigures = Mapping[str, Mapping[str, GroupFigures]]
 
 
 def factor_table(factor: str, groups: Mapping[str, GroupFigures]) -> str:
-    """Figures of the groups of a factor, in percent; the differences are to the first group."""
+    """Formats the figures of the groups of a factor in percent, with their differences to the first group."""
     labels = list(next(iter(groups.values())).recall)
     reference = next(iter(groups))
     head = [factor, "UAR", f"minus {reference}", "ECE", f"minus {reference}", *labels]
     rows = [
         [
             group,
-            _value(of_group.uar),
-            interval(of_group.uar_difference),
-            _value(of_group.ece),
-            interval(of_group.ece_difference),
-            *(f"{100 * of_group.recall[label]:.0f}" for label in labels),
+            _value(figures.uar),
+            interval(figures.uar_difference),
+            _value(figures.ece),
+            interval(figures.ece_difference),
+            *(f"{100 * figures.recall[label]:.0f}" for label in labels),
         ]
-        for group, of_group in groups.items()
+        for group, figures in groups.items()
     ]
     return markdown_table(head, rows)
 
 
-def weaker_groups(found: Found) -> list[str]:
-    """Sentences about the groups whose UAR is lower than that of the reference, by an interval without zero."""
-    said = []
-    for factor, groups in found.items():
+def weaker_groups(measured: FactorFigures) -> list[str]:
+    """Returns a line for each group whose UAR is lower than that of the reference, with an interval below zero."""
+    lines = []
+    for factor, groups in measured.items():
         reference = next(iter(groups))
-        for group, of_group in groups.items():
-            if of_group.uar_difference and of_group.uar_difference[2] < 0:
-                said.append(f"{factor}, {group}: {interval(of_group.uar_difference)} against {reference}")
-    return said
+        for group, figures in groups.items():
+            if figures.uar_difference and figures.uar_difference[2] < 0:
+                lines.append(f"{factor}, {group}: {interval(figures.uar_difference)} compared with {reference}")
+    return lines
 
 
-def write_fairness_report(found: Found, model: str, people: int, path: Path, figures: Path, command: str) -> None:
+def write_fairness_report(
+    measured: FactorFigures, model: str, people: int, path: Path, figures: Path, command: str
+) -> None:
     """Writes the report and its figures.
 
     Args:
-        found: figures by factor and group.
-        model: name of the model.
-        people: number of rendered people.
-        path: the Markdown file.
-        figures: the JSON file.
-        command: the command, which is written into both.
+        measured (`FactorFigures`): Figures by factor and group.
+        model (`str`): Name of the model.
+        people (`int`): Number of rendered people.
+        path (`Path`): Path of the Markdown file.
+        figures (`Path`): Path of the JSON file.
+        command (`str`): Command line that is written into both files.
     """
     run = {"command": command, "commit": commit(), "machine": machine()}
-    about = (
-        f"The same expressions of {people} rendered people whom no training has seen, on faces that differ in one"
-        f" respect only; answered by {model}. UAR is the mean of the recalls of the seven emotions, ECE the expected"
-        " calibration error with 15 bins; both in percent, differences in points, with 95 % intervals by 2,000"
-        " bootstrap draws of people. The last columns are recalls in percent."
+    introduction = (
+        f"{model} predicts the same expressions of {people} rendered people on faces that differ in only one"
+        " attribute. The people are not in any training data. UAR is the mean recall of the seven emotions, and ECE"
+        " is the expected calibration error with 15 bins. Both are in percent, and differences are in percentage"
+        " points. Intervals are 95% intervals from 2,000 bootstrap draws of people. The last columns are recalls in"
+        " percent."
     )
     limits = (
-        "Rendered faces are drawings: they show whether a model reads the same movement differently on another face,"
-        " and not how it reads people. The real photographs of the other benchmarks carry no such labels, so nothing"
-        " is measured on them. Skin, age, glasses and beard are drawn in few kinds; other differences between people"
-        " are not varied."
+        "Rendered faces are drawings. They show whether a model classifies the same movement differently on another"
+        " face, but not how well it classifies real people. The real photographs of the other benchmarks have no"
+        " labels of these attributes, so fairness is not measured on them. There are only a few kinds of skin, age,"
+        " glasses and beard, and other differences between people are not varied."
     )
-    weaker = weaker_groups(found)
-    listed = "\n".join(f"- {line}" for line in weaker) or "No group is weaker than its reference beyond chance."
-    tables = [f"## {factor.capitalize()}\n\n{factor_table(factor, groups)}" for factor, groups in found.items()]
-    head = "# Fairness\n\nWritten by the command below; change it there."
-    how = f"Command: `{run['command']}`. Commit: `{run['commit']}`. Machine: {run['machine']}."
-    weak = f"## Where it is weaker\n\n{listed}"
-    facts = {
+    weaker = weaker_groups(measured)
+    listed = (
+        "\n".join(f"- {line}" for line in weaker) or "No group has a significantly lower UAR than its reference group."
+    )
+    tables = [f"## {factor.capitalize()}\n\n{factor_table(factor, groups)}" for factor, groups in measured.items()]
+    head = "# Fairness\n\nThe command below generates this page. Change the text in its code."
+    provenance = f"Command: `{run['command']}`. Commit: `{run['commit']}`. Machine: {run['machine']}."
+    weak = f"## Groups with lower UAR\n\n{listed}"
+    contents = {
         "model": model,
         "people": people,
         "groups": {
-            factor: {group: asdict(of_group) for group, of_group in groups.items()} for factor, groups in found.items()
+            factor: {group: asdict(group_figures) for group, group_figures in groups.items()}
+            for factor, groups in measured.items()
         },
         **run,
     }
-    write_report(path, [head, paragraph(about), *tables, weak, paragraph(limits), paragraph(how)], figures, facts)
+    sections = [head, paragraph(introduction), *tables, weak, paragraph(limits), paragraph(provenance)]
+    write_report(path, sections, figures, contents)
 
 
 def _value(figure: Difference) -> str:
-    """A figure with its interval, in percent; empty if there is none."""
+    """Formats a figure with its interval in percent. None gives an empty string."""
     if figure is None:
         return ""
     value, low, high = (100 * number for number in figure)

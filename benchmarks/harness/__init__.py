@@ -1,6 +1,7 @@
-"""What all benchmarks share: the data, the rows that are measured on it, and the comparison of their results.
+"""Code shared by all benchmarks: data sets, rows, the runner, and the comparison of results.
 
-A *data set* has train and test people and the truth about every frame. A *row* is a method on a data set. A row runs
-in *parts*, each a seed or a fold, and every finished part is kept on disk. A part is run again only if something that
-decides its figures has changed: clips, weights, options or code.
+A *data set* has training clips and test clips of different people, and the ground truth of every frame. A *row* is one
+method measured on a data set; it becomes a row of the results table. A row is run in *parts*, for example one per seed
+or fold. Each finished part is stored on disk. It is run again only if the clips, the weights, the options or the code
+that determine its figures have changed.
 """

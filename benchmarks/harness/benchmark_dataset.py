@@ -1,4 +1,4 @@
-"""The clips that rows are trained and tested on, the truth about them, and their features."""
+"""Data sets of video clips for benchmarks, with their ground truth and their frame features."""
 
 import hashlib
 import json
@@ -29,27 +29,33 @@ from tgdfer.training.files import read_json, source_hash, write_text
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
 
-# A frame shows the emotion from this intensity on, as in frame AP.
+# Lowest intensity at which a frame counts as showing the emotion, as in frame AP.
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the figures beside the clips and the weights.
+    """Settings of a benchmark. Together with the clips and the weights they determine the figures.
 
     Attributes:
-        model: CLIP to start from, as in `TrainingConfig.model`.
-        descriptions: YAML file of descriptions, for labels that are not built in.
-        faces: generator of the rendered clips.
-        clips: number of rendered training clips of each label, each of another person.
-        test_clips: number of rendered test clips of each label, each of another person.
-        render_seed: seed of the rendered clips.
-        num_frames: frames per clip, evenly spaced.
-        views: views of each training clip for rows on frozen features; the first is not augmented.
-        lora_views: views for rows that adapt CLIP, whose cache is fifty times as large.
-        seeds: seeds of rows on frozen features; other rows use the first.
-        epochs: maximum number of epochs of a head on frozen features.
-        lora_epochs: maximum number of epochs of a row that adapts CLIP.
+        model (`str`, *optional*, defaults to `"clip-tiny-faces"`): CLIP model to start from, as in
+            `TrainingConfig.model`.
+        descriptions (`str`, *optional*): YAML file of descriptions for labels without built-in descriptions.
+        faces (`RenderedFaces`, *optional*): Settings of the renderer.
+        clips (`int`, *optional*, defaults to `60`): Number of rendered training clips per label. Each clip shows a
+            different person.
+        test_clips (`int`, *optional*, defaults to `40`): Number of rendered test clips per label. Each clip shows a
+            different person.
+        render_seed (`int`, *optional*, defaults to `0`): Random seed of the rendered clips.
+        num_frames (`int`, *optional*, defaults to `16`): Number of evenly spaced frames per clip.
+        views (`int`, *optional*, defaults to `4`): Number of views of each training clip for rows on frozen features.
+            The first view is not augmented.
+        lora_views (`int`, *optional*, defaults to `3`): Number of views for rows that train LoRA adapters. Their cache
+            is fifty times as large.
+        seeds (`tuple[int, ...]`, *optional*, defaults to `(0, 1, 2)`): Random seeds of rows on frozen features. Rows
+            with LoRA use the first one.
+        epochs (`int`, *optional*, defaults to `40`): Maximum number of epochs of a head on frozen features.
+        lora_epochs (`int`, *optional*, defaults to `8`): Maximum number of epochs of a row with LoRA.
     """
 
     model: str = "clip-tiny-faces"
@@ -67,14 +73,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Truth about N test clips, used only to measure.
+class GroundTruth:
+    """Ground truth of N test clips. It is used only for measuring.
 
     Attributes:
-        classes: names of all K classes.
-        labels: label of each clip.
-        people: person in each clip.
-        intensity: intensity of the sampled frames of each clip.
+        classes (`list[str]`): Names of the K classes.
+        labels (`list[str]`): Label of each clip.
+        people (`list[str]`): Name of the person in each clip.
+        intensity (`list[list[float]]`): Intensity (0 to 1) of the sampled frames of each clip.
     """
 
     classes: list[str]
@@ -85,13 +91,15 @@ class Truth:
 
 @dataclass
 class BenchmarkDataset:
-    """Videos with train and test people and the truth about every frame, and the CLIP that computes their features.
+    """Video clips with ground truth for every frame, and the frozen CLIP model that computes their features.
+
+    The training split and the test split show different people.
 
     Attributes:
-        name: name of its folder of results.
-        title: name in reports.
-        folder: folder of the clips, as `load_clips` reads it.
-        settings: settings of the benchmark.
+        name (`str`): Name of the folder of results.
+        title (`str`): Name in reports.
+        folder (`Path`): Folder of the clips, in a layout that `load_clips` reads.
+        settings (`Settings`): Settings of the benchmark.
     """
 
     name: str
@@ -101,21 +109,27 @@ class BenchmarkDataset:
 
     @cached_property
     def train(self) -> LabelledClips:
+        """Training clips."""
         return self._load("train")
 
     @cached_property
     def test(self) -> LabelledClips:
+        """Test clips.
+
+        Raises:
+            UserError: If a person or a video is in both splits, or a label is not a training label.
+        """
         clips = self._load("test")
         require_known(clips, self.train.classes, "test")
         if shared := set(clips.people or []) & set(self.train.people or []):
             raise UserError(
-                f"{len(shared)} people are in train and in test of {self.folder}, {min(shared)!r} the first: the"
-                " figures would be of faces that were learnt; split the clips by people."
+                f"{len(shared)} people are in both train and test of {self.folder}, for example {min(shared)!r}. The"
+                " test would measure faces seen in training; split the clips by person."
             )
         return clips
 
     def require_complete(self) -> None:
-        """Reads both splits, so that a mistake in them is found before time is spent on training."""
+        """Reads both splits, so that errors in them are found before any training starts."""
         _ = self.train, self.test
 
     def _load(self, split: str) -> LabelledClips:
@@ -123,77 +137,94 @@ class BenchmarkDataset:
         for name, known in (("person", clips.people), ("intensity", clips.intensity)):
             if known is None or not all(known):
                 raise UserError(
-                    f"{self.folder}/{split} does not say the {name} of every clip, without which nothing can be"
-                    f" measured: add {name!r} to its metadata.jsonl."
+                    f"{self.folder}/{split} does not give the {name} of every clip, which the benchmark needs: add"
+                    f" {name!r} to its metadata.jsonl."
                 )
         require_readable(clips, self.network[1].video_processor)
         return clips
 
     @property
     def classes(self) -> list[str]:
+        """Names of the classes."""
         return self.train.classes
 
     @property
     def people(self) -> list[str]:
-        """Person in each training clip."""
+        """Name of the person in each training clip."""
         return self.train.people or []
 
     @cached_property
     def network(self) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-        """Untrained TG-DFER model on the frozen CLIP, and its processor."""
+        """Untrained TG-DFER model with a frozen CLIP, and its processor."""
         labels = sorted(set(load_clips(str(self.folder), "train").labels))
         return start_model(self.config(frozen_features=True).model, labels)
 
     def config(self, **options: Any) -> TrainingConfig:
-        """Configuration of a training run of TG-DFER on these clips."""
+        """Returns the configuration of a training run of TG-DFER on these clips.
+
+        Args:
+            **options: Fields of `TrainingConfig`, in place of the defaults and of the settings of the benchmark.
+        """
         settings = self.settings
         shared = {"model": settings.model, "descriptions": settings.descriptions, "num_frames": settings.num_frames}
         return TrainingConfig.from_options(dataset=str(self.folder), **shared | options)
 
     def features(self, split: str, seed: int = 0) -> FrameFeatures:
-        """Frame features of the frozen CLIP: several views of train, the first not augmented, and one view of test."""
+        """Returns frame features of the frozen CLIP.
+
+        Args:
+            split (`str`): "train" or "test". Training clips have `Settings.views` views, of which the first is not
+                augmented. Test clips have one view.
+            seed (`int`, *optional*, defaults to `0`): Random seed of the augmented views.
+        """
         model, processor = self.network
         clips, views = (self.train, self.settings.views) if split == "train" else (self.test, 1)
         return frame_features(model, processor.video_processor, clips, Views(views, seed))
 
     def activations(self, split: str, block: int, seed: int = 0) -> FrameFeatures:
-        """Inputs of a block of the frozen CLIP, in `lora_views` views of train and one of test."""
+        """Returns the inputs of a vision block of the frozen CLIP.
+
+        Args:
+            split (`str`): "train" or "test". Training clips have `Settings.lora_views` views, test clips have one.
+            block (`int`): Index of the block.
+            seed (`int`, *optional*, defaults to `0`): Random seed of the augmented views.
+        """
         model, processor = self.network
         clips, views = (self.train, self.settings.lora_views) if split == "train" else (self.test, 1)
         return frame_activations(model, processor.video_processor, clips, block, Views(views, seed))
 
     @cached_property
-    def truth(self) -> Truth:
-        """Truth about the test clips."""
+    def truth(self) -> GroundTruth:
+        """Ground truth of the test clips."""
         intensity = [sampled(values, self.settings.num_frames) for values in self.test.intensity or [] if values]
-        return Truth(self.classes, self.test.labels, self.test.people or [], intensity)
+        return GroundTruth(self.classes, self.test.labels, self.test.people or [], intensity)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the bytes of the clips, and of their labels, people and intensities."""
+        """Hash of the video files and of their labels, people and intensities."""
         digest = hashlib.sha256()
         for clips in (self.train, self.test):
-            known = zip(clips.files, clips.labels, clips.people or [], clips.intensity or [], strict=True)
-            for index, facts in enumerate(known):
+            rows = zip(clips.files, clips.labels, clips.people or [], clips.intensity or [], strict=True)
+            for index, metadata in enumerate(rows):
                 video = clips.video(index)
-                digest.update(json.dumps(facts).encode())
+                digest.update(json.dumps(metadata).encode())
                 digest.update(hashlib.sha256(Path(video).read_bytes() if isinstance(video, str) else video).digest())
         return digest.hexdigest()
 
     @property
     def identity(self) -> str:
         """Hash of clips, weights, descriptions and number of frames. Rows with the same identity can be compared."""
-        facts = [self.fingerprint, self.weights, self.settings.num_frames]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        parts = [self.fingerprint, self.weights, self.settings.num_frames]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @cached_property
     def weights(self) -> str:
-        """Hash of the CLIP and of the descriptions of the classes."""
+        """Hash of the CLIP weights and of the descriptions of the classes."""
         return weights_hash(*self.network)
 
 
 def weights_hash(model: TGDFERForVideoClassification, processor: TGDFERProcessor) -> str:
-    """Hash of the CLIP of a model and of the descriptions of its classes."""
+    """Returns a hash of the CLIP weights of a model and of the descriptions of its classes."""
     digest = hashlib.sha256(json.dumps(processor.descriptions, sort_keys=True).encode())
     for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
         digest.update(name.encode())
@@ -202,45 +233,51 @@ def weights_hash(model: TGDFERForVideoClassification, processor: TGDFERProcessor
 
 
 def sampled(intensity: list[float], num_frames: int) -> list[float]:
-    """Intensity (0 to 1) of the frames that the view without augmentation samples."""
+    """Returns the intensity (0 to 1) of the frames that are sampled for the view without augmentation."""
     return [float(intensity[index]) for index in sample_indices(len(intensity), num_frames)]
 
 
-def true_frames(seen: FrameFeatures, clips: Any) -> torch.Tensor:
-    """Frames that show the label: those with at least half of the intensity, and all frames of neutral clips.
+def frames_with_emotion(features: FrameFeatures, clips: Any) -> torch.Tensor:
+    """Masks the sampled frames that show the label.
 
-    Only the oracle uses them. A clip whose sampled frames all miss the emotion keeps the frame that shows most of it.
+    These are the frames with an intensity of at least `THRESHOLD`, and all frames of neutral clips. If no sampled
+    frame reaches the threshold, the frame with the highest intensity is kept. Only the oracle uses this mask.
 
     Args:
-        seen: V views of N clips of T frames; the first is not augmented.
-        clips: the same clips, with their `labels` and the `intensity` of their frames.
+        features (`FrameFeatures`): V views of N clips of T frames. The first view is not augmented.
+        clips (`Any`): The same clips, with their `labels` and the `intensity` of their frames.
 
     Returns:
-        (V, N, T) bool.
+        `torch.Tensor`: Boolean mask (V, N, T).
     """
-    masks = seen.frame_mask.clone()
+    masks = features.frame_mask.clone()
     for index, (label, intensity) in enumerate(zip(clips.labels, clips.intensity or [], strict=True)):
         if label == "neutral":
             continue
-        count = int(seen.frame_mask[0, index].sum())
-        seconds = seen.timestamps[:, index, :count].double().numpy()
-        plain = sample_indices(len(intensity or []), count)
-        # Frames are evenly spaced in time. The first view, whose frames are known, tells how many there are a second.
-        pace = plain[-1] / seconds[0, -1] if plain[-1] else 1.0
-        frames = np.clip(np.rint(seconds * pace).astype(int), 0, len(intensity or []) - 1)
-        shown = np.asarray(intensity)[frames]
-        masks[:, index, :count] = torch.from_numpy((shown >= THRESHOLD) | (shown == shown.max(1, keepdims=True)))
+        count = int(features.frame_mask[0, index].sum())
+        seconds = features.timestamps[:, index, :count].double().numpy()
+        first_view = sample_indices(len(intensity or []), count)
+        # Frames are evenly spaced in time. The indices of the first view are known and give the frame rate.
+        frame_rate = first_view[-1] / seconds[0, -1] if first_view[-1] else 1.0
+        frames = np.clip(np.rint(seconds * frame_rate).astype(int), 0, len(intensity or []) - 1)
+        sampled_intensity = np.asarray(intensity)[frames]
+        highest = sampled_intensity == sampled_intensity.max(1, keepdims=True)
+        masks[:, index, :count] = torch.from_numpy((sampled_intensity >= THRESHOLD) | highest)
     return masks
 
 
 def rendered_dataset(settings: Settings, work: Path) -> BenchmarkDataset:
-    """Clips of rendered faces, which are rendered into the work folder if they are not there.
+    """Returns the data set of rendered faces. The clips are rendered if they do not exist yet.
+
+    Args:
+        settings (`Settings`): Settings of the benchmark.
+        work (`Path`): Folder in which the clips are kept, in a sub-folder "rendered".
 
     Raises:
-        UserError: if they cannot be rendered, or the folder holds something else.
+        UserError: If the clips cannot be rendered, or the folder holds other files.
     """
     numbers = {"train": settings.clips, "test": settings.test_clips}
-    about = {"faces": asdict(settings.faces), "clips": numbers, "people": numbers, "seed": settings.render_seed}
+    metadata = {"faces": asdict(settings.faces), "clips": numbers, "people": numbers, "seed": settings.render_seed}
 
     def render(folder: Path, workers: int, progress: Callable[[int, int], None]) -> None:
         workers = workers if settings.clips > 8 else 1
@@ -248,40 +285,40 @@ def rendered_dataset(settings: Settings, work: Path) -> BenchmarkDataset:
             folder, settings.faces, numbers, numbers, seed=settings.render_seed, workers=workers, progress=progress
         )
 
-    folder = rendered_once(work / "rendered", about, render, "Rendering clips")
+    folder = render_if_needed(work / "rendered", metadata, render, "Rendering clips")
     return BenchmarkDataset("rendered", "rendered faces", folder, settings)
 
 
-def rendered_once(
+def render_if_needed(
     folder: Path,
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     render: Callable[[Path, int, Callable[[int, int], None]], None],
     description: str,
 ) -> Path:
-    """Renders videos into a folder, unless the same renderer has rendered the same there before.
+    """Renders videos into a folder, unless the same videos were already rendered by the same renderer.
 
     Args:
-        folder: folder of the videos. `about` is kept beside it, in a JSON file of the same name.
-        about: everything that decides the videos beside the renderer.
-        render: `render(folder, workers, progress)` writes the videos and calls `progress(done, total)`.
-        description: text of the progress bar.
+        folder (`Path`): Folder of the videos. The metadata is stored beside it, in a JSON file of the same name.
+        metadata (`Mapping[str, Any]`): Settings that determine the videos, apart from the code of the renderer.
+        render (`Callable`): `render(folder, workers, progress)` writes the videos and calls `progress(done, total)`.
+        description (`str`): Text of the progress bar.
 
     Returns:
-        The folder.
+        `Path`: The folder.
 
     Raises:
-        UserError: if the videos cannot be rendered, or the folder holds something else.
+        UserError: If the videos cannot be rendered, or the folder holds other files.
     """
-    note = folder.with_suffix(".json")
-    made = json.loads(json.dumps({**about, "generator": source_hash(rendered_faces)}))
+    metadata_file = folder.with_suffix(".json")
+    metadata = json.loads(json.dumps({**metadata, "generator": source_hash(rendered_faces)}))
     if folder.is_dir() and any(folder.iterdir()):
-        if not note.is_file():
-            raise UserError(f"{folder} holds something that was not rendered for this: name another --work folder.")
-        if read_json(note) == made:
+        if not metadata_file.is_file():
+            raise UserError(f"{folder} holds files that this benchmark did not render: choose another --work folder.")
+        if read_json(metadata_file) == metadata:
             return folder
         shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_text(note, json.dumps(made, indent=2) + "\n")
+    write_text(metadata_file, json.dumps(metadata, indent=2) + "\n")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=get_console(), transient=True) as bar:
         task = bar.add_task(description, total=None)
@@ -297,15 +334,21 @@ def rendered_once(
 
 
 def real_dataset(settings: Settings, folder: Path) -> BenchmarkDataset:
-    """A folder of clips with `train` and `test`, whose metadata give `person` and `intensity`.
+    """Returns the data set of real clips in a folder.
+
+    Args:
+        settings (`Settings`): Settings of the benchmark.
+        folder (`Path`): Folder with the splits `train` and `test`. Their metadata must give `person` and `intensity`.
 
     Raises:
-        UserError: if there is no such folder, or it has a validation split.
+        UserError: If the folder does not exist, or has a validation split.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: name one with train and test clips with --real, or leave it out.")
+        raise UserError(
+            f"{folder} is not a folder: give a folder with train and test clips to --real, or omit the option."
+        )
     if (folder / "validation").is_dir():
         raise UserError(
-            f"{folder} has a validation split, which TG-DFER alone would use: name one with train and test alone."
+            f"{folder} has a validation split, which only TG-DFER would use: give a folder with only train and test."
         )
     return BenchmarkDataset("real", "real faces", folder, settings)

@@ -1,4 +1,4 @@
-"""Figures of a row from its predictions of the test clips, and differences between two rows with their intervals."""
+"""Computes the figures of a row from its predictions, and differences between rows with bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,27 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.benchmark_dataset import THRESHOLD, Truth
+from benchmarks.harness.benchmark_dataset import THRESHOLD, GroundTruth
 from tgdfer.training.metrics import clip_figures
 
 FIGURES = ("war", "uar", "frame_ap", "pointing")
-# Instead of predictions or scores: guesses at chance and a random order, whose expected figures are known exactly.
+# Stand for random predictions and for frames in random order. Their expected figures are computed exactly.
 CHANCE, RANDOM = "chance", "random"
 
-# Mean over the runs of a row, and their standard deviation if there are several.
+# Mean over the runs of a row, and the standard deviation, which is None for a single run.
 Figure = tuple[float, float | None] | None
-# A figure, or a difference between two rows, and the ends of its interval.
+# A figure or a difference between two rows, with the lower and the upper end of its interval.
 Difference = tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Outcomes of S runs (seeds or folds) of a row on N test clips; NaN if a clip has no such figure.
+    """Outcomes of S runs (seeds or folds) of a row on N test clips. Values are NaN where a figure is undefined.
 
     Attributes:
-        right: (S, N) 1 if the predicted label is right, 0 if not; 1 / K at chance.
-        frame_ap: (S, N) average precision of the frame scores for the true class.
-        pointing: (S, N) whether the top frame shows the emotion.
+        right (`np.ndarray` of shape `(S, N)`): 1 if the predicted label is correct, otherwise 0. 1 / K for random
+            predictions.
+        frame_ap (`np.ndarray` of shape `(S, N)`): Average precision of the frame scores for the true class.
+        pointing (`np.ndarray` of shape `(S, N)`): 1 if the frame with the highest score shows the emotion, otherwise
+            0.
     """
 
     right: np.ndarray
@@ -35,13 +37,14 @@ class Outcomes:
     pointing: np.ndarray
 
 
-def outcomes(runs: Sequence[Mapping[str, Any]], truth: Truth) -> Outcomes:
-    """Outcomes of runs.
+def outcomes(runs: Sequence[Mapping[str, Any]], truth: GroundTruth) -> Outcomes:
+    """Compares the predictions of several runs with the ground truth.
 
     Args:
-        runs: for each run the `predicted` labels of the clips or "chance", and the `scores` of their frames for the
-            true class, "random", or None if the method has no scores.
-        truth: truth about the clips.
+        runs (`Sequence[Mapping[str, Any]]`): For each run, a mapping with two keys. `predicted` holds the predicted
+            labels of the clips, or `CHANCE`. `scores` holds the scores of their frames for the true class, `RANDOM`,
+            or None if the method does not score frames.
+        truth (`GroundTruth`): Ground truth of the clips.
     """
     right, frame_ap, pointing = [], [], []
     for run in runs:
@@ -58,30 +61,36 @@ def outcomes(runs: Sequence[Mapping[str, Any]], truth: Truth) -> Outcomes:
     return Outcomes(np.array(right, float), np.array(frame_ap, float), np.array(pointing, float))
 
 
-def _frame_figures(scores: Any, index: int, truth: Truth) -> tuple[float, float]:
-    """Average precision and pointing of a clip; NaN if it is neutral or its frames are of one kind."""
+def _frame_figures(scores: Any, index: int, truth: GroundTruth) -> tuple[float, float]:
+    """Returns average precision and pointing of a clip.
+
+    Both are NaN for a neutral clip, and for a clip in which all frames or no frames show the emotion.
+    """
     intensity = truth.intensity[index]
     if scores is None or truth.labels[index] == "neutral":
         return np.nan, np.nan
-    which = "random_" if scores == RANDOM else ""
-    figures = clip_figures([0.0] * len(intensity) if which else scores[index], intensity, THRESHOLD)
-    return (np.nan, np.nan) if figures is None else (figures[f"{which}frame_ap"], figures[f"{which}pointing"])
+    prefix = "random_" if scores == RANDOM else ""
+    figures = clip_figures([0.0] * len(intensity) if prefix else scores[index], intensity, THRESHOLD)
+    return (np.nan, np.nan) if figures is None else (figures[f"{prefix}frame_ap"], figures[f"{prefix}pointing"])
 
 
-def figures_of(found: Outcomes, truth: Truth) -> dict[str, list[float | None]]:
-    """WAR, UAR, frame AP and pointing (0 to 1) of each run; None if no clip has the figure."""
-    every = np.ones((1, len(_people(truth)[0])))
+def figures_of(results: Outcomes, truth: GroundTruth) -> dict[str, list[float | None]]:
+    """Returns WAR, UAR, frame AP and pointing (0 to 1) of each run. A figure is None if no clip defines it."""
+    equal_weights = np.ones((1, len(_unique_people(truth)[0])))
     values = {
-        "war": found.right.mean(1),
-        "uar": _mean_recall(found.right, truth, every)[0],
-        "frame_ap": _mean_over_clips(found.frame_ap, truth, every)[0],
-        "pointing": _mean_over_clips(found.pointing, truth, every)[0],
+        "war": results.right.mean(1),
+        "uar": _mean_recall(results.right, truth, equal_weights)[0],
+        "frame_ap": _mean_over_clips(results.frame_ap, truth, equal_weights)[0],
+        "pointing": _mean_over_clips(results.pointing, truth, equal_weights)[0],
     }
-    return {name: [None if np.isnan(one) else float(one) for one in of_runs] for name, of_runs in values.items()}
+    return {name: [None if np.isnan(value) else float(value) for value in per_run] for name, per_run in values.items()}
 
 
 def mean_and_spread(values: Sequence[float | None]) -> Figure:
-    """Mean over runs and their standard deviation, which is None for a single run; None if there is no figure."""
+    """Returns mean and standard deviation over runs.
+
+    The standard deviation is None for a single run. The result is None if all values are None.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -89,111 +98,127 @@ def mean_and_spread(values: Sequence[float | None]) -> Figure:
 
 
 def paired_bootstrap(
-    one: Outcomes,
-    other: Outcomes,
-    truth: Truth,
+    first: Outcomes,
+    second: Outcomes,
+    truth: GroundTruth,
     draws: int = 2000,
     seed: int = 0,
     figures: Sequence[str] = ("uar", "frame_ap"),
 ) -> dict[str, Difference]:
-    """Difference between two rows on the same clips, with its 95 % interval over people.
+    """Computes the difference between two rows on the same clips, with its 95% bootstrap interval over people.
 
-    Each draw takes people with replacement, with all of their clips, the same for both rows (Efron & Tibshirani,
-    1993). The figure of a row is the mean over its runs.
+    Each draw samples people with replacement and takes all of their clips. Both rows use the same draws (Efron &
+    Tibshirani, 1993). The figure of a row is the mean over its runs.
 
     Args:
-        one: outcomes of the first row.
-        other: outcomes of the row that is subtracted.
-        truth: truth about the clips.
-        draws: number of draws.
-        seed: seed of the draws.
-        figures: names of figures, of `FIGURES`.
+        first (`Outcomes`): Outcomes of the first row.
+        second (`Outcomes`): Outcomes of the row that is subtracted.
+        truth (`GroundTruth`): Ground truth of the clips.
+        draws (`int`, *optional*, defaults to `2000`): Number of draws.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the draws.
+        figures (`Sequence[str]`, *optional*, defaults to `('uar', 'frame_ap')`): Names of the figures, from `FIGURES`.
 
     Returns:
-        For each figure (0 to 1) the difference and the ends of its interval; None if a row has no such figure.
+        `dict[str, Difference]`: For each figure (0 to 1) the difference and the ends of its interval, or None if a row
+        lacks the figure.
     """
-    weights = _drawn_people(truth, draws, seed)
+    weights = _person_weights(truth, draws, seed)
     return {
-        name: with_interval(_drawn_figure(one, name, truth, weights) - _drawn_figure(other, name, truth, weights))
+        name: with_interval(
+            _weighted_figure(first, name, truth, weights) - _weighted_figure(second, name, truth, weights)
+        )
         for name in figures
     }
 
 
 def bootstrap(
-    found: Outcomes, truth: Truth, draws: int = 2000, seed: int = 0, figures: Sequence[str] = FIGURES
+    results: Outcomes, truth: GroundTruth, draws: int = 2000, seed: int = 0, figures: Sequence[str] = FIGURES
 ) -> dict[str, Difference]:
-    """Figures of one row with their 95 % intervals over people; see `paired_bootstrap`."""
-    weights = _drawn_people(truth, draws, seed)
-    return {name: with_interval(_drawn_figure(found, name, truth, weights)) for name in figures}
+    """Computes figures of one row with their 95% bootstrap intervals over people; see `paired_bootstrap`."""
+    weights = _person_weights(truth, draws, seed)
+    return {name: with_interval(_weighted_figure(results, name, truth, weights)) for name in figures}
 
 
-def of_labels(found: Outcomes, truth: Truth, labels: Sequence[str]) -> tuple[Outcomes, Truth]:
-    """The outcomes on the clips of some labels, and the truth about these. Predictions may be any label."""
+def restrict_to_labels(results: Outcomes, truth: GroundTruth, labels: Sequence[str]) -> tuple[Outcomes, GroundTruth]:
+    """Selects the clips whose true label is in `labels`. Their predictions may be any label.
+
+    Returns:
+        `tuple[Outcomes, GroundTruth]`: Outcomes and ground truth of these clips.
+    """
     kept = np.flatnonzero(np.isin(truth.labels, list(labels)))
 
     def pick(values: list[Any]) -> list[Any]:
         return [values[index] for index in kept]
 
-    part = Truth(truth.classes, pick(truth.labels), pick(truth.people), pick(truth.intensity))
-    return Outcomes(found.right[:, kept], found.frame_ap[:, kept], found.pointing[:, kept]), part
+    part = GroundTruth(truth.classes, pick(truth.labels), pick(truth.people), pick(truth.intensity))
+    return Outcomes(results.right[:, kept], results.frame_ap[:, kept], results.pointing[:, kept]), part
 
 
 @lru_cache(maxsize=4)
-def drawn_weights(number: int, draws: int, seed: int) -> np.ndarray:
-    """How often each of `number` people is drawn (1 + draws, number); the first row has everybody once."""
+def bootstrap_weights(number: int, draws: int, seed: int) -> np.ndarray:
+    """Returns how often each of `number` people is drawn, (1 + draws, number). The first row counts everybody once."""
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
     weights = np.vstack([np.ones((1, number)), drawn])
-    weights.flags.writeable = False  # it is shared by all callers
+    weights.flags.writeable = False  # The cached array is shared by all callers.
     return weights
 
 
-def _drawn_people(truth: Truth, draws: int, seed: int) -> np.ndarray:
-    return drawn_weights(len(_people(truth)[0]), draws, seed)
+def _person_weights(truth: GroundTruth, draws: int, seed: int) -> np.ndarray:
+    return bootstrap_weights(len(_unique_people(truth)[0]), draws, seed)
 
 
-def _drawn_figure(found: Outcomes, name: str, truth: Truth, weights: np.ndarray) -> np.ndarray:
-    """A figure of a row for each of R weightings of the people (R, P), as the mean over its runs: (R,)."""
+def _weighted_figure(results: Outcomes, name: str, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
+    """Returns a figure, averaged over the runs, for each of R weightings (R, P) of the people: (R,)."""
     if name == "uar":
-        return _mean_recall(found.right, truth, weights).mean(1)
-    values = {"war": found.right, "frame_ap": found.frame_ap, "pointing": found.pointing}
+        return _mean_recall(results.right, truth, weights).mean(1)
+    values = {"war": results.right, "frame_ap": results.frame_ap, "pointing": results.pointing}
     return _mean_over_clips(values[name], truth, weights).mean(1)
 
 
 def with_interval(values: np.ndarray) -> Difference:
-    """A value and the ends of its 95 % interval, from the value itself and those of all draws (1 + draws,)."""
+    """Returns a value and the ends of its 95% interval.
+
+    Args:
+        values (`np.ndarray`): (1 + draws,) the value itself, followed by its values in the bootstrap draws.
+    """
     if np.isnan(values[0]):
         return None
     low, high = np.nanpercentile(values[1:], [2.5, 97.5])
     return float(values[0]), float(low), float(high)
 
 
-def _people(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """The people, and the index of the person in each clip."""
+def _unique_people(truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the P different people, and the index of the person in each clip (N,)."""
     return np.unique(truth.people, return_inverse=True)
 
 
-def _mean_recall(right: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarray:
-    """UAR of S runs (S, N) with a weight for each person (R, P): (R, S). Classes without any person do not count."""
-    people, of_clip = _people(truth)
+def _mean_recall(right: np.ndarray, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
+    """Returns the UAR of S runs (S, N) with weights for the people (R, P): (R, S).
+
+    Classes of which nobody is drawn do not count.
+    """
+    people, person_index = _unique_people(truth)
     labels = np.array(truth.labels)
     classes = sorted(set(truth.labels))
-    counts = np.stack([np.bincount(of_clip[labels == label], minlength=len(people)) for label in classes])
+    counts = np.stack([np.bincount(person_index[labels == k], minlength=len(people)) for k in classes])
     recalls = []
     for run in right:
-        hits = np.stack([np.bincount(of_clip[labels == k], run[labels == k], minlength=len(people)) for k in classes])
+        hits = np.stack(
+            [np.bincount(person_index[labels == k], run[labels == k], minlength=len(people)) for k in classes]
+        )
         with np.errstate(invalid="ignore"):
             recalls.append(np.nanmean((weights @ hits.T) / (weights @ counts.T), axis=1))
     return np.stack(recalls, axis=1)
 
 
-def _mean_over_clips(values: np.ndarray, truth: Truth, weights: np.ndarray) -> np.ndarray:
-    """Mean over clips of S runs (S, N) without NaN, with a weight for each person (R, P): (R, S)."""
-    people, of_clip = _people(truth)
+def _mean_over_clips(values: np.ndarray, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
+    """Returns the mean over the clips of S runs (S, N), without NaN, with weights for the people (R, P): (R, S)."""
+    people, person_index = _unique_people(truth)
     means = []
     for run in values:
         known = ~np.isnan(run)
-        sums = np.bincount(of_clip[known], run[known], minlength=len(people))
-        counts = np.bincount(of_clip[known], minlength=len(people))
+        sums = np.bincount(person_index[known], run[known], minlength=len(people))
+        counts = np.bincount(person_index[known], minlength=len(people))
         with np.errstate(invalid="ignore"):
             means.append((weights @ sums) / (weights @ counts))
     return np.stack(means, axis=1)

@@ -1,4 +1,4 @@
-"""A data set of frame features from a file, on which heads alone are measured."""
+"""Data set of frame features from a file, for measuring heads without videos."""
 
 import hashlib
 import json
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, GroundTruth, Settings
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FrameFeatures
 
-# Arrays of a file of features.
+# Arrays in a file of features.
 _FIELDS = ("frame_features", "label", "split", "person", "intensity")
-# Seconds between frames, which are taken as evenly spaced.
+# Assumed time between frames, in seconds.
 _INTERVAL = 0.125
 
 
@@ -24,9 +24,9 @@ class ClipTable:
     """Labels, people and intensities of N clips without their videos.
 
     Attributes:
-        labels: label of each clip.
-        people: person in each clip.
-        intensity: intensity of the frames of each clip, used only to measure.
+        labels (`list[str]`): Label of each clip.
+        people (`list[str]`): Name of the person in each clip.
+        intensity (`list[list[float]]`): Intensity (0 to 1) of the frames of each clip. It is used only for measuring.
     """
 
     labels: list[str]
@@ -45,15 +45,15 @@ class ClipTable:
 class FeatureDataset:
     """Frame features of another network, without videos and texts.
 
-    It takes the place of a `BenchmarkDataset` for rows that need nothing but frame features.
+    It replaces a `BenchmarkDataset` for rows that need only frame features.
 
     Args:
-        path: `.npz` with `frame_features` (N, T, D), `label` (N,), `split` (N,) of "train" and "test", `person` (N,)
-            and `intensity` (N, T).
-        settings: settings of the benchmark.
+        path (`Path`): `.npz` file with the arrays `frame_features` (N, T, D), `label` (N,), `split` (N,) ("train" or
+            "test"), `person` (N,) and `intensity` (N, T).
+        settings (`Settings`): Settings of the benchmark.
 
     Raises:
-        UserError: if it cannot be read, or lacks an array.
+        UserError: If the file cannot be read, or lacks an array.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class FeatureDataset:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path} cannot be read as an .npz file ({error}).") from error
         if missing := [name for name in _FIELDS if name not in self.arrays]:
-            raise UserError(f"{self.path} lacks the array {missing[0]!r}; it must hold {', '.join(_FIELDS)}.")
+            raise UserError(f"{self.path} lacks the array {missing[0]!r}; it must contain {', '.join(_FIELDS)}.")
 
     @cached_property
     def train(self) -> ClipTable:
@@ -80,12 +80,12 @@ class FeatureDataset:
         return self._clips("test")
 
     def require_complete(self) -> None:
-        """Does nothing: the file was read and checked when this was made."""
+        """Does nothing, because the constructor has already read and checked the file."""
 
     def _clips(self, split: str) -> ClipTable:
-        taken = self.arrays["split"] == split
-        labels, people = ([str(value) for value in self.arrays[name][taken]] for name in ("label", "person"))
-        return ClipTable(labels, people, self.arrays["intensity"][taken].astype(float).tolist())
+        in_split = self.arrays["split"] == split
+        labels, people = ([str(value) for value in self.arrays[name][in_split]] for name in ("label", "person"))
+        return ClipTable(labels, people, self.arrays["intensity"][in_split].astype(float).tolist())
 
     @property
     def classes(self) -> list[str]:
@@ -93,7 +93,7 @@ class FeatureDataset:
 
     @property
     def people(self) -> list[str]:
-        """Person in each training clip."""
+        """Name of the person in each training clip."""
         return self.train.people
 
     @property
@@ -102,16 +102,16 @@ class FeatureDataset:
         return self.arrays["frame_features"].shape[-1]
 
     def features(self, split: str, seed: int = 0) -> FrameFeatures:
-        """The features, in one view."""
+        """Returns the features of a split in one view. The seed is ignored."""
         features = torch.from_numpy(self.arrays["frame_features"][self.arrays["split"] == split])[None]
         mask = torch.ones(features.shape[:3], dtype=torch.bool)
         seconds = (torch.arange(features.shape[2]) * _INTERVAL).expand(mask.shape).contiguous()
         return FrameFeatures(features, mask, seconds)
 
     @cached_property
-    def truth(self) -> Truth:
-        """Truth about the test clips."""
-        return Truth(self.classes, self.test.labels, self.test.people, self.test.intensity)
+    def truth(self) -> GroundTruth:
+        """Ground truth of the test clips."""
+        return GroundTruth(self.classes, self.test.labels, self.test.people, self.test.intensity)
 
     @cached_property
     def identity(self) -> str:

@@ -1,4 +1,4 @@
-"""Training of heads on cached frames, and the choice of rate and epochs by cross-validation over people."""
+"""Trains heads on cached frames, and selects learning rate and epochs by cross-validation over people."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from benchmarks.harness.heads import head_loss
 from tgdfer.training.config import OptimisationConfig
-from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.features import FeatureDataset, FrameFeatures
 from tgdfer.training.train import TrainingLoop, start_accelerator
 
 Fold = tuple[np.ndarray, np.ndarray]
@@ -23,20 +23,21 @@ Fold = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a head is trained.
+    """Training options of a head.
 
-    Heads are trained by the loop of `tgdfer train`, with its options `lr_schedule="constant"`, `warmup=0` and no limit
-    on the norm of the gradients. At a constant rate the first epochs of a long training are a shorter training, so one
-    training per fold is enough to choose the number of epochs.
+    Heads are trained by the loop of `tgdfer train` with `lr_schedule="constant"`, `warmup=0` and without gradient
+    clipping. At a constant learning rate, the first epochs of a long training equal a shorter training. One training
+    per fold is therefore enough to select the number of epochs.
 
     Attributes:
-        rate: learning rate.
-        epochs: passes over the clips.
-        batch_size: clips per step.
-        weight_decay: weight decay of AdamW.
-        smoothing: label smoothing.
-        frames: random frames of a clip that a step sees; None for all frames.
-        bf16: whether the forward pass is in bfloat16.
+        rate (`float`, *optional*, defaults to `0.001`): Learning rate.
+        epochs (`int`, *optional*, defaults to `20`): Number of epochs.
+        batch_size (`int`, *optional*, defaults to `32`): Number of clips per step.
+        weight_decay (`float`, *optional*, defaults to `0.05`): Weight decay of AdamW.
+        smoothing (`float`, *optional*, defaults to `0.1`): Label smoothing.
+        frames (`int`, *optional*): Number of randomly chosen frames of a clip that are used in a step. None uses all
+            frames.
+        bf16 (`bool`, *optional*, defaults to `False`): Whether the forward pass runs in bfloat16.
     """
 
     rate: float = 1e-3
@@ -48,7 +49,7 @@ class Recipe:
     bf16: bool = False
 
     def options(self) -> OptimisationConfig:
-        """The options of the training loop."""
+        """Returns the options of the training loop."""
         return OptimisationConfig(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -59,8 +60,8 @@ class Recipe:
         )
 
 
-class _WithLoss(nn.Module):
-    """A head as the training loop calls it: with the batch of `FeatureClips`, for an output with a loss."""
+class _HeadWithLoss(nn.Module):
+    """Gives a head the interface of the training loop: it takes a batch of `FeatureDataset` and returns the loss."""
 
     def __init__(self, head: Any, smoothing: float) -> None:
         super().__init__()
@@ -82,25 +83,26 @@ def train_head(
     seed: int,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
-    """Trains a head with the training loop of the product.
+    """Trains a head with the training loop of the package.
 
     Args:
-        head: a module with `groups(rate)`, whose `forward(frames, frame_mask, timestamps)` returns the logits first.
-            It may have a `loss(frames, frame_mask, timestamps, targets, smoothing)` in place of the cross-entropy of
-            the logits, and a `start_epoch(epoch)` that is called before each epoch, counted from 1.
-        bags: V views of N clips. A step sees a random view of a clip.
-        targets: (N,) class index of each clip.
-        indices: clips to train on.
-        recipe: options of the training.
-        seed: seed of order, views, frames and dropout.
-        after_epoch: called with the number of each epoch, counted from 1, after it.
+        head (`Any`): Module with a method `groups(rate)` for the optimizer. The first output of its
+            `forward(frames, frame_mask, timestamps)` must be the logits. The method
+            `loss(frames, frame_mask, timestamps, targets, smoothing)` is optional and replaces the cross-entropy of
+            the logits. The method `start_epoch(epoch)` is optional and is called before each epoch, counted from 1.
+        bags (`FrameFeatures`): V views of N clips. A step uses a random view of each clip.
+        targets (`torch.Tensor` of shape `(N,)`): Class index of each clip.
+        indices (`np.ndarray`): Indices of the clips to train on.
+        recipe (`Recipe`): Training options.
+        seed (`int`): Random seed of the order of the clips, the views, the frames and dropout.
+        after_epoch (`Callable`, *optional*): Called after each epoch with its number, counted from 1.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: If the loss is not finite.
     """
-    data = FeatureClips(bags, indices.tolist(), targets[indices].tolist(), True, seed, recipe.frames)
+    data = FeatureDataset(bags, indices.tolist(), targets[indices].tolist(), True, seed, recipe.frames)
     accelerator = start_accelerator("bf16" if recipe.bf16 else "no")
-    model = _WithLoss(head, recipe.smoothing)
+    model = _HeadWithLoss(head, recipe.smoothing)
     loop = TrainingLoop(model, data, head.groups(recipe.rate), recipe.options(), accelerator, seed)
     for epoch in range(recipe.epochs):
         if hasattr(head, "start_epoch"):
@@ -108,54 +110,68 @@ def train_head(
         loop.train_epoch(epoch)
         if after_epoch is not None:
             after_epoch(epoch + 1)
-    head.to(bags.features.device)  # predictions are compared there
+    head.to(bags.features.device)  # The predictions are evaluated on this device.
 
 
 @torch.no_grad()
 def predict(
     head: nn.Module, bags: FrameFeatures, indices: np.ndarray | None = None, bf16: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Predictions of a head for the first view of clips.
+    """Predicts the first view of clips.
+
+    Args:
+        head (`nn.Module`): Head on frames.
+        bags (`FrameFeatures`): V views of clips.
+        indices (`np.ndarray`, *optional*): Indices of the N clips to predict. None predicts all clips.
+        bf16 (`bool`, *optional*, defaults to `False`): Whether the forward pass runs in bfloat16.
 
     Returns:
-        Logits (N, K) and frame scores (N, T, K) in float32. The scores are NaN if the head does not score frames.
+        `tuple[Tensor, Tensor]`: Logits (N, K) and frame scores (N, T, K) in float32. The scores are NaN if the head
+        does not score frames.
     """
     head.eval()
     device = next(head.parameters()).device
     clips = torch.arange(bags.features.shape[1]) if indices is None else torch.from_numpy(indices)
-    answers = []
-    for chosen in clips.split(64):
+    batches = []
+    for batch in clips.split(64):
         bag = (bags.features, bags.frame_mask, bags.timestamps)
-        frames, mask, seconds = (part[0, chosen].to(device) for part in bag)
+        frames, mask, seconds = (part[0, batch].to(device) for part in bag)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits, scores = head(frames.float(), mask, seconds)
         if scores is None:
             scores = logits.new_full((*mask.shape, logits.shape[1]), torch.nan)
-        answers.append((logits.float().cpu(), scores.float().cpu()))
-    logits, frame_scores = (torch.cat(parts) for parts in zip(*answers, strict=True))
+        batches.append((logits.float().cpu(), scores.float().cpu()))
+    logits, frame_scores = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return logits, frame_scores
 
 
 def uar(logits: Tensor, targets: Tensor) -> float:
-    """Mean of the recalls of the classes that occur."""
+    """Returns the mean recall of the classes that occur in `targets`.
+
+    Args:
+        logits (`torch.Tensor` of shape `(N, K)`): Logits of the classes.
+        targets (`torch.Tensor` of shape `(N,)`): Class indices.
+    """
     right = (logits.argmax(-1) == targets).float()
     return float(torch.stack([right[targets == label].mean() for label in targets.unique()]).mean())
 
 
-def goodness(logits: Tensor, targets: Tensor) -> tuple[float, float]:
-    """What rates and epochs are chosen by: the UAR, and the lower loss if it ties."""
+def selection_score(logits: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Returns the criterion for selecting learning rate and epochs: the UAR, then the lower loss to break ties."""
     return uar(logits, targets), -float(F.cross_entropy(logits, targets))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation has chosen.
+    """Result of cross-validation.
 
     Attributes:
-        recipe: recipe with the chosen rate and epochs.
-        uar: UAR on held-out people with this recipe.
-        tried: (rate, epochs, UAR) of the best epoch of every rate.
-        held_out: (N,) class that is predicted for each clip while it is held out; None without folds.
+        recipe (`Recipe`): Recipe with the selected learning rate and epochs.
+        uar (`float`): UAR on held-out people with this recipe.
+        tried (`list[tuple[float, int, float]]`): Learning rate, epochs and UAR of the best epoch of each learning
+            rate.
+        held_out (`torch.Tensor` of shape `(N,)`, *optional*): Class that is predicted for each clip while it is held
+            out. None without folds.
     """
 
     recipe: Recipe
@@ -165,44 +181,46 @@ class Choice:
 
 
 def cross_validate(
-    make: Callable[[np.ndarray, int], Any],
+    make_head: Callable[[np.ndarray, int], Any],
     bags: FrameFeatures,
     targets: Tensor,
     folds: Sequence[Fold],
     recipe: Recipe,
     rates: Sequence[float],
     seed: int,
-    what: str = "Cross-validation",
+    description: str = "Cross-validation",
 ) -> Choice:
-    """Chooses rate and epochs by the UAR on held-out people.
+    """Selects learning rate and epochs by the UAR on held-out people.
 
-    The UAR is that of all folds together, because a single fold may have one person of a class.
+    The UAR is computed over all folds together, because a single fold may contain only one person of a class.
 
     Args:
-        make: makes a head, given the clips to fit on and a seed.
-        bags: features of all training clips.
-        targets: (N,) class index of each clip.
-        folds: clips to fit on and clips to check on, of different people.
-        recipe: everything that is not chosen; `epochs` is the maximum.
-        rates: learning rates to try.
-        seed: seed of the trainings.
-        what: text of the progress bar.
+        make_head (`Callable`): `make_head(indices, seed)` makes an untrained head for training on the clips `indices`.
+        bags (`FrameFeatures`): Features of all training clips.
+        targets (`torch.Tensor` of shape `(N,)`): Class index of each clip.
+        folds (`Sequence[Fold]`): For each fold, the indices of the clips to train on and of the clips to validate on.
+            They show different people.
+        recipe (`Recipe`): Training options that are not selected. `epochs` is the maximum.
+        rates (`Sequence[float]`): Learning rates to try.
+        seed (`int`): Random seed of the trainings.
+        description (`str`, *optional*, defaults to `"Cross-validation"`): Text of the progress bar.
 
     Returns:
-        The choice. Without folds it is the recipe with the first rate.
+        `Choice`: The selected recipe. Without folds it is the given recipe with the first learning rate.
     """
     if not folds:
         return Choice(replace(recipe, rate=rates[0]), float("nan"), [])
-    order = np.concatenate([check for _, check in folds])
-    checked = targets[order]
+    order = np.concatenate([validation for _, validation in folds])
+    ordered_targets = targets[order]
     held_out: dict[float, list[list[Tensor]]] = {rate: [] for rate in rates}
-    for rate, fold in track(list(product(rates, folds)), what, console=get_console()):
-        held_out[rate].append(_held_out_logits(make, bags, targets, fold, replace(recipe, rate=rate), seed))
+    for rate, fold in track(list(product(rates, folds)), description, console=get_console()):
+        held_out[rate].append(_held_out_logits(make_head, bags, targets, fold, replace(recipe, rate=rate), seed))
     results, by_rate = [], {}
     for rate in rates:
         by_epoch = by_rate[rate] = [torch.cat(parts) for parts in zip(*held_out[rate], strict=True)]
-        # The fewest epochs of equally good ones.
-        results.append((*max((*goodness(logits, checked), -e) for e, logits in enumerate(by_epoch, 1)), rate))
+        # Of equally good numbers of epochs, take the smallest.
+        scores = ((*selection_score(logits, ordered_targets), -e) for e, logits in enumerate(by_epoch, 1))
+        results.append((*max(scores), rate))
     best, _, epochs, rate = max(results)
     tried = [(rate, -epochs, round(value, 4)) for value, _, epochs, rate in results]
     predicted = torch.full_like(targets, -1)
@@ -211,23 +229,27 @@ def cross_validate(
 
 
 def _held_out_logits(
-    make: Callable[[np.ndarray, int], Any],
+    make_head: Callable[[np.ndarray, int], Any],
     bags: FrameFeatures,
     targets: Tensor,
     fold: Fold,
     recipe: Recipe,
     seed: int,
 ) -> list[Tensor]:
-    """Logits of the clips that a fold checks on, after every epoch."""
-    fit, check = fold
-    head = make(fit, seed)
+    """Trains on a fold, and returns the logits of its validation clips after every epoch."""
+    training, validation = fold
+    head = make_head(training, seed)
     logits: list[Tensor] = []
-    train_head(head, bags, targets, fit, recipe, seed, lambda epoch: logits.append(predict(head, bags, check)[0]))
+
+    def keep_logits(epoch: int) -> None:
+        logits.append(predict(head, bags, validation)[0])
+
+    train_head(head, bags, targets, training, recipe, seed, keep_logits)
     return logits
 
 
 def frame_statistics(bags: FrameFeatures, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) of the unmasked frames of clips, each frame normalised to length one."""
-    chosen = torch.from_numpy(indices)
-    frames = F.normalize(bags.features[:, chosen][bags.frame_mask[:, chosen]].float(), dim=-1)
+    """Returns mean and standard deviation (D,) of the unmasked frames of clips, each scaled to unit length."""
+    clips = torch.from_numpy(indices)
+    frames = F.normalize(bags.features[:, clips][bags.frame_mask[:, clips]].float(), dim=-1)
     return frames.mean(0), frames.std(0).clamp(min=1e-4)

@@ -1,6 +1,6 @@
-"""Heads that classify a bag of frames: linear layers, TG-DFER after CLIP, and either on top of adapted CLIP blocks.
+"""Heads that classify a bag of frames: linear layers, TG-DFER without its CLIP, and heads on CLIP blocks with LoRA.
 
-A head takes `(frames, frame_mask, timestamps)` and returns the logits of the clips and scores of the frames.
+A head takes `(frames, frame_mask, timestamps)` and returns the logits of the clips and the scores of the frames.
 Shapes: B clips, T frames, K classes, frame features of width D.
 """
 
@@ -16,36 +16,38 @@ from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of, set_mode
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean, top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 
-# Options of TG-DFER on frozen features: CLIP and its texts stay as they are.
+# Options of TG-DFER on frozen features. The CLIP and the prompts are not trained.
 FROZEN_CLIP: dict[str, Any] = {"context": "none"}
 
-# Share of the frames that "top" pooling averages.
+# Share of the frames over which "top" pooling averages.
 TOP_SHARE = 0.25
 
 
 def top_mean(scores: Tensor, frame_mask: Tensor, share: float = TOP_SHARE) -> Tensor:
-    """Mean of the highest `share` of the unmasked frames' scores, class by class, at least one frame.
+    """Averages the scores of the top frames, separately for each class.
 
     Args:
-        scores: (B, T, K).
-        frame_mask: (B, T).
-        share: 0 to 1.
+        scores (`torch.Tensor` of shape `(B, T, K)`): Scores of the frames for each class.
+        frame_mask (`torch.Tensor` of shape `(B, T)`): Boolean mask.
+        share (`float`, *optional*, defaults to `TOP_SHARE`): Share (0 to 1) of the unmasked frames with the highest
+            scores that are averaged, at least one frame.
 
     Returns:
-        (B, K).
+        `Tensor`: Mean scores (B, K).
     """
     top = top_frames(scores, frame_mask, share)
     return scores.masked_fill(~top, 0.0).sum(1) / top.sum(1)
 
 
 class LinearHead(nn.Module):
-    """A linear layer on every frame, whose scores are pooled over the frames of the clip.
+    """Linear layer on each standardised frame, followed by pooling over the frames of the clip.
 
     Args:
-        mean: (D,) mean of the training frames, which is subtracted.
-        spread: (D,) standard deviation of the training frames, by which frames are divided.
-        classes: number of classes K.
-        pooling: "mean", which equals a linear layer on the mean of the frames, or "top".
+        mean (`torch.Tensor` of shape `(D,)`): Mean of the training frames.
+        spread (`torch.Tensor` of shape `(D,)`): Standard deviation of the training frames.
+        classes (`int`): Number of classes K.
+        pooling (`str`, *optional*, defaults to `"mean"`): "mean", which equals a linear layer on the mean of the
+            frames, or "top", which averages the frames with the highest scores; see `top_mean`.
     """
 
     mean: Tensor
@@ -61,34 +63,37 @@ class LinearHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser."""
+        """Returns the parameter groups of the optimizer, with the learning rate `rate`."""
         return [{"params": list(self.parameters()), "lr": rate}]
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Frame features (B, T, D) of any length, mask (B, T) -> logits (B, K), frame logits (B, T, K)."""
+        """Maps frame features (B, T, D) and their mask (B, T) to logits (B, K) and frame logits (B, T, K).
+
+        The features need not be normalised.
+        """
         scores = self.linear((F.normalize(frames, dim=-1) - self.mean) / self.spread)
         return self.pool(scores, frame_mask), scores
 
     def pool(self, scores: Tensor, frame_mask: Tensor) -> Tensor:
-        """Scores of the frames (B, T, K), mask (B, T) -> logits (B, K)."""
+        """Pools frame scores (B, T, K) with mask (B, T) to logits (B, K)."""
         return masked_mean(scores, frame_mask) if self.pooling == "mean" else top_mean(scores, frame_mask)
 
 
 class TextGuidedHead(nn.Module):
-    """Everything of TG-DFER after CLIP.
+    """The part of TG-DFER that follows the CLIP.
 
     Args:
-        model: model whose CLIP is frozen.
+        model (`TGDFERForVideoClassification`): Model with a frozen CLIP.
     """
 
-    says_relevance = True
+    scores_are_relevance = True
 
     def __init__(self, model: TGDFERForVideoClassification) -> None:
         super().__init__()
         self.model = model
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser: only matrices have weight decay. LoRA is not part of the head."""
+        """Returns the parameter groups of the optimizer: weight decay only for matrices, and no LoRA weights."""
         trained = [p for name, p in self.model.named_parameters() if p.requires_grad and "lora_" not in name]
         return [
             {"params": [p for p in trained if p.ndim > 1], "lr": rate},
@@ -96,31 +101,31 @@ class TextGuidedHead(nn.Module):
         ]
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
-        """Frame features (B, T, D), mask and seconds (B, T) -> logits (B, K), frame relevance (B, T, K)."""
+        """Maps frame features (B, T, D), mask and seconds (B, T) to logits (B, K) and frame relevance (B, T, K)."""
         output = self.model(frame_features=frames, frame_mask=frame_mask, timestamps=timestamps)
         return output.logits, output.frame_relevance
 
     def loss(
         self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor, targets: Tensor, smoothing: float
     ) -> Tensor:
-        """Loss of the model, whose own config decides the smoothing."""
+        """Returns the loss of the model. The smoothing comes from its config, and the argument is ignored."""
         return self.model(frame_features=frames, frame_mask=frame_mask, timestamps=timestamps, labels=targets).loss
 
 
 class AdaptedHead(nn.Module):
-    """The last blocks of the vision tower of CLIP with LoRA, and a head on their frame features.
+    """The last blocks of CLIP's vision tower with LoRA adapters, followed by a head on their frame features.
 
-    It takes the cached inputs of the first of these blocks. LoRA starts at zero, so that training starts from the
+    The inputs are the cached inputs of the first of these blocks. LoRA starts at zero, so training starts from the
     features of the frozen CLIP.
 
     Args:
-        model: model with LoRA on its last `lora_layers` vision blocks, which are trained in place. Its vision tower is
-            one of CLIP or a ResNet of timm: of other towers nothing here knows what follows the blocks.
-        head: head on frame features: linear, or all of TG-DFER after CLIP.
-        head_rate: learning rate of the head. `groups` sets that of LoRA.
+        model (`TGDFERForVideoClassification`): Model with LoRA adapters on its last `lora_layers` vision blocks, which
+            are trained in place. The vision tower must be a CLIP tower or a ResNet of timm.
+        head (`nn.Module`): Head on frame features, such as `LinearHead` or `TextGuidedHead`.
+        head_rate (`float`): Learning rate of the head. `groups` sets the learning rate of LoRA.
 
     Raises:
-        ValueError: the vision tower is another one.
+        ValueError: If the vision tower is of another type.
     """
 
     def __init__(self, model: TGDFERForVideoClassification, head: nn.Module, head_rate: float) -> None:
@@ -143,18 +148,18 @@ class AdaptedHead(nn.Module):
             )
 
     def train(self, mode: bool = True) -> "AdaptedHead":
-        """Changes the mode of all but the frozen layers."""
+        """Sets training or evaluation mode for all layers except the frozen ones."""
         super().train(mode)
         set_mode(self.blocks, mode)
         return self
 
     def groups(self, rate: float) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser."""
+        """Returns the parameter groups of the optimizer, with the learning rate `rate`."""
         lora = [parameter for parameter in self.blocks.parameters() if parameter.requires_grad]
         return [{"params": lora, "lr": rate}, *self.head.groups(self.head_rate)]
 
-    def see(self, states: Tensor) -> Tensor:
-        """Inputs of the first adapted block, (N, P, C) or (N, C, H, W) -> frame features (N, D)."""
+    def frame_features(self, states: Tensor) -> Tensor:
+        """Maps the inputs of the first adapted block, (N, P, C) or (N, C, H, W), to frame features (N, D)."""
         for block in self.blocks[:-1]:
             states = block(states) if self.is_resnet else block(states, attention_mask=None)
         if self.is_resnet:
@@ -162,31 +167,49 @@ class AdaptedHead(nn.Module):
         return self.projection(self.norm(_class_token(self.blocks[-1], states)))
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Inputs of the first adapted block (B, T, ...), mask (B, T) -> logits (B, K), frame scores (B, T, K)."""
-        return self.head(self._features(frames, frame_mask), frame_mask, timestamps)
+        """Returns logits (B, K) and frame scores (B, T, K).
+
+        Args:
+            frames (`torch.Tensor` of shape `(B, T, ...)`): Inputs of the first adapted block.
+            frame_mask (`torch.Tensor` of shape `(B, T)`): Boolean mask.
+            timestamps (`torch.Tensor` of shape `(B, T)`, *optional*): Times in seconds.
+        """
+        return self.head(self._clip_features(frames, frame_mask), frame_mask, timestamps)
 
     def loss(
         self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor, targets: Tensor, smoothing: float
     ) -> Tensor:
-        """Loss of the head."""
-        return head_loss(self.head, (self._features(frames, frame_mask), frame_mask, timestamps), targets, smoothing)
+        """Returns the loss of the head."""
+        bag = (self._clip_features(frames, frame_mask), frame_mask, timestamps)
+        return head_loss(self.head, bag, targets, smoothing)
 
-    def _features(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
-        seen = self.see(frames[frame_mask])
-        features = frames.new_zeros(*frame_mask.shape, seen.shape[-1])
-        features[frame_mask] = seen.to(features.dtype)
+    def _clip_features(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        """Returns frame features (B, T, D), with zeros for masked frames."""
+        unmasked = self.frame_features(frames[frame_mask])
+        features = frames.new_zeros(*frame_mask.shape, unmasked.shape[-1])
+        features[frame_mask] = unmasked.to(features.dtype)
         return features
 
 
 def head_loss(head: Any, bag: tuple[Tensor, Tensor, Tensor], targets: Tensor, smoothing: float) -> Tensor:
-    """Loss of a head on frames, mask and seconds: its own if it has one, otherwise the cross-entropy of its logits."""
+    """Returns the loss of a head: its method `loss` if it has one, otherwise the cross-entropy of its logits.
+
+    Args:
+        head (`Any`): The head.
+        bag (`tuple[Tensor, Tensor, Tensor]`): Frames (B, T, ...), mask (B, T) and times in seconds (B, T).
+        targets (`torch.Tensor` of shape `(B,)`): Class indices.
+        smoothing (`float`): Label smoothing.
+    """
     if hasattr(head, "loss"):
         return head.loss(*bag, targets, smoothing)
     return F.cross_entropy(head(*bag)[0].float(), targets, label_smoothing=smoothing)
 
 
 def _class_token(block: Any, tokens: Tensor) -> Tensor:
-    """The class token after the last block, (N, P, C) -> (N, C). The other tokens are not read, so not computed."""
+    """Returns the class token (N, C) after the last block, given its input tokens (N, P, C).
+
+    The outputs of the other tokens are not needed and not computed.
+    """
     attention, normed = block.self_attn, block.layer_norm1(tokens)
 
     def split(projected: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows that adapt CLIP with LoRA, trained on cached inputs of the first adapted block."""
+"""Rows that train LoRA adapters of CLIP, on cached inputs of the first adapted block."""
 
 import copy
 import time
@@ -12,36 +12,39 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
-from benchmarks.harness.fitting import Recipe, goodness, predict, train_head
+from benchmarks.harness.fitting import Recipe, predict, selection_score, train_head
 from benchmarks.harness.heads import AdaptedHead
-from benchmarks.harness.row import Row, Run, answers, folds_of, targets_of
+from benchmarks.harness.row import Row, Run, folds_of, run_result, targets_of
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.data.splits import FOLDS
 from tgdfer.training.features import FrameFeatures
 
-# Given a data set, its frozen features and the clips to train on: a model with LoRA attached, and an untrained head.
+# `make(dataset, frozen_features, indices)` returns a model with LoRA adapters, and an untrained head that will be
+# trained on the clips `indices`.
 MakeAdapted = Callable[[BenchmarkDataset, FrameFeatures, np.ndarray], tuple[TGDFERForVideoClassification, nn.Module]]
 
 LORA_RATES = (3e-4, 1e-3, 3e-3)
-# The head is first trained on frozen features, so that LoRA does not start under a random head (Kumar et al., 2022).
-WARM = Recipe(rate=1e-3, epochs=10)
-# A step of LoRA sees a random half of the frames of a clip, which halves the cost and augments the clips.
-LORA = Recipe(batch_size=16, frames=8)
+# The head is first trained on frozen features, so that LoRA does not start with a random head (Kumar et al., 2022).
+WARM_UP = Recipe(rate=1e-3, epochs=10)
+# Each step uses a random half of the frames of a clip, which halves the cost and augments the clips.
+LORA_RECIPE = Recipe(batch_size=16, frames=8)
 LORA_BLOCKS = 2
-# These rows were measured with dropout. The default of the network is none (docs/experiments.md).
+# These rows are measured with dropout. By default, the network has none (docs/experiments.md).
 LORA_OPTIONS = {"lora_layers": LORA_BLOCKS, "lora_dropout": 0.1}
 
 
 def lora_row(dataset: BenchmarkDataset, name: str, title: str, make: MakeAdapted, config: dict[str, Any]) -> Row:
-    """LoRA on the last blocks of CLIP, and a head. Runs are five folds, and the rate is chosen on the first of them.
+    """Returns a row with LoRA adapters on the last blocks of CLIP, and a head.
+
+    The row has one run for each of five folds. The learning rate is selected on the first fold.
 
     Args:
-        dataset: the data set.
-        name: name of the row.
-        title: name in reports.
-        make: makes model and head.
-        config: everything that decides what `make` makes.
+        dataset (`BenchmarkDataset`): The data set.
+        name (`str`): Name of the row.
+        title (`str`): Name in reports.
+        make (`MakeAdapted`): Makes the model and the head.
+        config (`dict[str, Any]`): All settings that determine the result of `make`.
     """
     settings = dataset.settings
     seed = settings.seeds[0]
@@ -50,7 +53,7 @@ def lora_row(dataset: BenchmarkDataset, name: str, title: str, make: MakeAdapted
 
     def run(part: str, earlier: Mapping[str, Run], folder: Path) -> Run:
         bf16 = bool(earlier.get("precision", {}).get("bf16"))
-        recipe = replace(LORA, epochs=settings.lora_epochs, bf16=bf16)
+        recipe = replace(LORA_RECIPE, epochs=settings.lora_epochs, bf16=bf16)
         training = _LoraTraining(dataset, make, seed)
         if part == "precision":
             return training.faster_precision(folds[0][0], recipe)
@@ -59,9 +62,9 @@ def lora_row(dataset: BenchmarkDataset, name: str, title: str, make: MakeAdapted
             return {"epochs": epoch, "held_out_uar": best[0], "held_out_loss": -best[1]}
         rate = rates[max(rates, key=lambda name: (earlier[name]["held_out_uar"], -earlier[name]["held_out_loss"]))]
         head, epoch, best = training.run(folds[int(part.removeprefix("fold "))], replace(recipe, rate=rate))
-        unseen = dataset.activations("test", training.block, seed)
+        test = dataset.activations("test", training.block, seed)
         chosen = {"rate": rate, "epochs": epoch, "held_out_uar": best[0]}
-        return answers(dataset, *predict(head, unseen, bf16=bf16), unseen.frame_mask[0]) | {"chosen": chosen}
+        return run_result(dataset, *predict(head, test, bf16=bf16), test.frame_mask[0]) | {"chosen": chosen}
 
     config = config | {
         "views": settings.lora_views,
@@ -71,76 +74,77 @@ def lora_row(dataset: BenchmarkDataset, name: str, title: str, make: MakeAdapted
         "epochs": settings.lora_epochs,
         "rates": LORA_RATES,
         "model_options": LORA_OPTIONS,
-        "recipe": asdict(LORA),
-        "warm": asdict(WARM),
+        "recipe": asdict(LORA_RECIPE),
+        "warm": asdict(WARM_UP),
     }
     return Row(name, title, ("precision", *rates, *(f"fold {number}" for number in range(len(folds)))), run, config)
 
 
 class _LoraTraining:
-    """Trainings of LoRA on one data set, which share the cached inputs of the first adapted block."""
+    """Trains LoRA adapters on one data set. All trainings share the cached inputs of the first adapted block."""
 
     def __init__(self, dataset: BenchmarkDataset, make: MakeAdapted, seed: int) -> None:
         self.dataset, self.make, self.seed = dataset, make, seed
         self.block = len(blocks_of(dataset.network[0].tgdfer.clip.vision_model)) - LORA_BLOCKS
-        self.seen = dataset.activations("train", self.block, seed)
+        self.activations = dataset.activations("train", self.block, seed)
         self.targets = targets_of(dataset)
 
     def head(self, indices: np.ndarray) -> AdaptedHead:
-        """CLIP with untrained LoRA, under a head that is trained on the features of the frozen CLIP."""
+        """Returns untrained LoRA adapters with a head that is trained on the features of the frozen CLIP."""
         frozen = self.dataset.features("train", self.seed)
-        torch.manual_seed(self.seed)  # one of the matrices of LoRA starts at random
+        torch.manual_seed(self.seed)  # One of the two LoRA matrices is initialised randomly.
         model, head = self.make(self.dataset, frozen, indices)
-        train_head(head, frozen, self.targets, indices, WARM, self.seed)
-        return AdaptedHead(model, head, WARM.rate)
+        train_head(head, frozen, self.targets, indices, WARM_UP, self.seed)
+        return AdaptedHead(model, head, WARM_UP.rate)
 
     def run(self, fold: tuple[np.ndarray, np.ndarray], recipe: Recipe) -> tuple[AdaptedHead, int, tuple[float, float]]:
-        """Trains on a fold, and chooses the epoch that is best on its held-out people.
+        """Trains on a fold, and selects the epoch that is best on its held-out people.
 
         Returns:
-            The head of this epoch, the epoch (0 before LoRA is trained), and its `goodness`.
+            `tuple[AdaptedHead, int, tuple[float, float]]`: The head of this epoch, the number of the epoch (0 if
+            untrained LoRA is best), and its `selection_score`.
         """
-        indices, check = fold
+        indices, validation = fold
         head = self.head(indices)
-        best, kept, at = self._check(head, check, recipe), _trained(head), 0
+        best, best_weights, best_epoch = self._validate(head, validation, recipe), _trained_weights(head), 0
 
         def keep_best(epoch: int) -> None:
-            nonlocal best, kept, at
-            found = self._check(head, check, recipe)
-            if found > best:
-                best, kept, at = found, _trained(head), epoch
+            nonlocal best, best_weights, best_epoch
+            score = self._validate(head, validation, recipe)
+            if score > best:
+                best, best_weights, best_epoch = score, _trained_weights(head), epoch
 
-        train_head(head, self.seen, self.targets, indices, recipe, self.seed, keep_best)
-        head.load_state_dict(kept, strict=False)
-        return head, at, best
+        train_head(head, self.activations, self.targets, indices, recipe, self.seed, keep_best)
+        head.load_state_dict(best_weights, strict=False)
+        return head, best_epoch, best
 
-    def _check(self, head: AdaptedHead, check: np.ndarray, recipe: Recipe) -> tuple[float, float]:
-        return goodness(predict(head, self.seen, check, recipe.bf16)[0], self.targets[check])
+    def _validate(self, head: AdaptedHead, indices: np.ndarray, recipe: Recipe) -> tuple[float, float]:
+        return selection_score(predict(head, self.activations, indices, recipe.bf16)[0], self.targets[indices])
 
     def faster_precision(self, indices: np.ndarray, recipe: Recipe) -> Run:
-        """Times a few steps in fp32 and in bf16. Runs use the faster precision."""
+        """Times a few steps in fp32 and in bf16. The runs then use the faster precision."""
         head = self.head(indices)
-        few = indices[: recipe.batch_size]
+        batch = indices[: recipe.batch_size]
         seconds = {
-            bf16: self._fastest_epoch(head, few, replace(recipe, epochs=3, bf16=bf16)) for bf16 in (False, True)
+            bf16: self._fastest_epoch(head, batch, replace(recipe, epochs=3, bf16=bf16)) for bf16 in (False, True)
         }
         return {
             "bf16": bool(seconds[True] < seconds[False]),
-            "fp32_clips_a_second": round(len(few) / seconds[False], 1),
-            "bf16_clips_a_second": round(len(few) / seconds[True], 1),
+            "fp32_clips_a_second": round(len(batch) / seconds[False], 1),
+            "bf16_clips_a_second": round(len(batch) / seconds[True], 1),
         }
 
     def _fastest_epoch(self, head: AdaptedHead, indices: np.ndarray, recipe: Recipe) -> float:
-        """Seconds of the fastest epoch on a copy of a head."""
+        """Returns the duration of the fastest epoch in seconds. A copy of the head is trained."""
         times = [time.perf_counter()]
 
-        def note(epoch: int) -> None:
+        def record_time(epoch: int) -> None:
             times.append(time.perf_counter())
 
-        train_head(copy.deepcopy(head), self.seen, self.targets, indices, recipe, self.seed, note)
+        train_head(copy.deepcopy(head), self.activations, self.targets, indices, recipe, self.seed, record_time)
         return min(np.diff(times))
 
 
-def _trained(head: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of the trained parameters of a head."""
+def _trained_weights(head: torch.nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of the trainable parameters of a head."""
     return {name: value.detach().clone() for name, value in head.named_parameters() if value.requires_grad}

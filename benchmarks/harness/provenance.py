@@ -1,4 +1,4 @@
-"""Where figures come from: commit, machine, versions and the hash of the code that measured them."""
+"""Provenance of figures: commit, machine, package versions, and the hash of the code that measured them."""
 
 import hashlib
 import inspect
@@ -16,7 +16,7 @@ import tgdfer
 
 
 def commit() -> str | None:
-    """The commit of the code that runs, with `-dirty` if files have changed since; None outside of a repository."""
+    """Returns the commit of the running code, with `-dirty` if files have changed. None outside a repository."""
     here = Path(__file__).resolve()
     git = ["git", "-C", str(here.parent)]
     try:
@@ -29,18 +29,21 @@ def commit() -> str | None:
 
 
 def machine() -> str:
-    """The machine in words, without its name or owner."""
+    """Describes the machine by its CPU cores and GPU, without its name or owner."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    words = {1: "one CPU core", 2: "two CPU cores", 4: "four CPU cores", 8: "eight CPU cores"}
-    return words.get(cores, f"{cores} CPU cores") + (" and a GPU" if torch.cuda.is_available() else "")
+    names = {1: "one CPU core", 2: "two CPU cores", 4: "four CPU cores", 8: "eight CPU cores"}
+    return names.get(cores, f"{cores} CPU cores") + (" and a GPU" if torch.cuda.is_available() else "")
 
 
 def versions(packages: Sequence[str] = ("torch", "transformers")) -> dict[str, str]:
-    """Versions of Python, of this package and of others."""
-    found = {"tgdfer": tgdfer.__version__, "python": platform.python_version()}
-    return found | {package: version(package) for package in packages}
+    """Returns the versions of this package, of Python and of other packages."""
+    own = {"tgdfer": tgdfer.__version__, "python": platform.python_version()}
+    return own | {package: version(package) for package in packages}
 
 
 def code_hash(*modules: ModuleType) -> str:
-    """Hash of the source of modules. It is part of the key of a row, so changed code means new figures."""
+    """Returns a hash of the source code of modules.
+
+    It is part of the config of a row, so a row is measured again if the code has changed.
+    """
     return hashlib.sha256("".join(map(inspect.getsource, modules)).encode()).hexdigest()

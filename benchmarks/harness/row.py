@@ -1,4 +1,4 @@
-"""A row of a benchmark: a method on a data set, and what is kept of its runs."""
+"""A row of a benchmark: a method on a data set, and the stored result of its runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,16 +18,20 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a data set.
+    """A method that is measured on a data set.
 
     Attributes:
-        name: name of its file.
-        title: name in reports.
-        parts: what is run and kept one by one, in this order. Parts that predict the test clips are the runs.
-        config: everything that decides the figures beside the data set and the weights.
-        run: `run(part, earlier, folder)` runs a part. It is given the results of earlier parts and an empty folder
-            that it may write to. It returns what `comparison.outcomes` takes, or what a later part needs.
-        by_default: whether the row is run without being named.
+        name (`str`): Name of the row and of its file.
+        title (`str`): Name in reports.
+        parts (`tuple[str, ...]`): Names of the parts, which are run and stored one by one, in this order. Parts that
+            predict the test clips are called runs.
+        run (`Callable`): `run(part, earlier, folder)` runs a part. `earlier` holds the results of the earlier parts,
+            and `folder` is an empty folder for temporary files. The function returns the input of
+            `comparison.outcomes`, or values that a later part needs.
+        config (`dict[str, Any]`, *optional*): All settings that determine the figures, apart from the data set and the
+            weights.
+        by_default (`bool`, *optional*, defaults to `True`): Whether the row is run without being named on the command
+            line.
     """
 
     name: str
@@ -38,17 +42,19 @@ class Row:
     by_default: bool = True
 
 
-def answers(
+def run_result(
     dataset: AnyDataset, logits: Tensor, frame_scores: Tensor, frame_mask: Tensor, are_logits: bool = True
 ) -> Run:
-    """What is kept of a run: the predicted labels, and the score of every frame for the true class.
+    """Returns the stored result of a run: the predicted labels, and the score of every frame for the true class.
 
     Args:
-        dataset: N test clips of K classes.
-        logits: (N, K).
-        frame_scores: (N, T, K); NaN if the method does not score frames.
-        frame_mask: (N, T).
-        are_logits: whether frame scores are logits; then the log-probability of the true class is kept.
+        dataset (`AnyDataset`): Data set with N test clips and K classes.
+        logits (`torch.Tensor` of shape `(N, K)`): Logits of the clips.
+        frame_scores (`torch.Tensor` of shape `(N, T, K)`): Scores of the frames. NaN if the method does not score
+            frames.
+        frame_mask (`torch.Tensor` of shape `(N, T)`): Boolean mask.
+        are_logits (`bool`, *optional*, defaults to `True`): Whether the frame scores are logits. If so, the
+            log-probability of the true class is stored.
     """
     names = dataset.classes
     scores = F.log_softmax(frame_scores, dim=-1) if are_logits else frame_scores
@@ -65,30 +71,35 @@ def answers(
 
 
 def targets_of(dataset: AnyDataset) -> Tensor:
-    """Class index of each training clip, (N,)."""
+    """Returns the class index of each training clip, (N,)."""
     return torch.tensor([dataset.classes.index(label) for label in dataset.train.labels])
 
 
 def folds_of(dataset: AnyDataset, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training clips to fit on and to check on, of different people: five folds, fewer if there are few people."""
+    """Splits the training clips by person into five folds, or fewer if there are few people.
+
+    Returns:
+        `list[tuple[np.ndarray, np.ndarray]]`: For each fold, the indices of the clips to train on and of the clips to
+        validate on.
+    """
     return people_folds(np.array(dataset.train.labels), np.array(dataset.people), seed)
 
 
 def seed_parts(dataset: AnyDataset) -> tuple[str, ...]:
-    """Names of the parts of a row that is run once for each seed."""
+    """Returns the names of the parts of a row that is run once per seed."""
     return tuple(f"seed {seed}" for seed in dataset.settings.seeds)
 
 
 def seed_of(part: str) -> int:
-    """The seed of a part that `seed_parts` named."""
+    """Returns the seed of a part with a name from `seed_parts`."""
     return int(part.removeprefix("seed "))
 
 
 def each_seed(run: Callable[[int], Run]) -> Callable[[str, Mapping[str, Run], Path], Run]:
-    """`Row.run` for a function of the seed alone."""
+    """Turns a function of the seed into a function for `Row.run`."""
     return lambda part, earlier, folder: run(seed_of(part))
 
 
 def rounded(score: float) -> float:
-    """Rounds to seven significant digits, so that rounding does not make frames equal."""
+    """Rounds to seven significant digits, which are enough to keep the scores of frames distinct."""
     return float(f"{score:.7g}")

@@ -1,4 +1,4 @@
-"""A trained TG-DFER that is measured beside the other rows, as it is: with its own classes and their words."""
+"""A trained TG-DFER model that is measured without further training, with its own classes and descriptions."""
 
 import copy
 import hashlib
@@ -22,7 +22,7 @@ class TrainedModel:
     """A trained model.
 
     Args:
-        source: folder of a run or of a model, Hub id, or the name of a model in the package.
+        source (`str`): Folder of a run or of a model, Hub id, or name of a model in the package.
     """
 
     def __init__(self, source: str) -> None:
@@ -35,67 +35,68 @@ class TrainedModel:
         """The model in `eval` mode, and its processor.
 
         Raises:
-            UserError: if it cannot be read or is no TG-DFER model.
+            UserError: If the model cannot be read, or is not a TG-DFER model.
         """
         return load_trained(self.source)
 
     @property
     def classes(self) -> list[str]:
-        """Names of its classes, in the order of its logits."""
+        """Names of the classes of the model, in the order of its logits."""
         return [name for _, name in sorted(self.network[0].config.id2label.items())]
 
-    def places(self, classes: Sequence[str]) -> list[int]:
-        """Indices of these classes among its own.
+    def class_indices(self, classes: Sequence[str]) -> list[int]:
+        """Returns the indices of `classes` in the logits of the model.
 
         Raises:
-            UserError: if it lacks one of them.
+            UserError: If the model lacks one of the classes.
         """
         own = self.classes
         if missing := [label for label in classes if label not in own]:
             raise UserError(
-                f"The model {self.name} does not know {', '.join(missing)}, so it cannot be measured on these"
-                f" pictures: name one that was trained with {', '.join(classes)}."
+                f"The model {self.name} lacks the classes {', '.join(missing)}, so it cannot be measured on these"
+                f" images: choose a model that was trained with {', '.join(classes)}."
             )
         return [own.index(label) for label in classes]
 
-    def video_processor(self, like: TGDFERVideoProcessor) -> TGDFERVideoProcessor:
-        """Its video processor for clips that are faces already, which it does not crop again.
+    def video_processor(self, reference: TGDFERVideoProcessor) -> TGDFERVideoProcessor:
+        """Returns the video processor of the model for clips of cropped faces. It does not crop again.
 
         Args:
-            like: video processor of the other rows, whose frames are taken.
+            reference (`TGDFERVideoProcessor`): Video processor of the other rows. The same frames are sampled.
         """
         processor = copy.copy(self.network[1].video_processor)
-        processor.face_crop, processor.sampling, processor.stride = "none", like.sampling, like.stride
+        processor.face_crop, processor.sampling, processor.stride = "none", reference.sampling, reference.stride
         return processor
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities (N, K) of its classes, from its logits (N, K)."""
+        """Returns the calibrated probabilities (N, K) of the classes, given the logits (N, K)."""
         return at_temperature(logits.float(), self.network[0].config).softmax(-1)
 
     def confidence(self, probabilities: Tensor, labels: Sequence[str]) -> dict[str, Any]:
-        """How sure it is of its answers, among all of its classes, for the report.
+        """Returns the confidence of the predictions among all classes of the model, for the report.
 
         Args:
-            probabilities: (N, K).
-            labels: true label of each clip.
+            probabilities (`torch.Tensor` of shape `(N, K)`): Probabilities of the classes.
+            labels (`Sequence[str]`): True label of each clip.
 
         Returns:
-            `confidence`, the probability of each answer; `right`, whether it is right; and `unsure_below`.
+            `confidence` is the probability of each predicted class, `right` is whether the prediction is correct, and
+            `unsure_below` is the threshold of the model for uncertain predictions.
         """
         best = probabilities.max(-1)
-        answers = [self.classes[index] for index in best.indices.tolist()]
+        predicted = [self.classes[index] for index in best.indices.tolist()]
         return {
             "confidence": best.values.tolist(),
-            "right": [answer == label for answer, label in zip(answers, labels, strict=True)],
+            "right": [name == label for name, label in zip(predicted, labels, strict=True)],
             "unsure_below": self.network[0].config.unsure_below,
         }
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of its weights, its calibration and its descriptions."""
+        """Hash of the weights, the calibration and the descriptions of the model."""
         config, processor = self.network[0].config, self.network[1]
-        facts = [config.temperature, config.unsure_below, config.description_references, processor.descriptions]
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        settings = [config.temperature, config.unsure_below, config.description_references, processor.descriptions]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, weight in sorted(self.network[0].state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.cpu().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""TG-DFER as `tgdfer train` trains it, for rows that show what a user gets."""
+"""Trains TG-DFER with `tgdfer train`, for rows that show the results of the default settings."""
 
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,21 @@ from tgdfer.training.files import source_hash
 from tgdfer.training.models import load_trained
 from tgdfer.training.train import train
 
-# Fields of the configuration that are part of the identity of the data set, or differ between runs of a row.
-_ELSEWHERE = ("dataset", "model", "descriptions", "num_frames", "output", "seed", "resume")
+# Fields of the configuration that are not part of the config of a row: the identity of the data set contains them, or
+# they differ between its runs.
+_EXCLUDED_FIELDS = ("dataset", "model", "descriptions", "num_frames", "output", "seed", "resume")
 
 
 def train_tgdfer(
     dataset: BenchmarkDataset, seed: int, folder: Path, **options: Any
 ) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-    """Trains TG-DFER into a folder, from the last checkpoint there if there is one, and loads the best model.
+    """Trains TG-DFER and loads the best model. An interrupted run in the folder is resumed.
 
     Args:
-        dataset: clips to train on. A part of their people is held out to choose the epoch.
-        seed: seed of the training.
-        folder: folder of the run.
-        options: fields of `TrainingConfig`; the others keep their defaults.
+        dataset (`BenchmarkDataset`): Clips to train on. Some of their people are held out to select the epoch.
+        seed (`int`): Random seed of the training.
+        folder (`Path`): Folder of the run.
+        **options: Fields of `TrainingConfig` that differ from the defaults.
     """
     resume = (folder / "config.yaml").is_file()
     views = dataset.settings.views
@@ -33,7 +34,7 @@ def train_tgdfer(
 
 
 def tgdfer_config(dataset: BenchmarkDataset, **options: Any) -> dict[str, Any]:
-    """Everything that decides the figures of `train_tgdfer`: options of the training and code of the network."""
+    """Returns all settings that determine the figures of `train_tgdfer`, and a hash of the code of the network."""
     config = dataset.config(feature_views=dataset.settings.views, **options)
-    training = {name: value for name, value in config.options().items() if name not in _ELSEWHERE}
+    training = {name: value for name, value in config.options().items() if name not in _EXCLUDED_FIELDS}
     return {"training": training, "network": source_hash(modeling_tgdfer)}

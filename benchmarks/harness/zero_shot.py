@@ -1,4 +1,4 @@
-"""Classification by a CLIP that was not trained on the classes: by class words or by descriptions."""
+"""Zero-shot classification with CLIP, from class names or from descriptions."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.baseline import directions
+from tgdfer.training.baseline import normalised_features
 from tgdfer.training.features import FrameFeatures
 
 
-class SeenClips(Protocol):
-    """What zero-shot classification needs of a data set."""
+class FeatureSource(Protocol):
+    """Interface of a data set for zero-shot classification."""
 
     @property
     def network(self) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]: ...
@@ -23,28 +23,30 @@ class SeenClips(Protocol):
 
 
 def class_words(classes: Sequence[str]) -> dict[str, list[str]]:
-    """The name of each class in place of its descriptions."""
+    """Returns the name of each class as its only description."""
     return {label: [label] for label in classes}
 
 
 @torch.no_grad()
 def zero_shot(
-    dataset: SeenClips, descriptions: Mapping[str, Sequence[str]] | None = None
+    dataset: FeatureSource, descriptions: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines between the frames of the test clips and the class texts, times the scale of CLIP.
+    """Returns scaled cosines between the frames of the test clips and the class texts.
 
     Args:
-        dataset: N test clips of T frames and K classes.
-        descriptions: texts of each class; None for the descriptions of the processor.
+        dataset (`FeatureSource`): Data set with N test clips of T frames and K classes.
+        descriptions (`Mapping[str, Sequence[str]]`, *optional*): Texts of each class. None uses the descriptions of
+            the processor.
 
     Returns:
-        Mean over the frames (N, K), the frames (N, T, K), and the mask of the frames (N, T).
+        `tuple[Tensor, Tensor, Tensor]`: Mean over the frames (N, K), logits of the frames (N, T, K), and the mask of
+        the frames (N, T).
     """
     network, processor = dataset.network
-    model = copy.deepcopy(network)  # its classes are set, and other rows use the same network
+    model = copy.deepcopy(network)  # The classes of the copy are changed, and other rows share the network.
     model.set_classes(processor.class_prompts(descriptions))
-    seen = dataset.features("test")
+    features = dataset.features("test")
     texts, scale = model.get_text_features().pooler_output, model.tgdfer.clip.logit_scale.exp()
-    frames = scale * (torch.from_numpy(directions(seen)[0]) @ texts.T)
-    mask = seen.frame_mask[0]
+    frames = scale * (torch.from_numpy(normalised_features(features)[0]) @ texts.T)
+    mask = features.frame_mask[0]
     return (frames * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True), frames, mask

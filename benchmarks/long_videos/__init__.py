@@ -1,1 +1,1 @@
-"""Are segments of emotion found in long videos, and what does a long file cost? On rendered videos."""
+"""Segments of emotion in long rendered videos, and the time and memory that long files take."""

@@ -1,4 +1,4 @@
-"""Finds segments of emotion in long rendered videos: `python -m benchmarks.long_videos`."""
+"""Measures the segments of emotion that are found in long rendered videos: `python -m benchmarks.long_videos`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,10 @@ from benchmarks.harness.command_options import (
     REPORTS,
     FiguresFile,
     ReportFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.long_videos.report import write_segments_report
 from benchmarks.long_videos.segments import LongVideos, measure_segments
@@ -26,17 +26,19 @@ app = new_app()
 
 @app.command()
 def segments(
-    work: Annotated[Path, typer.Option(help="Folder of videos, clips and the model.")] = BENCHMARK,
+    work: Annotated[Path, typer.Option(help="Folder of the videos, the clips and the model.")] = BENCHMARK,
     out: ReportFile = REPORTS / "long_videos.md",
     figures: FiguresFile = FIGURES / "long_videos.json",
     model: Annotated[
-        str | None, typer.Option(help="Trained model; by default one is trained on the rendered clips.")
+        str | None, typer.Option(help="Trained model. By default a model is trained on the rendered clips.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of a video.", min=10)] = LongVideos.seconds,
-    train: Annotated[int, typer.Option(help="Videos to choose thresholds on.", min=1)] = LongVideos.train,
-    test: Annotated[int, typer.Option(help="Videos to measure on.", min=1)] = LongVideos.test,
+    seconds: Annotated[float, typer.Option(help="Length of each video in seconds.", min=10)] = LongVideos.seconds,
+    train: Annotated[
+        int, typer.Option(help="Number of videos on which the thresholds are selected.", min=1)
+    ] = LongVideos.train,
+    test: Annotated[int, typer.Option(help="Number of test videos.", min=1)] = LongVideos.test,
 ) -> None:
-    """Find segments of emotion in long rendered videos, beside the argmax of every frame."""
+    """Find segments of emotion in long rendered videos, and compare hysteresis with the argmax of every frame."""
     videos = LongVideos(seconds, train, test)
     command = published_command(
         "benchmarks.long_videos",
@@ -46,14 +48,14 @@ def segments(
         test=(test, LongVideos.test),
     )
     hide_loading_bars()
-    with sentences():
-        found = measure_segments(work, model, videos)
-        write_segments_report(found, command, out, figures)
-    for name, row in found.figures["test"].items():
-        shown = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
-        get_console().print(f"{name}: {shown}", highlight=False)
-    get_console().print(f"Thresholds {found.figures['rule']}.", highlight=False, markup=False)
-    say_written(out)
+    with errors_as_sentences():
+        measured = measure_segments(work, model, videos)
+        write_segments_report(measured, command, out, figures)
+    for name, row in measured.figures["test"].items():
+        values = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
+        get_console().print(f"{name}: {values}", highlight=False)
+    get_console().print(f"Thresholds: {measured.figures['rule']}", highlight=False, markup=False)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Peak memory and time of `tgdfer predict` on a long file: `python -m benchmarks.long_videos.memory --model MODEL`.
 
-The file repeats the packets of one minute of a rendered face, so that half an hour of video is written in seconds.
+The file repeats the packets of one minute of a rendered face. Writing half an hour of video therefore takes seconds.
 """
 
 import resource
@@ -18,7 +18,7 @@ import typer
 
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, sample_long_clip, sample_person
 
-# What the child process runs: the command of a user, followed by its peak memory.
+# Code of the child process. It runs `tgdfer` and prints the peak memory.
 _CHILD = """
 import resource, sys
 from tgdfer.command_line import main
@@ -29,7 +29,14 @@ sys.exit(code)
 
 
 def write_face(path: Path, height: int, width: int, seconds: float = 60.0) -> None:
-    """Writes a video of a face that fills two thirds of the height, with a key frame every two seconds."""
+    """Renders a video of a face that fills two thirds of the height, with a key frame every two seconds.
+
+    Args:
+        path (`Path`): File to write.
+        height (`int`): Height of the frames in pixels.
+        width (`int`): Width of the frames in pixels.
+        seconds (`float`, *optional*, defaults to `60.0`): Length of the video in seconds.
+    """
     person = sample_person(0, "test", 0)
     clip = sample_long_clip(seconds, EMOTIONS, person, RenderedFaces(), np.random.default_rng(0))
     side = height * 2 // 3 // 2 * 2
@@ -45,16 +52,16 @@ def write_face(path: Path, height: int, width: int, seconds: float = 60.0) -> No
 
 
 def repeat(path: Path, times: int, out: Path) -> None:
-    """Writes the pictures of a file several times, one after the other, without decoding them."""
+    """Writes a video that repeats another one several times, without decoding it."""
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
-        taken = source.streams.video[0]
-        stream = target.add_stream_from_template(taken)
-        packets = [packet for packet in source.demux(taken) if packet.size and packet.pts is not None]
+        source_stream = source.streams.video[0]
+        stream = target.add_stream_from_template(source_stream)
+        packets = [packet for packet in source.demux(source_stream) if packet.size and packet.pts is not None]
         starts = [packet.pts for packet in packets if packet.pts is not None]
         length = max(starts) - min(starts) + max(packet.duration or 0 for packet in packets)
         for number in range(times):
             source.seek(0)
-            for packet in source.demux(taken):
+            for packet in source.demux(source_stream):
                 if packet.size and packet.pts is not None and packet.dts is not None:
                     packet.pts += number * length
                     packet.dts += number * length
@@ -63,30 +70,32 @@ def repeat(path: Path, times: int, out: Path) -> None:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="A trained model.")],
-    minutes: Annotated[int, typer.Option(help="Length of the file.", min=1)] = 30,
+    model: Annotated[str, typer.Option(help="Trained model: a name, a folder or a Hub id.")],
+    minutes: Annotated[int, typer.Option(help="Length of the file in minutes.", min=1)] = 30,
     size: Annotated[str, typer.Option(help="Size of the frames, as WIDTHxHEIGHT.")] = "1280x720",
-    face_model: Annotated[str | None, typer.Option(help="File of YuNet; cuts the face out as well.")] = None,
+    face_model: Annotated[
+        str | None, typer.Option(help="File of the YuNet model. If it is given, the face is cropped.")
+    ] = None,
 ) -> None:
-    """Predict a long file in a process of its own."""
+    """Predict a long file in a child process, and print its time and peak memory."""
     width, height = map(int, size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         minute, file = Path(folder) / "minute.mp4", Path(folder) / "long.mp4"
         write_face(minute, height, width)
         repeat(minute, minutes, file)
-        words = ["predict", str(file), "--model", model, "--json", str(Path(folder) / "out.json")]
+        arguments = ["predict", str(file), "--model", model, "--json", str(Path(folder) / "out.json")]
         if face_model:
-            words += ["--face-crop", "largest", "--face-model", face_model]
+            arguments += ["--face-crop", "largest", "--face-model", face_model]
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", _CHILD, *words], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", _CHILD, *arguments], capture_output=True, text=True)
         seconds = time.perf_counter() - start
         if done.returncode:
             sys.exit(done.stderr)
     peak = int(done.stdout.rsplit("peak", 1)[1]) * (1 if sys.platform == "darwin" else 1024)
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(
-        f"{minutes} minutes of {size}: {peak / 1e9:.2f} GB at most, {seconds:.0f} s"
-        f" ({spent.ru_utime + spent.ru_stime:.0f} s of processor time)"
+        f"{minutes} minutes of {size}: peak memory {peak / 1e9:.2f} GB, {seconds:.0f} s"
+        f" ({usage.ru_utime + usage.ru_stime:.0f} s of CPU time)"
     )
 
 

@@ -1,82 +1,83 @@
-"""The report of the long videos, with the timeline of one of them."""
+"""Report on long videos, with the timeline of one of them."""
 
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
-from benchmarks.long_videos.segments import DEFAULT_RULE, LongVideo, Measured
+from benchmarks.long_videos.segments import DEFAULT_RULE, LongVideo, SegmentResults
 from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.metrics import THRESHOLDS
 
 
-def write_segments_report(measured: Measured, command: str, path: Path, figures: Path) -> None:
-    """Writes the report, with its picture beside it, and its figures.
+def write_segments_report(measured: SegmentResults, command: str, path: Path, figures: Path) -> None:
+    """Writes the report, its picture and its figures.
 
     Args:
-        measured: what `measure_segments` has found.
-        command: the command, which is written into both files.
-        path: the Markdown file.
-        figures: the JSON file.
+        measured (`SegmentResults`): Result of `measure_segments`.
+        command (`str`): Command line that is written into both files.
+        path (`Path`): Path of the Markdown file. The picture is written beside it.
+        figures (`Path`): Path of the JSON file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = path.with_suffix(".png")
-    _draw(measured.shown, measured.segments, picture)
-    facts = {"command": command, **measured.figures}
-    write_report(path, _sections(facts, picture.name), figures, facts)
+    _draw(measured.example, measured.segments, picture)
+    contents = {"command": command, **measured.figures}
+    write_report(path, _sections(contents, picture.name), figures, contents)
 
 
-def _draw(one: LongVideo, segments: list[dict[str, Any]], path: Path) -> None:
-    """Draws the timeline of a video with the segments that were found, above the true ones."""
+def _draw(video: LongVideo, segments: list[dict[str, Any]], path: Path) -> None:
+    """Draws the timeline of a video with the predicted segments, and the true segments below them."""
     drawn = [
         {**segment, "score": segment["confidence"], "candidates": [segment["label"]], "person": None}
         for segment in segments
     ]
-    result = {**one.result, "people": [{**one.timeline, "segments": drawn}]}
-    plot_timeline(result, path, truth=one.truth)
+    result = {**video.result, "people": [{**video.timeline, "segments": drawn}]}
+    plot_timeline(result, path, truth=video.truth)
 
 
 def _sections(figures: dict[str, Any], picture: str) -> list[str]:
-    """Paragraphs and table of the report."""
-    videos, rule, usual = figures["videos"], figures["rule"], figures["default_rule"]
+    """Returns the paragraphs and the table of the report."""
+    videos, rule, default = figures["videos"], figures["rule"], figures["default_rule"]
     names = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
     rows = [
         [name, str(figures["found"][name]), *(f"{100 * row[key]:.1f}" for key in names)]
         for name, row in figures["test"].items()
-        if rule != usual or name != DEFAULT_RULE
+        if rule != default or name != DEFAULT_RULE
     ]
-    gap, low, high = (100 * value for value in figures["difference"])
-    head = ["segments by", "found", *(f"mAP at {threshold}" for threshold in THRESHOLDS), "mean"]
-    how = (
-        "A video is read in windows that overlap by half; what they say of a frame is"
-        " averaged, and a curve for each class runs over the whole video. Segments of emotion are cut out of the"
-        f" curves by hysteresis: one rises to a probability of {rule['high']:g}, reaches as far as it stays above"
-        f" {rule['low']:g}, and lasts {rule['shortest']:g} s at least. Its confidence is the mean probability."
+    gain, low, high = (100 * value for value in figures["difference"])
+    head = ["method", "predicted segments", *(f"mAP at {threshold}" for threshold in THRESHOLDS), "mean"]
+    method = (
+        "A video is processed in windows that overlap by half. The predictions of overlapping windows are averaged"
+        " for each frame, which gives a probability curve of each class over the whole video. Segments of emotion are"
+        f" found in the curves by hysteresis. A segment starts if the probability reaches {rule['high']:g}, extends as"
+        f" far as it stays above {rule['low']:g}, and lasts at least {rule['shortest']:g} s. Its confidence is the"
+        " mean probability."
     )
-    measured = (
-        f"Measured on {videos['test']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']}"
-        f" true segments of six emotions. The thresholds were chosen, of {figures['tried']} triples, on"
-        f" {videos['train']} other videos (mAP {100 * figures['train']['map']:.1f} there). By default the model is"
-        " one that was trained on the short clips of the benchmark and knows nobody in these videos. A segment is"
-        " right if it has the emotion and overlaps the true one by 0.3, 0.5 or 0.7 (intersection over union in time)."
-        " In percent:"
+    measurement = (
+        f"The test set has {videos['test']} rendered videos of {videos['seconds']:g} seconds with"
+        f" {figures['segments']} true segments of six emotions. The thresholds were selected among {figures['tried']}"
+        f" combinations on {videos['train']} other videos, where the mAP is {100 * figures['train']['map']:.1f}. By"
+        " default, the model is trained on the short clips of the benchmark, which show other people. A predicted"
+        " segment is correct if it has the right emotion and its temporal intersection over union with the true"
+        " segment is at least 0.3, 0.5 or 0.7. Values of mAP are in percent."
     )
-    chosen = (
-        " Those chosen are those of `Hysteresis()`, which predictions use."
-        if rule == usual
-        else f" `Hysteresis()`, which predictions use, has {usual['high']:g}, {usual['low']:g} and"
-        f" {usual['shortest']:g} s."
+    defaults = (
+        " The selected thresholds are the defaults of `Hysteresis()`, which predictions use."
+        if rule == default
+        else f" The defaults of `Hysteresis()`, which predictions use, are {default['high']:g}, {default['low']:g} and"
+        f" {default['shortest']:g} s."
     )
-    ranked = (
-        "Segments are ranked by confidence, so weak ones hardly cost mAP: thresholds that are chosen by it find"
-        " several segments for each true one."
+    ranking = (
+        "Segments are ranked by confidence, so additional segments with a low confidence reduce mAP only slightly."
+        " Thresholds that are selected by mAP therefore give several predicted segments for each true segment."
     )
     return [
         "# Long videos",
-        paragraph(how),
-        paragraph(measured),
+        paragraph(method),
+        paragraph(measurement),
         markdown_table(head, rows),
-        paragraph(ranked + chosen),
-        f"Hysteresis gains {gap:+.1f} on the argmax, 95 % interval over videos {low:+.1f} to {high:+.1f}.",
-        f"![A rendered video, the segments found and, below, the true ones]({picture})",
-        f"`{figures['command']}`",
+        paragraph(ranking + defaults),
+        f"Hysteresis gains {gain:+.1f} over the argmax (95% interval over videos: {low:+.1f} to {high:+.1f}).",
+        f"![A rendered video with the predicted segments, and the true segments below]({picture})",
+        f"Command: `{figures['command']}`",
     ]

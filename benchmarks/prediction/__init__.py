@@ -1,1 +1,1 @@
-"""Processor time and memory of `tgdfer predict`, beside the video analysis of `fer`."""
+"""CPU time and memory of `tgdfer predict`, compared with the video analysis of the `fer` package."""

@@ -1,4 +1,4 @@
-"""Runs commands in processes of their own and measures their processor time and peak memory."""
+"""Runs commands in child processes, and measures their CPU time and peak memory."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from tgdfer.training.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-# A process begins with the peak memory of the one that started it. A small one in between starts the command.
+# A new process inherits the peak memory of its parent. A small process in between therefore starts the command.
 _LAUNCHER = """
 import json, os, sys, time
 start = time.perf_counter()
@@ -27,13 +27,14 @@ with open(sys.argv[1], "w") as file:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a command took.
+class ResourceUsage:
+    """Resources that a command used.
 
     Attributes:
-        cpu: seconds of processor time, of all its threads and of the processes that it started and waited for.
-        wall: seconds that passed.
-        peak: most memory that one process held, in MB.
+        cpu (`float`): CPU time in seconds, summed over all threads and over the child processes that the command
+            waited for.
+        wall (`float`): Wall-clock time in seconds.
+        peak (`float`): Peak memory of its largest process, in MB.
     """
 
     cpu: float
@@ -41,21 +42,26 @@ class Spent:
     peak: float
 
 
-def spend(command: Sequence[str], threads: int, extra: Mapping[str, str] | None = None) -> Spent:
-    """Runs a command without the Hub, on so many threads.
+def measure_command(command: Sequence[str], threads: int, extra: Mapping[str, str] | None = None) -> ResourceUsage:
+    """Runs a command without access to the Hub, and measures it.
+
+    Args:
+        command (`Sequence[str]`): Program and arguments.
+        threads (`int`): Number of threads that the libraries may use.
+        extra (`Mapping[str, str]`, *optional*): Additional environment variables.
 
     Raises:
-        UserError: it fails.
+        UserError: If the command fails.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"} | dict(extra or {})
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder, "spent.json")
-        launched = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(answer), *command]
+        usage_file = Path(folder, "usage.json")
+        launched = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(usage_file), *command]
         done = subprocess.run(
             launched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT, check=True
         )
-        code, cpu, wall, peak = json.loads(answer.read_text(encoding="utf-8"))
+        code, cpu, wall, peak = json.loads(usage_file.read_text(encoding="utf-8"))
     if code:
-        last = (done.stdout.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
-        raise UserError(f"{command[0]} ends with code {code} ({last[-300:]}).")
-    return Spent(cpu, wall, peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+        last = (done.stdout.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+        raise UserError(f"{command[0]} failed with exit code {code} ({last[-300:]}).")
+    return ResourceUsage(cpu, wall, peak * (1 if sys.platform == "darwin" else 1024) / 1e6)

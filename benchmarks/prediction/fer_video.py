@@ -1,6 +1,6 @@
 """Analyses a video with the `fer` package: `python fer_video.py VIDEO EVERY THREADS`.
 
-It runs in the environment of `fer_whole.py` and imports nothing of this project.
+It runs in the environment of `fer_whole.py`, and imports no code of this project.
 """
 
 import os
@@ -9,9 +9,14 @@ import tempfile
 
 
 def main(video: str, every: int, threads: int) -> None:
-    """Analyses each `every`-th frame with the detector that `fer` takes by default.
+    """Analyses every `every`-th frame with the default detector of `fer`.
 
-    It writes no pictures and no video, which `Video.analyze` would do by default.
+    Unlike `Video.analyze` with its defaults, this function does not write pictures or a video.
+
+    Args:
+        video (`str`): Path of the video.
+        every (`int`): Step between the analysed frames.
+        threads (`int`): Number of threads.
     """
     # TensorFlow and OpenCV read these when they are imported.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):

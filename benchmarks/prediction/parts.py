@@ -1,7 +1,7 @@
-"""Says where the processor time of a prediction goes: `python -m benchmarks.prediction.parts OUT.json ARGUMENTS...`.
+"""Measures the CPU time of each part of a prediction: `python -m benchmarks.prediction.parts OUT.json ARGUMENTS...`.
 
-The arguments are those of `tgdfer`. Functions of the product are wrapped in timers here, on one thread. What a
-function spends inside another one that is wrapped counts for that one alone.
+`ARGUMENTS` are the arguments of `tgdfer`. Functions of the package are wrapped in timers, and run on one thread. If a
+wrapped function calls another one, the time inside the inner function counts only for the inner function.
 """
 
 import json
@@ -17,31 +17,32 @@ PARTS = ("imports", "loading the model", "decoding", "faces", "model", "drawing"
 
 
 class Timers:
-    """Processor time of the parts; the innermost part that is running is charged."""
+    """CPU time of each part in seconds. At any moment, the time counts for the innermost part that is running."""
 
     def __init__(self) -> None:
         self.spent = dict.fromkeys(PARTS, 0.0)
         self.running = ["rest"]
         self.since = time.process_time()
 
-    def _charge(self) -> None:
+    def stop(self) -> None:
+        """Adds the time since the last change to the part that is running."""
         now = time.process_time()
         self.spent[self.running[-1]] += now - self.since
         self.since = now
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Charges what is done inside to a part."""
-        self._charge()
+        """Counts the time inside the context for a part."""
+        self.stop()
         self.running.append(name)
         try:
             yield
         finally:
-            self._charge()
+            self.stop()
             self.running.pop()
 
     def wrap(self, owner: Any, name: str, part: str) -> None:
-        """Times a function or method of a module or class."""
+        """Measures the time of a function of a module, or of a method of a class, and counts it for a part."""
         function = getattr(owner, name)
 
         @wraps(function)
@@ -52,7 +53,7 @@ class Timers:
         setattr(owner, name, timed)
 
     def wrap_generator(self, owner: Any, name: str, part: str) -> None:
-        """Times a method that yields, but not what is done with what it yields."""
+        """Measures the time of a generator method, without the time in which its caller uses the values."""
         function: Callable[..., Iterator[Any]] = getattr(owner, name)
 
         @wraps(function)
@@ -70,9 +71,17 @@ class Timers:
 
 
 def main(out: str, arguments: list[str]) -> int:
-    """Runs a command of `tgdfer`, and writes the seconds of its parts."""
+    """Runs a command of `tgdfer`, and writes the CPU time of its parts.
+
+    Args:
+        out (`str`): JSON file to write.
+        arguments (`list[str]`): Arguments of `tgdfer`.
+
+    Returns:
+        `int`: Exit code of the command.
+    """
     timers = Timers()
-    # What was spent before belongs to the imports.
+    # The time before this line was spent on imports.
     timers.spent["imports"] = timers.since
     with timers.part("imports"):
         import cv2
@@ -95,7 +104,7 @@ def main(out: str, arguments: list[str]) -> int:
         (faces_tgdfer, "locate_faces"),
         (recordings_tgdfer, "locate_faces"),
         (recordings_tgdfer, "look_for_faces"),
-        (recordings_tgdfer, "cut_face"),
+        (recordings_tgdfer, "crop_face"),
         (CutFinder, "add"),
     ):
         timers.wrap(owner, name, "faces")
@@ -104,7 +113,7 @@ def main(out: str, arguments: list[str]) -> int:
     timers.wrap(annotated_video, "annotate", "drawing")
     timers.wrap(timeline, "plot_timeline", "drawing")
     code = run(arguments)
-    timers._charge()
+    timers.stop()
     Path(out).write_text(json.dumps(timers.spent), encoding="utf-8")
     return code
 

@@ -1,4 +1,4 @@
-"""What is run and measured: `tgdfer predict` and `fer` on the same recordings, short and repeated."""
+"""Runs `tgdfer predict` and `fer` on the same recordings, short and repeated, and stores the measurements."""
 
 import dataclasses
 import hashlib
@@ -14,33 +14,33 @@ import av
 from rich import get_console
 
 from benchmarks.long_videos.memory import repeat, write_face
-from benchmarks.prediction.children import spend
-from benchmarks.prediction.fer_whole import WholeFer
+from benchmarks.prediction.children import measure_command
+from benchmarks.prediction.fer_whole import FullFerEnvironment
 from tgdfer import modeling_tgdfer, processing, training
 from tgdfer.training.files import source_hash, write_text
 
-# A recording is measured as it is, and repeated until it is longer by so many seconds.
+# The repeated recording is at least this many seconds longer than the original.
 LONGER = 16.0
-# Frames a second that `tgdfer predict` analyses by default.
+# Frames per second that `tgdfer predict` analyses by default.
 ANALYSED = 8
 THREADS = (1, 2)
 FLOOR = "import torch, torchvision; from transformers import CLIPModel; import cv2, av; CLIPModel.forward"
 HERE = Path(__file__).parent
-# Changed code is measured anew.
+# If the code of these packages changes, all measurements are repeated.
 CODE = (modeling_tgdfer, processing, training)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording in two lengths.
+    """A recording and a longer copy in which it is repeated.
 
     Attributes:
-        name: its name without folder, which is published.
-        short: the file as it is.
-        long: the same pictures, repeated.
-        seconds: lengths of the two.
-        fps: frames a second.
-        size: width and height.
+        name (`str`): Name of the file without its folder, which is published.
+        short (`Path`): Path of the recording.
+        long (`Path`): Path of the repeated copy.
+        seconds (`tuple[float, float]`): Length of the recording and of the copy in seconds.
+        fps (`float`): Frames per second.
+        size (`tuple[int, int]`): Width and height in pixels.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Recording:
     size: tuple[int, int]
 
 
-def rendered(folder: Path) -> list[Path]:
-    """The recording that is measured where none is given: a rendered face of 5 seconds."""
+def render_recording(folder: Path) -> list[Path]:
+    """Renders a face for 5 seconds. This is the default recording."""
     path = folder / "rendered_face.mp4"
     if not path.is_file():
         write_face(path, 360, 640, 5.0)
     return [path]
 
 
-def prepared(path: Path, folder: Path) -> Recording:
-    """A recording with its repeated copy in `folder`."""
+def prepare(path: Path, folder: Path) -> Recording:
+    """Writes the repeated copy of a recording into `folder`."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = sum(1 for packet in container.demux(stream) if packet.size)
@@ -75,57 +75,64 @@ def prepared(path: Path, folder: Path) -> Recording:
 
 @dataclass
 class Runs:
-    """Runs of commands, each kept in a file as soon as it is done.
+    """Runs commands, and stores each measurement on disk as soon as it is finished.
 
     Attributes:
-        work: folder of the file, and of what the commands write.
-        fer: environment of `fer`.
-        face_model: file of YuNet; None leaves out the rows of YuNet.
-        done: what was measured, by name.
+        work (`Path`): Folder of the stored measurements.
+        fer (`FullFerEnvironment`): Virtual environment of `fer`.
+        face_model (`Path`, *optional*): File of the YuNet model. None skips the rows of YuNet.
+        done (`dict[str, Any]`, *optional*): Finished measurements by name.
     """
 
     work: Path
-    fer: WholeFer
+    fer: FullFerEnvironment
     face_model: Path | None
     done: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.file = self.work / f"runs-{'-'.join(source_hash(one)[:8] for one in CODE)}.json"
+        self.file = self.work / f"runs-{'-'.join(source_hash(package)[:8] for package in CODE)}.json"
         if self.file.is_file():
             self.done = json.loads(self.file.read_text(encoding="utf-8"))
 
-    def keep(self, name: str, value: Any) -> None:
-        """Keeps what was measured."""
+    def store(self, name: str, value: Any) -> None:
+        """Stores a measurement."""
         self.done[name] = value
         write_text(self.file, json.dumps(self.done, indent=1))
         get_console().print(f"{name}: {value}", highlight=False, markup=False)
 
     def measure(self, name: str, command: list[str], threads: int) -> None:
-        """Runs a command, unless it was run before."""
+        """Runs and measures a command, unless its measurement is already stored.
+
+        Args:
+            name (`str`): Name of the measurement.
+            command (`list[str]`): Program and arguments. "{folder}" stands for a temporary folder.
+            threads (`int`): Number of threads.
+        """
         if name not in self.done:
             with tempfile.TemporaryDirectory() as folder:
                 extra = {"TGDFER_CACHE": folder}
-                spent = spend([word.replace("{folder}", folder) for word in command], threads, extra=extra)
-            self.keep(name, dataclasses.asdict(spent))
+                arguments = [argument.replace("{folder}", folder) for argument in command]
+                usage = measure_command(arguments, threads, extra=extra)
+            self.store(name, dataclasses.asdict(usage))
 
     def commands(self, recording: Recording, path: Path, threads: int) -> dict[str, list[str]]:
-        """The commands that are compared, by their names."""
+        """Returns the compared commands by name."""
         predict = [sys.executable, "-m", "tgdfer", "predict", str(path)]
         every = max(1, round(recording.fps / ANALYSED))
         script = [str(self.fer.python), str(HERE / "fer_video.py"), str(path)]
-        found = {}
+        commands = {}
         if self.face_model is not None:
-            found["yunet"] = [*predict, *self._yunet()]
-        found["mtcnn"] = [*predict, "--face-detector", "mtcnn"]
-        found["fer"] = [*script, "1", str(threads)]
-        found["fer, as many frames"] = [*script, str(every), str(threads)]
-        return found
+            commands["yunet"] = [*predict, *self._yunet_options()]
+        commands["mtcnn"] = [*predict, "--face-detector", "mtcnn"]
+        commands["fer"] = [*script, "1", str(threads)]
+        commands["fer, as many frames"] = [*script, str(every), str(threads)]
+        return commands
 
-    def _yunet(self) -> list[str]:
+    def _yunet_options(self) -> list[str]:
         return ["--face-detector", "yunet", "--face-model", str(self.face_model)]
 
     def compare(self, recordings: list[Recording], repeats: int) -> None:
-        """Runs everything that is compared, in turn, so that a busy machine disturbs all alike."""
+        """Runs the compared commands in turn, so that other processes on the machine disturb all of them equally."""
         for attempt in range(repeats):
             for threads in THREADS:
                 self.measure(f"floor|{threads}|{attempt}", [sys.executable, "-c", FLOOR], threads)
@@ -135,9 +142,9 @@ class Runs:
                             name = "|".join((tool, recording.name, length, str(threads), str(attempt)))
                             self.measure(name, command, threads)
 
-    def others(self, recordings: list[Recording], repeats: int) -> None:
-        """`tgdfer faces` and `--annotate`, and where the time goes; on one thread."""
-        detector = ["--face-detector", "mtcnn"] if self.face_model is None else self._yunet()
+    def measure_other_commands(self, recordings: list[Recording], repeats: int) -> None:
+        """Measures `tgdfer faces` and `--annotate`, and the time of each part of a prediction, on one thread."""
+        detector = ["--face-detector", "mtcnn"] if self.face_model is None else self._yunet_options()
         for attempt in range(repeats):
             for recording in recordings:
                 long, name = str(recording.long), f"{recording.name}|{attempt}"
@@ -149,12 +156,12 @@ class Runs:
                 if f"parts|{name}" not in self.done:
                     with tempfile.TemporaryDirectory() as folder:
                         out = Path(folder) / "parts.json"
-                        words = ["-m", "benchmarks.prediction.parts", str(out), "predict", long, *detector]
-                        spend([sys.executable, *words, "--annotate", f"{folder}/a.mp4"], 1)
-                        self.keep(f"parts|{name}", json.loads(out.read_text(encoding="utf-8")))
+                        module = ["-m", "benchmarks.prediction.parts", str(out), "predict", long, *detector]
+                        measure_command([sys.executable, *module, "--annotate", f"{folder}/a.mp4"], 1)
+                        self.store(f"parts|{name}", json.loads(out.read_text(encoding="utf-8")))
 
     def long_video(self, minutes: int) -> None:
-        """Peak memory of a video of 1920x1080 with a face."""
+        """Measures the prediction of a long video of 1920x1080 that shows a face."""
         name = f"minutes|{minutes}"
         if name in self.done:
             return
@@ -162,10 +169,10 @@ class Runs:
             minute, file = Path(folder) / "minute.mp4", Path(folder) / "long.mp4"
             write_face(minute, 1080, 1920)
             repeat(minute, minutes, file)
-            detector = ["--face-detector", "mtcnn"] if self.face_model is None else self._yunet()
+            detector = ["--face-detector", "mtcnn"] if self.face_model is None else self._yunet_options()
             self.measure(name, [sys.executable, "-m", "tgdfer", "predict", str(file), *detector], 1)
 
 
-def key_of(path: Path) -> str:
-    """Hash of a recording, so that figures say what they were measured on."""
+def file_hash(path: Path) -> str:
+    """Returns a hash of a recording, which is published with its figures."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""Are real people read rightly? The package beside the `fer` package, on photographs and on clips of real faces."""
+"""Accuracy on photographs and clips of real faces, compared with the `fer` package."""

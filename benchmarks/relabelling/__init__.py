@@ -1,1 +1,1 @@
-"""Can a model be given a new emotion by words alone? Each emotion is left out of training once."""
+"""Recognition of emotions that the model knows only from descriptions. Each emotion is excluded once from training."""

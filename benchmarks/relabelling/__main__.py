@@ -1,4 +1,4 @@
-"""Measures how well an emotion is found that is given by words alone: `python -m benchmarks.relabelling`."""
+"""Measures the recognition of emotions that the model knows only from texts: `python -m benchmarks.relabelling`."""
 
 from benchmarks.harness.benchmark_dataset import Settings, rendered_dataset
 from benchmarks.harness.command_options import (
@@ -8,10 +8,10 @@ from benchmarks.harness.command_options import (
     FiguresFile,
     RenderedClips,
     ReportFile,
+    errors_as_sentences,
     new_app,
+    print_written,
     published_command,
-    say_written,
-    sentences,
 )
 from benchmarks.relabelling.left_out_emotions import measure_relabelling
 from benchmarks.relabelling.report import write_relabelling_report
@@ -26,13 +26,13 @@ def relabel(
     out: ReportFile = REPORTS / "relabelling.md",
     figures: FiguresFile = FIGURES / "relabelling.json",
 ) -> None:
-    """Leave out each emotion in training, and rank its clips by words alone."""
+    """Exclude each emotion from training, and rank the test clips by its descriptions alone."""
     hide_loading_bars()
-    with sentences():
+    with errors_as_sentences():
         dataset = rendered_dataset(Settings(), clips)
-        found = measure_relabelling(dataset)
-        write_relabelling_report(dataset, found, out, figures, published_command("benchmarks.relabelling"))
-    say_written(out)
+        areas = measure_relabelling(dataset)
+        write_relabelling_report(dataset, areas, out, figures, published_command("benchmarks.relabelling"))
+    print_written(out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The report of the relabelling benchmark."""
+"""Report on relabelling."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,14 +14,14 @@ from benchmarks.relabelling.left_out_emotions import RECIPE
 
 COLUMNS = {
     "untrained": "CLIP, not trained",
-    "others": "trained on the six others",
+    "others": "trained on the other six",
     "all": "trained on all seven",
 }
 
 
 def write_relabelling_report(
     dataset: BenchmarkDataset,
-    found: Mapping[str, Mapping[str, Sequence[float]]],
+    areas: Mapping[str, Mapping[str, Sequence[float]]],
     path: Path,
     figures: Path,
     command: str,
@@ -29,33 +29,34 @@ def write_relabelling_report(
     """Writes the report and its figures.
 
     Args:
-        dataset: the clips.
-        found: areas of `measure_relabelling`.
-        path: the Markdown file.
-        figures: the JSON file.
-        command: the command, which is written into both.
+        dataset (`BenchmarkDataset`): The clips.
+        areas (`Mapping[str, Mapping[str, Sequence[float]]]`): Result of `measure_relabelling`.
+        path (`Path`): Path of the Markdown file.
+        figures (`Path`): Path of the JSON file.
+        command (`str`): Command line that is written into both files.
     """
     run = {"command": command, "commit": commit(), "machine": machine()}
     means = {
-        name: [float(np.mean(run)) for run in zip(*(of[name] for of in found.values()), strict=True)]
+        name: [float(np.mean(run)) for run in zip(*(label[name] for label in areas.values()), strict=True)]
         for name in COLUMNS
     }
     rows = [
-        [label, *(percent(mean_and_spread(list(of[name]))) for name in COLUMNS)]
-        for label, of in [*found.items(), ("mean", means)]
+        [label, *(percent(mean_and_spread(list(columns[name]))) for name in COLUMNS)]
+        for label, columns in [*areas.items(), ("mean", means)]
     ]
-    about = (
-        "`set_classes` re-labels a model by words. Here TG-DFER is trained on rendered faces of six emotions, and then"
-        f" told the seventh by its descriptions alone. How well does it rank the {len(dataset.test.labels)} test"
-        " clips, of people who are in no training clip, by the probability of that emotion? Area under the ROC curve"
-        " in percent, 50 by chance; mean ± standard deviation over seeds."
+    introduction = (
+        "`set_classes` gives a trained model new classes by their descriptions. Here TG-DFER is trained on rendered"
+        " faces of six emotions, and the seventh is added only by its descriptions. The table shows how well the model"
+        f" ranks the {len(dataset.test.labels)} test clips by the probability of that emotion. The people in the test"
+        " clips are not in the training clips. Values are the area under the ROC curve in percent, as mean ± standard"
+        " deviation over seeds. Chance is 50."
     )
-    how = (
-        f"Frozen features, AdamW at {RECIPE.rate:g} for {RECIPE.epochs} epochs, set beforehand. The parameters of a"
-        f" class start at the mean of the others for the seventh. Command: `{command}`. Commit: `{run['commit']}`."
-        f" Machine: {run['machine']}."
+    method = (
+        f"The models are trained on frozen features with AdamW at a learning rate of {RECIPE.rate:g} for"
+        f" {RECIPE.epochs} epochs. These options were fixed in advance. The parameters of the added class are the mean"
+        f" over the trained classes. Command: `{command}`. Commit: `{run['commit']}`. Machine: {run['machine']}."
     )
-    head = "# An emotion given by words alone\n\nWritten by the command below; change it there."
+    head = "# An emotion given by words alone\n\nThe command below generates this page. Change the text in its code."
     table = markdown_table(["emotion", *COLUMNS.values()], rows)
-    facts = {"areas": found, "recipe": asdict(RECIPE), "identity": dataset.identity, **run}
-    write_report(path, [head, paragraph(about), table, paragraph(how)], figures, facts)
+    contents = {"areas": areas, "recipe": asdict(RECIPE), "identity": dataset.identity, **run}
+    write_report(path, [head, paragraph(introduction), table, paragraph(method)], figures, contents)

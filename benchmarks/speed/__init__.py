@@ -1,1 +1,1 @@
-"""What does the network cost beside its own CLIP, in time and memory?"""
+"""Time and memory of the network, compared with its own CLIP."""

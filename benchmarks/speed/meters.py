@@ -1,4 +1,4 @@
-"""How the speed benchmark measures time and memory."""
+"""Measures time and memory for the speed benchmark."""
 
 import re
 import resource
@@ -10,58 +10,60 @@ from typing import Any
 
 import torch
 
-# Makes the allocator of a process return every large tensor to the system at once, so that its resident memory is what
-# it uses and not what its allocator keeps in reserve.
+# Makes the allocator return every large tensor to the system immediately. The resident memory of a process is then the
+# memory that it uses, without the reserve of the allocator.
 MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
 
-def in_turns(ways: Mapping[Any, Callable[[], Any]], repetitions: int, device: torch.device) -> dict[Any, list[float]]:
-    """Times several ways in turns (A B A B), so that other load on the machine affects them equally.
+def time_alternately(
+    functions: Mapping[Any, Callable[[], Any]], repetitions: int, device: torch.device
+) -> dict[Any, list[float]]:
+    """Times several functions alternately (A B A B), so that other load on the machine affects them equally.
 
     Args:
-        ways: functions to time, by name.
-        repetitions: number of rounds that count, after one that does not.
-        device: device that they run on.
+        functions (`Mapping[Any, Callable[[], Any]]`): Functions to time, by name.
+        repetitions (`int`): Number of rounds after a warm-up round.
+        device (`torch.device`): Device on which the functions run.
 
     Returns:
-        Seconds of every round, by name.
+        `dict[Any, list[float]]`: Duration of every round in seconds, by name.
     """
-    for way in ways.values():
-        way()
-    seconds: dict[Any, list[float]] = {name: [] for name in ways}
+    for function in functions.values():
+        function()
+    seconds: dict[Any, list[float]] = {name: [] for name in functions}
     for _ in range(repetitions):
-        for name, way in ways.items():
-            _wait(device)
+        for name, function in functions.items():
+            _synchronise(device)
             start = time.perf_counter()
-            way()
-            _wait(device)
+            function()
+            _synchronise(device)
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
-def _wait(device: torch.device) -> None:
+def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def memory(device: torch.device) -> float:
-    """MiB in use now: resident memory of this process, or allocated memory of the GPU."""
+    """Returns the memory in use in MiB: resident memory of this process, or allocated memory of the GPU."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device) / 2**20
     return dict(_resident()).get("VmRSS", peak_memory(device))
 
 
 def peak_memory(device: torch.device) -> float:
-    """The highest number of MiB in use so far."""
+    """Returns the highest memory in use so far, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    # getrusage is not used on Linux, where a process starts with the peak of its parent.
+    # On Linux, getrusage is not used, because a process inherits the peak of its parent.
     return dict(_resident()).get("VmHWM", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def _resident() -> Iterator[tuple[str, float]]:
-    """Memory of this process in MiB, as Linux reports it."""
+    """Yields the resident memory of this process (VmRSS) and its peak (VmHWM) in MiB, as reported by Linux."""
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.is_file() else []:
         if match := re.fullmatch(r"(VmHWM|VmRSS):\s+(\d+) kB", line):

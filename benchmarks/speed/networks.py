@@ -1,4 +1,4 @@
-"""The networks, batches and training steps that the speed benchmark measures, with random weights."""
+"""Networks with random weights, random batches, and training steps for the speed benchmark."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ from transformers import CLIPConfig
 
 import tgdfer
 from tgdfer import TGDFERConfig, TGDFERForVideoClassification
-from tgdfer.training.features import FeatureClips, FrameFeatures
+from tgdfer.training.features import FeatureDataset, FrameFeatures
 
 # The configuration of openai/clip-vit-base-patch16.
 VIT_B_16 = {
@@ -42,19 +42,20 @@ VIT_B_16 = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """Sizes of the measured networks and batches.
 
     Attributes:
-        clip: fields of the `CLIPConfig`.
-        frames: numbers of frames per clip, for inference.
-        train_frames: frames per clip, for training.
-        batches: numbers of clips per batch.
-        epoch_clips: clips of an epoch on cached features.
-        epoch_batch: clips per step on cached features.
-        growth: sizes at which the cost after CLIP is measured. One of them grows, and the others stay at `usual`.
-        usual: number of frames, classes, and descriptions per class.
-        repetitions: how often each thing is timed.
-        threads: threads on the CPU.
+        clip (`Mapping[str, Any]`, *optional*): Fields of the `CLIPConfig`.
+        frames (`Sequence[int]`, *optional*, defaults to `(8, 16)`): Numbers of frames per clip for inference.
+        train_frames (`int`, *optional*, defaults to `16`): Number of frames per clip for training.
+        batches (`Sequence[int]`, *optional*, defaults to `(1, 4)`): Numbers of clips per batch.
+        epoch_clips (`int`, *optional*, defaults to `600`): Number of clips in an epoch on cached features.
+        epoch_batch (`int`, *optional*, defaults to `16`): Number of clips per step on cached features.
+        growth (`Mapping[str, Sequence[int]]`, *optional*): Sizes at which the part of the network after CLIP is
+            measured. One size grows, and the others stay at `usual`.
+        usual (`Mapping[str, int]`, *optional*): Default number of frames, classes, and descriptions per class.
+        repetitions (`int`, *optional*, defaults to `5`): Number of times that each measurement is repeated.
+        threads (`int`, *optional*, defaults to `2`): Number of threads on the CPU.
     """
 
     clip: Mapping[str, Any] = field(default_factory=lambda: VIT_B_16)
@@ -76,36 +77,38 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to train the network end to end.
+class TrainingMode:
+    """A mode of training the network end to end.
 
     Attributes:
-        title: name in reports.
-        trains: what is trained of CLIP: "lora", "vision" (the whole vision tower), "all", or nothing ("").
-        context: whether there is a learnable context, so that every step encodes the class texts.
-        cut: whether prompts are padded to the longest one instead of to the window of the text tower.
-        checkpointing: whether activations are computed again in the backward pass instead of being kept.
+        title (`str`): Name in reports.
+        trained_clip (`str`): Trained part of CLIP: "lora", "vision" (the full vision tower), "all", or "" for none.
+        context (`bool`, *optional*, defaults to `False`): Whether the context is learnable, so that every step encodes
+            the class texts.
+        trim_prompts (`bool`, *optional*, defaults to `True`): Whether prompts are padded to the length of the longest
+            one, and not to that of the text tower.
+        checkpointing (`bool`, *optional*, defaults to `False`): Whether gradient checkpointing is used.
     """
 
     title: str
-    trains: str
+    trained_clip: str
     context: bool = False
-    cut: bool = True
+    trim_prompts: bool = True
     checkpointing: bool = False
 
 
-WAYS = {
-    "lora": Way("LoRA on the last four vision blocks", "lora"),
-    "lora-checkpointing": Way("the same, gradient checkpointing", "lora", checkpointing=True),
-    "context": Way("LoRA and learnable context", "lora", context=True),
-    "context-uncut": Way("the same, prompts of 77 tokens", "lora", context=True, cut=False),
-    "vision": Way("vision tower whole", "vision"),
-    "vision-checkpointing": Way("the same, gradient checkpointing", "vision", checkpointing=True),
-    "all": Way("both towers whole, learnable context", "all", context=True),
+TRAINING_MODES = {
+    "lora": TrainingMode("LoRA on the last four vision blocks", "lora"),
+    "lora-checkpointing": TrainingMode("the same, gradient checkpointing", "lora", checkpointing=True),
+    "context": TrainingMode("LoRA and learnable context", "lora", context=True),
+    "context-uncut": TrainingMode("the same, prompts of 77 tokens", "lora", context=True, trim_prompts=False),
+    "vision": TrainingMode("full vision tower", "vision"),
+    "vision-checkpointing": TrainingMode("the same, gradient checkpointing", "vision", checkpointing=True),
+    "all": TrainingMode("both full towers, learnable context", "all", context=True),
 }
 
 
-# A shallow CLIP for measuring what comes after it, so that thousands of texts are encoded at no cost.
+# A tiny CLIP for measuring the part of the network after it. Encoding thousands of texts with it takes almost no time.
 SHALLOW = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
@@ -114,10 +117,18 @@ def network(
     device: torch.device,
     classes: Mapping[str, Sequence[str]],
     context: bool = False,
-    cut: bool = True,
+    trim_prompts: bool = True,
 ) -> TGDFERForVideoClassification:
-    """A network with random weights and a frozen CLIP."""
-    prompts = _prompts(sizes, classes, cut)
+    """Returns a network with random weights and a frozen CLIP.
+
+    Args:
+        sizes (`Sizes`): Sizes of the network.
+        device (`torch.device`): Device of the network.
+        classes (`Mapping[str, Sequence[str]]`): Descriptions of each class.
+        context (`bool`, *optional*, defaults to `False`): As in `TrainingMode`.
+        trim_prompts (`bool`, *optional*, defaults to `True`): As in `TrainingMode`.
+    """
+    prompts = _prompts(sizes, classes, trim_prompts)
     config = TGDFERConfig(
         clip_config=CLIPConfig(**sizes.clip),
         context="shared" if context else "none",
@@ -127,30 +138,30 @@ def network(
     model = TGDFERForVideoClassification(config)
     model.set_classes(prompts)
     model.freeze_clip()
-    return _moved(model, device)
+    return _to_device(model, device)
 
 
-def _moved(model: TGDFERForVideoClassification, device: torch.device) -> TGDFERForVideoClassification:
-    nn.Module.to(model, device)  # the stub of `PreTrainedModel.to` does not name its arguments
+def _to_device(model: TGDFERForVideoClassification, device: torch.device) -> TGDFERForVideoClassification:
+    nn.Module.to(model, device)  # The type annotation of `PreTrainedModel.to` lacks the arguments.
     return model
 
 
 def emotions() -> dict[str, Sequence[str]]:
-    """The built-in descriptions of the seven basic emotions."""
+    """Returns the built-in descriptions of the seven basic emotions."""
     return dict(tgdfer.built_in_descriptions())
 
 
-def _prompts(sizes: Sizes, classes: Mapping[str, Sequence[str]], cut: bool) -> dict[str, Any]:
-    """Prompts like those of `TGDFERProcessor.class_prompts`, of random tokens.
+def _prompts(sizes: Sizes, classes: Mapping[str, Sequence[str]], trim: bool) -> dict[str, Any]:
+    """Returns prompts of random tokens in the format of `TGDFERProcessor.class_prompts`.
 
-    Each word and each punctuation mark counts as one token, as common words do in the vocabulary of CLIP.
+    Each word and each punctuation mark counts as one token, like common words in the vocabulary of CLIP.
     """
     text = sizes.clip["text_config"]
     begin, end = text["vocab_size"] - 2, text["vocab_size"] - 1
     context = _tokens("a photo of a face:")
     window = text["max_position_embeddings"]
-    lengths = [[min(context + _tokens(words), window - 2) for words in several] for several in classes.values()]
-    longest = max(itertools.chain(*lengths)) + 2 if cut else window
+    lengths = [[min(context + _tokens(text), window - 2) for text in texts] for texts in classes.values()]
+    longest = max(itertools.chain(*lengths)) + 2 if trim else window
     ids = torch.full((len(lengths), len(lengths[0]), longest), end)
     for row, column in itertools.product(*map(range, ids.shape[:2])):
         length = lengths[row][column]
@@ -163,19 +174,20 @@ def _tokens(text: str) -> int:
     return len(re.findall(r"\w+|[^\w\s]", text))
 
 
-def pixels_of(sizes: Sizes, device: torch.device, batch: int, frames: int) -> Tensor:
+def random_pixels(sizes: Sizes, device: torch.device, batch: int, frames: int) -> Tensor:
+    """Returns random frames (B, T, 3, H, W)."""
     side = sizes.clip["vision_config"]["image_size"]
     return torch.randn(batch, frames, 3, side, side, device=device)
 
 
 def training_batch(sizes: Sizes, device: torch.device, clips: int) -> dict[str, Tensor]:
-    """A batch of random clips for training."""
-    pixels = pixels_of(sizes, device, clips, sizes.train_frames)
+    """Returns a training batch of random clips."""
+    pixels = random_pixels(sizes, device, clips, sizes.train_frames)
     return {"pixel_values_videos": pixels, "labels": torch.arange(clips, device=device) % len(emotions())}
 
 
-def cached_clips(sizes: Sizes) -> FeatureClips:
-    """Random cached features of an epoch, as the training loop reads them."""
+def cached_clips(sizes: Sizes) -> FeatureDataset:
+    """Returns random cached features of an epoch, in the format of the training loop."""
     shape = (1, sizes.epoch_clips, sizes.train_frames)
     features = FrameFeatures(
         features=torch.randn(*shape, sizes.clip["projection_dim"]).half(),
@@ -183,24 +195,36 @@ def cached_clips(sizes: Sizes) -> FeatureClips:
         timestamps=torch.arange(sizes.train_frames).div(8.0).expand(shape).contiguous(),
     )
     targets = [number % len(emotions()) for number in range(sizes.epoch_clips)]
-    return FeatureClips(features, range(sizes.epoch_clips), targets, training=True, seed=0)
+    return FeatureDataset(features, range(sizes.epoch_clips), targets, training=True, seed=0)
 
 
 class Step:
-    """A step of the training loop: forward, backward, clipping, AdamW."""
+    """A training step: forward pass, backward pass, gradient clipping and AdamW.
+
+    Args:
+        sizes (`Sizes`): Sizes of the network.
+        device (`torch.device`): Device of the network.
+        mode (`TrainingMode`): The training mode.
+        classes (`Mapping[str, Sequence[str]]`, *optional*): Descriptions of each class. None uses the built-in
+            descriptions.
+    """
 
     def __init__(
-        self, sizes: Sizes, device: torch.device, way: Way, classes: Mapping[str, Sequence[str]] | None = None
+        self,
+        sizes: Sizes,
+        device: torch.device,
+        mode: TrainingMode,
+        classes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.model = network(sizes, device, classes or emotions(), way.context, way.cut)
+        self.model = network(sizes, device, classes or emotions(), mode.context, mode.trim_prompts)
         clip = self.model.tgdfer.clip
-        if way.trains == "lora":
+        if mode.trained_clip == "lora":
             self.model.attach_lora()
-            _moved(self.model, device)
-        elif way.trains:
-            trained: nn.Module = clip.vision_model if way.trains == "vision" else clip
+            _to_device(self.model, device)
+        elif mode.trained_clip:
+            trained: nn.Module = clip.vision_model if mode.trained_clip == "vision" else clip
             trained.requires_grad_()
-        if way.checkpointing:
+        if mode.checkpointing:
             self.model.gradient_checkpointing_enable()
         self.model.train()
         self.device = device
@@ -216,4 +240,5 @@ class Step:
 
 
 def precision(device: torch.device) -> AbstractContextManager:
+    """Returns a context in which a GPU computes in bfloat16, and a CPU in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

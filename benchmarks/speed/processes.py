@@ -1,4 +1,4 @@
-"""Measures the parts of the speed benchmark, each in a process of its own, and keeps what is done."""
+"""Runs each part of the speed benchmark in a new process, and stores the finished parts."""
 
 import dataclasses
 import hashlib
@@ -31,18 +31,18 @@ def measure_parts(sizes: Sizes, work: Path, devices: list[str], end: float = mat
     """Measures every part that is not measured yet.
 
     Args:
-        sizes: how much is measured.
-        work: folder of the parts, one JSON file each.
-        devices: "cpu", "cuda" or both.
-        end: value of `time.monotonic()` after which no part is begun.
+        sizes (`Sizes`): Sizes of the networks and of the batches.
+        work (`Path`): Folder of the finished parts, one JSON file each.
+        devices (`list[str]`): "cpu", "cuda" or both.
+        end (`float`, *optional*, defaults to `math.inf`): Value of `time.monotonic()` after which no part is started.
 
     Returns:
-        The parts of each device by name.
+        `dict[str, dict[str, Any]]`: The finished parts of each device, by name.
     """
     work.mkdir(parents=True, exist_ok=True)
-    found: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, Any]] = {}
     for device in devices:
-        found[device] = {}
+        measured[device] = {}
         for name, arguments in parts_of(sizes).items():
             path = work / f"{device}-{name}.json"
             key = _key(sizes, device, arguments)
@@ -50,37 +50,37 @@ def measure_parts(sizes: Sizes, work: Path, devices: list[str], end: float = mat
             if part.get("key") != key:
                 if time.monotonic() > end:
                     continue
-                part = _in_a_process(sizes, {"device": device, **arguments})
+                part = _measure_in_process(sizes, {"device": device, **arguments})
                 part |= {"key": key, "part": arguments, "commit": commit(), "versions": versions(PACKAGES)}
                 part |= {"machine": _machine(device, sizes)}
                 write_text(path, json.dumps(part) + "\n")
-                get_console().print(f"{device} {name} {_shown(part)}", highlight=False)
-            found[device][name] = part
-    return found
+                get_console().print(f"{device} {name} {_summary(part)}", highlight=False)
+            measured[device][name] = part
+    return measured
 
 
-def _in_a_process(sizes: Sizes, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Measures a part in its own process, where nothing that ran before takes memory or warms caches."""
+def _measure_in_process(sizes: Sizes, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures a part in a new process, so that earlier parts have no effect on its memory and caches."""
     spec = json.dumps({"sizes": dataclasses.asdict(sizes), "arguments": arguments})
     command = [sys.executable, "-m", "benchmarks.speed.parts", spec]
     extra = dict(MEMORY_ENVIRONMENT) if arguments["kind"].endswith("memory") else {}
     if arguments["device"] == "cpu":
-        extra["ACCELERATE_USE_CPU"] = "true"  # the training loop takes a GPU if it finds one
+        extra["ACCELERATE_USE_CPU"] = "true"  # By default, the training loop uses a GPU if there is one.
     done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | extra)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _shown(part: Mapping[str, Any]) -> str:
-    """One line about a part."""
+def _summary(part: Mapping[str, Any]) -> str:
+    """Summarises a part in one line."""
     if "seconds" in part:
-        return ", ".join(f"{way} {median(times):.3g} s" for way, times in part["seconds"].items())
+        return ", ".join(f"{name} {median(times):.3g} s" for name, times in part["seconds"].items())
     peaks = part["peak"] if isinstance(part["peak"], dict) else {"peak": part["peak"]}
-    return ", ".join(f"{way} {peak:.0f} MiB" for way, peak in peaks.items())
+    return ", ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items())
 
 
 def _key(sizes: Sizes, device: str, arguments: Mapping[str, Any]) -> str:
-    """Hash of everything that decides the figures of a part: sizes, code, versions and machine."""
-    facts = [
+    """Returns a hash of everything that determines the figures of a part: sizes, code, versions and machine."""
+    inputs = [
         dataclasses.asdict(sizes),
         arguments,
         code_hash(parts, networks, meters),
@@ -88,11 +88,11 @@ def _key(sizes: Sizes, device: str, arguments: Mapping[str, Any]) -> str:
         versions(PACKAGES),
         _machine(device, sizes),
     ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _machine(device: str, sizes: Sizes) -> str:
-    """The machine of a part in words."""
+    """Describes the machine and the precision of a part."""
     if device == "cuda":
         return f"one {torch.cuda.get_device_name()}, bf16"
     return f"{machine().removesuffix(' and a GPU')}, {sizes.threads} threads, fp32"

@@ -1,1 +1,1 @@
-"""How `tgdfer-tiny` is trained, the TG-DFER model that the package carries."""
+"""Recipe of `tgdfer-tiny`, the TG-DFER model in the package."""

@@ -1,4 +1,4 @@
-"""Train `tgdfer-tiny`: `python -m recipes.tgdfer_tiny train` writes the model, calibrated and measured."""
+"""Train `tgdfer-tiny`: `python -m recipes.tgdfer_tiny train` trains, calibrates, measures and writes the model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ from recipes.tgdfer_tiny.export import NAME, save_model
 from recipes.tgdfer_tiny.material import Material, Sources
 from recipes.tgdfer_tiny.train import Recipe, train, validate
 from recipes.weights_folder import WEIGHTS, require_weights_folder
-from tgdfer.training.errors import UserError, is_user_error, sentence_of
+from tgdfer.training.errors import UserError, error_message, is_user_error
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 WORK = Path("runs/tgdfer_tiny")
 Ferplus = Annotated[Path, typer.Option(help="Parquet file of FER2013 with the votes of FER+.")]
 Clips = Annotated[Path, typer.Option(help="Folder of real clips with the splits train and test.")]
-Work = Annotated[Path, typer.Option(help="Folder of crops, rendered clips and features.")]
-FaceModel = Annotated[Path | None, typer.Option(help="Model of YuNet; default: from the Hub.")]
+Work = Annotated[Path, typer.Option(help="Folder of the crops, the rendered clips and the features.")]
+FaceModel = Annotated[Path | None, typer.Option(help="File of the YuNet model. By default it comes from the Hub.")]
 Clip = Annotated[str, typer.Option(help="Dual encoder to start from.")]
-Seed = Annotated[int, typer.Option(help="Decides everything.")]
+Seed = Annotated[int, typer.Option(help="Random seed of the training.")]
 
 
 @app.command("train")
@@ -32,18 +32,20 @@ def train_command(
     clips: Clips,
     face_model: FaceModel = None,
     clip: Clip = Sources.clip,
-    out: Annotated[Path, typer.Option(help="Folder of the model; replaced when all is done.")] = WEIGHTS / NAME,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the model. It is replaced at the end of the training.")
+    ] = WEIGHTS / NAME,
     work: Work = WORK,
     seed: Seed = 0,
 ) -> None:
-    """Train the model, calibrate it on people that were held out, and measure it once on the test splits."""
-    with _sentences():
+    """Train the model, calibrate it on held-out people, and measure it once on the test splits."""
+    with _errors_as_sentences():
         require_weights_folder(out, ["tgdfer"])
         material, recipe = Material(Sources(ferplus, clips, work, clip, face_model), seed=seed), Recipe(seed=seed)
         trained = train(material, recipe)
         command = f"python -m recipes.tgdfer_tiny train --ferplus FILE --clips FOLDER --seed {seed}"
         metrics = save_model(out, material, recipe, trained, command)
-    _show([(one["dataset"], one) for one in (metrics, *metrics["also_measured"])])
+    _print_figures([(results["dataset"], results) for results in (metrics, *metrics["also_measured"])])
 
 
 @app.command("validate")
@@ -53,18 +55,22 @@ def validate_command(
     face_model: FaceModel = None,
     clip: Clip = Sources.clip,
     work: Work = WORK,
-    folds: Annotated[int, typer.Option(help="Fifths of the people to hold out, one after the other.")] = 5,
+    folds: Annotated[
+        int, typer.Option(help="Number of folds. In each fold, another fifth of the people is held out.")
+    ] = 5,
     seed: Seed = 0,
 ) -> None:
-    """Measure the training on people that are held out; the test splits are not read."""
-    with _sentences():
+    """Measure the training on held-out people, without the test splits."""
+    with _errors_as_sentences():
         material = Material(Sources(ferplus, clips, work, clip, face_model), seed=seed)
         for fold in range(folds):
-            _show(validate(material, Recipe(fold=fold, seed=seed)), f"fold {fold}")
+            _print_figures(validate(material, Recipe(fold=fold, seed=seed)), f"fold {fold}")
 
 
-def _show(measured: Iterator[tuple[str, dict[str, Any]]] | list[tuple[str, dict[str, Any]]], title: str = "") -> None:
-    """Prints a table of what was measured, in percent."""
+def _print_figures(
+    measured: Iterator[tuple[str, dict[str, Any]]] | list[tuple[str, dict[str, Any]]], title: str = ""
+) -> None:
+    """Prints a table of the figures in percent."""
     names = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing", "ece": "ECE"}
     table = Table("", *names.values(), title=title, caption="in percent")
     for name, figures in measured:
@@ -74,14 +80,14 @@ def _show(measured: Iterator[tuple[str, dict[str, Any]]] | list[tuple[str, dict[
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """Shows an error of the user's as a sentence."""
+def _errors_as_sentences() -> Iterator[None]:
+    """Prints user errors as one sentence, with exit code 2."""
     try:
         yield
     except ValueError as error:
         if not isinstance(error, UserError) and not is_user_error(error):
             raise
-        typer.secho(f"error: {sentence_of(error)}", fg="red", err=True)
+        typer.secho(f"error: {error_message(error)}", fg="red", err=True)
         raise typer.Exit(2) from error
 
 

@@ -1,4 +1,4 @@
-"""Writes the folder of `tgdfer-tiny`: model and processor, calibrated, with the figures and the card."""
+"""Writes the folder of `tgdfer-tiny`: calibrated model, processor, figures and card."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from recipes.tgdfer_tiny.material import Material
 from recipes.tgdfer_tiny.train import Recipe, Trained, figures, validation_clips
-from recipes.tgdfer_tiny.training_clips import MixedClips, Photographs
+from recipes.tgdfer_tiny.training_clips import MixedSources, Photographs
 from recipes.weights_folder import replaced_folder
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -23,54 +23,55 @@ from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
 
 NAME = "tgdfer-tiny"
-# Names of the sources on the card, with their terms and what to cite.
+# Names of the sources on the card, with their terms and citations.
 SOURCES = {
     "photographs": {
         "name": "FER2013 with the votes of FER+, photographs as clips of one frame",
-        "terms": "The pictures were found by image search, published for research, and have owners of their own;"
-        " whoever uses these weights in a product should know that. The votes are under the MIT licence",
+        "terms": "The pictures come from image search and were published for research. Their rights belong to their"
+        " owners, which matters if these weights are used in a product. The votes are under the MIT licence",
         "citation": "Goodfellow et al., 2013, arXiv 1307.0414; Barsoum et al., 2016, arXiv 1608.01041",
     },
     "bags of photographs": {
-        "name": "the same photographs in bags of sixteen, of which some show the emotion and the others are neutral"
+        "name": "the same photographs in bags of sixteen, where some show the emotion and the others are neutral"
     },
     "real clips": {
         "name": "clips made of photographs of public figures from the repository muxspace/facial_expressions",
         "terms": "Apache-2.0",
     },
     "rendered clips": {
-        "name": "clips of rendered faces that move, by `tgdfer.training.rendered_faces`",
+        "name": "clips of rendered moving faces from `tgdfer.training.rendered_faces`",
         "terms": "Apache-2.0",
     },
 }
 LIMITS = (
-    "Only seven photographs of the test split show disgust and fifty show fear; what it does there is hardly known.",
-    "The real clips are made of photographs that dissolve into one another, and their labels are noisy.",
+    "Only seven photographs of the test split show disgust, and fifty show fear. The accuracy on these classes is"
+    " hardly known.",
+    "The real clips are made of photographs that are cross-faded, and their labels are noisy.",
     "FER2013 may contain other pictures of the people in the real test clips.",
-    "On rendered faces that differ only in skin colour, age lines, glasses, beard, head pose or light, no group is"
-    " read worse than its reference by more than chance (docs/results/fairness.md in the repository). Real photographs"
-    " carry no such labels, so nothing is known of real people.",
+    "On rendered faces that differ only in skin colour, age lines, glasses, beard, head pose or light, no group has a"
+    " significantly lower UAR than its reference group (docs/results/fairness.md in the repository). Real photographs"
+    " have no labels of these attributes, so fairness for real people is not known.",
 )
 
 
 def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, command: str) -> dict[str, Any]:
-    """Calibrate a model, measure it on the test splits, and write it, replacing what was in the folder.
+    """Calibrates a model, measures it on the test splits, and writes it. The folder is replaced.
 
     Args:
-        out: Where to.
-        material: What it was trained on, and is calibrated and measured on.
-        recipe: How it was trained.
-        trained: The model.
-        command: The command line that does the same.
+        out (`Path`): Folder to write.
+        material (`Material`): Data for training, calibration and testing.
+        recipe (`Recipe`): Parameters of the training.
+        trained (`Trained`): The trained model.
+        command (`str`): Command line that reproduces the model.
 
     Returns:
-        What was measured, as `metrics.json` has it.
+        `dict[str, Any]`: The figures, with the contents of `metrics.json`.
     """
     with replaced_folder(out) as draft:
         trained.model.save_pretrained(draft, merge_lora=True)
-        # Saving notes things in a processor, by whose settings features are cached.
+        # Saving changes the settings of a processor, which are part of the key of cached features.
         processor = copy.deepcopy(material.network[1])
-        # The clips above are aligned faces; a recording of anybody is not.
+        # The training clips are aligned faces, but videos of users are not.
         processor.video_processor.face_crop = "largest"
         processor.save_pretrained(draft)
         remove_code(draft)
@@ -86,20 +87,19 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
     return metrics
 
 
-def calibrated(folder: Path, held_out: Sequence[MixedClips]) -> Calibration:
-    """Calibrate the model in a folder on clips of several sources, each of which counts alike.
+def calibrated(folder: Path, held_out: Sequence[MixedSources]) -> Calibration:
+    """Calibrates the model in a folder on clips of several sources, with equal weight for each source.
 
-    There are many more photographs than clips, and on these alone a temperature would be chosen that makes the model
-    too sure of clips.
+    There are many more photographs than clips. Without equal weights, the model would be overconfident on clips.
     """
-    most = max(map(len, held_out))
-    alike: ConcatDataset = ConcatDataset([data for data in held_out for _ in range(round(most / len(data)))])
-    calibration = calibrate(folder, DataLoader(alike, 64), "cpu")
+    largest = max(map(len, held_out))
+    balanced: ConcatDataset = ConcatDataset([data for data in held_out for _ in range(round(largest / len(data)))])
+    calibration = calibrate(folder, DataLoader(balanced, 64), "cpu")
     return replace(calibration, num_clips=sum(map(len, held_out)))
 
 
 def remove_code(folder: Path) -> None:
-    """Takes away the code that travels with a saved model: the model in the package is read by the package itself."""
+    """Removes the code that is saved with a model, because the model in the package uses the code of the package."""
     for file in folder.glob("*.py"):
         file.unlink()
     for file in folder.glob("*config.json"):
@@ -107,15 +107,15 @@ def remove_code(folder: Path) -> None:
 
 
 def _without_code(value: Any) -> Any:
-    """Plain data without what names code."""
+    """Removes references to code from nested dictionaries."""
     if isinstance(value, dict):
-        named = ("auto_map", "custom_pipelines")
-        return {key: _without_code(inner) for key, inner in value.items() if key not in named}
+        removed = ("auto_map", "custom_pipelines")
+        return {key: _without_code(item) for key, item in value.items() if key not in removed}
     return value
 
 
 def training_facts(recipe: Recipe, trained: Trained, calibration: Calibration, command: str) -> dict[str, Any]:
-    """What `training.json` and the card say of the training."""
+    """Returns the contents of `training.json`, which the card shows."""
     trainable = sum(parameter.numel() for parameter in trained.model.parameters() if parameter.requires_grad)
     return {
         "sources": [{**SOURCES[name], "num_clips": count} for name, count in trained.clips.items()],
@@ -134,13 +134,14 @@ def training_facts(recipe: Recipe, trained: Trained, calibration: Calibration, c
 
 
 def test_figures(material: Material, recipe: Recipe, folder: Path) -> Iterator[dict[str, Any]]:
-    """Figures of the model in a folder on each of the test splits."""
+    """Yields the figures of the model in a folder on each test split."""
     model, processor = load_trained(folder)
-    processor.video_processor.face_crop = "none"  # the clips are aligned faces
-    stills = material.photographs("test").clear()
-    data = MixedClips([Photographs(stills.features, stills.votes)], recipe.seed)
-    about = {"dataset": "FER2013 with the votes of FER+", "split": "test", "num_clips": len(data), "num_people": None}
-    yield about | figures(model, data)
+    processor.video_processor.face_crop = "none"  # The clips are aligned faces.
+    stills = material.photographs("test").with_majority()
+    data = MixedSources([Photographs(stills.features, stills.votes)], recipe.seed)
+    dataset = "FER2013 with the votes of FER+"
+    description = {"dataset": dataset, "split": "test", "num_clips": len(data), "num_people": None}
+    yield description | figures(model, data)
     splits = {"realclips": material.real_clips("test"), "rendered faces": material.rendered_clips("test")}
     for name, clips in splits.items():
         yield {"dataset": name, "split": "test", **_clip_figures(model, processor.video_processor, clips)}

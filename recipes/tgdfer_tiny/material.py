@@ -1,4 +1,4 @@
-"""What `tgdfer-tiny` is trained, validated and tested on, as the frozen dual encoder sees it."""
+"""Data of `tgdfer-tiny` for training, validation and testing, as features of the frozen dual encoder."""
 
 import hashlib
 import json
@@ -27,27 +27,27 @@ from tgdfer.training.config import ModelConfig
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.splits import hold_out
-from tgdfer.training.features import FeatureClips, FrameFeatures, Views, frame_features
+from tgdfer.training.features import FeatureDataset, FrameFeatures, Views, frame_features
 from tgdfer.training.files import source_hash
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, write_dataset
 
-# Of the photographs that people voted on, those count whose votes are mostly for one of the seven emotions.
+# A photograph is used if at least this share of its votes is for the seven emotions.
 _LEAST_VOTES = 0.5
-# Rendered clips of each label, each of another person; with this seed they are those that the benchmarks measure on.
+# Number of rendered clips per label, each of a different person, and their seed. The benchmarks use the same clips.
 _RENDERED, _RENDER_SEED = {"train": 60, "test": 40}, 0
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Files that the material is made of.
+    """Source files of the data.
 
     Attributes:
-        ferplus: Parquet file of FER2013 with the votes of FER+.
-        clips: Folder of real clips with the splits train and test.
-        work: Folder of everything that is computed.
-        clip: Name or folder of the dual encoder.
-        face_model: File of the face detector YuNet; None takes it from the Hub.
+        ferplus (`Path`): Parquet file of FER2013 with the votes of FER+.
+        clips (`Path`): Folder of real clips with the splits train and test.
+        work (`Path`): Folder of all computed files.
+        clip (`str`, *optional*, defaults to `"clip-tiny-faces"`): Name or folder of the dual encoder.
+        face_model (`Path`, *optional*): File of the YuNet model. None loads it from the Hub.
     """
 
     ferplus: Path
@@ -58,32 +58,35 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Stills:
-    """Photographs of one split.
+class PhotographFeatures:
+    """Features and votes of the photographs of one split.
 
     Attributes:
-        features: (V, N, D) float16, V views; the first is not augmented.
-        votes: (N, K) shares of the votes for the classes of the model.
-        labels: (N,) index of the class with a clear majority; -1 where there is none.
+        features (`torch.Tensor` of shape `(V, N, D)`): Float16 features of V views. The first view is not augmented.
+        votes (`np.ndarray` of shape `(N, K)`): Shares of the votes for the classes of the model.
+        labels (`np.ndarray` of shape `(N,)`): Index of the class with a clear majority, or -1.
     """
 
     features: Tensor
     votes: np.ndarray
     labels: np.ndarray
 
-    def clear(self) -> "Stills":
-        """The photographs with a clear majority, as it is, in their first view."""
+    def with_majority(self) -> "PhotographFeatures":
+        """Returns the photographs with a clear majority, in their first view, with the majority as the only vote."""
         rows = np.flatnonzero(self.labels >= 0)
-        return Stills(self.features[:1, rows], np.eye(self.votes.shape[1])[self.labels[rows]], self.labels[rows])
+        return PhotographFeatures(
+            self.features[:1, rows], np.eye(self.votes.shape[1])[self.labels[rows]], self.labels[rows]
+        )
 
 
 class Material:
-    """Everything that is seen, computed when it is first asked for and kept on disk.
+    """Data of the recipe. Features are computed on first use and cached on disk.
 
     Args:
-        sources: The files.
-        views: Views of each training picture; the first is not augmented.
-        seed: Decides the augmented views, and who is held out.
+        sources (`Sources`): Source files.
+        views (`int`, *optional*, defaults to `3`): Number of views of each training picture. The first view is not
+            augmented.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the augmented views and of the held-out people.
     """
 
     def __init__(self, sources: Sources, views: int = 3, seed: int = 0) -> None:
@@ -92,42 +95,47 @@ class Material:
 
     @cached_property
     def network(self) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-        """Untrained TG-DFER model on the dual encoder, and its processor. Neither is changed."""
+        """Untrained TG-DFER model with the dual encoder, and its processor. Neither is changed."""
         return self.new_network()
 
     def new_network(
         self, options: Mapping[str, Any] | None = None
     ) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
-        """A new model to train, and its processor, which takes clips as they are: all of them are aligned faces.
+        """Returns a new model for training, and its processor.
+
+        The processor does not crop clips, because all of them are aligned faces.
 
         Args:
-            options: Fields of `TGDFERConfig` that differ from its defaults.
+            options (`Mapping[str, Any]`, *optional*): Fields of `TGDFERConfig` that differ from the defaults.
         """
         start = ModelConfig(model=self.sources.clip, frozen_features=True, model_options=dict(options or {}))
         model, processor = start_model(start, self.classes)
-        # Convolutions take less time in this layout.
+        # Convolutions are faster in this memory format.
         model.tgdfer.clip.vision_model.to(memory_format=torch.channels_last)
         return model, processor
 
-    def photographs(self, split: str) -> Stills:
-        """Photographs of one split of FER+."""
+    def photographs(self, split: str) -> PhotographFeatures:
+        """Returns the photographs of one split of FER+."""
         cache = self.sources.work / "ferplus.safetensors"
-        prepare_ferplus(self.sources.ferplus, cache, self.sources.face_model, _say("Cropping photographs"))
+        prepare_ferplus(self.sources.ferplus, cache, self.sources.face_model, _progress("Cropping photographs"))
         faces = load_ferplus(cache, split)
         votes = faces.votes[:, [CLASSES.index(name) for name in self.classes]]
         kept = np.flatnonzero(votes.sum(1) >= _LEAST_VOTES)
-        named = [self.classes.index(CLASSES[i]) if 0 <= i < len(EMOTIONS) else -1 for i in faces.labels[kept]]
+        labels = [self.classes.index(CLASSES[i]) if 0 <= i < len(EMOTIONS) else -1 for i in faces.labels[kept]]
         views = self.views if split == "train" else 1
-        features = torch.stack([self._embedded(faces, split, view)[kept] for view in range(views)])
-        return Stills(features, votes[kept] / votes[kept].sum(1, keepdims=True), np.array(named))
+        features = torch.stack([self._view_features(faces, split, view)[kept] for view in range(views)])
+        return PhotographFeatures(features, votes[kept] / votes[kept].sum(1, keepdims=True), np.array(labels))
 
-    def _embedded(self, faces: VotedFaces, split: str, view: int) -> Tensor:
-        """One view of photographs, (N, D) float16: aligned as they are, or cropped, lit and coloured anew."""
-        facts = [faces.fingerprint, self.network[0].config.clip_sha256, split, view, self.seed if view else None]
-        path = self.sources.work / "features" / f"{_digest(facts)}.safetensors"
+    def _view_features(self, faces: VotedFaces, split: str, view: int) -> Tensor:
+        """Returns the features of one view of photographs, (N, D) float16.
+
+        View 0 has the aligned photographs. The other views have augmented framing, light and colour.
+        """
+        key = [faces.fingerprint, self.network[0].config.clip_sha256, split, view, self.seed if view else None]
+        path = self.sources.work / "features" / f"{_digest(key)}.safetensors"
         if not path.is_file():
             model = self.network[0]
-            # It takes a third of the time, and the features are kept in half precision anyway.
+            # bfloat16 takes a third of the time, and the features are stored in half precision anyway.
             fast = bfloat16_is_fast(model.device)
             parts = []
             chunks = range(0, len(faces), 128)
@@ -146,43 +154,47 @@ class Material:
         return load_file(path)["features"]
 
     def real_clips(self, split: str) -> LabelledClips:
-        """Clips of real faces."""
+        """Returns the clips of real faces of a split."""
         return load_clips(str(self.sources.clips), split)
 
     def rendered_clips(self, split: str) -> LabelledClips:
-        """Clips of rendered faces, which are rendered if they are not there."""
+        """Returns the clips of rendered faces of a split. They are rendered if they do not exist."""
         name = _digest([_RENDERED, _RENDER_SEED, source_hash(rendered_faces)])[:12]
         folder = self.sources.work / f"rendered-{name}"
         if not folder.is_dir():
-            say = _say("Rendering clips")
-            workers = os.cpu_count() or 1
-            write_dataset(folder, RenderedFaces(), _RENDERED, _RENDERED, _RENDER_SEED, workers=workers, progress=say)
+            progress, workers = _progress("Rendering clips"), os.cpu_count() or 1
+            write_dataset(
+                folder, RenderedFaces(), _RENDERED, _RENDERED, _RENDER_SEED, workers=workers, progress=progress
+            )
         return load_clips(str(folder), split)
 
     def frame_features(self, clips: LabelledClips, views: int) -> FrameFeatures:
-        """Features of video clips."""
+        """Returns features of video clips in several views. The first view is not augmented."""
         model, processor = self.network
         return frame_features(model, processor.video_processor, clips, Views(views, self.seed))
 
-    def videos(self, clips: LabelledClips, rows: Sequence[int], training: bool) -> FeatureClips:
-        """Some of the clips, in several views for training. Those that are held out share its cache."""
+    def videos(self, clips: LabelledClips, rows: Sequence[int], training: bool) -> FeatureDataset:
+        """Returns some of the clips as a data set, in several views if `training` is True.
+
+        Training clips and held-out clips share the cached features.
+        """
         targets = [self.classes.index(clips.labels[row]) for row in rows]
-        return FeatureClips(self.frame_features(clips, self.views), list(rows), targets, training, self.seed)
+        return FeatureDataset(self.frame_features(clips, self.views), list(rows), targets, training, self.seed)
 
     def held_out(self, clips: LabelledClips, fold: int) -> tuple[list[int], list[int]]:
-        """Training clips to learn from, and those of the people of one fifth, who are held out."""
+        """Returns the indices of the clips for training, and of the held-out clips of a fifth of the people."""
         return hold_out(clips, 5, fold, self.seed)
 
 
-def _say(description: str) -> Callable[[int, int], None]:
-    """Prints how far a long computation is, every tenth of it."""
+def _progress(description: str) -> Callable[[int, int], None]:
+    """Returns a function that prints the progress of a long computation in steps of a tenth."""
 
-    def say(done: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         if done % max(1, total // 10) == 0 or done == total:
             get_console().print(f"{description}: {done} of {total}")
 
-    return say
+    return show
 
 
-def _digest(facts: object) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _digest(key: object) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Training of `tgdfer-tiny` on frozen features, and its figures on what was held out."""
+"""Trains `tgdfer-tiny` on frozen features, and measures it on held-out data."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from rich import get_console
 from torch.utils.data import DataLoader
 
 from recipes.tgdfer_tiny.material import Material
-from recipes.tgdfer_tiny.training_clips import Bags, ClipSource, MixedClips, Photographs, Videos
+from recipes.tgdfer_tiny.training_clips import ClipSource, MixedSources, PhotographBags, Photographs, VideoClips
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.config import OptimisationConfig
 from tgdfer.training.measure import measure_model, predict_batches
@@ -25,21 +25,26 @@ class Recipe:
     """All parameters of the training.
 
     Attributes:
-        fold: Fifth of the people in the training clips that is held out.
-        photographs: Photographs in an epoch.
-        bags: Bags of photographs in an epoch.
-        balance: Photographs are drawn by the frequency of their class to the power of minus this.
-        real_repeats: How often each real clip is seen in an epoch.
-        rendered_repeats: How often each rendered clip of an emotion is seen in an epoch.
-        neutral_repeats: The same of those that are neutral. They smile, speak and frown a little as well, so that they
-            are the hardest to tell.
-        real_doubt: Share of the times in which a real clip gets a label at random, because the labels are noisy.
-        rendered_doubt: The same of rendered clips, so that the model is no surer of them than of photographs.
-        epochs: Passes over all clips.
-        batch_size: Clips a step.
-        rate: Highest learning rate of all that is trained.
-        options: Fields of `TGDFERConfig` that differ from its defaults.
-        seed: Decides everything.
+        fold (`int`, *optional*, defaults to `0`): Index of the fifth of the people in the training clips that is held
+            out.
+        photographs (`int`, *optional*, defaults to `10000`): Number of photographs per epoch.
+        bags (`int`, *optional*, defaults to `7000`): Number of bags of photographs per epoch.
+        balance (`float`, *optional*, defaults to `0.3`): Photographs are drawn with the frequency of their class to
+            the power of `-balance`.
+        real_repeats (`int`, *optional*, defaults to `6`): Number of times that each real clip is used per epoch.
+        rendered_repeats (`int`, *optional*, defaults to `6`): Number of times that each rendered clip of an emotion is
+            used per epoch.
+        neutral_repeats (`int`, *optional*, defaults to `12`): The same for neutral rendered clips. They are the
+            hardest to recognise, because their faces also smile, speak and frown slightly.
+        real_label_noise (`float`, *optional*, defaults to `0.3`): Probability with which a real clip gets a random
+            label, because the labels are noisy.
+        rendered_label_noise (`float`, *optional*, defaults to `0.1`): The same for rendered clips, so that the model
+            is not more confident on them than on photographs.
+        epochs (`int`, *optional*, defaults to `6`): Number of epochs.
+        batch_size (`int`, *optional*, defaults to `128`): Number of clips per step.
+        rate (`float`, *optional*, defaults to `0.001`): Highest learning rate of all trained parameters.
+        options (`Mapping[str, Any]`, *optional*): Fields of `TGDFERConfig` that differ from the defaults.
+        seed (`int`, *optional*, defaults to `0`): Random seed of the training.
     """
 
     fold: int = 0
@@ -49,8 +54,8 @@ class Recipe:
     real_repeats: int = 6
     rendered_repeats: int = 6
     neutral_repeats: int = 12
-    real_doubt: float = 0.3
-    rendered_doubt: float = 0.1
+    real_label_noise: float = 0.3
+    rendered_label_noise: float = 0.1
     epochs: int = 6
     batch_size: int = 128
     rate: float = 1e-3
@@ -61,7 +66,7 @@ class Recipe:
 
     @property
     def optimisation(self) -> OptimisationConfig:
-        """How the weights are updated."""
+        """Options of the training loop."""
         return OptimisationConfig(
             epochs=self.epochs, batch_size=self.batch_size, prompts_lr=self.rate, new_lr=self.rate
         )
@@ -69,12 +74,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and how it came about.
+    """A trained model, with facts about its training.
 
     Attributes:
-        model: The model, in `eval` mode.
-        clips: Number of clips in an epoch, by source.
-        seconds: Seconds of training.
+        model (`TGDFERForVideoClassification`): The model in evaluation mode.
+        clips (`dict[str, int]`): Number of clips per epoch, by source.
+        seconds (`float`): Duration of the training in seconds.
     """
 
     model: TGDFERForVideoClassification
@@ -83,17 +88,17 @@ class Trained:
 
 
 def train(material: Material, recipe: Recipe) -> Trained:
-    """Train on photographs, bags of photographs, and real and rendered clips.
+    """Trains a model on photographs, bags of photographs, and real and rendered clips.
 
     Args:
-        material: What is seen.
-        recipe: Parameters.
+        material (`Material`): The data.
+        recipe (`Recipe`): Parameters of the training.
     """
     accelerator = start_accelerator()
     model, _ = material.new_network(recipe.options)
     options = recipe.optimisation
     sources = training_sources(material, recipe)
-    data = MixedClips(list(sources.values()), recipe.seed, model.config.num_frames)
+    data = MixedSources(list(sources.values()), recipe.seed, model.config.num_frames)
     loop = TrainingLoop(model, data, parameter_groups(model, options), options, accelerator, recipe.seed)
     start = time.perf_counter()
     for epoch in range(options.epochs):
@@ -106,47 +111,47 @@ def train(material: Material, recipe: Recipe) -> Trained:
 
 
 def training_sources(material: Material, recipe: Recipe) -> dict[str, ClipSource]:
-    """Where the training clips come from, by name."""
-    stills = material.photographs("train")
-    real, rendered = material.real_clips("train"), material.rendered_clips("train")
-    learnt, drawn = (
-        material.videos(clips, material.held_out(clips, recipe.fold)[0], True) for clips in (real, rendered)
+    """Returns the sources of the training clips by name."""
+    photographs = material.photographs("train")
+    real, rendered = (
+        material.videos(clips, material.held_out(clips, recipe.fold)[0], True)
+        for clips in (material.real_clips("train"), material.rendered_clips("train"))
     )
     neutral = material.classes.index("neutral")
     return {
-        "photographs": Photographs(stills.features, stills.votes, recipe.photographs, recipe.balance),
-        "bags of photographs": Bags(stills.features, stills.votes, neutral, recipe.bags),
-        "real clips": Videos(learnt, recipe.real_repeats, doubt=recipe.real_doubt),
-        "rendered clips": Videos(
-            drawn, recipe.rendered_repeats, {neutral: recipe.neutral_repeats}, recipe.rendered_doubt
+        "photographs": Photographs(photographs.features, photographs.votes, recipe.photographs, recipe.balance),
+        "bags of photographs": PhotographBags(photographs.features, photographs.votes, neutral, recipe.bags),
+        "real clips": VideoClips(real, recipe.real_repeats, label_noise=recipe.real_label_noise),
+        "rendered clips": VideoClips(
+            rendered, recipe.rendered_repeats, {neutral: recipe.neutral_repeats}, recipe.rendered_label_noise
         ),
     }
 
 
-def validation_clips(material: Material, recipe: Recipe) -> dict[str, MixedClips]:
-    """What a model is calibrated and chosen by, by name: nothing of it is trained on."""
-    stills = material.photographs("validation").clear()
-    real, rendered = material.real_clips("train"), material.rendered_clips("train")
-    kept, drawn = (
-        material.videos(clips, material.held_out(clips, recipe.fold)[1], False) for clips in (real, rendered)
+def validation_clips(material: Material, recipe: Recipe) -> dict[str, MixedSources]:
+    """Returns the held-out clips by source, for calibration and for choices. They are not used in training."""
+    photographs = material.photographs("validation").with_majority()
+    real, rendered = (
+        material.videos(clips, material.held_out(clips, recipe.fold)[1], False)
+        for clips in (material.real_clips("train"), material.rendered_clips("train"))
     )
     sources: dict[str, ClipSource] = {
-        "photographs": Photographs(stills.features, stills.votes),
-        "real clips": Videos(kept),
-        "rendered clips": Videos(drawn),
+        "photographs": Photographs(photographs.features, photographs.votes),
+        "real clips": VideoClips(real),
+        "rendered clips": VideoClips(rendered),
     }
-    return {name: MixedClips([source], recipe.seed) for name, source in sources.items()}
+    return {name: MixedSources([source], recipe.seed) for name, source in sources.items()}
 
 
-def figures(model: TGDFERForVideoClassification, data: MixedClips) -> dict[str, Any]:
-    """Figures of a model on clips, as `tgdfer evaluate` gives them."""
+def figures(model: TGDFERForVideoClassification, data: MixedSources) -> dict[str, Any]:
+    """Computes the figures of a model on clips, as in `tgdfer evaluate`."""
     names = [name for _, name in sorted(model.config.id2label.items())]
     predictions = list(predict_batches(model, DataLoader(data, 64)))
     return measure_model([names[target] for target in data.targets], predictions, model.config)
 
 
 def validate(material: Material, recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Train once, and yield the figures on everything that was held out, by name."""
+    """Trains once, and yields the figures on the held-out clips of each source."""
     trained = train(material, recipe)
     logger.info("%s: %.0f s, %s", asdict(recipe), trained.seconds, trained.clips)
     for name, data in validation_clips(material, recipe).items():

@@ -1,4 +1,4 @@
-"""The clips that `tgdfer-tiny` learns from, as frame features: photographs, bags of photographs, and videos."""
+"""Training clips of `tgdfer-tiny` as frame features: photographs, bags of photographs, and videos."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -9,21 +9,21 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tgdfer.training.data.batches import derived_seed
-from tgdfer.training.features import FeatureClips
+from tgdfer.training.features import FeatureDataset
 
-# A photograph belongs into a bag if at least this share of the votes is for its emotion.
-_AGREED = 0.6
-# Seconds between the photographs of a bag.
+# A photograph is used in bags if at least this share of its votes is for one class.
+_MIN_VOTES = 0.6
+# Time between the photographs of a bag, in seconds.
 _INTERVAL = 0.25
 
 
-class Clip(NamedTuple):
-    """The T frames of a clip.
+class ClipFeatures(NamedTuple):
+    """Features of the T frames of a clip.
 
     Attributes:
-        features: float32 (T, D).
-        timestamps: float32 (T,), seconds.
-        label: its class.
+        features (`torch.Tensor` of shape `(T, D)`): Float32 features of the frames.
+        timestamps (`torch.Tensor` of shape `(T,)`): Times in seconds, float32.
+        label (`int`): Class index of the clip.
     """
 
     features: Tensor
@@ -32,60 +32,68 @@ class Clip(NamedTuple):
 
 
 class ClipSource(Protocol):
-    """Where clips come from."""
+    """Interface of a source of clips.
+
+    Attributes:
+        targets (`list[int]`): Class index of each clip.
+    """
 
     targets: list[int]
 
-    def clip(self, index: int, rng: np.random.Generator) -> Clip:
-        """The clip at `index`, or another one of this kind that `rng` chooses."""
+    def clip(self, index: int, rng: np.random.Generator) -> ClipFeatures:
+        """Returns the clip at `index`, or a random clip of the source."""
         ...
 
 
 class Photographs:
-    """Photographs as clips of one frame, each with a label that is drawn by the votes for it.
+    """Photographs as clips of one frame. The label of a photograph is drawn from its votes.
 
     Args:
-        features: (V, N, D) float16, V views of N photographs, any of which may be seen.
-        votes: (N, K) shares of the votes; rows sum to one.
-        count: Number that is drawn for an epoch; None sees each once.
-        balance: They are drawn by the frequency of their class to the power of minus this.
+        features (`torch.Tensor` of shape `(V, N, D)`): Float16 features of V views of N photographs. A random view is
+            used.
+        votes (`np.ndarray` of shape `(N, K)`): Shares of the votes. Rows sum to one.
+        count (`int`, *optional*): Number of randomly drawn photographs per epoch. None uses each photograph once.
+        balance (`float`, *optional*, defaults to `0.0`): Photographs are drawn with the frequency of their class to
+            the power of `-balance`.
     """
 
     def __init__(self, features: Tensor, votes: np.ndarray, count: int | None = None, balance: float = 0.0) -> None:
-        self.features, self.votes, self.drawn = features, votes, count is not None
+        self.features, self.votes, self.is_random = features, votes, count is not None
         classes = votes.argmax(1)
         frequency = np.bincount(classes, minlength=votes.shape[1])[classes].astype(float)
-        self.chances = (frequency**-balance).cumsum()
+        self.cumulative_weights = (frequency**-balance).cumsum()
         self.targets: list[int] = np.resize(classes, len(classes) if count is None else count).tolist()
 
-    def clip(self, index: int, rng: np.random.Generator) -> Clip:
+    def clip(self, index: int, rng: np.random.Generator) -> ClipFeatures:
         row = index
-        if self.drawn:
-            row = int(np.searchsorted(self.chances, rng.random() * self.chances[-1]))
+        if self.is_random:
+            row = int(np.searchsorted(self.cumulative_weights, rng.random() * self.cumulative_weights[-1]))
         label = int((self.votes[row].cumsum() < rng.random()).sum())
         view = int(rng.integers(len(self.features)))
-        return Clip(self.features[view, row].float()[None], torch.zeros(1), min(label, self.votes.shape[1] - 1))
+        return ClipFeatures(
+            self.features[view, row].float()[None], torch.zeros(1), min(label, self.votes.shape[1] - 1)
+        )
 
 
-class Bags:
-    """Bags of photographs: some show an emotion, the others are neutral, as the frames of a weakly labelled clip.
+class PhotographBags:
+    """Bags of photographs in which some show an emotion and the others are neutral, like frames of a clip.
 
-    Which photographs are in a bag is drawn anew every time. Those that show the emotion stand together.
+    The photographs of a bag are drawn again in every epoch. Those that show the emotion are consecutive.
 
     Args:
-        features: (V, N, D) float16, V views of N photographs.
-        votes: (N, K) shares of the votes.
-        neutral: Index of the neutral class, whose bags hold nothing else.
-        count: Number of bags, equally many of each class.
-        frames: Photographs in a bag.
+        features (`torch.Tensor` of shape `(V, N, D)`): Float16 features of V views of N photographs.
+        votes (`np.ndarray` of shape `(N, K)`): Shares of the votes.
+        neutral (`int`): Index of the neutral class. Its bags contain only neutral photographs.
+        count (`int`): Number of bags, equally many for each class.
+        frames (`int`, *optional*, defaults to `16`): Number of photographs per bag.
     """
 
     def __init__(self, features: Tensor, votes: np.ndarray, neutral: int, count: int, frames: int = 16) -> None:
         self.features, self.neutral, self.frames = features, neutral, frames
-        self.members = [np.flatnonzero(of_class >= _AGREED) for of_class in votes.T]
+        self.members = [np.flatnonzero(class_votes >= _MIN_VOTES) for class_votes in votes.T]
         self.targets: list[int] = [number % len(self.members) for number in range(count)]
 
-    def clip(self, index: int, rng: np.random.Generator) -> Clip:
+    def clip(self, index: int, rng: np.random.Generator) -> ClipFeatures:
         label = self.targets[index]
         rows = rng.choice(self.members[self.neutral], self.frames)
         if label != self.neutral:
@@ -93,67 +101,68 @@ class Bags:
             start = int(rng.integers(0, self.frames - length + 1))
             rows[start : start + length] = rng.choice(self.members[label], length)
         views = rng.integers(len(self.features), size=self.frames)
-        seen = self.features[torch.from_numpy(views), torch.from_numpy(rows)].float()
-        return Clip(seen, _INTERVAL * torch.arange(self.frames), label)
+        features = self.features[torch.from_numpy(views), torch.from_numpy(rows)].float()
+        return ClipFeatures(features, _INTERVAL * torch.arange(self.frames), label)
 
 
-class Videos:
+class VideoClips:
     """Clips of video files.
 
     Args:
-        clips: Their cached features; any view of a clip may be seen.
-        repeats: How often each clip is seen in an epoch.
-        repeats_of: The same for the clips of some classes.
-        doubt: Share of the times in which the label is one of the classes that occur, drawn at random.
+        clips (`FeatureDataset`): Cached features of the clips. A random view of a clip is used in training.
+        repeats (`int`, *optional*, defaults to `1`): Number of times that each clip is used per epoch.
+        class_repeats (`Mapping[int, int]`, *optional*): The same for the clips of some classes, by class index.
+        label_noise (`float`, *optional*, defaults to `0.0`): Probability with which the label is replaced by a random
+            class among those that occur.
     """
 
     def __init__(
         self,
-        clips: FeatureClips,
+        clips: FeatureDataset,
         repeats: int = 1,
-        repeats_of: Mapping[int, int] | None = None,
-        doubt: float = 0.0,
+        class_repeats: Mapping[int, int] | None = None,
+        label_noise: float = 0.0,
     ) -> None:
-        self.clips, self.doubt = clips, doubt
+        self.clips, self.label_noise = clips, label_noise
         self.classes = sorted(set(clips.targets))
-        often = [(repeats_of or {}).get(target, repeats) for target in clips.targets]
-        self.rows = [row for row, times in enumerate(often) for _ in range(times)]
+        counts = [(class_repeats or {}).get(target, repeats) for target in clips.targets]
+        self.rows = [row for row, count in enumerate(counts) for _ in range(count)]
         self.targets: list[int] = [clips.targets[row] for row in self.rows]
 
-    def clip(self, index: int, rng: np.random.Generator) -> Clip:
-        place = self.clips.indices[self.rows[index]]
+    def clip(self, index: int, rng: np.random.Generator) -> ClipFeatures:
+        clip = self.clips.indices[self.rows[index]]
         features = self.clips.features
         view = int(rng.integers(len(features.features))) if self.clips.training else 0
-        mask = features.frame_mask[view, place]
-        seen, seconds = features.features[view, place][mask].float(), features.timestamps[view, place][mask]
-        label = int(rng.choice(self.classes)) if rng.random() < self.doubt else self.targets[index]
-        return Clip(seen, seconds, label)
+        mask = features.frame_mask[view, clip]
+        frames, seconds = features.features[view, clip][mask].float(), features.timestamps[view, clip][mask]
+        label = int(rng.choice(self.classes)) if rng.random() < self.label_noise else self.targets[index]
+        return ClipFeatures(frames, seconds, label)
 
 
-class MixedClips(Dataset):
+class MixedSources(Dataset):
     """Clips of several sources, padded to the same number of frames.
 
-    What is seen follows from (seed, epoch, index) alone.
+    The item at an index depends only on the seed, the epoch and the index.
 
     Args:
-        sources: Where the clips come from.
-        seed: Decides all that is drawn.
-        frames: Frames of a clip.
+        sources (`Sequence[ClipSource]`): Sources of the clips.
+        seed (`int`, *optional*, defaults to `0`): Random seed.
+        frames (`int`, *optional*, defaults to `16`): Number of frames per clip.
     """
 
     def __init__(self, sources: Sequence[ClipSource], seed: int = 0, frames: int = 16) -> None:
         self.sources, self.seed, self.frames, self.epoch = sources, seed, frames, 0
         self.targets = [target for source in sources for target in source.targets]
-        self.places = [(number, row) for number, source in enumerate(sources) for row in range(len(source.targets))]
+        self.locations = [(number, row) for number, source in enumerate(sources) for row in range(len(source.targets))]
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number, row = self.places[index]
+        number, row = self.locations[index]
         rng = np.random.default_rng(derived_seed(self.seed, self.epoch, index))
         clip = self.sources[number].clip(row, rng)
         count = len(clip.features)

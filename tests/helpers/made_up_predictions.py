@@ -66,8 +66,9 @@ def two_people() -> dict[str, Any]:
 
 
 def of_frames() -> dict[str, Any]:
-    """A folder of frames, taken whole: nobody knows its times, and no faces were looked for."""
-    one = person(None, [], timestamps=None, frame_relevance=[0.5, 0.5], description_relevance=[[0.1, 0.2]])
+    """A folder of two frames at the assumed rate of 25 per second. Faces were not detected."""
+    seconds = [0.0, 0.04]
+    one = person(None, [segment("happiness", 0.0, 0.08, None)], timestamps=seconds, frame_relevance=[0.5, 0.5])
+    one["description_relevance"] = [[0.1, 0.2]]
     one["frame_scores"] = {label: [0.3, 0.4] for label in LABELS}
-    one["explanation"] = {"sentence": "happiness, frames 2 to 3: smile"}
-    return prediction(one, duration=None, detector=None, cuts=[], timestamps=None, calibrated=False)
+    return prediction(one, duration=0.08, detector=None, cuts=[], timestamps=seconds, calibrated=False)

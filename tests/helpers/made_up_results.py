@@ -4,9 +4,9 @@ import time
 
 import torch
 
-from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, Truth
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, GroundTruth, Settings
 from benchmarks.harness.row import Row
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.features import FrameFeatures
 
 LABELS = ["happiness", "neutral", "sadness"]
@@ -29,7 +29,7 @@ def separable(clips=40, classes=2, frames=8) -> tuple[FrameFeatures, torch.Tenso
 
 
 def pixels(dataset: BenchmarkDataset) -> dict[str, torch.Tensor]:
-    data = SampledClips(dataset.test, dataset.classes, dataset.network[1].video_processor, 4)
+    data = ClipDataset(dataset.test, dataset.classes, dataset.network[1].video_processor, 4)
     return data.collate([data[index] for index in range(len(data))])
 
 
@@ -39,7 +39,7 @@ class FakeDataset:
     name, title = "fake", "fake clips"
     fingerprint, identity = "clips", "clips and weights"
     settings = Settings(num_frames=2)
-    truth = Truth(LABELS, LABELS, ["a", "b", "a"], [[1.0, 0.0]] * 3)
+    truth = GroundTruth(LABELS, LABELS, ["a", "b", "a"], [[1.0, 0.0]] * 3)
     classes = LABELS
 
     def __init__(self, **changes):

@@ -14,7 +14,7 @@ from tgdfer import command_line
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.features import Views, frame_features
@@ -39,7 +39,7 @@ def features(config: TrainingConfig, folder: Path, result: Path) -> dict:
 def lora(config: TrainingConfig, folder: Path, result: Path) -> dict:
     """Trains with LoRA, once as a whole and once with an interruption."""
     train(config.with_options(output=str(folder / "whole")))
-    seed, keep, ended = torch.initial_seed(), loop._Run._keep, []
+    seed, keep, ended = torch.initial_seed(), loop._Run._save_epoch, []
 
     def keep_or_stop(self, row):
         ended.append(row)
@@ -47,26 +47,26 @@ def lora(config: TrainingConfig, folder: Path, result: Path) -> dict:
             raise KeyboardInterrupt
         keep(self, row)
 
-    loop._Run._keep = keep_or_stop  # type: ignore[method-assign]
+    loop._Run._save_epoch = keep_or_stop  # type: ignore[method-assign]
     try:
         train(config)
     except KeyboardInterrupt:
-        loop._Run._keep = keep  # type: ignore[method-assign]
+        loop._Run._save_epoch = keep  # type: ignore[method-assign]
     train(config.with_options(resume=True))
     return {"seed": seed, "interrupted": len(ended) == 2}
 
 
 def broken(arguments: list[str]) -> int:
     """Runs a command, and has a clip break in one of the processes after the first few."""
-    get, seen = SampledClips.__getitem__, []
+    get, seen = ClipDataset.__getitem__, []
 
-    def get_or_fail(self: SampledClips, index: int) -> dict:
+    def get_or_fail(self: ClipDataset, index: int) -> dict:
         seen.append(index)
         if len(seen) > 6 and process_state().process_index == 1:
             raise VideoDecodeError("b.mp4 is not a video; download it again.")
         return get(self, index)
 
-    SampledClips.__getitem__ = get_or_fail  # type: ignore[method-assign]
+    ClipDataset.__getitem__ = get_or_fail  # type: ignore[method-assign]
     return command_line.main(arguments)
 
 

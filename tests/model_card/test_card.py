@@ -71,7 +71,7 @@ def test_only_measured_figures(run):
         training=None,
     )
     card = build_card(run, "user/smile")
-    for absent in ("frame AP", "Frame AP", "ointing", "baseline", " of 5 people", "Started from", "None", "nan"):
+    for absent in ("frame AP", "Frame AP", "ointing", "baseline", " of 5 people", "Initial model", "None", "nan"):
         assert absent not in card.text, absent
     assert "| this model | 61.2% | 60.0% |" in card.text
     assert "30 clips: split `test` of `rendered-faces`" in card.text
@@ -92,7 +92,7 @@ def test_activity_gain_is_a_plain_number(run):
 
 
 def test_calibration_is_shown_where_there_is_one(run):
-    assert "How sure it is" not in EXPECTED.read_text(encoding="utf-8")
+    assert "Calibration" not in EXPECTED.read_text(encoding="utf-8")
     config = json.loads((run / "best" / "config.json").read_text())
     (run / "best" / "config.json").write_text(json.dumps(config | {"temperature": 0.71, "unsure_below": 0.5234}))
     edit_metrics(run, ece=0.0412, coverage=0.8, covered_war=0.75, risk_coverage_area=0.2)
@@ -100,12 +100,12 @@ def test_calibration_is_shown_where_there_is_one(run):
     edit_metrics(run, training=metrics["training"] | {"calibration": {"num_clips": 120, "temperature": 0.71}})
     (run / "figures" / "risk_coverage.png").write_bytes(b"\x89PNG")
     text = build_card(run, "user/smile").text
-    told = text.partition("## How sure it is\n")[2].partition("\nHow often")[0]
+    told = text.partition("## Calibration\n")[2].partition("\nConfusion matrix")[0]
     for line in (
-        "Chosen on: 120 validation clips",
+        "Calibrated on: 120 validation clips",
         "Temperature: 0.71",
-        "Unsure below: 52.3%",
-        "Clips that are given a label: 80.0%",
+        'Probability below which the label is "unsure": 52.3%',
+        'Clips with a label other than "unsure": 80.0%',
         "WAR of these clips: 75.0%",
         "Expected calibration error (15 bins): 4.1%",
     ):
@@ -117,7 +117,7 @@ def test_calibration_is_shown_where_there_is_one(run):
     text = build_card(run, "user/smile").text
     assert "- Temperature: 0.71" in text and "WAR of these clips" not in text and "None" not in text
     (run / "best" / "config.json").write_text(json.dumps(uncalibrated))
-    assert "How sure it is" not in build_card(run, "user/smile").text
+    assert "Calibration" not in build_card(run, "user/smile").text
 
 
 SECOND = {
@@ -146,14 +146,14 @@ def test_several_measured_data_sets_have_their_own_tables(run):
     assert second.startswith("8 clips: split `validation` of `FER clips`\n\n| | WAR | UAR |\n")
     assert "| this model | 75.0% | 70.0% |" in second and "| anger | 5 | 40.0% |" in second
     assert "baseline" not in second and "| neutral" not in second and "\n\n\n" not in results
-    assert results.count("WAR is the share") == results.count("Frame AP is") == 1
-    sure = card.text.partition("## How sure it is\n")[2].partition("\nHow often")[0]
+    assert results.count("WAR is the share") == results.count("Frame AP measures") == 1
+    sure = card.text.partition("## Calibration\n")[2].partition("\nConfusion matrix")[0]
     of_model, of_first, of_second = re.split(r"\nOn split .*:\n", sure)
     assert "- Temperature: 0.71" in of_model and "calibration error" not in of_model
     assert "- Expected calibration error (15 bins): 4.1%" in of_first
     assert (
         "- Expected calibration error (15 bins): 5.1%" in of_second
-        and "- Clips that are given a label: 90" in of_second
+        and '- Clips with a label other than "unsure": 90' in of_second
     )
     one, two = ModelCard(str(card)).data.to_dict()["model-index"][0]["results"]
     assert (one["dataset"]["type"], two["dataset"]["type"]) == ("rendered-faces", "fer-clips")
@@ -170,12 +170,12 @@ def test_sources_of_the_data_are_told_with_their_terms(run):
     training |= {"limits": ["It calls fear surprise, or sadness."], "command": "python -m recipes.x /home/someone/y"}
     edit_metrics(run, training=training)
     card = build_card(run, "user/smile")
-    told = card.text.partition("## How it was trained\n")[2].partition("\n## ")[0]
+    told = card.text.partition("## Training\n")[2].partition("\n## ")[0]
     assert "- Data: FER2013 / FER+, 28,000 clips; rendered faces, 600 clips\n" in told
     assert "\n- FER2013 / FER+: no licence is stated. Barsoum, 2016.\n" in told and "- rendered faces:" not in told
     assert "- Command: `python -m recipes.x y`" in told
     limits = card.text.partition("## Limits and responsible use\n")[2].partition("\n## ")[0]
-    assert "\n- It calls fear surprise, or sadness.\n" in limits and "Video of faces is personal data" in limits
+    assert "\n- It calls fear surprise, or sadness.\n" in limits and "Videos of faces are personal data" in limits
     assert card.data.license == "cc-by-nc-4.0"
     assert "the weights are under the licence `cc-by-nc-4.0`" in card.text and "Their licence is not" not in card.text
     # A training that goes on from it has its own terms to state, and other limits.
@@ -195,11 +195,11 @@ def test_card_of_the_model_in_the_package(run):
 
 
 def test_card_says_who_finds_the_face(run):
-    assert "clips that show one face" in build_card(run, "user/smile").text
+    assert "clips that are cropped to one face" in build_card(run, "user/smile").text
     path = run / "best" / "processor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"video_processor": {"face_crop": "largest"}}))
     text = build_card(run, "user/smile").text
-    assert "finds and follows the face" in text and "clips that show one face" not in text
+    assert "finds and tracks the face" in text and "clips that are cropped to one face" not in text
 
 
 def test_nothing_measured(run):
@@ -207,9 +207,9 @@ def test_nothing_measured(run):
     (run / "config.yaml").unlink()
     card = build_card(run, "user/smile")
     assert not {"model-index", "metrics", "datasets", "base_model"} & set(card.data.to_dict())
-    for absent in ("## Results", "%", "WAR", "To reproduce", "How it was trained"):
+    for absent in ("## Results", "%", "WAR", "To reproduce", "## Training"):
         assert absent not in card.text
-    assert "expressions apart: anger, happiness, neutral" in card.text
+    assert "expressions: anger, happiness, neutral" in card.text
 
 
 def test_facts_of_a_training_that_was_not_evaluated(run):
@@ -226,11 +226,11 @@ def test_all_stages_of_a_training_are_told(run):
     last = {"dataset": "user/clips", "epochs": 2, "seconds": 90, "base_model": "clip-tiny-faces"}
     edit_metrics(run, training=last | {"continued_from": first})
     card = build_card(run, "user/smile")
-    told = card.text.partition("## How it was trained\n")[2].partition("\n## ")[0]
-    assert "In 2 stages" in told
+    told = card.text.partition("## Training\n")[2].partition("\n## ")[0]
+    assert "in 2 stages" in told
     one, two = told.split("### Stage ")[1:]
-    assert "- Started from: `clip-tiny-faces`\n- Data: `user/faces`" in one and "- Epochs: 30\n" in one
-    assert "- Started from: the model of the stage before\n- Data: `user/clips`" in two and "- Epochs: 2\n" in two
+    assert "- Initial model: `clip-tiny-faces`\n- Data: `user/faces`" in one and "- Epochs: 30\n" in one
+    assert "- Initial model: the model of the previous stage\n- Data: `user/clips`" in two and "- Epochs: 2\n" in two
     assert "Options" in two and "Options" not in one
     assert card.data.datasets == ["user/faces", "user/clips"]
     assert "stage" not in EXPECTED.read_text(encoding="utf-8").lower()
@@ -249,7 +249,7 @@ def test_all_stages_of_a_training_are_told(run):
 def test_how_to_reproduce_is_told_to_who_has_what_it_needs(run, options, told):
     (run / "config.yaml").write_text(yaml.safe_dump({"dataset": "user/clips", **options}))
     text = build_card(run, "user/smile").text
-    assert ("To reproduce it" in text) == ("tgdfer train" in text) == ("tgdfer evaluate" in text) == told
+    assert ("To reproduce the model" in text) == ("tgdfer train" in text) == ("tgdfer evaluate" in text) == told
 
 
 RENDERED = {"base_model": "clip-tiny-faces", "dataset": "rendered_faces"}
@@ -271,7 +271,7 @@ def test_license_is_stated_only_where_it_is_ours_to_state(run, training, license
     card = build_card(run, "user/smile")
     assert card.data.to_dict().get("license") == license
     assert ("The weights inherit the terms" in card.text) == (license is None)
-    assert ("should\nadd one" in card.text) == (license is None)
+    assert ("should choose a licence" in card.text) == (license is None)
 
 
 def test_figures_and_weights_are_of_one_model(run):
@@ -289,7 +289,9 @@ def test_figures_of_other_weights_are_refused(run):
     save_file({"weight": np.ones(4000, dtype=np.float32)}, weights)  # as if the training had gone on
     (run / "best" / "README.md").write_text("By hand.")
     for use in (write_card, lambda run: publish(run, "user/smile", dry_run=True)):
-        with pytest.raises(UserError, match=f"measured with other weights .*; evaluate again: tgdfer evaluate {run}$"):
+        with pytest.raises(
+            UserError, match=rf"measured with other weights .*; evaluate again with `tgdfer evaluate {run}`\.$"
+        ):
             use(run)
     assert (run / "best" / "README.md").read_text() == "By hand."
     edit_metrics(run, weights_sha256=None)
@@ -366,7 +368,7 @@ def test_what_pictures_show_is_said_once(run):
     for name in ("timeline-0000", "timeline-0000-2", "loss curve"):
         (run / "figures" / f"{name}.png").write_bytes(b"\x89PNG")
     text = build_card(run, "user/smile").text
-    for start in ("How often each class (rows)", "What each frame of a clip says", "Loss curve"):
+    for start in ("Confusion matrix of true classes (rows)", "Scores of the classes in each frame", "Loss curve"):
         assert len(re.findall(f"^{re.escape(start)}.*:$", text, re.MULTILINE)) == 1
     assert re.findall(r"timeline-0000[-\d]*", text) == ["timeline-0000", "timeline-0000-2"]
     assert "(figures/loss%20curve.png)" in text
@@ -376,8 +378,8 @@ def test_pictures_of_several_data_sets_are_told_apart(run):
     for name in ("confusion_matrix_real_clips", "risk_coverage-photographs"):
         (run / "figures" / f"{name}.png").write_bytes(b"\x89PNG")
     text = build_card(run, "user/smile").text
-    assert "for each (columns):\n" in text and "for each (columns): real clips:\n" in text
-    assert "(coverage): photographs:\n" in text
+    assert "predicted classes (columns):\n" in text and "predicted classes (columns): real clips:\n" in text
+    assert "(coverage) get a label: photographs:\n" in text
 
 
 def test_folder_of_the_data_is_named_where_they_are_not_on_the_hub(run):
@@ -395,7 +397,7 @@ def test_labels_cannot_break_the_tables(run):
 
 
 def test_run_without_a_model(tmp_path):
-    with pytest.raises(UserError, match=r"holds no model .* train one with `tgdfer train`"):
+    with pytest.raises(UserError, match=r"contains no model .* train one with `tgdfer train`"):
         build_card(tmp_path)
 
 

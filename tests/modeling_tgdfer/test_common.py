@@ -73,12 +73,12 @@ def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames:
     assert all(torch.equal(one, other) for one, other in zip(again.parameters(), loaded.parameters(), strict=True))
 
 
-def test_a_classifier_loads_as_a_backbone(
+def test_a_classifier_loads_as_a_base_model(
     model: TGDFERForVideoClassification, tmp_path: Path, frames: torch.Tensor
 ) -> None:
     model.save_pretrained(tmp_path)
-    backbone = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(backbone(frames).last_hidden_state, model.tgdfer(frames).last_hidden_state)
+    base = AutoModel.from_pretrained(tmp_path)
+    assert torch.equal(base(frames).last_hidden_state, model.tgdfer(frames).last_hidden_state)
 
 
 def test_can_use_safetensors(network: Network, tmp_path: Path) -> None:

@@ -73,14 +73,14 @@ def test_compile(shallow_clip: Path, prompts: dict, options: dict) -> None:
 
 
 @pytest.mark.slow  # graphs of both towers take long to trace
-@pytest.mark.parametrize("backbone, lengths", [(False, (6, 1)), (True, (2,))], ids=["classifier", "backbone"])
+@pytest.mark.parametrize("is_base, lengths", [(False, (6, 1)), (True, (2,))], ids=["classifier", "base_model"])
 @torch.no_grad()
 def test_compile_from_pixels_with_lora(
-    model: TGDFERForVideoClassification, backbone: bool, lengths: tuple[int, ...]
+    model: TGDFERForVideoClassification, is_base: bool, lengths: tuple[int, ...]
 ) -> None:
     model.attach_lora()
     move_lora(model)
-    assert_compiles(model.tgdfer if backbone else model, "pixel_values_videos", (3, SIDE, SIDE), lengths)
+    assert_compiles(model.tgdfer if is_base else model, "pixel_values_videos", (3, SIDE, SIDE), lengths)
 
 
 def test_compile_in_training(model: TGDFERForVideoClassification, frames: torch.Tensor) -> None:

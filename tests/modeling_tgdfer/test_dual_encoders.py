@@ -226,7 +226,7 @@ def test_an_adapter_knows_its_backbone(kind: str, untrained: TGDFERForVideoClass
     torch.manual_seed(7)
     other = make_backbone(kind)
     other.save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="are not those that this adapter was trained with"):
+    with pytest.raises(ValueError, match="does not have the weights that this adapter was trained with"):
         TGDFERForVideoClassification.from_adapter(tmp_path / "adapter", clip=tmp_path / "other")
 
 
@@ -385,12 +385,12 @@ def test_a_vision_tower_that_pools_to_no_vector_is_refused(tmp_path: Path, frame
 
 def test_siglip_reads_padded_texts_only(tmp_path: Path) -> None:
     make_backbone("siglip").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="have 9 tokens, but the text tower reads texts padded to 20"):
+    with pytest.raises(ValueError, match="have 9 tokens, but the text tower needs prompts that are padded to 20"):
         TGDFERForVideoClassification.from_clip(tmp_path, make_prompts(LABELS))
 
 
 def test_more_blocks_than_a_convolutional_tower_has() -> None:
-    with pytest.raises(ValueError, match="LoRA is asked for on 6 blocks, but the vision tower has 5"):
+    with pytest.raises(ValueError, match="`lora_layers` is 6, but the vision tower has 5 blocks"):
         lora_targets(make_backbone("resnet").vision_model, 6, "vision")
 
 

@@ -172,8 +172,8 @@ def test_a_folder_says_its_format(model: TGDFERForVideoClassification, tmp_path:
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        ({"format_version": 99}, "saved in format 99, .* upgrade it with `pip install -U tgdfer`"),
-        ({"format_version": 0, "sharpness": 2.0}, "has the field 'sharpness', which .* does not know"),
+        ({"format_version": 99}, "saved in format 99, .* Upgrade it with `pip install -U tgdfer`"),
+        ({"format_version": 0, "sharpness": 2.0}, "format 0. .* has the field 'sharpness', which .* does not know"),
     ],
     ids=["newer", "renamed_field"],
 )
@@ -190,7 +190,7 @@ def test_renamed_weights_are_refused(model: TGDFERForVideoClassification, tmp_pa
     renamed = {name.replace("short_term", "short_grain"): value for name, value in model.state_dict().items()}
     model.save_pretrained(tmp_path, state_dict=renamed)
     (tmp_path / "config.json").write_text(json.dumps(saved_config(tmp_path) | {"format_version": 0}))
-    with pytest.raises(ValueError, match="have other names .*short_grain"):
+    with pytest.raises(ValueError, match="format 0, whose weights have other names .*short_grain"):
         TGDFERForVideoClassification.from_pretrained(tmp_path)
 
 

@@ -97,7 +97,7 @@ def test_lora_that_is_attached_stays(network: TGDFERForVideoClassification, fram
     network.attach_lora()
     assert torch.equal(network.eval()(frames).logits, expected)
     network.config.lora_rank = 4
-    with pytest.raises(ValueError, match="`lora_rank`\\): call `merge_lora` first"):
+    with pytest.raises(ValueError, match="`lora_rank`\\); call `merge_lora` first"):
         network.attach_lora()
     network.merge_lora()
     network.attach_lora()

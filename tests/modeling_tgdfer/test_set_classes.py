@@ -240,8 +240,8 @@ def test_new_classes_are_saved(from_clip: Maker, tmp_path: Path, frames: torch.T
         ({"labels": [], "input_ids": torch.zeros(0, 3, 9), "description_mask": torch.ones(0, 3)}, "0 labels"),
         ({"description_mask": torch.ones(5, 2)}, "`description_mask` of shape"),
         ({"description_mask": torch.tensor([[1] * 3] * 4 + [[0] * 3])}, "'surprise' has no description"),
-        ({"input_ids": torch.zeros(5, 3, 30, dtype=torch.long)}, "30 tokens, but the text tower reads 20"),
-        ({"input_ids": torch.full((5, 3, 9), 100)}, "knows those below 100"),
+        ({"input_ids": torch.zeros(5, 3, 30, dtype=torch.long)}, "30 tokens, but the text tower accepts at most 20"),
+        ({"input_ids": torch.full((5, 3, 9), 100)}, "knows only ids below 100"),
         ({"context_length": 2}, "context of 2"),
     ],
 )
@@ -315,6 +315,6 @@ def test_what_is_frozen_stays_frozen(by_class: TGDFERForVideoClassification) -> 
 def test_another_number_of_classes_is_not_loaded(model: TGDFERForVideoClassification, tmp_path: Path) -> None:
     """The usual way to get a new head would give classes without words."""
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="are not for 3 classes .* `model.set_classes"):
+    with pytest.raises(ValueError, match="do not fit the requested 3 classes .* `model.set_classes"):
         TGDFERForVideoClassification.from_pretrained(tmp_path, num_labels=3, ignore_mismatched_sizes=True)
     assert TGDFERForVideoClassification.from_pretrained(tmp_path, ignore_mismatched_sizes=True).config.num_labels == 5

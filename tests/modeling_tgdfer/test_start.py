@@ -132,7 +132,7 @@ def test_a_folder_without_clip_is_an_error(tmp_path: Path) -> None:
 
 def test_another_model_is_not_a_clip(untrained: TGDFERForVideoClassification, tmp_path: Path, prompts: dict) -> None:
     untrained.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is a checkpoint of tgdfer: give"):
+    with pytest.raises(ValueError, match="is not a supported dual encoder .its `model_type` is tgdfer.. Give"):
         TGDFERForVideoClassification.from_clip(tmp_path, prompts)
 
 
@@ -141,5 +141,5 @@ def test_a_clip_that_lacks_weights_is_an_error(clip_folder: Path, tmp_path: Path
     weights = load_file(tmp_path / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="lacks weights of its CLIP, such as visual_projection.weight"):
+    with pytest.raises(ValueError, match="lacks weights, such as visual_projection.weight; save or download it again"):
         TGDFERForVideoClassification.from_clip(tmp_path, prompts)

@@ -42,10 +42,10 @@ def test_texts_are_read_once(untrained: TGDFERForVideoClassification) -> None:
 
 STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
     "train": lambda model: model.train().eval(),
-    "train_of_the_backbone": lambda model: model.tgdfer.train().eval(),
+    "train_of_the_base_model": lambda model: model.tgdfer.train().eval(),
     "set_classes": lambda model: model.set_classes(make_prompts(["anger", "awe"])),
     "load_state_dict": lambda model: model.load_state_dict(model.state_dict()),
-    "load_state_dict_of_the_backbone": lambda model: model.tgdfer.load_state_dict(model.tgdfer.state_dict()),
+    "load_state_dict_of_the_base_model": lambda model: model.tgdfer.load_state_dict(model.tgdfer.state_dict()),
     "load_state_dict_of_clip": lambda model: model.tgdfer.clip.load_state_dict(model.tgdfer.clip.state_dict()),
     "load_state_dict_of_the_text_tower": lambda model: model.tgdfer.clip.text_model.load_state_dict(
         model.tgdfer.clip.text_model.state_dict()
@@ -64,9 +64,9 @@ STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
     ],
     "other_weights_in_place": lambda model: model.tgdfer.clip.text_projection.weight.requires_grad_(False).mul_(2),
     "merge_lora": lambda model: model.merge_lora(),
-    "merge_lora_of_the_backbone": lambda model: model.tgdfer.merge_lora(),
+    "merge_lora_of_the_base_model": lambda model: model.tgdfer.merge_lora(),
     "dtype": lambda model: model.double(),
-    "dtype_of_the_backbone": lambda model: model.tgdfer.float(),
+    "dtype_of_the_base_model": lambda model: model.tgdfer.float(),
 }
 
 
@@ -87,7 +87,7 @@ def test_what_makes_them_stale(
 def test_a_copy_reads_its_own(untrained: TGDFERForVideoClassification) -> None:
     before = untrained.get_text_features().pooler_output
     twin = copy.deepcopy(untrained)
-    assert twin.tgdfer._texts_read.description_embeds is None
+    assert twin.tgdfer._text_cache.description_embeds is None
     twin.tgdfer.clip.text_projection.weight.normal_()
     assert differ(twin.get_text_features().pooler_output, before) > 1e-3
     assert torch.equal(untrained.get_text_features().pooler_output, before)

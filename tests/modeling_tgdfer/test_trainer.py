@@ -224,5 +224,5 @@ def test_other_weights_are_saved_where_they_are_given(
 def test_lora_that_is_missing_is_named(model: TGDFERForVideoClassification, tmp_path: Path) -> None:
     model.config.lora_attached = True
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="says that LoRA is attached, but its weights are missing"):
+    with pytest.raises(ValueError, match="says that LoRA is attached, but the weights of LoRA are missing"):
         TGDFERForVideoClassification.from_pretrained(tmp_path)

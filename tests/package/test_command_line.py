@@ -167,40 +167,43 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("train --dataset nobody/nothing", "Cannot read the data set 'nobody/nothing'"),
         ("train --config {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
         ("train --config {tmp}/typo.yaml", "Unknown option 'epoch'; did you mean 'epochs'?"),
-        ("train --dataset {clips} --model-options lora", "--model-options takes FIELD=VALUE"),
+        ("train --dataset {clips} --model-options lora", "--model-options expects FIELD=VALUE, but got 'lora'"),
         ("train --dataset {clips} --class-balance loss", "--class-balance is 'loss', but must be 'none'"),
         ("train --dataset {clips} --model nobody/nothing", "Cannot read the model 'nobody/nothing'"),
         (
             "train --dataset {clips} --model-options lora_layers=[1",
-            "--model-options has 'lora_layers=[1', whose",
+            "In --model-options 'lora_layers=[1', the value is not valid YAML.",
         ),
         ("train --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/config.yaml: {tmp}/typo"),
         ("train --dataset {clips} --output {tmp}/typo.yaml/run", "Cannot write {tmp}/typo.yaml/run/config.yaml: "),
-        ("predict x.mp4 --model m --plot timeline", "timeline is not the name of a picture: end it in .png"),
-        ("predict x.mp4 --model m --plot x.txt", "x.txt is not the name of a picture: end it in .png"),
+        ("predict x.mp4 --model m --plot timeline", "timeline is not a file name for a figure: it must end in .png"),
+        ("predict x.mp4 --model m --plot x.txt", "x.txt is not a file name for a figure: it must end in .png"),
         (
             "predict x.mp4 --model m --plot {tmp}/typo.yaml/x.png",
             "Cannot write {tmp}/typo.yaml/x.png: {tmp}/typo.yaml",
         ),
         ("predict x.mp4 --model m --csv {tmp}/typo.yaml/x.csv", "Cannot write {tmp}/typo.yaml/x.csv: {tmp}/typo.yaml"),
         ("predict x.mp4 --model m --json {tmp}/typo.yaml/x", "Cannot write {tmp}/typo.yaml/x: {tmp}/typo.yaml is not"),
-        ("predict x.mp4 --fps 2 --every 1", "--fps and --every both say how many frames are analysed; give one"),
+        ("predict x.mp4 --fps 2 --every 1", "--fps and --every both set which frames are analysed; give only one"),
         ("predict x.mp4 --every 0", "--every is 0, but must be above 0."),
         ("predict x.mp4 --fps -2", "--fps is -2, but must be above 0."),
         (
             "predict x.mp4 --label bored",
-            "--label takes LABEL=DESCRIPTION, as in 'bored=half-closed eyes', not 'bored'",
+            "--label expects LABEL=DESCRIPTION, such as 'bored=half-closed eyes', but got 'bored'",
         ),
-        ("predict x.mp4 --label bored=;", "--label takes LABEL=DESCRIPTION"),
-        ("predict x.mp4 --label bored=tired", "One class alone is always the answer; describe at least two"),
+        ("predict x.mp4 --label bored=;", "--label expects LABEL=DESCRIPTION"),
+        (
+            "predict x.mp4 --label bored=tired",
+            "With a single class, every answer would be the same; describe at least two",
+        ),
         ("predict x.mp4 --descriptions {tmp}/none.yaml", "Cannot read {tmp}/none.yaml"),
         ("predict x.mp4 --descriptions {tmp}/typo.yaml", "The descriptions cannot be used: The class"),
         ("predict x.mp4 --shard 4/3 --jsonl x.jsonl", "--shard is '4/3', but must be like 3/16"),
         ("predict x.mp4 --shard 1/3", "A part of a list needs a file for its results: name it with --jsonl."),
-        ("predict x.mp4 --resume", "--resume needs the file to go on with: name it with --jsonl."),
-        ("predict x.mp4 --device abacus", "There is no device 'abacus' here"),
+        ("predict x.mp4 --resume", "--resume needs the file to continue: name it with --jsonl."),
+        ("predict x.mp4 --device abacus", "There is no device 'abacus' on this machine"),
         ("predict x*.mp4", "No file matches 'x*.mp4'; check the pattern."),
-        ("predict x.mp4 --subtitles x.txt", "x.txt is not the name of subtitles to write: end it in .vtt or .srt."),
+        ("predict x.mp4 --subtitles x.txt", "x.txt is not a file name for subtitles: it must end in .vtt or .srt."),
         ("join x.jsonl --csv x.csv", "Cannot read x.jsonl: No such file"),
         ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),
         (
@@ -239,12 +242,12 @@ def test_template_of_missing_words_is_printed_as_it_must_be_saved(options, tmp_p
 
 def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, tmp_path, output, monkeypatch):
     from tgdfer.processing.video_file_tgdfer import VideoDecodeError
-    from tgdfer.training.data.batches import SampledClips
+    from tgdfer.training.data.batches import ClipDataset
 
     def unreadable(self, index):
         raise VideoDecodeError("clip.mp4 is empty (0 bytes); copy or download it again.")
 
-    monkeypatch.setattr(SampledClips, "__getitem__", unreadable)
+    monkeypatch.setattr(ClipDataset, "__getitem__", unreadable)
     assert main(["train", *flags({**options, "workers": 1})]) == 2
     assert output().endswith("error: clip.mp4 is empty (0 bytes); copy or download it again.")
 
@@ -262,7 +265,7 @@ def test_full_disk_is_one_sentence_and_a_missing_file_of_ours_is_not_hidden(opti
     def fail(number):
         raise OSError(number, os.strerror(number), "runs/first/last")
 
-    monkeypatch.setattr(loop._Run, "_keep", lambda self, row: fail(errno.ENOSPC))
+    monkeypatch.setattr(loop._Run, "_save_epoch", lambda self, row: fail(errno.ENOSPC))
     assert main(["train", *flags(options)]) == 2
     assert output().endswith("error: Cannot write runs/first/last: No space left on device.")
     monkeypatch.setattr(loop, "load_parts", lambda *_: fail(errno.ENOENT))
@@ -298,13 +301,13 @@ def test_defaults_of_faces_are_those_of_the_face_settings():
 def test_messages_name_the_options_of_the_command_line():
     flags = {"no_face": "--no-face", "face_model": "--face-model", "label": "--label"}
     for said, shown in (
-        ('set no_face="full_frame" to use them whole.', "set --no-face full_frame to use them whole."),
+        ('set no_face="full_frame" to use whole frames.', "set --no-face full_frame to use whole frames."),
         ("the path of its model as `face_model`.", "the path of its model as `--face-model`."),
         ("no_face is 'x', but must be 'y'.", "--no-face is 'x', but must be 'y'."),
         ("a label is missing in /data/no_face/x.mp4.", "a label is missing in /data/no_face/x.mp4."),
         ("no_face/1.mp4 does not exist.", "no_face/1.mp4 does not exist."),
-        ("http://h/a takes longer than 60 s; see `url_timeout`.", "http://h/a takes longer than 60 s; download it,"),
-        ("it has more than 9 MiB, see `url_max_bytes`)", "it has more than 9 MiB, the most that is fetched)"),
+        ("not be downloaded within 60 s; raise `url_timeout`.", "not be downloaded within 60 s; download it and use"),
+        ("it is larger than 9 MiB; raise `url_max_bytes`.", "it is larger than 9 MiB; download it and use the file."),
     ):
         assert with_flag_names(said, flags).startswith(shown)
 
@@ -315,7 +318,7 @@ def test_a_video_without_a_face_names_the_option(clips_folder, output, monkeypat
     monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: lambda picture: np.zeros((0, 15)))
     video = next(clips_folder.glob("test/*/*.mp4"))
     assert main(["predict", str(video)]) == 2
-    assert "--face-crop none" in output()
+    assert "--no-face full_frame" in output()
 
 
 def test_warnings_name_the_option(output, monkeypatch):
@@ -417,9 +420,9 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     (kind_folder("features") / "a.safetensors").write_bytes(bytes(2000))
     assert main(["cache"]) == 0 and "2.0 kB" in capsys.readouterr().out
     assert main(["cache", "--older-than", "3"]) == 2
-    assert "--older-than needs --clear: together they remove old files." in capsys.readouterr().err
+    assert "--older-than only works together with --clear; add --clear to remove old files." in capsys.readouterr().err
     assert main(["cache", "--clear", "--older-than", "3"]) == 0 and "Removed 0 files" in capsys.readouterr().out
-    assert main(["cache", "--clear"]) == 0 and "Removed 1 files of 2.0 kB" in capsys.readouterr().out
+    assert main(["cache", "--clear"]) == 0 and "Removed 1 file (2.0 kB in total)" in capsys.readouterr().out
     assert not list(kind_folder("features").iterdir())
 
 

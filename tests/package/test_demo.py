@@ -36,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             assert not (demo.output / "lora").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_module, "train", lambda config: pytest.fail(f"trained again: {config.run.output}"))
-        patch.setattr(features, "SampledClips", only_of(features.SampledClips, "test"))
+        patch.setattr(features, "ClipDataset", only_of(features.ClipDataset, "test"))
         demo.run()
     return demo
 
@@ -91,8 +91,8 @@ def test_once_done_it_is_not_done_again(
     assert re.search(r"The demo took \d+\.\d minutes and \d+\.\d GB of memory", capsys.readouterr().out)
 
 
-def test_another_size_is_refused(small: Demo) -> None:
-    with pytest.raises(UserError, match="another size"):
+def test_other_settings_are_refused(small: Demo) -> None:
+    with pytest.raises(UserError, match="a demo with other settings"):
         Demo(small.output, clips=5).run()
 
 
@@ -104,6 +104,6 @@ def test_one_clip_is_too_few(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds no demo"):
+    with pytest.raises(UserError, match="was not created by the demo"):
         Demo(tmp_path).run()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

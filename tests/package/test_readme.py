@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 # These commands install the package, or are run by other tests.
-ELSEWHERE = ("git clone REPOSITORY tgdfer", "pip install ./tgdfer", "make demo", "make test")
+ELSEWHERE = ("git clone REPOSITORY tgdfer", "cd tgdfer", "pip install .", "make demo", "make test")
 
 
 @pytest.fixture(scope="module", autouse=True)

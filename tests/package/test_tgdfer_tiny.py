@@ -66,7 +66,7 @@ def test_help_says_what_is_used(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
-    assert f"{NAME} is the model in the package" in shown and f"[default: {NAME}]" in shown
+    assert f'"{NAME}" is the model in the package' in shown and f"[default: {NAME}]" in shown
 
 
 def test_training_goes_on_from_it_and_says_what_it_had_learnt_from(stand_in, options, tmp_path):
@@ -74,7 +74,7 @@ def test_training_goes_on_from_it_and_says_what_it_had_learnt_from(stand_in, opt
                  "--epochs", "1", "--num-frames", "4", "--frozen-features"]) == 0  # fmt: skip
     facts = json.loads((tmp_path / "run" / "training.json").read_text())
     assert facts["continued_from"]["dataset"] == "photographs" and facts["base_model"] == options["model"]
-    assert is_trained(NAME) and run_folder.earlier_run("clip-tiny-faces") is None
+    assert is_trained(NAME) and run_folder.previous_run_facts("clip-tiny-faces") is None
 
 
 @pytest.mark.parametrize("trusting", [False, True])

@@ -23,7 +23,7 @@ def trained(clips_folder, clip_folder, descriptions_file, tmp_path_factory) -> P
     """A run that was interrupted, resumed and measured, all by commands."""
     run = tmp_path_factory.mktemp("runs") / "first"
     command = f"train --dataset {clips_folder} --model {clip_folder} --descriptions {descriptions_file} --output {run}"
-    keep, ended = loop._Run._keep, []
+    keep, ended = loop._Run._save_epoch, []
 
     def keep_one(self, row):
         ended.append(row)
@@ -32,7 +32,7 @@ def trained(clips_folder, clip_folder, descriptions_file, tmp_path_factory) -> P
         keep(self, row)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_keep", keep_one)
+        patch.setattr(loop._Run, "_save_epoch", keep_one)
         assert main(f"{command} --epochs 2 --num-frames 4 --model-options lora_layers=1".split()) == 130
     assert not (run / "last").exists()
     assert main(["train", "--resume", "--output", str(run)]) == 0
@@ -150,7 +150,7 @@ def test_label_without_words(clips_folder, tmp_path, capsys, monkeypatch):
     assert main(["train", "--dataset", "clips", "--output", "run"]) == 2
     printed = capsys.readouterr().err
     sentence, template = printed[printed.index("error: ") :].split("\n\n", 1)
-    assert sentence.startswith("error: No description of 'bored': fill in these lines")
+    assert sentence.startswith("error: There is no description of 'bored': fill in these lines")
     assert list(yaml.safe_load(template)) == ["bored"] and "Traceback" not in printed
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -158,7 +158,7 @@ def test_label_without_words(clips_folder, tmp_path, capsys, monkeypatch):
 def test_folder_with_one_class(clip_writer, tmp_path, refused):
     for index in range(2):
         clip_writer(tmp_path / "clips" / "train" / "happy" / f"{index}.mp4")
-    assert "one class only, 'happiness'" in refused("train --dataset clips --output run")
+    assert "only one class, 'happiness'" in refused("train --dataset clips --output run")
 
 
 @pytest.mark.parametrize("command", ["train --output run --model", "evaluate", "predict {clip} --csv t.csv --model"])

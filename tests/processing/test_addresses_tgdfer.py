@@ -15,7 +15,7 @@ from tgdfer.processing.addresses_tgdfer import fetch, is_public
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
-PRIVATE = "is on this machine or in a private network, which needs `url_allow_private`"
+PRIVATE = "is on this machine or in a private network; set `url_allow_private` to allow this"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -92,7 +92,7 @@ def reason_for(url: str, **options) -> str:
 )
 def test_other_schemes_and_chains_open_nothing(url, reader, monkeypatch):
     monkeypatch.setattr(fsspec, "open", lambda *args, **kwargs: pytest.fail("a file system was asked"))
-    with pytest.raises(VideoDecodeError, match=r"only addresses that begin with http://.*check the address"):
+    with pytest.raises(VideoDecodeError, match=r"only URLs .* start with http://[^;]*; download the file yourself\.$"):
         reader.read_clip(url)
 
 
@@ -164,7 +164,7 @@ def test_proxies_are_asked_for_public_hosts_only(server, monkeypatch):
 
 def test_what_is_announced_as_too_large_is_not_read(server):
     url = f"http://127.0.0.1:{server.server_port}/endless"
-    assert reason_for(url, allow_private=True) == "it has more than 1024 MiB, see `url_max_bytes`"
+    assert reason_for(url, allow_private=True) == "it is larger than 1024 MiB; raise `url_max_bytes`"
 
 
 def test_a_full_disk_names_the_folder(server, monkeypatch, tmp_path):
@@ -174,7 +174,7 @@ def test_a_full_disk_names_the_folder(server, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", full)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     reason = reason_for(f"http://127.0.0.1:{server.server_port}/clip.mp4", allow_private=True)
-    assert reason == f"it cannot be kept in {tmp_path}: No space left on device; make room or set TMPDIR"
+    assert reason == f"it cannot be stored in {tmp_path} (No space left on device); free some space or set TMPDIR"
 
 
 @pytest.mark.parametrize(

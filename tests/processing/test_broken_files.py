@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmarks.broken_files.damaged_videos import FILES, GOOD
+from benchmarks.broken_files.damaged_videos import FILES, VALID
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
@@ -54,4 +54,4 @@ def test_what_must_be_read_and_what_must_be_refused(tmp_path, processor):
     read = {name for name in FILES if name.startswith(("one_frame", "still", "other", "two", "junk", "size"))}
     assert {name for name in read if not reads(name)} == set()
     assert [name for name in FILES if name.startswith("playlist") and reads(name)] == []
-    assert len(GOOD) >= 10 and len(FILES) >= 300 and len(FORTY) == 40
+    assert len(VALID) >= 10 and len(FILES) >= 300 and len(FORTY) == 40

@@ -1,10 +1,11 @@
 """Segments, dense windows and frames a second: which frames are looked at."""
 
+import numpy as np
 import pytest
 import torch
 
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.processing.video_reading_tgdfer import dense_indices, sample_indices, windows
+from tgdfer.processing.video_reading_tgdfer import Sampling, dense_indices, find_gaps, sample_indices, windows
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_frames_a_second(clip, reader, numbers):
     reader.fps = 5.0
     assert numbers(reader.read_clip(clip)[0]) == [2, 7, 12, 17, 22, 27, 32, 37]
     assert len(reader.read_clip(clip, num_frames=3)[0]) == 3
-    with pytest.raises(ValueError, match="give `fps`"):
+    with pytest.raises(ValueError, match="set `fps`"):
         TGDFERVideoProcessor()(clip, sampling="fps")
     with pytest.raises(ValueError, match='not "often"'):
         TGDFERVideoProcessor()(clip, sampling="often")
@@ -77,3 +78,19 @@ def test_the_same_seed_draws_the_same_frames_in_every_worker(clip, reader):
         loaded = torch.cat([*torch.utils.data.DataLoader(Draws(), batch_size=2, num_workers=workers)])
         assert torch.equal(loaded, alone)
     assert len({tuple(times.tolist()) for times in alone}) > 3
+
+
+@pytest.mark.parametrize("hole", [4.0, 60.0, 3600.0])
+def test_a_hole_in_the_time_stamps_takes_no_frames(hole):
+    """Thirty seconds before and after a hole get the same number of frames, at the same distance."""
+    seconds = np.arange(1500) / 25.0
+    seconds[750:] += hole
+    duration = 60.0 + hole
+    for indices in (
+        sample_indices(1500, 120, seconds, duration),
+        Sampling("fps", fps=2.0).indices(1500, seconds, duration),
+    ):
+        assert len(indices) == 120 and (indices < 750).sum() == 60
+        steps = np.diff(seconds[indices])
+        assert find_gaps(seconds[indices]).sum() == 1
+        assert np.delete(steps, 59) == pytest.approx(0.5, abs=0.041)

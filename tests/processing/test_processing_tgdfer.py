@@ -119,7 +119,7 @@ def test_prompts_of_siglip_are_padded_to_the_end_and_lowered(siglip_folder, tmp_
         assert (prompts["input_ids"][..., : len(phrase)] == torch.tensor(phrase)).all()
         given = kept(text=["Mouth open", "a"], return_tensors="pt")["input_ids"]
         assert given.shape == (2, 64) and tokenizer.unk_token_id not in given
-    with pytest.raises(ValueError, match="but the CLIP takes 64; shorten it"):
+    with pytest.raises(ValueError, match="but the text encoder accepts at most 64; shorten it"):
         processor.class_prompts({"awe": ["mouth " * 20]})
 
 
@@ -173,7 +173,7 @@ def test_prompts_of_other_words_and_without_a_phrase(processor):
         ({"awe": [3]}, '"awe" needs a list'),
         ({"awe": ["mouth open", "  "]}, '"awe" has an empty description'),
         ({"awe": ["mouth open", "Mouth  open"]}, '"awe" has the description "Mouth  open" twice'),
-        ({"awe": ["mouth " * 40]}, "but the CLIP takes 160; shorten it"),
+        ({"awe": ["mouth " * 40]}, "but the text encoder accepts at most 160; shorten it"),
         ({"awe": ["mouth <|endoftext|> open"]}, "does not know; reword it"),
         ({" ": ["mouth open"]}, "A class has an empty label"),
         ({"awe": ["mouth open"], "Awe ": ["brows up"]}, 'The classes "Awe " and "awe" differ only in case and spaces'),

@@ -54,11 +54,11 @@ def test_a_good_face_has_no_warning():
         ({"width": LEAST_WIDTH - 1}, 1.0, "The face is small: less than 18 pixels wide in 100% of its frames."),
         ({"turned": MOST_TURNED + 0.1}, 1.0, "The face is turned away: seen from the side in 100% of its frames."),
         ({"turned": -MOST_TURNED - 0.1}, 1.0, "The face is turned away: seen from the side in 100% of its frames."),
-        ({}, 0.2, "The face is dark: with a brightness below 25 of 255 in 100% of its frames."),
+        ({}, 0.2, "The face is dark: the brightness is below 25 of 255 in 100% of its frames."),
         (
             {"score": LEAST_SCORE - 0.05},
             1.0,
-            "The face is hard to make out: the detector is hardly sure of it in 100% of its frames.",
+            "The face is hard to make out: the detector is not confident in 100% of its frames.",
         ),
     ],
 )

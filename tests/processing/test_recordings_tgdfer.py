@@ -165,7 +165,7 @@ def test_frames_without_the_face_are_left_out_or_given_whole(squares):
     with pytest.raises(NoFaceError, match=r"no face in \d+ of 128 sampled frames"):
         make(face_crop="largest", no_face="error").read_recording(long, interval=0.04)
     for crop in ("largest", "center", "all"):
-        with pytest.raises(NoFaceError, match=r'no face in any .* face_crop="none"'):
+        with pytest.raises(NoFaceError, match=r'no face in any .* no_face="full_frame"'):
             make(face_crop=crop).read_recording(long[32:96], interval=0.04)
     (nobody,) = collect(make(face_crop="all", no_face="full_frame").read_recording(long[32:96], interval=0.04))
     assert len(nobody[0]) == 64 and np.isnan(nobody[2]).all()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tgdfer.processing.recordings_tgdfer import Recording, _Plan
-from tgdfer.processing.video_reading_tgdfer import dense_indices, sample_indices, windows
+from tgdfer.processing.video_reading_tgdfer import close_gaps, dense_indices, find_gaps, sample_indices, windows
 
 hypothesis = pytest.importorskip("hypothesis", reason="the sampling arithmetic is fuzzed by hypothesis")
 st = hypothesis.strategies
@@ -62,17 +62,18 @@ def test_windows_cover_every_frame_of_a_stretch(total, count):
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.integers(1, 40), st.lists(st.floats(1e-3, 10), min_size=1, max_size=300), st.floats(1e-2, 20))
 def test_frames_of_a_recording_stand_for_all_of_it(least, gaps, interval):
-    """One frame of each interval; where frames are further apart than that, each of them."""
+    """One frame of each interval; where frames are further apart than that, each of them. Gaps take no frames."""
     seconds = np.cumsum(gaps) - gaps[0]
     duration = float(seconds[-1] + gaps[0])
     plan = _Plan(interval, least)
     chosen = plan(seconds, len(seconds), duration)
     assert (np.diff(chosen) > 0).all() and chosen[0] >= 0 and chosen[-1] < len(seconds)
-    assert len(chosen) == min(len(seconds), max(least, math.ceil(duration / interval - 1e-6)))
+    without_gaps, shown_for = close_gaps(seconds, duration)
+    assert len(chosen) == min(len(seconds), max(least, math.ceil(shown_for / interval - 1e-6)))
     # What is left out is shown for about an interval at most. Frames at an even pace are counted, not timed.
-    shown = np.diff([*seconds, duration])
+    shown = np.diff([*without_gaps, shown_for])
     left_out = np.setdiff1d(np.arange(len(seconds)), chosen)
-    assert (shown[left_out] <= 2 * duration / len(chosen) + 1e-6).all()
+    assert (shown[left_out] <= 2 * shown_for / len(chosen) + 1e-6).all()
     assert plan.timed and np.array_equal(plan.seconds, seconds[chosen])
     recording = Recording(plan.seconds, chosen, duration, (0, 0), None, [], [None], True, ())
     edges = recording.edges
@@ -80,4 +81,17 @@ def test_frames_of_a_recording_stand_for_all_of_it(least, gaps, interval):
     assert edges[0] == 0 and edges[-1] == pytest.approx(duration)
     assert ((edges[:-1] <= plan.seconds) & (plan.seconds <= edges[1:])).all()
     steps = plan.steps_within(0.25)
-    assert steps == 1 or steps * duration / len(chosen) <= 0.25 + 1e-3
+    assert steps == 1 or steps * shown_for / len(chosen) <= 0.25 + 1e-3
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.lists(st.floats(1e-3, 10), min_size=1, max_size=300))
+def test_closing_gaps_keeps_the_order_and_all_other_steps(gaps):
+    seconds = np.cumsum(gaps) - gaps[0]
+    duration = float(seconds[-1] + gaps[0])
+    closed, shown_for = close_gaps(seconds, duration)
+    steps, before, after = find_gaps(seconds), np.diff(seconds), np.diff(closed)
+    assert len(closed) == len(seconds) and closed[0] == seconds[0]
+    assert after[~steps] == pytest.approx(before[~steps], abs=1e-6) and (after > -1e-9).all()
+    assert after[steps] == pytest.approx(np.full(steps.sum(), np.median(before) if len(before) else 0), abs=1e-6)
+    assert shown_for - closed[-1] == pytest.approx(duration - seconds[-1], abs=1e-6)

@@ -92,10 +92,12 @@ def test_damaged_animations_are_one_sentence(tmp_path, reader, monkeypatch):
     data = (tmp_path / "a.webp").read_bytes()
     assert is_animated_webp(data) and not is_animated_webp(data[:20])
     (tmp_path / "a.webp").write_bytes(data[: len(data) // 2])
-    with pytest.raises(VideoDecodeError, match=r"^[^\n]*a.webp cannot be read \(it is damaged[^\n]*\.$"):
+    with pytest.raises(
+        VideoDecodeError, match=r"^[^\n]*a.webp cannot be read: it is damaged \([^\n]*; download or create it again\.$"
+    ):
         reader.read_clip(tmp_path / "a.webp")
     monkeypatch.setattr("tgdfer.processing.video_source_tgdfer.MAX_PIXELS", 100)
-    with pytest.raises(VideoDecodeError, match="64 x 48 pixels, more than the 100 allowed"):
+    with pytest.raises(VideoDecodeError, match="64 x 48 pixels, more than the maximum of 100; reduce its size"):
         reader.read_clip(data)
 
 
@@ -107,6 +109,6 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
     path.write_bytes(b"secret")
     monkeypatch.setattr("tgdfer.processing.video_source_tgdfer.open", deny, raising=False)
     with pytest.raises(
-        VideoDecodeError, match=r"private\.mp4 cannot be opened \(Permission denied\); give a file that"
+        VideoDecodeError, match=r"private\.mp4 cannot be opened \(Permission denied\); check its permissions"
     ):
         VideoFile(str(path))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tgdfer.processing import detectors_tgdfer, faces_tgdfer
-from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings, cut_face, locate_faces
+from tgdfer.processing.faces_tgdfer import TEMPLATE, FaceSettings, crop_face, locate_faces
 from tgdfer.processing.tracks_tgdfer import BRIDGE, follow, join_people
 
 hypothesis = pytest.importorskip("hypothesis", reason="the tracking arithmetic is fuzzed by hypothesis")
@@ -109,6 +109,6 @@ def test_paths_lie_within_the_clip_and_crops_can_be_cut(data, found, crop, every
         assert set(path.indices) <= set(numbers) and (np.diff(path.indices) > 0).all()
         places = np.searchsorted(located.indices, path.indices)
         assert len(set(np.searchsorted(cuts, places, side="right"))) == 1, "of one shot"
-        face = cut_face(torch.stack(pictures), np.array(numbers), path, settings)
+        face = crop_face(torch.stack(pictures), np.array(numbers), path, settings)
         assert face.frames.shape == (len(path.indices), 3, 16, 16) and np.isfinite(face.boxes).all()
         assert len(face.missing) == count - len(path.indices) and face.person == path.person

@@ -139,8 +139,8 @@ def test_a_path_reaches_as_far_as_nobody_has_looked_but_not_over_a_cut():
     path = path_of(person, 100 + np.arange(14), seconds, [3, 10], [0, 4, 8, 12])
     assert path.indices.tolist() == [*range(103, 110)]
     assert path_of(person, np.arange(14), seconds).indices.tolist() == [*range(4, 9)]
-    assert path_of(person, np.arange(14), seconds, looked=[4, 8]).indices.tolist() == [*range(14)]
-    halfway = path_of(person, np.arange(14), seconds, looked=[0, 4, 8, 12])
+    assert path_of(person, np.arange(14), seconds, searched=[4, 8]).indices.tolist() == [*range(14)]
+    halfway = path_of(person, np.arange(14), seconds, searched=[0, 4, 8, 12])
     assert halfway.indices.tolist() == [*range(3, 10)], "where nobody is seen at 0 and 12"
 
 

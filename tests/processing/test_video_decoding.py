@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.broken_files.damaged_videos import elsewhere, good, in_boxes
+from benchmarks.broken_files.damaged_videos import external_data, replace_in_boxes, valid_video
 from tgdfer.processing import video_source_tgdfer
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
@@ -232,7 +232,7 @@ def test_frames_of_more_pixels_than_any_camera_has_are_not_decoded(tmp_path, rea
 
 def test_arrays_of_no_known_layout_are_refused(reader):
     assert reader.read_clip(np.zeros((4, 3, 20, 30), np.uint8))[0].shape == (4, 3, 20, 30)
-    with pytest.raises(VideoDecodeError, match=r"An array \(4, 7, 20, 30\) is not a clip"):
+    with pytest.raises(VideoDecodeError, match=r"An array \(4, 7, 20, 30\) is not a video"):
         reader.read_clip(np.zeros((4, 7, 20, 30), np.uint8))
 
 
@@ -243,8 +243,8 @@ def test_arrays_of_other_numbers(reader):
         "of uint16 from 800 to 800": deep * 4,
         "of int32 from -1 to 200": np.concatenate([-np.ones((1, 20, 30, 3), np.int32), deep]).astype(np.int32),
         "of bool from 1 to 1": deep > 0,
-        "that are not finite": np.full((2, 20, 30, 3), np.nan, np.float32),
-        "contains no pixel": np.zeros((2, 0, 30, 3), np.uint8),
+        "contains NaN or infinite values": np.full((2, 20, 30, 3), np.nan, np.float32),
+        "is empty; use frames that have pixels": np.zeros((2, 0, 30, 3), np.uint8),
     }.items():
         with pytest.raises(VideoDecodeError, match=reason):
             reader.read_clip(array)
@@ -340,7 +340,7 @@ EDITS = {
     "cut out": ([(10, 0, ONE), (10, 20, ONE)], [*range(10), *range(20, 30)]),
     "swapped": ([(10, 20, ONE), (10, 0, ONE)], [*range(20, 30), *range(10)]),
     "twice": ([(10, 0, ONE), (10, 0, ONE)], [*range(10), *range(10)]),
-    "a gap": ([(10, 0, ONE), (5, -1, ONE), (10, 10, ONE)], "a gap between its parts"),
+    "a gap": ([(10, 0, ONE), (5, -1, ONE), (10, 10, ONE)], "a gap between two entries"),
     "slow": ([(40, 0, ONE // 2)], "at 0.5 times its speed"),
     "frozen": ([(40, 5, 0)], "at 0 times its speed"),
 }
@@ -358,7 +358,7 @@ def edited(data, edits):
         for length, at, speed in edits
     )
     table = struct.pack(">2I", 0, len(edits)) + entries
-    return in_boxes(data, start, start + size, table, b"elst", b"edts", b"trak", b"moov")
+    return replace_in_boxes(data, start, start + size, table, b"elst", b"edts", b"trak", b"moov")
 
 
 @pytest.mark.parametrize("keys", ["100", "8"])
@@ -367,7 +367,7 @@ def test_edit_lists_are_followed_or_refused(name, keys, tmp_path, reader, number
     edits, expected = EDITS[name]
     data = edited(write_video(tmp_path / "a.mp4", encoder={"g": keys}).read_bytes(), edits)
     if isinstance(expected, str):
-        with pytest.raises(VideoDecodeError, match=f"edit list that cannot be followed: .*{expected}; export it anew"):
+        with pytest.raises(VideoDecodeError, match=rf"unsupported edit list \(.*{expected}\); export it again"):
             reader.read_clip(data)
         return
     frames, seconds = reader.read_clip(data, num_frames=40)
@@ -387,7 +387,7 @@ def test_playlists_and_scripts_open_nothing(tmp_path, clip, reader, monkeypatch)
     monkeypatch.chdir(tmp_path)
     uri = clip.as_uri()
     # The reference is not followed: what is there is what the file itself holds.
-    assert torch.equal(reader.read_clip(elsewhere(uri.encode()))[0], reader.read_clip(good("h264.mp4"))[0])
+    assert torch.equal(reader.read_clip(external_data(uri.encode()))[0], reader.read_clip(valid_video("h264.mp4"))[0])
     playlists = {
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{uri}\n#EXT-X-ENDLIST\n",
         "list.mp4": f"ffconcat version 1.0\nfile {clip}\n",
@@ -417,7 +417,7 @@ def test_nothing_is_fetched_for_a_file(reader):
         for text in playlists:
             with pytest.raises(VideoDecodeError):
                 reader.read_clip(text.encode())
-        reader.read_clip(elsewhere(url.encode()))
+        reader.read_clip(external_data(url.encode()))
         with pytest.raises(BlockingIOError):
             server.accept()
         socket.create_connection(server.getsockname()).close()
@@ -454,10 +454,10 @@ def test_limits_of_addresses(reader, monkeypatch):
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/endless.mp4"
-        with pytest.raises(VideoDecodeError, match="more than 1 MiB, see `url_max_bytes`"):
+        with pytest.raises(VideoDecodeError, match="larger than 1 MiB; raise `url_max_bytes`"):
             reader(url, url_max_bytes=2**20, url_allow_private=True)
         reader.url_allow_private = True
         reader.url_timeout = 0.05
-        with pytest.raises(VideoDecodeError, match="takes longer than 0.05 s; see `url_timeout`"):
+        with pytest.raises(VideoDecodeError, match="could not be downloaded within 0.05 s; raise `url_timeout`"):
             reader.read_clip(url)
         server.shutdown()

@@ -140,7 +140,7 @@ def test_call_sample_frames(processor):
     assert batch["pixel_values_videos"].shape[1] == 6
     assert torch.allclose(batch["timestamps"], torch.tensor([[0.1, 0.5, 0.8, 1.1, 1.5, 1.8]]))
     assert batch["video_metadata"][0].frames_indices == [1, 5, 8, 11, 15, 18]
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="pass only one of them"):
         processor(clip, fps=3, num_frames=3, video_metadata=[metadata])
     with pytest.raises(ValueError, match="needs the times"):
         processor(clip, fps=3)
@@ -161,7 +161,7 @@ def test_sample_frames_are_those_that_a_call_takes(processor):
     assert dense.sample_frames(metadata).tolist() == [5, 8, 11, 14]
     with pytest.raises(ValueError, match="needs the times"):
         processor.sample_frames(VideoMetadata(total_num_frames=8), fps=3)
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="pass only one of them"):
         processor.sample_frames(metadata, num_frames=3, fps=3)
 
 

@@ -179,7 +179,7 @@ def test_urls(clip, reader, monkeypatch):
         url = f"http://127.0.0.1:{server.server_port}"
         reader.url_allow_private = True
         assert torch.equal(reader.read_clip(f"{url}/clip.mp4")[0], reader.read_clip(clip)[0])
-        with pytest.raises(VideoDecodeError, match=r"^[^\n]*missing.mp4 cannot be fetched .*404[^\n]*\.$"):
+        with pytest.raises(VideoDecodeError, match=r"^[^\n]*missing.mp4 cannot be downloaded .*404[^\n]*\.$"):
             reader.read_clip(f"{url}/missing.mp4")
         server.shutdown()
 
@@ -291,10 +291,10 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
         "missing.mp4": "does not exist",
         "empty.mp4": "is empty",
         "text.mp4": "is not a video",
-        "moov.mp4": "cut off before",
+        "moov.mp4": "is truncated",
         "codec.mp4": "cannot decode; convert it",
         "song.wav": "only audio",
-        "folder": "has no frames",
+        "folder": "contains no frames",
         "broken": "1.png is damaged",
     }
     for name, sentence in cases.items():
@@ -304,8 +304,8 @@ def test_bad_input_is_named_in_one_sentence(tmp_path, reader, clip):
     for video, sentence in {
         b"": "is empty",
         b"abc": "is not a video",
-        3: "is not a clip",
-        "no://such": "fetched",
+        3: "is not a video; use the path",
+        "no://such": "cannot be downloaded: only URLs",
     }.items():
         with pytest.raises(VideoDecodeError, match=sentence):
             reader.read_clip(video)
@@ -327,9 +327,9 @@ def test_arrays_that_are_no_clip_are_named_in_one_sentence(reader):
     array = np.zeros((4, 20, 30, 3))
     frame, wide = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 31, 3), np.uint8)
     cases = [
-        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
-        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) are not from one clip"),
-        ([Image.fromarray(frame), wide], "are not from one clip"),
+        ([frame, wide], r"\(20, 30, 3\) and \(20, 31, 3\) cannot be stacked"),
+        ([torch.from_numpy(frame), torch.from_numpy(wide)], r"\(20, 30, 3\) and \(20, 31, 3\) cannot be stacked"),
+        ([Image.fromarray(frame), wide], "cannot be stacked"),
         (array.astype(object), "An array of object does not contain images"),
         (array.astype(str), "An array of <U32 does not contain images"),
         ([array[0].astype(object)] * 2, "An array of object does not contain images"),
@@ -351,12 +351,12 @@ def test_file_objects_that_cannot_be_read_are_named_in_one_sentence(tmp_path, re
     closed.close()
     with (tmp_path / "a.mp4").open() as text, (tmp_path / "b.mp4").open("wb") as writing:
         for video, sentence in [
-            (text, r'a\.mp4 gives str instead of bytes; open it in binary mode, "rb"'),
+            (text, r'a\.mp4 returns str instead of bytes; open it in binary mode, "rb"'),
             (writing, r"b\.mp4 cannot be read \([^)]+\); open it for reading"),
             (closed, r"a\.mp4 cannot be read \([^)]+\); open it for reading and leave it open"),
-            (io.StringIO("abc"), "gives str instead of bytes"),
-            (OnlyReads("abc"), "gives str instead of bytes"),
-            ({"path": 3}, "A int is no video file"),
+            (io.StringIO("abc"), "returns str instead of bytes"),
+            (OnlyReads("abc"), "returns str instead of bytes"),
+            ({"path": 3}, "A int is not a video file"),
         ]:
             with pytest.raises(VideoDecodeError, match=rf"^[^\n]*{sentence}[^\n]*\.$"):
                 reader.read_clip(video)
@@ -365,10 +365,10 @@ def test_file_objects_that_cannot_be_read_are_named_in_one_sentence(tmp_path, re
 
 @pytest.mark.parametrize("fps", [0, -3, float("nan"), float("inf")])
 def test_frames_are_sampled_at_a_rate_above_nothing(fps, reader, clip):
-    with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; give one above 0\.$"):
+    with pytest.raises(VideoDecodeError, match=rf"^[^\n]*an fps of {fps:g}; it must be above 0\.$"):
         reader(clip, fps=fps)
     if fps:  # 0 is what those tell that do not know it.
-        with pytest.raises(VideoDecodeError, match=f"metadata of a clip has an fps of {fps:g}; give one above 0"):
+        with pytest.raises(VideoDecodeError, match=f"metadata of a video has an fps of {fps:g}; it must be above 0"):
             reader([np.zeros((4, 20, 30, 3), np.uint8)], video_metadata=[{"total_num_frames": 4, "fps": fps}])
 
 
@@ -398,6 +398,8 @@ def test_no_address_is_waited_for_beyond_the_limit(monkeypatch):
 
     monkeypatch.setattr(addresses_tgdfer, "chunks_of", never)
     processor = TGDFERVideoProcessor(url_timeout=0.05)
-    with pytest.raises(VideoDecodeError, match=r"hf://buckets/a/b.mp4 takes longer than 0.05 s; see `url_timeout`\."):
+    with pytest.raises(
+        VideoDecodeError, match=r"hf://buckets/a/b.mp4 could not be downloaded within 0.05 s; raise `url_timeout`\."
+    ):
         processor.read_clip("hf://buckets/a/b.mp4")
     answer.set()

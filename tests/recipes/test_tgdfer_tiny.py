@@ -10,8 +10,8 @@ from recipes.clip_tiny_faces.ferplus import VotedFaces
 from recipes.tgdfer_tiny.export import save_model
 from recipes.tgdfer_tiny.material import Material, Sources
 from recipes.tgdfer_tiny.train import Recipe, train, training_sources, validation_clips
-from recipes.tgdfer_tiny.training_clips import Bags, MixedClips, Photographs, Videos
-from tgdfer.training.features import FeatureClips, FrameFeatures
+from recipes.tgdfer_tiny.training_clips import MixedSources, PhotographBags, Photographs, VideoClips
+from tgdfer.training.features import FeatureDataset, FrameFeatures
 from tgdfer.training.models import load_trained
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 
@@ -57,7 +57,7 @@ def test_photographs_of_rare_classes_are_drawn_more_often():
 
 def test_bags_show_their_emotion_in_one_run_of_frames_among_neutral_ones():
     features, votes = photographs()
-    bags = Bags(features, votes, NEUTRAL, count=60, frames=8)
+    bags = PhotographBags(features, votes, NEUTRAL, count=60, frames=8)
     rng = np.random.default_rng(0)
     lengths, starts = set(), set()
     for index, label in enumerate(bags.targets):
@@ -78,7 +78,7 @@ def test_bags_show_their_emotion_in_one_run_of_frames_among_neutral_ones():
 def test_photographs_that_people_disagree_on_are_in_no_bag():
     features, votes = photographs()
     votes[0] = [0.5, 0.3, 0.2]
-    bags = Bags(features, votes, NEUTRAL, count=3)
+    bags = PhotographBags(features, votes, NEUTRAL, count=3)
     assert 0 not in bags.members[0] and 3 in bags.members[0]
 
 
@@ -87,18 +87,18 @@ def videos(training):
     mask = torch.ones(2, 3, 4, dtype=torch.bool)
     mask[:, 2, 3] = False
     seconds = torch.arange(4).float().expand(2, 3, 4).clone()
-    return FeatureClips(FrameFeatures(features, mask, seconds), [0, 2], [0, 2], training, seed=0)
+    return FeatureDataset(FrameFeatures(features, mask, seconds), [0, 2], [0, 2], training, seed=0)
 
 
 def test_videos_are_seen_in_any_view_in_training_and_in_the_first_one_otherwise():
     rng = np.random.default_rng(0)
-    source = Videos(videos(True), repeats=2)
+    source = VideoClips(videos(True), repeats=2)
     assert source.targets == [0, 0, 2, 2]
     assert {int(source.clip(1, rng).features[0, 0]) for _ in range(20)} == {0, 24}
-    assert Videos(videos(True), 1, {2: 3}).targets == [0, 2, 2, 2]
-    doubted = Videos(videos(True), doubt=0.5)
+    assert VideoClips(videos(True), 1, {2: 3}).targets == [0, 2, 2, 2]
+    doubted = VideoClips(videos(True), label_noise=0.5)
     assert np.mean([doubted.clip(0, rng).label == 0 for _ in range(400)]) == pytest.approx(0.75, abs=0.08)
-    plain = Videos(videos(False))
+    plain = VideoClips(videos(False))
     assert {int(plain.clip(0, rng).features[0, 0]) for _ in range(20)} == {0}
     cut = plain.clip(1, rng)
     assert cut.label == 2 and len(cut.features) == len(cut.timestamps) == 3, "without masked frames"
@@ -108,10 +108,10 @@ def test_clips_of_all_sources_are_padded_and_follow_from_seed_epoch_and_index():
     features, votes = photographs()
     sources = [
         Photographs(features, votes, 30, 0.5),
-        Bags(features, votes, NEUTRAL, 6, frames=5),
-        Videos(videos(True)),
+        PhotographBags(features, votes, NEUTRAL, 6, frames=5),
+        VideoClips(videos(True)),
     ]
-    data, again = MixedClips(sources, seed=3, frames=6), MixedClips(sources, seed=3, frames=6)
+    data, again = MixedSources(sources, seed=3, frames=6), MixedSources(sources, seed=3, frames=6)
     assert len(data) == 30 + 6 + 2 == len(data.targets)
     assert [int(data[i]["frame_mask"].sum()) for i in (0, 29, 30, 36, 37)] == [1, 1, 5, 4, 3]
     for index in (0, 31, 36):

@@ -9,7 +9,7 @@ import torch
 
 from tgdfer.training import baseline as room
 from tgdfer.training import evaluate
-from tgdfer.training.baseline import NAME, clip_means, fit, mean_baseline
+from tgdfer.training.baseline import NAME, clip_means, fit_classifier, mean_baseline
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.splits import Part, load_parts
@@ -93,7 +93,7 @@ def test_no_person_is_on_both_sides_of_a_fold(monkeypatch):
             return super().fit(rows, targets)
 
     monkeypatch.setattr(room, "GridSearchCV", Spy)
-    assert fit(means, labels, people, seed=0).score(means[0], labels) == 1
+    assert fit_classifier(means, labels, people, seed=0).score(means[0], labels) == 1
     (rows, targets, folds), *_ = asked
     assert len(rows) == 60 and len(folds) == 5
     assert [label == "b" for label in targets] == rows[:, 1].tolist()
@@ -108,14 +108,14 @@ def test_few_people_are_no_obstacle(people):
     who = None if people is None else [f"p{index // 2 % people}" for index in range(8)]
     means = np.zeros((2, 8, 3))
     means[..., 1] = [label == "b" for label in labels]
-    assert fit(means, labels, who, seed=0).score(means[0], labels) == 1
+    assert fit_classifier(means, labels, who, seed=0).score(means[0], labels) == 1
 
 
 def test_a_class_of_one_person_is_in_every_fit():
     labels = ["a"] * 6 + ["b"] * 6 + ["c"]
     who = [f"p{index % 6}" for index in range(12)] + ["p0"]
     means = np.stack([[[float(label == name) for name in "abc"] for label in labels]])
-    assert fit(means, labels, who, seed=0).classes_.tolist() == ["a", "b", "c"]
+    assert fit_classifier(means, labels, who, seed=0).classes_.tolist() == ["a", "b", "c"]
 
 
 def test_mean_leaves_out_padding():
@@ -141,7 +141,9 @@ def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     facts = json.loads((run / "training.json").read_text())
     (run / "training.json").write_text(json.dumps(facts | {"base_model": "nobody/nothing"}))
-    with pytest.raises(UserError, match="All but the baseline is written to .*Cannot read the model 'nobody/nothing'"):
+    with pytest.raises(
+        UserError, match="The baseline failed, all other results are in .*Cannot read the model 'nobody/nothing'"
+    ):
         evaluate_model(run, baseline=True)
     assert "baseline" not in json.loads((run / "metrics.json").read_text())
     assert (run / "predictions.csv").is_file() and (run / "figures" / "confusion_matrix.png").is_file()

@@ -64,7 +64,7 @@ def test_limit_that_is_no_size(monkeypatch):
     for text in ("lots", "GB", "2 PB", "infGB"):
         monkeypatch.setenv("TGDFER_CACHE_LIMIT", text)
         with pytest.raises(
-            UserError, match=r"TGDFER_CACHE_LIMIT is .*, which is no size: set it to one such as 2GB\."
+            UserError, match=r"TGDFER_CACHE_LIMIT is .*, which is not a size: set it to, for example, 2GB\."
         ):
             cache_limit()
 

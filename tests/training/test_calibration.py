@@ -11,7 +11,7 @@ from tgdfer.processing.explanation_tgdfer import decisive_frames
 from tgdfer.training import calibration
 from tgdfer.training.calibration import calibrate, choose_threshold, description_references, fit_temperature
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.models import load_trained, start_model
@@ -85,7 +85,7 @@ def test_calibration_is_written_and_nothing_else(options, clips_folder, tmp_path
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     before = {path: hash_of(path) for path in (tmp_path / "model").iterdir()}
-    data = SampledClips(load_clips(str(clips_folder), "test"), LABELS, processor.video_processor, 4)
+    data = ClipDataset(load_clips(str(clips_folder), "test"), LABELS, processor.video_processor, 4)
     batch = data.collate([data[index] for index in range(len(data))])
     targets = batch["labels"].clone()
     found = calibrate(tmp_path / "model", [batch], "cpu")
@@ -147,7 +147,7 @@ def test_resumed_after_the_calibration_was_cut_off(options, tmp_path, monkeypatc
 
     config = TrainingConfig.from_options(**options | {"frozen_features": True})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(calibration, "_write", cut_off)
+        patch.setattr(calibration, "_write_config", cut_off)
         train(config)
     run = tmp_path / "run"
     weights = hash_of(run / "best" / "model.safetensors")

@@ -3,7 +3,7 @@
 import pytest
 
 from tgdfer.training.config import OPTIONS, TrainingConfig
-from tgdfer.training.data.labels import words_for
+from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_yaml
 
@@ -82,7 +82,7 @@ def test_names_what_is_wrong(values, sentence):
 def test_yaml_makes_no_objects_and_runs_nothing(attack, tmp_path):
     mark, path = tmp_path / "mark", tmp_path / "config.yaml"
     path.write_text(attack.replace("{mark}", str(mark)))
-    for read in (read_yaml, lambda file: words_for(["a"], str(file))):
+    for read in (read_yaml, lambda file: descriptions_for(["a"], str(file))):
         with pytest.raises(UserError, match=r"^[^\n]*(is not valid YAML|holds no descriptions)"):
             read(path)
     assert not mark.exists()
@@ -105,7 +105,7 @@ def test_yaml_that_is_made_to_fail_fails_in_one_sentence(text, sentence, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("- a\n", "holds a list"), ("a: [", "is not valid YAML"), (None, "Cannot read")]
+    ("text", "sentence"), [("- a\n", "contains a list"), ("a: [", "is not valid YAML"), (None, "Cannot read")]
 )
 def test_names_a_yaml_file_that_cannot_be_used(tmp_path, text, sentence):
     path = tmp_path / "config.yaml"
@@ -117,5 +117,5 @@ def test_names_a_yaml_file_that_cannot_be_used(tmp_path, text, sentence):
 
 @pytest.mark.parametrize("other", ["test_split", "validation_split"])
 def test_nothing_is_measured_on_the_split_that_is_trained_on(other):
-    with pytest.raises(UserError, match=f"{other} is 'mine', but must be another split than the one to train on"):
+    with pytest.raises(UserError, match=f"{other} is 'mine', but must differ from the split to train on"):
         TrainingConfig.from_options(dataset="clips", **{"train_split": "mine", other: "mine"})

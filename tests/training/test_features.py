@@ -12,9 +12,9 @@ from tgdfer.training import features as room
 from tgdfer.training.cache import cache_folder, kind_folder
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.augmentation import Augmentation
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.loading import load_clips
-from tgdfer.training.features import FeatureClips, Views, frame_features
+from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.models import start_model
 from tgdfer.training.train import start_accelerator
 
@@ -45,7 +45,7 @@ def _files(cache):
 def test_first_view_is_what_the_model_sees_in_evaluation_and_others_differ(clips, start):
     model, video_processor = start
     kept = frame_features(model, video_processor, clips, Views(3, batch_size=3))
-    data = SampledClips(clips, clips.classes, video_processor, 4)
+    data = ClipDataset(clips, clips.classes, video_processor, 4)
     batch = data.collate([data[index] for index in range(4)])
     with torch.no_grad():
         expected = model.get_frame_features(batch["pixel_values_videos"], batch["frame_mask"])
@@ -58,7 +58,7 @@ def test_first_view_is_what_the_model_sees_in_evaluation_and_others_differ(clips
 def test_second_time_reads_the_file_and_sees_no_clip(clips, start, cache, monkeypatch):
     first = frame_features(*start, clips, Views(2))
     assert len(list(_files(cache))) == len(list(kind_folder("features").iterdir())) == 2, "nothing but finished files"
-    monkeypatch.setattr(room, "SampledClips", None)
+    monkeypatch.setattr(room, "ClipDataset", None)
     again = frame_features(*start, clips, Views(2))
     assert torch.equal(first.features, again.features) and torch.equal(first.frame_mask, again.frame_mask)
 
@@ -206,7 +206,7 @@ def test_cache_that_cannot_be_written_gives_a_warning(clips, start, cache, spoil
     spoil(cache.with_name("other"), monkeypatch)
     found = frame_features(*start, clips)
     assert torch.equal(found.features, expected.features)
-    assert "cannot be kept" in caplog.text and "TGDFER_CACHE names a folder" in caplog.text
+    assert "cannot be cached" in caplog.text and "TGDFER_CACHE names a writable folder" in caplog.text
     assert not [path for path in cache.with_name("other").rglob("*") if path.is_file()], "no temporary file remains"
 
 
@@ -217,7 +217,7 @@ def test_cache_of_somebody_else_is_read(clips, start, monkeypatch, caplog):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(room, "mark_used", refuse)
-    monkeypatch.setattr(room, "SampledClips", None)
+    monkeypatch.setattr(room, "ClipDataset", None)
     assert torch.equal(frame_features(*start, clips).features, expected.features) and not caplog.text
 
 
@@ -242,7 +242,7 @@ def test_short_clips_are_padded_under_the_mask(tmp_path, clip_writer, start):
 
 def test_training_draws_any_view_and_validation_the_plain_one(clips, start):
     kept = frame_features(*start, clips, Views(3))
-    training = FeatureClips(kept, [2, 0], [1, 0], training=True, seed=0)
+    training = FeatureDataset(kept, [2, 0], [1, 0], training=True, seed=0)
     seen = set()
     for epoch in range(12):
         training.set_epoch(epoch)
@@ -250,7 +250,7 @@ def test_training_draws_any_view_and_validation_the_plain_one(clips, start):
         assert torch.equal(item["frame_features"], training[0]["frame_features"])
         seen |= {view for view in range(3) if torch.equal(kept.features[view, 2].float(), item["frame_features"])}
     assert seen == {0, 1, 2}
-    plain = FeatureClips(kept, [2, 0], [1, 0], training=False, seed=0)[1]
+    plain = FeatureDataset(kept, [2, 0], [1, 0], training=False, seed=0)[1]
     assert torch.equal(plain["frame_features"], kept.features[0, 0].float()) and plain["labels"] == 0
 
 

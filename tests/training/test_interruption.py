@@ -17,7 +17,7 @@ from tgdfer.training import checkpoints, evaluate
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.evaluate import evaluate_model
-from tgdfer.training.interruption import Terminated, raising_on_sigterm, saying_what_is_kept
+from tgdfer.training.interruption import Terminated, raising_on_sigterm, reporting_interruption
 from tgdfer.training.train import train
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -65,7 +65,7 @@ def test_what_the_end_of_a_helper_process_leaves_undone_counts_as_the_signal():
 def test_the_sentence_is_that_of_the_main_process(monkeypatch, said):
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        with pytest.raises(KeyboardInterrupt), saying_what_is_kept(lambda: "All is kept."):
+        with pytest.raises(KeyboardInterrupt), reporting_interruption(lambda: "All is kept."):
             raise KeyboardInterrupt
     assert said() == "All is kept."
 
@@ -81,7 +81,7 @@ def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(loop, "load_parts", lambda *_: stop(number))
         assert main(["train", *flags(options)]) == CODES[number]
-    assert "nothing is written. Start again with the same command." in said() and not run.exists()
+    assert "nothing was written. Start again with the same command." in said() and not run.exists()
     monkeypatch.setattr(loop.TrainingLoop, "train_epoch", stop_in)
     assert main(["train", *flags(options)]) == CODES[number]
     sentence = f"Interrupted: 1 of 2 epochs are kept in {run}. Continue with: tgdfer train --resume --output {run}"
@@ -128,11 +128,11 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "predict_clips", lambda *_: stop(number))
         assert main(["evaluate", str(run)]) == CODES[number]
-    assert said().count("Finished files are kept. Start again with the same command for the others.") == 1
+    assert said().count("Finished files are kept. Run the same command again to create the others.") == 1
     assert not (run / "metrics.json").exists()
     monkeypatch.setattr(evaluate, "mean_baseline", lambda *_: stop(number))
     assert main(["evaluate", str(run), "--baseline"]) == CODES[number]
-    assert said().count("Start again with the same command") == 1
+    assert said().count("Run the same command again") == 1
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["num_clips"] == 15 and not list(run.rglob(".*"))
     monkeypatch.undo()
@@ -143,7 +143,7 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
 def test_demo_says_that_it_goes_on(number, tmp_path, monkeypatch, said):
     monkeypatch.setattr(Demo, "_render", lambda _: stop(number))
     assert main(["demo", "--output", str(tmp_path / "demo"), "--clips", "2"]) == CODES[number]
-    assert f"are kept in {tmp_path / 'demo'}. Go on with the same command." in said()
+    assert f"are kept in {tmp_path / 'demo'}. Resume with the same command." in said()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.features import Views, frame_features
 from tgdfer.training.files import read_yaml
 from tgdfer.training.models import start_model
-from tgdfer.training.processes import gather_batches, own_batches, rounds
+from tgdfer.training.processes import batch_rounds, gather_batches, own_batches
 from tgdfer.training.train import train
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -208,7 +208,7 @@ def test_batches_are_dealt_out_once_and_come_back_in_order(count, processes, mon
         monkeypatch.setattr("tgdfer.training.processes.process_state", lambda i=index: _State(i, processes))
         shares.append(own_batches(count, 4))
         # In a round each process has at most one batch, and it is its own.
-        assert [turn[index] for turn in rounds(count, 4) if index < len(turn)] == shares[-1]
+        assert [turn[index] for turn in batch_rounds(count, 4) if index < len(turn)] == shares[-1]
     monkeypatch.setattr("tgdfer.training.processes.gather_object", lambda own: shares)
     gathered = gather_batches(shares[0])
     assert [place for batch in gathered for place in batch] == list(range(count))
@@ -235,7 +235,7 @@ def test_precision_is_that_of_the_launcher_where_none_is_named(options, monkeypa
 def test_precision_that_no_run_can_have_is_named(options, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     if not torch.accelerator.is_available():
-        with pytest.raises(UserError, match="mixed_precision is 'fp16', but there is no GPU: take bf16 or no."):
+        with pytest.raises(UserError, match="mixed_precision is 'fp16', but there is no GPU: choose bf16 or no."):
             train(TrainingConfig.from_options(**options))
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp12")
     with pytest.raises(UserError, match="mixed_precision is 'fp12', but"):

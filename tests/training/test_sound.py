@@ -129,13 +129,13 @@ def test_broken_sound_never_loses_the_pictures(tmp_path: Path, codec: str, to: s
 
 def test_sound_that_fails_is_told_in_one_sentence(tmp_path: Path, monkeypatch, caplog) -> None:
     source = write_recording(tmp_path / "a.mp4")
-    monkeypatch.setattr(Sound, "_look", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    monkeypatch.setattr(Sound, "_inspect", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     said = []
     monkeypatch.setattr("tgdfer.training.sound.logger.warning", said.append)
     copy(source, tmp_path / "b.mp4")
     assert flashes(tmp_path / "b.mp4") == flashes(source) and codec_of(tmp_path / "b.mp4") is None
     assert said == [
-        f"The sound of {source} cannot be copied to its end (Input/output error); the pictures are all there."
+        f"Copying the sound of {source} stopped before its end (Input/output error); all pictures are copied."
     ]
 
 

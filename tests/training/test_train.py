@@ -34,7 +34,7 @@ def weights(run, name="last"):
 
 def interrupted_after(config, epochs, monkeypatch):
     """Trains until an epoch ends without being kept, as if the machine had stopped there."""
-    keep, ended = loop._Run._keep, []
+    keep, ended = loop._Run._save_epoch, []
 
     def keep_or_stop(self, row):
         ended.append(row)
@@ -43,7 +43,7 @@ def interrupted_after(config, epochs, monkeypatch):
         keep(self, row)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Run, "_keep", keep_or_stop)
+        patch.setattr(loop._Run, "_save_epoch", keep_or_stop)
         train(config)
 
 
@@ -211,7 +211,7 @@ def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
         "neutral": ["at rest", "still"],
         "sadness": ["a frown", "tears"],
     }
-    with pytest.raises(UserError, match="No description of 'amused'"):
+    with pytest.raises(UserError, match="There is no description of 'amused'"):
         train(config.with_options(descriptions=None, output=str(tmp_path / "third")))
     assert not (tmp_path / "third").exists()
 
@@ -255,7 +255,7 @@ def test_pickled_weights_are_not_read(options, tmp_path):
     [
         ({"model": "nobody/nothing"}, "Cannot read the model 'nobody/nothing'"),
         ({"model_options": {"lora_layer": 1}}, "unknown field 'lora_layer'; did you mean 'lora_layers'"),
-        ({"model_options": {"lora_layers": 9}}, "LoRA is asked for on 9 blocks"),
+        ({"model_options": {"lora_layers": 9}}, "`lora_layers` is 9, but"),
         ({"model_options": {"mil_pooling": "sum"}}, "mil_pooling"),
         ({"resume": True}, "no run to resume"),
         ({"train_split": "dev"}, "no split 'dev'"),
@@ -336,7 +336,7 @@ def test_clips_that_changed_are_not_trained_on_further(options, tmp_path, folder
     clip = next((folder / "train").glob("*/*.mp4"))
     stat = clip.stat()
     os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
-    with pytest.raises(UserError, match="The clips have changed since the run in .* began"):
+    with pytest.raises(UserError, match="The clips have changed since the run in .* started"):
         train(config.with_options(resume=True))
     os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     metadata = folder / "train" / "metadata.jsonl"
@@ -361,7 +361,7 @@ def test_people_in_training_and_test_are_counted(options, tmp_path, folder_write
             **options | {"dataset": str(folder), "epochs": 1, "output": str(tmp_path / "second")}
         )
     )
-    assert "2 of the 5 people of the split 'test' are in 'train' as well" in caplog.text
+    assert "2 of the 5 people of the split 'test' are also in 'train'" in caplog.text
 
 
 def test_diverging_loss_says_so_and_keeps_no_model(options, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import Trainer, TrainingArguments
 
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
-from tgdfer.training.data.batches import SampledClips
+from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.loading import load_clips
 
 
@@ -16,7 +16,7 @@ def test_with_clips_processor_and_collator(clips_folder: Path, clip_folder: Path
     model.attach_lora()
     classes = list(model.config.id2label.values())
     sets = {
-        split: SampledClips(
+        split: ClipDataset(
             load_clips(str(clips_folder), split), classes, processor.video_processor, 4, training=split == "train"
         )
         for split in ("train", "test")

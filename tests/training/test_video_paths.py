@@ -13,7 +13,7 @@ from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.processing.video_reading_tgdfer import VideoDecodeError
 from tgdfer.training import video_paths
 from tgdfer.training.errors import UserError
-from tgdfer.training.video_paths import find_videos, readable
+from tgdfer.training.video_paths import find_videos, readable_source
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_tilde_is_the_home(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_folder_without_videos(tree: Path) -> None:
     (tree / "empty").mkdir()
-    with pytest.raises(UserError, match="The folder empty has neither videos"):
+    with pytest.raises(UserError, match="The folder empty contains neither videos"):
         find_videos(["empty"])
 
 
@@ -79,7 +79,7 @@ def test_standard_input_is_read_and_nothing_of_it_stays(
     given(monkeypatch, clip.read_bytes())
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    with readable("-") as source:
+    with readable_source("-") as source:
         frames, seconds = TGDFERVideoProcessor(num_frames=4).read_clip(source)
         assert frames.shape == (4, 3, 32, 32) and seconds is not None
         assert not list((tmp_path / "temporary").iterdir()), "the file has no name"
@@ -88,17 +88,20 @@ def test_standard_input_is_read_and_nothing_of_it_stays(
 
 def test_standard_input_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, b"", terminal=True)
-    with pytest.raises(VideoDecodeError, match="^Standard input is a terminal; give a video"), readable("-"):
+    with (
+        pytest.raises(VideoDecodeError, match="^Standard input is a terminal; redirect a video"),
+        readable_source("-"),
+    ):
         pass
     monkeypatch.setattr(video_paths, "MAX_SPOOLED_BYTES", 2**20)
     given(monkeypatch, bytes(2**21))
-    with pytest.raises(VideoDecodeError, match="^Standard input gives more than"), readable("-"):
+    with pytest.raises(VideoDecodeError, match="^Standard input is larger than"), readable_source("-"):
         pass
     given(monkeypatch, b"no video")
-    with readable("-") as source, pytest.raises(VideoDecodeError, match="^Standard input is not a video"):
+    with readable_source("-") as source, pytest.raises(VideoDecodeError, match="^Standard input is not a video"):
         TGDFERVideoProcessor().read_clip(source)
     given(monkeypatch, b"")
-    with readable("-") as source, pytest.raises(VideoDecodeError, match="^Standard input is empty"):
+    with readable_source("-") as source, pytest.raises(VideoDecodeError, match="^Standard input is empty"):
         TGDFERVideoProcessor().read_clip(source)
 
 
@@ -107,7 +110,7 @@ def test_a_named_pipe(clip_writer, tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()))
     writer.start()
-    with readable(str(pipe)) as source:
+    with readable_source(str(pipe)) as source:
         assert len(TGDFERVideoProcessor(num_frames=4).read_clip(source)[0]) == 4
     writer.join()
 
@@ -117,7 +120,7 @@ def test_photographs(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo-01.{suffix}"
     # Grey: libraries differ in how they enlarge the colours of a JPEG.
     Image.fromarray(noise()[0][..., :1].repeat(3, 2)).save(path)
-    with readable(str(path)) as source:
+    with readable_source(str(path)) as source:
         frames, seconds = TGDFERVideoProcessor().read_clip(source)
     assert seconds is not None and seconds.tolist() == [0.0]
     expected = np.asarray(Image.open(path).convert("RGB"), dtype=float)
@@ -129,7 +132,7 @@ def test_animated_images_keep_their_times(suffix: str, tmp_path: Path) -> None:
     first, *others = map(Image.fromarray, noise())
     path = tmp_path / f"a.{suffix}"
     first.save(path, save_all=True, append_images=others, duration=[100, 250, 100, 100], lossless=True)
-    with readable(str(path)) as source:
+    with readable_source(str(path)) as source:
         frames, seconds = TGDFERVideoProcessor(num_frames=4).read_clip(source)
     assert seconds is not None and seconds.tolist() == pytest.approx([0, 0.1, 0.35, 0.45], abs=1e-3)
     if suffix == "webp":
@@ -143,7 +146,7 @@ def test_damaged_images(tmp_path: Path) -> None:
     data = path.read_bytes()
     for cut in (0, 40, len(data) // 2, len(data) - 30):
         path.write_bytes(data[:cut])
-        with pytest.raises(VideoDecodeError, match="a.webp"), readable(str(path)) as source:
+        with pytest.raises(VideoDecodeError, match="a.webp"), readable_source(str(path)) as source:
             TGDFERVideoProcessor(num_frames=4).read_clip(source)
 
 
@@ -155,5 +158,5 @@ def noise() -> np.ndarray:
 
 def test_files_and_addresses_are_given_as_they_are() -> None:
     for video in ("clip.mp4", "https://host/clip.mp4"):
-        with readable(video) as source:
+        with readable_source(video) as source:
             assert source == video

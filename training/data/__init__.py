@@ -1,1 +1,1 @@
-"""Labelled clips: reading a data set, its labels and splits, and the batches that training sees."""
+"""Data sets of labelled clips: reading them, their labels and splits, and making batches for training."""

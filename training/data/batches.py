@@ -1,4 +1,4 @@
-"""Batches of clips: sampled, augmented and stacked, in an order that follows from the seed."""
+"""Training data sets of clips: sampling, augmenting and batching frames, and the order of the clips."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -10,14 +10,24 @@ from torch import Tensor
 
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.errors import UserError, nearest
+from tgdfer.training.errors import UserError, did_you_mean
 
 
-class SampledClips(torch.utils.data.Dataset):
-    """Frames of labelled clips, sampled and batched by the video processor.
+class ClipDataset(torch.utils.data.Dataset):
+    """Labelled clips whose frames are sampled and batched by the video processor.
 
-    In training the frames are a random one of each segment, augmented; both follow from (seed, epoch, index) alone, so
-    that a run can be resumed and workers do not matter. In evaluation they are the middle frames.
+    In training, one random frame of each segment is sampled, and the frames are augmented. Both depend on (seed,
+    epoch, index) only. So they are the same after resuming and with any number of workers. In evaluation, the middle
+    frames of the segments are sampled.
+
+    Args:
+        clips (`LabelledClips`): The clips.
+        classes (`Sequence[str]`): Names of the classes, in the order of the model.
+        video_processor (`Any`): Video processor that samples and normalises the frames.
+        num_frames (`int`): Number of frames of a clip.
+        training (`bool`, *optional*, defaults to `False`): Whether frames are random and augmented.
+        seed (`int`, *optional*, defaults to 0): Seed of sampling and augmentation.
+        augment (`Augmentation`, *optional*): The augmentation. By default `Augmentation()`.
     """
 
     def __init__(
@@ -36,7 +46,7 @@ class SampledClips(torch.utils.data.Dataset):
         self.num_frames = num_frames
         self.training = training
         self.seed = seed
-        # In shared memory: processes that read clips live on from one epoch to the next.
+        # The epoch is in shared memory, because worker processes persist across epochs.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         ids = {label: index for index, label in enumerate(classes)}
         self.targets = [ids[label] for label in clips.labels]
@@ -61,11 +71,11 @@ class SampledClips(torch.utils.data.Dataset):
         return item
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Batches clips.
+        """Makes a batch of clips.
 
         Returns:
-            `pixel_values_videos` (B, T, 3, S, S), `frame_mask` (B, T), `timestamps` (B, T), `labels` (B,); in
-            evaluation also the `intensity` and the `activity` (B, T) of the sampled frames, NaN where unknown.
+            `pixel_values_videos` (B, T, 3, S, S), `frame_mask` (B, T), `timestamps` (B, T) and `labels` (B,). In
+            evaluation also `intensity` and `activity` (B, T) of the sampled frames, NaN if unknown.
         """
         batch = self.video_processor(
             [item["video"] for item in items],
@@ -75,28 +85,29 @@ class SampledClips(torch.utils.data.Dataset):
             return_tensors="pt",
         )
         metadata = batch.pop("video_metadata")
-        batch.pop("faces", None)  # Where they were cut out: nothing that a model takes.
+        batch.pop("faces", None)  # The positions of the face crops are not an input of the model.
         batch = dict(batch, labels=torch.tensor([self.targets[item["index"]] for item in items]))
         if not self.training:
-            truths = {"intensity": self.clips.intensity, "activity": self.clips.activity}
-            for name, of_clips in truths.items():
+            ground_truth = {"intensity": self.clips.intensity, "activity": self.clips.activity}
+            for name, clip_values in ground_truth.items():
                 batch[name] = torch.full(batch["frame_mask"].shape, torch.nan)
-                for row, item, clip in zip(batch[name], items, metadata, strict=True):
-                    truth = of_clips[item["index"]] if of_clips else None
-                    if truth:
-                        # Lists that miss a frame or two are stretched over the clip.
-                        indices = [i * len(truth) // clip.total_num_frames for i in clip.frames_indices]
-                        row[: len(indices)] = torch.tensor(truth)[indices]
+                for target, item, clip in zip(batch[name], items, metadata, strict=True):
+                    values = clip_values[item["index"]] if clip_values else None
+                    if values:
+                        # If there are slightly fewer values than frames, they are stretched over the clip.
+                        indices = [i * len(values) // clip.total_num_frames for i in clip.frames_indices]
+                        target[: len(indices)] = torch.tensor(values)[indices]
         return batch
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
-    """A new order of the clips in every epoch, which follows from (seed, epoch) alone.
+    """A random order of the clips in every epoch. It depends on (seed, epoch) only.
 
     Args:
-        targets: class of each clip.
-        seed: decides the orders.
-        balanced: draw every class equally often, with replacement, instead of every clip once.
+        targets (`Sequence[int]`): Class of each clip.
+        seed (`int`): Seed of the order.
+        balanced (`bool`, *optional*, defaults to `False`): Whether to sample every class equally often, with
+            replacement, instead of every clip once.
     """
 
     def __init__(self, targets: Sequence[int], seed: int, balanced: bool = False) -> None:
@@ -120,20 +131,20 @@ class EpochSampler(torch.utils.data.Sampler[int]):
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed that follows from all the numbers, without patterns between neighbours."""
+    """Returns a seed that is a hash of the numbers, so that similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def augmentation(options: dict[str, Any]) -> Augmentation:
-    """How training clips are changed, by fields of `Augmentation`.
+    """Creates an `Augmentation` from its fields.
 
     Raises:
-        UserError: a field is unknown, or its value cannot be used.
+        UserError: If a field is unknown or its value is not valid.
     """
     known = {field.name for field in fields(Augmentation)}
     for name in options:
         if name not in known:
-            raise UserError(f"augmentation has the unknown field {name!r}{nearest(name, known)}")
+            raise UserError(f"augmentation has the unknown field {name!r}{did_you_mean(name, known)}")
     try:
         return Augmentation(**options)
     except (TypeError, ValueError) as error:

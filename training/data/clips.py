@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # It takes a second to import, and predictions need none of it.
+if TYPE_CHECKING:  # The import takes a second, and predictions do not need it.
     import datasets
 
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """N clips of one split; labels are canonical names, never integers.
+    """N labelled clips of one split. Labels are canonical names, never integers.
 
     Attributes:
-        rows: the data set's rows, N of them; videos are read on access, as a path or as bytes.
-        video_column: the column of `rows` that holds the video.
-        files: a name for each clip: its path below the data set's folder, or what the data set calls it.
-        labels: label of each clip.
-        people: who is seen in each clip, where the data set says so.
-        intensity: intensity (0 to 1) of every frame of each clip, where the data set says so. For evaluation alone.
-        activity: summed intensity of the action units in every frame of each clip, where the data set has
-            `action_units`. For evaluation alone.
-        left_out: files on disk that `datasets` did not take.
+        rows (`datasets.Dataset`): The N rows of the data set. A video is read on access, as a path or as bytes.
+        video_column (`str`): Column of `rows` that contains the videos.
+        files (`list[str]`): Name of each clip: its path below the folder of the data set, or the name in the data set.
+        labels (`list[str]`): Label of each clip.
+        people (`list[str]`, *optional*): Person in each clip, if the data set has a column `person`.
+        intensity (`list[list[float] | None]`, *optional*): Intensity (0 to 1) of every frame of each clip, if known.
+            Only used for evaluation.
+        activity (`list[list[float] | None]`, *optional*): Summed intensity of the action units in every frame of each
+            clip, if the data set has a column `action_units`. Only used for evaluation.
+        left_out (`list[str]`, *optional*): Files on disk that are not part of the data set.
     """
 
     rows: "datasets.Dataset"
@@ -39,17 +40,17 @@ class LabelledClips:
         return len(self.labels)
 
     def video(self, index: int) -> str | bytes:
-        """The clip as the video processor reads it: its path, or its bytes where the data set embeds them."""
+        """Returns a clip as an input of the video processor: its path, or its bytes if the data set embeds them."""
         video = self.rows[index][self.video_column]
         return video["path"] if video["bytes"] is None else video["bytes"]
 
     @property
     def classes(self) -> list[str]:
-        """The labels that occur, sorted by name: the order of a model's classes."""
+        """The labels that occur, sorted by name. This is the order of the classes of a model."""
         return sorted(set(self.labels))
 
     def select(self, indices: Sequence[int]) -> "LabelledClips":
-        """The clips at `indices`, in that order."""
+        """Returns the clips at `indices`, in that order."""
 
         def pick(values: Any) -> Any:
             return None if values is None else [values[index] for index in indices]
@@ -65,7 +66,7 @@ class LabelledClips:
         )
 
     def fingerprint(self) -> str:
-        """Hash that changes with any video: of its bytes where embedded, else of its name, size and time of change."""
+        """Returns a hash of all videos: of their bytes if embedded, otherwise of name, size and modification time."""
         digest = hashlib.sha256()
         for index in range(len(self)):
             video = self.video(index)

@@ -1,4 +1,4 @@
-"""The columns of a data set: which hold the videos and the labels, and whether their values can be used."""
+"""The columns of a data set: finding videos and labels, and checking the values."""
 
 import logging
 import os
@@ -17,83 +17,95 @@ from tgdfer.training.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def _not_empty(values: Any) -> Any:
-    """Lists without a value say as little as no list. Structs of Arrow have None for the fields that a row lacks."""
+def _none_if_empty(values: Any) -> Any:
+    """Replaces empty lists by None. Removes empty fields of structs, because Arrow adds None for missing fields."""
     if isinstance(values, dict):
-        return {name: one for name, one in values.items() if one is not None and one != []} or None
+        return {name: value for name, value in values.items() if value is not None and value != []} or None
     return None if isinstance(values, list) and not values else values
 
 
 _Intensity = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _STRICT = ConfigDict(strict=True)
-# What a value of each column may be, and how that is said. The schema of all columns that are known by their names.
+# The schema of all columns with fixed names, and how messages describe valid values.
 _LABEL: TypeAdapter[Any] = TypeAdapter(
     Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], config=_STRICT
 )
 _PERSON: TypeAdapter[Any] = TypeAdapter(str | int | None, config=_STRICT)
-# Of evaluation alone: a column that does not fit is left out.
-_TRUTHS: dict[str, tuple[TypeAdapter[Any], str]] = {
+# Columns that are only used for evaluation. An invalid one is ignored with a warning.
+_GROUND_TRUTH: dict[str, tuple[TypeAdapter[Any], str]] = {
     "intensity": (
-        TypeAdapter(Annotated[list[_Intensity] | None, BeforeValidator(_not_empty)], config=_STRICT),
-        "a list of a number from 0 to 1 for each frame",
+        TypeAdapter(Annotated[list[_Intensity] | None, BeforeValidator(_none_if_empty)], config=_STRICT),
+        "a list with a number from 0 to 1 for each frame",
     ),
     "action_units": (
-        TypeAdapter(Annotated[dict[str, list[_Strength]] | None, BeforeValidator(_not_empty)], config=_STRICT),
-        "for each action unit a list of a number for each frame",
+        TypeAdapter(Annotated[dict[str, list[_Strength]] | None, BeforeValidator(_none_if_empty)], config=_STRICT),
+        "for each action unit a list with a number for each frame",
     ),
 }
 
 
-def find_video_column(dataset: str, table: Table, named: str | None) -> str:
-    """The column that holds the videos: the one named, or else the only one of type `Video`.
+def find_video_column(dataset: str, table: Table, name: str | None) -> str:
+    """Returns the column of the videos: the given one, or the only one of type `Video`.
+
+    Args:
+        dataset (`str`): Name of the data set in messages.
+        table (`Table`): The split.
+        name (`str`, *optional*): Column given by the user, if any.
 
     Raises:
-        UserError: there is none, or several and none is named.
+        UserError: If the column does not exist, or no name is given and there is not exactly one video column.
     """
     videos = table.videos
-    if named is not None and named not in videos:
-        raise UserError(f"{dataset} has no video column {named!r}: of type Video are {videos or 'none'}.")
-    if named is None and len(videos) != 1:
+    if name is not None and name not in videos:
+        raise UserError(f"{dataset} has no video column {name!r}: the columns of type Video are {videos or 'none'}.")
+    if name is None and len(videos) != 1:
         what = "several video columns" if videos else "no column of type Video"
         raise UserError(f"{dataset} has {what} among {', '.join(table.names)}: name one with --video-column.")
-    return named or videos[0]
+    return name or videos[0]
 
 
-def find_label_column(dataset: str, table: Table, named: str | None, files: list[str | None]) -> str:
-    """The column that holds the labels: the one named, else `label`, else the only `ClassLabel`.
+def find_label_column(dataset: str, table: Table, name: str | None, files: list[str | None]) -> str:
+    """Returns the column of the labels: the given one, `label`, or the only `ClassLabel`.
+
+    Args:
+        dataset (`str`): Name of the data set in messages.
+        table (`Table`): The split.
+        name (`str`, *optional*): Column given by the user, if any.
+        files (`list[str | None]`): Path of each clip, if known.
 
     Raises:
-        UserError: there is none.
+        UserError: If there is no such column.
     """
     names = table.names
-    if named is not None:
-        if named not in names:
-            raise UserError(f"{dataset} has no column {named!r}: it has {', '.join(names)}.")
-        return named
+    if name is not None:
+        if name not in names:
+            raise UserError(f"{dataset} has no column {name!r}: its columns are {', '.join(names)}.")
+        return name
     if "label" in names:
         return "label"
     if len(table.class_labels) == 1:
         return table.class_labels[0]
     folders = {Path(file).parent.name for file in files if file}
     if names == ["video"] and len(folders) == 1:
-        raise UserError(f"{dataset} has one class only, {folders.pop()!r}: at least two label folders are needed.")
+        # `datasets` adds no labels to a videofolder with a single label folder.
+        raise UserError(f"{dataset} has only one class, {folders.pop()!r}: at least two label folders are needed.")
     if names == ["video"]:
-        raise UserError(f"{dataset} has no labels: its clips must lie one folder deep, as SPLIT/LABEL/CLIP.mp4.")
+        raise UserError(f"{dataset} has no labels: its clips must be one folder deep, as SPLIT/LABEL/CLIP.mp4.")
     raise UserError(f"{dataset} has no column 'label' among {', '.join(names)}: name one with --label-column.")
 
 
 def read_labels(place: str, values: Sequence[Any], column: str, files: Sequence[str]) -> list[str]:
-    """The canonical label of each row.
+    """Returns the canonical label of each row.
 
     Args:
-        place: what messages call the split.
-        values: of the column.
-        column: its name.
-        files: what messages call the clip of each row.
+        place (`str`): Name of the split in messages.
+        values (`Sequence[Any]`): Values of the label column.
+        column (`str`): Name of the label column.
+        files (`Sequence[str]`): Name of the clip of each row in messages.
 
     Raises:
-        UserError: a row has no label, or labels are not given by name.
+        UserError: If a row has no label, or labels are not names.
     """
     unlabelled = [
         row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())
@@ -101,55 +113,73 @@ def read_labels(place: str, values: Sequence[Any], column: str, files: Sequence[
     if unlabelled:
         first = unlabelled[0]
         raise UserError(
-            f"{place} has {len(unlabelled)} clips without a label, row {first} ({files[first]}) the first: remove"
+            f"{place} has {len(unlabelled)} clips without a label, the first in row {first} ({files[first]}): remove"
             " them."
         )
     if wrong := _first_wrong(_LABEL, values):
         row, value = wrong
         raise UserError(
-            f"Column {column!r} of {place} holds {type(value).__name__}s: labels are read by name, so make it strings"
-            f" or a ClassLabel (row {row}, {files[row]}, is the first)."
+            f"Column {column!r} of {place} contains {type(value).__name__}s: labels are read by name, so make it"
+            f" strings or a ClassLabel (the first one is in row {row}, {files[row]})."
         )
     return [canonical_label(value) for value in values]
 
 
 def read_people(place: str, values: Sequence[Any], split: str, files: Sequence[str]) -> list[str]:
-    """Who is seen in each clip. A clip whose person is unknown counts as somebody of its own.
+    """Returns the person in each clip. A clip of an unknown person counts as a person of its own.
+
+    Args:
+        place (`str`): Name of the split in messages.
+        values (`Sequence[Any]`): Values of the column `person`.
+        split (`str`): Name of the split.
+        files (`Sequence[str]`): Name of the clip of each row in messages.
 
     Raises:
-        UserError: a value is neither a name nor a number.
+        UserError: If a value is neither a name nor a number.
     """
-    # Tables that have numbers and unknown values have the numbers as fractions.
-    values = [int(who) if isinstance(who, float) and who.is_integer() else who for who in values]
-    values = [None if isinstance(who, float) and np.isnan(who) else who for who in values]
+    # Tables that contain numbers and missing values store the numbers as floats.
+    values = [int(person) if isinstance(person, float) and person.is_integer() else person for person in values]
+    values = [None if isinstance(person, float) and np.isnan(person) else person for person in values]
     if wrong := _first_wrong(_PERSON, values):
         row, value = wrong
         raise UserError(
-            f"{place} has {_shown(value)} in column 'person' of row {row} ({files[row]}), but it must be a name or a"
-            " number: correct or remove the column."
+            f"{place} has {_short_repr(value)} in column 'person' of row {row} ({files[row]}), but it must be a name"
+            " or a number: correct or remove the column."
         )
-    return [f"clip {row} of {split}" if _is_blank(who) else str(who).strip() for row, who in enumerate(values)]
+    return [
+        f"clip {row} of {split}" if _is_blank(person) else str(person).strip() for row, person in enumerate(values)
+    ]
 
 
-def read_truth(place: str, table: Table, column: str, files: Sequence[str]) -> list[Any] | None:
-    """A column that only evaluation needs; None where there is none, or where it cannot be used, with a warning."""
+def read_ground_truth(place: str, table: Table, column: str, files: Sequence[str]) -> list[Any] | None:
+    """Reads a column that only evaluation needs. An invalid column causes a warning.
+
+    Args:
+        place (`str`): Name of the split in messages.
+        table (`Table`): The split.
+        column (`str`): Name of the column.
+        files (`Sequence[str]`): Name of the clip of each row in messages.
+
+    Returns:
+        The value of each row, or None if the column does not exist or is not valid.
+    """
     if column not in table.names:
         return None
-    adapter, wanted = _TRUTHS[column]
+    adapter, expected = _GROUND_TRUTH[column]
     values = table.values(column)
     wrong = _first_wrong(adapter, values)
     is_uneven = wrong is None and column == "action_units" and (wrong := _first_uneven(values)) is not None
     if wrong is not None:
         row, value = wrong
         logger.warning(
-            "%s has %s in column %r of row %d (%s), but it must be %s, so the column is not used; training does not"
-            " need it, and evaluation then measures no frames.",
+            "%s has %s in column %r of row %d (%s), but it must be %s. The column is ignored: training does not need"
+            " it, and evaluation computes no metrics of frames.",
             place,
-            "lists of unequal length" if is_uneven else _shown(value),
+            "lists of unequal length" if is_uneven else _short_repr(value),
             column,
             row,
             files[row],
-            wanted,
+            expected,
         )
         return None
     return [adapter.validate_python(value) for value in values]
@@ -160,7 +190,7 @@ def _is_blank(value: Any) -> bool:
 
 
 def _first_wrong(adapter: TypeAdapter[Any], values: Sequence[Any]) -> tuple[int, Any] | None:
-    """The first row whose value does not fit, and the value."""
+    """Returns the first row whose value is not valid, and the value."""
     for row, value in enumerate(values):
         try:
             adapter.validate_python(value)
@@ -170,65 +200,73 @@ def _first_wrong(adapter: TypeAdapter[Any], values: Sequence[Any]) -> tuple[int,
 
 
 def _first_uneven(values: Sequence[Any]) -> tuple[int, Any] | None:
-    """The first row whose lists are not equally long, and its value."""
+    """Returns the first row whose lists have different lengths, and its value."""
     for row, value in enumerate(values):
-        if len({len(one) for one in (value or {}).values() if one}) > 1:
+        if len({len(intensities) for intensities in (value or {}).values() if intensities}) > 1:
             return row, value
     return None
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
+    """Returns the representation of a value in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def require_videos(place: str, names: Sequence[str | None], held: Sequence[bool]) -> None:
+def require_videos(place: str, names: Sequence[str | None], embedded: Sequence[bool]) -> None:
     """Checks that every row has a video.
 
+    Args:
+        place (`str`): Name of the split in messages.
+        names (`Sequence[str | None]`): Name of each video, if known.
+        embedded (`Sequence[bool]`): Whether the bytes of each video are embedded in the data set.
+
     Raises:
-        UserError: if not.
+        UserError: If a row has no video.
     """
     without = [
-        row for row, (name, has_bytes) in enumerate(zip(names, held, strict=True)) if not name and not has_bytes
+        row for row, (name, has_bytes) in enumerate(zip(names, embedded, strict=True)) if not name and not has_bytes
     ]
     if without:
-        raise UserError(f"{place} has {len(without)} rows without a video, row {without[0]} the first: remove them.")
+        raise UserError(
+            f"{place} has {len(without)} rows without a video, the first is row {without[0]}: remove them."
+        )
 
 
 def names_and_paths(table: datasets.Dataset, column: str) -> tuple[list[str | None], list[str | None], list[bool]]:
-    """The name and the path of each video, and whether its bytes are embedded; then it has no path.
+    """Returns name and path of each video, and whether its bytes are embedded. Embedded videos have no path.
 
     No video is read.
     """
-    names, paths, held = [], [], []
+    names, paths, embedded = [], [], []
     for chunk in table.data.column(column).chunks:
-        called = chunk.field("path").to_pylist()
-        embedded = chunk.field("bytes").is_valid().to_pylist()
-        names += called
-        paths += [None if has_bytes else path for path, has_bytes in zip(called, embedded, strict=True)]
-        held += embedded
-    return names, paths, held
+        chunk_names = chunk.field("path").to_pylist()
+        has_bytes = chunk.field("bytes").is_valid().to_pylist()
+        names += chunk_names
+        paths += [None if is_embedded else path for path, is_embedded in zip(chunk_names, has_bytes, strict=True)]
+        embedded += has_bytes
+    return names, paths, embedded
 
 
 def require_files(dataset: str, paths: list[str]) -> None:
     """Checks that all files exist and are not empty.
 
     Raises:
-        UserError: if not.
+        UserError: If a file is missing or empty.
     """
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise UserError(
-            f"{dataset} lists {len(missing)} clips that are not there, {missing[0]} the first: add them, or remove"
+            f"{dataset} lists {len(missing)} clips that do not exist, the first is {missing[0]}: add them, or remove"
             " their rows from the metadata."
         )
     empty = [path for path in paths if not os.path.getsize(path)]
     if empty:
-        raise UserError(f"{dataset} has {len(empty)} empty files, {empty[0]} the first: replace or remove them.")
+        raise UserError(f"{dataset} has {len(empty)} empty files, the first is {empty[0]}: replace or remove them.")
 
 
 def short_name(name: str | None, dataset: str, split: str, index: int) -> str:
-    """The path of a video below the folder of its data set, else its file name, else its split and row."""
+    """Returns the path of a video below the folder of its data set, otherwise its file name, or its split and row."""
     if not name:
         return f"{split}/{index}"
     if Path(dataset).is_dir() and Path(name).is_relative_to(Path(dataset).resolve()):

@@ -1,7 +1,7 @@
-"""Local folders of clips: their splits, labels and metadata, as they lie on disk.
+"""Local folders of clips: reading their splits, labels and metadata.
 
-`datasets` guesses splits from the names of files, ignores a metadata file beside the folders of the splits, and passes
-over links to folders. So the files of a local folder are found here, by the same layout.
+`datasets` guesses splits from file names, ignores metadata files next to the folders of the splits, and skips links to
+folders. Therefore this module reads local folders itself. It uses the same folder layout.
 """
 
 import csv
@@ -20,9 +20,9 @@ from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
 
-# What the builder `videofolder` of `datasets` reads, so that a folder means the same here and on the Hub.
-READ_ENDINGS = (".mkv", ".mp4", ".avi", ".mpeg", ".mov")
-# Folder names that stand for a split.
+# Suffixes that the `videofolder` builder of `datasets` reads. So a folder has the same clips locally and on the Hub.
+VIDEOFOLDER_SUFFIXES = (".mkv", ".mp4", ".avi", ".mpeg", ".mov")
+# Folder names that denote a split.
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -30,61 +30,61 @@ SPLITS = {
 }
 _SPLIT_OF = {folder: split for split, folders in SPLITS.items() for folder in folders}
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-# Files that other builders of `datasets` read.
-_OF_OTHERS = (".arrow", ".parquet", ".tar", ".tgz", ".zip")
+# Suffixes of files that other builders of `datasets` read.
+_OTHER_FORMATS = (".arrow", ".parquet", ".tar", ".tgz", ".zip")
 _REMEDY = "give a folder of SPLIT/LABEL/CLIP.mp4 with a metadata.jsonl in every split or in none"
 
-# A path below the folder of the data set.
-_Relative = PurePosixPath
+# A path relative to the folder of the data set.
+_RelativePath = PurePosixPath
 
 
 def read_folder(folder: Path) -> dict[str, Table] | None:
     """Reads a folder of `SPLIT/LABEL/CLIP.mp4` or `LABEL/CLIP.mp4`, with or without metadata files.
 
-    The split of a clip is the first folder on its path that has the name of a split; where no clip has one, all are
-    of the split "train". A metadata file may lie in the folder of a split, below it or above it. Names of files mean
-    nothing. Hidden files are passed over.
+    The split of a clip is given by the first folder in its path that has the name of a split. If no clip has one, all
+    clips belong to the split "train". A metadata file may be in the folder of a split, below it or above it. The split
+    never depends on file names. Hidden files are skipped.
 
     Args:
-        folder: the absolute path of the data set.
+        folder (`Path`): Absolute path of the data set.
 
     Returns:
-        The splits by name; None where the folder is of another kind, which `datasets` reads.
+        The splits by name. None if the folder has another format, which `datasets` reads.
 
     Raises:
-        UserError: a link leads out of the folder, or labels or metadata cannot be used.
+        UserError: If a link points out of the folder, or labels or metadata are not valid.
     """
     found = sorted(_walk(folder))
     names = [path.name for path in found]
-    if not any(map(VIDEO_NAME.search, names)) or _is_of_others(folder, names):
+    if not any(map(VIDEO_NAME.search, names)) or _has_other_format(folder, names):
         return None
     metadata = [path for path in found if path.name in _METADATA]
     all_videos = [path for path in found if VIDEO_NAME.search(path.name)]
-    # Metadata may list videos of any ending.
-    videos, left_out = (all_videos, {}) if metadata else _usable(folder, all_videos)
-    rows = _rows_of_metadata(folder, metadata, found) if metadata else _rows_of_folders(folder, videos)
+    # Metadata may list videos with any suffix.
+    videos, left_out = (all_videos, {}) if metadata else _usable_videos(folder, all_videos)
+    rows = _metadata_rows(folder, metadata, found) if metadata else _folder_rows(folder, videos)
     has_splits = any(_split_of(path) for path in [*videos, *rows])
-    outside = "it lies in no folder of a split"
+    outside = "it is not in the folder of a split"
     tables: dict[str, Table] = {}
     for split in SPLITS:
         own = [path for path in rows if (_split_of(path) or ("train" if not has_splits else None)) == split]
         on_disk = [path for path in videos if (_split_of(path) or ("train" if not has_splits else None)) == split]
         if not own and on_disk:
-            raise UserError(f"{folder} has metadata, but lists no clip of the split {split!r}: {_REMEDY}.")
+            raise UserError(f"{folder} has metadata, but it lists no clip of the split {split!r}: {_REMEDY}.")
         if own:
             unused = {path: "no metadata file lists it" for path in on_disk if path not in rows}
-            unused |= {path: why for path, why in left_out.items() if (_split_of(path) or "train") == split}
+            unused |= {path: reason for path, reason in left_out.items() if (_split_of(path) or "train") == split}
             tables[split] = _table(folder, own, rows, unused)
     if not tables:
-        raise UserError(f"{folder} has no clip that can be read ({_first(left_out)}): {_REMEDY}.")
+        raise UserError(f"{folder} has no readable clip ({_first_reason(left_out)}): {_REMEDY}.")
     lost = {path: outside for path in [*videos, *rows] if has_splits and _split_of(path) is None}
-    tables[next(iter(tables))].left_out.update({str(path): why for path, why in lost.items()})
+    tables[next(iter(tables))].left_out.update({str(path): reason for path, reason in lost.items()})
     return tables
 
 
-def _walk(folder: Path) -> Iterator[_Relative]:
-    """Files below a folder, also behind links to other folders in it."""
-    todo = [(_Relative(), [os.path.realpath(folder)])]
+def _walk(folder: Path) -> Iterator[_RelativePath]:
+    """Yields the files below a folder. Links to other folders in it are followed."""
+    todo = [(_RelativePath(), [os.path.realpath(folder)])]
     while todo:
         below, parents = todo.pop()
         for entry in os.scandir(folder / below):
@@ -96,37 +96,38 @@ def _walk(folder: Path) -> Iterator[_Relative]:
                 require_inside(folder, path)
             if not is_folder:
                 yield path
-            # A link to a folder above it would be followed for ever.
+            # A link to a parent folder would lead to an infinite loop.
             elif (real := os.path.realpath(entry.path)) not in parents:
                 todo.append((path, [*parents, real]))
 
 
-def _is_of_others(folder: Path, names: list[str]) -> bool:
-    if any(name.endswith(_OF_OTHERS) and name not in _METADATA for name in names):
+def _has_other_format(folder: Path, names: list[str]) -> bool:
+    """Returns whether `datasets` must read a folder: it has archives or tables, or a README that configures files."""
+    if any(name.endswith(_OTHER_FORMATS) and name not in _METADATA for name in names):
         return True
     card = folder / "README.md"
     try:
-        told = metadata_load(card) if card.is_file() else None
-    except ValueError:  # The card is not valid, and says nothing about files then.
-        told = None
-    return isinstance(told, Mapping) and "configs" in told
+        card_metadata = metadata_load(card) if card.is_file() else None
+    except ValueError:  # A card that is not valid configures no files.
+        card_metadata = None
+    return isinstance(card_metadata, Mapping) and "configs" in card_metadata
 
 
-def _usable(folder: Path, videos: list[_Relative]) -> tuple[list[_Relative], dict[_Relative, str]]:
-    """Videos that can be used, and the reasons why the others cannot."""
-    left_out: dict[_Relative, str] = {}
+def _usable_videos(folder: Path, videos: list[_RelativePath]) -> tuple[list[_RelativePath], dict[_RelativePath, str]]:
+    """Returns the videos that can be used, and the reasons why the others cannot."""
+    left_out: dict[_RelativePath, str] = {}
     for path in videos:
-        if path.suffix.lower() not in READ_ENDINGS:
-            left_out[path] = f"folders are read for {' '.join(READ_ENDINGS)} only"
+        if path.suffix.lower() not in VIDEOFOLDER_SUFFIXES:
+            left_out[path] = f"only files with the suffixes {' '.join(VIDEOFOLDER_SUFFIXES)} are read from folders"
         elif not is_text(str(path)):
             left_out[path] = "its name is not valid UTF-8, so rename it"
         elif not (folder / path).exists():
-            left_out[path] = "it is a link to a file that is not there"
+            left_out[path] = "it is a link to a file that does not exist"
     return [path for path in videos if path not in left_out], left_out
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8: file systems may have any bytes in it."""
+    """Returns whether a file name is valid UTF-8. File systems allow any bytes in names."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -134,35 +135,38 @@ def is_text(name: str) -> bool:
     return True
 
 
-def _split_of(path: _Relative) -> str | None:
+def _split_of(path: _RelativePath) -> str | None:
+    """Returns the split of a path, or None if no folder in it has the name of a split."""
     return next((_SPLIT_OF[part.lower()] for part in path.parts[:-1] if part.lower() in _SPLIT_OF), None)
 
 
-def _rows_of_folders(folder: Path, videos: list[_Relative]) -> dict[_Relative, dict[str, Any]]:
-    """The label of each video, by the folder that it lies in."""
-    deep = {}
+def _folder_rows(folder: Path, videos: list[_RelativePath]) -> dict[_RelativePath, dict[str, Any]]:
+    """Returns a row with the label of each video, which is the name of its folder."""
+    depths = {}
     for path in videos:
         parts = path.parts[:-1]
         split = next((number for number, part in enumerate(parts) if part.lower() in _SPLIT_OF), -1)
-        deep[path] = len(parts) - split - 1
+        depths[path] = len(parts) - split - 1
     with_splits = any(_split_of(path) for path in videos)
-    inside = {path: depth for path, depth in deep.items() if not with_splits or _split_of(path)}
-    usual = max(set(inside.values()), key=list(inside.values()).count, default=1)
-    odd = next((path for path, depth in inside.items() if depth != max(1, usual)), None)
+    inside = {path: depth for path, depth in depths.items() if not with_splits or _split_of(path)}
+    most_common = max(set(inside.values()), key=list(inside.values()).count, default=1)
+    odd = next((path for path, depth in inside.items() if depth != max(1, most_common)), None)
     if odd is not None:
         raise UserError(
-            f"{folder} has no labels: its clips must lie one folder deep, as SPLIT/LABEL/CLIP.mp4, and {odd} does not."
+            f"{folder} has no labels: its clips must be one folder deep, as SPLIT/LABEL/CLIP.mp4, and {odd} is not."
         )
     return {path: {"label": path.parent.name} for path in videos}
 
 
-def _rows_of_metadata(folder: Path, files: list[_Relative], found: list[_Relative]) -> dict[_Relative, dict[str, Any]]:
-    """The row of each clip that the metadata files list, without its `file_name`."""
-    rows: dict[_Relative, dict[str, Any]] = {}
-    # File systems and editors compose accents in different ways.
+def _metadata_rows(
+    folder: Path, files: list[_RelativePath], found: list[_RelativePath]
+) -> dict[_RelativePath, dict[str, Any]]:
+    """Returns the row of each clip that the metadata files list, without its `file_name`."""
+    rows: dict[_RelativePath, dict[str, Any]] = {}
+    # File systems and editors encode accents in different Unicode normal forms.
     composed = {unicodedata.normalize("NFC", str(path)): path for path in found}
     for file in files:
-        for number, row in _lines(folder / file):
+        for number, row in _metadata_lines(folder / file):
             name = row.pop("file_name", None)
             where = f"Row {number} of {folder / file}"
             if not isinstance(name, str) or not name:
@@ -175,14 +179,14 @@ def _rows_of_metadata(folder: Path, files: list[_Relative], found: list[_Relativ
             path = file.parent / below
             path = composed.get(unicodedata.normalize("NFC", str(path)), path)
             if path in rows:
-                raise UserError(f"{where} names {name!r}, which another row names as well: keep one of them.")
+                raise UserError(f"{where} names {name!r}, but another row names it as well: keep one of them.")
             require_inside(folder, path)
             rows[path] = row
     return rows
 
 
-def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a metadata file, counted from 1."""
+def _metadata_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the rows of a metadata file with their numbers, which start at 1."""
     try:
         if file.suffix == ".parquet":
             from pyarrow import parquet
@@ -197,33 +201,47 @@ def _lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             rows = ((number, json.loads(line)) for number, line in enumerate(lines, 1) if line.strip())
         for number, row in rows:
             if not isinstance(row, dict):
-                raise UserError(f'Row {number} of {file} is no object: write a line such as {{"file_name": "a.mp4"}}.')
+                raise UserError(
+                    f'Row {number} of {file} is not an object: write a line such as {{"file_name": "a.mp4"}}.'
+                )
             yield number, row
     except UserError:
         raise
-    except (OSError, ValueError, csv.Error, RecursionError) as error:  # pyarrow's errors are among them.
+    except (OSError, ValueError, csv.Error, RecursionError) as error:  # Errors of pyarrow are subclasses of these.
         raise UserError(f"{file} cannot be read ({' '.join(str(error).split())}): repair it or remove it.") from error
 
 
 def _table(
-    folder: Path, own: list[_Relative], rows: dict[_Relative, dict[str, Any]], left_out: dict[_Relative, str]
+    folder: Path,
+    own: list[_RelativePath],
+    rows: dict[_RelativePath, dict[str, Any]],
+    left_out: dict[_RelativePath, str],
 ) -> Table:
+    """Makes the table of a split.
+
+    Args:
+        folder: Absolute path of the data set.
+        own: Paths of the clips of the split.
+        rows: Row of each clip of the data set.
+        left_out: Videos of the split that are not used, with the reasons.
+    """
     names = list(dict.fromkeys(name for path in own for name in rows[path]))
     videos = {"video": [{"path": str(folder / path), "bytes": None} for path in own]}
     features = datasets.Features({"video": datasets.Video(decode=False)})
     return Table(
         datasets.Dataset.from_dict(videos, features),
         {name: [rows[path].get(name) for path in own] for name in names},
-        {_below_split(path): why for path, why in left_out.items()},
+        {_below_split(path): reason for path, reason in left_out.items()},
     )
 
 
-def _below_split(path: _Relative) -> str:
-    """A path below the folder of its split."""
+def _below_split(path: _RelativePath) -> str:
+    """Returns the part of a path below the folder of its split."""
     parts = path.parts
     start = next((number + 1 for number, part in enumerate(parts[:-1]) if part.lower() in _SPLIT_OF), 0)
     return "/".join(parts[start:])
 
 
-def _first(left_out: Mapping[_Relative, str]) -> str:
-    return next((f"{path}: {why}" for path, why in left_out.items()), "no video")
+def _first_reason(left_out: Mapping[_RelativePath, str]) -> str:
+    """Returns the first unused video and the reason why it is not used."""
+    return next((f"{path}: {reason}" for path, reason in left_out.items()), "no video")

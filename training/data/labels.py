@@ -1,4 +1,4 @@
-"""The labels of clips, and the descriptions that stand for them."""
+"""The labels of clips and their descriptions."""
 
 from collections.abc import Sequence
 
@@ -10,23 +10,24 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError
 
 
-def words_for(
-    labels: Sequence[str], descriptions: str | None = None, known: dict[str, list[str]] | None = None
+def descriptions_for(
+    labels: Sequence[str], path: str | None = None, known: dict[str, list[str]] | None = None
 ) -> dict[str, list[str]]:
-    """The descriptions of each label: of the user's file, else of the model to start from, else the built-in ones.
+    """Returns the descriptions of each label: those of the user's file, of the model, or the built-in ones.
 
     Args:
-        labels: canonical names.
-        descriptions: YAML file of `label: [description, ...]`.
-        known: descriptions that come with the model.
+        labels (`Sequence[str]`): Canonical labels.
+        path (`str`, *optional*): YAML file of `label: [description, ...]`.
+        known (`dict[str, list[str]]`, *optional*): Descriptions of the model that training starts from.
 
     Raises:
-        UserError: if a label has none, with a template of the file to write; or if the file holds something else.
+        UserError: If a label has no descriptions (the message contains a template of the file to write), or if the
+            file is not valid.
     """
-    own = {canonical_label(label): texts for label, texts in _read_words(descriptions).items()}
+    own = {canonical_label(label): texts for label, texts in _read_file(path).items()}
     built_in = _built_in(labels)
-    words = {label: own.get(label) or (known or {}).get(label) or built_in.get(label) for label in labels}
-    missing = sorted(label for label, texts in words.items() if not texts)
+    descriptions = {label: own.get(label) or (known or {}).get(label) or built_in.get(label) for label in labels}
+    missing = sorted(label for label, texts in descriptions.items() if not texts)
     if missing:
         template = yaml.safe_dump(
             {
@@ -39,45 +40,46 @@ def words_for(
             width=119,
         )
         raise UserError(
-            f"No description of {', '.join(map(repr, missing))}: fill in these lines, save them as a YAML file and"
-            f" give it with --descriptions FILE.\n\n{template}\n"
+            f"There is no description of {', '.join(map(repr, missing))}: fill in these lines, save them as a YAML"
+            f" file, and give it with --descriptions FILE.\n\n{template}\n"
         )
-    return {label: texts for label, texts in words.items() if texts}
+    return {label: texts for label, texts in descriptions.items() if texts}
 
 
-def _read_words(path: str | None) -> dict[str, list[str]]:
+def _read_file(path: str | None) -> dict[str, list[str]]:
+    """Reads a file of descriptions, if there is one."""
     try:
-        words = read_descriptions(path) if path else {}
+        descriptions = read_descriptions(path) if path else {}
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
         raise UserError(str(error)) from error
-    for label, texts in words.items():
+    for label, texts in descriptions.items():
         if (
             not isinstance(texts, list)
             or not texts
             or not all(isinstance(text, str) and text.strip() for text in texts)
         ):
             raise UserError(f"{path}: {label!r} must have a list of descriptions, such as `{label}: [a frown]`.")
-    return words
+    return descriptions
 
 
 def _built_in(labels: Sequence[str]) -> dict[str, list[str]]:
-    """The built-in descriptions of those labels that have some."""
+    """Returns the built-in descriptions of the labels that have some."""
     found: dict[str, list[str]] = {}
     for label in labels:
         try:
             found |= built_in_descriptions([label])
-        except ValueError:  # not built in
+        except ValueError:  # This label has no built-in descriptions.
             continue
     return found
 
 
 def require_known(clips: LabelledClips, labels: list[str], split: str) -> None:
-    """Checks that a model knows all labels of a split.
+    """Checks that a model has all labels of a split as classes.
 
     Raises:
-        UserError: if not, with the labels that it lacks.
+        UserError: If it lacks some of them. The message names them.
     """
     unknown = sorted(set(clips.labels) - set(labels))
     if unknown:

@@ -1,4 +1,4 @@
-"""Videos below the folder of a data set that are not used."""
+"""Videos in the folder of a data set that are not used: warnings about them, and lists of them."""
 
 import logging
 import re
@@ -10,18 +10,18 @@ from tgdfer.training.files import printable, write_text
 
 logger = logging.getLogger(__name__)
 
-# More endings of videos than the videofolder builder of `datasets` reads.
+# Suffixes of videos. The `videofolder` builder of `datasets` reads only some of them.
 VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
 
 
 def write_left_out(folder: Path, split: str, clips: LabelledClips) -> None:
-    """Writes the files of a split that are not used to `folder/left_out_SPLIT.txt`, if there are any."""
+    """Writes the unused files of a split to `folder/left_out_SPLIT.txt`, if there are any."""
     if clips.left_out:
         write_text(folder / f"left_out_{split}.txt", "\n".join(map(printable, clips.left_out)) + "\n")
 
 
-def warn_of_left_out(place: str, left_out: Mapping[str, str]) -> None:
-    """Warns of the videos of a split that are not used, with the reason of each."""
+def warn_about_left_out(place: str, left_out: Mapping[str, str]) -> None:
+    """Warns about the unused videos of a split, with one warning for each reason."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in sorted(left_out.items()):
         by_reason.setdefault(reason, []).append(printable(name))
@@ -29,4 +29,4 @@ def warn_of_left_out(place: str, left_out: Mapping[str, str]) -> None:
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         shown = ", ".join(names[:10]) + more
         what = "1 video" if len(names) == 1 else f"{len(names)} videos"
-        logger.warning("%s of %s not used, because %s: %s", what, place, reason, shown)
+        logger.warning("%s of %s not used because %s: %s", what, place, reason, shown)

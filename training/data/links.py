@@ -1,6 +1,6 @@
-"""Symbolic links in data sets: those that lead out of a data set are refused.
+"""Symbolic links in data sets. Links that point out of a data set are refused.
 
-A data set from somewhere else may hold a link to any file of this machine.
+A data set from another source may contain a link to any file of this machine.
 """
 
 import os
@@ -11,22 +11,23 @@ from tgdfer.training.errors import UserError
 
 
 def require_inside(folder: Path, path: PurePath) -> None:
-    """Checks that a path below a folder stays in it when its links are followed.
+    """Checks that a path is inside a folder after its links are resolved.
 
     Raises:
-        UserError: it does not.
+        UserError: If it is not.
     """
     target = Path(os.path.realpath(folder / path))
-    if not any(target.is_relative_to(root) for root in _roots(folder)):
+    if not any(target.is_relative_to(root) for root in _allowed_roots(folder)):
         raise UserError(
-            f"{folder / path} is a link that leads out of the data set, to {target}: copy the files into {folder}."
+            f"{folder / path} is a link that points out of the data set, to {target}: copy the files into {folder}."
         )
 
 
-def _roots(folder: Path) -> Iterator[Path]:
+def _allowed_roots(folder: Path) -> Iterator[Path]:
+    """Yields the folders that links of a data set may point to."""
     real = Path(os.path.realpath(folder))
     yield real
-    # A snapshot in the cache of the Hub is made of links to the files beside it.
+    # A snapshot in the cache of the Hub consists of links to the folder `blobs` next to it.
     for place in (real, *real.parents):
         if place.parent.name == "snapshots" and place.parent.parent.name.startswith("datasets--"):
             yield place.parent.parent / "blobs"

@@ -1,4 +1,4 @@
-"""Loading of labelled clips from any data set that `datasets` reads."""
+"""Loading labelled clips from any data set that `datasets` can read."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,15 +13,15 @@ from tgdfer.training.data.columns import (
     find_label_column,
     find_video_column,
     names_and_paths,
+    read_ground_truth,
     read_labels,
     read_people,
-    read_truth,
     require_files,
     require_videos,
     short_name,
 )
 from tgdfer.training.data.folders import is_text, read_folder
-from tgdfer.training.data.left_out import warn_of_left_out
+from tgdfer.training.data.left_out import warn_about_left_out
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import printable
@@ -34,26 +34,27 @@ def load_clips(
     video_column: str | None = None,
     label_column: str | None = None,
 ) -> LabelledClips:
-    """Loads the clips of one split by `datasets.load_dataset`.
+    """Loads the clips of one split.
 
     Args:
-        dataset: Hub id or local folder: a videofolder (`SPLIT/LABEL/CLIP.mp4`, with or without a `metadata.jsonl` in
-            every split), or any data set with a `Video` column and labels by name (strings or `ClassLabel`).
-        split: name of the split.
-        dataset_config: configuration of a Hub data set that has several.
-        video_column: by default the only column of type `Video`.
-        label_column: by default `label`, or the only `ClassLabel`.
+        dataset (`str`): Hub id or local folder. It is a videofolder (`SPLIT/LABEL/CLIP.mp4`, with or without a
+            `metadata.jsonl` in every split), or any data set with a `Video` column and labels by name (strings or
+            `ClassLabel`).
+        split (`str`): Name of the split.
+        dataset_config (`str`, *optional*): Configuration of a Hub data set with several configurations.
+        video_column (`str`, *optional*): Column of the videos. By default the only column of type `Video`.
+        label_column (`str`, *optional*): Column of the labels. By default `label`, or the only `ClassLabel`.
 
     Raises:
-        UserError: if the data set or the split cannot be read, has no videos, no labels, an unlabelled clip, only one
-            class, or names a file that is missing or empty.
+        UserError: If the data set or the split cannot be read, has no videos, no labels, an unlabelled clip or only
+            one class, or names a file that is missing or empty.
     """
     splits = open_dataset(dataset, dataset_config)
     if split not in splits:
-        raise UserError(f"{dataset} has no split {split!r}: there are {', '.join(map(repr, splits))}.")
+        raise UserError(f"{dataset} has no split {split!r}: its splits are {', '.join(map(repr, splits))}.")
     table, place = splits[split], f"Split {split!r} of {dataset}"
     if not len(table):
-        raise UserError(f"{place} is empty: give it clips or name another split.")
+        raise UserError(f"{place} is empty: add clips or name another split.")
     video_column = find_video_column(dataset, table, video_column)
     rows = table.rows.cast_column(video_column, datasets.Video(decode=False))
     names, paths, embedded = names_and_paths(rows, video_column)
@@ -61,37 +62,37 @@ def load_clips(
     label_column = find_label_column(dataset, table, label_column, names)
     labels = read_labels(place, table.values(label_column), label_column, files)
     if len(set(labels)) < 2:
-        raise UserError(f"{place} has one class only, {labels[0]!r}: at least two are needed.")
+        raise UserError(f"{place} has only one class, {labels[0]!r}: at least two are needed.")
     require_videos(place, names, embedded)
     require_files(dataset, [path for path in paths if path is not None])
-    units = read_truth(place, table, "action_units", files)
-    warn_of_left_out(place, table.left_out)
+    action_units = read_ground_truth(place, table, "action_units", files)
+    warn_about_left_out(place, table.left_out)
     return LabelledClips(
         rows=rows.select_columns([video_column]),
         video_column=video_column,
         files=files,
         labels=labels,
         people=read_people(place, table.values("person"), split, files) if "person" in table.names else None,
-        intensity=read_truth(place, table, "intensity", files),
-        activity=None if units is None else [_activity(one) for one in units],
+        intensity=read_ground_truth(place, table, "intensity", files),
+        activity=None if action_units is None else [_activity(intensities) for intensities in action_units],
         left_out=sorted(table.left_out),
     )
 
 
 def _activity(action_units: dict[str, list[float]] | None) -> list[float] | None:
-    """Summed intensity of the action units frame by frame, from the intensities of each; None if nothing is known."""
+    """Returns the summed intensity of the action units in each frame. None if it is unknown."""
     return np.sum(list(action_units.values()), axis=0).tolist() if action_units else None
 
 
 def open_dataset(dataset: str, dataset_config: str | None = None) -> dict[str, Table]:
-    """All splits of a data set: of a folder of clips as it lies on disk, of others by `datasets.load_dataset`.
+    """Opens all splits of a data set. Folders of clips are read from disk, other data sets by `datasets.load_dataset`.
 
     Raises:
-        UserError: if there is no such data set, or it cannot be read.
+        UserError: If the data set does not exist or cannot be read.
     """
     folder = Path(dataset).expanduser()
     if folder.is_dir():
-        # A trailing "." or ".." hides the names of the split folders from `datasets`.
+        # `datasets` cannot find the split folders in a path that ends with "." or "..".
         folder = folder.resolve()
         if not is_text(str(folder)):
             raise UserError(f"{printable(dataset)} is not valid UTF-8: rename the folder.")
@@ -100,7 +101,7 @@ def open_dataset(dataset: str, dataset_config: str | None = None) -> dict[str, T
         dataset = str(folder)
     try:
         return {split: Table(rows) for split, rows in datasets.load_dataset(dataset, dataset_config).items()}
-    except Exception as error:  # whatever a builder, the file system or the network raises
+    except Exception as error:  # Builders, file systems and networks raise all kinds of errors.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         cause = error.__cause__ or error.__context__
         if isinstance(error, datasets.exceptions.DatasetGenerationError) and cause is not None:
@@ -112,37 +113,37 @@ def open_dataset(dataset: str, dataset_config: str | None = None) -> dict[str, T
 
 
 def people_of(dataset: str, split: str, dataset_config: str | None = None) -> set[str]:
-    """Who is seen in a split, of which nothing else is looked at; nobody where the data set does not say.
+    """Returns the people in a split. No other column is read. The set is empty if the people are unknown.
 
     Raises:
-        UserError: if the data set cannot be read.
+        UserError: If the data set cannot be read.
     """
     splits = open_dataset(dataset, dataset_config)
     if split not in splits or "person" not in splits[split].names:
         return set()
-    # A column of the test split must not stop training.
-    people = [who for who in splits[split].values("person") if isinstance(who, str | int | float)]
-    return {str(int(who) if isinstance(who, float) and who.is_integer() else who) for who in people}
+    # Invalid values in the test split must not stop training.
+    people = [person for person in splits[split].values("person") if isinstance(person, str | int | float)]
+    return {str(int(person) if isinstance(person, float) and person.is_integer() else person) for person in people}
 
 
 def require_readable(clips: LabelledClips, video_processor: Any) -> None:
-    """Looks at the head of every file, so that a broken one is found before training and not hours into it.
+    """Reads the header of every file, so that a broken file is found before training starts and not hours later.
 
     Raises:
-        UserError: if a clip cannot be read, with the name of the first.
+        UserError: If clips cannot be read. The message names the first one.
     """
 
-    def broken(index: int) -> str | None:
+    def read_error(index: int) -> str | None:
         video = clips.video(index)
         try:
             opened = video_processor.open_video(video)
             if not isinstance(opened, VideoFile) or not opened.has_video():
-                video_processor.read_clip(video, num_frames=1)  # It says what is there instead.
+                video_processor.read_clip(video, num_frames=1)  # Its error says what the file contains.
         except VideoDecodeError as error:
             return str(error).replace("The video of", f"{clips.files[index]}, the video of", 1)
         return None
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        found = [sentence for sentence in pool.map(broken, range(len(clips))) if sentence]
-    if found:
-        raise UserError(f"{len(found)} of {len(clips)} clips cannot be read: {found[0]}")
+        errors = [message for message in pool.map(read_error, range(len(clips))) if message]
+    if errors:
+        raise UserError(f"{len(errors)} of {len(clips)} clips cannot be read: {errors[0]}")

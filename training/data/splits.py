@@ -1,4 +1,4 @@
-"""Which clips are trained on and which are held out, by split or by people."""
+"""Training clips and validation clips, separated by split or by person."""
 
 import logging
 import warnings
@@ -15,106 +15,113 @@ from tgdfer.training.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Folds of a cross-validation over people, where there are enough people.
+# Number of folds of cross-validation over people, if there are enough people.
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some of the clips of a split: those at `indices`."""
+    """Some of the clips of a split.
+
+    Attributes:
+        clips (`LabelledClips`): All clips of the split.
+        indices (`list[int]`): Indices of the clips that belong to the part.
+    """
 
     clips: LabelledClips
     indices: list[int]
 
 
 def load_parts(data: DataConfig, seed: int) -> tuple[Part, Part | None, str | None]:
-    """The clips that a run trains on and those that pick its best epoch.
+    """Loads the training clips of a run, and the validation clips, which select its best epoch.
 
     Args:
-        data: names the data set and its splits.
-        seed: decides who is held out where there is no validation split.
+        data (`DataConfig`): Names the data set and its splits.
+        seed (`int`): Seed of the choice of held-out people, if there is no validation split.
 
     Returns:
-        The clips to train on; those to validate on, None if all are trained on; and how they were told apart: "by
+        The training clips; the validation clips, or None if training uses all clips; and how they were separated: "by
         split", "by person", "by clip" or None.
 
     Raises:
-        UserError: as `load_clips` and `hold_out`, or if the test split were to pick the best epoch.
+        UserError: As in `load_clips` and `hold_out`, or if the validation split is the test split.
     """
     clips = load_clips(data.dataset, data.train_split, **data.columns)
-    everything = Part(clips, list(range(len(clips))))
+    all_clips = Part(clips, list(range(len(clips))))
     if (split := _validation_split(data)) is not None:
         validation = load_clips(data.dataset, split, **data.columns)
-        return everything, Part(validation, list(range(len(validation)))), "by split"
+        return all_clips, Part(validation, list(range(len(validation)))), "by split"
     if not data.num_folds:
-        return everything, None, None
+        return all_clips, None, None
     train, held_out = hold_out(clips, data.num_folds, data.fold, seed)
     if clips.people is None:
         logger.warning(
-            "%s does not say who is seen in a clip (no column 'person'), so validation is held out by clip: people in"
-            " both parts make it look better than it is.",
+            "%s has no column 'person' that says who is in a clip, so validation clips are held out by clip. If people"
+            " are in both parts, validation figures are too high.",
             data.dataset,
         )
     return Part(clips, train), Part(clips, held_out), "by clip" if clips.people is None else "by person"
 
 
 def _validation_split(data: DataConfig) -> str | None:
-    """The split that picks the best epoch; None if people of the training split are held out instead."""
+    """Returns the split that selects the best epoch. None if people of the training split are held out instead."""
     split = data.validation_split
     if split is None and "validation" in open_dataset(data.dataset, data.dataset_config):
         split = None if "validation" in (data.train_split, data.test_split) else "validation"
     if split is not None and split == data.test_split:
-        raise UserError(f"The test split {split!r} must not pick the best epoch: name another --validation-split.")
+        raise UserError(f"The test split {split!r} must not select the best epoch: name another --validation-split.")
     return split
 
 
 def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tuple[list[int], list[int]]:
-    """Splits training clips for validation: by people where they are known, else by clip.
+    """Holds training clips out for validation: by person if the people are known, otherwise by clip.
 
     Args:
-        clips: the training clips.
-        num_folds: into how many parts they are cut.
-        fold: which part is held out.
-        seed: decides the cut.
+        clips (`LabelledClips`): The training clips.
+        num_folds (`int`): Number of folds.
+        fold (`int`): Index of the fold that is held out.
+        seed (`int`): Seed of the folds.
 
     Returns:
-        Indices to train on and indices held out.
+        Indices of the clips to train on, and indices of the held-out clips.
 
     Raises:
-        UserError: if there are too few people or clips for a part of each class to be left to train on.
+        UserError: If there are too few people or clips to leave clips of each class for training.
     """
     groups = clips.people or [str(index) for index in range(len(clips))]
     what = "people" if clips.people else "clips"
     train: list[int] = []
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    # sklearn warns of classes with few clips and refuses too few people: what matters is checked below.
+    # sklearn warns about classes with few clips and raises an error for too few people. Both are checked below.
     with warnings.catch_warnings(action="ignore"), suppress(ValueError):
         train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
     lost = set(clips.classes) - {clips.labels[index] for index in train}
     if lost:
         raise UserError(
-            f"Too few {what} to hold out one of {num_folds} folds for validation ({', '.join(sorted(lost))} would have"
-            " none left to train on): name a --validation-split, or set --validation-fraction 0."
+            f"Too few {what} to hold out one of {num_folds} folds for validation (no clips of"
+            f" {', '.join(sorted(lost))} would be left to train on): name a --validation-split, or set"
+            " --validation-fraction 0."
         )
     return train, held_out
 
 
 def people_folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds for cross-validation over people.
+    """Makes folds for cross-validation over people.
 
     Args:
-        targets: (N,) label of each row.
-        groups: (N,) who is seen in it.
-        seed: decides the cut.
+        targets (`np.ndarray` of shape `(N,)`): Label of each sample.
+        groups (`np.ndarray` of shape `(N,)`): Person of each sample.
+        seed (`int`): Seed of the folds.
 
     Returns:
-        For each fold the rows to fit on and the rows to check on, of different people; every class is among the
-        former. `FOLDS` of them, fewer where a class has fewer people, none where one has a single person.
+        For each fold, the indices of the samples to fit on and to validate on. The people are different, and every
+        class occurs in the samples to fit on. There are `FOLDS` folds, or fewer if a class has fewer people, or none
+        if a class has only one person.
     """
     number = min(FOLDS, *(len(set(groups[targets == label])) for label in set(targets)))
     if number < 2:
         return []
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-    with warnings.catch_warnings(action="ignore"):  # of classes with few clips: what matters is checked here
+    with warnings.catch_warnings(action="ignore"):  # sklearn warns about classes with few clips, as checked below.
         folds = list(splitter.split(targets, targets, groups))
-    return [(fit, check) for fit, check in folds if len(check) and set(targets[fit]) == set(targets)]
+    return [(fit, validation) for fit, validation in folds if len(validation) and set(targets[fit]) == set(targets)]

@@ -1,4 +1,4 @@
-"""The splits of a data set before their columns are checked, whatever they were read from."""
+"""The splits of a data set, independent of how they were read. Their columns are not checked yet."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,12 +8,12 @@ import datasets
 
 @dataclass(frozen=True)
 class Table:
-    """One split.
+    """One split of a data set.
 
     Attributes:
-        rows: the videos, and of a data set that `datasets` has read all other columns.
-        others: the columns that are not in `rows`.
-        left_out: videos on disk that no row has, and for each the reason.
+        rows (`datasets.Dataset`): The videos. If `datasets` read the data set, also all other columns.
+        others (`dict[str, list[Any]]`, *optional*): Columns that are not in `rows`.
+        left_out (`dict[str, str]`, *optional*): Videos on disk that are not in the data set, with the reasons.
     """
 
     rows: datasets.Dataset
@@ -25,21 +25,21 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """All columns."""
+        """Names of all columns."""
         return [*self.rows.column_names, *self.others]
 
     @property
     def videos(self) -> list[str]:
-        """The columns of type `Video`."""
+        """Names of the columns of type `Video`."""
         return [name for name, feature in self.rows.features.items() if isinstance(feature, datasets.Video)]
 
     @property
     def class_labels(self) -> list[str]:
-        """The columns of type `ClassLabel`."""
+        """Names of the columns of type `ClassLabel`."""
         return [name for name, feature in self.rows.features.items() if isinstance(feature, datasets.ClassLabel)]
 
     def values(self, name: str) -> list[Any]:
-        """The values of a column that holds no videos; a `ClassLabel` by its names, None where there is none."""
+        """Returns the values of a column without videos. Values of a `ClassLabel` are names, or None if missing."""
         if name in self.others:
             return self.others[name]
         feature, values = self.rows.features[name], list(self.rows[name])

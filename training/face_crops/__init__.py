@@ -1,8 +1,8 @@
-"""Face crops of a data set: `tgdfer faces` cuts them out once, before training."""
+"""Face crops of a data set. `tgdfer faces` cuts the faces out once, before training."""
 
 from tgdfer.training.face_crops.annotations import read_annotations
-from tgdfer.training.face_crops.crop_folder import cropped_by
+from tgdfer.training.face_crops.crop_folder import crop_settings_of
 from tgdfer.training.face_crops.crop_report import print_report
 from tgdfer.training.face_crops.cut import cut_faces
 
-__all__ = ["cropped_by", "cut_faces", "print_report", "read_annotations"]
+__all__ = ["crop_settings_of", "cut_faces", "print_report", "read_annotations"]

@@ -1,7 +1,7 @@
 """Lists of the clips that a data set should have: reading them, and comparing them with the clips that were found.
 
-The formats of published data sets differ: CSV and TSV with or without a header, JSON lines, or one clip per line. The
-delimiter is searched in the first line, because `csv.Sniffer` fails for lists with one column.
+Published data sets use different formats: CSV and TSV with or without a header, JSON lines, or one clip per line. The
+delimiter is searched in the first line, because `csv.Sniffer` fails for lists with a single column.
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
-# Names of the columns for the clip and for its number of frames, in lower case.
+# Names of the columns with the clip and with its number of frames, in lower case.
 _NAMES = {"file_name", "file", "filename", "name", "video", "video_name", "clip", "clip_name", "path", "id", "order"}
 _COUNTS = {"frames", "num_frames", "frame_count", "n_frames"}
 _REMEDY = "give a CSV file, JSON lines, or a text file with one clip per line"
@@ -23,10 +23,10 @@ def read_annotations(path: Path) -> dict[str, int | None]:
     """Reads a list of clips.
 
     Args:
-        path: CSV, TSV, JSON lines, or a text file whose lines begin with the name of a clip.
+        path (`Path`): CSV, TSV, JSON lines, or a text file whose lines begin with the name of a clip.
 
     Returns:
-        Name of the clip to its number of frames, or to None if the list does not have it.
+        The number of frames of each clip, or None if the list does not contain it.
 
     Raises:
         UserError: If the list cannot be read or is empty.
@@ -47,39 +47,40 @@ def read_annotations(path: Path) -> dict[str, int | None]:
 
 
 def compare(rows: Sequence[dict[str, Any]], listed: dict[str, int | None]) -> dict[str, Any]:
-    """Compares the clips that were found with a list of clips.
+    """Compares the clips of a data set with a list of clips.
 
-    Names match without their endings, without leading zeros and from the end: "001.avi" and "train/1.mp4" match.
+    Names are compared from the end, without suffixes and leading zeros: "001.avi" and "train/1.mp4" match.
 
     Args:
-        rows: Rows of the clips, as `cut_clip` makes them.
-        listed: The list, as `read_annotations` gives it. An empty list matches everything.
+        rows (`Sequence[dict[str, Any]]`): Rows of the clips, as returned by `cut_clip`.
+        listed (`dict[str, int | None]`): The list, as returned by `read_annotations`. An empty list matches
+            everything.
 
     Returns:
         `missing` (clips that are only in the list), `unlisted` (clips that are not in the list) and `frames` (clips
-        with another number of frames than the list has: name to `listed` and `found`).
+        with another number of frames than in the list, with `listed` and `found`).
     """
     if not listed:
         return {"missing": [], "unlisted": [], "frames": {}}
     known = {_key(name): (name, count) for name, count in listed.items()}
-    met: set[str] = set()
+    matched: set[str] = set()
     unlisted, frames = [], {}
     for row in rows:
-        # Lists name clips by their path or only by their file name.
+        # Lists contain paths or only file names.
         parts = _key(row["file"]).split("/")
         key = next((k for k in ("/".join(parts[i:]) for i in range(len(parts))) if k in known), None)
         if key is None:
             unlisted.append(row["file"])
             continue
-        met.add(key)
+        matched.add(key)
         count = known[key][1]
         if count is not None and "error" not in row and count != row["frames"]:
             frames[row["file"]] = {"listed": count, "found": row["frames"]}
-    return {"missing": [known[key][0] for key in known if key not in met], "unlisted": unlisted, "frames": frames}
+    return {"missing": [known[key][0] for key in known if key not in matched], "unlisted": unlisted, "frames": frames}
 
 
 def frames_of(row: dict[str, Any]) -> int | None:
-    """Number of frames of a clip by its row of JSON lines: a count, or else the length of its intensities.
+    """Returns the number of frames in a row of JSON lines: the count, or the length of `intensity`.
 
     Raises:
         ValueError: If the count is not a number of frames.
@@ -97,25 +98,26 @@ def _read_table(lines: Sequence[str]) -> dict[str, int | None]:
     Raises:
         ValueError: If a row lacks a column.
     """
-    mark = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None) if lines else None
-    cells = map(str.split, lines) if mark is None else csv.reader(lines, delimiter=mark)
+    delimiter = next((mark for mark in ("\t", ",", ";") if mark in lines[0]), None) if lines else None
+    cells = map(str.split, lines) if delimiter is None else csv.reader(lines, delimiter=delimiter)
     rows = [row for row in cells if any(cell.strip() for cell in row)]
     if not rows:
         return {}
-    head = [cell.strip().lower() for cell in rows[0]]
-    has_head = bool(_NAMES & set(head))
-    column = next((index for index, cell in enumerate(head) if cell in _NAMES), 0)
-    counts = next((index for index, cell in enumerate(head) if cell in _COUNTS), None) if has_head else None
+    header = [cell.strip().lower() for cell in rows[0]]
+    has_header = bool(_NAMES & set(header))
+    column = next((index for index, cell in enumerate(header) if cell in _NAMES), 0)
+    counts = next((index for index, cell in enumerate(header) if cell in _COUNTS), None) if has_header else None
     listed: dict[str, int | None] = {}
-    for row in rows[has_head:]:
+    for row in rows[has_header:]:
         if len(row) <= max(column, counts or 0) or not row[column].strip():
-            raise ValueError(f"row {(mark or ' ').join(row)!r} lacks the name of its clip or a column of the header")
+            text = (delimiter or " ").join(row)
+            raise ValueError(f"row {text!r} lacks the name of its clip or a column of the header")
         listed[row[column]] = None if counts is None else _count(row[counts])
     return listed
 
 
 def _name_of(row: Any) -> str:
-    """The clip that a row of JSON lines is about.
+    """Returns the name of the clip in a row of JSON lines.
 
     Raises:
         ValueError: If the row does not name a clip.
@@ -127,10 +129,10 @@ def _name_of(row: Any) -> str:
 
 
 def _count(value: Any) -> int | None:
-    """A number of frames that may be written as 12, "12" or "12.0"; None if it is blank.
+    """Parses a number of frames, which may be written as 12, "12" or "12.0". Returns None if it is blank.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If it is not a number of frames.
     """
     if value is None or not str(value).strip():
         return None
@@ -144,7 +146,7 @@ def _count(value: Any) -> int | None:
 
 
 def _key(name: str) -> str:
-    """The part that two names of one clip share: lower case, without the ending and without leading zeros."""
+    """Returns a key that is equal for all names of a clip: lower case, without the suffix and leading zeros."""
     path = Path(name.strip().replace("\\", "/"))
     path = path.with_suffix("") if VIDEO_NAME.search(path.name) else path
     return "/".join(str(int(part)) if part.isdecimal() else part.lower() for part in path.parts)

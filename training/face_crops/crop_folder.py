@@ -1,7 +1,7 @@
-"""The folder of the crops: the settings that its crops were cut with, and the clips that are done.
+"""The folder of the crops: the settings of its crops, and the clips that are done.
 
-Beside the crops there are three files: `faces.json` has the settings, `clips.jsonl` has a row for each clip that is
-done, and `report.json` has the report.
+In addition to the crops it contains `faces.json` with the settings, `clips.jsonl` with a row for each clip that is
+done, and `report.json`.
 """
 
 import json
@@ -23,12 +23,12 @@ def claim_folder(source: Path, output: Path, settings: FaceSettings) -> FaceSett
     """Creates the folder of the crops, or checks that its crops have the same settings.
 
     Args:
-        source: A video, or the folder of a data set.
-        output: Folder of the crops.
-        settings: Settings of the face detection and of the crops.
+        source (`Path`): A video, or the folder of a data set.
+        output (`Path`): Folder of the crops.
+        settings (`FaceSettings`): Settings of the face detection and of the crops.
 
     Returns:
-        The settings with the name of the detector that is used in place of "auto".
+        The settings, in which "auto" is replaced by the name of the detector.
 
     Raises:
         UserError: If the source does not exist, the settings cannot be used, or the folder contains something else.
@@ -37,57 +37,60 @@ def claim_folder(source: Path, output: Path, settings: FaceSettings) -> FaceSett
     if not source.exists():
         raise UserError(f"{source} does not exist: give a video or a folder of videos.")
     if settings.crop == "none":
-        raise UserError('The face to cut out is "none": choose largest, center or all.')
+        raise UserError('The faces to crop are "none": choose largest, center or all.')
     if settings.size % 2:
         raise UserError(f"The size of the crops is {settings.size}, but must be even, because H.264 needs even sides.")
     if output.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(output.resolve()):
         raise UserError(f"One of {output} and {source} contains the other: choose another folder for the crops.")
-    note = output / SETTINGS
-    require_writable(note)
+    settings_file = output / SETTINGS
+    require_writable(settings_file)
     settings = replace(settings, detector=load_detector(settings.detector, settings.model)[0])
-    known = stored_settings(settings)
-    if note.is_file():
-        if read_json(note) != known:
-            raise UserError(f"{output} has crops with other settings, see {note}: remove it or choose another folder.")
+    expected = stored_settings(settings)
+    if settings_file.is_file():
+        if read_json(settings_file) != expected:
+            raise UserError(
+                f"{output} has crops with other settings, see {settings_file}: remove it or choose another folder."
+            )
     elif output.is_dir() and any(output.iterdir()):
-        raise UserError(f"{output} is not empty and has no crops in it: choose another folder.")
+        raise UserError(f"{output} is not empty and contains no crops: choose another folder.")
     else:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(note, json.dumps(known, indent=2) + "\n")
+        write_text(settings_file, json.dumps(expected, indent=2) + "\n")
     return settings
 
 
 def stored_settings(settings: FaceSettings) -> dict[str, Any]:
-    """The settings that decide what crops look like: all but the path of the model file of the detector."""
+    """Returns the settings that affect the crops. The path of the model file of the detector does not."""
     return {name: value for name, value in asdict(settings).items() if name != "model"}
 
 
-def cropped_by(dataset: str | Path) -> dict[str, Any]:
-    """Settings that `tgdfer faces` used for a data set, as options of the video processor.
+def crop_settings_of(dataset: str | Path) -> dict[str, Any]:
+    """Returns the settings of `tgdfer faces` for a data set, as options of the video processor.
 
     Args:
-        dataset: Folder of a data set, or id of a data set on the Hub.
+        dataset (`str` or `Path`): Folder of a data set, or id of a data set on the Hub.
 
     Returns:
-        Name of the option to its value, or an empty dict if `tgdfer faces` did not cut this data set.
+        Options by name. Empty if the data set does not consist of crops by `tgdfer faces`.
     """
-    note = Path(dataset) / SETTINGS
-    if not note.is_file():
+    settings_file = Path(dataset) / SETTINGS
+    if not settings_file.is_file():
         return {}
-    return {name if name == "no_face" else f"face_{name}": value for name, value in read_json(note).items()}
+    return {name if name == "no_face" else f"face_{name}": value for name, value in read_json(settings_file).items()}
 
 
 def finished_rows(output: Path, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier run whose source has not changed and whose crops exist, by the name of the clip.
+    """Returns the rows of an earlier run that are still valid, by name of the clip.
 
-    Clips that could not be cut are not among them: they are tried again.
+    A row is valid if its source has not changed and its crops exist. Clips that could not be cut are tried again, so
+    they have no valid row.
     """
     rows: dict[str, dict[str, Any]] = {}
     if (output / ROWS).is_file():
         for line in (output / ROWS).read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:  # The line at which the run was interrupted.
+            except ValueError:  # An incomplete line of an interrupted run.
                 continue
             rows[row["file"]] = row
     return {

@@ -1,4 +1,4 @@
-"""The `metadata.jsonl` files of a data set, written again for its crops."""
+"""Writing the `metadata.jsonl` files of a data set for its crops."""
 
 import json
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from tgdfer.training.files import write_text
 def write_metadata(source: Path, output: Path, rows: Sequence[dict[str, Any]]) -> dict[str, int | None]:
     """Writes the `metadata.jsonl` files of a data set for its crops.
 
-    A clip with several crops has a row for each, and a clip without a crop has none. Lists with a value for each frame
-    are reduced to the frames of the crop.
+    A clip with several crops has a row for each of them, and a clip without a crop has none. Lists with a value for
+    each frame are reduced to the frames of the crop.
 
     Args:
-        source: Folder of the data set; a single video has no metadata.
-        output: Folder of the crops.
-        rows: Rows of the clips, as `cut_clip` makes them.
+        source (`Path`): Folder of the data set. A single video has no metadata.
+        output (`Path`): Folder of the crops.
+        rows (`Sequence[dict[str, Any]]`): Rows of the clips, as returned by `cut_clip`.
 
     Returns:
-        Name of each clip in the metadata to its number of frames, or to None if the metadata does not have it.
+        The number of frames of each clip in the metadata, or None if the metadata does not contain it.
 
     Raises:
         UserError: If a file is not valid.
@@ -39,7 +39,7 @@ def write_metadata(source: Path, output: Path, rows: Sequence[dict[str, Any]]) -
                 listed[name] = frames_of(metadata)
                 row = by_file.get(name, {"crops": [], "kept": []})
                 for crop, kept in zip(row["crops"], row["kept"], strict=True):
-                    values = metadata if kept is None else _of_frames(metadata, kept, row["frames"])
+                    values = metadata if kept is None else _select_frames(metadata, kept, row["frames"])
                     lines.append(json.dumps(values | {"file_name": Path(crop).relative_to(folder).as_posix()}) + "\n")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} is not valid ({error!r}): repair it or move it away.") from error
@@ -48,9 +48,9 @@ def write_metadata(source: Path, output: Path, rows: Sequence[dict[str, Any]]) -
     return listed
 
 
-def _of_frames(metadata: Any, kept: Sequence[int], total: int) -> Any:
+def _select_frames(metadata: Any, kept: Sequence[int], total: int) -> Any:
     """Reduces lists of `total` values, also in nested dicts, to the values of the frames that are kept."""
     if isinstance(metadata, dict):
-        return {name: _of_frames(value, kept, total) for name, value in metadata.items()}
-    is_of_frames = isinstance(metadata, list) and len(metadata) == total
-    return [metadata[number] for number in kept] if is_of_frames else metadata
+        return {name: _select_frames(value, kept, total) for name, value in metadata.items()}
+    has_frames = isinstance(metadata, list) and len(metadata) == total
+    return [metadata[number] for number in kept] if has_frames else metadata

@@ -1,4 +1,4 @@
-"""The report of the crops of a data set: making it from the rows of the clips, and printing it."""
+"""The report about the crops of a data set: making it from the rows of the clips, and printing it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training.face_crops.annotations import compare
 from tgdfer.training.face_crops.crop_folder import stored_settings
 
-# Names of clips that are printed for each problem; the report has all of them.
+# Number of clips that are printed for each problem. The report contains all of them.
 _SHOWN = 5
 
 
@@ -20,25 +20,26 @@ def make_report(
     """Makes the report of a data set.
 
     Args:
-        rows: Rows of all clips, as `cut_clip` makes them.
-        settings: Settings of the crops.
-        listed: Expected clips and their numbers of frames, as `read_annotations` gives them.
-        skipped: Files whose names do not end like those of videos.
+        rows (`Sequence[dict[str, Any]]`): Rows of all clips, as returned by `cut_clip`.
+        settings (`FaceSettings`): Settings of the crops.
+        listed (`dict[str, int | None]`): Expected clips and their numbers of frames, as returned by
+            `read_annotations`.
+        skipped (`Sequence[str]`): Files without the suffix of a video.
 
     Returns:
         A dict with
 
         - `settings`;
         - `clips`, `frames` and `frames_without_face`: numbers;
-        - `without_face`: clips in which no frame has a face;
+        - `without_face`: clips without a face in any frame;
         - `left_out`: clips without a crop, because of `no_face`;
-        - `unreadable`: clip to the reason why it cannot be read;
-        - `frame_counts`: number of frames to the number of clips that have it;
-        - `mismatches` with the list; see `annotations.compare`;
-        - `milliseconds_per_frame` for decoding and face detection;
-        - `aligned`: number of clips that look as if their faces were aligned already;
+        - `unreadable`: reason for each clip that cannot be read;
+        - `frame_counts`: number of clips for each number of frames;
+        - `mismatches`: differences from the list; see `annotations.compare`;
+        - `milliseconds_per_frame`: time of decoding and face detection;
+        - `aligned`: number of clips whose faces appear to be aligned already;
         - `advice`: a sentence, or "";
-        - `skipped`.
+        - `skipped`: as given.
     """
     read = [row for row in rows if "error" not in row]
     frames = sum(row["frames"] for row in read)
@@ -61,11 +62,12 @@ def make_report(
 
 
 def _advice(aligned: int, clips: int) -> str:
+    """Returns advice for data sets whose faces are mostly aligned already."""
     if aligned <= clips / 2:
         return ""
     return (
-        f"{aligned} of {clips} clips look as if their faces were aligned already (small square pictures that a face"
-        ' fills): use this data set as it is, with face_crop "none".'
+        f"{aligned} of {clips} clips appear to contain aligned faces already (small square pictures that a face"
+        ' fills): use this data set unchanged, with face_crop "none".'
     )
 
 
@@ -73,7 +75,7 @@ def print_report(report: dict[str, Any]) -> None:
     """Prints a summary of a report.
 
     Args:
-        report: Report that `cut_faces` returns.
+        report (`dict[str, Any]`): Report that `cut_faces` returns.
     """
     console = get_console()
     cost = report["milliseconds_per_frame"]
@@ -89,7 +91,7 @@ def print_report(report: dict[str, Any]) -> None:
         "Clips in the list that do not exist": report["mismatches"]["missing"],
         "Clips that are not in the list": report["mismatches"]["unlisted"],
         "Clips with another number of frames than in the list": list(report["mismatches"]["frames"]),
-        "Files skipped because their names do not end like those of videos": report["skipped"],
+        "Files skipped because they do not have the suffix of a video": report["skipped"],
     }
     for problem, names in problems.items():
         if names:

@@ -1,4 +1,4 @@
-"""Cutting the faces out of a data set: `cut_faces`, which is `tgdfer faces` on the command line."""
+"""Cutting the faces out of a data set: `cut_faces`, the function of `tgdfer faces`."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tgdfer.training.face_crops.cut_clip import crashed_row, cut_clip, use_one_t
 from tgdfer.training.face_crops.sources import Job, find_jobs, skipped_files
 from tgdfer.training.face_crops.workers import run_jobs
 from tgdfer.training.files import write_text
-from tgdfer.training.interruption import saying_what_is_kept
+from tgdfer.training.interruption import reporting_interruption
 
 Row = dict[str, Any]
 
@@ -32,27 +32,27 @@ def cut_faces(
 ) -> dict[str, Any]:
     """Cuts the faces out of a video, or out of all videos and folders of frames below a folder.
 
-    The crops are H.264 files in the same folders below `output`, with the timestamps of their sources.
-    `metadata.jsonl` files are written for the crops, too. A run that was interrupted by Ctrl-C or SIGTERM says how
-    far it has come, and continues where it stopped. Sources that have changed are cut again. Those that could not be
-    cut are tried again.
+    The crops are H.264 files with the timestamps of their sources, in the same subfolders of `output`.
+    `metadata.jsonl` files are written for them. If the run is interrupted by Ctrl-C or SIGTERM, it says how many clips
+    are done. The next run continues after them. It cuts changed sources again, and retries those that could not be
+    cut.
 
     Args:
-        source: A video, or the folder of a data set.
-        output: Folder of the crops.
-        settings: Settings of the face detection and of the crops.
-        annotations: List of the expected clips: CSV, TSV, JSON lines, or lines that begin with the name of a clip. A
-            column "frames", "num_frames", "frame_count" or "n_frames" is the expected number of frames. By default,
-            the expected clips are those of the `metadata.jsonl` files.
-        workers: Number of processes. With one worker, or for one clip, the current process does all the work, and a
-            crash of a decoder ends it.
+        source (`str` or `Path`): A video, or the folder of a data set.
+        output (`str` or `Path`): Folder of the crops.
+        settings (`FaceSettings`, *optional*): Settings of the face detection and of the crops.
+        annotations (`str` or `Path`, *optional*): List of the expected clips: CSV, TSV, JSON lines, or lines that
+            begin with the name of a clip. The column "frames", "num_frames", "frame_count" or "n_frames" contains the
+            expected number of frames. By default, the expected clips are those in the `metadata.jsonl` files.
+        workers (`int`, *optional*, defaults to 1): Number of processes. With one worker, or for one clip, the current
+            process does all the work, and a crash of a decoder ends it.
 
     Returns:
         The report, which is also written to `output/report.json`; see `make_report`.
 
     Raises:
         UserError: If there is nothing to cut, or `output` contains something else.
-        PartialResultError: If some videos cannot be cut. The others are.
+        PartialResultError: If some videos cannot be cut. All others are cut.
         VideoDecodeError: If no face detector is available.
     """
     source, output, settings = Path(source), Path(output), settings or FaceSettings()
@@ -69,15 +69,17 @@ def cut_faces(
 
 
 def _cut_all(jobs: Sequence[Job], output: Path, workers: int) -> list[Row]:
-    """Cuts the clips that are not cut yet, and logs each of them; returns the rows of all jobs in their order."""
+    """Cuts the clips that are not done yet, and logs their rows. Returns the rows of all jobs in order."""
     rows = finished_rows(output, jobs)
     todo = [job for job in jobs if job.file not in rows]
-    # This removes lines that are incomplete or outdated.
+    # Incomplete and outdated lines are removed.
     write_text(output / ROWS, "".join(json.dumps(row) + "\n" for row in rows.values()))
     columns = (TextColumn("Cutting faces"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        saying_what_is_kept(
-            lambda: f"Interrupted: {len(rows)} of {len(jobs)} clips are done in {output}. Go on with the same command."
+        reporting_interruption(
+            lambda: (
+                f"Interrupted: {len(rows)} of {len(jobs)} clips are done in {output}. Resume with the same command."
+            )
         ),
         (output / ROWS).open("a", encoding="utf-8") as log,
         Progress(*columns, console=get_console(), transient=True) as bar,

@@ -1,4 +1,4 @@
-"""What faces are cut out of: the videos and folders of frames of a data set, and the names of their crops."""
+"""The sources of face crops: the videos and folders of frames of a data set, and the names of their crops."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
 from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
-# Files that lie beside the videos of data sets and are not videos.
+# Suffixes of files that data sets contain in addition to videos.
 _COMPANIONS = (".csv", ".json", ".jsonl", ".md", ".pdf", ".tsv", ".txt", ".wav", ".xlsx", ".xml", ".yaml", ".yml")
 
 
@@ -19,11 +19,11 @@ class Job:
     """A video to cut faces out of.
 
     Attributes:
-        source: The video, or a folder of frames.
-        file: Its name in the report: its path below the folder of the data set.
-        folder: Folder of the crops.
-        output: Path of the crop below `folder`. If there are several people, a number is added for each.
-        settings: Settings of the face detection and of the crops.
+        source (`Path`): The video, or a folder of frames.
+        file (`str`): Name in the report, which is the path below the folder of the data set.
+        folder (`Path`): Folder of the crops.
+        output (`str`): Path of the crop below `folder`. If there are several people, each file name gets a number.
+        settings (`FaceSettings`): Settings of the face detection and of the crops.
     """
 
     source: Path
@@ -34,7 +34,7 @@ class Job:
 
 
 def find_jobs(source: Path, output: Path, settings: FaceSettings) -> list[Job]:
-    """Finds the videos and folders of frames of a data set, in the order of their names.
+    """Finds the videos and folders of frames of a data set, sorted by path.
 
     Raises:
         UserError: If there are none.
@@ -45,7 +45,7 @@ def find_jobs(source: Path, output: Path, settings: FaceSettings) -> list[Job]:
         others = skipped_files(source)
         only = f", only files such as {others[0]}" if others else ""
         raise UserError(
-            f"{source} has no videos in it, and no folders of frames{only}: name the folder of a data set, or convert"
+            f"{source} contains no videos and no folders of frames{only}: name the folder of a data set, or convert"
             " its videos to .mp4."
         )
     names = [video.relative_to(root) if video != root else Path(root.name) for video in videos]
@@ -62,7 +62,7 @@ def find_jobs(source: Path, output: Path, settings: FaceSettings) -> list[Job]:
 
 
 def skipped_files(source: Path) -> list[str]:
-    """Files of a data set that may be videos, but whose names do not end like those of videos."""
+    """Returns the files of a data set that may be videos but do not have the suffix of a video."""
     files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else []
     names = [path.relative_to(source) for path in files]
     return [
@@ -75,19 +75,19 @@ def skipped_files(source: Path) -> list[str]:
 
 
 def source_state(path: Path) -> list[int]:
-    """Size in bytes and modification time in ns, by which a changed source is recognised."""
+    """Returns size in bytes and modification time in nanoseconds. They are used to recognise changed sources."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [file.stat() for file in files]
     return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
 def _videos(source: Path) -> Iterator[Path]:
-    """Videos and folders of frames, sorted by path."""
+    """Yields videos and folders of frames, sorted by path."""
     if source.is_file():
         yield source
         return
     hidden = set(source.rglob(".*"))
     files = [path for path in source.rglob("*") if path.is_file() and path not in hidden]
     videos = {path for path in files if VIDEO_NAME.search(path.name)}
-    of_frames = {path.parent for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
-    yield from sorted(videos | (of_frames - {path.parent for path in videos}))
+    frame_folders = {path.parent for path in files if path.suffix.lower() in IMAGE_SUFFIXES}
+    yield from sorted(videos | (frame_folders - {path.parent for path in videos}))

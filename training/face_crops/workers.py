@@ -1,7 +1,7 @@
-"""Processes that survive a crash: a job that ends its process costs only its own result.
+"""Worker processes that survive crashes: a job that crashes its process loses only its own result.
 
-`concurrent.futures` gives up all jobs of a pool when one of its processes dies, and does not tell which job was the
-cause. Here, the jobs that were running are then run again, each in a process of its own.
+If one process of a `concurrent.futures` pool dies, the pool gives up all jobs, and does not say which job was the
+cause. Therefore the jobs that were running are run again here, each in its own process.
 """
 
 import multiprocessing
@@ -26,23 +26,23 @@ def run_jobs(
     crashed: Callable[[Job], Result],
     initializer: Callable[[], object] | None = None,
 ) -> Iterator[Result]:
-    """Runs a function on each job and yields the results as they are done.
+    """Runs a function on each job, and yields the results as they are completed.
 
-    Where the caller is interrupted, the jobs that run are ended, and remove their temporary files.
+    If the caller is interrupted, running jobs are ended and remove their temporary files.
 
     Args:
-        function: Function of a job, which can be pickled.
-        jobs: The jobs.
-        workers: Number of processes. With one worker, or for one job, the current process does all the work.
-        crashed: Function of a job that ended its process, which gives its result.
-        initializer: Called in each new process.
+        function (`Callable[[Job], Result]`): Function of a job. It must be picklable.
+        jobs (`Sequence[Job]`): The jobs.
+        workers (`int`): Number of processes. With one worker, or for one job, the current process does all the work.
+        crashed (`Callable[[Job], Result]`): Returns the result of a job that crashed its process.
+        initializer (`Callable[[], object]`, *optional*): Called in each new process.
     """
     if workers <= 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return
     todo = deque(jobs)
     while todo:
-        # Only running jobs are submitted, so that few of them are suspects when a process dies.
+        # Only running jobs are submitted. So there are few candidates for the cause when a process dies.
         running: dict[Future, Job] = {}
         with _pool(min(workers, len(todo)), initializer) as pool:
             try:
@@ -69,7 +69,7 @@ def _run_alone(
     crashed: Callable[[Job], Result],
     initializer: Callable[[], object] | None,
 ) -> Result:
-    """Runs a job in a process of its own, which shows whether it was this job that ended a process before."""
+    """Runs a job in its own process, which shows whether this job crashed the previous process."""
     with _pool(1, initializer) as pool:
         try:
             return _submit(pool, function, job).result()
@@ -81,19 +81,19 @@ def _run_alone(
 
 
 def _pool(workers: int, initializer: Callable[[], object] | None) -> ProcessPoolExecutor:
-    # A forked process would wait forever for the threads of OpenCV and torch, which a fork does not copy.
+    # A forked process would wait forever for the threads of OpenCV and torch, which are not copied by a fork.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=initializer)
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> Future:
-    """Gives a job to a pool, whose processes start with the first one."""
+    """Submits a job to a pool. The first job starts the processes of the pool."""
     with _without_sigint():
         return pool.submit(_run, function, job)
 
 
 def _run(function: Callable[[Job], Result], job: Job) -> Result:
-    """Runs a job in its process; SIGTERM ends it in order, so that no temporary file stays."""
+    """Runs a job in a worker process. SIGTERM raises an error in the job, so that it removes its temporary files."""
     with raising_on_sigterm():
         return function(job)
 
@@ -107,11 +107,11 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def _without_sigint() -> Iterator[None]:
-    """Has processes that start in the block ignore Ctrl-C, which reaches them as well: their parent ends them.
+    """Makes processes that start in the block ignore Ctrl-C, because their parent ends them.
 
-    Otherwise each of them would print a traceback. In this process Ctrl-C waits for the end of the block.
+    Otherwise each of them would print a traceback. In the parent, Ctrl-C is delayed to the end of the block.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+    if not hasattr(signal, "pthread_sigmask"):  # Windows.
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,7 +1,7 @@
-"""Figures: confusion matrix, risk against coverage, timelines, and videos with predictions drawn in.
+"""Figures: confusion matrix, risk-coverage curve, timelines, and videos with predictions drawn in.
 
-All of them are drawn with the objects of matplotlib, which need no window. But matplotlib reads `MPLBACKEND` when it
-is imported, and fails where it names a backend that is not installed; notebooks set it for all their processes.
+All figures are drawn with matplotlib objects, which need no window. However, importing matplotlib fails if
+`MPLBACKEND` names a backend that is not installed. Notebooks set this variable for all their processes.
 """
 
 import os
@@ -10,15 +10,15 @@ from contextlib import suppress
 
 
 def _import_matplotlib() -> None:
-    """Imports matplotlib without the backend of `MPLBACKEND`, and then sets it where it is there."""
-    wanted = os.environ.pop("MPLBACKEND", None)
+    """Imports matplotlib without `MPLBACKEND`, and then selects this backend if it is installed."""
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
     finally:
-        if wanted is not None:
-            os.environ["MPLBACKEND"] = wanted
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     with suppress(ValueError):
-        matplotlib.rcParams["backend"] = wanted
+        matplotlib.rcParams["backend"] = backend
 
 
 if "MPLBACKEND" in os.environ and "matplotlib" not in sys.modules:

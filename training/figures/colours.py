@@ -1,4 +1,4 @@
-"""The colour of each class, the same in every picture and in every annotated video."""
+"""The colour of each class. It is the same in all figures and annotated videos."""
 
 import colorsys
 import zlib
@@ -7,9 +7,9 @@ from functools import cache
 
 from PIL import ImageColor
 
-# Found by a search around hues that suit the emotions. It maximised the smallest distance between two colours (OKLab)
-# under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009). The contrast to
-# white and to black is at least 2.3.
+# These colours were found by a search around hues that suit the emotions. It maximised the minimum distance between
+# two colours (OKLab) under normal vision and simulated protanopia, deuteranopia and tritanopia (Machado et al., 2009).
+# The contrast to white and to black is at least 2.3.
 _FIXED = {
     "anger": "#c52a20",
     "disgust": "#5d9c00",
@@ -24,41 +24,41 @@ _FIXED = {
     "helplessness": "#4782fe",
     "disappointment": "#9e5d9a",
 }
-# Relative luminance of the colours of other labels: as far from white as from black.
+# Relative luminance of the colours of other labels. Their contrast to white and to black is equal.
 _LUMINANCE = 0.18
 
 
 def class_colours(labels: Iterable[str]) -> dict[str, str]:
-    """Gives each class its colour.
+    """Returns the colour of each class.
 
-    The colour of a label depends on nothing but the label, so it is the same in every picture. Emotions of the usual
-    data sets, "neutral" and "unsure" have fixed colours. The hue of another label is a hash of its name.
+    The colour depends only on the label, so it is the same in all figures. Emotions of common data sets, "neutral" and
+    "unsure" have fixed colours. The hue of other labels is a hash of the name.
 
     Args:
-        labels: Names of classes.
+        labels (`Iterable[str]`): Names of classes.
 
     Returns:
-        For each label a colour as `#rrggbb`.
+        The colour of each label, as `#rrggbb`.
     """
     return {label: _FIXED.get(label.casefold()) or _hashed(label.casefold()) for label in labels}
 
 
 def text_colour(background: str) -> str:
-    """Black or white, whichever has the higher contrast (WCAG 2) to a background colour."""
+    """Returns black or white, whichever has the higher contrast (WCAG 2) to a background colour."""
     red, green, blue = to_bytes(background)
     luminance = _luminance((red / 255, green / 255, blue / 255))
     return "#ffffff" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "#000000"
 
 
 def to_bytes(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue (0 to 255) of a colour of matplotlib."""
+    """Returns red, green and blue (0 to 255) of a matplotlib colour."""
     red, green, blue = ImageColor.getrgb(colour)[:3]
     return red, green, blue
 
 
 @cache
 def _hashed(label: str) -> str:
-    """A colour whose hue is a hash of the label, at a luminance that is readable on white and on black."""
+    """Returns a colour whose hue is a hash of the label, at a luminance that is readable on white and on black."""
     code = zlib.crc32(label.encode())
     hue, saturation = (code & 0xFFFF) / 0x10000, 0.55 + 0.35 * (code >> 16 & 0xFF) / 0xFF
     low, high = 0.0, 1.0
@@ -70,6 +70,6 @@ def _hashed(label: str) -> str:
 
 
 def _luminance(colour: tuple[float, float, float]) -> float:
-    """Relative luminance (WCAG 2) of a colour of sRGB, 0 to 1."""
+    """Returns the relative luminance (WCAG 2) of an sRGB colour, 0 to 1."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

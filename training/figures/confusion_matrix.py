@@ -1,7 +1,7 @@
-"""The picture of a confusion matrix.
+"""The figure of a confusion matrix.
 
-Counts are written as numbers. Colours show shares of the true label, so classes with many clips and classes with few
-clips can be compared.
+Cells contain counts. Their colours show the share of the true label, so classes with many and with few clips can be
+compared.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ def plot_confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]
     """Draws a confusion matrix: rows are true labels, columns are predicted labels.
 
     Args:
-        matrix: (K, K) counts of clips, in the order of `labels`.
-        labels: K names of classes.
-        path: Picture to write. The ending of its name is its format.
+        matrix (`Sequence[Sequence[int]]` of shape `(K, K)`): Numbers of clips, in the order of `labels`.
+        labels (`Sequence[str]`): Names of the K classes.
+        path (`str` or `Path`): File to write. The suffix determines the format.
     """
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    # The font has a fixed size, so the figure grows with the number of classes.
+    # The font size is fixed, so the figure grows with the number of classes.
     side = 1.8 + 0.62 * len(labels)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
@@ -39,7 +39,7 @@ def plot_confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
-    """Writes each count (K, K) into its cell, in a colour that is readable on the cell and pale for a count of 0."""
+    """Writes each count (K, K) into its cell, in a colour that is readable on the cell. Zeros are pale."""
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.5 else "black" if count else "lightgrey"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)

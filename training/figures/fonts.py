@@ -1,4 +1,4 @@
-"""The font of pictures and annotated videos, and how wide text is in it."""
+"""The font of figures and annotated videos, and measuring, wrapping and shortening text."""
 
 from functools import cache
 from pathlib import Path
@@ -6,34 +6,34 @@ from pathlib import Path
 import matplotlib
 from PIL import ImageFont
 
-# Text of so many times the size is measured without rounding to whole pixels.
-_FINE = 8
-# matplotlib and Pillow fit letters to pixels, which makes small text up to 3 % wider.
-_WIDER = 1.04
+# Text is measured at this multiple of its size, where it is not rounded to whole pixels.
+_OVERSAMPLING = 8
+# matplotlib and Pillow align letters to pixels, which makes small text up to 3 % wider.
+_MARGIN = 1.04
 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The default font of matplotlib, which covers the alphabets of Europe, Arabic and many signs.
+    """Returns the default font of matplotlib, which covers the European alphabets, Arabic and many symbols.
 
     Args:
-        size: Height of the font in pixels.
+        size (`int`): Height of the font in pixels.
     """
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def text_width(text: str, size: int) -> float:
-    """Greatest width that a line of text may have in a picture, in the unit of `size`: pixels or points."""
-    return _WIDER * max(font(size).getlength(text), font(_FINE * size).getlength(text) / _FINE)
+    """Returns an upper limit for the width of a line of text, in the unit of `size` (pixels or points)."""
+    return _MARGIN * max(font(size).getlength(text), font(_OVERSAMPLING * size).getlength(text) / _OVERSAMPLING)
 
 
 def wrapped(text: str, size: int, width: float) -> list[str]:
-    """Breaks text into lines that are not wider than `width`, at spaces and, in words that are too wide, anywhere.
+    """Wraps text to lines of a maximum width, at spaces. Words that are too wide are broken anywhere.
 
     Args:
-        text: One paragraph.
-        size: Height of the font.
-        width: Greatest width of a line in the unit of `size`. A line has one character at least.
+        text (`str`): One paragraph.
+        size (`int`): Height of the font.
+        width (`float`): Maximum width of a line, in the unit of `size`. A line has at least one character.
     """
     lines = [""]
     for word in text.split():
@@ -51,7 +51,7 @@ def wrapped(text: str, size: int, width: float) -> list[str]:
 
 
 def shortened(text: str, size: int, width: float) -> str:
-    """Text that is not wider than `width`; an ellipsis stands for what is left out."""
+    """Shortens text to a maximum width. An ellipsis replaces the end."""
     if text_width(text, size) <= width:
         return text
     while text and text_width(f"{text}…", size) > width:

@@ -1,4 +1,4 @@
-"""The panel below an annotated video: the segments and the relevance of its people over the time of the video."""
+"""The panel below an annotated video: the segments and the relevance of each person over time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _BACKGROUND, _TEXT, _RELEVANCE, _CURSOR = (24, 24, 24), (225, 225, 225), (150, 1
 
 @dataclass
 class Panel:
-    """The panel, drawn once; only the mark of the current time moves.
+    """A panel that is drawn once. Only the mark of the current time moves.
 
     Attributes:
-        picture: (h, w, 3) uint8 RGB. The height is even, and 0 where there is nobody to draw.
-        left: Pixel of second 0.
-        unit: Pixels per second.
+        picture (`np.ndarray` of shape `(h, w, 3)`): uint8 RGB. The height is even. It is 0 if no person is drawn.
+        left (`int`): Position of second 0 in pixels.
+        unit (`float`): Pixels per second.
     """
 
     picture: np.ndarray
@@ -33,49 +33,49 @@ class Panel:
         """Moves the white line to a time.
 
         Args:
-            canvas: (h, w, 3) copy of `picture`, into which the line is drawn.
-            second: Current time.
+            canvas (`np.ndarray` of shape `(h, w, 3)`): Copy of `picture` into which the line is drawn.
+            second (`float`): Current time.
         """
         if not canvas.shape[0]:
             return
-        wide = max(2, canvas.shape[1] // 500)
-        column = int(np.clip(self.left + second * self.unit, 0, canvas.shape[1] - wide))
+        line_width = max(2, canvas.shape[1] // 500)
+        column = int(np.clip(self.left + second * self.unit, 0, canvas.shape[1] - line_width))
         if self._marked >= 0:
-            old = slice(self._marked, self._marked + wide)
+            old = slice(self._marked, self._marked + line_width)
             canvas[:, old] = self.picture[:, old]
-        canvas[:, column : column + wide] = _CURSOR
+        canvas[:, column : column + line_width] = _CURSOR
         self._marked = column
 
 
-def draw_panel(result: Mapping[str, Any], width: int, most: int, length: float, size: int) -> Panel:
-    """Draws a row for each person: the number, relevance as an area, and segments as coloured boxes with names.
+def draw_panel(result: Mapping[str, Any], width: int, max_height: int, length: float, size: int) -> Panel:
+    """Draws a row for each person, with the number, the relevance as an area, and the segments as coloured boxes.
 
-    Rows become thinner where there are many people. Those for whom no room is left are counted in the last row.
+    If there are many people, the rows are lower. People for whom there is no room are counted in the last row.
 
     Args:
-        result: Output of `EmotionTimelinePipeline` with known times.
-        width: Width of the panel in pixels.
-        most: Greatest height of the panel in pixels.
-        length: Length of the video in seconds.
-        size: Height of the font in pixels.
+        result (`Mapping[str, Any]`): Output of `EmotionTimelinePipeline`.
+        width (`int`): Width of the panel in pixels.
+        max_height (`int`): Maximum height of the panel in pixels.
+        length (`float`): Duration of the video in seconds.
+        size (`int`): Height of the font in pixels.
     """
-    people, least, usual = result["people"], round(1.4 * size), round(2.4 * size)
+    people, min_row, default_row = result["people"], round(1.4 * size), round(2.4 * size)
     numbered = any(person["person"] is not None for person in people)
     left = round(max(text_width(str(person["person"]), size) for person in people) + 0.8 * size) if numbered else 0
     panel = Panel(np.zeros((0, width, 3), np.uint8), left, (width - 1 - left) / max(length, 1e-9))
     names = _legend(people, panel, width, size)
     line = round(1.5 * size)
-    legend = line if names and most >= line + least else 0
-    room = max(0, most - legend)
-    shown = min(len(people), room // least)
+    legend = line if names and max_height >= line + min_row else 0
+    room = max(0, max_height - legend)
+    shown = min(len(people), room // min_row)
     more = 0
-    if shown < len(people) and room >= 2 * least:
-        more, shown = line, min(shown, (room - line) // least)
-    height = min(usual, (room - more) // shown) if shown else 0
+    if shown < len(people) and room >= 2 * min_row:
+        more, shown = line, min(shown, (room - line) // min_row)
+    height = min(default_row, (room - more) // shown) if shown else 0
     total = (shown * height + more + legend + 1) // 2 * 2
     if not total:
         return panel
-    image = Image.new("RGB", (width, min(total, most // 2 * 2)), _BACKGROUND)
+    image = Image.new("RGB", (width, min(total, max_height // 2 * 2)), _BACKGROUND)
     pen = ImageDraw.Draw(image)
     for row, person in enumerate(people[:shown]):
         _draw_row(pen, panel, result, person, row * height, height, size)
@@ -106,13 +106,13 @@ def _draw_row(
     base = top + height - 1 - band
     if height - band > size // 2:
         _draw_relevance(pen, panel, result, person, top + 2, base)
-    for one in person["segments"]:
-        colour = class_colours([one["label"]])[one["label"]]
-        left, right = (round(panel.left + one[end] * panel.unit) for end in ("start", "end"))
+    for segment in person["segments"]:
+        colour = class_colours([segment["label"]])[segment["label"]]
+        left, right = (round(panel.left + segment[end] * panel.unit) for end in ("start", "end"))
         pen.rectangle((left, base, max(left, right - 2), base + band - 2), fill=to_bytes(colour))
-        if _fits(one, panel, size):
-            where = ((left + right) / 2, base + (band - 2) / 2)
-            pen.text(where, one["label"], fill=text_colour(colour), font=font(size), anchor="mm")
+        if _fits(segment, panel, size):
+            centre = ((left + right) / 2, base + (band - 2) / 2)
+            pen.text(centre, segment["label"], fill=text_colour(colour), font=font(size), anchor="mm")
 
 
 def _draw_relevance(
@@ -123,7 +123,7 @@ def _draw_relevance(
     top: int,
     base: int,
 ) -> None:
-    """Draws the relevance of each frame as a bar, where the person is present."""
+    """Draws the relevance of each frame as a bar. There are no bars when the person is absent."""
     seconds, relevance = frame_seconds(person), np.asarray(person["frame_relevance"], dtype=float)
     shares = relevance / max(float(relevance.max()), 1e-9)
     for stretch in stretches(result, person):
@@ -134,13 +134,17 @@ def _draw_relevance(
 
 
 def _legend(people: Sequence[Mapping[str, Any]], panel: Panel, width: int, size: int) -> dict[str, str]:
-    """Labels that no box has room for, and how they are written into one line; those of the longest time first."""
+    """Chooses the labels of the legend, which are those that do not fit into any box, in order of total duration.
+
+    Returns:
+        The text of each label. Labels for which there is no room are omitted.
+    """
     total: dict[str, float] = {}
     written = set()
-    for one in (segment for person in people for segment in person["segments"]):
-        total[one["label"]] = total.get(one["label"], 0.0) + one["end"] - one["start"]
-        if _fits(one, panel, size):
-            written.add(one["label"])
+    for segment in (segment for person in people for segment in person["segments"]):
+        total[segment["label"]] = total.get(segment["label"], 0.0) + segment["end"] - segment["start"]
+        if _fits(segment, panel, size):
+            written.add(segment["label"])
     names: dict[str, str] = {}
     free = width - size
     for name in sorted(total.keys() - written, key=lambda name: -total[name]):
@@ -153,6 +157,7 @@ def _legend(people: Sequence[Mapping[str, Any]], panel: Panel, width: int, size:
 
 
 def _fits(segment: Mapping[str, Any], panel: Panel, size: int) -> bool:
+    """Returns whether the label of a segment fits into its box."""
     return text_width(segment["label"], size) + 6 < (segment["end"] - segment["start"]) * panel.unit
 
 

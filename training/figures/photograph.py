@@ -1,4 +1,4 @@
-"""The picture of a photograph: for each person the face and bars of probabilities."""
+"""The figure of a photograph: the face and the class probabilities of each person."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,25 +9,25 @@ from tgdfer.training.figures.colours import class_colours
 from tgdfer.training.figures.fonts import shortened, text_width, wrapped
 from tgdfer.training.figures.timeline_row import GREY, person_title, warning_lines
 
-# More people would make a picture that fits no screen.
-MOST_FACES = 12
-# Classes with a bar; the others have less probability.
-MOST_BARS = 6
+# Maximum number of people in a figure.
+MAX_FACES = 12
+# Number of classes with a bar. They are the most probable ones.
+MAX_BARS = 6
 # Inches.
 _CARD, _COLUMNS, _TOP, _BOTTOM, _GAP, _MARGIN, _FACE = 4.6, 3, 0.55, 0.3, 0.35, 0.15, 1.35
 _TITLE, _WARNING = 0.32, 0.18
-# Points, and the greatest width of the name of a class.
+# Font size and maximum width of the name of a class, in points.
 _SIZE, _NAME = 8, 95
 
 
 def draw_photograph(result: Mapping[str, Any], title: str = "") -> Figure:
-    """Draws a card for each person: number, answer, face and the probabilities of the best classes.
+    """Draws a card for each person, with number, answer, face and the probabilities of the most probable classes.
 
     Args:
-        result: Output of `EmotionTimelinePipeline` for one frame.
-        title: Name of the photograph.
+        result (`Mapping[str, Any]`): Output of `EmotionTimelinePipeline` for one frame.
+        title (`str`, *optional*, defaults to `""`): Name of the photograph.
     """
-    people = result["people"][:MOST_FACES]
+    people = result["people"][:MAX_FACES]
     columns = min(_COLUMNS, len(people))
     lines = max(len(warning_lines(person, _CARD - 2 * _MARGIN)) for person in people)
     card = _TITLE + _WARNING * lines + _FACE
@@ -53,7 +53,7 @@ def draw_photograph(result: Mapping[str, Any], title: str = "") -> Figure:
 
 
 def _draw_card(figure: Figure, person: Mapping[str, Any], left: float, top: float) -> None:
-    """Draws the face, if there is a thumbnail, and the bars beside it; `left` and `top` are in inches."""
+    """Draws the face, if there is a thumbnail, and the bars next to it. `left` and `top` are in inches."""
     width, height = figure.get_size_inches()
     room = _CARD - 2 * _MARGIN
     thumbnails = person.get("thumbnails")
@@ -63,19 +63,19 @@ def _draw_card(figure: Figure, person: Mapping[str, Any], left: float, top: floa
         axes.axis("off")
         left, room = left + _FACE + 0.12, room - _FACE - 0.12
     scores = person["scores"]
-    best = sorted(scores, key=lambda name: -scores[name])[:MOST_BARS]
+    best = sorted(scores, key=lambda name: -scores[name])[:MAX_BARS]
     names = [_two_lines(name) for name in best]
-    before = max(text_width(line, _SIZE) for name in names for line in name.split("\n")) / 72 + 0.12
+    names_width = max(text_width(line, _SIZE) for name in names for line in name.split("\n")) / 72 + 0.12
     axes = figure.add_axes(
-        ((left + before) / width, (top - _FACE) / height, (room - before) / width, _FACE / height),
-        # The number beside the longest bar needs room.
+        ((left + names_width) / width, (top - _FACE) / height, (room - names_width) / width, _FACE / height),
+        # The number next to the longest bar needs room.
         xlim=(0, 1.25),
-        ylim=(MOST_BARS - 0.4, -0.6),
+        ylim=(MAX_BARS - 0.4, -0.6),
     )
     colours = class_colours(best)
     axes.barh(range(len(best)), [scores[name] for name in best], 0.72, color=[colours[name] for name in best])
-    for place, name in enumerate(best):
-        axes.text(scores[name] + 0.02, place, f"{scores[name]:.0%}", va="center", fontsize=_SIZE)
+    for index, name in enumerate(best):
+        axes.text(scores[name] + 0.02, index, f"{scores[name]:.0%}", va="center", fontsize=_SIZE)
     axes.set_yticks(range(len(best)), names, fontsize=_SIZE)
     axes.set_xticks([])
     axes.tick_params(length=0)
@@ -83,6 +83,6 @@ def _draw_card(figure: Figure, person: Mapping[str, Any], left: float, top: floa
 
 
 def _two_lines(name: str) -> str:
-    """The name of a class in at most two lines."""
+    """Returns the name of a class in at most two lines."""
     first, *others = wrapped(name, _SIZE, _NAME)
     return "\n".join([first, *([shortened(" ".join(others), _SIZE, _NAME)] if others else [])])

@@ -1,4 +1,4 @@
-"""When a person is in the picture: stretches of a video with no cut and no sampled frame that lacks the face."""
+"""Presence of a person: the stretches of a video without a cut and without a sampled frame that lacks the face."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-# Times that differ by less are equal: results of float32 are compared with times of float64.
+# Tolerance for comparing float32 times of results with float64 times.
 TOLERANCE = 1e-3
-# Neighbouring frames of a person belong to two stretches if they are so many steps, and so many seconds, apart.
-_STEPS, _SECONDS = 3.0, 1.0
+# Consecutive frames of a person are in different stretches if the gap has more than this many steps and seconds.
+_GAP_STEPS, _GAP_SECONDS = 3.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Stretch:
     """A stretch of a video in which a person is present.
 
     Attributes:
-        first: Index of the first frame of the person.
-        last: Index of the last frame of the person.
-        start: Second at which the stretch begins.
-        end: Second at which the stretch ends.
+        first (`int`): Index of the first frame of the person.
+        last (`int`): Index of the last frame of the person.
+        start (`float`): Start of the stretch in seconds.
+        end (`float`): End of the stretch in seconds.
     """
 
     first: int
@@ -30,78 +30,85 @@ class Stretch:
 
 
 def frame_seconds(person: Mapping[str, Any]) -> np.ndarray:
-    """Seconds (T,) of the frames of a person, or their numbers where the times are unknown."""
-    if person["timestamps"] is None:
-        return np.arange(len(person["frame_relevance"]), dtype=float)
+    """Returns the times (T,) of the frames of a person in seconds."""
     return np.asarray(person["timestamps"], dtype=float)
 
 
 def stretches(result: Mapping[str, Any], person: Mapping[str, Any]) -> list[Stretch]:
     """Finds the stretches in which a person is present.
 
-    A stretch never crosses a cut. It reaches halfway to a sampled frame in which the person is absent, and otherwise
-    to the cut or the end of the video, but no further than two steps between sampled frames.
+    A stretch never crosses a cut. It ends halfway to a sampled frame in which the person is absent, or else at the cut
+    or the end of the video, but at most two sampling steps after the last frame. The same applies to its start.
 
     Args:
-        result: Output of `EmotionTimelinePipeline`.
-        person: One of its people.
+        result (`Mapping[str, Any]`): Output of `EmotionTimelinePipeline`.
+        person (`Mapping[str, Any]`): One of its people.
 
     Returns:
-        Stretches in order of time; together they hold each of the T frames of the person once.
+        The stretches in chronological order. Each of the T frames of the person is in exactly one of them.
     """
     seconds = frame_seconds(person)
     if not len(seconds):
         return []
-    if person["timestamps"] is None or result["timestamps"] is None:
-        return [Stretch(0, len(seconds) - 1, seconds[0] - 0.5, seconds[-1] + 0.5)]
-    every = np.asarray(result["timestamps"], dtype=float)
-    usual = float(np.median(np.diff(every))) if len(every) > 1 else _SECONDS
+    sampled, step = _sampled_seconds(result)
     cuts = np.asarray(result["cuts"], dtype=float)
-    places = np.searchsorted(every, seconds - TOLERANCE)
+    places = np.searchsorted(sampled, seconds - TOLERANCE)
     shots = np.searchsorted(cuts - TOLERANCE, seconds, side="right")
-    apart = np.diff(seconds) > max(_SECONDS, _STEPS * usual)
-    borders = np.flatnonzero((np.diff(places) > 1) | (np.diff(shots) > 0) | apart) + 1
+    has_gap = np.diff(seconds) > max(_GAP_SECONDS, _GAP_STEPS * step)
+    borders = np.flatnonzero((np.diff(places) > 1) | (np.diff(shots) > 0) | has_gap) + 1
     found = []
     for part in np.split(np.arange(len(seconds)), borders):
         first, last = int(part[0]), int(part[-1])
         shot = int(shots[first])
-        start = _border(every, int(places[first]) - 1, seconds[first], -usual)
-        end = _border(every, int(places[last]) + 1, seconds[last], usual)
+        start = _border(sampled, int(places[first]) - 1, seconds[first], -step)
+        end = _border(sampled, int(places[last]) + 1, seconds[last], step)
         if shot > 0:
-            # A face that is in the first sampled frame of a shot is there from the cut on.
-            begins, opens = (
-                float(cuts[shot - 1]),
-                places[first] == 0 or every[places[first] - 1] < cuts[shot - 1] - TOLERANCE,
-            )
-            start = max(begins, seconds[first] - 2 * usual) if opens else max(start, begins)
+            # A face in the first sampled frame of a shot is present from the cut on.
+            shot_start = float(cuts[shot - 1])
+            is_first = places[first] == 0 or sampled[places[first] - 1] < cuts[shot - 1] - TOLERANCE
+            start = max(shot_start, seconds[first] - 2 * step) if is_first else max(start, shot_start)
         if shot < len(cuts):
-            stops = float(cuts[shot])
-            closes = places[last] + 1 >= len(every) or every[places[last] + 1] >= stops - TOLERANCE
-            end = min(stops, seconds[last] + 2 * usual) if closes else min(end, stops)
-        found.append(Stretch(first, last, max(0.0, start), min(end, _length(result, every, usual))))
+            shot_end = float(cuts[shot])
+            is_last = places[last] + 1 >= len(sampled) or sampled[places[last] + 1] >= shot_end - TOLERANCE
+            end = min(shot_end, seconds[last] + 2 * step) if is_last else min(end, shot_end)
+        found.append(Stretch(first, last, max(0.0, start), min(end, video_duration(result))))
     return found
 
 
-def length_of(result: Mapping[str, Any]) -> float:
-    """Length of a video in seconds, or the number of its frames where the times are unknown."""
-    if result["timestamps"] is None:
-        return float(max(len(person["frame_relevance"]) for person in result["people"]))
-    every = np.asarray(result["timestamps"], dtype=float)
-    return _length(result, every, float(np.median(np.diff(every))) if len(every) > 1 else _SECONDS)
+def video_duration(result: Mapping[str, Any]) -> float:
+    """Returns the duration of a video in seconds."""
+    sampled, step = _sampled_seconds(result)
+    return float(result["duration"] or sampled[-1] + step)
 
 
 def segment_at(person: Mapping[str, Any], second: float) -> Mapping[str, Any] | None:
-    """The segment of a person at a time, or None."""
-    inside = (one for one in person["segments"] if one["start"] - TOLERANCE <= second < one["end"] - TOLERANCE)
+    """Returns the segment of a person at a time, or None."""
+    inside = (
+        segment
+        for segment in person["segments"]
+        if segment["start"] - TOLERANCE <= second < segment["end"] - TOLERANCE
+    )
     return next(inside, None)
 
 
-def _border(every: np.ndarray, neighbour: int, second: float, step: float) -> float:
-    """Halfway to a sampled frame without the person; `step` away at the end of the video or far from such a frame."""
-    if 0 <= neighbour < len(every) and abs(every[neighbour] - second) <= 2 * abs(step):
-        return float(every[neighbour] + second) / 2
+def _sampled_seconds(result: Mapping[str, Any]) -> tuple[np.ndarray, float]:
+    """Returns the times (N,) of all sampled frames, and the median step between them."""
+    sampled = np.asarray(result["timestamps"], dtype=float)
+    return sampled, float(np.median(np.diff(sampled))) if len(sampled) > 1 else _GAP_SECONDS
+
+
+def _border(sampled: np.ndarray, neighbour: int, second: float, step: float) -> float:
+    """Returns the start or end of a stretch next to its first or last frame.
+
+    Args:
+        sampled: (N,) Times of all sampled frames.
+        neighbour: Index of the adjacent sampled frame outside the stretch.
+        second: Time of the first or last frame of the stretch.
+        step: Sampling step. It is negative for the start.
+
+    Returns:
+        The time halfway to the neighbour, or `second + step` if there is no neighbour or if it is far away.
+    """
+    if 0 <= neighbour < len(sampled) and abs(sampled[neighbour] - second) <= 2 * abs(step):
+        return float(sampled[neighbour] + second) / 2
     return float(second) + step
-
-
-def _length(result: Mapping[str, Any], every: np.ndarray, usual: float) -> float:
-    return float(result["duration"] or every[-1] + usual)

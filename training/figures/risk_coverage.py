@@ -1,4 +1,4 @@
-"""The picture of risk against coverage: how many answers are wrong if a model answers only where it is confident."""
+"""The risk-coverage curve: the share of wrong answers if a model only answers when it is confident."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ def plot_risk_coverage(
     """Draws the risk-coverage curve of a model.
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip.
-        correct: (N,) whether that label is the true one.
-        path: Picture to write. The ending of its name is its format.
-        unsure_below: Confidence below which the model is unsure, which is marked on the curve.
+        confidences (`Sequence[float]` of shape `(N,)`): Probability of the predicted label of each clip.
+        correct (`Sequence[bool]` of shape `(N,)`): Whether that label is the true one.
+        path (`str` or `Path`): File to write. The suffix determines the format.
+        unsure_below (`float`, *optional*): Confidence below which the model is unsure. It is marked on the curve.
     """
     thresholds, coverage, risk = risk_coverage_curve(confidences, correct)
     figure = Figure(figsize=(5.0, 3.6), layout="constrained")
@@ -29,10 +29,10 @@ def plot_risk_coverage(
     axes.axhline(risk[-1], color="grey", linestyle=":", linewidth=1, label="all clips answered")
     kept = np.flatnonzero(thresholds >= (np.inf if unsure_below is None else unsure_below))
     if len(kept):
-        at = kept[-1]
-        name = f"sure: {coverage[at]:.0%} of the clips, {risk[at]:.0%} wrong"
-        axes.plot(coverage[at], risk[at], "o", color="C1", label=name)
-    axes.set(xlim=(0, 1.02), xlabel="coverage: clips that are given a label", ylabel="risk: wrong labels")
+        index = kept[-1]
+        name = f"sure: {coverage[index]:.0%} of the clips, {risk[index]:.0%} wrong"
+        axes.plot(coverage[index], risk[index], "o", color="C1", label=name)
+    axes.set(xlim=(0, 1.02), xlabel="coverage: clips that get a label", ylabel="risk: wrong labels")
     axes.set_ylim(0, max(0.05, 1.1 * float(risk.max())))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))

@@ -1,4 +1,4 @@
-"""One person in the picture of a video: title, thumbnails, curves, relevance, segments and a legend."""
+"""The row of one person in the figure of a video: title, thumbnails, curves, relevance, segments and legend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,43 +12,45 @@ from matplotlib.ticker import PercentFormatter
 
 from tgdfer.training.figures.colours import class_colours, text_colour
 from tgdfer.training.figures.fonts import shortened, text_width, wrapped
-from tgdfer.training.figures.presence import frame_seconds, length_of, segment_at, stretches
+from tgdfer.training.figures.presence import frame_seconds, segment_at, stretches, video_duration
 
 GREY = "#555555"
 RELEVANCE_COLOUR = "#d5dde8"
-# Relevance has a scale of its own: its maximum is drawn at this height, so that it does not hide the curves.
+# Relevance has its own scale: its maximum is drawn at this height, so that it does not hide the curves.
 RELEVANCE_HEIGHT = 0.4
 UNSURE = "unsure"
 _RELEVANCE = "relevance (own scale)"
-# More curves in one row hide each other. A picture with few classes of its own is filled up to the second number.
-MOST_CURVES, FEWEST_CURVES = 5, 3
-# With more frames, curves have no marker at each frame.
-_MARKED = 64
+# Maximum number of curves, because more would hide each other, and the number to which few classes are filled up.
+MAX_CURVES, MIN_CURVES = 5, 3
+# If there are more frames, curves have no markers.
+_MAX_MARKERS = 64
 # Inches.
 _TITLE, _WARNING, _CURVES, _LOW_CURVES, _BAND, _SPACE, _LEGEND_LINE = 0.27, 0.18, 1.2, 0.8, 0.24, 0.05, 0.165
-_SMALLEST_THUMBNAIL, _LARGEST_THUMBNAIL, _LOW_THUMBNAIL = 0.4, 0.8, 0.55
-# Shorter beginnings of names in the boxes of segments say nothing.
-_SHORTEST_NAME = 10
-# Points, and the greatest width of a name in the legend.
+_MIN_THUMBNAIL, _MAX_THUMBNAIL, _LOW_THUMBNAIL = 0.4, 0.8, 0.55
+# Minimum number of letters of a shortened name in the box of a segment. Fewer would not be understood.
+_MIN_NAME = 10
+# Font sizes and the maximum width of a name in the legend, in points.
 _SIZE, _TITLE_SIZE, _LEGEND_WIDTH = 8, 11, 150
 
 
 class Row:
-    """One person in the picture of a video.
+    """The row of one person in the figure of a video.
 
     Args:
-        result: Output of `EmotionTimelinePipeline`.
-        person: One of its people.
-        room: Width in inches of curves and legend together.
-        span: Seconds over which curves and segments are averaged; 0 draws each frame.
-        truth: True segments, drawn below the predicted ones.
-        low: Whether the row is drawn lower, because there are many.
+        result (`Mapping[str, Any]`): Output of `EmotionTimelinePipeline`.
+        person (`Mapping[str, Any]`): One of its people.
+        room (`float`): Width of curves and legend in inches.
+        span (`float`, *optional*, defaults to 0.0): Length in seconds of the spans over which curves and segments are
+            averaged. 0 draws every frame.
+        truth (`Sequence[Mapping[str, Any]]`, *optional*, defaults to `()`): True segments, which are drawn below the
+            predicted ones.
+        low (`bool`, *optional*, defaults to `False`): Whether the row is drawn lower, because there are many rows.
 
     Attributes:
-        height: Height of the row in inches.
-        legend_width: Width of its legend in inches.
-        curves: Axes of the curves, after `draw`.
-        axes: Axes of the row that show time, from top to bottom, after `draw`.
+        height (`float`): Height of the row in inches.
+        legend_width (`float`): Width of its legend in inches.
+        curves (`Axes`): Axes of the curves, after `draw`.
+        axes (`list[Axes]`): All axes with a time axis, from top to bottom, after `draw`.
     """
 
     curves: Axes
@@ -66,7 +68,7 @@ class Row:
         self.person, self.span, self.truth = person, span, truth
         self.seconds = frame_seconds(person)
         self.stretches = stretches(result, person)
-        self.length = length_of(result)
+        self.length = video_duration(result)
         self.segments = _merged(person["segments"], span) if span else person["segments"]
         self.drawn = _drawn_classes(person)
         named = [*self.drawn, *dict.fromkeys(one["label"] for one in (*self.segments, *truth))]
@@ -87,11 +89,11 @@ class Row:
         """Draws the row.
 
         Args:
-            figure: Figure to draw into.
-            left: Left end of the axes in inches.
-            top: Upper end of the row in inches from the bottom of the figure.
-            width: Width of the axes in inches.
-            limits: First and last second of the axes.
+            figure (`Figure`): Figure to draw into.
+            left (`float`): Left end of the axes in inches.
+            top (`float`): Upper end of the row in inches from the bottom of the figure.
+            width (`float`): Width of the axes in inches.
+            limits (`tuple[float, float]`): First and last second of the axes.
         """
         full_width, full_height = figure.get_size_inches()
 
@@ -122,23 +124,22 @@ class Row:
             axes.tick_params(labelbottom=False, bottom=False)
 
     def _presence(self) -> str:
-        """For how long the person is present; empty for somebody who is always there."""
-        if self.person["person"] is None or not self.person["without_face"] or self.person["timestamps"] is None:
+        """Returns how long the person is present. Empty for a person who is always present."""
+        if self.person["person"] is None or not self.person["without_face"]:
             return ""
         present = sum(stretch.end - stretch.start for stretch in self.stretches)
         return f"in the picture for {_duration(present)} of {_duration(self.length)}"
 
     def _thumbnail_side(self, room: float, low: bool) -> float:
+        """Returns the side of a thumbnail in inches."""
         side = 0.75 * room / len(self.person["thumbnails"])
-        return float(np.clip(side, _SMALLEST_THUMBNAIL, _LOW_THUMBNAIL if low else _LARGEST_THUMBNAIL))
+        return float(np.clip(side, _MIN_THUMBNAIL, _LOW_THUMBNAIL if low else _MAX_THUMBNAIL))
 
     def _draw_thumbnails(self, axes: Axes, limits: tuple[float, float], width: float) -> None:
-        """Draws the faces at their times, with the colour of the moment; those that would overlap are left out."""
+        """Draws the thumbnails at their times, framed in the colour of the segment. Overlapping ones are omitted."""
         unit = (limits[1] - limits[0]) / width
         half = self.thumbnail * unit / 2
-        pictures, seconds = self.person["thumbnails"], self.person.get("thumbnail_seconds")
-        if seconds is None or any(second is None for second in seconds):
-            seconds = self.seconds[((np.arange(len(pictures)) + 0.5) * len(self.seconds) / len(pictures)).astype(int)]
+        pictures, seconds = self.person["thumbnails"], self.person["thumbnail_seconds"]
         free = -np.inf
         for picture, second in zip(pictures, seconds, strict=True):
             middle = float(second)
@@ -164,7 +165,7 @@ class Row:
         axes.axis("off")
 
     def _draw_curves(self) -> None:
-        """Draws relevance as an area, and above it a curve for each class that is drawn."""
+        """Draws relevance as an area, and a curve for each drawn class."""
         axes = self.curves
         groups = self._groups()
         relevance = self._averages(np.asarray(self.person["frame_relevance"], dtype=float), groups)
@@ -173,15 +174,15 @@ class Row:
             self._edges(groups).ravel(), shares, where=~np.isnan(shares), color=RELEVANCE_COLOUR, linewidth=0, zorder=1
         )
         times = self._averages(self.seconds, groups)
-        marker = "o" if len(self.seconds) <= _MARKED else None
+        marker = "o" if len(self.seconds) <= _MAX_MARKERS else None
         for name in reversed(self.drawn):
             values = self._averages(np.asarray(self.person["frame_scores"][name], dtype=float), groups)
             axes.plot(
                 times, values, color=self.colours[name], linewidth=1.7, marker=marker, markersize=3.2, label=name
             )
-            alone = _alone(values)
-            if marker is None and alone.any():
-                axes.plot(times[alone], values[alone], ".", color=self.colours[name], markersize=3)
+            isolated = _isolated(values)
+            if marker is None and isolated.any():
+                axes.plot(times[isolated], values[isolated], ".", color=self.colours[name], markersize=3)
         axes.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylabel("probability", fontsize=_SIZE)
@@ -210,13 +211,13 @@ class Row:
         )
 
     def _draw_band(self, axes: Axes, segments: Sequence[Mapping[str, Any]], title: str, unit: float) -> None:
-        """Draws segments as coloured boxes with their names where these fit; `unit` is inches per second."""
-        for one in segments:
-            start, seconds = one["start"], one["end"] - one["start"]
-            colour = self.colours[one["label"]]
-            axes.add_patch(Rectangle((start, 0), seconds, 1, **_fill(one["label"], colour)))
-            name = shortened(one["label"], _SIZE, 72 * (seconds * unit - 0.08))
-            if name == one["label"] or len(name) > _SHORTEST_NAME:
+        """Draws segments as coloured boxes, with their names if they fit. `unit` is inches per second."""
+        for segment in segments:
+            start, seconds = segment["start"], segment["end"] - segment["start"]
+            colour = self.colours[segment["label"]]
+            axes.add_patch(Rectangle((start, 0), seconds, 1, **_fill(segment["label"], colour)))
+            name = shortened(segment["label"], _SIZE, 72 * (seconds * unit - 0.08))
+            if name == segment["label"] or len(name) > _MIN_NAME:
                 axes.text(
                     start + seconds / 2,
                     0.46,
@@ -234,7 +235,7 @@ class Row:
         axes.spines["bottom"].set(color="#bbbbbb")
 
     def _groups(self) -> list[np.ndarray]:
-        """Indices of the frames that are drawn as one point; an empty group is a gap in the curves."""
+        """Returns the indices of the frames of each point of the curves. An empty group is a gap."""
         if not self.span:
             groups: list[np.ndarray] = []
             for stretch in self.stretches:
@@ -244,10 +245,11 @@ class Row:
         return [np.flatnonzero(spans == number) for number in range(int(self.length / self.span) + 1)]
 
     def _averages(self, values: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the mean of each group (G,). NaN for a gap."""
         return np.array([values[group].mean() if len(group) else np.nan for group in groups])
 
     def _edges(self, groups: Sequence[np.ndarray]) -> np.ndarray:
-        """Left and right end (G, 2) of each group in seconds; NaN for a gap."""
+        """Returns start and end (G, 2) of each group in seconds. NaN for a gap."""
         if self.span:
             starts = self.span * np.arange(len(groups))
             edges = np.stack([starts, np.minimum(starts + self.span, self.length)], 1)
@@ -264,15 +266,15 @@ class Row:
 def person_title(
     figure: Figure, person: Mapping[str, Any], left: float, bottom: float, room: float, presence: str = ""
 ) -> None:
-    """Writes the number of a person in a dark box, the answer, and when the person is present.
+    """Writes the title of a person: the number on a dark background, the answer, and when the person is present.
 
     Args:
-        figure: Figure to write into.
-        person: A person of the result.
-        left: Left end of the title in inches.
-        bottom: Base line of the title in inches.
-        room: Width of the title in inches.
-        presence: What is said after the answer.
+        figure (`Figure`): Figure to write into.
+        person (`Mapping[str, Any]`): A person of the result.
+        left (`float`): Left end of the title in inches.
+        bottom (`float`): Baseline of the title in inches.
+        room (`float`): Width of the title in inches.
+        presence (`str`, *optional*, defaults to `""`): Text after the answer.
     """
     width, height = figure.get_size_inches()
     right = left + room
@@ -287,14 +289,16 @@ def person_title(
             number, color="white", fontsize=9, weight="bold", bbox={"facecolor": "#222222", "pad": 3, "linewidth": 0}
         )
         left += text_width(number, 9) / 72 + 0.17
-    answer = shortened(answer_of(person), _TITLE_SIZE, 72 * (right - left - text_width(presence, _SIZE) / 72 - 0.15))
+    answer = shortened(
+        answer_with_score(person), _TITLE_SIZE, 72 * (right - left - text_width(presence, _SIZE) / 72 - 0.15)
+    )
     write(answer, fontsize=_TITLE_SIZE)
     left += text_width(answer, _TITLE_SIZE) / 72 + 0.15
     write(presence, fontsize=_SIZE, color=GREY)
 
 
-def answer_of(person: Mapping[str, Any]) -> str:
-    """The answer for a person or a segment: a label with its probability, or what it is unsure between."""
+def answer_with_score(person: Mapping[str, Any]) -> str:
+    """Returns the answer for a person or a segment: the label and its probability, or the candidates if unsure."""
     if person["label"] == UNSURE:
         first, *others = person["candidates"]
         likely = f"{first} ({person['score']:.0%})"
@@ -303,32 +307,32 @@ def answer_of(person: Mapping[str, Any]) -> str:
 
 
 def warning_lines(person: Mapping[str, Any], room: float) -> list[str]:
-    """Warnings of a person, in lines that are not wider than `room` inches."""
+    """Returns the warnings of a person, in lines of at most `room` inches."""
     return [line for text in person["warnings"] for line in wrapped(text, _SIZE, 72 * room)]
 
 
 def _drawn_classes(person: Mapping[str, Any]) -> list[str]:
-    """Classes whose curves are drawn: the candidates, those of segments (longest first), then the most probable."""
+    """Chooses the classes with a curve: the candidates, those of the longest segments, then the most probable ones."""
     total: dict[str, float] = {}
-    for one in person["segments"]:
-        for name in one["candidates"]:
-            total[name] = total.get(name, 0.0) + one["end"] - one["start"]
+    for segment in person["segments"]:
+        for name in segment["candidates"]:
+            total[name] = total.get(name, 0.0) + segment["end"] - segment["start"]
     scores = person["scores"]
     ranked = [*person["candidates"], *sorted(total, key=lambda name: -total[name])]
-    ranked = [name for name in dict.fromkeys(ranked) if name in scores][:MOST_CURVES]
+    ranked = [name for name in dict.fromkeys(ranked) if name in scores][:MAX_CURVES]
     others = [name for name in sorted(scores, key=lambda name: -scores[name]) if name not in ranked]
-    ranked += others[: max(0, FEWEST_CURVES - len(ranked))]
+    ranked += others[: max(0, MIN_CURVES - len(ranked))]
     return sorted(ranked, key=lambda name: -scores[name])
 
 
 def _merged(segments: Sequence[Mapping[str, Any]], span: float) -> list[dict[str, Any]]:
-    """Segments of a long recording: in each span the label with the most time, joined where it stays the same."""
+    """Merges segments of a long recording. Each span gets the label with the most time, and equal spans are joined."""
     seconds: dict[int, dict[str, float]] = {}
-    for one in segments:
-        for number in range(int(one["start"] / span), int(np.ceil(one["end"] / span))):
-            inside = min(one["end"], (number + 1) * span) - max(one["start"], number * span)
+    for segment in segments:
+        for number in range(int(segment["start"] / span), int(np.ceil(segment["end"] / span))):
+            inside = min(segment["end"], (number + 1) * span) - max(segment["start"], number * span)
             labels = seconds.setdefault(number, {})
-            labels[one["label"]] = labels.get(one["label"], 0.0) + inside
+            labels[segment["label"]] = labels.get(segment["label"], 0.0) + inside
     joined: list[dict[str, Any]] = []
     for number in sorted(seconds):
         label = max(seconds[number], key=lambda name: seconds[number][name])
@@ -344,14 +348,14 @@ def _legend_name(name: str, scores: Mapping[str, float]) -> str:
 
 
 def _fill(label: str, colour: str) -> dict[str, Any]:
-    """How the box of a segment is filled: one that is unsure is hatched, so that no colour is needed to tell it."""
+    """Returns the style of the box of a segment. Unsure segments are hatched, to differ in more than their colour."""
     if label == UNSURE:
         return {"facecolor": colour, "edgecolor": "#9a9a9a", "hatch": "////", "linewidth": 0}
     return {"facecolor": colour, "linewidth": 0}
 
 
-def _alone(values: np.ndarray) -> np.ndarray:
-    """Which points have no neighbour that a line could join them with."""
+def _isolated(values: np.ndarray) -> np.ndarray:
+    """Returns which points have no neighbour to draw a line to."""
     empty = np.isnan(np.r_[np.nan, values, np.nan])
     return ~empty[1:-1] & empty[:-2] & empty[2:]
 

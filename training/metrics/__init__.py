@@ -1,4 +1,4 @@
-"""Metrics: plain functions, and one module for each of them that users load with `evaluate.load`."""
+"""Metrics, as plain functions and as modules for `evaluate.load`."""
 
 from tgdfer.training.metrics.functions import (
     THRESHOLDS,

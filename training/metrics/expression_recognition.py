@@ -14,7 +14,7 @@ from tgdfer.training.metrics import recognition_figures
 
 
 class ExpressionRecognition(evaluate.Metric):
-    """The figures that papers on facial expression recognition report."""
+    """WAR, UAR, recall of each class and confusion matrix, which papers on facial expression recognition report."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

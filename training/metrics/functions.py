@@ -21,9 +21,9 @@ def recognition_figures(
     """Computes WAR, UAR, the recall of each class and the confusion matrix.
 
     Args:
-        predictions: Predicted label of each clip.
-        references: True label of each clip.
-        labels: Names of all K classes, including classes without clips.
+        predictions (`Sequence[str]`): Predicted label of each clip.
+        references (`Sequence[str]`): True label of each clip.
+        labels (`Sequence[str]`): Names of all K classes, including classes without clips.
 
     Returns:
         `war` (accuracy, 0 to 1), `uar` (mean recall over the classes that have clips, 0 to 1), `recall` (label to
@@ -51,17 +51,18 @@ def expected_calibration_error(confidences: Floats, correct: Sequence[bool] | np
     """Computes the expected calibration error (Guo et al., 2017, equation 3).
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
-        correct: (N,) whether that label is the true one.
-        bins: Number of bins of equal width; a confidence on an edge belongs to the bin below it.
+        confidences (`Floats` of shape `(N,)`): Probability of the predicted label of each clip, 0 to 1.
+        correct (`Sequence[bool]` or `np.ndarray` of shape `(N,)`): Whether that label is the true one.
+        bins (`int`, *optional*, defaults to 15): Number of bins of equal width; a confidence on an edge belongs to the
+            bin below it.
 
     Returns:
         The mean over the clips of the distance, in the bin of the clip, between accuracy and mean confidence (0 to 1).
     """
-    certain, right = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=float)
-    which = np.clip(np.ceil(certain * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(which, right - certain, minlength=bins)
-    return float(np.abs(gaps).sum() / len(certain))
+    scores, hits = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=float)
+    bin_of_clip = np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of_clip, hits - scores, minlength=bins)
+    return float(np.abs(gaps).sum() / len(scores))
 
 
 def risk_coverage_curve(
@@ -70,27 +71,27 @@ def risk_coverage_curve(
     """Computes the share of wrong answers if only the more confident ones are given (El-Yaniv & Wiener, 2010).
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
-        correct: (N,) whether that label is the true one.
+        confidences (`Floats` of shape `(N,)`): Probability of the predicted label of each clip, 0 to 1.
+        correct (`Sequence[bool]` or `np.ndarray` of shape `(N,)`): Whether that label is the true one.
 
     Returns:
-        Three arrays (U,), one value for each distinct confidence, from the highest to the lowest: `thresholds`, that
+        Three arrays (U,), one value for each distinct confidence in descending order: `thresholds`, that
         confidence; `coverage`, the share of clips with this confidence or a higher one; `risk`, the share of wrong
         answers among them.
     """
-    certain, wrong = np.asarray(confidences, dtype=float), 1 - np.asarray(correct, dtype=float)
-    # Clips of the same confidence are given an answer together: their order means nothing.
-    values, which = np.unique(-certain, return_inverse=True)
-    counts = np.cumsum(np.bincount(which))
-    return -values, counts / len(certain), np.cumsum(np.bincount(which, wrong)) / counts
+    scores, errors = np.asarray(confidences, dtype=float), 1 - np.asarray(correct, dtype=float)
+    # Clips with the same confidence get an answer at the same threshold.
+    values, group = np.unique(-scores, return_inverse=True)
+    counts = np.cumsum(np.bincount(group))
+    return -values, counts / len(scores), np.cumsum(np.bincount(group, errors)) / counts
 
 
 def risk_coverage_area(confidences: Floats, correct: Sequence[bool] | np.ndarray) -> float:
     """Computes the area under the risk-coverage curve (Geifman et al., 2019): the mean risk over coverages, 0 to 1.
 
     Args:
-        confidences: (N,) probability of the predicted label of each clip, 0 to 1.
-        correct: (N,) whether that label is the true one.
+        confidences (`Floats` of shape `(N,)`): Probability of the predicted label of each clip, 0 to 1.
+        correct (`Sequence[bool]` or `np.ndarray` of shape `(N,)`): Whether that label is the true one.
     """
     _, coverage, risk = risk_coverage_curve(confidences, correct)
     return float((risk * np.diff(coverage, prepend=0)).sum())
@@ -104,9 +105,10 @@ def localisation_figures(
     Clips whose frames all show the emotion, or all do not, are left out.
 
     Args:
-        predictions: For each clip, the scores of its T frames for the true class; T differs between clips.
-        references: For each clip, the intensities (0 to 1) of the same frames.
-        threshold: Intensity from which a frame shows the emotion.
+        predictions (`Sequence[Floats]`): For each clip, the scores of its T frames for the true class; T differs
+            between clips.
+        references (`Sequence[Floats]`): For each clip, the intensities (0 to 1) of the same frames.
+        threshold (`float`, *optional*, defaults to 0.5): Intensity from which a frame shows the emotion.
 
     Returns:
         `frame_ap` (average precision) and `pointing` (share of clips whose top frame shows the emotion), both 0 to 1;
@@ -114,20 +116,20 @@ def localisation_figures(
         closeness to the middle of the clip (`position_frame_ap`, `position_pointing`); and `num_clips`, the number of
         clips that count. All figures are None if no clip counts.
     """
-    known = [clip_figures(*clip, threshold) for clip in zip(predictions, references, strict=True)]
-    rows = [row for row in known if row is not None]
-    names = [f"{who}{what}" for who in ("", "random_", "position_") for what in ("frame_ap", "pointing")]
-    figures = {name: float(np.mean([row[name] for row in rows])) if rows else None for name in names}
-    return figures | {"num_clips": len(rows)}
+    all_figures = [clip_figures(*clip, threshold) for clip in zip(predictions, references, strict=True)]
+    known = [figures for figures in all_figures if figures is not None]
+    names = [f"{ranking}{metric}" for ranking in ("", "random_", "position_") for metric in ("frame_ap", "pointing")]
+    means = {name: float(np.mean([figures[name] for figures in known])) if known else None for name in names}
+    return means | {"num_clips": len(known)}
 
 
 def clip_figures(scores: Floats, intensity: Floats, threshold: float = 0.5) -> dict[str, float] | None:
     """Computes the figures of `localisation_figures` for one clip.
 
     Args:
-        scores: (T,) scores of the frames.
-        intensity: (T,) intensities of the frames.
-        threshold: Intensity from which a frame shows the emotion.
+        scores (`Floats` of shape `(T,)`): Scores of the frames.
+        intensity (`Floats` of shape `(T,)`): Intensities of the frames.
+        threshold (`float`, *optional*, defaults to 0.5): Intensity from which a frame shows the emotion.
 
     Returns:
         The figures by name, or None if all frames or no frames show the emotion.
@@ -147,12 +149,12 @@ def clip_figures(scores: Floats, intensity: Floats, threshold: float = 0.5) -> d
 
 
 def _pointing(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Share of the top-scored frames that show the emotion: 0 or 1, or in between if several share the top score."""
+    """Returns the share of the frames with the highest score that show the emotion. It is 0 or 1 without ties."""
     return float(truth[scores == scores.max()].mean())
 
 
 def _random_average_precision(frames: int, positives: int) -> float:
-    """Expected average precision of a random order.
+    """Returns the expected average precision of a random order.
 
     On average, (i - 1) (positives - 1) / (frames - 1) other positives rank above a positive at rank i.
     """
@@ -173,15 +175,18 @@ def mean_average_precision(
     one (interpolated at every recall, which `sklearn.metrics.average_precision_score` does not do).
 
     Args:
-        predictions: For each video, the predicted segments: `start` and `end` in seconds, `label` and `confidence`.
-        references: For each video, the true segments: `start` and `end` in seconds, and `label`.
-        thresholds: Values above 0 that the intersection over union must reach.
+        predictions (`Sequence[Sequence[Segment]]`): For each video, the predicted segments: `start` and `end` in
+            seconds, `label` and `confidence`.
+        references (`Sequence[Sequence[Segment]]`): For each video, the true segments: `start` and `end` in seconds,
+            and `label`.
+        thresholds (`Sequence[float]`, *optional*, defaults to `THRESHOLDS`): Values above 0 that the intersection over
+            union must reach.
 
     Returns:
         `map_30` and so on for each threshold, the mean over the classes that occur in `references` (0 to 1), and
         `map`, the mean over the thresholds. All are None if there is no true segment.
     """
-    labels = sorted({one["label"] for video in references for one in video})
+    labels = sorted({segment["label"] for video in references for segment in video})
     values = [_average_precisions(predictions, references, label, thresholds) for label in labels]
     figures: dict[str, float | None] = {
         f"map_{round(100 * threshold)}": float(np.mean(column)) if labels else None
@@ -197,33 +202,33 @@ def _average_precisions(
     label: str,
     thresholds: Sequence[float],
 ) -> np.ndarray:
-    """Average precision of one class at each of Q thresholds: (Q,)."""
+    """Returns the average precision (Q,) of one class at each of Q thresholds."""
     true_boxes, _ = _boxes(references, label)
     boxes, confidences = _boxes(predictions, label)
     order = np.argsort(-confidences, kind="stable")
     # Two segments of no length have a union of 0.
     overlaps = np.nan_to_num(box_iou(boxes, true_boxes).numpy())[order]
-    least, rows = np.asarray(thresholds), np.arange(len(thresholds))
+    min_overlaps, rows = np.asarray(thresholds), np.arange(len(thresholds))
     free = np.ones((len(thresholds), len(true_boxes)), bool)
     correct = np.zeros((len(thresholds), len(boxes)))
-    for place in np.flatnonzero(overlaps.max(1) >= least.min()):
-        best = np.where(free, overlaps[place], -1).argmax(1)
-        correct[:, place] = free[rows, best] & (overlaps[place, best] >= least)
-        free[rows, best] &= correct[:, place] == 0
+    for rank in np.flatnonzero(overlaps.max(1) >= min_overlaps.min()):
+        best = np.where(free, overlaps[rank], -1).argmax(1)
+        correct[:, rank] = free[rows, best] & (overlaps[rank, best] >= min_overlaps)
+        free[rows, best] &= correct[:, rank] == 0
     precision = np.cumsum(correct, 1) / np.arange(1, len(boxes) + 1)
     interpolated = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
     return (interpolated * correct).sum(1) / len(true_boxes)
 
 
 def _boxes(videos: Sequence[Sequence[Segment]], label: str) -> tuple[torch.Tensor, np.ndarray]:
-    """The segments of a class as boxes, and their confidences.
+    """Returns the segments of a class as boxes, and their confidences.
 
     Segments of the same video are boxes in the same row, of height one, so segments of different videos never overlap.
 
     Returns:
         Boxes (N, 4) as (start, row, end, row + 1), and confidences (N,), which are 0 for true segments.
     """
-    found = [(one, row) for row, video in enumerate(videos) for one in video if one["label"] == label]
-    corners = [(one["start"], row, one["end"], row + 1) for one, row in found]
+    found = [(segment, row) for row, video in enumerate(videos) for segment in video if segment["label"] == label]
+    corners = [(segment["start"], row, segment["end"], row + 1) for segment, row in found]
     boxes = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
-    return boxes, np.array([one.get("confidence", 0.0) for one, _ in found])
+    return boxes, np.array([segment.get("confidence", 0.0) for segment, _ in found])

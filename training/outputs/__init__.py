@@ -1,7 +1,7 @@
-"""Outputs of predictions: tables, JSON, subtitles, annotations, JSON lines of batches, and what is printed."""
+"""Outputs of predictions: tables, JSON, subtitles, annotations, JSON lines, progress bar and terminal."""
 
 from tgdfer.training.outputs.document import SCHEMA_VERSION, Run, load_schema, without_pixels
-from tgdfer.training.outputs.files import PredictionFiles, noting
+from tgdfer.training.outputs.files import PredictionFiles, recording_write_errors
 from tgdfer.training.outputs.joining import join
 from tgdfer.training.outputs.names import output_paths, short_names
 from tgdfer.training.outputs.progress import PredictionProgress
@@ -18,10 +18,10 @@ __all__ = [
     "Shard",
     "join",
     "load_schema",
-    "noting",
     "output_paths",
     "print_results",
     "read_part",
+    "recording_write_errors",
     "short_names",
     "without_pixels",
 ]

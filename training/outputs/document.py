@@ -1,4 +1,4 @@
-"""The JSON of predictions: what describes a run, and the document whose schema is `prediction.schema.json`."""
+"""The JSON document of predictions, whose schema is `prediction.schema.json`."""
 
 import hashlib
 import json
@@ -7,22 +7,22 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
-# Goes up when a reader of the JSON would have to change.
+# Increases when the format changes in a way that readers must adapt to.
 SCHEMA_VERSION = 1
 SCHEMA_FILE = "prediction.schema.json"
-# Arrays of pixels that come with a result for pictures, and are no part of the JSON.
+# Arrays of pixels in a result that are only used to draw figures. They are not part of the JSON.
 PIXELS = ("thumbnails", "thumbnail_seconds")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the results of a video depend on, beside the video.
+    """Everything except the video that determines the results for a video.
 
     Attributes:
-        model: how the model was named.
-        weights: hash of the parameters of the model and of what it says about them.
-        labels: the classes of the model.
-        options: all options that change results, by name.
+        model (`str`): Model as the user named it.
+        weights (`str`): Hash of the parameters of the model and of the config fields that affect its answers.
+        labels (`list[str]`): Classes of the model.
+        options (`dict[str, Any]`, *optional*): All options that affect results, by name.
     """
 
     model: str
@@ -32,18 +32,18 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the run. The name of the model is no part of it, since the same model may have another path."""
-        told = {name: value for name, value in asdict(self).items() if name != "model"}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of the run. It does not include the name of the model, because a model can have several paths."""
+        facts = {name: value for name, value in asdict(self).items() if name != "model"}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def document(results: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str], run: Run) -> dict[str, Any]:
-    """The JSON document of some results.
+    """Creates the JSON document of results.
 
     Args:
-        results: for each video what the pipeline gives, with explanations.
-        errors: for each video that cannot be read the reason.
-        run: model and options.
+        results (`Mapping[str, Mapping[str, Any]]`): Output of the pipeline for each video, with explanations.
+        errors (`Mapping[str, str]`): Reason for each video that cannot be read.
+        run (`Run`): Model and options.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -54,16 +54,16 @@ def document(results: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str]
 
 
 def without_pixels(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result without its thumbnails, so that it is plain values only."""
+    """Returns a result without its thumbnails. It contains only values that JSON can represent."""
     people = [{name: value for name, value in person.items() if name not in PIXELS} for person in result["people"]]
     return {**result, "people": people}
 
 
 def json_text(value: Any) -> str:
-    """JSON of a document. Other letters than ASCII are escaped, since file names may be no valid Unicode."""
+    """Returns the JSON text of a document. It is ASCII, because file names may contain invalid Unicode."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def load_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a document."""
+    """Returns the JSON Schema (draft 2020-12) of the document."""
     return json.loads((resources.files(__package__) / SCHEMA_FILE).read_text(encoding="utf-8"))

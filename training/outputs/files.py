@@ -1,4 +1,4 @@
-"""The files that a prediction writes, and the paths of those that each video has for itself."""
+"""The files that a prediction writes: their paths, checks before the prediction, and writing them."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from tgdfer.training.files import UNWRITABLE, require_writable, write_text
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
 from tgdfer.training.outputs.document import Run, document, json_text
 from tgdfer.training.outputs.names import output_paths
-from tgdfer.training.outputs.optional_imports import require
+from tgdfer.training.outputs.optional_imports import import_optional
 from tgdfer.training.outputs.subtitles import SUBTITLE_FORMATS, subtitles
 from tgdfer.training.outputs.tables import frame_table, segment_table
 
-# The endings that a file of each kind may have. The endings of pictures are those that matplotlib knows.
-_ENDINGS = {
+# Suffixes of each kind of file. matplotlib determines those of figures.
+_SUFFIXES = {
     "subtitles": tuple(SUBTITLE_FORMATS),
     "elan": (".eaf",),
     "textgrid": (".textgrid",),
@@ -28,7 +28,7 @@ _LIBRARIES = {
     "elan": ("pympi.Elan", "pympi-ling"),
     "textgrid": ("pympi.Praat", "pympi-ling"),
 }
-_KINDS = {
+_NAMES = {
     "subtitles": "subtitles",
     "elan": "an ELAN file",
     "textgrid": "a TextGrid",
@@ -38,20 +38,20 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """The files that a prediction writes; None for those that are not wanted.
+    """The files that a prediction writes. None for those that are not wanted.
 
-    `csv`, `segments_csv` and `json` hold all videos. Of several videos each has its own file of the other kinds, with
-    the name of the video added.
+    `csv`, `segments_csv` and `json` contain all videos. The other kinds have one file per video. If there are several
+    videos, the name of the video is added to the file name.
 
     Attributes:
-        csv: table with a row for each sampled frame.
-        segments_csv: table with a row for each segment.
-        json: everything, as `prediction.schema.json` describes it.
-        subtitles: WebVTT (`.vtt`) or SRT (`.srt`).
-        elan: annotations for ELAN (`.eaf`).
-        textgrid: annotations for Praat (`.TextGrid`).
-        plot: picture of the timeline.
-        annotate: video with boxes, labels and relevance.
+        csv (`Path`, *optional*): Table with a row for each sampled frame.
+        segments_csv (`Path`, *optional*): Table with a row for each segment.
+        json (`Path`, *optional*): All results, in the format of `prediction.schema.json`.
+        subtitles (`Path`, *optional*): WebVTT (`.vtt`) or SRT (`.srt`) file.
+        elan (`Path`, *optional*): Annotations for ELAN (`.eaf`).
+        textgrid (`Path`, *optional*): Annotations for Praat (`.TextGrid`).
+        plot (`Path`, *optional*): Figure of the timeline.
+        annotate (`Path`, *optional*): Video with boxes, labels and relevance.
     """
 
     csv: Path | None = None
@@ -64,54 +64,56 @@ class PredictionFiles:
     annotate: Path | None = None
 
     @property
-    def of_all_videos(self) -> list[Path]:
-        """Those that hold the results of all videos."""
+    def shared_paths(self) -> list[Path]:
+        """The files that contain the results of all videos."""
         return [path for path in (self.csv, self.segments_csv, self.json) if path is not None]
 
     def require_writable(self) -> None:
-        """Checks the paths before any video is read.
+        """Checks all paths before any video is read.
 
         Raises:
-            UserError: a file cannot be written there, its ending is not that of its kind, two are the same, or the
-                library that writes it is not installed.
+            UserError: If a path is not writable, has the wrong suffix or is used twice, or a library is not installed.
         """
         taken: set[Path] = set()
         for field in fields(self):
             path = getattr(self, field.name)
             if path is None:
                 continue
-            if os.path.isdir(path):  # which is False of names that are too long
+            if os.path.isdir(path):  # `Path.is_dir` would raise an error if the name is too long.
                 raise UserError(f"{path} is a folder; name the file to write.")
             require_writable(path)
             if path.absolute() in taken:
-                raise UserError(f"{path} is named for two outputs; give each a file of its own.")
+                raise UserError(f"{path} is named for two outputs; give each its own file.")
             taken.add(path.absolute())
-            endings = _ENDINGS.get(field.name)
-            if endings is not None and path.suffix.lower() not in endings:
-                shown = " or ".join(".TextGrid" if ending == ".textgrid" else ending for ending in endings[:2])
-                raise UserError(f"{path} is not the name of {_KINDS[field.name]} to write: end it in {shown}.")
+            suffixes = _SUFFIXES.get(field.name)
+            if suffixes is not None and path.suffix.lower() not in suffixes:
+                shown = " or ".join(".TextGrid" if suffix == ".textgrid" else suffix for suffix in suffixes[:2])
+                raise UserError(f"{path} is not a file name for {_NAMES[field.name]}: it must end in {shown}.")
         if self.plot is not None:
             from tgdfer.training.figures.saving import require_picture_format
 
             require_picture_format(self.plot)
         for kind, (module, distribution) in _LIBRARIES.items():
             if getattr(self, kind) is not None:
-                require(module, distribution)
+                import_optional(module, distribution)
 
     def write(
         self, results: Mapping[str, dict[str, Any]], errors: Mapping[str, str], run: Run, videos: Sequence[str]
     ) -> dict[Path, str]:
-        """Writes what needs no frames: tables, JSON, subtitles and annotations. Each file is whole or not there.
+        """Writes the files that do not need the frames of the videos: tables, JSON, subtitles and annotations.
+
+        Each file is written atomically.
 
         Args:
-            results: for each video that could be read what the pipeline gives, with explanations.
-            errors: for each of the others the reason.
-            run: model and options.
-            videos: all videos, by whose names the files of each are told apart.
+            results (`Mapping[str, dict[str, Any]]`): Output of the pipeline for each video that could be read, with
+                explanations.
+            errors (`Mapping[str, str]`): Reason for each video that cannot be read.
+            run (`Run`): Model and options.
+            videos (`Sequence[str]`): All videos. They determine the file names of each video.
 
         Returns:
-            The files that could not be written because their place is full or closed, and for each the reason; the
-            others are written.
+            The reason for each file that could not be written, for example because the disk is full. All others are
+            written.
         """
         texts: dict[Path | None, Callable[[], str]] = {
             self.csv: lambda: frame_table(results),
@@ -121,48 +123,45 @@ class PredictionFiles:
         unwritten: dict[Path, str] = {}
         for path, text in texts.items():
             if path is not None:
-                with noting(path, unwritten):
+                with recording_write_errors(path, unwritten):
                     write_text(path, text())
-        own = self.own_paths(videos)
+        per_video = self.per_video_paths(videos)
         for video, result in results.items():
-            unwritten |= self.write_of_video(video, result, own)
+            unwritten |= self.write_video_files(video, result, per_video)
         return unwritten
 
-    def own_paths(self, videos: Sequence[str]) -> dict[str, dict[str, Path]]:
-        """The paths of the files about times that each video has for itself, by the kind of the file."""
-        given = {"subtitles": self.subtitles, "elan": self.elan, "textgrid": self.textgrid}
-        return {kind: output_paths(videos, path) for kind, path in given.items() if path is not None}
+    def per_video_paths(self, videos: Sequence[str]) -> dict[str, dict[str, Path]]:
+        """Returns the paths of the subtitles and annotations of each video, by kind of file."""
+        paths = {"subtitles": self.subtitles, "elan": self.elan, "textgrid": self.textgrid}
+        return {kind: output_paths(videos, path) for kind, path in paths.items() if path is not None}
 
-    def write_of_video(
-        self, video: str, result: Mapping[str, Any], own: Mapping[str, Mapping[str, Path]]
+    def write_video_files(
+        self, video: str, result: Mapping[str, Any], per_video: Mapping[str, Mapping[str, Path]]
     ) -> dict[Path, str]:
-        """Writes the subtitles and annotations of one video, so that they are there before the next is read.
+        """Writes the subtitles and annotations of one video, so that they are complete before the next one is read.
 
         Args:
-            video: the video.
-            result: what the pipeline gives for it, with explanations.
-            own: what `own_paths` gives for all videos.
+            video (`str`): The video.
+            result (`Mapping[str, Any]`): Output of the pipeline for the video, with explanations.
+            per_video (`Mapping[str, Mapping[str, Path]]`): Output of `per_video_paths` for all videos.
 
         Returns:
-            As `write`.
+            As in `write`.
         """
         unwritten: dict[Path, str] = {}
-        # The times of a folder of frames are unknown, and these files are about times.
-        if not any(person["segments"] for person in result["people"]):
-            return unwritten
-        for kind, paths in own.items():
-            with noting(paths[video], unwritten):
-                _write_timed(kind, result, paths[video], video)
+        for kind, paths in per_video.items():
+            with recording_write_errors(paths[video], unwritten):
+                _write_video_file(kind, result, paths[video], video)
         return unwritten
 
 
 @contextmanager
-def noting(path: Path, unwritten: dict[Path, str]) -> Iterator[None]:
-    """Creates the folder of an output, and notes the reason if its place is full or closed.
+def recording_write_errors(path: Path, unwritten: dict[Path, str]) -> Iterator[None]:
+    """Creates the folder of an output. Records the reason if the block cannot write it, for example to a full disk.
 
     Args:
-        path: what the block writes.
-        unwritten: gets the reason.
+        path (`Path`): File that the block writes.
+        unwritten (`dict[Path, str]`): Dictionary to which the reason is added.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +172,8 @@ def noting(path: Path, unwritten: dict[Path, str]) -> Iterator[None]:
         unwritten[path] = str(error.strerror)
 
 
-def _write_timed(kind: str, result: Mapping[str, Any], path: Path, video: str) -> None:
+def _write_video_file(kind: str, result: Mapping[str, Any], path: Path, video: str) -> None:
+    """Writes one file of subtitles or annotations."""
     if kind == "subtitles":
         write_text(path, subtitles(result, path.suffix.lower()))
     elif kind == "elan":

@@ -1,4 +1,4 @@
-"""How videos are called in tables and in the names of files."""
+"""Names of videos in tables and file names, and the text of labels and times."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from pathvalidate import sanitize_filename
 from tgdfer.training.files import printable
 from tgdfer.training.video_paths import STANDARD_INPUT
 
-# Bytes of the longest name that usual file systems take, and of what the name of a video adds to it.
-_LONGEST, _LONGEST_STEM = 255, 120
+# Maximum length of a file name in common file systems, and of the part that identifies the video, in bytes.
+_MAX_NAME, _MAX_STEM = 255, 120
 
 
 def short_names(videos: Sequence[str]) -> dict[str, str]:
-    """For each video the fewest last parts of its path that tell it from the others, e.g. `fear/0001.mp4`."""
+    """Returns the shortest end of each path that is different for all videos, e.g. `fear/0001.mp4`."""
     paths = {video: Path(video).parts for video in videos}
     names: dict[str, str] = {}
     for count in range(1, max(map(len, paths.values()), default=0) + 1):
@@ -25,7 +25,16 @@ def short_names(videos: Sequence[str]) -> dict[str, str]:
 
 
 def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
-    """A file for each video, all different: `plot.png`, or of several videos `plot-NAME.png`; none without a path."""
+    """Returns a distinct output file for each video.
+
+    Args:
+        videos (`Sequence[str]`): The videos.
+        path (`Path`, *optional*): Path of the output, e.g. `plot.png`. None if there is no output.
+
+    Returns:
+        The path of each video: `plot.png` if there is one video, and `plot-NAME.png` if there are several. Empty if
+        `path` is None.
+    """
     if path is None:
         return {}
     if len(set(videos)) == 1:
@@ -34,41 +43,42 @@ def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for video, name in short_names(videos).items():
         stem = free = _stem(name)
-        number = 1  # the same name with another ending, or one that a file system takes for the same
-        while _same(free) in taken:
+        number = 1
+        # Names may differ only in their suffix, or in a way that the file system ignores.
+        while _comparison_key(free) in taken:
             number += 1
             free = f"{stem}-{number}"
-        taken.add(_same(free))
-        start = _beginning(path.stem, _LONGEST - len(f"-{free}{path.suffix}".encode()))
+        taken.add(_comparison_key(free))
+        start = _truncate(path.stem, _MAX_NAME - len(f"-{free}{path.suffix}".encode()))
         paths[video] = path.with_name(f"{start}-{free}{path.suffix}")
     return paths
 
 
 def _stem(name: str) -> str:
-    """What the name of a video adds to that of an output, in characters that every file system takes."""
+    """Returns the part of an output name that identifies a video, in characters that all file systems allow."""
     text = printable(name.removesuffix(Path(name).suffix).strip("/").replace("/", "-"))
-    # Names of several folders differ at their beginning or at their end, and long ones keep the end.
-    text = _beginning(text[::-1], _LONGEST_STEM)[::-1]
+    # Paths may differ at the start or at the end. Of long ones, the end is kept.
+    text = _truncate(text[::-1], _MAX_STEM)[::-1]
     return str(sanitize_filename(text, replacement_text="-", platform="universal")) or "video"
 
 
-def _beginning(text: str, most: int) -> str:
-    """As much of a text as has at most so many bytes."""
-    return text.encode("utf-8", "surrogateescape")[: max(0, most)].decode("utf-8", "ignore")
+def _truncate(text: str, max_bytes: int) -> str:
+    """Returns the longest beginning of a text that has at most `max_bytes` bytes."""
+    return text.encode("utf-8", "surrogateescape")[: max(0, max_bytes)].decode("utf-8", "ignore")
 
 
-def _same(name: str) -> str:
-    """What the names have in common that are one file for some file systems."""
+def _comparison_key(name: str) -> str:
+    """Returns a key that is equal for names that some file systems treat as the same file."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def answer(label: str, candidates: Sequence[str]) -> str:
-    """The label, with what it may be where that is not known, e.g. `unsure (fear or surprise)`."""
+def answer_text(label: str, candidates: Sequence[str]) -> str:
+    """Returns a label, followed by the candidates if the label is "unsure", e.g. `unsure (fear or surprise)`."""
     return f"{label} ({' or '.join(candidates)})" if len(candidates) > 1 else label
 
 
-def clock(seconds: float) -> str:
-    """A moment of a video to a tenth of a second, e.g. `1:02.5`."""
+def format_time(seconds: float) -> str:
+    """Formats a time in a video to a tenth of a second, e.g. `1:02.5`."""
     minutes, tenths = divmod(round(seconds * 10), 600)
     hours, minutes = divmod(minutes, 60)
     return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{tenths / 10:04.1f}"

@@ -1,4 +1,4 @@
-"""Libraries of which an installation may lack one."""
+"""Importing optional libraries."""
 
 import importlib
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from tgdfer.training.errors import UserError
 
 
-def require(module: str, distribution: str) -> Any:
-    """Imports a library.
+def import_optional(module: str, distribution: str) -> Any:
+    """Imports an optional library.
 
     Args:
-        module: its name in Python.
-        distribution: its name for pip.
+        module (`str`): Name of the module.
+        distribution (`str`): Name of the package for pip.
 
     Raises:
-        UserError: it is not installed.
+        UserError: If the library is not installed.
     """
     try:
         return importlib.import_module(module)

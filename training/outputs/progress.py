@@ -1,4 +1,4 @@
-"""The progress bar of a prediction: the file, the position in the video, and the speed."""
+"""The progress bar of a prediction: current file, position in the video, and speed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from rich import get_console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tgdfer.training.outputs.names import clock
+from tgdfer.training.outputs.names import format_time
 
 
 class PredictionProgress:
-    """Shows how far a list of videos is.
+    """Shows the progress of a prediction over a list of videos.
 
     Args:
-        total: number of videos.
-        done: how many of them are done already.
+        total (`int`): Number of videos.
+        done (`int`, *optional*, defaults to 0): Number of videos that are already done.
     """
 
     def __init__(self, total: int, done: int = 0):
         self.total, self.done = total, done
-        self.read_seconds = 0.0  # of the videos that are finished
-        self.began = time.monotonic()
-        # Names of files are not markup: "[/a].mp4" would end a style that was never begun.
+        self.read_seconds = 0.0  # Duration of the finished videos.
+        self.started = time.monotonic()
+        # File names must not be interpreted as markup: "[/a].mp4" would close a style that was never opened.
         columns = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("count", "position", "speed")]
         self.bar = Progress(
             TextColumn("Predicting {task.description}", markup=False),
@@ -38,19 +38,19 @@ class PredictionProgress:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Shows the bar."""
+        """Shows the bar in a `with` block."""
         with self.bar:
             yield
 
     def begin(self, name: str, duration: float | None) -> Callable[[float], None]:
-        """Begins a video.
+        """Starts a video.
 
         Args:
-            name: of the video.
-            duration: seconds of the video; None where unknown.
+            name (`str`): Name of the video.
+            duration (`float`, *optional*): Duration of the video in seconds. None if unknown.
 
         Returns:
-            A function that takes the share of the video that is done.
+            A function to call with the fraction of the video that is done.
         """
         count = f"({self.done + 1} of {self.total})" if self.total > 1 else ""
         self.bar.update(self.task, description=name, count=count, completed=self.done, position="")
@@ -58,18 +58,19 @@ class PredictionProgress:
         def advance(share: float) -> None:
             self.bar.update(self.task, completed=self.done + share)
             if duration:
-                position = f"{clock(share * duration)} of {clock(duration)}"
+                position = f"{format_time(share * duration)} of {format_time(duration)}"
                 self.bar.update(self.task, position=position, speed=self._speed(share * duration))
 
         return advance
 
     def end(self, duration: float | None) -> None:
-        """Ends a video of this many seconds."""
+        """Finishes a video with the given duration in seconds."""
         self.done += 1
         self.read_seconds += duration or 0.0
         self.bar.update(self.task, completed=self.done, speed=self._speed(0.0))
 
     def _speed(self, seconds: float) -> str:
-        passed = time.monotonic() - self.began
+        """Returns the speed so far, given the position in the current video in seconds."""
+        elapsed = time.monotonic() - self.started
         read = self.read_seconds + seconds
-        return f"{read / passed:.1f} s of video per second" if passed > 0 and read > 0 else ""
+        return f"{read / elapsed:.1f} s of video per second" if elapsed > 0 and read > 0 else ""

@@ -1,4 +1,4 @@
-"""CSV tables of predictions: a row for each sampled frame, or a row for each segment."""
+"""CSV tables of predictions: one row per sampled frame, or one row per segment."""
 
 import csv
 import io
@@ -11,14 +11,14 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 def frame_table(results: Results) -> str:
-    """CSV with a row for each sampled frame and person.
+    """Creates a CSV table with a row for each sampled frame of each person.
 
-    Columns: the file, the person, the person's answer for the whole video and its probability, the number of the
-    frame among those of the person, its time in seconds, its relevance, the person's box in pixels, and the
-    probability of each class in this frame. The person and the box are empty where no faces were looked for.
+    The columns are the file; the person; the label of the person in the whole video and its probability; the index of
+    the frame among those of the person; its time in seconds; its relevance; the box of the face in pixels; and the
+    probability of each class in this frame. Person and box are empty if faces were not detected.
 
     Args:
-        results: for each video what the pipeline gives.
+        results (`Results`): Output of the pipeline for each video.
     """
     people = [(video, person) for video, result in results.items() for person in result["people"]]
     labels = list(people[0][1]["frame_scores"]) if people else []
@@ -28,6 +28,7 @@ def frame_table(results: Results) -> str:
 
 
 def _frame_rows(video: str, person: Mapping[str, Any], labels: Sequence[str]) -> Iterable[list[Any]]:
+    """Yields the rows of a person."""
     seconds = person["timestamps"]
     boxes = person.get("boxes") or [None] * len(person["frame_relevance"])
     for index, relevance in enumerate(person["frame_relevance"]):
@@ -37,7 +38,7 @@ def _frame_rows(video: str, person: Mapping[str, Any], labels: Sequence[str]) ->
             person["label"],
             f"{person['score']:.4f}",
             index,
-            "" if seconds is None else f"{seconds[index]:.3f}",
+            f"{seconds[index]:.3f}",
             f"{relevance:.4f}",
             *([""] * 4 if boxes[index] is None else [f"{side:.1f}" for side in boxes[index]]),
             *(f"{person['frame_scores'][label][index]:.4f}" for label in labels),
@@ -45,13 +46,13 @@ def _frame_rows(video: str, person: Mapping[str, Any], labels: Sequence[str]) ->
 
 
 def segment_table(results: Results) -> str:
-    """CSV with a row for each segment.
+    """Creates a CSV table with a row for each segment.
 
-    Columns: the file, the person, start and end in seconds, the label and its probability, the labels that it may be
-    where it is "unsure", and a sentence that explains it.
+    The columns are the file; the person; start and end in seconds; the label and its probability; the candidates of an
+    "unsure" segment; and a sentence that explains the label.
 
     Args:
-        results: for each video what the pipeline gives, with explained segments.
+        results (`Results`): Output of the pipeline for each video, with explained segments.
     """
     header = ["file", "person", "start", "end", "label", "score", "candidates", "sentence"]
     return _csv(

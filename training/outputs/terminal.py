@@ -1,4 +1,4 @@
-"""What is printed about predictions: a table of segments, and below it what needs to be known about them."""
+"""The table of predictions in the terminal, and the remarks below it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,24 +13,24 @@ from rich.table import Table
 from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.training.figures.colours import class_colours
 from tgdfer.training.files import printable
-from tgdfer.training.outputs.names import answer, clock, short_names
+from tgdfer.training.outputs.names import answer_text, format_time, short_names
 
-# With more segments than this, a person has one line that sums them up.
-MOST_SEGMENTS = 12
-# With more videos than this, each person has one line.
-MOST_VIDEOS = 20
-# So many warnings are printed of a batch.
-MOST_LINES = 20
-# How warnings end that are about one person.
+# If a person has more segments, one row summarises them.
+MAX_SEGMENTS = 12
+# If there are more videos, each person has one row.
+MAX_VIDEOS = 20
+# Maximum number of remarks that are printed.
+MAX_REMARKS = 20
+# The end of warnings about one person.
 _SHARE = re.compile(r" in \d+% of its frames\.$")
 _DETECTORS = {"yunet": "YuNet", "mtcnn": "MTCNN"}
-# Labels that say that there is no expression to name.
+# Labels that do not name an expression.
 _NO_EXPRESSION = ("neutral", "unsure")
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the table. `label` is the class whose colour it has."""
+    """A row of the table. `label` determines its colour."""
 
     person: str
     start: str
@@ -38,17 +38,17 @@ class _Row:
     label: str
     answer: str
     score: str
-    seen: str
+    description: str
 
 
 def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Prints the answers for videos.
+    """Prints the predictions for videos as a table.
 
-    Short lists have a line for each segment, long ones a line for each person. Below the table stand the warnings, the
-    detector of faces, and whether the probabilities are calibrated.
+    There is a row for each segment or, if there are many, a row for each person. Below the table are the warnings, the
+    face detector, and whether the probabilities are calibrated.
 
     Args:
-        results: for each video what the pipeline gives, with explanations.
+        results (`Mapping[str, Mapping[str, Any]]`): Output of the pipeline for each video, with explanations.
     """
     if not results:
         return
@@ -63,14 +63,14 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("expression")
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("what is seen then")
-    brief = len(results) > MOST_VIDEOS
+    table.add_column("description")
+    brief = len(results) > MAX_VIDEOS
     for video, result in results.items():
         for index, row in enumerate(_rows(result, brief)):
             name = "" if index else escape(names[video])
             label = f"[{colours.get(row.label, 'default')}]{escape(row.answer)}[/]"
             person = [row.person] if numbered else []
-            table.add_row(name, *person, row.start, row.end, label, row.score, escape(row.seen))
+            table.add_row(name, *person, row.start, row.end, label, row.score, escape(row.description))
         table.add_section()
     console.print(table)
     for line in _remarks(results, names):
@@ -78,87 +78,91 @@ def print_results(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _colours(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The colour of each class, which is that of the pictures."""
+    """Returns the colour of each class, which is the same as in figures."""
     labels = {label for result in results.values() for person in result["people"] for label in person["scores"]}
     return class_colours([*sorted(labels), UNSURE])
 
 
 def _rows(result: Mapping[str, Any], brief: bool) -> Iterator[_Row]:
-    for person in _by_number(result):
+    """Yields the rows of a video. `brief` gives one row per person."""
+    for person in _people_by_number(result):
         number = "" if person["person"] is None else str(person["person"])
         segments = person["segments"]
-        if segments and not brief and len(segments) <= MOST_SEGMENTS:
+        if not brief and len(segments) <= MAX_SEGMENTS:
             for index, segment in enumerate(segments):
-                times = clock(segment["start"]), clock(segment["end"])
+                times = format_time(segment["start"]), format_time(segment["end"])
                 yield _row("" if index else number, times, segment, segment.get("sentence", ""))
             continue
-        times = (clock(segments[0]["start"]), clock(segments[-1]["end"])) if segments else ("", "")
+        times = format_time(segments[0]["start"]), format_time(segments[-1]["end"])
         sentence = person.get("explanation", {}).get("sentence", "")
         yield _row(number, times, person, _summary(segments) if len(segments) > 1 else sentence)
 
 
-def _row(number: str, times: tuple[str, str], found: Mapping[str, Any], sentence: str) -> _Row:
-    said = answer(found["label"], found["candidates"])
-    # The label and the times stand in columns of their own. Without times, the sentence tells the frames.
-    if sentence.startswith(f"{said}, "):
-        sentence = sentence.partition(": ")[2] if times[0] else sentence.removeprefix(f"{said}, ")
-    # One description fits into a line or two; the files have the others.
+def _row(number: str, times: tuple[str, str], prediction: Mapping[str, Any], sentence: str) -> _Row:
+    """Creates the row of a segment or a person."""
+    text = answer_text(prediction["label"], prediction["candidates"])
+    # Label and times have their own columns.
+    if sentence.startswith(f"{text}, "):
+        sentence = sentence.partition(": ")[2]
+    # The first description fits into a line or two. The output files contain the others.
     sentence = sentence.partition("; ")[0]
-    return _Row(number, *times, found["label"], said, f"{found['score']:.0%}", sentence)
+    return _Row(number, *times, prediction["label"], text, f"{prediction['score']:.0%}", sentence)
 
 
-def _by_number(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _people_by_number(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(result["people"], key=lambda person: person["person"] or 0)
 
 
-def _warnings_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each warning, which names the people that it is about."""
-    about: dict[str, list[Mapping[str, Any]]] = {}
-    for person in _by_number(result):
+def _warning_lines(name: str, result: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a line for each warning, which names the people that it concerns."""
+    people_by_warning: dict[str, list[Mapping[str, Any]]] = {}
+    for person in _people_by_number(result):
         for warning in person["warnings"]:
-            about.setdefault(_SHARE.sub("", warning), []).append(person)
-    for warning, people in about.items():
+            people_by_warning.setdefault(_SHARE.sub("", warning), []).append(person)
+    for warning, people in people_by_warning.items():
         numbers = [str(person["person"]) for person in people]
         if len(people) == 1:
             (full,) = [text for text in people[0]["warnings"] if text.startswith(warning)]
             yield f"{name if numbers == ['None'] else f'{name}, person {numbers[0]}'}: {full}"
         else:
-            who = f"{name}, persons {', '.join(numbers[:-1])} and {numbers[-1]}"
-            yield f"{who}: {warning.removesuffix('.')} for most of the time."
+            subject = f"{name}, persons {', '.join(numbers[:-1])} and {numbers[-1]}"
+            yield f"{subject}: {warning.removesuffix('.')} for most of the time."
 
 
 def _summary(segments: list[dict[str, Any]]) -> str:
-    """How much of the time each label has, e.g. `40 segments: neutral 61 % of the time, happiness 39 %`."""
+    """Returns the share of the time of each label, e.g. `40 segments: neutral 61 % of the time, happiness 39 %`."""
     seconds: dict[str, float] = {}
     for segment in segments:
         seconds[segment["label"]] = seconds.get(segment["label"], 0.0) + segment["end"] - segment["start"]
-    whole = sum(seconds.values()) or 1.0
-    first, *others = (f"{label} {time / whole:.0%}" for label, time in sorted(seconds.items(), key=lambda s: -s[1]))
+    total = sum(seconds.values()) or 1.0
+    first, *others = (f"{label} {time / total:.0%}" for label, time in sorted(seconds.items(), key=lambda s: -s[1]))
     return f"{len(segments)} segments: {', '.join([f'{first} of the time', *others])}"
 
 
 def _remarks(results: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[str]:
-    lines = [line for video, result in results.items() for line in _remarks_of(names[video], result)]
-    yield from lines[:MOST_LINES]
-    if len(lines) > MOST_LINES:
-        yield f"{len(lines) - MOST_LINES} more remarks are in the JSON (--json)."
+    """Yields the lines below the table."""
+    lines = [line for video, result in results.items() for line in _video_remarks(names[video], result)]
+    yield from lines[:MAX_REMARKS]
+    if len(lines) > MAX_REMARKS:
+        yield f"{len(lines) - MAX_REMARKS} more remarks are in the JSON (--json)."
     detectors = sorted({_DETECTORS.get(name, name) for result in results.values() if (name := result["detector"])})
     if detectors:
         yield f"Faces were found by {' and '.join(detectors)}."
     if not all(result["calibrated"] for result in results.values()):
-        yield "The model is not calibrated: a probability says little about how often such answers are right."
+        yield "The model is not calibrated: its probabilities do not say how often such answers are correct."
 
 
-def _remarks_of(name: str, result: Mapping[str, Any]) -> Iterator[str]:
-    for person in _by_number(result):
-        who = name if person["person"] is None else f"{name}, person {person['person']}"
+def _video_remarks(name: str, result: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the remarks about one video."""
+    for person in _people_by_number(result):
+        subject = name if person["person"] is None else f"{name}, person {person['person']}"
         order = [segment["label"] for segment in person["segments"] if segment["label"] not in _NO_EXPRESSION]
         order = order[:1] + [after for before, after in pairwise(order) if before != after]
         if len(set(order)) > 1:
             shown = ", then ".join(order[:4]) + (", and so on" if len(order) > 4 else "")
-            yield f"{who}: several expressions: {shown}."
-        # Of several people, few are in every frame.
+            yield f"{subject}: several expressions: {shown}."
+        # If there are several people, most are absent from some frames.
         if person["without_face"] and len(result["people"]) == 1:
-            count, whole = len(person["without_face"]), len(person["without_face"]) + len(person["frame_relevance"])
-            yield f"{who}: no face in {count} of {whole} sampled frames."
-    yield from _warnings_of(name, result)
+            count, total = len(person["without_face"]), len(person["without_face"]) + len(person["frame_relevance"])
+            yield f"{subject}: no face in {count} of {total} sampled frames."
+    yield from _warning_lines(name, result)

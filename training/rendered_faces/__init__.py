@@ -1,7 +1,7 @@
 """Rendered faces: clips of parametric faces whose action units are known in every frame.
 
-Like clips from the wild, they have one label each and show the emotion in only some of their frames. Unlike clips from
-the wild, they come with the intensity of every frame. A seed decides everything.
+Like clips recorded in the wild, they have one label each and show the emotion in only some of their frames. Unlike
+those, they come with the intensity of every frame. A seed determines everything.
 """
 
 from tgdfer.training.rendered_faces.action_units import (
@@ -19,7 +19,7 @@ from tgdfer.training.rendered_faces.parameters import RenderedFaces
 from tgdfer.training.rendered_faces.people import HAIR_COLORS, SKIN_TONES, Identity
 from tgdfer.training.rendered_faces.pictures import contact_sheet, film_strip
 from tgdfer.training.rendered_faces.poses import Pose
-from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_long_clip, sample_person
+from tgdfer.training.rendered_faces.rendered_clip import RenderedClip, sample_clip, sample_long_clip, sample_person
 from tgdfer.training.rendered_faces.setting import Setting
 
 __all__ = [
@@ -29,11 +29,11 @@ __all__ = [
     "INDEX",
     "PROTOTYPES",
     "SKIN_TONES",
-    "Clip",
     "Course",
     "FacePainter",
     "Identity",
     "Pose",
+    "RenderedClip",
     "RenderedFaces",
     "Segment",
     "Setting",

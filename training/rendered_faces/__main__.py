@@ -24,7 +24,7 @@ from tgdfer.training.rendered_faces import (
 
 
 def _with_names(sheet: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Adds a line with the names of the columns above the sheet."""
+    """Adds a line with the names of the columns above a sheet."""
     width = sheet.shape[1] // len(names)
     line = np.full((20, sheet.shape[1], 3), 255, np.uint8)
     for i, name in enumerate(names):
@@ -43,7 +43,7 @@ def _require_png(path: Path) -> None:
 
 
 def _save(picture: np.ndarray, path: Path) -> None:
-    """Writes a picture with a palette, for a small file, and with dithering, for smooth shading."""
+    """Writes a picture with a palette, which keeps the file small, and with dithering, which keeps shading smooth."""
     image = Image.fromarray(picture)
     mixed = image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
     mixed.save(path, optimize=True)
@@ -60,7 +60,7 @@ def main(
         float | None,
         typer.Option(help="Write videos of this many seconds, with several emotions each, instead of clips."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     workers: Annotated[int, typer.Option(help="Number of processes that render.")] = os.cpu_count() or 1,
     sheet: Annotated[
         bool,
@@ -75,7 +75,7 @@ def main(
 ) -> None:
     """Render a data set of faces with the intensity and the action units of every frame."""
     labels = tuple(PROTOTYPES) if contempt else EMOTIONS
-    # Pictures for people have no noise, no motion blur and no occlusion.
+    # Overview pictures have no noise, no motion blur and no occlusion.
     clear = replace(RenderedFaces(), noise=(0.0, 0.0), shutter=(0.0, 0.0), occlusion=0.0)
     try:
         if sheet or strip:
@@ -90,8 +90,8 @@ def main(
             count = {"train": clips, "test": test_clips}
             persons = {"train": people, "test": test_people}
             _render(out, count, persons, length, seed=seed, workers=workers, labels=labels)
-            each = 1 if length is not None else len(labels)
-            typer.echo(f"{out}: {each * sum(count.values())} {'clips' if length is None else 'videos'}")
+            videos_per_number = 1 if length is not None else len(labels)
+            typer.echo(f"{out}: {videos_per_number * sum(count.values())} {'clips' if length is None else 'videos'}")
     except ValueError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(2) from error

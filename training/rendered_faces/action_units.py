@@ -33,16 +33,17 @@ INDEX = {name: i for i, name in enumerate(ACTION_UNITS)}
 
 
 def action_unit_vector(intensities: Mapping[str, float]) -> np.ndarray:
-    """Makes a vector of action units.
+    """Creates a vector of action units.
 
     Args:
-        intensities: Action unit to intensity; action units that are not named are 0.
+        intensities (`Mapping[str, float]`): Intensity of each action unit. Action units that are not named have
+            intensity 0.
 
     Returns:
         Vector (A,) in the order of `ACTION_UNITS`.
 
     Raises:
-        KeyError: For a name that is not in `ACTION_UNITS`.
+        KeyError: If a name is not in `ACTION_UNITS`.
     """
     vector = np.zeros(len(ACTION_UNITS))
     for name, value in intensities.items():
@@ -52,8 +53,8 @@ def action_unit_vector(intensities: Mapping[str, float]) -> np.ndarray:
 
 # Prototypes and variants from Ekman, Friesen & Hager (2002), "FACS investigator's guide", table 10-1, without the
 # action units that rendered faces lack (11, 16, 22 and 27). Contempt is from Ekman & Friesen (1986), "A new
-# pan-cultural facial expression of emotion". The comments quote the codes of the table; action units in brackets are
-# frequent additions. Where the table gives no level, the strengths are our choice.
+# pan-cultural facial expression of emotion". The comments quote the codes of the table. Action units in brackets are
+# frequent additions. If the table gives no level, we chose the strengths.
 PROTOTYPES: Mapping[str, tuple[Mapping[str, float], ...]] = {
     "anger": (
         {"AU04": 1.0, "AU05": 0.6, "AU07": 0.8, "AU23": 0.9},  # 4+5+7+23
@@ -114,21 +115,21 @@ def check_labels(labels: tuple[str, ...]) -> None:
     """Checks that rendered faces can show these labels.
 
     Raises:
-        ValueError: If there are no labels, a label is unknown, or a label is named twice.
+        ValueError: If there are no labels, a label is unknown, or a label occurs twice.
     """
     for label in labels:
         if label not in PROTOTYPES:
-            raise ValueError(f"{label!r} is no emotion of rendered faces: take some of {', '.join(PROTOTYPES)}.")
+            raise ValueError(f"{label!r} is not an emotion of rendered faces: choose from {', '.join(PROTOTYPES)}.")
     if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"labels are {', '.join(labels) or 'none'}: name at least one, and each once.")
+        raise ValueError(f"labels are {', '.join(labels) or 'none'}: name at least one, and each of them once.")
 
 
 def apex(label: str, rng: np.random.Generator) -> np.ndarray:
     """Draws the action units at an apex of an emotion: a random variant of it with random strengths.
 
     Args:
-        label: One of `PROTOTYPES`.
-        rng: Random generator.
+        label (`str`): One of `PROTOTYPES`.
+        rng (`np.random.Generator`): Random generator.
 
     Returns:
         Action units (A,) in the order of `ACTION_UNITS`.

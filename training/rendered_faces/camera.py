@@ -7,14 +7,14 @@ from tgdfer.training.rendered_faces.setting import Setting
 
 
 class Camera:
-    """Turns painted frames into photographs of one setting.
+    """Converts painted frames to photographs of one setting.
 
     Args:
-        setting: Light, blur and noise.
-        size: Width and height of a photograph in pixels.
-        fps: Frames per second.
-        exposure: Gain of the picture.
-        rng: Random generator of the sensor noise.
+        setting (`Setting`): Light, blur and noise.
+        size (`int`): Width and height of a photograph in pixels.
+        fps (`int`): Frames per second.
+        exposure (`float`): Gain of the picture.
+        rng (`np.random.Generator`): Random generator of the sensor noise.
     """
 
     def __init__(self, setting: Setting, size: int, fps: int, exposure: float, rng: np.random.Generator):
@@ -26,17 +26,17 @@ class Camera:
         """Scales the canvas down and adds motion blur, lens blur, light and noise.
 
         Args:
-            canvas: (S, S, 3) uint8 RGB, several times larger than the photograph.
-            frame: Number of the frame in its clip.
-            moved: Three points of the head (3, 2) in pixels, in the frame before and in this one; None for no motion
-                blur.
+            canvas (`np.ndarray` of shape `(S, S, 3)`): uint8 RGB, several times larger than the photograph.
+            frame (`int`): Number of the frame in its clip.
+            moved (`tuple[np.ndarray, np.ndarray]`, *optional*): Three points of the head (3, 2) in pixels, in the
+                previous frame and in this one. None for no motion blur.
 
         Returns:
             uint8 RGB (size, size, 3).
         """
         photo = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
         if moved is not None:
-            photo = self._smear(photo, *moved)
+            photo = self._motion_blur(photo, *moved)
         if self.setting.blur > 0.2:
             photo = cv2.GaussianBlur(photo, (0, 0), self.setting.blur)
         side, brightness = self.setting.light_at(frame / self.fps)
@@ -47,15 +47,15 @@ class Camera:
             bright = bright + self.grain[y : y + self.size, x : x + self.size]
         return np.clip(bright, 0, 255).astype(np.uint8)
 
-    def _smear(self, photo: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-        """Averages the picture along the path of the head while the shutter was open."""
-        way = (before - now) * self.setting.shutter
-        steps = min(8, int(np.ceil(np.abs(way).max())))
-        if np.abs(way).max() < 0.3:
+    def _motion_blur(self, photo: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        """Averages the picture along the path of the head while the shutter is open."""
+        path = (before - now) * self.setting.shutter
+        steps = min(8, int(np.ceil(np.abs(path).max())))
+        if np.abs(path).max() < 0.3:
             return photo
         total = photo.astype(np.float32)
         for i in range(1, steps + 1):
-            there = (now + way * i / steps).astype(np.float32)
-            affine = cv2.getAffineTransform(now.astype(np.float32), there)
+            points = (now + path * i / steps).astype(np.float32)
+            affine = cv2.getAffineTransform(now.astype(np.float32), points)
             total = total + cv2.warpAffine(photo, affine, photo.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
         return total / np.float32(steps + 1)

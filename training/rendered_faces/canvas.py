@@ -7,7 +7,7 @@ or (S, S) shades. Colours are numbers or (3,) RGB.
 import cv2
 import numpy as np
 
-# OpenCV draws from integers: sixteenths of a pixel.
+# OpenCV draws at integer coordinates, which are sixteenths of a pixel here.
 _SUBPIXEL = 4
 _CIRCLE = np.array([(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 24, endpoint=False)])
 
@@ -47,9 +47,10 @@ def _polylines(canvas: np.ndarray, lines: list[np.ndarray], color, width: float,
 
 
 def _pixels(points: np.ndarray, size: int) -> np.ndarray:
+    """Converts points to the integer coordinates of OpenCV."""
     return np.rint((points / 112 + 0.5) * (size << _SUBPIXEL)).astype(np.int32)
 
 
 def _scalar(color) -> tuple[float, ...]:
-    """A colour in the form that OpenCV expects."""
+    """Converts a colour to the type that OpenCV expects."""
     return tuple(np.atleast_1d(np.asarray(color, float)).tolist())

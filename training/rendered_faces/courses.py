@@ -1,4 +1,4 @@
-"""The course of a clip: what a face does in each frame, with and without an emotion."""
+"""The course of a clip: what a face does in each frame."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from tgdfer.training.rendered_faces.timing import (
     pulse,
     sample_waves,
     sample_window,
-    shortest,
+    shortest_expression,
     syllables,
 )
 
@@ -44,7 +44,7 @@ _FELT = (0.5, 4.0)
 
 @dataclass(frozen=True)
 class Segment:
-    """An emotion in a part of a clip, from `start` to `end` in seconds, where it is at half of its apex or more."""
+    """An emotion in a part of a clip, from `start` to `end` in seconds, in which it reaches half of its apex."""
 
     label: str
     start: float
@@ -53,16 +53,20 @@ class Segment:
 
 @dataclass(frozen=True)
 class Course:
-    """The truth about a clip of T frames.
+    """The ground truth of a clip of T frames.
 
     Attributes:
-        label: The emotion, or "" for a long clip, which has several.
-        intensity: (T,) 0 neutral .. 1 apex of this clip (in a long clip, of each segment); 0 in a neutral clip.
-        action_units: (T, A) all movements in the order of `ACTION_UNITS`, without the resting face.
-        poses: T poses of head and eyes.
-        side: (T,) -1..1, how much more AU12 and AU14 move on one side; not 0 during contempt.
-        segments: Parts in which an emotion is at half of its apex or more.
-        lookalike: The one of `LOOKALIKES` that also happens, or "".
+        label (`str`): The emotion, or "" for a long clip, which has several.
+        intensity (`np.ndarray` of shape `(T,)`): From 0 (neutral) to 1 (apex of this clip, or of each segment of a
+            long clip). 0 in a neutral clip.
+        action_units (`np.ndarray` of shape `(T, A)`): All movements in the order of `ACTION_UNITS`, without the
+            resting face.
+        poses (`tuple[Pose, ...]`): Pose of head and eyes in each frame.
+        side (`np.ndarray` of shape `(T,)`): How much more AU12 and AU14 move on one side, from -1 to 1. Only contempt
+            has a side.
+        segments (`tuple[Segment, ...]`, *optional*, defaults to `()`): Parts of the clip in which an emotion reaches
+            half of its apex.
+        lookalike (`str`, *optional*, defaults to `""`): Movement of `LOOKALIKES` that also happens, or "".
     """
 
     label: str
@@ -78,9 +82,9 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
     """Draws the course of a clip.
 
     Args:
-        label: One of `PROTOTYPES`.
-        faces: Parameters of the generator.
-        rng: Random generator.
+        label (`str`): One of `PROTOTYPES`.
+        faces (`RenderedFaces`): Parameters of the generator.
+        rng (`np.random.Generator`): Random generator.
 
     Raises:
         ValueError: If the label is not one of `PROTOTYPES`.
@@ -90,9 +94,9 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
     units = np.zeros((frames, len(ACTION_UNITS)))
     waves = _fitting_waves(frames, faces, rng)
     intensity, lookalike = np.zeros(frames), ""
-    one_side = _one_side(label, rng)
+    expression_side = _sample_side(label, rng)
     if label == "neutral":
-        # In place of an emotion, a neutral clip has a movement that resembles one.
+        # Instead of an emotion, a neutral clip has a movement that resembles one.
         lookalike = str(rng.choice(list(LOOKALIKES)))
         ring = [replace(wave, start=wave.start - turn, end=wave.end - turn) for wave in waves for turn in (0, frames)]
         add_lookalike(units, lookalike, ring, faces, rng)
@@ -102,16 +106,16 @@ def sample_course(label: str, faces: RenderedFaces, rng: np.random.Generator) ->
         # Muscles do not all move at the same time.
         units += peak * intensity[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
         gap = _longest_gap(intensity)
-        if rng.uniform() < faces.lookalikes and gap.end - gap.start >= shortest(faces):
+        if rng.uniform() < faces.lookalikes and gap.end - gap.start >= shortest_expression(faces):
             lookalike = str(rng.choice(list(LOOKALIKES)))
             add_lookalike(units, lookalike, [gap], faces, rng)
     kinds = [1] * int(rng.integers(faces.movements[0], faces.movements[1] + 1))
-    # A neutral clip gets another movement of three kinds for every wave, so that it moves as much as the others.
+    # A neutral clip has an additional movement of three kinds for every wave, so that all clips move equally.
     kinds += [3] * len(waves) * (label == "neutral")
     _add_distractions(units, kinds, rng.uniform() < faces.speech, faces, rng)
     segments = tuple(Segment(label, start / faces.fps, end / faces.fps) for start, end in _runs(intensity >= 0.5))
     poses = sample_poses(frames, faces, rng)
-    side = one_side * _shows(intensity)
+    side = expression_side * _side_weight(intensity)
     return Course(label, intensity, np.clip(units, 0, 1), poses, side, segments, lookalike)
 
 
@@ -121,11 +125,11 @@ def sample_long_course(
     """Draws the course of a long clip: several emotions, with a neutral face in between.
 
     Args:
-        seconds: Length of the clip.
-        labels: Labels to draw emotions from, with or without "neutral".
-        faces: Parameters of the generator. `faces.share` is the share of the clip that the emotions fill together;
-            each of them lasts 0.5 to 4 seconds.
-        rng: Random generator.
+        seconds (`float`): Length of the clip.
+        labels (`Sequence[str]`): Labels to draw emotions from, with or without "neutral".
+        faces (`RenderedFaces`): Parameters of the generator. The emotions fill the share `faces.share` of the clip.
+            Each of them lasts 0.5 to 4 seconds.
+        rng (`np.random.Generator`): Random generator.
 
     Raises:
         ValueError: If a label is unknown, no label is an emotion, or the clip is too short for an emotion.
@@ -143,15 +147,15 @@ def sample_long_course(
         peak = apex(label, rng) * rng.uniform(*faces.strength)
         moved = peak * curve[:, None] ** rng.uniform(0.75, 1.35, len(ACTION_UNITS))
         # An emotion may begin before the previous one has ended.
-        side[part] = np.where(curve >= intensity[part], _one_side(label, rng) * _shows(curve), side[part])
+        side[part] = np.where(curve >= intensity[part], _sample_side(label, rng) * _side_weight(curve), side[part])
         np.maximum(intensity[part], curve, out=intensity[part])
         np.maximum(units[part], moved, out=units[part])
         segments.append(Segment(label, window.start / faces.fps, window.end / faces.fps))
         gap = _middle(rest, begin)
-        if gap.end - gap.start >= shortest(faces) and rng.uniform() < faces.lookalikes:
+        if gap.end - gap.start >= shortest_expression(faces) and rng.uniform() < faces.lookalikes:
             add_lookalike(units, str(rng.choice(list(LOOKALIKES))), [gap], faces, rng)
         rest = end
-    # As many unrelated movements as in neutral clips of the usual length.
+    # The number of unrelated movements is that of neutral clips with the same total duration.
     clips = frames / np.mean(faces.frames)
     kinds = [1] * rng.poisson(clips * np.mean(faces.movements)) + [3] * rng.poisson(3 * clips)
     _add_distractions(units, kinds, rng.poisson(clips * faces.speech), faces, rng)
@@ -168,35 +172,35 @@ def check_long(seconds: float, labels: Sequence[str]) -> tuple[str, ...]:
     check_labels(tuple(labels))
     emotions = tuple(label for label in labels if label != "neutral")
     if not emotions:
-        raise ValueError("a long clip shows emotions: name at least one label beside neutral.")
+        raise ValueError("a long clip shows emotions: name at least one label in addition to neutral.")
     if not 2 <= seconds < np.inf:
         raise ValueError(f"length is {seconds:g} seconds, but must be at least 2, for an emotion and a rest.")
     return emotions
 
 
 def _episodes(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> Iterator[Window]:
-    """Draws the windows of a long clip from its beginning to its end, with rests in between; at least one."""
+    """Yields random windows of a long clip in chronological order, with rests in between. There is at least one."""
     ramps = (sum(faces.onset) + sum(faces.offset)) / 4
     position = 0.0
     while True:
-        felt = min(rng.uniform(*_FELT), frames / faces.fps / 4)
-        strong = faces.fps * max(felt / 2, felt - ramps)
-        rest = strong * (1 / rng.uniform(*faces.share) - 1)
+        duration = min(rng.uniform(*_FELT), frames / faces.fps / 4)
+        above_half = faces.fps * max(duration / 2, duration - ramps)
+        rest = above_half * (1 / rng.uniform(*faces.share) - 1)
         # The first rest may begin before the clip.
-        position += rest if position else min(rng.uniform() * rest, frames / 2) + strong
-        if position + 2 * strong > frames:
+        position += rest if position else min(rng.uniform() * rest, frames / 2) + above_half
+        if position + 2 * above_half > frames:
             return
-        yield sample_window(position, position + strong, faces, rng)
-        position += strong
+        yield sample_window(position, position + above_half, faces, rng)
+        position += above_half
 
 
-def _one_side(label: str, rng: np.random.Generator) -> float:
-    """Draws the side of an expression: contempt moves almost only one side of the face, other emotions move both."""
+def _sample_side(label: str, rng: np.random.Generator) -> float:
+    """Draws the side of an expression. Contempt moves almost only one side of the face, other emotions move both."""
     return float(rng.choice([-1, 1]) * rng.uniform(0.7, 1)) if label == "contempt" else 0.0
 
 
-def _shows(intensity: np.ndarray) -> np.ndarray:
-    """Weight (T,) of the side of an emotion; it grows from 0, so that the corners of the mouth do not jump."""
+def _side_weight(intensity: np.ndarray) -> np.ndarray:
+    """Returns the weight (T,) of the side. It grows from 0, so that the corners of the mouth do not jump."""
     return np.minimum(5 * intensity, 1)
 
 
@@ -205,27 +209,27 @@ def _fitting_waves(frames: int, faces: RenderedFaces, rng: np.random.Generator) 
     for _ in range(50):
         waves = sample_waves(frames, faces, rng)
         share = (envelope(waves, frames) >= 0.5).mean()
-        # The number of frames is a whole number.
+        # The tolerance allows for the number of frames being an integer.
         if faces.share[0] - 0.5 / frames <= share <= faces.share[1] + 0.5 / frames:
             break
-    # If none fits, for example if a short clip should show a tenth of a slow smile, the last draw is used.
+    # If no draw fits, the last one is used. For example, a short clip cannot show only a tenth of a slow smile.
     return waves
 
 
 def _runs(flags: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and end (exclusive) of every run of true flags (T,)."""
+    """Yields start and end (exclusive) of every run of true flags (T,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def _middle(start: float, end: float) -> Window:
-    """The middle of a rest, with room before and after it for the onset and the offset of a movement."""
+    """Returns the middle of a rest, with room for the onset and the offset of a movement."""
     room = 0.2 * (end - start)
     return Window(start + room, max(start + room, end - room), 1, 1)
 
 
 def _longest_gap(intensity: np.ndarray) -> Window:
-    """The middle of the longest period without an emotion."""
+    """Returns the middle of the longest period without an emotion."""
     return _middle(*max(_runs(intensity < 0.5), key=lambda run: run[1] - run[0], default=(0, 0)))
 
 
@@ -236,15 +240,15 @@ def _add_distractions(
 
     Args:
         units: Action units (T, A) of the clip, changed in place.
-        movements: For each movement, how many of `_UNRELATED` are combined in it.
+        movements: Number of `_UNRELATED` movements that are combined in each movement.
         speeches: Number of periods of speech.
         faces: Parameters of the generator.
         rng: Random generator.
     """
     frames, fps = len(units), faces.fps
     for kinds in movements:
-        together = [action_unit_vector(_UNRELATED[i]) for i in rng.integers(len(_UNRELATED), size=kinds)]
-        vector = np.max(together, axis=0) * rng.uniform(*faces.movement)
+        combined = [action_unit_vector(_UNRELATED[i]) for i in rng.integers(len(_UNRELATED), size=kinds)]
+        vector = np.max(combined, axis=0) * rng.uniform(*faces.movement)
         curve = pulse(*(fps * rng.uniform([0.12, 0.0, 0.12], [0.5, 0.5, 0.5])))
         overlay(units, int(rng.uniform(0, frames) - len(curve) / 2), curve, vector)
     for _ in range(speeches):

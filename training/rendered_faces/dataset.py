@@ -17,7 +17,13 @@ from tgdfer.training.rendered_faces.action_units import ACTION_UNITS, EMOTIONS, 
 from tgdfer.training.rendered_faces.courses import check_long
 from tgdfer.training.rendered_faces.parameters import RenderedFaces, check_parameters
 from tgdfer.training.rendered_faces.people import RESTING
-from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_long_clip, sample_person, seed_of
+from tgdfer.training.rendered_faces.rendered_clip import (
+    RenderedClip,
+    sample_clip,
+    sample_long_clip,
+    sample_person,
+    seed_of,
+)
 from tgdfer.training.video_writing import write_video
 
 Progress = Callable[[int, int], None]
@@ -38,24 +44,29 @@ def write_dataset(
     A row of the metadata has
 
     - `file_name`, `label` and `person`;
-    - `intensity` of each frame (0 to 1, relative to the apex of the clip; 0 in neutral clips) and `action_units` (name
-      to the movement of each frame, 0 to 1);
-    - `resting_face` (name to offset), to which the movements are added;
-    - `segments` in which the emotion is at half of its apex or more: `label`, and `start` and `end` in seconds;
-    - `lookalike`, the movement that resembles an emotion, or "".
+    - `intensity` of each frame (0 to 1, relative to the apex of the clip; 0 in neutral clips);
+    - `action_units`: the movement of each action unit in each frame (0 to 1);
+    - `resting_face`: offset of each action unit, to which the movements are added;
+    - `segments` in which the emotion reaches half of its apex: `label`, and `start` and `end` in seconds;
+    - `lookalike`: the movement that resembles an emotion, or "".
 
-    The same arguments give the same data set, whatever the number of workers. The data set is written to a temporary
-    folder beside `folder`, which is renamed when it is complete.
+    The same arguments give the same data set with any number of workers. The data set is written to a temporary folder
+    next to `folder`, which is renamed when it is complete.
 
     Args:
-        folder: Folder to write. It must be empty or not exist.
-        faces: Parameters of the generator.
-        clips: Clips per label in each split, by default 60 in "train" and 20 in "test".
-        people: People in each split, by default one for every six clips of a label, and at least four.
-        seed: Seed of everything that is drawn.
-        workers: Processes that render. A script that uses more than one needs `if __name__ == "__main__"`.
-        progress: Called after each clip with the number of clips that are done and the number of all clips.
-        labels: Labels to render. "contempt" is rendered only if it is named.
+        folder (`str` or `Path`): Folder to write. It must be empty or not exist.
+        faces (`RenderedFaces`, *optional*): Parameters of the generator.
+        clips (`Mapping[str, int]`, *optional*): Clips per label in each split. By default 60 in "train" and 20 in
+            "test".
+        people (`Mapping[str, int]`, *optional*): People in each split. By default one for every six clips of a label,
+            and at least four.
+        seed (`int`, *optional*, defaults to 0): Seed of all random numbers.
+        workers (`int`, *optional*, defaults to 1): Number of processes that render. A script with more than one needs
+            `if __name__ == "__main__"`.
+        progress (`Progress`, *optional*): Called after each clip with the number of finished clips and the number of
+            all clips.
+        labels (`Sequence[str]`, *optional*, defaults to `EMOTIONS`): Labels to render. "contempt" is only rendered if
+            it is named.
 
     Returns:
         The folder.
@@ -88,20 +99,23 @@ def write_long_videos(
 ) -> Path:
     """Renders videos of several emotions each: `folder/split/0000.mp4` and `folder/split/metadata.jsonl`.
 
-    The metadata is that of `write_dataset`, with a `label` of None. The face is neutral outside the `segments`, and
-    `intensity` reaches 1 in each of them. Frames are encoded as they are drawn and are not kept in memory.
+    The metadata is that of `write_dataset`, but `label` is None. The face is neutral outside the `segments`, and
+    `intensity` reaches 1 in each of them. Frames are encoded one by one and are not kept in memory.
 
     Args:
-        folder: Folder to write. It must be empty or not exist.
-        seconds: Length of a video in seconds.
-        faces: Parameters of the generator. Unrelated movements and speech are as frequent as in clips of
-            `faces.frames` frames.
-        videos: Videos in each split, by default 4 in "train" and 2 in "test".
-        people: People in each split, by default one for every six videos, and at least four.
-        seed: Seed of everything that is drawn.
-        workers: Processes that render.
-        progress: Called after each video with the number of videos that are done and the number of all videos.
-        labels: Labels to render. "contempt" is rendered only if it is named.
+        folder (`str` or `Path`): Folder to write. It must be empty or not exist.
+        seconds (`float`): Duration of a video in seconds.
+        faces (`RenderedFaces`, *optional*): Parameters of the generator. Unrelated movements and speech are as
+            frequent as in clips of `faces.frames` frames.
+        videos (`Mapping[str, int]`, *optional*): Videos in each split. By default 4 in "train" and 2 in "test".
+        people (`Mapping[str, int]`, *optional*): People in each split. By default one for every six videos, and at
+            least four.
+        seed (`int`, *optional*, defaults to 0): Seed of all random numbers.
+        workers (`int`, *optional*, defaults to 1): Number of processes that render.
+        progress (`Progress`, *optional*): Called after each video with the number of finished videos and the number of
+            all videos.
+        labels (`Sequence[str]`, *optional*, defaults to `EMOTIONS`): Labels to render. "contempt" is only rendered if
+            it is named.
 
     Returns:
         The folder.
@@ -120,7 +134,7 @@ def write_long_videos(
 
 
 def _splits(clips: Mapping[str, int], people: Mapping[str, int] | None) -> Iterator[tuple[str, int, int]]:
-    """Name, number of people and number of clips of each split."""
+    """Yields name, number of people and number of clips of each split."""
     for split, number in clips.items():
         count = (people or {}).get(split, max(4, number // 6))
         if number < 1 or count < 1:
@@ -140,7 +154,8 @@ class _Job:
     labels: tuple[str, ...]
     seconds: float = 0.0
 
-    def clip(self) -> Clip:
+    def clip(self) -> RenderedClip:
+        """Draws the clip from its seed."""
         person = sample_person(self.seed, self.split, self.person, self.faces.resting)
         key = [self.seed, seed_of(self.split), self.number]
         if self.seconds:
@@ -207,7 +222,7 @@ def _render(jobs: Sequence[_Job], folder: Path, workers: int) -> Iterator[dict[s
         return
     # A forked process would wait forever for the threads of OpenCV and torch, which a fork does not copy.
     context = multiprocessing.get_context("spawn")
-    # Short clips are handed out in groups. Long videos are handed out one by one, to balance the load.
-    together = 1 if jobs[0].seconds else 4
+    # Short clips are submitted in groups. Long videos are submitted one by one, to balance the load.
+    chunk_size = 1 if jobs[0].seconds else 4
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.map(_Job.render, jobs, folders, chunksize=together)
+        yield from pool.map(_Job.render, jobs, folders, chunksize=chunk_size)

@@ -1,4 +1,4 @@
-"""Draws the frames of a person: flat, anti-aliased shapes over a skin that is painted as soft light and shadow."""
+"""Drawing the frames of a person: flat, anti-aliased shapes over skin that is painted with soft light and shadow."""
 
 import cv2
 import numpy as np
@@ -14,18 +14,18 @@ from tgdfer.training.rendered_faces.setting import Occluder, Setting
 from tgdfer.training.rendered_faces.shapes import Shapes, face_shapes, fixed_shapes, smooth
 from tgdfer.training.rendered_faces.skin import SkinPainter, Units
 
-# Both temples and the chin, which move as the head moves.
+# Both temples and the chin. They show the motion of the head.
 _ANCHORS = np.array([(-30.0, -20.0), (30.0, -20.0), (0.0, 45.0)])
 _FRONTAL = Pose()
 
 
 class FacePainter:
-    """Draws one person in one setting; what does not change between frames is prepared once.
+    """Draws one person in one setting. Everything that does not change between frames is prepared once.
 
     Args:
-        person: Whose face.
-        setting: Light, background, camera and occluder.
-        faces: Parameters of the generator: size, supersampling and frame rate.
+        person (`Identity`): The person.
+        setting (`Setting`): Light, background, camera and occluder.
+        faces (`RenderedFaces`): Parameters of the generator, of which size, supersampling and frame rate are used.
     """
 
     def __init__(self, person: Identity, setting: Setting, faces: RenderedFaces):
@@ -36,7 +36,7 @@ class FacePainter:
         self.outlines = fixed_shapes(person)
         rng = np.random.default_rng(setting.backdrop_seed)
         self.backdrop = _backdrop(setting, self.canvas_size, rng)
-        # Cameras adapt the exposure to the face, but only in part.
+        # Cameras adapt the exposure to the face, but not completely.
         exposure = float(150 / person.skin.mean()) ** 0.3
         self.camera = Camera(setting, self.size, faces.fps, exposure, rng)
 
@@ -51,21 +51,24 @@ class FacePainter:
         """Draws one frame.
 
         Args:
-            action_units: Movement (A,) in the order of `ACTION_UNITS`. The resting face of the person is added.
-            pose: Pose of head and eyes, frontal by default.
-            frame: Number of the frame in its clip, which decides the time and the pattern of the sensor noise.
-            before: Pose in the frame before, for motion blur; without it the picture is sharp.
-            side: At 0, AU12 and AU14 show on both sides of the mouth; at -1 only on the left of the picture, at 1 only
-                on the right.
+            action_units (`np.ndarray`): Movement (A,) in the order of `ACTION_UNITS`. The resting face of the person
+                is added.
+            pose (`Pose`, *optional*, defaults to `_FRONTAL`): Pose of head and eyes. By default frontal.
+            frame (`int`, *optional*, defaults to 0): Index of the frame in its clip, which determines the time and the
+                pattern of the sensor noise.
+            before (`Pose`, *optional*): Pose in the previous frame, for motion blur. By default there is no motion
+                blur.
+            side (`float`, *optional*, defaults to 0.0): 0 shows AU12 and AU14 on both sides of the mouth, -1 only on
+                the left of the picture, 1 only on the right.
 
         Returns:
             uint8 RGB (size, size, 3).
         """
-        left, right = (self._one_side(action_units, gain) for gain in (1 - max(side, 0.0), 1 + min(side, 0.0)))
+        left, right = (self._side_units(action_units, gain) for gain in (1 - max(side, 0.0), 1 + min(side, 0.0)))
         shapes = project(face_shapes(self.person, left, right) | self.outlines, pose)
         seconds = frame / self.camera.fps
         light_side = float(np.tanh(3 * self.setting.light_at(seconds)[0]))
-        units = _named(left), _named(right)
+        units = _by_name(left), _by_name(right)
         canvas = self.backdrop.copy()
         self._paint_behind(canvas, shapes)
         self.skin_painter.paint(canvas, shapes, units, pose, light_side)
@@ -82,14 +85,14 @@ class FacePainter:
             canvas, frame, None if before is None else (self._anchors(before), self._anchors(pose))
         )
 
-    def _one_side(self, action_units: np.ndarray, gain: float) -> np.ndarray:
-        """Action units (A,) that one side of the face shows, including the resting face."""
+    def _side_units(self, action_units: np.ndarray, gain: float) -> np.ndarray:
+        """Returns the action units (A,) of one side of the face, including the resting face."""
         units = np.array(action_units, float)
         units[[INDEX["AU12"], INDEX["AU14"]]] *= gain
         return self.person.shown(units)
 
     def _anchors(self, pose: Pose) -> np.ndarray:
-        """Three points of the head (3, 2) in pixels of the frame."""
+        """Returns three points of the head (3, 2) in pixels of the frame."""
         return (project({"anchor": _ANCHORS}, pose)["anchor"] / 112 + 0.5) * self.size
 
     def _paint_behind(self, canvas: np.ndarray, s: Shapes) -> None:
@@ -106,7 +109,7 @@ class FacePainter:
             fill(canvas, 0.6 * s["ear_" + side] + 0.4 * s["ear_" + side].mean(0), self.skin[84])
 
     def _paint_brows(self, canvas: np.ndarray, s: Shapes) -> None:
-        """Paints brows with soft edges and single hairs."""
+        """Paints brows with soft edges and individual hairs."""
         person = self.person
         root, tone = person.hair * 0.55 + person.skin * 0.2, person.hair * 0.54 + person.skin * 0.08
         for side in ("left", "right"):
@@ -117,7 +120,7 @@ class FacePainter:
             soften(canvas, brow, 0.45)
 
     def _paint_lips(self, canvas: np.ndarray, s: Shapes, au: Units) -> None:
-        """Paints the red of both lips, the highlight of the lower lip and the line between them."""
+        """Paints both lips, the highlight of the lower lip and the line between the lips."""
         lips = self.person.lips
         fill(canvas, s["lip_upper"], lips * 0.84)
         fill(canvas, s["lip_lower"], lips * 0.97)
@@ -125,12 +128,12 @@ class FacePainter:
         shine = lips * (1 + 0.14 * min(1.0, max(0.0, plump)))
         stroke(canvas, s["lip_highlight"], np.minimum(shine + 4, 255), 1.0)
         soften(canvas, np.vstack([s["lip_upper"], s["lip_lower"]]), 0.55)
-        # With lips that are sucked in (AU28), this line is a shadow between two folds of skin.
+        # If the lips are sucked in (AU28), this line is a shadow between two folds of skin.
         line = (1 - au["AU28"]) * lips * 0.46 + au["AU28"] * self.skin[62].astype(float)
         stroke(canvas, s["lip_line"], line, 0.75 + 0.5 * au["AU24"] + 0.9 * au["AU28"])
 
     def _paint_inside(self, canvas: np.ndarray, s: Shapes, pose: Pose, light_side: float) -> None:
-        """Paints eyes, mouth and teeth on a second canvas, and copies it where lids and lips are open."""
+        """Paints eyes, mouth and teeth on a second canvas, and copies it to the openings of lids and lips."""
         person, inside = self.person, canvas.copy()
         for side in ("left", "right"):
             iris, slit = s["iris_" + side][0], s["slit_" + side]
@@ -167,7 +170,7 @@ class FacePainter:
             stroke(inside, top if name == "teeth" else bottom, (120, 84, 80), 0.7)
 
     def _paint_lids(self, canvas: np.ndarray, s: Shapes, closed: float) -> None:
-        """Paints lids and lashes of eyes that are closed by 0 to 1, and the nostrils."""
+        """Paints the nostrils, and lids and lashes of eyes that are closed by 0 to 1."""
         lash = self.person.hair * 0.2 + self.person.skin * 0.1
         for side in ("left", "right"):
             ellipse(canvas, s["nostril_" + side][0], (2.1, 1.15), self.skin[40])
@@ -177,7 +180,7 @@ class FacePainter:
             stroke(canvas, s["upper_lid_" + side], lash, 1.2 + 0.5 * closed)
 
     def _paint_beard(self, canvas: np.ndarray, s: Shapes) -> None:
-        """Paints a moustache, a goatee or a full beard with soft edges and single hairs."""
+        """Paints a moustache, a goatee or a full beard with soft edges and individual hairs."""
         hair, (left, right) = self.person.hair * 0.8, (s["corner_left"][0], s["corner_right"][0])
         top = s["philtrum"][0] + [0, 1.2]
         ends = [right + [1.5, 3.5], right + [1, -1.5]], [left + [-1, -1.5], left + [-1.5, 3.5]]
@@ -199,13 +202,13 @@ class FacePainter:
         soften(canvas, outline, 0.6)
 
     def _paint_occluder(self, canvas: np.ndarray, occluder: Occluder, pose: Pose, seconds: float) -> None:
-        """Paints a hand or an object in front of the face; it follows the position of the face, not its rotation."""
-        for points, width, stuff, light in occluder_parts(occluder, seconds):
+        """Paints a hand or an object in front of the face. It follows the position of the face, not its rotation."""
+        for points, width, material, light in occluder_parts(occluder, seconds):
             points = points * pose.scale + [pose.x, pose.y]
             color = self.skin[int(np.clip(128 * light, 0, 255))]
-            if stuff == "nail":
+            if material == "nail":
                 color = 0.8 * color + 0.2 * np.array([255, 225, 220])
-            elif stuff == "object":
+            elif material == "object":
                 color = np.clip(occluder.color * light, 0, 255)
             if width:
                 stroke(canvas, points, color, width * pose.scale)
@@ -227,12 +230,13 @@ class FacePainter:
             stroke(canvas, s["glass_bridge"], frame, 1.7)
 
 
-def _named(action_units: np.ndarray) -> Units:
+def _by_name(action_units: np.ndarray) -> Units:
+    """Converts a vector of action units to a dictionary."""
     return dict(zip(ACTION_UNITS, action_units.tolist(), strict=True))
 
 
 def _backdrop(setting: Setting, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws a blurred room (size, size, 3): a gradient and a few things out of focus."""
+    """Draws a blurred room (size, size, 3): a gradient and a few objects out of focus."""
     fade = np.linspace(0, 1, 56)[:, None, None]
     small = np.ones((56, 56, 1)) * ((1 - fade) * setting.backdrop[0] + fade * setting.backdrop[1])
     small = np.ascontiguousarray(small, np.float32)

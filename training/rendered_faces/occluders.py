@@ -1,16 +1,16 @@
-"""Shapes of the hands and objects that hide a part of a face: rounded strokes and outlines."""
+"""Shapes of the hands and objects that hide part of a face, made of rounded strokes and outlines."""
 
 import numpy as np
 
 from tgdfer.training.rendered_faces.setting import Occluder
 from tgdfer.training.rendered_faces.shapes import smooth
 
-# A part is an outline (width 0) or a stroke: its points, its width, its material ("skin", "nail" or "object") and a
-# level of light around 1.
+# A part is an outline (width 0) or a stroke. It has points, width, material ("skin", "nail" or "object") and a light
+# level around 1.
 Part = tuple[np.ndarray, float, str, float]
 
 # Position of the palm, direction of the fingers (degrees from upwards towards the middle of the face), and the offset
-# from which the hand comes, for a hand on the right of the picture.
+# from which the hand enters, for a hand on the right of the picture.
 _HANDS = {
     "hand on the chin": ((17.0, 61.0), 24.0, (14.0, 90.0)),
     "hand on the cheek": ((37.0, 34.0), 12.0, (60.0, 75.0)),
@@ -20,38 +20,44 @@ _OBJECTS = {"cup": ((2.0, 35.0), 4.0), "phone": ((40.0, 14.0), -10.0), "micropho
 
 
 def occluder_parts(occluder: Occluder, seconds: float) -> list[Part]:
-    """The parts of an occluder at a time of the clip, from back to front.
+    """Returns the parts of an occluder at a time of the clip, from back to front.
 
     Args:
-        occluder: A hand or an object.
-        seconds: Time in the clip.
+        occluder (`Occluder`): A hand or an object.
+        seconds (`float`): Time in the clip.
 
     Returns:
-        Parts with points (N, 2) in the plane of the face, in 112ths of the frame; none while the occluder is away.
+        Parts with points (N, 2) in the plane of the face, in 112ths of the frame. There are none while the occluder is
+        out of sight.
     """
     presence = occluder.presence(seconds)
     if presence <= 0:
         return []
     if occluder.kind in _HANDS:
-        palm, turn, coming = _HANDS[occluder.kind]
+        palm, turn, entry = _HANDS[occluder.kind]
         parts = _hand(curled=0.8 if occluder.kind == "hand on the chin" else 1.0)
     else:
         palm, turn = _OBJECTS[occluder.kind]
-        coming = (35.0, 95.0)
+        entry = (35.0, 95.0)
         parts = {"cup": _cup, "phone": _phone, "microphone": _microphone}[occluder.kind]()
     away = 1 - presence**2 * (3 - 2 * presence)
     angle = -np.radians(turn + occluder.angle)
     rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    at = np.array(palm) + away * np.array(coming)
+    position = np.array(palm) + away * np.array(entry)
     mirror = np.array([occluder.side, 1.0])
     return [
-        ((points * occluder.size @ rotation + at) * mirror + occluder.place, width * occluder.size, stuff, light)
-        for points, width, stuff, light in parts
+        (
+            (points * occluder.size @ rotation + position) * mirror + occluder.place,
+            width * occluder.size,
+            material,
+            light,
+        )
+        for points, width, material, light in parts
     ]
 
 
 def _finger(points: list[tuple[float, float]], width: float) -> list[Part]:
-    """A finger from the knuckle to the tip: dark edge, flesh, light side and nail."""
+    """Returns the parts of a finger from the knuckle to the tip: dark edge, flesh, light side and nail."""
     line = smooth(np.array(points))
     tip, along = line[-1], line[-1] - line[-4]
     nail = tip + np.outer([-0.35, 0.3], along / max(1e-6, float(np.hypot(*along))) * 2.2)
@@ -64,7 +70,7 @@ def _finger(points: list[tuple[float, float]], width: float) -> list[Part]:
 
 
 def _hand(curled: float) -> list[Part]:
-    """The back of a hand with the fingers up, the palm at the origin and the thumb on the right."""
+    """Returns the parts of a hand seen from the back: fingers up, palm at the origin, thumb on the right."""
     parts: list[Part] = [
         (np.array([(2.0, 8.0), (5.0, 80.0)]), 17.0, "skin", 0.66),
         (np.array([(2.0, 8.0), (5.0, 80.0)]), 15.6, "skin", 0.9),
@@ -79,7 +85,7 @@ def _hand(curled: float) -> list[Part]:
 
 
 def _grip(x: float, top: float, step: float) -> list[Part]:
-    """Four fingers around an object, one below the other."""
+    """Returns the parts of four fingers around an object, one below the other."""
     parts: list[Part] = []
     for i in range(4):
         y = top + step * i

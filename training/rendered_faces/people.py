@@ -1,4 +1,4 @@
-"""The people in rendered clips: what stays the same in every clip of a person."""
+"""The people in rendered clips: everything that is the same in all clips of a person."""
 
 from dataclasses import dataclass
 
@@ -27,13 +27,14 @@ BEARDS = ("none", "none", "none", "none", "none", "stubble", "moustache", "goate
 
 @dataclass(frozen=True)
 class Identity:
-    """A person: everything that is the same in each of their clips.
+    """A person: everything that is the same in all of their clips.
 
-    Lengths and widths are factors around 1, levels and slants are offsets around 0 in 112ths of the frame, colours are
-    RGB from 0 to 255, and `age` runs from 0 to 1.
+    Lengths and widths are factors around 1. Levels and slants are offsets around 0 in 112ths of the frame. Colours are
+    RGB from 0 to 255. `age` is from 0 to 1.
 
     Attributes:
-        resting: (A,) face at rest: offsets in the order of `ACTION_UNITS`, to which movements are added.
+        resting (`np.ndarray` of shape `(A,)`): Resting face: offsets in the order of `ACTION_UNITS`, to which
+            movements are added.
     """
 
     skin_tone: str
@@ -72,7 +73,7 @@ class Identity:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, resting: float = 0.4) -> "Identity":
-        """Draws a random person; `resting` is the largest offset of an action unit in the resting face."""
+        """Draws a random person. `resting` is the maximum offset of an action unit in the resting face."""
 
         def pick(options):
             return options[rng.integers(len(options))]
@@ -124,13 +125,13 @@ class Identity:
         )
 
     def shown(self, action_units: np.ndarray) -> np.ndarray:
-        """Action units (A,) that the face shows: a movement (A,) added to the resting face."""
+        """Returns the visible action units (A,): a movement (A,) added to the resting face."""
         return np.clip(action_units + self.resting, 0, 1)
 
 
-def _resting_face(rng: np.random.Generator, largest: float) -> np.ndarray:
-    """Offsets (A,) of a face at rest. Most of them are 0, and half of all people have none."""
+def _resting_face(rng: np.random.Generator, maximum: float) -> np.ndarray:
+    """Draws the offsets (A,) of a resting face. Most of them are 0, and half of all people have none."""
     offsets = np.zeros(len(ACTION_UNITS))
     units = [INDEX[name] for name in RESTING]
-    offsets[units] = rng.uniform(0, largest, len(units)) * (rng.uniform(size=len(units)) < 0.5)
+    offsets[units] = rng.uniform(0, maximum, len(units)) * (rng.uniform(size=len(units)) < 0.5)
     return offsets * (rng.uniform() < 0.5)

@@ -9,7 +9,7 @@ from tgdfer.training.rendered_faces.action_units import EMOTIONS, INDEX, apex, c
 from tgdfer.training.rendered_faces.draw import FacePainter
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
 from tgdfer.training.rendered_faces.people import Identity
-from tgdfer.training.rendered_faces.rendered_clip import Clip, sample_clip, sample_person
+from tgdfer.training.rendered_faces.rendered_clip import RenderedClip, sample_clip, sample_person
 
 
 def contact_sheet(
@@ -19,14 +19,14 @@ def contact_sheet(
     split: str = "test",
     labels: Sequence[str] = EMOTIONS,
 ) -> np.ndarray:
-    """Draws apex frames: a row for each person, a column for each label.
+    """Draws apex frames, with a row for each person and a column for each label.
 
     Args:
-        faces: Parameters of the generator.
-        people: Number of people.
-        seed: Seed of the people and their faces.
-        split: Split that the people belong to.
-        labels: Labels, in the order of the columns.
+        faces (`RenderedFaces`, *optional*): Parameters of the generator.
+        people (`int`, *optional*, defaults to 8): Number of people.
+        seed (`int`, *optional*, defaults to 0): Seed of the people and their faces.
+        split (`str`, *optional*, defaults to `"test"`): Split that the people belong to.
+        labels (`Sequence[str]`, *optional*, defaults to `EMOTIONS`): Labels, in the order of the columns.
 
     Returns:
         uint8 RGB (people * size, K * size, 3).
@@ -49,7 +49,7 @@ def contact_sheet(
     return np.vstack(rows)
 
 
-# Rows of a film strip: a label, and the movement in a neutral clip that resembles it.
+# Rows of a film strip: an emotion, and the movement in a neutral clip that resembles it.
 _COMPARED = (
     ("happiness", "posed smile"),
     ("surprise", "brows raised in speech"),
@@ -59,22 +59,22 @@ _PLOT, _INK, _GREY = 48, (20, 20, 20), (150, 150, 150)
 
 
 def film_strip(faces: RenderedFaces | None = None, shown: int = 12, seed: int = 0, split: str = "test") -> np.ndarray:
-    """Draws clips as rows of frames, with a plot below each.
+    """Draws clips as rows of frames, with a plot below each row.
 
     Emotional clips alternate with neutral clips that have a movement which resembles the emotion. In the plots, black
-    is the intensity of the emotion and grey is an action unit that belongs to it.
+    is the intensity of the emotion and grey is one of its action units.
 
     Args:
-        faces: Parameters of the generator.
-        shown: Frames per row.
-        seed: Seed of the clips.
-        split: Split that the people belong to.
+        faces (`RenderedFaces`, *optional*): Parameters of the generator.
+        shown (`int`, *optional*, defaults to 12): Frames per row.
+        seed (`int`, *optional*, defaults to 0): Seed of the clips.
+        split (`str`, *optional*, defaults to `"test"`): Split that the people belong to.
 
     Returns:
         uint8 RGB (H, shown * size, 3).
 
     Raises:
-        ValueError: If the parameters give no clip of two seconds.
+        ValueError: If the parameters do not allow clips of two seconds.
     """
     faces = faces or RenderedFaces()
     rows = []
@@ -91,8 +91,8 @@ def film_strip(faces: RenderedFaces | None = None, shown: int = 12, seed: int = 
     return np.vstack(rows)
 
 
-def _find(label: str, lookalike: str, unit: str, person: Identity, faces: RenderedFaces, seed: int) -> Clip:
-    """Finds a clip of two seconds or more with this label, this lookalike and a movement of this action unit."""
+def _find(label: str, lookalike: str, unit: str, person: Identity, faces: RenderedFaces, seed: int) -> RenderedClip:
+    """Finds a clip of at least two seconds with this label, this lookalike and a movement of this action unit."""
     for number in range(1000):
         clip = sample_clip(label, person, faces, np.random.default_rng([seed, INDEX[unit], number]))
         moved = clip.course.action_units[:, INDEX[unit]].max()
@@ -101,7 +101,7 @@ def _find(label: str, lookalike: str, unit: str, person: Identity, faces: Render
     raise ValueError("no clip of two seconds shows the movement: use more frames and a higher strength.")
 
 
-def _plot(clip: Clip, unit: str, width: int) -> np.ndarray:
+def _plot(clip: RenderedClip, unit: str, width: int) -> np.ndarray:
     """Plots the curves of a clip (48, width, 3), aligned with the frames above."""
     top = 16
     plot = np.full((_PLOT, width, 3), 255, np.uint8)

@@ -14,14 +14,14 @@ class Pose:
     """Pose of the head and direction of the gaze in one frame.
 
     Attributes:
-        turn: Rotation to the right of the picture in degrees (yaw).
-        nod: Rotation down in degrees (pitch).
-        tilt: Clockwise rotation in the plane of the picture in degrees (roll).
-        x: Shift to the right in 112ths of the frame.
-        y: Shift down in 112ths of the frame.
-        scale: Size of the face as a factor.
-        gaze_x: -1 left .. 1 right.
-        gaze_y: -1 up .. 1 down.
+        turn (`float`, *optional*, defaults to 0.0): Rotation to the right of the picture in degrees (yaw).
+        nod (`float`, *optional*, defaults to 0.0): Rotation down in degrees (pitch).
+        tilt (`float`, *optional*, defaults to 0.0): Clockwise rotation in the plane of the picture in degrees (roll).
+        x (`float`, *optional*, defaults to 0.0): Shift to the right in 112ths of the frame.
+        y (`float`, *optional*, defaults to 0.0): Shift down in 112ths of the frame.
+        scale (`float`, *optional*, defaults to 1.0): Size of the face as a factor.
+        gaze_x (`float`, *optional*, defaults to 0.0): Gaze from -1 (left) to 1 (right).
+        gaze_y (`float`, *optional*, defaults to 0.0): Gaze from -1 (up) to 1 (down).
     """
 
     turn: float = 0.0
@@ -35,7 +35,7 @@ class Pose:
 
 
 def sample_poses(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> tuple[Pose, ...]:
-    """Draws the poses of a clip: they drift around a mean, and the camera is held by hand."""
+    """Draws the poses of a clip. They drift around a mean, and the hand-held camera shakes."""
     t = np.arange(frames)[:, None] / faces.fps
     limits = np.array([faces.turn, faces.nod, faces.tilt, faces.shift, faces.shift, 0.04, 0.5, 0.3])
     mean = limits * rng.uniform(-1, 1, 8) * (1 - faces.restlessness)
@@ -47,7 +47,7 @@ def sample_poses(frames: int, faces: RenderedFaces, rng: np.random.Generator) ->
 
 
 def _shake(frames: int, faces: RenderedFaces, rng: np.random.Generator) -> np.ndarray:
-    """Shake (T, 2) of the camera. Hands tremble at up to about 10 Hz, so neighbouring frames are correlated."""
+    """Draws the camera shake (T, 2). Hands tremble at up to about 10 Hz, so consecutive frames are correlated."""
     noise = rng.standard_normal((frames + 2, 2))
     smooth = noise[:-2] + 2 * noise[1:-1] + noise[2:]
     return faces.shake * smooth / 6**0.5
@@ -57,11 +57,11 @@ def project(shapes: Shapes, pose: Pose) -> Shapes:
     """Projects shapes from the plane of the face to the plane of the picture.
 
     Args:
-        shapes: Name of the part to points (N, 2) in the plane of the face.
-        pose: Pose of the head. Body and neck follow its position and, a little, its turn.
+        shapes (`Shapes`): Points (N, 2) of each part in the plane of the face.
+        pose (`Pose`): Pose of the head. Body and neck follow its position and, slightly, its rotation.
 
     Returns:
-        Name of the part to points (N, 2) in 112ths of the frame, with the origin in its middle.
+        Points (N, 2) of each part in 112ths of the frame, with the origin in its middle.
     """
     sizes = tuple(len(points) for points in shapes.values())
     lift, turning = _relief(tuple(shapes), sizes)
@@ -69,7 +69,7 @@ def project(shapes: Shapes, pose: Pose) -> Shapes:
     x, y = flat[:, 0], flat[:, 1]
     depth = 40 * np.sqrt(np.clip(1 - (x / 46) ** 2 - (y / 64) ** 2, 0.04, 1)) + lift
     turn, nod, tilt = np.radians([pose.turn, pose.nod, pose.tilt])
-    # The axis of rotation is inside the head. The face is then centred again, as face detectors do.
+    # The axis of rotation is inside the head. Afterwards the face is centred again, as face detectors do.
     x, depth = x * np.cos(turn) + depth * np.sin(turn), depth * np.cos(turn) - x * np.sin(turn)
     y, depth = y * np.cos(nod) + depth * np.sin(nod), depth * np.cos(nod) - y * np.sin(nod)
     near = 1 + (depth - 26) / 420
@@ -82,7 +82,7 @@ def project(shapes: Shapes, pose: Pose) -> Shapes:
 
 @lru_cache
 def _relief(names: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """For the points of all shapes in a row: depth above the surface of the head, and whether they move with it."""
+    """Returns, for the points of all shapes, the depth above the surface of the head and whether they move with it."""
     depths = {"nose": 9, "nostril": 9, "glass": 4, "slit": -3, "iris": -3, "upper": -3, "lower": -3, "socket": -3}
     kinds = [name.split("_")[0] for name in names]
     return (

@@ -1,4 +1,4 @@
-"""The setting of a rendered clip: light, background, camera, and what hides a part of the face."""
+"""The setting of a rendered clip: light, background, camera, and what hides part of the face."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,18 @@ OCCLUDERS = ("hand on the chin", "hand on the cheek", "hand on the brow", "cup",
 
 @dataclass(frozen=True)
 class Occluder:
-    """A hand or an object that hides a part of the face for a while.
+    """A hand or an object that hides part of the face for a while.
 
     Attributes:
-        kind: One of `OCCLUDERS`.
-        begin: Second at which it starts to appear; if negative, it is visible from the first frame on.
-        end: Second at which it has disappeared.
-        side: -1 if it comes from the left of the picture, 1 if it comes from the right.
-        place: (2,) offset (x, y) of its tip from the usual place, in 112ths of the frame.
-        angle: Rotation in degrees.
-        size: Factor around 1.
-        color: (3,) RGB of an object.
+        kind (`str`): One of `OCCLUDERS`.
+        begin (`float`): Second at which it starts to appear. If negative, it is visible from the first frame on.
+        end (`float`): Second at which it has disappeared.
+        side (`int`): -1 if it comes from the left of the picture, 1 if it comes from the right.
+        place (`np.ndarray` of shape `(2,)`): Offset (x, y) of its tip from the default position, in 112ths of the
+            frame.
+        angle (`float`): Rotation in degrees.
+        size (`float`): Factor around 1.
+        color (`np.ndarray` of shape `(3,)`): RGB colour of an object.
     """
 
     kind: str
@@ -35,7 +36,7 @@ class Occluder:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, seconds: float) -> "Occluder":
-        """Draws a random occluder for a clip of `seconds` seconds; in a still of 0 seconds it is fully visible."""
+        """Draws a random occluder for a clip of `seconds` seconds. In a still of 0 seconds it is fully visible."""
         begin, lasts = rng.uniform(-0.6, max(0.4, seconds - 0.4)), rng.uniform(0.8, max(1.0, 0.6 * seconds))
         return cls(
             kind=str(rng.choice(OCCLUDERS)),
@@ -49,7 +50,7 @@ class Occluder:
         )
 
     def presence(self, seconds: float) -> float:
-        """How far it has appeared at a time: 0 out of sight .. 1 in its place."""
+        """Returns how far it has appeared at a time, from 0 (out of sight) to 1 (in its final position)."""
         return float(np.clip(min(seconds - self.begin, self.end - seconds) / 0.35, 0, 1))
 
 
@@ -58,21 +59,21 @@ class Setting:
     """Light, background and camera of a clip.
 
     Attributes:
-        light_side: -1 light from the left of the picture .. 1 from the right.
-        light_contrast: Contrast between the lit side and the dark side of the face, 0..1.
-        brightness: Gain of the picture.
-        light_side_drift: Amplitude of the movement of the light within the clip.
-        brightness_drift: Amplitude of the change of brightness within the clip.
-        drift_period: Period of both in seconds.
-        warmth: -1 bluish .. 1 yellowish light.
-        backdrop: (2, 3) RGB colours of the top and the bottom of the background.
-        backdrop_seed: Seed of the things in the background.
-        clothes: (3,) RGB.
-        noise: Standard deviation of the sensor noise in grey levels.
-        blur: Standard deviation of the lens blur in pixels.
-        shutter: Share of the time between two frames in which the shutter is open.
-        crf: Constant rate factor of the H.264 encoder.
-        occluder: Hand or object that hides a part of the face, or None.
+        light_side (`float`): Direction of the light, from -1 (left of the picture) to 1 (right).
+        light_contrast (`float`): Contrast between the lit side and the dark side of the face, from 0 to 1.
+        brightness (`float`): Gain of the picture.
+        light_side_drift (`float`): Amplitude of the movement of the light within the clip.
+        brightness_drift (`float`): Amplitude of the change of brightness within the clip.
+        drift_period (`float`): Period of both in seconds.
+        warmth (`float`): Colour of the light, from -1 (bluish) to 1 (yellowish).
+        backdrop (`np.ndarray` of shape `(2, 3)`): RGB colours of the top and the bottom of the background.
+        backdrop_seed (`int`): Seed of the objects in the background.
+        clothes (`np.ndarray` of shape `(3,)`): RGB colour of the clothes.
+        noise (`float`): Standard deviation of the sensor noise in grey levels.
+        blur (`float`): Standard deviation of the lens blur in pixels.
+        shutter (`float`): Share of the time between two frames in which the shutter is open.
+        crf (`int`): Constant rate factor of the H.264 encoder.
+        occluder (`Occluder`, *optional*): Hand or object that hides part of the face, or None.
     """
 
     light_side: float
@@ -113,12 +114,12 @@ class Setting:
         )
 
     def light_at(self, seconds: float) -> tuple[float, float]:
-        """Side of the light (-1..1) and gain of the picture at a time of the clip."""
+        """Returns the side of the light (-1 to 1) and the gain of the picture at a time of the clip."""
         swing = float(np.sin(2 * np.pi * seconds / self.drift_period))
         side = float(np.clip(self.light_side + swing * self.light_side_drift, -1, 1))
         return side, self.brightness * (1 + swing * self.brightness_drift)
 
 
 def _muted(rng: np.random.Generator, colors: int) -> np.ndarray:
-    """Random colours (colors, 3) of rooms and clothes, most of them close to grey."""
+    """Draws colours (colors, 3) of rooms and clothes, most of them close to grey."""
     return rng.uniform(25, 225, (colors, 1)) * rng.uniform(0.8, 1.2, (colors, 3)) + rng.uniform(-18, 18, (colors, 3))

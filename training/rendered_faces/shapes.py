@@ -1,4 +1,4 @@
-"""The shapes of a face as functions of the person and of the action units.
+"""The shapes of a face as functions of the person and the action units.
 
 The plane of the face has x to the right and y down, in 112ths of the width of the frame, with the origin between eyes
 and mouth: eyes are near (+-17, -11), the mouth near (0, 27) and the chin near (0, 49). Intensities of action units run
@@ -17,7 +17,7 @@ Shapes = dict[str, np.ndarray]
 
 @lru_cache
 def _spline(points: int, closed: bool, steps: int) -> np.ndarray:
-    """Matrix that maps control points to points on their Catmull-Rom spline."""
+    """Returns the matrix that maps control points to points on their Catmull-Rom spline."""
     t = np.arange(steps)[:, None] / steps
     weights = 0.5 * np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2])
     segments = points if closed else points - 1
@@ -32,31 +32,32 @@ def _spline(points: int, closed: bool, steps: int) -> np.ndarray:
 
 
 def smooth(points: np.ndarray, closed: bool = False, steps: int = 5) -> np.ndarray:
-    """Smooth curve (N, 2) through control points (P, 2)."""
+    """Returns a smooth curve (N, 2) through control points (P, 2)."""
     return _spline(len(points), closed, steps) @ points
 
 
 def mirror(half: np.ndarray) -> np.ndarray:
-    """Closed outline from its right half, which runs from top to bottom and begins and ends on the axis."""
+    """Returns the closed outline of a right half, which runs from top to bottom and starts and ends on the axis."""
     return np.vstack([half, (half * [-1, 1])[-2:0:-1]])
 
 
 def face_shapes(person: Identity, action_units: np.ndarray, other_side: np.ndarray | None = None) -> Shapes:
-    """All shapes of a face that action units move.
+    """Returns all shapes of a face that action units move.
 
     Args:
-        person: Whose face.
-        action_units: Intensities (A,) in the order of `ACTION_UNITS`, on the left side of the picture.
-        other_side: Intensities (A,) on the right side, if they differ. Only AU12 and AU14 may differ.
+        person (`Identity`): The person.
+        action_units (`np.ndarray`): Intensities (A,) in the order of `ACTION_UNITS`, on the left side of the picture.
+        other_side (`np.ndarray`, *optional*): Intensities (A,) on the right side, if they differ. Only AU12 and AU14
+            may differ.
 
     Returns:
-        Name of the part to its points (N, 2). Names of paired parts end in `_left` and `_right` (of the picture).
+        Points (N, 2) of each part. Names of paired parts end in `_left` and `_right` (of the picture).
     """
     left = dict(zip(ACTION_UNITS, action_units, strict=True))
     right = left if other_side is None else dict(zip(ACTION_UNITS, other_side, strict=True))
     shapes: Shapes = {"head": _head(person, left), **_mouth(person, left, right), **_nose(person, left)}
     for side, sign, a in (("left", -1, left), ("right", 1, right)):
-        # The sides of a face never move quite equally.
+        # The sides of a face never move exactly equally.
         gain = 1 + sign * person.asymmetry
         shapes["brow_" + side] = _brow(person, a, gain)
         shapes |= {f"{name}_{side}": points for name, points in _eye(person, a).items()}
@@ -67,6 +68,7 @@ def face_shapes(person: Identity, action_units: np.ndarray, other_side: np.ndarr
 
 
 def _head(person: Identity, a: dict) -> np.ndarray:
+    """Returns the closed outline of the head."""
     w, jaw, chin = person.head_width, person.jaw_width, person.chin_width
     bottom = 47 + 4 * (person.chin_length - 1) * 10 / 3
     half = np.array(
@@ -81,7 +83,7 @@ def _head(person: Identity, a: dict) -> np.ndarray:
 
 
 def _brow(person: Identity, a: dict, gain: float) -> np.ndarray:
-    """The right brow as a closed outline, from five points between its inner and its outer end."""
+    """Returns the closed outline of the right brow, from five points between its inner and its outer end."""
     along = np.array([0, 0.25, 0.5, 0.75, 1])
     x = 17 * person.eye_distance + (-10.5 + 22 * along) * person.eye_width
     y = -21.5 + person.eye_level - person.brow_level + person.brow_slope * (0.5 - along) * 2
@@ -100,7 +102,7 @@ _LID = np.linspace(-1, 1, 17)
 
 
 def _eye(person: Identity, a: dict) -> Shapes:
-    """The right eye: its opening, lids, crease, centre of the iris, socket, bag and crow's feet."""
+    """Returns the right eye: its opening, lids, crease, centre of the iris, socket, bag and crow's feet."""
     center = np.array([17 * person.eye_distance, -11 + person.eye_level])
     width = 8.8 * person.eye_width
     upper = 4.7 * person.eye_height * (1 + 0.48 * a["AU05"] - 0.3 * a["AU07"] - 0.1 * a["AU06"] - 0.12 * a["AU09"])
@@ -135,6 +137,7 @@ def _eye(person: Identity, a: dict) -> Shapes:
 
 
 def _nose(person: Identity, a: dict) -> Shapes:
+    """Returns tip, base, wings, nostrils and bridge of the nose."""
     tip = 10 + 3 * (person.nose_length - 1) * 3.3 - 0.8 * a["AU09"]
     wing = 8 * person.nose_width * (1 + 0.12 * a["AU09"] + 0.05 * a["AU10"] + 0.05 * a["AU12"])
     lift = 3.2 * a["AU09"] + 1.2 * a["AU10"]
@@ -161,7 +164,7 @@ _TOWARDS_RIGHT = 0.5 + 0.5 * np.sin(0.5 * np.pi * _LIP)
 
 
 def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
-    """Lips, teeth, tongue, corners of the mouth, and the shapes around them."""
+    """Returns lips, teeth, tongue, corners of the mouth, and the shapes around them."""
     u, bow = _LIP, 1 - np.abs(_LIP) ** 2
     # A movement of one corner fades out towards the other one.
     a = left | {name: left[name] + (right[name] - left[name]) * _TOWARDS_RIGHT for name in ("AU12", "AU14")}
@@ -202,7 +205,7 @@ def _mouth(person: Identity, left: dict, right: dict) -> Shapes:
 
 
 def _mouth_half_width(person: Identity, a: dict) -> np.ndarray:
-    """Half of the width of the mouth (25,), as it is for each point of the lips."""
+    """Returns half of the width of the mouth (25,) for each point of the lips."""
     half = 13 * person.mouth_width
     half *= (
         1
@@ -219,7 +222,7 @@ def _mouth_half_width(person: Identity, a: dict) -> np.ndarray:
 
 
 def _mouth_line(person: Identity, a: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Height (25,) of the line between closed lips, and height (25,) of its corners."""
+    """Returns the height (25,) of the line between closed lips, and the height (25,) of its corners."""
     middle = 27 + person.mouth_level - 2.4 * a["AU17"] - 1.3 * a["AU10"] - 0.8 * a["AU09"] + 0.4 * a["AU12"]
     corner = middle + 2.4 * a["AU17"] - 7.2 * a["AU12"] + 6 * a["AU15"] + 1.8 * a["AU20"] - 0.8 * a["AU14"]
     corner += 1.5 * a["AU26"] * (1 - 0.5 * a["AU12"])
@@ -230,7 +233,7 @@ def _mouth_line(person: Identity, a: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _creases(s: Shapes, person: Identity) -> Shapes:
-    """Lines that follow other shapes: folds between nose and mouth, wrinkles of the forehead and of the nose."""
+    """Returns lines that follow other shapes: folds between nose and mouth, wrinkles of forehead and nose."""
     creases = {}
     for side, sign in (("left", -1), ("right", 1)):
         wing, corner = s["wing_" + side][1], s["corner_" + side][0]
@@ -259,7 +262,7 @@ def _creases(s: Shapes, person: Identity) -> Shapes:
 
 
 def fixed_shapes(person: Identity) -> Shapes:
-    """Outlines that no action unit moves: body, neck, ears, glasses and hair; names as in `face_shapes`."""
+    """Returns the outlines that no action unit moves: body, neck, ears, glasses and hair, as in `face_shapes`."""
     w = person.head_width
     shapes: Shapes = {
         "body": np.array([(-130, 140), (-104, 92), (-60, 74), (-22, 66), (22, 66), (60, 74), (104, 92), (130, 140)]),
@@ -277,7 +280,7 @@ def fixed_shapes(person: Identity) -> Shapes:
 
 
 def _hair(person: Identity) -> Shapes:
-    """Hair behind the head, hair above the face and its strands, as far as the hair style has them."""
+    """Returns hair behind the head, hair above the face and its strands, depending on the hair style."""
     w, style = person.head_width, person.hair_style
     s: Shapes = {}
     back = {"long": (47, 80), "curly": (50, 12), "fringe": (44, 34), "parted": (42, 0), "short": (40, -8)}

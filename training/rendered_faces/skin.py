@@ -1,4 +1,4 @@
-"""Paints the skin of a face: light and shadow of large forms, folds and wrinkles, and the unevenness of the skin."""
+"""Painting the skin of a face: light and shadow of large forms, folds and wrinkles, and the texture of the skin."""
 
 import cv2
 import numpy as np
@@ -13,15 +13,15 @@ Units = dict[str, float]
 
 
 class SkinPainter:
-    """Paints the head of one person in one setting; what does not change between frames is prepared once.
+    """Paints the head of one person in one setting. Everything that does not change between frames is prepared once.
 
     Args:
-        person: Whose skin.
-        setting: Where the light comes from.
-        size: Width and height of the canvas in pixels.
+        person (`Identity`): The person.
+        setting (`Setting`): The setting, of which the light is used.
+        size (`int`): Width and height of the canvas in pixels.
 
     Attributes:
-        ramp: (256, 3) colours of the skin by the light that falls on it; 128 is the colour in even light.
+        ramp (`np.ndarray` of shape `(256, 3)`): Colour of the skin for each level of light. 128 is even light.
     """
 
     def __init__(self, person: Identity, setting: Setting, size: int):
@@ -34,11 +34,11 @@ class SkinPainter:
         """Paints the head into the canvas: large forms, folds and wrinkles, each blurred at its own scale.
 
         Args:
-            canvas: (size, size, 3) uint8, changed in place.
-            s: Shapes of the face in the plane of the picture.
-            units: Action units by name, of the left and the right side of the picture.
-            pose: Pose of the head, which the unevenness of the skin follows.
-            light_side: -1 light from the left of the picture .. 1 from the right.
+            canvas (`np.ndarray` of shape `(size, size, 3)`): uint8, changed in place.
+            s (`Shapes`): Shapes of the face in the plane of the picture.
+            units (`tuple[Units, Units]`): Action units by name, of the left and the right side of the picture.
+            pose (`Pose`): Pose of the head, which the texture of the skin follows.
+            light_side (`float`): Direction of the light, from -1 (left of the picture) to 1 (right).
         """
         half = self.size // 2
         broad = np.zeros((half // 2, half // 2), np.float32)
@@ -60,7 +60,7 @@ class SkinPainter:
         cv2.copyTo(cv2.applyColorMap(shade, self.ramp[:, None]), mask, canvas)
 
     def _mottled(self, pose: Pose, size: int) -> np.ndarray:
-        """The unevenness of the skin (size, size), moved with the head."""
+        """Returns the texture of the skin (size, size), moved with the head."""
         place = cv2.getRotationMatrix2D((size / 2, size / 2), -pose.tilt, pose.scale)
         moved = np.array([pose.x + 0.25 * pose.turn, pose.y + 0.25 * pose.nod]) * size / 112
         place = np.column_stack([place[:, :2], place[:, 2] + moved])
@@ -84,7 +84,7 @@ class SkinPainter:
         ellipse(shade, s["nose_base"].mean(0) + [0, 4], (7, 2.2), -30)
         stroke(shade, s["lip_shadow"], -38 - 12 * au["AU28"], 4)
         ellipse(shade, s["chin"][0] + [0, 2], (8, 5), 14 + 14 * au["AU17"])
-        # Lips that are pressed (AU24) or sucked in (AU28) swell the skin around them.
+        # Lips that are pressed together (AU24) or sucked in (AU28) make the skin around them bulge.
         swell = max(0.8 * au["AU24"], au["AU28"])
         if swell > 0:
             middle = s["lip_line"].mean(0)
@@ -96,7 +96,7 @@ class SkinPainter:
             ellipse(shade, s["philtrum"][0], (13, 3), -26)
 
     def _shade_folds(self, shade: np.ndarray, s: Shapes, au: Units, side: str, sign: int) -> None:
-        """Adds folds of one side: a soft valley, deepest in the middle, with light on the bulge beside it."""
+        """Adds the folds of one side: a soft valley, deepest in the middle, and light on the bulge next to it."""
         age = self.person.age
 
         def fold(points: np.ndarray, strength: float, width: float, bulge) -> None:
@@ -118,11 +118,12 @@ class SkinPainter:
         fold(dimple, 1.15 * au["AU14"] + 0.4 * au["AU12"] + 0.3 * au["AU20"], 2.0, [sign * 2.2, 0])
 
     def _wrinkle_line(self, dark: np.ndarray, points: np.ndarray, strength: float, width: float = 1.0) -> None:
+        """Draws a wrinkle as a thin dark line, if it is strong enough to be visible."""
         if strength > 0.04:
             stroke(dark, points, int(min(strength, 1.15) * 74), 0.75 * width)
 
     def _wrinkle_side(self, dark: np.ndarray, s: Shapes, au: Units, side: str, sign: int) -> None:
-        """Draws wrinkles of one side of the face as thin dark lines."""
+        """Draws the wrinkles of one side of the face as thin dark lines."""
         age, wrinkle = self.person.age, self._wrinkle_line
         wrinkle(dark, s["furrow_" + side], 1.05 * au["AU04"] + 0.25 * au["AU09"] + 0.12 * age, 1.3)
         for part in np.split(s["snarl_" + side], 3):
@@ -134,7 +135,7 @@ class SkinPainter:
         wrinkle(dark, s["bag_" + side][2:-2], 0.35 * au["AU06"] + 0.2 * au["AU07"] + 0.15 * age)
 
     def _wrinkle(self, dark: np.ndarray, s: Shapes, au: Units) -> None:
-        """Draws wrinkles of forehead, nose root, chin and lips as thin dark lines."""
+        """Draws the wrinkles of forehead, nose root, chin and lips as thin dark lines."""
         age, wrinkle = self.person.age, self._wrinkle_line
         middle, sides = au["AU01"] * (1 - 0.3 * au["AU04"]), au["AU02"]
         for i in range(3):
@@ -163,7 +164,7 @@ class SkinPainter:
 
 
 def _skin_ramp(skin: np.ndarray) -> np.ndarray:
-    """Colours (256, 3) of the skin by the light that falls on it; 128 is the colour in even light."""
+    """Returns the colour (256, 3) of the skin for each level of light. 128 is even light."""
     light = np.arange(256)[:, None] / 128
     shadow = skin * np.minimum(light, 1) ** np.array([0.85, 1.1, 1.2])
     glow = np.clip(light - 1, 0, 1) * (np.array([255, 244, 232]) - skin) * 0.75
@@ -171,7 +172,7 @@ def _skin_ramp(skin: np.ndarray) -> np.ndarray:
 
 
 def _mottle(person: Identity, size: int) -> np.ndarray:
-    """Spots and unevenness of the skin of a person (size, size), as differences from even skin."""
+    """Returns the skin texture of a person (size, size): spots and unevenness, as differences from even skin."""
     rng = np.random.default_rng(int(1e9 * person.head_width))
     fine, coarse = (rng.standard_normal((size, size)).astype(np.float32) for _ in range(2))
     broad = cv2.GaussianBlur(coarse, (0, 0), size / 28)

@@ -105,7 +105,7 @@ def test_linear_softmax_pooling_is_the_weighted_mean_of_shares():
 
 
 def test_top_k_shrinks_from_all_frames_to_a_share():
-    head = other_methods.ShrinkingTopK(torch.zeros(1), torch.ones(1), 1, share=0.25, settled=4).train()
+    head = other_methods.ShrinkingTopK(torch.zeros(1), torch.ones(1), 1, share=0.25, shrink_epochs=4).train()
     torch.nn.init.ones_(head.linear.weight)
     frames, mask = torch.tensor([[[1.0], [1.0], [-1.0], [-1.0]]]), torch.ones(1, 4, dtype=torch.bool)
     bias = head.linear.bias.detach()
@@ -120,18 +120,18 @@ def test_frames_come_in_another_order_at_the_same_seconds(dataset):
     seen = dataset.features("test")
     seen = replace(seen, frame_mask=seen.frame_mask.clone())
     seen.frame_mask[:, 0, 6:] = False
-    backwards = rows.disordered(seen, "reversed", 0)
+    backwards = rows.reorder(seen, "reversed", 0)
     assert torch.equal(backwards.features[0, 0, :6], seen.features[0, 0, :6].flip(0)), "masked frames stay last"
     assert torch.equal(backwards.features[0, 1], seen.features[0, 1].flip(0))
     assert torch.equal(backwards.timestamps, seen.timestamps)
-    shuffled = rows.disordered(seen, "shuffled", 0)
+    shuffled = rows.reorder(seen, "shuffled", 0)
     assert not torch.equal(shuffled.features, seen.features)
-    assert torch.equal(shuffled.features.sum((0, 1, 2)), rows.disordered(seen, "shuffled", 0).features.sum((0, 1, 2)))
+    assert torch.equal(shuffled.features.sum((0, 1, 2)), rows.reorder(seen, "shuffled", 0).features.sum((0, 1, 2)))
     assert torch.equal(shuffled.features[0, 0, 6:].sort(0).values, seen.features[0, 0, 6:].sort(0).values)
 
 
 def test_variants_differ_by_their_part_alone(dataset):
-    models = {v.name: variant_model(dataset, v, 0) for v in LADDER + WITHOUT if not v.words}
+    models = {v.name: variant_model(dataset, v, 0) for v in LADDER + WITHOUT if not v.class_names}
     sizes = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in models.items()}
     assert sizes["descriptions"] < sizes["short"] < sizes["long"] <= sizes["attention"] < sizes["full"]
     assert models["no-short"].tgdfer.short_term is None and models["no-short"].tgdfer.long_range is not None

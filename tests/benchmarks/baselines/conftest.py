@@ -19,7 +19,7 @@ def measured(settings, clips_folder, tmp_path_factory):
         # Epochs of TG-DFER and rates of the others are many, and not what is tested here.
         patch.setattr(lora, "LORA_RATES", (1e-3, 1e-2))
         patch.setattr(linear_rows, "HEAD_RATES", (1e-3, 1e-2))
-        patch.setattr(lora, "WARM", replace(lora.WARM, epochs=1))
+        patch.setattr(lora, "WARM_UP", replace(lora.WARM_UP, epochs=1))
         usual = BenchmarkDataset.config
         patch.setattr(BenchmarkDataset, "config", lambda *a, **o: usual(*a, **{"epochs": 1} | o))
         for dataset in (rendered_dataset(settings, work), real_dataset(settings, clips_folder)):

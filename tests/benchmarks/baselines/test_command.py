@@ -20,7 +20,7 @@ def test_command_is_kept_without_paths_and_time_runs_out_cleanly(tmp_path, monke
     monkeypatch.setattr(command, "run_rows", lambda *a: asked.append(a) or len(asked) < 2)
     arguments = ["run", "--work", str(tmp_path), "--real", str(clips_folder), "--clips", "6", "--row", "oracle"]
     answer = CliRunner().invoke(command.app, [*arguments, "--model", settings.model, "--minutes", "1"])
-    assert answer.exit_code == 0 and "the same command goes on" in answer.output
+    assert answer.exit_code == 0 and "Run the same command again" in answer.output
     assert [dataset.name for dataset, *_ in asked] == ["fake", "clips"]
     assert asked[0][3] == "python -m benchmarks.baselines run --model clip --clips 6 --row oracle --real FOLDER"
     assert asked[0][5] == ["oracle"]

@@ -35,4 +35,4 @@ def test_report_on_one_dataset_with_a_row_that_is_not_done(tmp_path):
     write_baselines_report(tmp_path, tmp_path / "report.md", tmp_path / "report.json")
     text = (tmp_path / "report.md").read_text()
     assert "## Fake clips" in text and text.count("## ") == 2
-    assert "| frozen-mean | 100.0 ±0.0 | 100.0 ±0.0 |" in text and "Not measured to the end: oracle." in text
+    assert "| frozen-mean | 100.0 ±0.0 | 100.0 ±0.0 |" in text and "Unfinished rows: oracle." in text

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from benchmarks.explanation import __main__ as command
 from benchmarks.explanation.report import write_explanation_report
 from benchmarks.explanation.rows import explanation_rows
-from benchmarks.explanation.truth import ACTIVE, explained, moved_units
+from benchmarks.explanation.truth import ACTIVE, active_units, explained
 from benchmarks.harness import linear_rows, trained_tgdfer
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, rendered_dataset
 from benchmarks.harness.runner import run_rows
@@ -37,7 +37,7 @@ def dataset(clip_folder, tmp_path_factory) -> BenchmarkDataset:
 
 def test_moved_units_are_those_of_the_frames_that_are_looked_at(dataset):
     rows = (dataset.folder / "test" / "metadata.jsonl").read_text().splitlines()
-    found = dict(zip(dataset.test.files, moved_units(dataset), strict=True))
+    found = dict(zip(dataset.test.files, active_units(dataset), strict=True))
     for row in map(json.loads, rows):
         moved, length = found[f"test/{row['file_name']}"], len(row["intensity"])
         places = [int((2 * part + 1) * length / 8) for part in range(4)]  # middles of quarters
@@ -173,10 +173,10 @@ def test_command_writes_the_report_when_all_is_done(dataset, work, monkeypatch, 
     arguments = ["--work", str(tmp_path), "--out", str(tmp_path / "out.md"), "--clips", "6"]
     arguments += ["--figures", str(tmp_path / "out.json")]
     answer = CliRunner().invoke(command.app, [*arguments, "--minutes", "1"])
-    assert answer.exit_code == 0 and "the same command goes on" in answer.output
+    assert answer.exit_code == 0 and "Run the same command again" in answer.output
     assert not (tmp_path / "out.md").exists()
     answer = CliRunner().invoke(command.app, arguments)
-    assert answer.exit_code == 0 and "out.md is written" in answer.output.replace("\n", "")
+    assert answer.exit_code == 0 and "Wrote " in answer.output and "out.md." in answer.output.replace("\n", "")
     assert (tmp_path / "out.md").read_text().startswith("# Are the explanations true?")
     assert asked[0][2] == tmp_path / "explanation", "not among the baselines"
     assert asked[0][3] == "python -m benchmarks.explanation --clips 6"

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.explanation.named_units import NAMED_UNITS
 from benchmarks.explanation.rows import shuffled
-from benchmarks.explanation.truth import truth_of_frames, truth_of_words
+from benchmarks.explanation.truth import check_descriptions, check_frames
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
 from tgdfer.training.rendered_faces import ACTION_UNITS
@@ -29,7 +29,9 @@ def active(*frames: set[str]) -> np.ndarray:
 def test_truth_of_words_by_hand():
     """Of the brows' two units both are active in one frame of two, of the jaw's two one in one."""
     shown = active({"AU01", "AU02", "AU25"}, set())
-    found = truth_of_words([explanation("surprise", [STARTLED, JAW, BROWS], gains=(1.0, 0.1, 0.2))], [shown], WORDS)
+    found = check_descriptions(
+        [explanation("surprise", [STARTLED, JAW, BROWS], gains=(1.0, 0.1, 0.2))], [shown], WORDS
+    )
     assert found == {
         "explained": 0.25,  # the jaw; who is startled names no unit
         "cosine": 0.25,
@@ -43,24 +45,24 @@ def test_truth_of_words_by_hand():
         "base_rate": 0.1875,
     }
     fading = explanation("surprise", [JAW, BROWS], gains=(-0.1, 0.2))
-    found = truth_of_words([fading, explanation("neutral", [CALM])], [shown, shown], WORDS)
+    found = check_descriptions([fading, explanation("neutral", [CALM])], [shown, shown], WORDS)
     assert (found["explained"], found["cosine"], found["clips"]) == (0.5, 0.25, 1)
-    found = truth_of_words([explanation("happiness", [SMILE, CHEEKS])], [active({"AU12"})], WORDS)
+    found = check_descriptions([explanation("happiness", [SMILE, CHEEKS])], [active({"AU12"})], WORDS)
     assert found["explained"] == 0.5 and found["any_class"] == 0.125, "half of the smile is AU12"
-    assert truth_of_words([explanation("neutral", [CALM])], [shown], WORDS) == {"clips": 0}
+    assert check_descriptions([explanation("neutral", [CALM])], [shown], WORDS) == {"clips": 0}
 
 
 def test_what_fits_like_any_clip_is_not_named():
     """The jaw fits best, but as in clips in general; the brows clearly better than there."""
     shown = active({"AU01", "AU02"})
     known = [Description(JAW, 0.9, 1.0, 0.4), Description(BROWS, 0.8, 1.0, 1.5)]
-    found = truth_of_words([Explanation("surprise", 0.9, [], known)], [shown], WORDS)
+    found = check_descriptions([Explanation("surprise", 0.9, [], known)], [shown], WORDS)
     assert (found["explained"], found["precision"], found["named"]) == (1.0, 1.0, 1.0)
     vague = Explanation("surprise", 0.9, [], [Description(JAW, 0.9, 1.0, 0.4), Description(BROWS, 0.8, 1.0, 0.9)])
-    found = truth_of_words([vague], [shown], WORDS)
+    found = check_descriptions([vague], [shown], WORDS)
     assert (found["explained"], found["named"]) == (found["same_class"], 0.0) and "precision" not in found
     # Where some clips have a named description, these alone count, and are compared with themselves.
-    found = truth_of_words([vague, Explanation("surprise", 0.9, [], known)], [active(set()), shown], WORDS)
+    found = check_descriptions([vague, Explanation("surprise", 0.9, [], known)], [active(set()), shown], WORDS)
     assert (found["precision"], found["named"], found["base_rate"]) == (1.0, 0.5, 0.25)
     assert found["any_class"] == 0.125
 
@@ -68,13 +70,13 @@ def test_what_fits_like_any_clip_is_not_named():
 def test_where_nothing_stands_out_there_is_no_choice_and_a_whole_clip_has_one():
     shown = active({"AU01", "AU02"})
     for gains, expected in (((0.0, -0.1), 0.5), ((None, None), 1.0)):
-        found = truth_of_words([explanation("surprise", [BROWS, JAW], gains=gains)], [shown], WORDS)
+        found = check_descriptions([explanation("surprise", [BROWS, JAW], gains=gains)], [shown], WORDS)
         assert (found["explained"], found["same_class"], found["best"]) == (expected, 0.5, 1.0)
 
 
 def test_truth_of_frames_by_hand():
     spans = [(0, 1), (3, 3)]
-    found = truth_of_frames(
+    found = check_frames(
         [explanation(label, [], spans) for label in ("fear", "fear", "neutral", "anger")],
         ["fear", "anger", "neutral", "anger"],
         [[1.0, 0.4, 0.6, 0.9, 0.0], [1.0] * 5, [0.0] * 5, [0.0] * 5],  # mistaken, neutral, never shown

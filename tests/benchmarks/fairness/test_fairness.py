@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.fairness import __main__ as command
 from benchmarks.fairness.faces import FACTORS, Picture, rendered_groups
-from benchmarks.fairness.measure import Answers, answers_of, figures_by_group
+from benchmarks.fairness.measure import Predictions, figures_by_group, predict_pictures
 from benchmarks.fairness.report import weaker_groups
 from tgdfer.training import models
 from tgdfer.training.config import ModelConfig
@@ -49,13 +49,13 @@ def test_skin_is_darker_beside_the_background(pictures):
     assert shares == sorted(shares, reverse=True) and shares[0] > 1.5 * shares[-1]
 
 
-def made_up(people: int = 20) -> Answers:
+def made_up(people: int = 20) -> Predictions:
     """In group b the first label is wrong for half of the people; confidence is 0.9 throughout."""
     facts = [(group, person, label) for group in "ab" for person in range(people) for label in ("x", "y")]
     groups, who, labels = (np.array(column) for column in zip(*facts, strict=True))
     wrong = (groups == "b") & (labels == "x") & (who % 2 == 0)
     predicted = np.where(wrong, "y", labels)
-    return Answers(np.full(len(facts), "f"), groups, who, labels, predicted, np.full(len(facts), 0.9))
+    return Predictions(np.full(len(facts), "f"), groups, who, labels, predicted, np.full(len(facts), 0.9))
 
 
 def test_figures_by_group_by_hand():
@@ -68,27 +68,27 @@ def test_figures_by_group_by_hand():
     # The binomial share of people of whom one label is wrong, halved.
     assert high - low == pytest.approx(2 * 1.96 * (0.25 / 20) ** 0.5 / 2, rel=0.15)
     assert found["b"].ece[0] == pytest.approx(0.15) and found["b"].ece_difference[0] == pytest.approx(0.05)
-    assert weaker_groups({"f": found}) == ["f, b: " + f"-25.0 [{100 * low:+.1f}, {100 * high:+.1f}] against a"]
+    assert weaker_groups({"f": found}) == ["f, b: " + f"-25.0 [{100 * low:+.1f}, {100 * high:+.1f}] compared with a"]
 
 
 def test_answers_do_not_depend_on_batches(pictures, clip_folder, monkeypatch):
     model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), sorted(EMOTIONS))
-    one = answers_of(model, processor.video_processor, pictures[:5])
+    one = predict_pictures(model, processor.video_processor, pictures[:5])
     monkeypatch.setattr("benchmarks.fairness.measure._BATCH", 2)
-    other = answers_of(model, processor.video_processor, pictures[:5])
+    other = predict_pictures(model, processor.video_processor, pictures[:5])
     assert one.labels.tolist() == [picture.label for picture in pictures[:5]]
     assert one.confidence == pytest.approx(other.confidence) and (one.predicted == other.predicted).all()
 
 
 def test_trained_model_is_measured_with_its_calibration(pictures, clip_folder, tmp_path):
     model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), sorted(EMOTIONS))
-    plain = answers_of(model, processor.video_processor, pictures[:5])
+    plain = predict_pictures(model, processor.video_processor, pictures[:5])
     model.config.temperature = 0.5
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     model, processor = command._network(str(tmp_path))
     assert model.config.temperature == 0.5
-    calibrated = answers_of(model, processor.video_processor, pictures[:5])
+    calibrated = predict_pictures(model, processor.video_processor, pictures[:5])
     assert (calibrated.predicted == plain.predicted).all() and (calibrated.confidence > plain.confidence).all()
 
 
@@ -96,7 +96,7 @@ def test_trained_model_without_the_emotions_is_one_sentence(clip_folder, tmp_pat
     model, processor = start_model(ModelConfig(model=str(clip_folder), frozen_features=True), ["anger", "neutral"])
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="does not know disgust, fear"):
+    with pytest.raises(UserError, match="lacks the classes disgust, fear"):
         command._network(str(tmp_path))
 
 

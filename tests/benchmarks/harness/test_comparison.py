@@ -3,19 +3,19 @@
 import pytest
 from sklearn.metrics import recall_score
 
-from benchmarks.harness.benchmark_dataset import Truth
+from benchmarks.harness.benchmark_dataset import GroundTruth
 from benchmarks.harness.comparison import (
     CHANCE,
     RANDOM,
     bootstrap,
     figures_of,
     mean_and_spread,
-    of_labels,
     outcomes,
     paired_bootstrap,
+    restrict_to_labels,
 )
 
-TRUTH = Truth(
+TRUTH = GroundTruth(
     classes=["happiness", "neutral", "sadness"],
     labels=["happiness", "happiness", "neutral", "sadness", "sadness", "sadness"],
     people=["a", "b", "a", "a", "b", "c"],
@@ -42,12 +42,12 @@ def test_chance_random_and_nothing():
     assert mean_and_spread([0.0, 1.0]) == (0.5, pytest.approx(0.5**0.5))
 
 
-def constructed(people: int, helped: int) -> tuple[Truth, list[str], list[str]]:
+def constructed(people: int, helped: int) -> tuple[GroundTruth, list[str], list[str]]:
     """Two clips of each person, of which one method has none right and another both, for some people."""
     labels = ["happiness", "sadness"] * people
     who = [f"p{index // 2}" for index in range(2 * people)]
     wrong = ["sadness", "happiness"] * people
-    truth = Truth(["happiness", "sadness"], labels, who, [[0.0, 1.0]] * 2 * people)
+    truth = GroundTruth(["happiness", "sadness"], labels, who, [[0.0, 1.0]] * 2 * people)
     return truth, wrong, labels[: 2 * helped] + wrong[2 * helped :]
 
 
@@ -96,7 +96,7 @@ def test_figures_of_one_row_have_the_intervals_of_its_difference_to_a_row_that_i
 def test_clips_of_some_labels():
     predicted = ["happiness", "neutral", "neutral", "sadness", "happiness", "happiness"]
     found = outcomes([{"predicted": predicted, "scores": FIRST}], TRUTH)
-    part, truth = of_labels(found, TRUTH, ["happiness", "sadness"])
+    part, truth = restrict_to_labels(found, TRUTH, ["happiness", "sadness"])
     assert truth.labels == ["happiness", "happiness", "sadness", "sadness", "sadness"]
     assert truth.people == ["a", "b", "a", "b", "c"]
     figures = figures_of(part, truth)

@@ -7,10 +7,10 @@ import torch
 from made_up_results import bags, separable
 
 from benchmarks.harness import fitting
-from benchmarks.harness.fitting import Recipe, cross_validate, frame_statistics, goodness, predict, train_head
+from benchmarks.harness.fitting import Recipe, cross_validate, frame_statistics, predict, selection_score, train_head
 from benchmarks.harness.heads import LinearHead
 from tgdfer.training.data.splits import people_folds
-from tgdfer.training.features import FeatureClips
+from tgdfer.training.features import FeatureDataset
 from tgdfer.training.train import TrainingLoop
 
 
@@ -51,8 +51,8 @@ def test_cross_validation_reads_no_clip_that_it_checks_on(monkeypatch):
         trained.append(self.indices[index])
         return usual(self, index)
 
-    usual = FeatureClips.__getitem__
-    monkeypatch.setattr(FeatureClips, "__getitem__", read)
+    usual = FeatureDataset.__getitem__
+    monkeypatch.setattr(FeatureDataset, "__getitem__", read)
     folds = people_folds(targets.numpy(), np.arange(40) // 2, seed=0)
     cross_validate(make, seen, targets, folds, Recipe(epochs=1), (1e-3,), seed=0)
     assert used == [set(fit.tolist()) for fit, _ in folds]
@@ -133,7 +133,7 @@ def test_random_frames_keep_their_order_and_leave_out_masked_ones():
     mask = torch.ones(1, 3, 8, dtype=torch.bool)
     mask[0, 1, [0, 2, 4]] = False
     mask[0, 2, 2:] = False
-    data = FeatureClips(bags(frames, mask), range(3), [0] * 3, training=True, seed=0, frames=4)
+    data = FeatureDataset(bags(frames, mask), range(3), [0] * 3, training=True, seed=0, frames=4)
     seen, kept = (torch.stack([data[index][name] for index in range(3)]) for name in ("frame_features", "frame_mask"))
     assert (seen[:, 1:] > seen[:, :-1]).all()
     assert kept.sum(1).tolist() == [4, 4, 2] and not set(seen[1].flatten().tolist()) & {0.0, 2.0, 4.0}
@@ -142,4 +142,4 @@ def test_random_frames_keep_their_order_and_leave_out_masked_ones():
 def test_ties_are_broken_by_the_loss():
     targets = torch.tensor([0, 1])
     sure, unsure = torch.tensor([[4.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.1, 0.0], [0.0, 0.1]])
-    assert goodness(sure, targets) > goodness(unsure, targets) > goodness(-sure, targets)
+    assert selection_score(sure, targets) > selection_score(unsure, targets) > selection_score(-sure, targets)

@@ -68,7 +68,7 @@ def test_cached_activations_give_the_logits_of_the_whole_model(dataset, adapted,
         output = tower(batch["pixel_values_videos"].flatten(0, 1), output_hidden_states=not first)
         states = inputs[0] if first else output.hidden_states[block]
         adapted.blocks = adapted.blocks[block:]
-        exact = adapted.see(states).unflatten(0, (15, 4))
+        exact = adapted.frame_features(states).unflatten(0, (15, 4))
     torch.testing.assert_close(exact, whole, atol=1e-5, rtol=1e-4)
     if block == 0:  # what is kept on disk comes before LoRA, in half precision
         logits = predict(adapted, dataset.activations("test", block=first))[0]

@@ -8,7 +8,15 @@ from typer.testing import CliRunner
 
 from benchmarks.long_videos import __main__ as command
 from benchmarks.long_videos import report
-from benchmarks.long_videos.segments import ARGMAX, DEFAULT_RULE, HYSTERESIS, LongVideo, Measured, choose, difference
+from benchmarks.long_videos.segments import (
+    ARGMAX,
+    DEFAULT_RULE,
+    HYSTERESIS,
+    LongVideo,
+    SegmentResults,
+    difference,
+    select_thresholds,
+)
 from tgdfer.processing.segments_tgdfer import find_segments
 
 SECONDS = [0.1 * frame for frame in range(100)]
@@ -23,10 +31,10 @@ def video(inside: float, outside: float) -> LongVideo:
 
 
 def test_thresholds_that_separate_the_segment_are_chosen():
-    rule, tried = choose([video(0.45, 0.3), video(0.5, 0.3)])
+    rule, tried = select_thresholds([video(0.45, 0.3), video(0.5, 0.3)])
     assert 0.3 < rule.low <= rule.high <= 0.45 + 1e-9
     assert tried == 3 * 17 * 18 / 2, "the low threshold is never above the high one"
-    strictest = choose([video(0.9, 0.1)])[0]
+    strictest = select_thresholds([video(0.9, 0.1)])[0]
     assert strictest.high == pytest.approx(0.9) and strictest.low == pytest.approx(0.9)
 
 
@@ -53,7 +61,7 @@ def test_command_writes_report_and_figures_apart(other_rule, tmp_path, monkeypat
         "found": {HYSTERESIS: 8, DEFAULT_RULE: 9, ARGMAX: 20},
         "difference": [0.026, -0.009, 0.051],
     }
-    monkeypatch.setattr(command, "measure_segments", lambda *a: Measured(figures, video(0.9, 0.1), []))
+    monkeypatch.setattr(command, "measure_segments", lambda *a: SegmentResults(figures, video(0.9, 0.1), []))
     monkeypatch.setattr(report, "_draw", lambda one, segments, path: path.write_bytes(b"picture"))
     out, facts = tmp_path / "docs" / "long.md", tmp_path / "figures" / "long.json"
     arguments = ["--out", str(out), "--figures", str(facts), "--seconds", "12", "--train", "1", "--test", "2"]

@@ -11,11 +11,11 @@ from small_clips import write_clip
 
 from benchmarks.long_videos.memory import repeat
 from benchmarks.prediction import runs as module
-from benchmarks.prediction.children import Spent, spend
-from benchmarks.prediction.fer_whole import WholeFer
+from benchmarks.prediction.children import ResourceUsage, measure_command
+from benchmarks.prediction.fer_whole import FullFerEnvironment
 from benchmarks.prediction.parts import PARTS, Timers
 from benchmarks.prediction.report import figures_of, write_prediction_report
-from benchmarks.prediction.runs import Runs, prepared
+from benchmarks.prediction.runs import Runs, prepare
 from tgdfer.training.errors import UserError
 
 
@@ -60,7 +60,7 @@ def test_a_repeated_recording_has_its_frames_again_and_again_at_an_even_pace(tmp
 def test_a_recording_is_repeated_until_it_is_longer(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LONGER", 0.5)
     clip = write_clip(tmp_path / "a.mp4", num_frames=8)
-    found = prepared(clip, tmp_path)
+    found = prepare(clip, tmp_path)
     assert found.seconds == pytest.approx((0.32, 0.96)) and found.fps == 25 and found.size == (32, 32)
     with av.open(str(found.long)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 24
@@ -68,19 +68,19 @@ def test_a_recording_is_repeated_until_it_is_longer(tmp_path, monkeypatch):
 
 def test_a_process_is_measured_with_its_own_and_its_processes_time():
     code = "import os; assert os.environ['OMP_NUM_THREADS'] == '2'; kept = bytearray(10**8); sum(range(10**6))"
-    one = spend([sys.executable, "-c", code], 2)
+    one = measure_command([sys.executable, "-c", code], 2)
     assert 0 < one.cpu < 60 and one.wall > 0 and 100 < one.peak < 400
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {'sum(range(10**8))'!r}])"
-    assert spend([sys.executable, "-c", child], 1).cpu > one.cpu
-    with pytest.raises(UserError, match=r"ends with code 1 \(ValueError: no\)"):
-        spend([sys.executable, "-c", "raise ValueError('no')"], 1)
+    assert measure_command([sys.executable, "-c", child], 1).cpu > one.cpu
+    with pytest.raises(UserError, match=r"failed with exit code 1 \(ValueError: no\)"):
+        measure_command([sys.executable, "-c", "raise ValueError('no')"], 1)
 
 
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
     """Runs of made-up cost: a start of 1 and, of a second of video, 0.1 of ours and 1.0 of `fer`."""
     monkeypatch.setattr(module, "LONGER", 0.5)
-    recording = prepared(write_clip(tmp_path / "a.mp4", num_frames=8), tmp_path)
+    recording = prepare(write_clip(tmp_path / "a.mp4", num_frames=8), tmp_path)
     seen = []
 
     def fake(command, threads, extra=None):
@@ -91,12 +91,12 @@ def measured(tmp_path, monkeypatch):
             Path(command[3]).write_text(json.dumps(dict.fromkeys(PARTS, 0.5)))
         slope = 1.0 if "fer_video" in line else 0.1
         cpu = 0.5 if "-c" in command else 1 + slope * length + 0.2 * ("--annotate" in line)
-        return Spent(cpu, 2 * cpu, 900.0 if "-c" in command else 1000.0)
+        return ResourceUsage(cpu, 2 * cpu, 900.0 if "-c" in command else 1000.0)
 
-    monkeypatch.setattr(module, "spend", fake)
-    found = Runs(tmp_path, WholeFer(tmp_path / "fer"), tmp_path / "yunet.onnx")
+    monkeypatch.setattr(module, "measure_command", fake)
+    found = Runs(tmp_path, FullFerEnvironment(tmp_path / "fer"), tmp_path / "yunet.onnx")
     found.compare([recording], 2)
-    found.others([recording], 1)
+    found.measure_other_commands([recording], 1)
     return found, recording, seen
 
 
@@ -106,7 +106,7 @@ def test_start_and_slope_are_told_apart_and_runs_are_kept(measured, tmp_path):
     assert row["start"] == pytest.approx(1.0) and row["per_second"] == pytest.approx(0.1)
     assert row["above_floor"] == pytest.approx(0.5 + 0.032) and row["memory_above_floor"] == 100
     count = len(seen)
-    again = Runs(tmp_path, WholeFer(tmp_path / "fer"), tmp_path / "yunet.onnx")
+    again = Runs(tmp_path, FullFerEnvironment(tmp_path / "fer"), tmp_path / "yunet.onnx")
     again.compare([recording], 2)
     assert len(seen) == count, "what is done is not run again"
     again.compare([recording], 3)

@@ -58,4 +58,4 @@ def test_failed_installation_is_one_sentence_and_is_tried_again(monkeypatch, tmp
     fer = FerEnvironment(tmp_path / "fer")
     with pytest.raises(UserError, match=r"cannot be installed .* \(ERROR: no network\)"):
         fer.probabilities([np.zeros((48, 48), np.uint8)])
-    assert not fer.note.exists()
+    assert not fer.installed_file.exists()

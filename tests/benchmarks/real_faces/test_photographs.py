@@ -57,7 +57,7 @@ def test_missing_column_is_one_sentence(photographs_file, tmp_path, settings, na
 
 
 def test_other_files_are_one_sentence(tmp_path, settings):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="none.parquet is not a file"):
         PhotographDataset(tmp_path / "none.parquet", settings, tmp_path)
     (tmp_path / "text.parquet").write_text("text")
     with pytest.raises(UserError, match="cannot be read"):
@@ -92,7 +92,7 @@ def test_shuffled_descriptions_are_the_same_in_another_order():
 
 
 def test_frequent_labels():
-    assert frequent(["b", "a", "b", "c", "a"], enough=2) == ["a", "b"]
+    assert frequent(["b", "a", "b", "c", "a"], minimum=2) == ["a", "b"]
 
 
 def test_answers_are_figures_of_the_harness(photographs):

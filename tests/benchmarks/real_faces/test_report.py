@@ -15,9 +15,9 @@ from benchmarks.harness.runner import run_rows
 from benchmarks.real_faces import __main__ as command
 from benchmarks.real_faces import report as room
 from benchmarks.real_faces.clip_rows import clip_rows
+from benchmarks.real_faces.named_descriptions import FACES, descriptions_file, write_descriptions
 from benchmarks.real_faces.photograph_rows import photograph_rows
 from benchmarks.real_faces.report import write_real_faces_report
-from benchmarks.real_faces.words import FACES, words_file, write_words
 from tgdfer.training import models
 
 
@@ -28,7 +28,7 @@ def test_report_on_photographs_and_clips(photographs, dataset, fer, clip_folder,
     assert run_rows(photographs, photograph_rows(photographs, fer, None), work, "the command", FAR)
     rows = [row for row in clip_rows(dataset, fer, None) if row.name in ("random", "fer-mean", "fer-top")]
     assert run_rows(dataset, rows, work, "the command", FAR)
-    write_words(work, None, Settings(model=str(clip_folder)))
+    write_descriptions(work, None, Settings(model=str(clip_folder)))
     path, figures = tmp_path / "docs" / "real_faces.md", tmp_path / "figures.json"
     write_real_faces_report(work, path, figures)
     text = path.read_text()
@@ -70,7 +70,7 @@ def test_command_measures_and_reports_all_rows(
     flat = " ".join(text.split())
     assert text.count("| TG-DFER, tgdfer-tiny |") == 3 and "--trained" not in text
     for pictures in ("photographs", "clips"):
-        assert re.search(rf"TG-DFER, tgdfer-tiny gives a label for \S+ % of the {pictures}[^|]* 30.0 %", flat), text
+        assert re.search(rf"TG-DFER, tgdfer-tiny gives a label for \S+% of the {pictures}[^|]* 30.0%", flat), text
     facts = json.loads((docs / "real.json").read_text())
     for data in ("photographs", "real"):
         row = facts[data]["rows"]["trained"]
@@ -87,7 +87,7 @@ def test_uar_of_frequent_classes_leaves_out_rare_ones(photographs, tmp_path, mon
     assert run_rows(photographs, [row], tmp_path, "", FAR)
     results = room.read_results(tmp_path)[0]
     monkeypatch.setattr(room, "frequent", lambda labels: [label for label in sorted(set(labels)) if label != "anger"])
-    measured = room._measured(results)["fer"]
+    measured = room._measure_rows(results)["fer"]
     assert measured["frequent"]["uar"] == (1.0, 1.0, 1.0)
     assert measured["figures"]["uar"][0] == pytest.approx(6 / 7)
 
@@ -101,21 +101,21 @@ def test_share_and_accuracy_of_the_labels_that_are_given(photographs, tmp_path):
     row = Row("trained", "TG-DFER, x", ("once",), lambda *a: run)
     assert run_rows(photographs, [row], tmp_path, "", FAR)
     results = room.read_results(tmp_path)[0]
-    measured = room._measured(results)
+    measured = room._measure_rows(results)
     of_row = measured["trained"]
     assert of_row["coverage"] == 0.5 and of_row["covered_war"] == pytest.approx(11 / 21)
     value, low, high = of_row["calibration_error"]
     assert low < value < high and value == pytest.approx(0.5 * (0.9 - 11 / 21) + 0.5 * 0.2)
     text = " ".join("\n".join(room._unsure(results, measured, "photographs")).split())
     assert text == (
-        "TG-DFER, x gives a label for 50.0 % of the photographs, and 52.4 % of these labels are right. Of the others,"
-        " whose probability is below 50.0 %, it is unsure."
+        "TG-DFER, x gives a label for 50.0% of the photographs, and 52.4% of these labels are correct. It answers"
+        ' "unsure" for the others, because their probability is below 50.0%.'
     )
 
 
 def test_words_of_rendered_faces(clip_folder, tmp_path):
-    write_words(tmp_path, None, Settings(model=str(clip_folder)))
-    found = json.loads(words_file(tmp_path).read_text())
+    write_descriptions(tmp_path, None, Settings(model=str(clip_folder)))
+    found = json.loads(descriptions_file(tmp_path).read_text())
     assert len(found["faces"]) == FACES and len({face["label"] for face in found["faces"]}) == 7
     assert all(face["words"] and 0 < face["score"] <= 1 for face in found["faces"])
 
@@ -127,7 +127,7 @@ def test_mistakes_are_one_sentence_and_code_2(tmp_path, photographs_file, settin
         (["report", *work], "no finished rows"),
         (run, "nothing to measure"),
         ([*run, "--photographs", str(photographs_file), "--row", "fe"], "no row 'fe'"),
-        ([*run, "--photographs", str(tmp_path)], "cannot be read"),
+        ([*run, "--photographs", str(tmp_path)], "is not a file"),
     ):
         answer = CliRunner().invoke(command.app, arguments, env={"TGDFER_REALCLIPS": "", "TGDFER_FERPLUS": ""})
         assert answer.exit_code == 2 and message in answer.output and "Traceback" not in answer.output
@@ -139,7 +139,7 @@ def test_command_is_kept_without_paths(tmp_path, photographs_file, clips_folder,
     monkeypatch.setattr(command, "run_rows", lambda *a: asked.append(a) or len(asked) < 2)
     arguments = ["run", "--work", str(tmp_path), "--photographs", str(photographs_file), "--real", str(clips_folder)]
     answer = CliRunner().invoke(command.app, [*arguments, "--model", settings.model, "--row", "fer-top"])
-    assert answer.exit_code == 0 and "the same command goes on" in answer.output
+    assert answer.exit_code == 0 and "Run the same command again" in answer.output
     assert [one[0].name for one in asked] == ["photographs", "real"]
     assert [[row.name for row in one[1]] for one in asked] == [[], ["fer-top"]]
     assert asked[0][3] == (

@@ -38,7 +38,7 @@ def test_trained_model_on_photographs(photographs, fer, clip_folder, tmp_path):
 def test_trained_model_without_the_classes_is_one_sentence(photographs, fer, clip_folder, tmp_path):
     trained = saved(tmp_path / "model", clip_folder, ["anger", "neutral"])
     row = next(row for row in photograph_rows(photographs, fer, trained) if row.name == "trained")
-    with pytest.raises(UserError, match="does not know disgust, fear"):
+    with pytest.raises(UserError, match="lacks the classes disgust, fear"):
         row.run("once", {}, tmp_path)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.speed import processes
-from benchmarks.speed.networks import WAYS, Sizes, Step
+from benchmarks.speed.networks import TRAINING_MODES, Sizes, Step
 from benchmarks.speed.parts import measure, parts_of
 from benchmarks.speed.processes import measure_parts
 from benchmarks.speed.report import write_speed_report
@@ -53,7 +53,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             part["peak"] = 2.0 if arguments["way"] == "vision" else 1.0
         return part
 
-    monkeypatch.setattr(processes, "_in_a_process", here)
+    monkeypatch.setattr(processes, "_measure_in_process", here)
     return measured
 
 
@@ -76,7 +76,7 @@ def test_every_part_is_measured_once_and_reported(sizes, in_this_process, tmp_pa
     assert (tmp_path / "performance.png").stat().st_size > 10_000
     assert "| 2 | LoRA on the last four vision blocks |" in text and " | 1 | 0.50 |" in text
     assert all(len(line) <= 119 for line in text.splitlines() if not line.startswith("|"))
-    assert "not timed yet" not in text
+    assert "not measured yet" not in text
     figures = json.loads((tmp_path / "performance.json").read_text("utf-8"))["cpu"]["figures"]
     seconds = measured["cpu"]["inference-2x2"]["seconds"]
     rounds = sorted(over / under for over, under in zip(seconds["network"], seconds["tower"], strict=True))
@@ -88,7 +88,7 @@ def test_every_part_is_measured_once_and_reported(sizes, in_this_process, tmp_pa
     write_speed_report(sizes, early, tmp_path / "early.md", tmp_path / "early.json")
     early_text = (tmp_path / "early.md").read_text("utf-8")
     assert (
-        "- two clips a step: some ways are not timed yet." in early_text
+        "- Two clips per step: some training modes are not measured yet." in early_text
         and "| 2 | both towers whole" not in early_text
     )
 
@@ -106,10 +106,10 @@ def test_a_part_is_measured_again_where_its_sizes_have_changed(sizes, in_this_pr
 def test_ways_train_what_they_say(sizes) -> None:
     cpu = torch.device("cpu")
     trained = {}
-    for name, way in WAYS.items():
-        step = Step(sizes, cpu, way)
+    for name, mode in TRAINING_MODES.items():
+        step = Step(sizes, cpu, mode)
         trained[name] = {key for key, parameter in step.model.named_parameters() if parameter.requires_grad}
-        assert (step.model.tgdfer.text_guidance.prompt_ids.shape[-1] == 40) == (not way.cut)
+        assert (step.model.tgdfer.text_guidance.prompt_ids.shape[-1] == 40) == (not mode.trim_prompts)
     vision = {key for key in trained["vision"] if ".clip." in key}
     assert vision and all("vision_model" in key for key in vision)
     assert {key.split(".layers.")[1][0] for key in trained["lora"] if "lora_" in key} == {"1", "2", "3", "4"}
@@ -122,7 +122,7 @@ def test_memory_is_that_of_the_process_of_a_part(sizes) -> None:
     heavy = torch.ones(2**24)  # 64 MiB that no other process has
     wide = {**CLIP, "vision_config": {**CLIP["vision_config"], "hidden_size": 512, "intermediate_size": 2048}}
     arguments = {"device": "cpu", "kind": "training-memory", "way": "vision", "batch": 1}
-    measured = processes._in_a_process(replace(sizes, clip=wide, repetitions=1), arguments)
+    measured = processes._measure_in_process(replace(sizes, clip=wide, repetitions=1), arguments)
     weights = 5 * 12 * 512**2 * 4 / 2**20  # of the blocks; with gradients and AdamW's two moments four times as much
     assert 4 * weights < measured["peak"] < 6 * weights
     assert heavy.sum() == 2**24

@@ -80,7 +80,7 @@ def test_a_gpu_sees_the_same_change(picture):
 
 
 def test_senseless_numbers_are_named():
-    with pytest.raises(ValueError, match="The erase of an augmentation is between 0 and 1, not 2"):
+    with pytest.raises(ValueError, match="The erase of an augmentation must be between 0 and 1, not 2"):
         Augmentation(erase=2)
-    with pytest.raises(ValueError, match="something of the picture must be left"):
+    with pytest.raises(ValueError, match="so that part of the picture remains"):
         Augmentation(crop=0.0)

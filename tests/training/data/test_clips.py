@@ -12,8 +12,8 @@ import torch
 from tgdfer.processing.descriptions import canonical_label
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import DataConfig
-from tgdfer.training.data.batches import EpochSampler, SampledClips, augmentation
-from tgdfer.training.data.labels import words_for
+from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
+from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.data.loading import load_clips, require_readable
 from tgdfer.training.data.splits import hold_out, load_parts
 from tgdfer.training.errors import UserError
@@ -112,12 +112,12 @@ def _deeper(folder):
 @pytest.mark.parametrize(
     ("metadata", "spoil", "sentence"),
     [
-        (False, _one_class, "one class only, 'neutral'"),
-        (True, _one_class_in_metadata, "one class only, 'neutral'"),
-        (False, _deeper, "no labels: its clips must lie one folder deep"),
-        (True, lambda folder: _keep_rows(folder, lambda row: True, label=3), "holds ints: labels are read by name"),
+        (False, _one_class, "only one class, 'neutral'"),
+        (True, _one_class_in_metadata, "only one class, 'neutral'"),
+        (False, _deeper, "no labels: its clips must be one folder deep"),
+        (True, lambda folder: _keep_rows(folder, lambda row: True, label=3), "contains ints: labels are read by name"),
         (True, lambda folder: _keep_rows(folder, lambda row: True, label=""), "6 clips without a label"),
-        (True, lambda folder: next(folder.glob("train/*/*.mp4")).unlink(), "lists 1 clips that are not there, .*mp4"),
+        (True, lambda folder: next(folder.glob("train/*/*.mp4")).unlink(), "lists 1 clips that do not exist, .*mp4"),
         (True, lambda folder: next(folder.glob("train/*/*.mp4")).write_bytes(b""), "1 empty files, .*mp4"),
     ],
 )
@@ -140,7 +140,7 @@ def test_metadata_in_one_split_only_says_so(tmp_path, folder_writer):
     [
         ({"dataset": "nobody/nothing"}, "Cannot read the data set 'nobody/nothing'"),
         ({"dataset": "/no/such/folder"}, "Cannot read the data set '/no/such/folder'"),
-        ({"split": "dev"}, "no split 'dev': there are 'train', 'test'"),
+        ({"split": "dev"}, "no split 'dev': its splits are 'train', 'test'"),
         ({"video_column": "clip"}, "no video column 'clip'"),
         ({"label_column": "mood"}, "no column 'mood'"),
     ],
@@ -168,7 +168,7 @@ def test_too_few_people_to_hold_some_out(clips):
     with pytest.raises(UserError, match="Too few people to hold out one of 6 folds"):
         hold_out(clips, 6, 0, seed=0)
     lonely = clips.select([0, 5, 6, 7, 8, 9])  # one person has all of the first label
-    with pytest.raises(UserError, match="would have none left to train on"):
+    with pytest.raises(UserError, match="would be left to train on"):
         for fold in range(2):
             hold_out(lonely, 2, fold, seed=0)
 
@@ -185,7 +185,7 @@ def test_validation_split_is_used_where_there_is_one_and_never_the_test_split(tm
     train, validation, how = load_parts(DataConfig(dataset=folder), 0)
     assert how == "by split" and len(train.indices) == 6
     assert all(name.startswith("validation/") for name in validation.clips.files)
-    with pytest.raises(UserError, match="must not pick the best epoch"):
+    with pytest.raises(UserError, match="must not select the best epoch"):
         load_parts(DataConfig(dataset=folder, validation_split="test"), 0)
     _, nothing, how = load_parts(DataConfig(dataset=folder, test_split="validation", validation_fraction=0), 0)
     assert nothing is None and how is None
@@ -197,38 +197,40 @@ def test_validation_split_is_used_where_there_is_one_and_never_the_test_split(tm
 def test_own_words_come_before_those_of_the_model_and_the_built_in_ones(tmp_path):
     path = tmp_path / "words.yaml"
     path.write_text("Happy: [a grin]\nbored: [the lids hang]\n")
-    words = words_for(["happiness", "fear", "bored", "calm"], str(path), {"calm": ["at ease"], "happiness": ["x"]})
+    words = descriptions_for(
+        ["happiness", "fear", "bored", "calm"], str(path), {"calm": ["at ease"], "happiness": ["x"]}
+    )
     assert words["happiness"] == ["a grin"] and words["bored"] == ["the lids hang"] and words["calm"] == ["at ease"]
     assert len(words["fear"]) >= 4
 
 
 def test_template_for_missing_words_works_once_it_is_saved(tmp_path):
-    with pytest.raises(UserError, match="No description of 'bored', 'calm'") as caught:
-        words_for(["fear", "calm", "bored"])
+    with pytest.raises(UserError, match="There is no description of 'bored', 'calm'") as caught:
+        descriptions_for(["fear", "calm", "bored"])
     path = tmp_path / "words.yaml"
     path.write_text(str(caught.value).split("\n\n", 1)[1])
-    assert set(words_for(["fear", "calm", "bored"], str(path))) == {"fear", "calm", "bored"}
+    assert set(descriptions_for(["fear", "calm", "bored"], str(path))) == {"fear", "calm", "bored"}
 
 
 @pytest.mark.parametrize("label", ["yes", "no", "01", "1e3", "null", "2001-01-01", "0x10", "~", "12:30"])
 def test_labels_of_a_yaml_file_are_text(tmp_path, label):
     """Numbers, dates and truth values are what YAML would read there."""
     (tmp_path / "words.yaml").write_text(f"{label}: [yes, a frown]\nother: [no]\n")
-    assert words_for([label], str(tmp_path / "words.yaml")) == {label: ["yes", "a frown"]}
+    assert descriptions_for([label], str(tmp_path / "words.yaml")) == {label: ["yes", "a frown"]}
 
 
 def test_accents_are_the_same_label_however_they_are_composed(tmp_path):
     """File systems decompose them, editors do not."""
     one, two = "g\u00eane", "ge\u0302ne"
     (tmp_path / "words.yaml").write_text(f"{two}: [a frown]\n", encoding="utf-8")
-    assert words_for([canonical_label(two)], str(tmp_path / "words.yaml")) == {one: ["a frown"]}
+    assert descriptions_for([canonical_label(two)], str(tmp_path / "words.yaml")) == {one: ["a frown"]}
 
 
 @pytest.mark.parametrize("text", ["happy: a grin", "happy: []", "happy: [1]", "happy:"])
 def test_words_of_the_wrong_shape(tmp_path, text):
     (tmp_path / "words.yaml").write_text(text)
     with pytest.raises(UserError, match="'happy' must have a list of descriptions"):
-        words_for(["happiness"], str(tmp_path / "words.yaml"))
+        descriptions_for(["happiness"], str(tmp_path / "words.yaml"))
 
 
 # Clips as the model sees them
@@ -236,7 +238,7 @@ def test_words_of_the_wrong_shape(tmp_path, text):
 
 def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_processor):
     def look(seed=0, epoch=0, index=2):
-        data = SampledClips(clips, clips.classes, video_processor, 4, training=True, seed=seed)
+        data = ClipDataset(clips, clips.classes, video_processor, 4, training=True, seed=seed)
         data.set_epoch(epoch)
         torch.rand(7)
         return data.collate([data[index]])["pixel_values_videos"]
@@ -251,7 +253,7 @@ def test_training_clips_depend_on_seed_epoch_and_index_alone(clips, video_proces
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_that_live_on_follow_the_epochs(start, clips, video_processor):
     """However they are started: by a copy of this process, or anew, as on macOS and Windows."""
-    data = SampledClips(clips.select([0, 7]), clips.classes, video_processor, 4, training=True, seed=3)
+    data = ClipDataset(clips.select([0, 7]), clips.classes, video_processor, 4, training=True, seed=3)
     options = {"batch_size": 2, "collate_fn": data.collate}
     kept = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": start}
     here, there = (torch.utils.data.DataLoader(data, **options, **more) for more in ({}, kept))
@@ -266,7 +268,7 @@ def test_processes_that_live_on_follow_the_epochs(start, clips, video_processor)
 
 def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
     def look(**options):
-        data = SampledClips(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
+        data = ClipDataset(clips, clips.classes, video_processor, 4, True, 0, augmentation(options))
         return data.collate([data[2]])["pixel_values_videos"]
 
     assert torch.equal(look(), look(erase=0.0)) and not torch.equal(look(), look(erase=1.0))
@@ -277,7 +279,7 @@ def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
 
 
 def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):
-    data = SampledClips(clips, clips.classes, video_processor, 4)
+    data = ClipDataset(clips, clips.classes, video_processor, 4)
     batch = data.collate([data[0], data[9]])
     expected = video_processor([clips.video(0), clips.video(9)], return_tensors="pt")
     for name in ("pixel_values_videos", "frame_mask", "timestamps"):
@@ -286,7 +288,7 @@ def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_proce
 
 
 def test_intensity_is_that_of_the_sampled_frames(clips, video_processor):
-    data = SampledClips(clips, clips.classes, video_processor, 4)
+    data = ClipDataset(clips, clips.classes, video_processor, 4)
     happy = clips.labels.index("happiness")
     # The middle frames of four segments of eight are 1, 3, 5 and 7; the apex is 2 to 4.
     assert data.collate([data[happy]])["intensity"].tolist() == [[0, 1, 0, 0]]
@@ -322,5 +324,5 @@ def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
     folder = folder_writer(tmp_path / "clips", people=2)
     secret = (folder / "train" / "happy" / "happy_0.mp4").rename(tmp_path / "secret.mp4")
     (folder / "train" / "happy" / "happy_0.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
-    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*open other files"):
+    with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*refers to other files"):
         require_readable(load_clips(str(folder), "train"), video_processor)

@@ -63,7 +63,8 @@ def test_splits_may_lie_deeper_and_clips_outside_of_them_are_named(folder, write
         clips = load_clips(str(folder), "train")
     assert clips.labels == ["happiness", "sadness"] and clips.left_out == ["more/sad/e.mp4"]
     assert (
-        "1 video of Split 'train'" in caplog.text and "it lies in no folder of a split: more/sad/e.mp4" in caplog.text
+        "1 video of Split 'train'" in caplog.text
+        and "it is not in the folder of a split: more/sad/e.mp4" in caplog.text
     )
     assert len(load_clips(str(folder), "validation")) == 2
 
@@ -103,7 +104,7 @@ def test_links_that_lead_out_of_the_data_set_are_refused(folder, write, tmp_path
     shutil.copy(clip, outside / "c.mp4")
     for name, target in (("train/fear", outside), ("train/happy/c.mp4", outside / "c.mp4")):
         (folder / name).symlink_to(target)
-        with pytest.raises(UserError, match=rf"{name} is a link that leads out of the data set, to {target}: copy"):
+        with pytest.raises(UserError, match=rf"{name} is a link that points out of the data set, to {target}: copy"):
             load_clips(str(folder), "train")
         (folder / name).unlink()
     (folder / "train" / "clip").symlink_to(outside / "c.mp4")
@@ -111,7 +112,7 @@ def test_links_that_lead_out_of_the_data_set_are_refused(folder, write, tmp_path
         metadata="train/metadata.jsonl",
         rows=[{"file_name": "clip", "label": "fear"}, {"file_name": "sad/b.mp4", "label": "x"}],
     )
-    with pytest.raises(UserError, match="train/clip is a link that leads out"):
+    with pytest.raises(UserError, match="train/clip is a link that points out"):
         load_clips(str(folder), "train")
 
 
@@ -139,7 +140,7 @@ def test_metadata_names_nothing_outside(name, folder, write):
     ("text", "sentence"),
     [
         ('{"label": "x"}', "Row 1 of .* has no file_name"),
-        ("[1]", "Row 1 of .* is no object"),
+        ("[1]", "Row 1 of .* is not an object"),
         ('{"file_name": "a.mp4"', "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ('{"file_name": "a.mp4"}\n{"file_name": "./a.mp4"}', "Row 2 of .*another row names"),
@@ -248,10 +249,10 @@ def test_columns_that_fit_are_used(folder, write):
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
-        ({"label": ["fear", "  "]}, r"1 clips without a label, row 1 \(b.mp4\) the first"),
-        ({"label": ["fear", None]}, r"1 clips without a label, row 1 \(b.mp4\) the first"),
-        ({"label": ["fear", 3]}, r"holds ints: .*row 1, b.mp4"),
-        ({"label": ["fear", ["anger"]]}, r"holds lists: .*row 1, b.mp4"),
+        ({"label": ["fear", "  "]}, r"1 clips without a label, the first in row 1 \(b.mp4\)"),
+        ({"label": ["fear", None]}, r"1 clips without a label, the first in row 1 \(b.mp4\)"),
+        ({"label": ["fear", 3]}, r"contains ints: .*row 1, b.mp4"),
+        ({"label": ["fear", ["anger"]]}, r"contains lists: .*row 1, b.mp4"),
         ({"person": ["p", ["q"]]}, r"\['q'\] in column 'person' of row 1 \(b.mp4\)"),
     ],
 )
@@ -269,5 +270,14 @@ def test_a_row_without_a_video(tmp_path, clip):
     rows = datasets.Dataset.from_dict({"video": videos, "label": ["fear", "anger"]}, features=features)
     (tmp_path / "data").mkdir()
     rows.to_parquet(tmp_path / "data" / "train-00000.parquet")
-    with pytest.raises(UserError, match="has 1 rows without a video, row 1 the first: remove them"):
+    with pytest.raises(UserError, match="has 1 rows without a video, the first is row 1: remove them"):
         load_clips(str(tmp_path), "train")
+
+
+def test_a_single_label_folder_that_datasets_reads_is_named(write, folder) -> None:
+    """`datasets` reads a folder whose README configures its files, and drops labels if there is only one folder."""
+    write("train/fear/a.mp4", "train/fear/b.mp4")
+    files = 'configs:\n- config_name: default\n  data_files:\n  - {split: train, path: "train/*/*.mp4"}\n'
+    (folder / "README.md").write_text(f"---\n{files}---\n", encoding="utf-8")
+    with pytest.raises(UserError, match="has only one class, 'fear': at least two label folders are needed"):
+        load_clips(str(folder), "train")

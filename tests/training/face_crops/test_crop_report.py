@@ -15,7 +15,7 @@ def test_videos_of_other_names_are_reported(clips, tmp_path, capsys):
     assert cut_faces(clips, tmp_path / "out", SETTINGS)["skipped"] == ["train/y.MXF", "x.asf"]
     main(["faces", str(clips), str(tmp_path / "out"), "--face-detector", "yunet", "--size", "48"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Files skipped because their names do not end like those of videos (2): train/y.MXF, x.asf" in printed
+    assert "Files skipped because they do not have the suffix of a video (2): train/y.MXF, x.asf" in printed
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "a.asf").write_bytes(b"")
     with pytest.raises(UserError, match=r"only files such as a\.asf: name the folder"):

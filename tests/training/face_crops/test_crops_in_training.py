@@ -12,7 +12,7 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import FaceConfig, TrainingConfig
 from tgdfer.training.errors import UserError
-from tgdfer.training.face_crops import cropped_by, cut_faces
+from tgdfer.training.face_crops import crop_settings_of, cut_faces
 from tgdfer.training.models import face_options
 
 from .conftest import SETTINGS, squares, write
@@ -26,7 +26,7 @@ def set_options(processor, options):
 def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
     out = tmp_path / "out"
     cut_faces(clips, out, SETTINGS)
-    assert cropped_by(out)["face_size"] == 48 and cropped_by(clips) == {}
+    assert crop_settings_of(out)["face_size"] == 48 and crop_settings_of(clips) == {}
     processor = TGDFERProcessor.from_clip(str(clip_folder), None, num_frames=4)
     set_options(processor, face_options(FaceConfig(), str(out)))
     processor.save_pretrained(tmp_path / "model")

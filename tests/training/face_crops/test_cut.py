@@ -166,17 +166,17 @@ def test_what_cannot_be_is_one_sentence(clips, tmp_path):
     for source, output, settings, sentence in [
         (tmp_path / "none", "out", SETTINGS, "none does not exist"),
         (clips, "clips/out", SETTINGS, "contains the other"),
-        (clips, "out", FaceSettings(crop="none"), 'is "none": choose largest'),
+        (clips, "out", FaceSettings(crop="none"), 'are "none": choose largest'),
         (clips, "out", FaceSettings(detector="yunet", size=49), "must be even"),
     ]:
         with pytest.raises(UserError, match=sentence):
             cut_faces(source, tmp_path / output, settings)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no videos in it"):
+    with pytest.raises(UserError, match="contains no videos"):
         cut_faces(tmp_path / "empty", tmp_path / "out", SETTINGS)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    with pytest.raises(UserError, match="is not empty and has no crops in it"):
+    with pytest.raises(UserError, match="is not empty and contains no crops"):
         cut_faces(clips, tmp_path / "full", SETTINGS)
     cut_faces(clips, tmp_path / "crops", SETTINGS)
     with pytest.raises(UserError, match="has crops with other settings"):

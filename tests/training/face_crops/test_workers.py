@@ -99,6 +99,6 @@ def test_an_interruption_keeps_what_is_done_and_says_so(number, to_all, code, pr
     assert process.returncode == code, complaints
     done = rows.read_text().count("\n")
     assert 2 <= done < 8
-    assert said.count(f"Interrupted: {done} of 8 clips are done in out. Go on with the same command.") == 1
+    assert said.count(f"Interrupted: {done} of 8 clips are done in out. Resume with the same command.") == 1
     assert complaints == ""
     assert not list((tmp_path / "out").rglob(".*"))

@@ -12,7 +12,7 @@ from small_recordings import BACKGROUND, flashes, tones, write_recording
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.figures.annotated_video import _Painter, _Person, annotate
 from tgdfer.training.figures.colours import class_colours, to_bytes
-from tgdfer.training.figures.labels import label_picture, place_for
+from tgdfer.training.figures.labels import label_picture, label_position
 from tgdfer.training.figures.panel import draw_panel
 
 
@@ -50,9 +50,14 @@ def test_boxes_of_frames_between_and_words_of_the_moment() -> None:
     box = drawn.box(0.25)
     assert box is not None and box.tolist() == [5, 5, 15, 15]
     assert drawn.box(10.0) is None, "nobody looked there"
-    assert [drawn.said(second)["label"] for second in (0.0, 0.55, 0.61, 1.45)] == ["fear", "fear", "unsure", "unsure"]
+    assert [drawn.answer_at(second)["label"] for second in (0.0, 0.55, 0.61, 1.45)] == [
+        "fear",
+        "fear",
+        "unsure",
+        "unsure",
+    ]
     person["segments"] = []
-    assert _Person(made_up_result([person], every, 21.0), person).said(0.3) is person, "a clip has one answer"
+    assert _Person(made_up_result([person], every, 21.0), person).answer_at(0.3) is person, "a clip has one answer"
 
 
 def test_boxes_are_not_interpolated_across_cuts_and_gaps() -> None:
@@ -150,10 +155,10 @@ def test_a_long_label_shows_all_its_letters() -> None:
 
 def test_labels_hide_no_other_face_where_there_is_room() -> None:
     room, face, above = (300, 400), (100, 100, 150, 150), (90, 40, 160, 99)
-    assert place_for((20, 120), face, room, [face]) == (100, 80)
-    assert place_for((20, 120), face, room, [face, above]) == (100, 150), "below"
-    assert place_for((20, 120), (-30, -20, 20, 30), room, []) == (0, 30)
-    assert place_for((20, 120), (380, 290, 420, 340), room, []) == (280, 270)
+    assert label_position((20, 120), face, room, [face]) == (100, 80)
+    assert label_position((20, 120), face, room, [face, above]) == (100, 150), "below"
+    assert label_position((20, 120), (-30, -20, 20, 30), room, []) == (0, 30)
+    assert label_position((20, 120), (380, 290, 420, 340), room, []) == (280, 270)
 
 
 def test_the_panel_shows_segments_and_counts_those_who_do_not_fit() -> None:
@@ -178,12 +183,12 @@ def test_the_panel_shows_segments_and_counts_those_who_do_not_fit() -> None:
     assert set(changed) <= {round(crowd.left + 12 * crowd.unit) + step for step in (-1, 0, 1, 2)}, "one mark"
 
 
-def test_unknown_times_and_pictures_without_faces(tmp_path: Path) -> None:
+def test_assumed_times_and_pictures_without_faces(tmp_path: Path) -> None:
     """Arrays have no times and no sound; without faces, the label stands in a corner of every frame."""
-    every = np.arange(4.0)
-    person = made_up_person(None, every, [(0.0, 4.0, "anger")], every)
-    person.update(timestamps=None, segments=[])
-    result = made_up_result([person], every, None, timestamps=None)
+    every = np.arange(0, 8, 2) / 25
+    person = made_up_person(None, every, [(0.0, 0.32, "anger")], every)
+    person.update(segments=[])
+    result = made_up_result([person], every, 0.32)
     annotate(np.full((8, 100, 100, 3), BACKGROUND, np.uint8), result, tmp_path / "b.mp4")
     times, pictures = frames(tmp_path / "b.mp4")
     assert times == pytest.approx([number / 25 for number in range(8)], abs=1e-3)

@@ -57,7 +57,7 @@ def test_formats_of_pictures(tmp_path: Path) -> None:
     require_picture_format(tmp_path / "a.PNG")
     for name in ("a", "a.txt"):
         with pytest.raises(
-            UserError, match=rf"{name} is not the name of a picture: end it in \.png, or in another of"
+            UserError, match=rf"{name} is not a file name for a figure: it must end in \.png or another"
         ):
             require_picture_format(tmp_path / name)
 

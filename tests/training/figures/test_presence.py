@@ -3,7 +3,7 @@
 import numpy as np
 from made_up_timelines import made_up_person, made_up_result, three_people
 
-from tgdfer.training.figures.presence import length_of, segment_at, stretches
+from tgdfer.training.figures.presence import segment_at, stretches
 
 
 def spans(result: dict, number: int) -> list[tuple[float, float]]:
@@ -39,14 +39,6 @@ def test_a_long_time_without_sampled_frames_is_a_gap() -> None:
     person = made_up_person(1, every, [(0.0, 22.0, "fear")], every)
     found = spans(made_up_result([person], every, 22.0), 1)
     assert found == [(0.0, 2.0), (19.5, 22.0)]
-
-
-def test_unknown_times_are_numbers_of_frames() -> None:
-    every = np.arange(0, 2, 0.5)
-    person = {**made_up_person(None, every, [(0.0, 2.0, "fear")], every), "timestamps": None}
-    result = made_up_result([person], every, None, timestamps=None)
-    assert [(one.first, one.last) for one in stretches(result, person)] == [(0, 3)]
-    assert length_of(result) == 4
 
 
 def test_segment_at_a_time() -> None:

@@ -225,24 +225,24 @@ def test_no_text_is_cut_off(label: str) -> None:
     assert_inside(drawn(draw_timeline(made_up_result(photographed, one, None), "me.jpg")))
 
 
-def test_unknown_times_count_frames() -> None:
+def test_a_person_without_segments() -> None:
     every = np.arange(6.0)
     person = made_up_person(None, every, [(0.0, 6.0, "fear")], every, thumbnails=3)
-    person.update(timestamps=None, segments=[], thumbnail_seconds=[None] * 3)
-    figure = draw_timeline(made_up_result([person], every, None, timestamps=None), "frames")
-    assert figure.axes[-1].get_xlabel() == "frame"
+    person.update(segments=[])
+    figure = draw_timeline(made_up_result([person], every, None), "frames")
+    assert figure.axes[-1].get_xlabel() == "seconds"
     assert curves(figure)[0]["fear"][0].tolist() == list(range(6))
     assert bands(figure) == [] and "frames" in texts(figure)
     assert len(figure.findobj(AxesImage)) == 3
 
 
-@pytest.mark.parametrize("seconds", [[0.0], None])
-def test_a_photograph_is_drawn_as_bars(seconds: list[float] | None) -> None:
+@pytest.mark.parametrize("has_segments", [True, False])
+def test_a_photograph_is_drawn_as_bars(has_segments: bool) -> None:
     one = np.zeros(1)
     people = [made_up_person(number, one, [(0.0, 0.1, "fear")], one, thumbnails=1) for number in (1, 2)]
     for person in people:
-        person.update(timestamps=seconds, segments=person["segments"] if seconds else [])
-    figure = draw_timeline(made_up_result(people, one, None, timestamps=seconds), "me.jpg")
+        person.update(segments=person["segments"] if has_segments else [])
+    figure = draw_timeline(made_up_result(people, one, None), "me.jpg")
     faces = figure.findobj(AxesImage)
     assert len(faces) == 2
     for axes, person in zip([axes for axes in figure.axes if axes.patches], people, strict=True):

@@ -87,16 +87,16 @@ def test_a_result_counts_for_the_same_file_model_and_options(videos: list[str], 
 def test_a_file_is_not_written_over(videos: list[str], tmp_path: Path) -> None:
     path = tmp_path / "found.jsonl"
     log(path, videos)
-    with pytest.raises(UserError, match="found.jsonl exists already; give --resume"):
+    with pytest.raises(UserError, match="found.jsonl already exists; add --resume"):
         log(path, videos, resume=False)
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("hello\n", "holds a line that is not JSON"),
-        ("[1]\n", "holds a line that is not JSON"),
-        ('{"a": 1}\n', "Line 1 of .* is no result of tgdfer predict --jsonl"),
+        ("hello\n", "contains a line that is not valid JSON"),
+        ("[1]\n", "contains a line that is not valid JSON"),
+        ('{"a": 1}\n', "Line 1 of .* is not a result of tgdfer predict --jsonl"),
         ('{"kind": "run", "schema_version": 9}\n', "has the schema version 9"),
     ],
 )
@@ -169,7 +169,7 @@ def test_parts_that_do_not_fit_are_refused_in_one_sentence(videos: list[str], tm
             join(paths, nothing)
         assert "\n" not in str(error.value) and not (tmp_path / "t.csv").exists()
 
-    refused("Of 3 parts, these are missing: 2; ", first, third)
+    refused("These of the 3 parts are missing: 2; ", first, third)
     refused(r"found-00001-of-00003.jsonl and .* are both part 1; ", first, second, third, first)
     other = tmp_path / "other"
     other.mkdir()

@@ -22,7 +22,7 @@ from tgdfer.training.files import write_text
 from tgdfer.training.outputs import PredictionFiles, Run, load_schema, output_paths, short_names
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
 from tgdfer.training.outputs.document import document, json_text
-from tgdfer.training.outputs.names import clock
+from tgdfer.training.outputs.names import format_time
 from tgdfer.training.outputs.subtitles import subtitles
 from tgdfer.training.outputs.tables import frame_table, segment_table
 
@@ -40,7 +40,8 @@ def test_a_row_for_each_frame() -> None:
     found = rows(frame_table(RESULTS))
     people = [one for result in RESULTS.values() for one in result["people"]]
     assert len(found) == sum(len(one["frame_relevance"]) for one in people)
-    assert [row["person"] for row in found[-2:]] == ["", ""] and found[-1]["seconds"] == "" == found[-1]["left"]
+    assert [row["person"] for row in found[-2:]] == ["", ""] and found[-1]["left"] == ""
+    assert [row["seconds"] for row in found[-2:]] == ["0.000", "0.040"]
     first = found[0]
     assert (first["file"], first["person"], first["label"], first["score"]) == (
         "a/grün 1.mp4",
@@ -60,6 +61,7 @@ def test_a_row_for_each_segment() -> None:
         ("1", "6.000", "9.250", "sadness"),
         ("2", "4.100", "5.000", "unsure"),
         ("2", "5.000", "12.400", "happiness"),
+        ("", "0.000", "0.080", "happiness"),
     ]
     assert found[3]["candidates"] == "happiness or sadness"
     assert found[0]["sentence"] == "happiness, 0.0 s to 1.8 s: a sign of happiness"
@@ -181,22 +183,23 @@ def test_segments_without_a_length(tmp_path: Path) -> None:
     assert len(pysubs2.SSAFile.from_string(subtitles(found, ".srt"), "srt")) == 2
 
 
-def test_of_several_videos_each_has_its_own_and_those_without_times_have_none(tmp_path: Path) -> None:
+def test_each_of_several_videos_has_its_own_files(tmp_path: Path) -> None:
     deep = tmp_path / "deep"
     files = PredictionFiles(subtitles=deep / "t.vtt", elan=deep / "t.eaf", textgrid=deep / "t.TextGrid")
     files.require_writable()
     files.write(RESULTS, {}, RUN, list(RESULTS))
-    assert {path.name for path in deep.iterdir()} == {"t-grün 1.vtt", "t-grün 1.eaf", "t-grün 1.TextGrid"}
+    names = {f"t-{name}{suffix}" for name in ("grün 1", "frames") for suffix in (".vtt", ".eaf", ".TextGrid")}
+    assert {path.name for path in deep.iterdir()} == names
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "sentence"),
     [
-        ("subtitles", "t.txt", "t.txt is not the name of subtitles to write: end it in .vtt or .srt."),
-        ("elan", "t.xml", "t.xml is not the name of an ELAN file to write: end it in .eaf."),
-        ("textgrid", "t.txt", "t.txt is not the name of a TextGrid to write: end it in .TextGrid."),
-        ("annotate", "t.png", "t.png is not the name of a video to write: end it in .mp4 or .mkv."),
-        ("plot", "t.txt", "t.txt is not the name of a picture: end it in .png"),
+        ("subtitles", "t.txt", "t.txt is not a file name for subtitles: it must end in .vtt or .srt."),
+        ("elan", "t.xml", "t.xml is not a file name for an ELAN file: it must end in .eaf."),
+        ("textgrid", "t.txt", "t.txt is not a file name for a TextGrid: it must end in .TextGrid."),
+        ("annotate", "t.png", "t.png is not a file name for a video: it must end in .mp4 or .mkv."),
+        ("plot", "t.txt", "t.txt is not a file name for a figure: it must end in .png"),
     ],
 )
 def test_endings(kind: str, name: str, sentence: str) -> None:
@@ -285,7 +288,7 @@ def test_short_names_tell_videos_apart() -> None:
 
 
 def test_moments_are_told_to_a_tenth() -> None:
-    assert [clock(seconds) for seconds in (0, 1.9000000953674316, 59.96, 63.5, 3723.04)] == [
+    assert [format_time(seconds) for seconds in (0, 1.9000000953674316, 59.96, 63.5, 3723.04)] == [
         "0:00.0",
         "0:01.9",
         "1:00.0",

@@ -56,9 +56,9 @@ def test_long_lists_are_summed_up(printed) -> None:
     assert len(cells(lines)) == 60 and lines[-2] == "40 more remarks are in the JSON (--json)."
 
 
-def test_without_faces_and_times(printed) -> None:
+def test_without_faces(printed) -> None:
     lines = printed({"frames": of_frames()})
-    assert cells(lines) == [["frames", "", "", "happiness", "87%", "frames 2 to 3: smile"]]
+    assert cells(lines) == [["frames", "0:00.0", "0:00.1", "happiness", "83%", "a sign of happiness"]]
     assert "not calibrated" in lines[-1] and "person" not in lines[1]
 
 

@@ -429,9 +429,9 @@ def test_frames_of_a_long_video_are_drawn_one_by_one():
     [
         ({"clips": {"train": 0}}, "'train' needs at least one clip"),
         ({"people": {"test": 0}}, "'test' needs at least one clip and one person"),
-        ({"labels": ("anger", "boredom")}, "'boredom' is no emotion of rendered faces: take some of anger"),
+        ({"labels": ("anger", "boredom")}, "'boredom' is not an emotion of rendered faces: choose from anger"),
         ({"labels": ()}, "labels are none"),
-        ({"labels": ("anger", "anger")}, "each once"),
+        ({"labels": ("anger", "anger")}, "each of them once"),
         ({"faces": RenderedFaces(frames=(4, 8))}, "frames begins at 4"),
         ({"faces": RenderedFaces(frames=(40, 20))}, r"frames is \(40, 20\)"),
         ({"faces": RenderedFaces(share=(0.5, 1.0))}, "share reaches 1.0"),
@@ -452,7 +452,7 @@ def test_a_length_must_hold_an_emotion(tmp_path, seconds):
 
 
 def test_long_videos_need_an_emotion(tmp_path):
-    with pytest.raises(ValueError, match="beside neutral"):
+    with pytest.raises(ValueError, match="in addition to neutral"):
         write_long_videos(tmp_path / "data", 10, labels=("neutral",))
 
 
@@ -476,7 +476,7 @@ def test_nothing_is_left_of_a_data_set_that_failed(tmp_path):
 def test_pictures_show_what_they_say():
     sheet = contact_sheet(SMALL, people=2, labels=("anger", "contempt", "neutral"))
     assert sheet.shape == (2 * 48, 3 * 48, 3) and sheet.dtype == np.uint8
-    with pytest.raises(ValueError, match="'smugness' is no emotion"):
+    with pytest.raises(ValueError, match="'smugness' is not an emotion"):
         contact_sheet(SMALL, labels=("smugness",))
     strip = film_strip(replace(SMALL, frames=(50, 60)), shown=4)
     assert strip.shape[1:] == (4 * 48, 3)

@@ -1,4 +1,4 @@
-"""Twelve rendered test faces, and the words that a model finds on them. No real face may be shown in a report."""
+"""Predictions and named descriptions for twelve rendered test faces, because a report may not show real faces."""
 
 import json
 from pathlib import Path
@@ -19,29 +19,34 @@ _SEED = 0
 
 
 def rendered_test_faces(number: int = FACES) -> list[tuple[str, np.ndarray]]:
-    """Apex frames of people of the test split, one of each, with their labels; uint8 RGB (112, 112, 3)."""
-    faces, found = RenderedFaces(), []
+    """Renders one frame at the apex of the expression for each of several people of the test split.
+
+    Returns:
+        `list[tuple[str, np.ndarray]]`: For each person, the label and the picture, uint8 RGB (112, 112, 3).
+    """
+    faces, pictures = RenderedFaces(), []
     for index in range(number):
         label, person = EMOTIONS[index % len(EMOTIONS)], sample_person(_SEED, "test", index, RenderedFaces.resting)
         clip = sample_clip(label, person, faces, np.random.default_rng([_SEED, index]))
         frame = int(clip.course.intensity.argmax()) if label != "neutral" else len(clip) // 2
         painter = FacePainter(person, clip.setting, faces)
-        found.append((label, painter.draw(clip.course.action_units[frame], clip.course.poses[frame], frame=frame)))
-    return found
+        pictures.append((label, painter.draw(clip.course.action_units[frame], clip.course.poses[frame], frame=frame)))
+    return pictures
 
 
-def words_file(work: Path) -> Path:
-    """Where `write_words` keeps what was found."""
+def descriptions_file(work: Path) -> Path:
+    """Returns the path of the file that `write_descriptions` writes."""
     return work / "words.json"
 
 
-def write_words(work: Path, trained: TrainedModel | None, settings: Settings) -> None:
-    """Writes what the model finds on the rendered faces: for each the label, the answer, and the words that fit.
+def write_descriptions(work: Path, trained: TrainedModel | None, settings: Settings) -> None:
+    """Predicts the rendered faces, and writes the label, the prediction and the named descriptions of each.
 
     Args:
-        work: folder of the benchmark.
-        trained: a trained TG-DFER; without it the CLIP of the settings answers by its descriptions.
-        settings: settings of the benchmark.
+        work (`Path`): Folder of the benchmark.
+        trained (`TrainedModel`, *optional*): A trained TG-DFER model. None uses the CLIP of the settings with its
+            descriptions.
+        settings (`Settings`): Settings of the benchmark.
     """
     options = ModelConfig(model=settings.model, frozen_features=True)
     model, processor = start_model(options, sorted(EMOTIONS)) if trained is None else trained.network
@@ -52,11 +57,11 @@ def write_words(work: Path, trained: TrainedModel | None, settings: Settings) ->
     with torch.inference_mode():
         output = model(pixel_values_videos=batch["pixel_values_videos"], frame_mask=batch["frame_mask"])
     names = [name for _, name in sorted(model.config.id2label.items())]
-    said = processor.post_process_explanation(output, None, batch["frame_mask"], names, config=model.config)
-    found: dict[str, Any] = {"model": "the CLIP by descriptions" if trained is None else trained.title}
-    found["faces"] = [
-        {"label": label, "predicted": one.label, "score": one.score, "words": one.named}
-        for label, one in zip(labels, said, strict=True)
+    explanations = processor.post_process_explanation(output, None, batch["frame_mask"], names, config=model.config)
+    results: dict[str, Any] = {"model": "the CLIP by descriptions" if trained is None else trained.title}
+    results["faces"] = [
+        {"label": label, "predicted": explanation.label, "score": explanation.score, "words": explanation.named}
+        for label, explanation in zip(labels, explanations, strict=True)
     ]
     work.mkdir(parents=True, exist_ok=True)
-    write_text(words_file(work), json.dumps(found, indent=1) + "\n")
+    write_text(descriptions_file(work), json.dumps(results, indent=1) + "\n")

@@ -1,0 +1,1 @@
+"""Temporal sensitivity: pairs of clips that show the same frames in another order."""
