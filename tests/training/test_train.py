@@ -82,7 +82,7 @@ def test_overfits_nine_clips(options, tmp_path, folder_writer):
     config = TrainingConfig.from_options(
         **options
         | {"dataset": str(folder_writer(tmp_path / "few", people=3)), "validation_fraction": 0, "num_frames": 8}
-        | {"frozen_features": True, "feature_views": 1, "batch_size": 9, "epochs": 40, "new_lr": 2e-2}
+        | {"frozen_features": True, "feature_views": 1, "batch_size": 9, "epochs": 20, "new_lr": 2e-2}
         | {"model_options": still}
     )
     run = train(config)

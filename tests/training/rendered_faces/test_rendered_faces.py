@@ -1,6 +1,8 @@
 """Rendered faces in time: what happens when, what is known about it, and what reaches the disk."""
 
 import json
+import subprocess
+import sys
 from dataclasses import fields, replace
 from zlib import crc32
 
@@ -330,6 +332,14 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(folder):
         assert (again / file).read_bytes() == (folder / file).read_bytes()
     other = write_dataset(folder.parent / "other", SMALL, {"test": 1}, {"test": 2}, seed=4, labels=("anger",))
     assert (other / "test/anger/0000.mp4").read_bytes() != (again / "test/anger/0000.mp4").read_bytes()
+
+
+def test_a_process_that_renders_imports_no_heavy_library():
+    """Each process that renders imports the renderer anew."""
+    heavy = "{'torch', 'transformers', 'datasets', 'matplotlib', 'scipy'}"
+    code = f"import sys, tgdfer.training.rendered_faces; assert not {heavy} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_other_labels_do_not_change_a_clip(folder):
