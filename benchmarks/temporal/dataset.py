@@ -84,7 +84,7 @@ class PairDataset(BenchmarkDataset):
 
     @cached_property
     def truth(self) -> GroundTruth:
-        """GroundTruth about the test clips."""
+        """Ground truth of the test clips."""
         return GroundTruth(self.classes, self.test.labels, self.test.people, self.test.intensity)
 
     @cached_property
