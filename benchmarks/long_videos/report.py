@@ -62,9 +62,10 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
         " segment is at least 0.3, 0.5 or 0.7. Values of mAP are in percent."
     )
     defaults = (
-        " The selected thresholds are the defaults of `Hysteresis()`, which predictions use."
+        " The selected thresholds are the defaults of `Hysteresis()`. Only this benchmark uses them: `tgdfer predict`"
+        " gives each frame its most probable class."
         if rule == default
-        else f" The defaults of `Hysteresis()`, which predictions use, are {default['high']:g}, {default['low']:g} and"
+        else f" The defaults of `Hysteresis()` are {default['high']:g}, {default['low']:g} and"
         f" {default['shortest']:g} s."
     )
     ranking = (
