@@ -23,9 +23,9 @@ from tgdfer.command_line import main
 from tgdfer.processing import detectors_tgdfer, video_source_tgdfer
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.shots_tgdfer import CutFinder
+from tgdfer.training.colours import class_colours, to_bytes
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures.colours import class_colours, to_bytes
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.outputs import PredictionFiles, Shard, print_results

@@ -12,7 +12,7 @@ import numpy as np
 
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, open_video, stream
-from tgdfer.training.figures.colours import class_colours, to_bytes
+from tgdfer.training.colours import class_colours, to_bytes
 from tgdfer.training.figures.labels import Box, label_picture, label_position, paste
 from tgdfer.training.figures.panel import Panel, draw_panel
 from tgdfer.training.figures.presence import TOLERANCE, Stretch, frame_seconds, stretches

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tgdfer.training.figures.colours import text_colour, to_bytes
+from tgdfer.training.colours import text_colour, to_bytes
 from tgdfer.training.figures.fonts import font, text_width, wrapped
 
 # Left, top, right and bottom in pixels.

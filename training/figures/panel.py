@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tgdfer.training.figures.colours import class_colours, text_colour, to_bytes
+from tgdfer.training.colours import class_colours, text_colour, to_bytes
 from tgdfer.training.figures.fonts import font, shortened, text_width
 from tgdfer.training.figures.presence import frame_seconds, stretches
 

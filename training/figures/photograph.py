@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tgdfer.training.figures.colours import class_colours
+from tgdfer.training.colours import class_colours
 from tgdfer.training.figures.fonts import shortened, text_width, wrapped
 from tgdfer.training.figures.timeline_row import GREY, person_title, warning_lines
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from tgdfer.training.figures.colours import class_colours, text_colour
+from tgdfer.training.colours import class_colours, text_colour
 from tgdfer.training.figures.fonts import shortened, text_width, wrapped
 from tgdfer.training.figures.presence import frame_seconds, segment_at, stretches, video_duration
 

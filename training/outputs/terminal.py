@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tgdfer.processing.explanation_tgdfer import UNSURE
-from tgdfer.training.figures.colours import class_colours
+from tgdfer.training.colours import class_colours
 from tgdfer.training.files import printable
 from tgdfer.training.outputs.names import answer_text, format_time, short_names
 

@@ -180,7 +180,7 @@ def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path)
     assert set(facts["full minus"]["no-short"]) == {"uar", "frame_ap", "held_out_uar"}
     assert "held_out_uar" not in facts["full minus"]["frozen-mean"]
     assert "predicted" not in json.dumps(facts)
-    table = text.partition("### Without the frames that it rests on")[2]
+    table = text.partition("### Do the predictions depend on the top frames?")[2]
     assert "| DSMIL |" in table and "DFER-CLIP" not in table.partition("\n## ")[0], "it has no score"
 
 

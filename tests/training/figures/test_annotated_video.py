@@ -10,8 +10,8 @@ from made_up_timelines import LONG, made_up_person, made_up_result, three_people
 from small_recordings import BACKGROUND, flashes, tones, write_recording
 
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
+from tgdfer.training.colours import class_colours, to_bytes
 from tgdfer.training.figures.annotated_video import _Painter, _Person, annotate
-from tgdfer.training.figures.colours import class_colours, to_bytes
 from tgdfer.training.figures.labels import label_picture, label_position
 from tgdfer.training.figures.panel import draw_panel
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from tgdfer.training.figures.colours import class_colours
+from tgdfer.training.colours import class_colours
 from tgdfer.training.figures.timeline import draw_timeline, plot_timeline
 from tgdfer.training.figures.timeline_row import RELEVANCE_COLOUR
 

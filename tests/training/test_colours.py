@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from tgdfer.training.figures.colours import class_colours, text_colour, to_bytes
+from tgdfer.training.colours import class_colours, text_colour, to_bytes
 
 KNOWN = (
     "anger",
