@@ -217,7 +217,7 @@ def _outputs(
 
 
 def _decisive_cosines(relevance: Tensor, cosines: Tensor) -> Tensor:
-    """Averages the cosines of a clip over the decisive frames of each class, which `processor.explain` describes.
+    """Averages the cosines of a clip over the decisive frames of each class, as explanations do.
 
     Args:
         relevance: (T, K) Relevance of the frames.

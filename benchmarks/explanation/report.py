@@ -124,7 +124,7 @@ def _methods(results: Results) -> str:
 - **Class words:** the model is trained only on the names of the labels, and explained with the descriptions. The
   descriptions do not influence its predictions.
 - An action unit is active if its intensity is at least 0.35 above that of the resting face.
-- **Named first** is the first description that `TGDFERProcessor.explain` names. It fits the frames of the spans better
+- **Named first** is the first description that an explanation names. It fits the frames of the spans better
   than the other frames of the clip (gain). If the model is calibrated, it also fits them clearly better than it fits
   clips in general. Of these descriptions, it has the highest cosine. It is compared with random descriptions in the
   clips for which a description is named.

@@ -61,7 +61,8 @@ def write_fairness_report(
         f"{model} predicts the same expressions of {people} rendered people on faces that differ in only one"
         " attribute. The people are not in any training data. UAR is the mean recall of the seven emotions, and ECE"
         " is the expected calibration error with 15 bins. Both are in percent, and differences are in percentage"
-        " points. Intervals are 95% intervals from 2,000 bootstrap draws of people. The last columns are recalls in"
+        " points. Intervals are 95% intervals from 2,000 bootstrap draws of people. The ECE of a draw is on average"
+        " higher than that of all people, so an interval may lie above its value. The last columns are recalls in"
         " percent."
     )
     limits = (
@@ -77,7 +78,10 @@ def write_fairness_report(
     tables = [f"## {factor.capitalize()}\n\n{factor_table(factor, groups)}" for factor, groups in measured.items()]
     head = "# Fairness\n\nThe command below generates this page. Change the text in its code."
     provenance = f"Command: `{run['command']}`. Commit: `{run['commit']}`. Machine: {run['machine']}."
-    weak = f"## Groups with lower UAR\n\n{listed}"
+    only_uar = (
+        "Only the UAR was tested. The recalls of single emotions differ more between groups, as the tables show."
+    )
+    weak = f"## Groups with lower UAR\n\n{listed}\n\n{only_uar}"
     contents = {
         "model": model,
         "people": people,
