@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.harness.benchmark_dataset import BenchmarkDataset, GroundTruth, Settings
+from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings
 from benchmarks.harness.feature_dataset import ClipTable
+from benchmarks.harness.provenance import code_hash
+from benchmarks.temporal import pairs
 from benchmarks.temporal.pairs import FRAMES, INTERVAL, LABELS, Pair, sample_pairs
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
@@ -36,7 +37,7 @@ class PairDataset(BenchmarkDataset):
     exactly the same features.
 
     Args:
-        people (`dict`): For each split, the number of people, and of pairs of each kind for every person.
+        people_of (`dict`): For each split, the number of people, and of pairs of each kind for every person.
     """
 
     people_of: dict[str, tuple[int, int]]
@@ -67,10 +68,10 @@ class PairDataset(BenchmarkDataset):
         return self._features[split]
 
     @torch.no_grad()
-    def _encode(self, pairs: Sequence[Pair], text: str) -> FrameFeatures:
+    def _encode(self, drawn: Sequence[Pair], text: str) -> FrameFeatures:
         model, processor = self.network
         features: list[Tensor] = []
-        for pair in track(pairs, text, console=get_console()):
+        for pair in track(drawn, text, console=get_console()):
             video = torch.from_numpy(pair.draw(self.settings.faces)).permute(0, 3, 1, 2)
             pixels = processor.video_processor(video, num_frames=FRAMES, face_crop="none", return_tensors="pt")
             frames = model.get_frame_features(pixels["pixel_values_videos"])[0].half()
@@ -83,26 +84,15 @@ class PairDataset(BenchmarkDataset):
         )
 
     @cached_property
-    def truth(self) -> GroundTruth:
-        """Ground truth of the test clips."""
-        return GroundTruth(self.classes, self.test.labels, self.test.people, self.test.intensity)
-
-    @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides the frames and their order."""
-        digest = hashlib.sha256(source_hash(rendered_faces).encode())
-        digest.update(json.dumps([asdict(self.settings.faces), self.people_of]).encode())
-        for split in self.people_of:
-            for pair in self.pairs(split):
-                digest.update(json.dumps([pair.kind, pair.person, pair.key]).encode())
-                for values in (pair.levels, pair.felt, pair.other):
-                    digest.update(np.ascontiguousarray(values).tobytes())
-        return digest.hexdigest()
+        facts = [source_hash(rendered_faces), code_hash(pairs), asdict(self.settings.faces), self.people_of]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _clips(pairs: Iterable[Pair]) -> ClipTable:
+def _clips(listed: Iterable[Pair]) -> ClipTable:
     labels, people, intensity = [], [], []
-    for pair in pairs:
+    for pair in listed:
         for label, order in pair.clips:
             labels.append(label)
             people.append(pair.person)

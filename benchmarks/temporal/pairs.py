@@ -30,23 +30,21 @@ class Pair:
     Attributes:
         kind: One of `KINDS`.
         person: Name of the person.
-        levels: (T,) intensity of the movement in each frame.
-        felt: (T,) order of the frames in the clip of the emotion.
-        other: (T,) order of the frames in the neutral clip.
+        levels: (T,) intensity of the movement in each frame, in the order of the clip of the emotion.
+        neutral: (T,) order of the frames in the neutral clip.
         key: Numbers that seed everything that is drawn at random in the frames.
     """
 
     kind: str
     person: str
     levels: np.ndarray
-    felt: np.ndarray
-    other: np.ndarray
+    neutral: np.ndarray
     key: tuple[int, ...]
 
     @property
     def clips(self) -> tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]:
         """Label and order of the frames of both clips."""
-        return (KINDS[self.kind], self.felt), ("neutral", self.other)
+        return (KINDS[self.kind], np.arange(FRAMES)), ("neutral", self.neutral)
 
     def draw(self, faces: RenderedFaces) -> np.ndarray:
         """Draws the frames in the order of `levels`, uint8 RGB (T, size, size, 3).
@@ -84,8 +82,8 @@ def sample_pairs(split: str, people: int, each: int) -> Iterator[Pair]:
                 key = (seed_of(split), number, index, turn)
                 rng = np.random.default_rng([*key, 1])
                 levels = _felt_smile(rng) if kind == "smile" else _sinking_lids(rng)
-                other = _posed_order(levels, rng) if kind == "smile" else _blinking_order(levels, rng)
-                yield Pair(kind, f"{split} {number}", levels, np.arange(FRAMES), other, key)
+                neutral = _posed_order(levels, rng) if kind == "smile" else _blinking_order(levels, rng)
+                yield Pair(kind, f"{split} {number}", levels, neutral, key)
 
 
 def _wave(onset: int, hold: int, offset: int, rng: np.random.Generator) -> np.ndarray:
