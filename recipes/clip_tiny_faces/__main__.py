@@ -46,6 +46,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True)
 WORK = Path("runs/clip_tiny_faces")
 TEACHER = WORK / "teacher_weights.safetensors"
 Work = Annotated[Path, typer.Option(help="Folder of the pictures, logs and checkpoints.")]
+Split = Annotated[str, typer.Option(help="Split of FER+: validation for choices, test only once for a release.")]
 Stills = Annotated[
     Path,
     typer.Option(
@@ -152,9 +153,7 @@ def evaluate_command(
     work: Annotated[
         Path | None, typer.Option(help="Folder written by `prepare`. If it is given, FER+ is measured.")
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="Split of FER+: validation for choices, test only once for a release.")
-    ] = ("validation"),
+    split: Split = "validation",
     against: Annotated[
         Path | None, typer.Option(help="File of the predictions of another tool, one label per line, for comparison.")
     ] = None,
@@ -184,9 +183,7 @@ def look_command(
     face_model: Annotated[
         Path | None, typer.Option(help="File of the YuNet model. By default it comes from the Hub.")
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="Split of FER+: validation for choices, test only once for a release.")
-    ] = ("validation"),
+    split: Split = "validation",
     teacher: Annotated[Path, typer.Option(help="File of the teacher's weights.")] = TEACHER,
     work: Work = WORK,
 ) -> None:
