@@ -16,7 +16,10 @@ class Terminated(BaseException):
 
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
-    """Raises `Terminated` in the block when SIGTERM arrives, unless another handler is installed already."""
+    """Raises `Terminated` in the block when SIGTERM arrives for the first time.
+
+    The block does nothing if another handler is installed already.
+    """
     is_default = (
         threading.current_thread() is threading.main_thread()
         and hasattr(signal, "SIGTERM")
@@ -29,6 +32,10 @@ def raising_on_sigterm() -> Iterator[None]:
 
     def handle(number: int, frame: Any) -> None:
         nonlocal arrived
+        if arrived:
+            # Workers get the signal from a batch system and from their parent. The second one must not interrupt the
+            # removal of temporary files, which the first one has started.
+            return
         arrived = True
         # A batch system sends the signal to all processes, so workers of a `DataLoader` end as well. Its SIGCHLD
         # handler would raise an error for them, or print a traceback where nothing can be raised.

@@ -5,6 +5,7 @@ cause. Therefore the jobs that were running are run again here, each in its own 
 """
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tgdfer.training.interruption import raising_on_sigterm
+from tgdfer.training.interruption import Terminated, raising_on_sigterm
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -94,8 +95,12 @@ def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: J
 
 def _run(function: Callable[[Job], Result], job: Job) -> Result:
     """Runs a job in a worker process. SIGTERM raises an error in the job, so that it removes its temporary files."""
-    with raising_on_sigterm():
-        return function(job)
+    try:
+        with raising_on_sigterm():
+            return function(job)
+    except Terminated:
+        # The ordinary end of an interpreter that has imported torch takes seconds, for which the parent would wait.
+        os._exit(128 + signal.SIGTERM)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
