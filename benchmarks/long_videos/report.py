@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
-from benchmarks.long_videos.segments import ARGMAX, FIRST_CANDIDATES, PREDICTED, SegmentResults
+from benchmarks.long_videos.segments import ARGMAX, FIRST_CANDIDATES, PREDICTED, LongVideo, SegmentResults
 from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.metrics import THRESHOLDS
+
+# Seconds of a video in the picture. The timeline of a longer video shows averages instead of the segments themselves.
+SHOWN = 45.0
 
 _METHOD = (
     "`tgdfer predict` joins consecutive frames with the same label into segments ([how segments are"
@@ -32,9 +37,34 @@ def write_segments_report(measured: SegmentResults, command: str, path: Path, fi
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = path.with_suffix(".png")
-    plot_timeline(measured.example.result, picture, truth=measured.example.truth)
+    beginning = first_seconds(measured.example, SHOWN)
+    plot_timeline(beginning.result, picture, truth=beginning.truth)
     contents = {"command": command, **measured.figures}
     write_report(path, _sections(contents, picture.name), figures, contents)
+
+
+def first_seconds(video: LongVideo, seconds: float) -> LongVideo:
+    """Returns the frames, segments and thumbnails of the first seconds of a video."""
+
+    def shortened(segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one | {"end": min(one["end"], seconds)} for one in segments if one["start"] < seconds]
+
+    people = []
+    for person in video.result["people"]:
+        frames, thumbnails = (np.searchsorted(person[name], seconds) for name in ("timestamps", "thumbnail_seconds"))
+        if frames:
+            shown = {
+                "timestamps": person["timestamps"][:frames],
+                "frame_scores": {name: values[:frames] for name, values in person["frame_scores"].items()},
+                "frame_relevance": person["frame_relevance"][:frames],
+                "segments": shortened(person["segments"]),
+                "thumbnails": person["thumbnails"][:thumbnails],
+                "thumbnail_seconds": person["thumbnail_seconds"][:thumbnails],
+            }
+            people.append(person | shown)
+    times = {name: [second for second in video.result[name] if second < seconds] for name in ("timestamps", "cuts")}
+    length = min(video.result["duration"], seconds)
+    return LongVideo(video.result | times | {"duration": length, "people": people}, shortened(video.truth))
 
 
 def _sections(figures: dict[str, Any], picture: str) -> list[str]:
@@ -62,7 +92,7 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
         paragraph(_MAP),
         *([paragraph(_unsure(figures))] if figures["unsure"] else []),
         paragraph(" ".join(_difference(name, figures["differences"][name]) for name in shown[:-1])),
-        f"![A rendered video with the predicted segments, and the true segments below]({picture})",
+        f"![The beginning of a rendered video with the predicted segments, and the true segments below]({picture})",
         f"Command: `{figures['command']}`",
     ]
 

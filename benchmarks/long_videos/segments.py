@@ -226,6 +226,6 @@ def _predict(model: str, folder: Path) -> list[LongVideo]:
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     return [
-        LongVideo(pipeline(str(folder / row["file_name"]), thumbnails=12), row["segments"])
+        LongVideo(pipeline(str(folder / row["file_name"]), thumbnails=24), row["segments"])
         for row in track(rows, "Predicting videos", console=get_console(), transient=True)
     ]

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -35,8 +36,23 @@ def video(*found, flicker=()):
     for frame in flicker:
         fear[frame] = 0.3
     scores = {"fear": fear, "neutral": [1 - value for value in fear]}
-    person = {"frame_scores": scores, "timestamps": SECONDS, "segments": list(found)}
-    return LongVideo({"people": [person], "duration": 10.0}, [TRUE])
+    person = {
+        "person": None,
+        "label": "neutral",
+        "score": 0.7,
+        "candidates": ["neutral"],
+        "scores": {"fear": 0.3, "neutral": 0.7},
+        "warnings": [],
+        "without_face": [],
+        "timestamps": SECONDS,
+        "frame_scores": scores,
+        "frame_relevance": [0.01] * 100,
+        "segments": list(found),
+        "thumbnails": np.zeros((4, 96, 96, 3), np.uint8),
+        "thumbnail_seconds": [1.0, 3.0, 5.0, 7.0],
+    }
+    result = {"people": [person], "duration": 10.0, "width": 96, "height": 96, "timestamps": SECONDS, "cuts": []}
+    return LongVideo(result, [TRUE])
 
 
 def test_argmax_segments_are_runs_of_one_class():
@@ -121,7 +137,7 @@ def test_pipeline_is_measured_with_its_default_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "load_trained", lambda name: ("network", Processor()))
     measured = measure_segments(tmp_path, "some-model", LongVideos(12.0, 2))
     paths = [str(tmp_path / "long" / "test" / name) for name in ("0000.mp4", "0001.mp4")]
-    assert calls == [(path, {"thumbnails": 12}) for path in paths]
+    assert calls == [(path, {"thumbnails": 24}) for path in paths]
     assert measured.figures["videos"] == {"seconds": 12.0, "videos": 2, "seed": 1}
     assert measured.figures["found"][PREDICTED] == 2 and measured.figures["methods"][PREDICTED]["map"] == 1.0
     assert measured.example.segments == [predicted("fear", 2, 5, 0.9)]
@@ -132,6 +148,31 @@ def test_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "long" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="choose another --work folder"):
         measure_segments(tmp_path, "some-model", LongVideos(12.0, 2))
+
+
+def test_picture_shows_the_first_seconds(tmp_path):
+    later = predicted("neutral", 5, 10, 0.8)
+    whole = video(predicted("neutral", 0, 2, 0.8), predicted("fear", 2, 5, 0.9), later)
+    whole.result["cuts"] = [2.5, 8.0]
+    beginning = report.first_seconds(whole, 4.0)
+    (person,) = beginning.result["people"]
+    assert person["timestamps"] == beginning.result["timestamps"] == SECONDS[:40]
+    assert len(person["frame_relevance"]) == len(person["frame_scores"]["fear"]) == 40
+    assert person["segments"] == [predicted("neutral", 0, 2, 0.8), predicted("fear", 2, 4.0, 0.9)]
+    assert person["thumbnail_seconds"] == [1.0, 3.0] and len(person["thumbnails"]) == 2
+    assert (beginning.result["duration"], beginning.result["cuts"]) == (4.0, [2.5])
+    assert beginning.truth == [TRUE | {"end": 4.0}]
+    assert whole.segments[-1] == later and whole.truth == [TRUE], "the video itself stays whole"
+    report.plot_timeline(beginning.result, tmp_path / "a.png", truth=beginning.truth)
+    same = report.first_seconds(whole, 45.0)
+    assert same.result["people"][0]["timestamps"] == SECONDS and same.result["duration"] == 10.0
+
+
+def test_people_who_come_later_are_not_in_the_picture():
+    both = video(predicted("fear", 2, 5, 0.9))
+    later = {**both.result["people"][0], "timestamps": [50 + second for second in SECONDS]}
+    both.result["people"].append(later)
+    assert len(report.first_seconds(both, 45.0).result["people"]) == 1
 
 
 @pytest.mark.parametrize("unsure", [0, 40])
@@ -162,5 +203,5 @@ def test_command_writes_report_and_figures_apart(unsure, tmp_path, monkeypatch):
     assert (f"| {FIRST_CANDIDATES} | 9 |" in text) == ("+3.0" in text) == ("40 segments, with 25 %" in text)
     assert (f"| {FIRST_CANDIDATES} | 9 |" in text) == bool(unsure)
     assert "](long.png)" in text and (out.parent / "long.png").is_file()
-    assert drawn == [(example.result, {"truth": [TRUE]})]
+    assert drawn[0][0]["people"][0]["segments"] == example.segments and drawn[0][1] == {"truth": [TRUE]}
     assert json.loads(facts.read_text()) == {"command": published, **figures}
