@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
-from benchmarks.long_videos.segments import ARGMAX, FIRST_CANDIDATES, PREDICTED, LongVideo, SegmentResults
+from benchmarks.long_videos.segments import ARGMAX, CORRECT, NEVER_UNSURE, PREDICTED, LongVideo, SegmentResults
 from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.metrics import THRESHOLDS
 
@@ -19,10 +19,11 @@ _METHOD = (
     " `emotion-timeline` pipeline returns with its default settings. The baseline has no such rules: each run of"
     " frames with the same most probable class is a segment, however short."
 )
-_MAP = (
-    "Segments are ranked by their score, which is the mean probability of their label. Segments with a low score"
-    " therefore reduce mAP only slightly. A segment that is found in several pieces counts as found at most once, and"
-    " only if one piece alone overlaps enough."
+_MEASURES = (
+    f"Precision is the share of the predicted segments that are correct at {CORRECT}, and recall is the share of the"
+    " true segments that are found at this overlap. mAP ranks the predicted segments by their score, which is the mean"
+    " probability of their label. Wrong segments with a low score therefore reduce mAP only slightly, but they reduce"
+    " precision. Minus baseline: difference of the mean mAP, with its 95 % interval over videos."
 )
 
 
@@ -69,48 +70,40 @@ def first_seconds(video: LongVideo, seconds: float) -> LongVideo:
 
 def _sections(figures: dict[str, Any], picture: str) -> list[str]:
     """Returns the paragraphs and the table of the report."""
-    videos = figures["videos"]
-    shown = [PREDICTED, *([FIRST_CANDIDATES] if figures["unsure"] else []), ARGMAX]
-    names = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
-    rows = [
-        [name, str(figures["found"][name]), *(f"{100 * figures['methods'][name][key]:.1f}" for key in names)]
-        for name in shown
-    ]
-    head = ["method", "emotional segments", *(f"mAP at {threshold}" for threshold in THRESHOLDS), "mean"]
+    videos, unsure = figures["videos"], figures["unsure"]
+    has_unsure = any(unsure.values())
+    means = [f"mAP at {threshold}" for threshold in THRESHOLDS]
+    head = ["method", "emotional segments", "precision", "recall", *means, "mean mAP", "minus baseline"]
+    rows = [_row(name, figures) for name in (PREDICTED, *([NEVER_UNSURE] if has_unsure else []), ARGMAX)]
     measurement = (
         f"There are {videos['videos']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']}"
         " true segments of six emotions. By default, the model is trained on the short clips of the benchmark, which"
         " show other people. Nothing was chosen with these videos. A predicted segment is correct if it has the right"
-        " emotion and its temporal intersection over union with the true segment is at least 0.3, 0.5 or 0.7. Values"
-        " of mAP are in percent."
+        " emotion and its temporal intersection over union with the true segment is at least 0.3, 0.5 or 0.7. All"
+        " values are in percent, except the number of segments."
+    )
+    about_unsure = (
+        f'Segments that are "unsure" cover {100 * unsure["emotion"]:.0f} % of the time of true segments and'
+        f" {100 * unsure['rest']:.0f} % of the rest. They name no emotion."
     )
     return [
         "# Long videos",
         paragraph(_METHOD),
         paragraph(measurement),
         markdown_table(head, rows),
-        paragraph(_MAP),
-        *([paragraph(_unsure(figures))] if figures["unsure"] else []),
-        paragraph(" ".join(_difference(name, figures["differences"][name]) for name in shown[:-1])),
+        paragraph(_MEASURES),
+        *([paragraph(about_unsure)] if has_unsure else []),
         f"![The beginning of a rendered video with the predicted segments, and the true segments below]({picture})",
         f"Command: `{figures['command']}`",
     ]
 
 
-def _unsure(figures: dict[str, Any]) -> str:
-    """Returns the sentences about unsure segments."""
-    return (
-        f'{figures["unsure"]} segments, with {100 * figures["unsure_share"]:.0f} % of the time, are "unsure". In the'
-        " first row they name no emotion. In the second row they count with their first candidate. The baseline is"
-        " never unsure."
-    )
-
-
-def _difference(name: str, difference: list[float]) -> str:
-    """Returns a sentence about the difference to the baseline."""
-    value, low, high = (100 * part for part in difference)
-    subject = "The predicted segments" if name == PREDICTED else "With their first candidates, they"
-    return (
-        f"{subject} have a mean mAP that differs by {value:+.1f} from that of the baseline (95% interval over videos:"
-        f" {low:+.1f} to {high:+.1f})."
-    )
+def _row(name: str, figures: dict[str, Any]) -> list[str]:
+    """Returns the row of a method."""
+    found, correct, row = figures["found"][name], figures["correct"][name], figures["methods"][name]
+    precision = f"{100 * correct / found:.1f}" if found else ""
+    keys = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
+    value, low, high = (100 * part for part in figures["differences"].get(name, [0.0] * 3))
+    difference = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if name in figures["differences"] else ""
+    recall = f"{100 * correct / figures['segments']:.1f}"
+    return [name, str(found), precision, recall, *(f"{100 * row[key]:.1f}" for key in keys), difference]

@@ -14,6 +14,7 @@ from rich.progress import track
 from benchmarks.harness.benchmark_dataset import Settings, render_if_needed, rendered_dataset
 from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.segments_tgdfer import Presence, find_moments
 from tgdfer.training.metrics import mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
@@ -21,8 +22,11 @@ from tgdfer.training.train import train
 
 # Names of the methods in the report.
 PREDICTED = "segments of predictions"
-FIRST_CANDIDATES = "the same, with the first candidate of unsure segments"
+NEVER_UNSURE = "the same, if no segment may be unsure"
 ARGMAX = "argmax of every frame"
+
+# Intersection over union in time from which a segment counts as correct for precision and recall.
+CORRECT = 0.5
 
 # For each of several videos, its segments.
 Segments = list[list[dict[str, Any]]]
@@ -100,32 +104,40 @@ def compare_methods(videos: Sequence[LongVideo], draws: int = 1000) -> dict[str,
         draws (`int`, *optional*, defaults to `1000`): Number of bootstrap draws.
 
     Returns:
-        `dict[str, Any]`: `segments`, the number of true segments; `unsure`, the number of unsure segments, and
-        `unsure_share`, the share of the time that they cover (0 to 1); `methods`, the mAP of each method; `found`, the
-        number of emotional segments that it predicts; and `differences`, its mAP minus that of the baseline with the
-        95% interval.
+        `dict[str, Any]`: `segments`, the number of true segments; `unsure`, the shares of the time of true segments
+        (`emotion`) and of the rest (`rest`) that unsure segments cover (0 to 1); `methods`, the mAP of each method;
+        `found`, the number of emotional segments that it predicts; `correct`, the number of those that are correct;
+        and `differences`, its mAP minus that of the baseline with the 95% interval.
     """
     truths = [video.truth for video in videos]
     labels = {segment["label"] for truth in truths for segment in truth}
     methods: dict[str, Segments] = {
         PREDICTED: [_ranked(video.segments) for video in videos],
-        FIRST_CANDIDATES: [_ranked(_without_unsure(video.segments)) for video in videos],
+        NEVER_UNSURE: [_ranked(never_unsure(video.result)) for video in videos],
         ARGMAX: [argmax_segments(video.result) for video in videos],
     }
-    unsure = [segment for video in videos for segment in video.segments if segment["label"] == UNSURE]
     return {
         "segments": sum(map(len, truths)),
-        "unsure": len(unsure),
-        "unsure_share": _total(unsure) / _total([segment for video in videos for segment in video.segments]),
+        "unsure": unsure_shares(videos),
         "methods": {name: mean_average_precision(segments, truths) for name, segments in methods.items()},
         "found": {
             name: sum(segment["label"] in labels for found in segments for segment in found)
             for name, segments in methods.items()
         },
+        "correct": {name: sum(map(count_correct, segments, truths)) for name, segments in methods.items()},
         "differences": {
-            name: difference(methods[name], methods[ARGMAX], truths, draws) for name in (PREDICTED, FIRST_CANDIDATES)
+            name: difference(methods[name], methods[ARGMAX], truths, draws) for name in (PREDICTED, NEVER_UNSURE)
         },
     }
+
+
+def never_unsure(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Finds the segments that the pipeline returns if the model has no threshold for the answer "unsure"."""
+    found = []
+    for person in result["people"]:
+        names, scores = _frame_scores(person)
+        found += find_moments(scores, names, _presence(result, person))
+    return found
 
 
 def argmax_segments(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -135,19 +147,61 @@ def argmax_segments(result: dict[str, Any]) -> list[dict[str, Any]]:
         result (`dict[str, Any]`): Result of `EmotionTimelinePipeline`.
 
     Returns:
-        `list[dict[str, Any]]`: `label`, `start`, `end` and `confidence`, the mean probability, of each run. Runs meet
-        halfway between two frames.
+        `list[dict[str, Any]]`: `label`, `start`, `end` and `confidence`, the mean probability, of each run.
     """
     found = []
     for person in result["people"]:
-        names, scores = list(person["frame_scores"]), np.array([*person["frame_scores"].values()])
-        seconds = np.array(person["timestamps"])
-        best = scores.argmax(0)
-        edges = np.concatenate([seconds[:1], (seconds[1:] + seconds[:-1]) / 2, seconds[-1:]])
-        for first, stop in pairwise([0, *(np.flatnonzero(np.diff(best)) + 1), len(best)]):
-            label, span = best[first], {"start": float(edges[first]), "end": float(edges[stop])}
-            found.append({"label": names[label], **span, "confidence": float(scores[label, first:stop].mean())})
+        names, scores = _frame_scores(person)
+        presence = _presence(result, person)
+        best = scores.argmax(1)
+        starts = [stretch.start for stretch in presence.stretches()]
+        borders = sorted({*starts, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)})
+        for first, stop in pairwise(borders):
+            start, end = presence.span(first, stop - 1)
+            confidence = float(scores[first:stop, best[first]].mean())
+            found.append({"label": names[best[first]], "start": start, "end": end, "confidence": confidence})
     return found
+
+
+def count_correct(segments: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]]) -> int:
+    """Counts the segments that have the label of a true segment and an intersection over union of at least 0.5.
+
+    Neither the predicted nor the true segments of a video overlap each other, so no true segment is counted twice.
+    """
+
+    def is_correct(segment: dict[str, Any], true: dict[str, Any]) -> bool:
+        shared = _overlap(segment, true)
+        union = _total([segment, true]) - shared
+        return segment["label"] == true["label"] and shared >= CORRECT * union > 0
+
+    return sum(any(is_correct(segment, true) for true in truth) for segment in segments)
+
+
+def unsure_shares(videos: Sequence[LongVideo]) -> dict[str, float]:
+    """Computes the shares of the time of true segments and of the rest that unsure segments cover."""
+    unsure = [[segment for segment in video.segments if segment["label"] == UNSURE] for video in videos]
+    inside = sum(
+        _overlap(segment, true)
+        for video, found in zip(videos, unsure, strict=True)
+        for segment in found
+        for true in video.truth
+    )
+    emotion = sum(_total(video.truth) for video in videos)
+    rest = sum(video.result["duration"] for video in videos) - emotion
+    return {"emotion": inside / emotion, "rest": (sum(map(_total, unsure)) - inside) / rest}
+
+
+def _frame_scores(person: dict[str, Any]) -> tuple[list[str], np.ndarray]:
+    """Returns the names of the K classes, and their probabilities (T, K) in the frames of a person."""
+    return list(person["frame_scores"]), np.stack(list(person["frame_scores"].values()), axis=1)
+
+
+def _presence(result: dict[str, Any], person: dict[str, Any]) -> Presence:
+    """Returns the frames of a person among those of the video, as the pipeline computes them."""
+    seconds = np.array(result["timestamps"])
+    edges = np.concatenate([[0.0], (seconds[1:] + seconds[:-1]) / 2, [max(result["duration"], seconds[-1])]])
+    places, cuts = (np.searchsorted(seconds, times) for times in (person["timestamps"], result["cuts"]))
+    return Presence(places, edges, cuts.tolist(), seconds)
 
 
 def _ranked(segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -155,9 +209,9 @@ def _ranked(segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [segment | {"confidence": segment["score"]} for segment in segments]
 
 
-def _without_unsure(segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replaces the label "unsure" by the first candidate. The score of a segment is that of its first candidate."""
-    return [segment | {"label": segment["candidates"][0]} for segment in segments]
+def _overlap(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """Returns for how many seconds two segments overlap."""
+    return max(0.0, min(first["end"], second["end"]) - max(first["start"], second["start"]))
 
 
 def _total(segments: Sequence[dict[str, Any]]) -> float:

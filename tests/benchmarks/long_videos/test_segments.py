@@ -10,15 +10,17 @@ from benchmarks.long_videos import __main__ as command
 from benchmarks.long_videos import report, segments
 from benchmarks.long_videos.segments import (
     ARGMAX,
-    FIRST_CANDIDATES,
+    NEVER_UNSURE,
     PREDICTED,
     LongVideo,
     LongVideos,
     SegmentResults,
     argmax_segments,
     compare_methods,
+    count_correct,
     difference,
     measure_segments,
+    never_unsure,
 )
 from tgdfer.training.errors import UserError
 
@@ -55,30 +57,57 @@ def video(*found, flicker=()):
     return LongVideo(result, [TRUE])
 
 
+def result_of(curves, seconds, cuts=(), step=1.0):
+    """The result for a video whose frames all show the person."""
+    person = {"frame_scores": curves, "timestamps": seconds}
+    return {"people": [person], "timestamps": seconds, "cuts": list(cuts), "duration": seconds[-1] + step / 2}
+
+
+def told(found):
+    return [(one["label"], round(one["start"], 3), round(one["end"], 3)) for one in found]
+
+
 def test_argmax_segments_are_runs_of_one_class():
     curves = {"anger": [0.5, 0.5, 0.1, 0.1], "neutral": [0.1, 0.1, 0.8, 0.1], "fear": [0.4, 0.4, 0.1, 0.8]}
-    found = argmax_segments({"people": [{"frame_scores": curves, "timestamps": [0.0, 1.0, 2.0, 3.0]}]})
-    assert [(one["label"], one["start"], one["end"]) for one in found] == [
-        ("anger", 0, 1.5),
-        ("neutral", 1.5, 2.5),
-        ("fear", 2.5, 3),
-    ]
+    found = argmax_segments(result_of(curves, [0.0, 1.0, 2.0, 3.0]))
+    assert told(found) == [("anger", 0, 1.5), ("neutral", 1.5, 2.5), ("fear", 2.5, 3.5)]
     assert [one["confidence"] for one in found] == [pytest.approx(0.5), pytest.approx(0.8), pytest.approx(0.8)]
 
 
-def test_runs_of_one_person_do_not_continue_in_those_of_another():
-    person = {"frame_scores": {"joy": [0.9, 0.9]}, "timestamps": [0.0, 1.0]}
-    later = {**person, "timestamps": [5.0, 6.0]}
-    found = argmax_segments({"people": [person, later]})
-    assert [(one["start"], one["end"]) for one in found] == [(0.0, 1.0), (5.0, 6.0)]
+def test_argmax_segments_end_at_cuts_and_where_the_person_is_away():
+    seconds = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    result = result_of({"fear": [0.9] * 6, "joy": [0.1] * 6}, seconds, cuts=[1.5])
+    assert told(argmax_segments(result)) == [("fear", 0, 1.5), ("fear", 1.5, 5.5)]
+    result["people"] = [{"frame_scores": {"fear": [0.9] * 3, "joy": [0.1] * 3}, "timestamps": [2.0, 4.0, 5.0]}]
+    assert told(argmax_segments(result)) == [("fear", 1.5, 2.5), ("fear", 3.5, 5.5)]
+
+
+def test_segments_of_a_model_that_is_never_unsure():
+    """Two frames of fear are too short, and neutral is the label of the rest although it is never probable."""
+    fear = [0.45 if frame in (5, 6) else 0.2 for frame in range(20)]
+    curves = {"fear": fear, "joy": [0.15] * 20, "neutral": [0.85 - value for value in fear]}
+    result = result_of(curves, [0.1 * frame for frame in range(20)], step=0.1)
+    found = never_unsure(result)
+    assert told(found) == [("neutral", 0, 1.95)] and found[0]["candidates"] == ["neutral"]
+    assert len(argmax_segments(result)) == 3
+
+
+def test_segments_are_counted_as_correct_with_the_right_label_and_half_of_the_union():
+    other = {"label": "joy", "start": 6.0, "end": 8.0}
+    found = [predicted("fear", 3.5, 5, 1), predicted("fear", 2, 3.4, 1), predicted("fear", 6, 8, 1)]
+    assert count_correct(found, [TRUE, other]) == 1, "too short, and another emotion"
+    assert count_correct([predicted("fear", 2, 8, 1)], [TRUE]) == 1
+    assert count_correct([predicted("fear", 2, 8.1, 1)], [TRUE]) == 0, "too long"
+    assert count_correct([predicted("fear", 2, 2, 1)], [TRUE | {"end": 2.0}]) == 0, "nothing"
 
 
 def test_segments_of_the_pipeline_are_compared_with_the_runs_of_frames():
     """A flicker in the middle, which the segments of the pipeline bridge, cuts the run of frames in two."""
     whole = [predicted("neutral", 0, 2, 0.8), predicted("fear", 2, 5, 0.9), predicted("neutral", 5, 10, 0.8)]
     figures = compare_methods([video(*whole, flicker=[40])] * 3, draws=20)
-    assert figures["segments"] == 3 and figures["unsure"] == 0 and figures["unsure_share"] == 0
-    assert figures["found"] == {PREDICTED: 3, FIRST_CANDIDATES: 3, ARGMAX: 6}
+    assert figures["segments"] == 3 and figures["unsure"] == {"emotion": 0, "rest": 0}
+    assert figures["found"] == {PREDICTED: 3, NEVER_UNSURE: 3, ARGMAX: 6}
+    assert figures["correct"] == {PREDICTED: 3, NEVER_UNSURE: 3, ARGMAX: 3}
     assert figures["methods"][PREDICTED]["map"] == pytest.approx(1.0)
     baseline = figures["methods"][ARGMAX]
     assert 0.5 <= baseline["map_50"] < 1, "the longer piece overlaps by two thirds, the other one is wrong"
@@ -86,13 +115,20 @@ def test_segments_of_the_pipeline_are_compared_with_the_runs_of_frames():
     assert figures["differences"][PREDICTED] == pytest.approx([1 - baseline["map"]] * 3, abs=0.1)
 
 
-def test_unsure_segments_name_no_emotion_but_have_a_first_candidate():
-    unsure = [predicted("neutral", 0, 2, 0.8), predicted("unsure", 2, 5, 0.45, "fear", "neutral")]
+def test_unsure_segments_name_no_emotion():
+    unsure = [
+        predicted("neutral", 0, 2, 0.8),
+        predicted("unsure", 2, 4, 0.45, "fear", "neutral"),
+        predicted("fear", 4, 5, 0.9),
+        predicted("unsure", 5, 10, 0.6, "neutral", "fear"),
+    ]
     figures = compare_methods([video(*unsure)] * 2, draws=20)
-    assert figures["unsure"] == 2 and figures["unsure_share"] == pytest.approx(0.6)
-    assert figures["found"] == {PREDICTED: 0, FIRST_CANDIDATES: 2, ARGMAX: 2}
-    assert figures["methods"][PREDICTED]["map"] == 0.0
-    assert figures["methods"][FIRST_CANDIDATES]["map"] == pytest.approx(1.0)
+    assert figures["unsure"] == {"emotion": pytest.approx(2 / 3), "rest": pytest.approx(5 / 7)}
+    assert figures["found"] == {PREDICTED: 2, NEVER_UNSURE: 2, ARGMAX: 2}
+    assert figures["correct"] == {PREDICTED: 0, NEVER_UNSURE: 2, ARGMAX: 2}
+    assert figures["methods"][PREDICTED]["map_30"] == pytest.approx(1.0)
+    assert figures["methods"][PREDICTED]["map_50"] == 0.0
+    assert figures["methods"][NEVER_UNSURE]["map"] == pytest.approx(1.0)
 
 
 def test_segments_are_ranked_by_their_score():
@@ -175,17 +211,17 @@ def test_people_who_come_later_are_not_in_the_picture():
     assert len(report.first_seconds(both, 45.0).result["people"]) == 1
 
 
-@pytest.mark.parametrize("unsure", [0, 40])
-def test_command_writes_report_and_figures_apart(unsure, tmp_path, monkeypatch):
+@pytest.mark.parametrize("has_unsure", [False, True])
+def test_command_writes_report_and_figures_apart(has_unsure, tmp_path, monkeypatch):
     means = {"map_30": 0.7, "map_50": 0.6, "map_70": 0.4, "map": 0.5666}
     figures = {
         "videos": {"seconds": 12.0, "videos": 2, "seed": 1},
-        "segments": 7,
-        "unsure": unsure,
-        "unsure_share": 0.251 if unsure else 0.0,
-        "methods": {PREDICTED: means, FIRST_CANDIDATES: means, ARGMAX: means},
-        "found": {PREDICTED: 8, FIRST_CANDIDATES: 9, ARGMAX: 20},
-        "differences": {PREDICTED: [0.026, -0.009, 0.051], FIRST_CANDIDATES: [0.03, 0.01, 0.05]},
+        "segments": 10,
+        "unsure": {"emotion": 0.251, "rest": 0.8} if has_unsure else {"emotion": 0.0, "rest": 0.0},
+        "methods": {PREDICTED: means, NEVER_UNSURE: means, ARGMAX: means},
+        "found": {PREDICTED: 8, NEVER_UNSURE: 0, ARGMAX: 20},
+        "correct": {PREDICTED: 6, NEVER_UNSURE: 0, ARGMAX: 7},
+        "differences": {PREDICTED: [0.026, -0.009, 0.051], NEVER_UNSURE: [0.03, 0.01, 0.05]},
     }
     example = video(predicted("fear", 2, 5, 0.9))
     drawn = []
@@ -198,10 +234,9 @@ def test_command_writes_report_and_figures_apart(unsure, tmp_path, monkeypatch):
     answer = CliRunner().invoke(command.app, [*arguments, "--work", str(tmp_path)])
     assert answer.exit_code == 0, answer.output
     text, published = out.read_text(), "python -m benchmarks.long_videos --seconds 12 --videos 2"
-    assert f"| {PREDICTED} | 8 | 70.0 | 60.0 | 40.0 | 56.7 |" in text and f"`{published}`" in text
-    assert f"| {ARGMAX} | 20 |" in text and "+2.6" in text
-    assert (f"| {FIRST_CANDIDATES} | 9 |" in text) == ("+3.0" in text) == ("40 segments, with 25 %" in text)
-    assert (f"| {FIRST_CANDIDATES} | 9 |" in text) == bool(unsure)
+    assert f"| {PREDICTED} | 8 | 75.0 | 60.0 | 70.0 | 60.0 | 40.0 | 56.7 | +2.6 [-0.9, +5.1] |" in text
+    assert f"| {ARGMAX} | 20 | 35.0 | 70.0 | 70.0 | 60.0 | 40.0 | 56.7 |  |" in text and f"`{published}`" in text
+    assert (f"| {NEVER_UNSURE} | 0 |  | 0.0 |" in text) == ("cover 25 % of the time" in text) == has_unsure
     assert "](long.png)" in text and (out.parent / "long.png").is_file()
     assert drawn[0][0]["people"][0]["segments"] == example.segments and drawn[0][1] == {"truth": [TRUE]}
     assert json.loads(facts.read_text()) == {"command": published, **figures}
