@@ -90,8 +90,9 @@ bench-predict: .venv/installed  ## Compare time and memory of tgdfer predict wit
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect
 	$(BIN)/python -m benchmarks.fairness --out docs/results/fairness.md
 
-# An interrupted run resumes. Runs on real clips and on given features as well if TGDFER_REALCLIPS and TGDFER_FEATURES
-# name them.
+# An interrupted run resumes. Runs on real clips, on given features and on bags of photographs as well if
+# TGDFER_REALCLIPS, TGDFER_FEATURES and TGDFER_FERPLUS name them. TGDFER_FACE_MODEL may name the file of the face
+# detector.
 ablation: .venv/installed  ## Measure what every part of the network contributes (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report
