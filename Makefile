@@ -72,8 +72,10 @@ bench-speed: .venv/installed  ## Compare time and memory of the network with its
 bench-explain: .venv/installed  ## Measure whether explanations are true and relevance is faithful
 	$(BIN)/python -m benchmarks.explanation
 
+# Measures on photographs as well if TGDFER_FERPLUS names a file of them.
 bench-relabel: .venv/installed  ## Measure the recall of an emotion that the model knows only by its descriptions
 	$(BIN)/python -m benchmarks.relabelling
+	$(if $(TGDFER_FERPLUS),$(BIN)/python -m benchmarks.relabelling --photographs '$(TGDFER_FERPLUS)')
 
 # An interrupted run resumes. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
 # TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model instead of tgdfer-tiny.
