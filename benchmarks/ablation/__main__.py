@@ -58,7 +58,7 @@ def run(
 ) -> None:
     """Run all rows that are not finished. An interrupted measurement is resumed by the same command."""
     end = time.monotonic() + 60 * minutes
-    settings = Settings(epochs=30)
+    settings = Settings(epochs=20)
     command = published_command(
         "benchmarks.ablation",
         "run",
