@@ -1,10 +1,9 @@
 """Where in a frame a description is seen: how much less the frame fits the description if a place is hidden.
 
-A picture is divided into `GRID` x `GRID` places. Each place in turn is hidden behind a blurred copy of the picture, and
-the picture is encoded again (Zeiler & Fergus, 2014, "Visualizing and Understanding Convolutional Networks"; blurred
-instead of grey as in Fong & Vedaldi, 2017, "Interpretable Explanations of Black Boxes by Meaningful Perturbation").
-Only the outputs of the vision tower are compared, so this works for every tower. `docs/results/regions.md` reports how
-often the place is right, and `docs/experiments.md` what else was tried.
+A picture is divided into `GRID` x `GRID` places. Each place in turn is replaced by a blurred copy, and the picture is
+encoded again (Zeiler & Fergus, 2014, "Visualizing and Understanding Convolutional Networks"; blurred instead of grey
+as in Fong & Vedaldi, 2017, "Interpretable Explanations of Black Boxes by Meaningful Perturbation"). Only the outputs
+of the vision tower are compared, so this works for every tower.
 """
 
 from collections.abc import Callable
