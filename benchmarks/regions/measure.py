@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def relevance_of(
     progress: bool = False,
 ) -> np.ndarray:
     """Region relevance of faces for the descriptions of all movements, in the order of `MOVEMENTS`: (N, K, P)."""
-    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    config: Any = model.config
+    names = [config.id2label[index] for index in range(config.num_labels)]
     order = [names.index(one.name) for one in MOVEMENTS]
     found = []
     starts = range(0, len(faces), BATCH)
