@@ -26,8 +26,9 @@ RELEVANCE_TEXTS = ("label", "prompted")
 
 # Version of the format of saved folders and adapters. It increases when the name or the meaning of a field, a weight
 # or an output changes. Folders that were saved before formats were numbered have the fields and weights of format 1,
-# but their adapters use another name for LoRA.
-FORMAT_VERSION = 1
+# but their adapters use another name for LoRA. Since format 2, `frame_logits` and `frame_relevance` are the evidence
+# and its weights in the logits, for every pooling.
+FORMAT_VERSION = 2
 
 # Upper limits for the sizes and counts in a config. They are well above those of any existing model. A config that
 # exceeds them is damaged, or was made to exhaust the memory of the machine that loads it.
@@ -129,7 +130,7 @@ class TGDFERConfig(PreTrainedConfig):
             mean cosine of the description and the decisive frames, which are the frames of above-average relevance for
             the label. The values are the mean and the standard deviation of the fit over clips:
             `{label: {description: [mean, deviation]}}`. None if they are unknown.
-        format_version (`int`, *optional*, defaults to 1): Version of the format of the folder that the config was read
+        format_version (`int`, *optional*, defaults to 2): Version of the format of the folder that the config was read
             from. It is 0 if the folder does not contain a version.
     """
 

@@ -103,11 +103,11 @@ class TGDFEROutput(ModelOutput):
     Args:
         loss (`Tensor` of shape `()`, *optional*): Training loss, if labels are given.
         logits (`Tensor` of shape `(B, K)`): Logits of the clips.
-        frame_logits (`Tensor` of shape `(B, T, K)`): Logits of the frames after the short-term grain, `s`. They depend
-            on a frame and its neighbours only, unless `config.relevance_text` is "prompted".
-        frame_relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame to each class. It sums to one over the
-            unmasked frames and is zero on masked frames. With `mil_pooling="attention"` it is `A`, the weight of the
-            frame in the logit. With another pooling it is the softmax of the evidence `e` over time.
+        frame_logits (`Tensor` of shape `(B, T, K)`): Evidence of each frame for each class, `e`. Masked frames have
+            meaningless values.
+        frame_relevance (`Tensor` of shape `(B, T, K)`): Weight of each frame in the logit of each class, for every
+            `mil_pooling`: `logits = (frame_relevance * frame_logits).sum(1)`. It sums to one over the unmasked frames
+            and is zero on masked frames.
         description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; zero for
             padding.
         video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
@@ -515,25 +515,22 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         scale, bias = at_least_fp32(self.log_scale).exp(), at_least_fp32(self.bias)
         short_term, both_grains = unit(at_least_fp32(base.frame_embeds)), unit(at_least_fp32(frames))
 
-        frame_logits = scale * cosines(short_term, texts) + bias
-        relevance = self.relevance(frame_logits, base.frame_embeds, mask)
+        scores = scale * cosines(short_term, texts) + bias
+        relevance = self.relevance(scores, base.frame_embeds, mask)
         if self.visual_prompts is not None:
             texts = self.visual_prompts(texts, frames, relevance, mask)  # (B, K, D)
             if self.config.relevance_text == "prompted":
-                frame_logits = scale * cosines(short_term, texts) + bias
-                relevance = self.relevance(frame_logits, base.frame_embeds, mask)
+                scores = scale * cosines(short_term, texts) + bias
+                relevance = self.relevance(scores, base.frame_embeds, mask)
         evidence = scale * cosines(both_grains, texts) + bias
         weights = self.pool(evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
-        if self.config.mil_pooling != "attention":
-            # These logits do not depend directly on `A`, so the softmax of the evidence is returned instead.
-            relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
 
         frame_shares = (weights * logits.softmax(-1).unsqueeze(1)).sum(-1, keepdim=True)  # (B, T, 1)
         output = TGDFEROutput(
             logits=logits,
-            frame_logits=frame_logits,
-            frame_relevance=relevance,
+            frame_logits=evidence,
+            frame_relevance=weights,
             description_relevance=self.description_relevance(short_term, base.description_embeds),
             video_embeds=unit((frame_shares * at_least_fp32(frames)).sum(1)),
             text_embeds=texts,
@@ -541,7 +538,12 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         loss = None
         if labels is not None:
             adjusted = logits if logit_adjustment is None else logits + logit_adjustment
-            loss = self.loss(output, adjusted, labels, mask, base.text_embeds, class_weights)
+            if self.config.mil_pooling != "attention":
+                # `A` does not decide here, and the weights of these poolings have no gradient.
+                relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
+            labels = labels.to(logits.device)
+            loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing)
+            loss = loss + self.auxiliary_loss(scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
         for name, value in output.items():
             output[name] = value.to(frames.dtype)
         return TGDFEROutput(**output, loss=loss, hidden_states=base.hidden_states, attentions=base.attentions)
@@ -550,38 +552,29 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
         return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])
 
-    def loss(
+    def auxiliary_loss(
         self,
-        output: TGDFEROutput,
-        logits: Tensor,
+        scores: Tensor,
+        relevance: Tensor,
+        video_embeds: Tensor,
+        text_embeds: Tensor,
         labels: Tensor,
         frame_mask: Tensor,
-        text_embeds: Tensor,
-        class_weights: Tensor | None,
     ) -> Tensor:
-        """Computes the cross-entropy of the clips plus the weighted terms that the config enables.
+        """Computes the sum of the weighted terms of the loss that the config enables besides the cross-entropy.
 
-        Args:
-            output (`TGDFEROutput`): Output of `forward`.
-            logits (`Tensor` of shape `(B, K)`): Logits plus `logit_adjustment`, if it is given.
-            labels (`Tensor` of shape `(B,)`): Class indices. Clips with label -100 are ignored.
-            frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
-            text_embeds (`Tensor` of shape `(K, D)`): Class texts without visual prompts.
-            class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy.
-
-        Returns:
-            `Tensor` of shape `()`: The loss. Clips with label -100 do not contribute to it.
+        The inputs are the logits `s` of the frames (B, T, K), their relevance (B, T, K), the clips (B, D) and the
+        class texts without visual prompts (K, D), the labels (B,) and the mask of the frames (B, T). Clips with label
+        -100 do not contribute. The result is a scalar.
         """
         config = self.config
-        labels = labels.to(logits.device)
         is_labelled = labels != IGNORED
-        index = labels.clamp(min=0)
-        total = bag_loss(logits, labels, class_weights, config.label_smoothing)
-        true_class = index.view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
-        relevance = output.frame_relevance.gather(2, true_class).squeeze(2)  # (B, T)
+        true_class = labels.clamp(min=0).view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
+        relevance = relevance.gather(2, true_class).squeeze(2)  # (B, T)
+        total = scores.new_zeros(())
         if config.alignment_weight:
             scale = at_least_fp32(self.log_scale).exp()
-            total = total + config.alignment_weight * alignment_loss(output.video_embeds, text_embeds, labels, scale)
+            total = total + config.alignment_weight * alignment_loss(video_embeds, text_embeds, labels, scale)
         if config.separation_weight:
             total = total + config.separation_weight * separation_loss(text_embeds)
         if config.smoothness_weight:
@@ -589,7 +582,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             total = total + config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
         if config.instance_weight:
             top = top_frames(relevance, frame_mask, config.topk_fraction)
-            total = total + config.instance_weight * instance_loss(output.frame_logits, labels, top)
+            total = total + config.instance_weight * instance_loss(scores, labels, top)
         return total
 
 

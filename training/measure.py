@@ -12,7 +12,8 @@ from rich.progress import track
 from torch import Tensor
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.layers_tgdfer import masked_softmax
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFEROutput
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data.batches import ClipDataset
@@ -36,7 +37,7 @@ class ClipPrediction:
     Attributes:
         label (`str`): The most probable label, even if the model is unsure.
         score (`float`): Its probability, calibrated if the model is.
-        relevance (`list[float]`): Relevance of each frame for the true class, T values.
+        relevance (`list[float]`): Score of each frame for the true class, T values: see `frame_scores`.
         intensity (`list[float]`): True intensity of each frame, NaN if unknown.
         activity (`list[float]`): Summed intensity of the action units in each frame, NaN if unknown.
     """
@@ -46,6 +47,22 @@ class ClipPrediction:
     relevance: list[float]
     intensity: list[float]
     activity: list[float]
+
+
+def frame_scores(output: TGDFEROutput, frame_mask: Tensor, config: TGDFERConfig) -> Tensor:
+    """Returns the scores by which the frames of a clip are ranked, (B, T, K).
+
+    They are the relevance with `mil_pooling="attention"`. The weights of the other poolings are equal for many frames,
+    so the scores are the softmax of the evidence over time there.
+
+    Args:
+        output (`TGDFEROutput`): Output of the model.
+        frame_mask (`torch.Tensor` of shape `(B, T)`): True for valid frames.
+        config (`TGDFERConfig`): Config of the model.
+    """
+    if config.mil_pooling == "attention":
+        return output["frame_relevance"]
+    return masked_softmax(output["frame_logits"], frame_mask.unsqueeze(-1), dim=1)
 
 
 def predict_clips(
@@ -96,9 +113,9 @@ def predict_batches(
         with torch.inference_mode():
             output = model(**inputs)
         scores, best = at_temperature(output.logits.float(), model.config).softmax(-1).cpu().max(-1)
-        relevance = output.frame_relevance.float().cpu()
-        unknown = torch.full(relevance.shape[:2], torch.nan)
+        unknown = torch.full(output.frame_relevance.shape[:2], torch.nan)
         mask = batch.get("frame_mask", torch.ones_like(unknown)).bool()
+        relevance = frame_scores(output, mask.to(model.device), model.config).float().cpu()
         intensity, activity = (batch.get(name, unknown) for name in ("intensity", "activity"))
         for clip, label in enumerate(batch["labels"].tolist()):
             valid = mask[clip]

@@ -20,6 +20,7 @@ from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training.features import FrameFeatures
+from tgdfer.training.measure import frame_scores
 from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
 # Lowest intensity at which an action unit counts as active. Captions always mention it from the same intensity on.
@@ -166,14 +167,14 @@ def explained(
     names = [name for _, name in sorted(model.config.id2label.items())]
     predicted = [names.index(explanation.label) for explanation in explanations]
     clips = range(len(labels))
-    relevance = output.frame_relevance[clips, :, predicted]  # (N, T)
-    top = top_frames(relevance, mask, SHARE)
+    scores = frame_scores(output, mask, model.config)
+    top = top_frames(scores[clips, :, predicted], mask, SHARE)
     active = [units[frames] for units, frames in zip(active_units(dataset), top.numpy(), strict=True)]
     targets = [names.index(label) for label in labels]
     return result | {
         "predicted": [explanation.label for explanation in explanations],
         "scores": [
-            [rounded(score) for score in output.frame_relevance[clip, mask[clip], label].tolist()]
+            [rounded(score) for score in scores[clip, mask[clip], label].tolist()]
             for clip, label in enumerate(targets)
         ],
         "words": check_descriptions(explanations, active, processor.descriptions or {}),

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from tgdfer.modeling_tgdfer.layers_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.training.measure import frame_scores
 
 # `(frames, frame_mask, timestamps) -> (logits, scores)`. The inputs are the frames (N, T, ...), their mask (N, T) and
 # their times in seconds (N, T). The outputs are the logits of the clips (N, K) and the scores of their frames for each
@@ -37,7 +38,7 @@ def model_predictor(model: TGDFERForVideoClassification) -> Predictor:
 
     def predict(frames: Tensor, frame_mask: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
         output = model(frame_features=frames, frame_mask=frame_mask, timestamps=timestamps)
-        return output.logits, output.frame_relevance
+        return output.logits, frame_scores(output, frame_mask, model.config)
 
     return predict
 

@@ -15,6 +15,7 @@ from transformers import CLIPVisionModel
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of, set_mode
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean, top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.training.measure import frame_scores
 
 # Options of TG-DFER on frozen features. The CLIP and the prompts are not trained.
 FROZEN_CLIP: dict[str, Any] = {"context": "none"}
@@ -101,9 +102,9 @@ class TextGuidedHead(nn.Module):
         ]
 
     def forward(self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps frame features (B, T, D), mask and seconds (B, T) to logits (B, K) and frame relevance (B, T, K)."""
+        """Maps frame features (B, T, D), mask and seconds (B, T) to logits (B, K) and frame scores (B, T, K)."""
         output = self.model(frame_features=frames, frame_mask=frame_mask, timestamps=timestamps)
-        return output.logits, output.frame_relevance
+        return output.logits, frame_scores(output, frame_mask, self.model.config)
 
     def loss(
         self, frames: Tensor, frame_mask: Tensor, timestamps: Tensor, targets: Tensor, smoothing: float

@@ -17,6 +17,7 @@ from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.fer_environment import CLASSES, VERSION, FerEnvironment
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean
 from tgdfer.training.data.batches import ClipDataset
+from tgdfer.training.measure import frame_scores
 
 # Rows of the baselines that are compared with `fer`.
 BASELINES = ("random", "position", "frozen-mean", "frozen-top", "tgdfer", "oracle")
@@ -91,22 +92,22 @@ def _fer(
 def _trained(
     dataset: BenchmarkDataset, trained: TrainedModel, part: str, earlier: Mapping[str, Run], folder: Path
 ) -> Run:
-    """Predicts the clips with a trained model, among their classes. Frames are scored by their relevance."""
+    """Predicts the clips with a trained model, among their classes. Frames are scored as in `frame_scores`."""
     model, indices = trained.network[0], trained.class_indices(dataset.classes)
     video_processor = trained.video_processor(reference=dataset.network[1].video_processor)
     data = ClipDataset(dataset.test, trained.classes, video_processor, dataset.settings.num_frames)
     loader = torch.utils.data.DataLoader(data, 16, collate_fn=data.collate)
-    probabilities, relevance, masks = [], [], []
+    probabilities, scores, masks = [], [], []
     for batch in track(loader, "Clips of test", console=get_console()):
         inputs = {name: batch[name] for name in ("pixel_values_videos", "frame_mask", "timestamps")}
         with torch.inference_mode():
             output = model(**inputs)
         probabilities.append(trained.probabilities(output.logits))
-        relevance.append(output.frame_relevance.float())
+        scores.append(frame_scores(output, batch["frame_mask"], model.config).float())
         masks.append(batch["frame_mask"])
     all_classes = torch.cat(probabilities)
     run = run_result(
-        dataset, all_classes[:, indices], torch.cat(relevance)[..., indices], torch.cat(masks), are_logits=False
+        dataset, all_classes[:, indices], torch.cat(scores)[..., indices], torch.cat(masks), are_logits=False
     )
     # The calibration is measured with all classes of the model, as users get it.
     return run | trained.confidence(all_classes, dataset.test.labels)

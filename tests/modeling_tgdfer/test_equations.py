@@ -140,8 +140,8 @@ def test_the_network_is_what_its_equations_say(part: str, clip_folder: Path, pro
 
     expected = {
         "logits": logits,
-        "frame_logits": s,
-        "frame_relevance": A if config.mil_pooling == "attention" else softmax(e.T).T,
+        "frame_logits": e,
+        "frame_relevance": P,
         "description_relevance": np.einsum("td,kmd->tkm", norm(near), g) * guidance.description_mask.numpy(),
         "video_embeds": z,
     }
@@ -169,6 +169,7 @@ def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path
         class_weights=weights,
         logit_adjustment=adjustment,
     )
+    near = array(model.tgdfer(frame_features=features, frame_mask=mask).frame_embeds)
     y, kept, scale, t = (
         np.array(labels),
         mask.numpy(),
@@ -190,7 +191,8 @@ def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path
 
     jumps, terms = [], []
     for b in range(2):
-        A, s = array(found.frame_relevance)[b, kept[b], y[b]], array(found.frame_logits)[b, kept[b]]
+        A = array(found.frame_relevance)[b, kept[b], y[b]]
+        s = scale * norm(near[b, kept[b]]) @ t.T + array(model.bias)  # without the long-range grain
         jumps.append(abs(np.diff(A)).sum())
         top = np.argsort(-A)[: math.ceil(len(A) / 4)]
         terms += [-log_softmax(s[frame])[y[b]] for frame in top]

@@ -54,6 +54,17 @@ def test_sigterm_is_raised_and_then_as_it_was():
         raise ZeroDivisionError
 
 
+def test_a_second_sigterm_does_not_interrupt_the_cleanup():
+    cleaned = False
+    with pytest.raises(Terminated), raising_on_sigterm():
+        try:
+            stop(signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned = True
+    assert cleaned
+
+
 def test_what_the_end_of_a_helper_process_leaves_undone_counts_as_the_signal():
     with pytest.raises(Terminated), raising_on_sigterm():
         try:
