@@ -59,6 +59,13 @@ def movement_table(pointing: Pointing) -> str:
     return markdown_table(head, rows)
 
 
+def not_found(pointing: Pointing) -> list[str]:
+    """Returns the names of the movements to which region relevance does not point better than with other words."""
+    found = map(pointing.of_movement, range(len(MOVEMENTS)))
+    means = [(one.right[MODEL].mean(), one.right[OTHER_WORDS].mean()) for one in found]
+    return [one.name for one, (own, other) in zip(MOVEMENTS, means, strict=True) if own <= other]
+
+
 def write_regions_report(
     pointing: Pointing, examples: Sequence[Example], model: str, path: Path, figures: Path, command: str
 ) -> None:
@@ -98,7 +105,8 @@ def write_regions_report(
     )
     movements = (
         "The same for the parts of the face and for single movements. A fixed place is right for one part of the face"
-        " only."
+        " only, and there it is better. Region relevance is no better with the description of the movement than with"
+        f" that of another one for {', '.join(not_found(pointing)) or 'no movement'}."
     )
     how = (
         "Pose, light, background and noise differ from picture to picture. A pixel belongs to the region if its"

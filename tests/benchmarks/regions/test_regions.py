@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from benchmarks.regions.__main__ import app
 from benchmarks.regions.faces import MOVEMENTS, TOLERANCE, MovedFace, changed_region, moved_faces
 from benchmarks.regions.measure import CENTRE, FIXED, MODEL, OTHER_PART, OTHER_WORDS, measure, points_of
+from benchmarks.regions.report import not_found
 from tgdfer.modeling_tgdfer.regions_tgdfer import GRID
 
 NAMES = [movement.name for movement in MOVEMENTS]
@@ -69,6 +70,7 @@ def test_measure_compares_words_and_places(train: list[MovedFace]) -> None:
     assert pointing.of_part("eyes").accuracy(OTHER_PART) == pytest.approx([4 / 18] * 3)
     assert pointing.of_movement(0).accuracy(OTHER_WORDS) == pytest.approx([3 / 20] * 3)
     assert pointing.of_movement(0).accuracy(OTHER_PART) == pytest.approx((0, 0, 0))
+    assert not_found(pointing) == [one.name for one in MOVEMENTS if one.part != "brows"]
     mean_near = np.mean([face.near for face in train], axis=0)
     assert pointing.accuracy(FIXED)[0] == pytest.approx(mean_near.max())
     assert pointing.accuracy(CENTRE)[0] == pytest.approx(mean_near[56, 56])
