@@ -6,7 +6,7 @@ as in Fong & Vedaldi, 2017, "Interpretable Explanations of Black Boxes by Meanin
 of the vision tower are compared, so this works for every tower.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 from typing import Any
 
@@ -20,20 +20,18 @@ from .layers_tgdfer import at_least_fp32, cosines, unit
 GRID = 7
 
 
-def hide_places(pictures: Tensor) -> list[Tensor]:
-    """Returns copies of pictures in which one place is blurred: (N, C, H, W) -> P times (N, C, H, W), row by row.
+def hide_places(pictures: Tensor) -> Iterator[Tensor]:
+    """Yields copies of pictures in which one place is blurred: (N, C, H, W) -> P times (N, C, H, W), row by row.
 
     The blurred picture is the mean colour of every place, interpolated linearly between their centres.
     """
     size = pictures.shape[-2:]
     blurred = F.interpolate(F.adaptive_avg_pool2d(pictures, GRID), size, mode="bilinear")
     rows, columns = ([side * i // GRID for i in range(GRID + 1)] for side in size)
-    copies = []
     for (top, bottom), (left, right) in product(pairwise(rows), pairwise(columns)):
         copy = pictures.clone()
         copy[..., top:bottom, left:right] = blurred[..., top:bottom, left:right]
-        copies.append(copy)
-    return copies
+        yield copy
 
 
 def region_relevance(encode: Callable[[Tensor], Tensor], pictures: Tensor, texts: Tensor) -> Tensor:
