@@ -72,8 +72,10 @@ bench-speed: .venv/installed  ## Compare time and memory of the network with its
 bench-explain: .venv/installed  ## Measure whether explanations are true and relevance is faithful
 	$(BIN)/python -m benchmarks.explanation
 
+# Measures on photographs as well if TGDFER_FERPLUS names a file of them.
 bench-relabel: .venv/installed  ## Measure the recall of an emotion that the model knows only by its descriptions
 	$(BIN)/python -m benchmarks.relabelling
+	$(if $(TGDFER_FERPLUS),$(BIN)/python -m benchmarks.relabelling --photographs '$(TGDFER_FERPLUS)')
 
 # An interrupted run resumes. TGDFER_FERPLUS names a file of photographs and TGDFER_REALCLIPS a folder of clips;
 # TGDFER_FACE_MODEL may name the file of the face detector, and TGDFER_TRAINED a trained model instead of tgdfer-tiny.
@@ -90,8 +92,9 @@ bench-predict: .venv/installed  ## Compare time and memory of tgdfer predict wit
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect
 	$(BIN)/python -m benchmarks.fairness --out docs/results/fairness.md
 
-# An interrupted run resumes. Runs on real clips and on given features as well if TGDFER_REALCLIPS and TGDFER_FEATURES
-# name them.
+# An interrupted run resumes. Runs on real clips, on given features and on bags of photographs as well if
+# TGDFER_REALCLIPS, TGDFER_FEATURES and TGDFER_FERPLUS name them. TGDFER_FACE_MODEL may name the file of the face
+# detector.
 ablation: .venv/installed  ## Measure what every part of the network contributes (stops after 50 minutes; run it again to resume)
 	$(BIN)/python -m benchmarks.ablation run
 	$(BIN)/python -m benchmarks.ablation report

@@ -1,10 +1,7 @@
-"""Segments of a video: the expressions of a person over time, computed from the probabilities of the frames.
-
-Predictions use `find_moments`. The benchmark of docs/results/long_videos.md measures `find_segments`.
-"""
+"""Segments of a video: the expressions of a person over time, computed from the probabilities of the frames."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,39 +10,9 @@ import numpy as np
 from .explanation_tgdfer import UNSURE
 from .video_reading_tgdfer import find_gaps
 
-# Label of a face without an expression.
-AT_REST = "neutral"
 # Minimum duration of a segment in seconds, if the person is visible for that long. Spontaneous expressions mostly last
 # half a second or more.
 SHORTEST = 0.3
-
-
-@dataclass(frozen=True)
-class Hysteresis:
-    """Thresholds of `find_segments`. They are measured in docs/results/long_videos.md; predictions use `find_moments`.
-
-    A segment must reach `high`, and lasts while the probability is at least `low`. The defaults have the highest mean
-    average precision on the rendered videos of the benchmark.
-
-    Attributes:
-        high (`float`): Probability that a segment must reach.
-        low (`float`): Probability below which a segment ends.
-        shortest (`float`): Minimum duration in seconds.
-    """
-
-    high: float = 0.5
-    low: float = 0.3
-    shortest: float = 0.3
-
-    def __post_init__(self):
-        if not 0 < self.low <= self.high <= 1 or self.shortest < 0:
-            raise ValueError(
-                f"Segments need 0 < low <= high <= 1 and shortest >= 0, not {self.low}, {self.high} and "
-                f"{self.shortest}."
-            )
-
-
-# Segments without overlap that cover all frames of a person
 
 
 @dataclass(frozen=True)
@@ -179,92 +146,3 @@ def _joined(
     candidates = [names[index] for index in best]
     score = float(mean[best[0]])
     return segment | {"end": following["end"], "score": score, "candidates": candidates, "frames": frames}
-
-
-# Segments of several classes that may overlap. Only benchmarks use these functions.
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A time span with one expression, as found by `find_segments`.
-
-    Attributes:
-        start (`float`): Start in seconds.
-        end (`float`): End in seconds.
-        label (`str`): The class.
-        confidence (`float`): Mean probability over its frames.
-    """
-
-    start: float
-    end: float
-    label: str
-    confidence: float
-
-
-def find_segments(
-    curves: Mapping[str, Sequence[float]], seconds: Sequence[float] | np.ndarray, rule: Hysteresis | None = None
-) -> list[dict[str, Any]]:
-    """Finds segments by hysteresis on the probabilities of each class except neutral. Segments may overlap.
-
-    Only benchmarks use this function. It is measured in docs/results/long_videos.md; predictions use `find_moments`.
-
-    Args:
-        curves (`Mapping[str, Sequence[float]]`): Probability of each class in each of T frames.
-        seconds (`Sequence[float]`): Times of the frames, increasing.
-        rule (`Hysteresis`, *optional*): The thresholds.
-
-    Returns:
-        `list[dict[str, Any]]`: `start` and `end` in seconds, `label` and `confidence` of each segment, in
-        chronological order. A segment starts and ends halfway to the adjacent frames, and never spans a gap.
-    """
-    rule = rule or Hysteresis()
-    found: list[Segment] = []
-    for label, values in curves.items():
-        if label != AT_REST:
-            found += _segments_of_class(label, np.asarray(values, dtype=float), rule, np.asarray(seconds, dtype=float))
-    return [asdict(segment) for segment in sorted(found, key=lambda s: (s.start, s.end, s.label))]
-
-
-def argmax_segments(curves: Mapping[str, Sequence[float]], seconds: Sequence[float]) -> list[dict[str, Any]]:
-    """Finds runs of frames with the same most probable class. This is the baseline of `find_segments`."""
-    names = list(curves)
-    best = np.argmax([curves[name] for name in names], axis=0) if len(seconds) else np.zeros(0, int)
-    masked = {name: np.where(best == index, curves[name], 0.0).tolist() for index, name in enumerate(names)}
-    return find_segments(masked, seconds, Hysteresis(high=1e-9, low=1e-9, shortest=0.0))
-
-
-def _segments_of_class(label: str, curve: np.ndarray, rule: Hysteresis, seconds: np.ndarray) -> list[Segment]:
-    starts, ends = _extents(seconds)
-    segments = []
-    for run in _runs(curve >= rule.low, seconds):
-        start, end = float(starts[run.start]), float(ends[run.stop - 1])
-        if curve[run].max() >= rule.high and end - start >= rule.shortest:
-            segments.append(Segment(start, end, label, float(curve[run].mean())))
-    return segments
-
-
-def _runs(inside: np.ndarray, seconds: np.ndarray) -> list[slice]:
-    """Returns the runs of consecutive frames for which `inside` is True. A run ends at a gap in time."""
-    new = np.ones(len(inside), bool)
-    new[1:] = ~inside[:-1] | (np.diff(seconds) > _longest_step(seconds))
-    first = np.flatnonzero(inside & new)
-    last = np.flatnonzero(inside & np.append(~inside[1:] | new[1:], True))
-    return [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
-
-
-def _extents(seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the start and the end (T,) of the time of each frame, halfway to the adjacent frames."""
-    if len(seconds) < 2:
-        return seconds, seconds
-    steps = np.diff(seconds)
-    median = float(np.median(steps))
-    halves = np.where(steps > _longest_step(seconds), median, steps) / 2
-    return (
-        np.maximum(seconds - np.append(median / 2, halves), 0.0),
-        seconds + np.append(halves, median / 2),
-    )
-
-
-def _longest_step(seconds: np.ndarray) -> float:
-    """Returns the largest step in seconds between frames that is not a gap."""
-    return 3 * float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0

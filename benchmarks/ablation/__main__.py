@@ -14,8 +14,10 @@ from benchmarks.harness.command_options import (
     BENCHMARK,
     FIGURES,
     REPORTS,
+    FaceModel,
     FiguresFile,
     Minutes,
+    Photographs,
     RealClips,
     RenderedClips,
     ReportFile,
@@ -28,6 +30,8 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
 from benchmarks.harness.runner import run_rows
+from benchmarks.real_faces.photograph_bags import photograph_bags
+from benchmarks.real_faces.photographs import PhotographDataset
 from tgdfer.console import hide_loading_bars
 
 app = new_app(__doc__)
@@ -47,24 +51,30 @@ def run(
             help=".npz file of frame features of another network, with label, split, person and intensity.",
         ),
     ] = None,
+    photographs: Photographs = None,
+    face_model: FaceModel = None,
     row: RowNames = None,
     minutes: Minutes = 50.0,
 ) -> None:
     """Run all rows that are not finished. An interrupted measurement is resumed by the same command."""
     end = time.monotonic() + 60 * minutes
-    settings = Settings(epochs=30)
+    settings = Settings(epochs=20)
     command = published_command(
         "benchmarks.ablation",
         "run",
         row=(row or [], []),
         real=("FOLDER" if real else None, None),
         features=("FILE" if features else None, None),
+        photographs=("FILE" if photographs else None, None),
     )
     hide_loading_bars()
     with errors_as_sentences():
         # The files of the user are checked first, because rendering takes minutes.
         user_datasets: list[AnyDataset] = [real_dataset(settings, real)] if real else []
         user_datasets += [FeatureDataset(features, settings)] if features else []
+        if photographs:
+            faces = PhotographDataset(photographs, settings, work, face_model)
+            user_datasets.append(photograph_bags(faces, settings))
         for dataset in user_datasets:
             dataset.require_complete()
         rendered = rendered_dataset(settings, clips)

@@ -24,6 +24,7 @@ from benchmarks.harness.tables import (
     unfinished_rows,
     write_report,
 )
+from benchmarks.real_faces.photograph_bags import BAGS, SHOWN, SIZE
 from tgdfer.training.figures.saving import save_figure
 
 FULL = "full"
@@ -142,7 +143,8 @@ def _introduction(picture: str) -> str:
 
 def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]]) -> str:
     rows = [[state["title"], *_cells(state)] for state in results.rows.values()]
-    lines = [f"## {results.title.capitalize()}", "", describe_clips(results, "seeds"), ""]
+    description = _describe_bags(results) if results.name == BAGS else describe_clips(results, "seeds")
+    lines = [f"## {results.title.capitalize()}", "", description, ""]
     lines += [markdown_table(["method", *COLUMNS], rows), *unfinished_rows(results)]
     if closed := gap(results):
         lines += ["", paragraph(_gap_sentence(closed))]
@@ -154,6 +156,21 @@ def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]])
         ]
         lines += ["", markdown_table(["TG-DFER, frozen, minus", "held-out UAR", "UAR", "frame AP"], rows)]
     return "\n".join([*lines, "", "### Do the predictions depend on the top frames?", "", faithfulness_table(results)])
+
+
+def _describe_bags(results: Results) -> str:
+    train, test = results.clips["train"], results.clips["test"]
+    return paragraph(
+        f"{train['labels']} labels. A bag contains {SIZE} photographs of FER+ in random order, {SHOWN} of the label"
+        f" and {SIZE - SHOWN} neutral ones. They show different people, so these figures say nothing about time."
+        f" Training uses {train['clips']} bags of the training split, without near duplicates of test photographs."
+        f" They form {train['people']} groups without common photographs, which take the place of people in"
+        " cross-validation and in the intervals of the held-out UAR. Testing uses"
+        f" {test['clips']} bags of the test split, and the intervals are over bags. Bags share photographs, so the"
+        " intervals do not cover the choice of the photographs. `clip-tiny-faces` was trained on the training split,"
+        " so its held-out UAR is higher than on new photographs. Values are in percent, as mean ± standard deviation"
+        " over seeds."
+    )
 
 
 def _gap_sentence(closed: Mapping[str, float]) -> str:
@@ -208,7 +225,7 @@ def _methods(results: Sequence[Results]) -> str:
 def draw(
     results: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Difference]]], path: Path
 ) -> None:
-    """Draws the full network minus every row, in UAR on test people and on held-out people, one panel per data set."""
+    """Draws the difference in UAR of the full network and every row, on both splits, one panel per data set."""
     names = list(dict.fromkeys(name for dataset in results for name in compared[dataset.name]))
     figure = Figure(figsize=(3.4 * len(results) + 3, 0.32 * len(names) + 1.4), layout="constrained")
     panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
@@ -226,8 +243,8 @@ def draw(
 def _draw_dataset(axes: Axes, compared: Mapping[str, Mapping[str, Difference]], names: list[str]) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     for offset, figure, title, color in (
-        (-0.14, "held_out_uar", "held-out training people", "0.55"),
-        (0.14, "uar", "test people", "C0"),
+        (-0.14, "held_out_uar", "held-out training split", "0.55"),
+        (0.14, "uar", "test split", "C0"),
     ):
         known = [(index, compared.get(name, {}).get(figure)) for index, name in enumerate(names)]
         points = [(index + offset, *(100 * value for value in values)) for index, values in known if values]

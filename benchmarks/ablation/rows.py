@@ -20,6 +20,7 @@ from benchmarks.harness.linear_rows import choice_record, linear_head, mean_row,
 from benchmarks.harness.lora import LORA_OPTIONS, lora_row
 from benchmarks.harness.provenance import code_hash
 from benchmarks.harness.row import Row, Run, folds_of, run_result, seed_of, seed_parts, targets_of
+from benchmarks.real_faces.photograph_bags import PhotographBags
 from tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.features import FrameFeatures
@@ -38,7 +39,8 @@ def rows_of(dataset: AnyDataset) -> list[Row]:
     rows = [mean_row(dataset), oracle_row(dataset)]
     rows.append(_row(dataset, "frozen-top", "top quarter of the frames + linear", _linear("top")))
     rows += [_variant_row(dataset, variant) for variant in variants_of(dataset)]
-    if isinstance(dataset, BenchmarkDataset):
+    # LoRA needs videos.
+    if isinstance(dataset, BenchmarkDataset) and not isinstance(dataset, PhotographBags):
         rows.append(_adapted_row(dataset))
     heads = {"heads": code_hash(other_methods)}
     return rows + [_row(dataset, name, title, make, heads) for name, title, make in OTHER_METHODS]

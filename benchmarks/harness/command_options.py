@@ -35,6 +35,16 @@ RealClips = Annotated[
         help="Folder of real clips with the splits train and test, and with person and intensity in the metadata.",
     ),
 ]
+Photographs = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="TGDFER_FERPLUS", help="Parquet file of photographs with the columns image, label, split and near."
+    ),
+]
+FaceModel = Annotated[
+    Path | None,
+    typer.Option(envvar="TGDFER_FACE_MODEL", help="File of the YuNet model. By default it comes from the Hub."),
+]
 ClipModel = Annotated[str, typer.Option(help="CLIP model to start from: a name, a folder or a Hub id.")]
 TrainClips = Annotated[int, typer.Option(help="Number of rendered training clips per label.", min=5)]
 TestClips = Annotated[int, typer.Option(help="Number of rendered test clips per label.", min=1)]

@@ -33,28 +33,22 @@ def segments(
         str | None, typer.Option(help="Trained model. By default a model is trained on the rendered clips.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="Length of each video in seconds.", min=10)] = LongVideos.seconds,
-    train: Annotated[
-        int, typer.Option(help="Number of videos on which the thresholds are selected.", min=1)
-    ] = LongVideos.train,
-    test: Annotated[int, typer.Option(help="Number of test videos.", min=1)] = LongVideos.test,
+    videos: Annotated[int, typer.Option(help="Number of videos.", min=1)] = LongVideos.videos,
 ) -> None:
-    """Find segments of emotion in long rendered videos, and compare hysteresis with the argmax of every frame."""
-    videos = LongVideos(seconds, train, test)
+    """Compare the segments that predictions find in long rendered videos with the argmax of every frame."""
     command = published_command(
         "benchmarks.long_videos",
         model=(model and Path(model).name, None),
         seconds=(f"{seconds:g}", f"{LongVideos.seconds:g}"),
-        train=(train, LongVideos.train),
-        test=(test, LongVideos.test),
+        videos=(videos, LongVideos.videos),
     )
     hide_loading_bars()
     with errors_as_sentences():
-        measured = measure_segments(work, model, videos)
+        measured = measure_segments(work, model, LongVideos(seconds, videos))
         write_segments_report(measured, command, out, figures)
-    for name, row in measured.figures["test"].items():
+    for name, row in measured.figures["methods"].items():
         values = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
         get_console().print(f"{name}: {values}", highlight=False)
-    get_console().print(f"Thresholds: {measured.figures['rule']}", highlight=False, markup=False)
     print_written(out)
 
 

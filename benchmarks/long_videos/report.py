@@ -3,10 +3,28 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
-from benchmarks.long_videos.segments import DEFAULT_RULE, LongVideo, SegmentResults
+from benchmarks.long_videos.segments import ARGMAX, CORRECT, NEVER_UNSURE, PREDICTED, LongVideo, SegmentResults
 from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.metrics import THRESHOLDS
+
+# Seconds of a video in the picture. The timeline of a longer video shows averages instead of the segments themselves.
+SHOWN = 45.0
+
+_METHOD = (
+    "`tgdfer predict` joins consecutive frames with the same label into segments ([how segments are"
+    " found](../guides/timeline.md#how-segments-are-found)). This benchmark measures the segments that the"
+    " `emotion-timeline` pipeline returns with its default settings. The baseline has no such rules: each run of"
+    " frames with the same most probable class is a segment, however short."
+)
+_MEASURES = (
+    f"Precision is the share of the predicted segments that are correct at {CORRECT}, and recall is the share of the"
+    " true segments that are found at this overlap. mAP ranks the predicted segments by their score, which is the mean"
+    " probability of their label. Wrong segments with a low score therefore reduce mAP only slightly, but they reduce"
+    " precision. Minus baseline: difference of the mean mAP, with its 95 % interval over videos."
+)
 
 
 def write_segments_report(measured: SegmentResults, command: str, path: Path, figures: Path) -> None:
@@ -20,65 +38,72 @@ def write_segments_report(measured: SegmentResults, command: str, path: Path, fi
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = path.with_suffix(".png")
-    _draw(measured.example, measured.segments, picture)
+    beginning = first_seconds(measured.example, SHOWN)
+    plot_timeline(beginning.result, picture, truth=beginning.truth)
     contents = {"command": command, **measured.figures}
     write_report(path, _sections(contents, picture.name), figures, contents)
 
 
-def _draw(video: LongVideo, segments: list[dict[str, Any]], path: Path) -> None:
-    """Draws the timeline of a video with the predicted segments, and the true segments below them."""
-    drawn = [
-        {**segment, "score": segment["confidence"], "candidates": [segment["label"]], "person": None}
-        for segment in segments
-    ]
-    result = {**video.result, "people": [{**video.timeline, "segments": drawn}]}
-    plot_timeline(result, path, truth=video.truth)
+def first_seconds(video: LongVideo, seconds: float) -> LongVideo:
+    """Returns the frames, segments and thumbnails of the first seconds of a video."""
+
+    def shortened(segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one | {"end": min(one["end"], seconds)} for one in segments if one["start"] < seconds]
+
+    people = []
+    for person in video.result["people"]:
+        frames, thumbnails = (np.searchsorted(person[name], seconds) for name in ("timestamps", "thumbnail_seconds"))
+        if frames:
+            shown = {
+                "timestamps": person["timestamps"][:frames],
+                "frame_scores": {name: values[:frames] for name, values in person["frame_scores"].items()},
+                "frame_relevance": person["frame_relevance"][:frames],
+                "segments": shortened(person["segments"]),
+                "thumbnails": person["thumbnails"][:thumbnails],
+                "thumbnail_seconds": person["thumbnail_seconds"][:thumbnails],
+            }
+            people.append(person | shown)
+    times = {name: [second for second in video.result[name] if second < seconds] for name in ("timestamps", "cuts")}
+    length = min(video.result["duration"], seconds)
+    return LongVideo(video.result | times | {"duration": length, "people": people}, shortened(video.truth))
 
 
 def _sections(figures: dict[str, Any], picture: str) -> list[str]:
     """Returns the paragraphs and the table of the report."""
-    videos, rule, default = figures["videos"], figures["rule"], figures["default_rule"]
-    names = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
-    rows = [
-        [name, str(figures["found"][name]), *(f"{100 * row[key]:.1f}" for key in names)]
-        for name, row in figures["test"].items()
-        if rule != default or name != DEFAULT_RULE
-    ]
-    gain, low, high = (100 * value for value in figures["difference"])
-    head = ["method", "predicted segments", *(f"mAP at {threshold}" for threshold in THRESHOLDS), "mean"]
-    method = (
-        "A video is processed in windows that overlap by half. The predictions of overlapping windows are averaged"
-        " for each frame, which gives a probability curve of each class over the whole video. Segments of emotion are"
-        f" found in the curves by hysteresis. A segment starts if the probability reaches {rule['high']:g}, extends as"
-        f" far as it stays above {rule['low']:g}, and lasts at least {rule['shortest']:g} s. Its confidence is the"
-        " mean probability."
-    )
+    videos, unsure = figures["videos"], figures["unsure"]
+    has_unsure = any(unsure.values())
+    means = [f"mAP at {threshold}" for threshold in THRESHOLDS]
+    head = ["method", "emotional segments", "precision", "recall", *means, "mean mAP", "minus baseline"]
+    rows = [_row(name, figures) for name in (PREDICTED, *([NEVER_UNSURE] if has_unsure else []), ARGMAX)]
     measurement = (
-        f"The test set has {videos['test']} rendered videos of {videos['seconds']:g} seconds with"
-        f" {figures['segments']} true segments of six emotions. The thresholds were selected among {figures['tried']}"
-        f" combinations on {videos['train']} other videos, where the mAP is {100 * figures['train']['map']:.1f}. By"
-        " default, the model is trained on the short clips of the benchmark, which show other people. A predicted"
-        " segment is correct if it has the right emotion and its temporal intersection over union with the true"
-        " segment is at least 0.3, 0.5 or 0.7. Values of mAP are in percent."
+        f"There are {videos['videos']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']}"
+        " true segments of six emotions. By default, the model is trained on the short clips of the benchmark, which"
+        " show other people. Nothing was chosen with these videos. A predicted segment is correct if it has the right"
+        " emotion and its temporal intersection over union with the true segment is at least 0.3, 0.5 or 0.7. All"
+        " values are in percent, except the number of segments."
     )
-    defaults = (
-        " The selected thresholds are the defaults of `Hysteresis()`. Only this benchmark uses them: `tgdfer predict`"
-        " gives each frame its most probable class."
-        if rule == default
-        else f" The defaults of `Hysteresis()` are {default['high']:g}, {default['low']:g} and"
-        f" {default['shortest']:g} s."
-    )
-    ranking = (
-        "Segments are ranked by confidence, so additional segments with a low confidence reduce mAP only slightly."
-        " Thresholds that are selected by mAP therefore give several predicted segments for each true segment."
+    about_unsure = (
+        f'Segments that are "unsure" cover {100 * unsure["emotion"]:.0f} % of the time of true segments and'
+        f" {100 * unsure['rest']:.0f} % of the rest. They name no emotion."
     )
     return [
         "# Long videos",
-        paragraph(method),
+        paragraph(_METHOD),
         paragraph(measurement),
         markdown_table(head, rows),
-        paragraph(ranking + defaults),
-        f"Hysteresis gains {gain:+.1f} over the argmax (95% interval over videos: {low:+.1f} to {high:+.1f}).",
-        f"![A rendered video with the predicted segments, and the true segments below]({picture})",
+        paragraph(_MEASURES),
+        *([paragraph(about_unsure)] if has_unsure else []),
+        f"![The beginning of a rendered video with the predicted segments, and the true segments below]({picture})",
         f"Command: `{figures['command']}`",
     ]
+
+
+def _row(name: str, figures: dict[str, Any]) -> list[str]:
+    """Returns the row of a method."""
+    found, correct, row = figures["found"][name], figures["correct"][name], figures["methods"][name]
+    precision = f"{100 * correct / found:.1f}" if found else ""
+    keys = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
+    value, low, high = (100 * part for part in figures["differences"].get(name, [0.0] * 3))
+    difference = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if name in figures["differences"] else ""
+    recall = f"{100 * correct / figures['segments']:.1f}"
+    return [name, str(found), precision, recall, *(f"{100 * row[key]:.1f}" for key in keys), difference]

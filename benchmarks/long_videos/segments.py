@@ -1,9 +1,9 @@
-"""Segments of emotion in long rendered videos: hysteresis with selected thresholds, and the argmax of every frame."""
+"""Segments of emotion in long rendered videos: those of predictions, and the argmax of every frame."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,21 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings, render_if_needed, rendered_dataset
+from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
-from tgdfer.processing.segments_tgdfer import Hysteresis, argmax_segments, find_segments
+from tgdfer.processing.segments_tgdfer import Presence, find_moments
 from tgdfer.training.metrics import mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
 from tgdfer.training.train import train
 
-# Thresholds, and minimum lengths of a segment in seconds, that are tried on the training videos.
-_LEVELS = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
-_SHORTEST = (0.2, 0.3, 0.5)
-
 # Names of the methods in the report.
-HYSTERESIS, DEFAULT_RULE = "hysteresis", "hysteresis, thresholds of `Hysteresis()`"
+PREDICTED = "segments of predictions"
+NEVER_UNSURE = "the same, if no segment may be unsure"
 ARGMAX = "argmax of every frame"
+
+# Intersection over union in time from which a segment counts as correct for precision and recall.
+CORRECT = 0.5
 
 # For each of several videos, its segments.
 Segments = list[list[dict[str, Any]]]
@@ -37,15 +38,13 @@ class LongVideos:
 
     Attributes:
         seconds (`float`, *optional*, defaults to `90.0`): Length of each video in seconds.
-        train (`int`, *optional*, defaults to `8`): Number of videos on which the thresholds are selected.
-        test (`int`, *optional*, defaults to `12`): Number of test videos.
+        videos (`int`, *optional*, defaults to `20`): Number of videos, each of another person.
         seed (`int`, *optional*, defaults to `1`): Random seed of the videos. It differs from that of the clips, so the
             model was not trained on these people.
     """
 
     seconds: float = 90.0
-    train: int = 8
-    test: int = 12
+    videos: int = 20
     seed: int = 1
 
 
@@ -54,19 +53,17 @@ class LongVideo:
     """A video with its predictions and its ground truth.
 
     Attributes:
-        file (`Path`): Path of the video.
-        result (`dict[str, Any]`): Result of `EmotionTimelinePipeline`, with one person.
+        result (`dict[str, Any]`): Result of `EmotionTimelinePipeline`.
         truth (`list[dict[str, Any]]`): True segments.
     """
 
-    file: Path
     result: dict[str, Any]
     truth: list[dict[str, Any]]
 
     @property
-    def timeline(self) -> dict[str, Any]:
-        """Predictions for the person."""
-        return self.result["people"][0]
+    def segments(self) -> list[dict[str, Any]]:
+        """Predicted segments of all people. Those between emotions are "neutral" or "unsure"."""
+        return [segment for person in self.result["people"] for segment in person["segments"]]
 
 
 @dataclass(frozen=True)
@@ -75,70 +72,151 @@ class SegmentResults:
 
     Attributes:
         figures (`dict[str, Any]`): Figures of the report.
-        example (`LongVideo`): The first test video.
-        segments (`list[dict[str, Any]]`): Segments that hysteresis finds in the example.
+        example (`LongVideo`): The first video.
     """
 
     figures: dict[str, Any]
     example: LongVideo
-    segments: list[dict[str, Any]]
 
 
-def measure_segments(work: Path, model: str | None, videos: LongVideos) -> SegmentResults:
-    """Selects the thresholds on the training videos, and measures them on the test videos.
+def measure_segments(work: Path, model: str | None, settings: LongVideos) -> SegmentResults:
+    """Predicts long videos with the defaults of the pipeline, and compares their segments with the true ones.
 
     Args:
         work (`Path`): Folder of the videos. Without a model, also the folder of the clips and of the model trained on
             them.
         model (`str`, *optional*): A trained model, as in `tgdfer predict`.
-        videos (`LongVideos`): Number and length of the videos.
+        settings (`LongVideos`): Number and length of the videos.
 
     Raises:
         UserError: If the model cannot be loaded, or the folder holds other files.
     """
-    folder = _render(work, videos)
-    source = model or _train(work)
-    predicted = {split: _predict(source, folder / split, split) for split in ("train", "test")}
-    rule, tried = select_thresholds(predicted["train"])
-    truths = [video.truth for video in predicted["test"]]
-    methods: dict[str, Segments] = {
-        HYSTERESIS: [find_segments(*_curves(video), rule) for video in predicted["test"]],
-        DEFAULT_RULE: [find_segments(*_curves(video)) for video in predicted["test"]],
-        ARGMAX: [argmax_segments(*_curves(video)) for video in predicted["test"]],
-    }
-    figures = {
-        "videos": asdict(videos),
-        "segments": sum(map(len, truths)),
-        "rule": asdict(rule),
-        "default_rule": asdict(Hysteresis()),
-        "tried": tried,
-        "train": mean_average_precision(
-            [find_segments(*_curves(video), rule) for video in predicted["train"]],
-            [video.truth for video in predicted["train"]],
-        ),
-        "test": {name: mean_average_precision(segments, truths) for name, segments in methods.items()},
-        "found": {name: sum(map(len, segments)) for name, segments in methods.items()},
-        "difference": difference(methods[HYSTERESIS], methods[ARGMAX], truths),
-    }
-    return SegmentResults(figures, predicted["test"][0], methods[HYSTERESIS][0])
+    folder = _render(work, settings)
+    videos = _predict(model or _train(work), folder / "test")
+    return SegmentResults(compare_methods(videos) | {"videos": asdict(settings)}, videos[0])
 
 
-def select_thresholds(videos: Sequence[LongVideo]) -> tuple[Hysteresis, int]:
-    """Selects the thresholds with the highest mAP on these videos. Of equally good ones, it takes the highest.
+def compare_methods(videos: Sequence[LongVideo], draws: int = 1000) -> dict[str, Any]:
+    """Computes the mAP of the predicted segments and of the baseline.
+
+    Args:
+        videos (`Sequence[LongVideo]`): Videos with their predictions.
+        draws (`int`, *optional*, defaults to `1000`): Number of bootstrap draws.
 
     Returns:
-        `tuple[Hysteresis, int]`: The thresholds, and the number of combinations that were tried.
+        `dict[str, Any]`: `segments`, the number of true segments; `unsure`, the shares of the time of true segments
+        (`emotion`) and of the rest (`rest`) that unsure segments cover (0 to 1); `methods`, the mAP of each method;
+        `found`, the number of emotional segments that it predicts; `correct`, the number of those that are correct;
+        and `differences`, its mAP minus that of the baseline with the 95% interval.
     """
     truths = [video.truth for video in videos]
-    rules = [
-        Hysteresis(high, low, shortest) for high, low, shortest in product(_LEVELS, _LEVELS, _SHORTEST) if low <= high
-    ]
+    labels = {segment["label"] for truth in truths for segment in truth}
+    methods: dict[str, Segments] = {
+        PREDICTED: [_ranked(video.segments) for video in videos],
+        NEVER_UNSURE: [_ranked(never_unsure(video.result)) for video in videos],
+        ARGMAX: [argmax_segments(video.result) for video in videos],
+    }
+    return {
+        "segments": sum(map(len, truths)),
+        "unsure": unsure_shares(videos),
+        "methods": {name: mean_average_precision(segments, truths) for name, segments in methods.items()},
+        "found": {
+            name: sum(segment["label"] in labels for found in segments for segment in found)
+            for name, segments in methods.items()
+        },
+        "correct": {name: sum(map(count_correct, segments, truths)) for name, segments in methods.items()},
+        "differences": {
+            name: difference(methods[name], methods[ARGMAX], truths, draws) for name in (PREDICTED, NEVER_UNSURE)
+        },
+    }
 
-    def sort_key(rule: Hysteresis) -> tuple[float, float, float]:
-        segments = [find_segments(*_curves(video), rule) for video in videos]
-        return mean_average_precision(segments, truths)["map"] or 0.0, rule.high, rule.low
 
-    return max(rules, key=sort_key), len(rules)
+def never_unsure(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Finds the segments that the pipeline returns if the model has no threshold for the answer "unsure"."""
+    found = []
+    for person in result["people"]:
+        names, scores = _frame_scores(person)
+        found += find_moments(scores, names, _presence(result, person))
+    return found
+
+
+def argmax_segments(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Finds the runs of frames with the same most probable class, however short. This is the baseline.
+
+    Args:
+        result (`dict[str, Any]`): Result of `EmotionTimelinePipeline`.
+
+    Returns:
+        `list[dict[str, Any]]`: `label`, `start`, `end` and `confidence`, the mean probability, of each run.
+    """
+    found = []
+    for person in result["people"]:
+        names, scores = _frame_scores(person)
+        presence = _presence(result, person)
+        best = scores.argmax(1)
+        starts = [stretch.start for stretch in presence.stretches()]
+        borders = sorted({*starts, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)})
+        for first, stop in pairwise(borders):
+            start, end = presence.span(first, stop - 1)
+            confidence = float(scores[first:stop, best[first]].mean())
+            found.append({"label": names[best[first]], "start": start, "end": end, "confidence": confidence})
+    return found
+
+
+def count_correct(segments: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]]) -> int:
+    """Counts the segments that have the label of a true segment and an intersection over union of at least 0.5.
+
+    Neither the predicted nor the true segments of a video overlap each other, so no true segment is counted twice.
+    """
+
+    def is_correct(segment: dict[str, Any], true: dict[str, Any]) -> bool:
+        shared = _overlap(segment, true)
+        union = _total([segment, true]) - shared
+        return segment["label"] == true["label"] and shared >= CORRECT * union > 0
+
+    return sum(any(is_correct(segment, true) for true in truth) for segment in segments)
+
+
+def unsure_shares(videos: Sequence[LongVideo]) -> dict[str, float]:
+    """Computes the shares of the time of true segments and of the rest that unsure segments cover."""
+    unsure = [[segment for segment in video.segments if segment["label"] == UNSURE] for video in videos]
+    inside = sum(
+        _overlap(segment, true)
+        for video, found in zip(videos, unsure, strict=True)
+        for segment in found
+        for true in video.truth
+    )
+    emotion = sum(_total(video.truth) for video in videos)
+    rest = sum(video.result["duration"] for video in videos) - emotion
+    return {"emotion": inside / emotion, "rest": (sum(map(_total, unsure)) - inside) / rest}
+
+
+def _frame_scores(person: dict[str, Any]) -> tuple[list[str], np.ndarray]:
+    """Returns the names of the K classes, and their probabilities (T, K) in the frames of a person."""
+    return list(person["frame_scores"]), np.stack(list(person["frame_scores"].values()), axis=1)
+
+
+def _presence(result: dict[str, Any], person: dict[str, Any]) -> Presence:
+    """Returns the frames of a person among those of the video, as the pipeline computes them."""
+    seconds = np.array(result["timestamps"])
+    edges = np.concatenate([[0.0], (seconds[1:] + seconds[:-1]) / 2, [max(result["duration"], seconds[-1])]])
+    places, cuts = (np.searchsorted(seconds, times) for times in (person["timestamps"], result["cuts"]))
+    return Presence(places, edges, cuts.tolist(), seconds)
+
+
+def _ranked(segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds the confidence, by which mAP ranks segments: their score."""
+    return [segment | {"confidence": segment["score"]} for segment in segments]
+
+
+def _overlap(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """Returns for how many seconds two segments overlap."""
+    return max(0.0, min(first["end"], second["end"]) - max(first["start"], second["start"]))
+
+
+def _total(segments: Sequence[dict[str, Any]]) -> float:
+    """Returns the total duration of segments in seconds."""
+    return sum(segment["end"] - segment["start"] for segment in segments)
 
 
 def difference(first: Segments, second: Segments, truths: Segments, draws: int = 1000, seed: int = 0) -> list[float]:
@@ -168,26 +246,22 @@ def difference(first: Segments, second: Segments, truths: Segments, draws: int =
     return [gap(range(len(truths))), *np.quantile(drawn, [0.025, 0.975]).tolist()]
 
 
-def _curves(video: LongVideo) -> tuple[dict[str, list[float]], list[float]]:
-    return video.timeline["frame_scores"], video.timeline["timestamps"]
-
-
-def _render(work: Path, videos: LongVideos) -> Path:
+def _render(work: Path, settings: LongVideos) -> Path:
     """Renders the long videos, unless they exist and neither the renderer nor their settings have changed."""
-    numbers = {"train": videos.train, "test": videos.test}
+    numbers = {"test": settings.videos}
 
     def render(folder: Path, workers: int, progress: Callable[[int, int], None]) -> None:
         write_long_videos(
             folder,
-            videos.seconds,
+            settings.seconds,
             videos=numbers,
             people=numbers,
-            seed=videos.seed,
+            seed=settings.seed,
             workers=workers,
             progress=progress,
         )
 
-    return render_if_needed(work / "long", asdict(videos), render, "Rendering long videos")
+    return render_if_needed(work / "long", asdict(settings), render, "Rendering long videos")
 
 
 def _train(work: Path) -> str:
@@ -200,13 +274,12 @@ def _train(work: Path) -> str:
     return str(run)
 
 
-def _predict(model: str, folder: Path, split: str) -> list[LongVideo]:
-    """Predicts the videos of a split with a model."""
+def _predict(model: str, folder: Path) -> list[LongVideo]:
+    """Predicts the videos of a folder with a model."""
     network, processor = load_trained(model_source(model))
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    videos = []
-    for row in track(rows, f"Predicting {split} videos", console=get_console(), transient=True):
-        file = folder / row["file_name"]
-        videos.append(LongVideo(file, pipeline(str(file), thumbnails=12), row["segments"]))
-    return videos
+    return [
+        LongVideo(pipeline(str(folder / row["file_name"]), thumbnails=24), row["segments"])
+        for row in track(rows, "Predicting videos", console=get_console(), transient=True)
+    ]

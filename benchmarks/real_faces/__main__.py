@@ -12,8 +12,10 @@ from benchmarks.harness.command_options import (
     FIGURES,
     REPORTS,
     ClipModel,
+    FaceModel,
     FiguresFile,
     Minutes,
+    Photographs,
     RealClips,
     ReportFile,
     RowNames,
@@ -47,22 +49,14 @@ def run(
     work: Annotated[
         Path, typer.Option(help="Folder of the features, of the results, and of the virtual environment of fer.")
     ] = WORK,
-    photographs: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="TGDFER_FERPLUS", help="Parquet file of photographs with the columns image, label, split and near."
-        ),
-    ] = None,
+    photographs: Photographs = None,
     real: RealClips = None,
     trained: Annotated[
         str,
         typer.Option(envvar="TGDFER_TRAINED", help="Trained TG-DFER model: folder of a run or of a model, or Hub id."),
     ] = DEFAULT_MODEL,
     model: ClipModel = Settings.model,
-    face_model: Annotated[
-        Path | None,
-        typer.Option(envvar="TGDFER_FACE_MODEL", help="File of the YuNet model. By default it comes from the Hub."),
-    ] = None,
+    face_model: FaceModel = None,
     row: RowNames = None,
     minutes: Minutes = 50.0,
 ) -> None:

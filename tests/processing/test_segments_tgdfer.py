@@ -1,55 +1,11 @@
-"""Segments of emotion on curves, and the moments of a person."""
+"""The moments of a person."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgdfer.processing.segments_tgdfer import Hysteresis, Presence, argmax_segments, find_moments, find_segments
-
-RULE = Hysteresis(high=0.6, low=0.3, shortest=0.0)
-
-
-def test_a_segment_must_rise_high_and_lasts_while_it_is_not_low():
-    joy = [0.1, 0.4, 0.7, 0.4, 0.1, 0.4, 0.5, 0.1]
-    seconds = np.arange(8) / 4
-    (found,) = find_segments({"joy": joy, "neutral": [0.9] * 8}, seconds, RULE)
-    assert found == {"start": 0.125, "end": 0.875, "label": "joy", "confidence": pytest.approx(0.5)}
-    assert find_segments({"joy": joy}, seconds, Hysteresis(0.6, 0.3, shortest=0.8)) == []
-    assert len(find_segments({"joy": joy}, seconds, Hysteresis(0.4, 0.3, 0.0))) == 2
-
-
-def test_segments_end_where_the_face_was_away():
-    seconds = np.array([0.0, 0.1, 0.2, 3.0, 3.1, 3.2])
-    found = find_segments({"fear": [0.9] * 6}, seconds, RULE)
-    assert [(round(one["start"], 3), round(one["end"], 3)) for one in found] == [(0.0, 0.25), (2.95, 3.25)]
-
-
-def test_argmax_segments_are_runs_of_one_emotion():
-    curves = {"anger": [0.5, 0.5, 0.1, 0.1], "neutral": [0.1, 0.1, 0.8, 0.1], "fear": [0.4, 0.4, 0.1, 0.8]}
-    found = argmax_segments(curves, np.arange(4.0))
-    assert [(one["label"], one["start"], one["end"]) for one in found] == [("anger", 0, 1.5), ("fear", 2.5, 3.5)]
-
-
-@given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=60),
-    st.floats(0.05, 1),
-    st.floats(0.05, 1),
-    st.randoms(use_true_random=False),
-)
-def test_segments_hold_all_high_frames_and_no_low_ones(curve, one, other, random):
-    rule = Hysteresis(max(one, other), min(one, other), 0.0)
-    seconds = np.cumsum([random.choice([0.04, 0.1, 0.1, 0.1, 2.0]) for _ in curve])
-    found = find_segments({"joy": curve}, seconds, rule)
-    inside = [any(s["start"] <= t <= s["end"] for s in found) for t in seconds]
-    for value, is_in in zip(curve, inside, strict=True):
-        assert is_in or value < rule.high
-        assert not is_in or value >= rule.low or len(curve) == 1
-    assert all(a["end"] <= b["start"] + 1e-9 for a, b in zip(found, found[1:], strict=False))
-    assert all(rule.low <= s["confidence"] <= 1 for s in found)
-
-
-# Moments
+from tgdfer.processing.segments_tgdfer import Presence, find_moments
 
 NAMES = ["fear", "joy", "neutral"]
 
@@ -134,9 +90,3 @@ def test_moments_never_overlap_and_cover_the_presence(pattern, random):
         assert (np.diff(inside) == 1).all(), "no gap within"
         assert not any(inside[0] < cut <= inside[-1] for cut in cuts), "no cut within"
         assert one["start"] == pytest.approx(inside[0] / 10) and one["end"] == pytest.approx((inside[-1] + 1) / 10)
-
-
-def test_rules_that_cannot_be():
-    for values in [(0.3, 0.5, 0), (0.5, 0, 0), (1.5, 0.5, 0), (0.5, 0.5, -1)]:
-        with pytest.raises(ValueError, match="Segments need 0 < low <= high <= 1"):
-            Hysteresis(*values)

@@ -11,7 +11,7 @@ from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, ren
 from benchmarks.harness.fitting import Recipe
 from benchmarks.relabelling import left_out_emotions as relabelling
 from benchmarks.relabelling.left_out_emotions import measure_relabelling, trained_without
-from benchmarks.relabelling.report import write_relabelling_report
+from benchmarks.relabelling.report import rendered_figures, write_relabelling_report
 from tgdfer import built_in_descriptions
 from tgdfer.modeling_tgdfer.configuration_tgdfer import BASIC_EMOTIONS
 from tgdfer.training.errors import UserError
@@ -58,7 +58,7 @@ def test_report_has_a_row_for_each_emotion_and_their_mean(dataset, tmp_path):
     for areas in found.values():
         assert [len(areas[name]) for name in ("untrained", "others", "all")] == [1, 2, 2]
     path = tmp_path / "docs" / "relabelling.md"
-    write_relabelling_report(dataset, found, path, tmp_path / "relabelling.json", "the command")
+    write_relabelling_report(rendered_figures(dataset, found, "the command"), path, tmp_path / "relabelling.json")
     text, facts = path.read_text(), json.loads((tmp_path / "relabelling.json").read_text())
     assert facts["areas"] == found and "the command" in text
     for label in BASIC_EMOTIONS:
