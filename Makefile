@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-temporal bench-predict bench-real bench-fairness ablation wheel docs
+	bench-relabel bench-temporal bench-regions bench-predict bench-real bench-fairness ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -103,6 +103,9 @@ ablation: .venv/installed  ## Measure what every part of the network contributes
 bench-temporal: .venv/installed  ## Measure on pairs of clips that differ only in the order of their frames (an hour)
 	$(BIN)/python -m benchmarks.temporal run
 	$(BIN)/python -m benchmarks.temporal report
+
+bench-regions: .venv/installed  ## Measure whether a model points to where a rendered face has moved (15 minutes)
+	$(BIN)/python -m benchmarks.regions
 
 bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos
 	$(BIN)/python -m benchmarks.long_videos

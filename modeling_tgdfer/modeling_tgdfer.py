@@ -68,6 +68,7 @@ from .layers_tgdfer import (
     top_frames,
     unit,
 )
+from .regions_tgdfer import RegionEvidence
 
 
 @dataclass
@@ -388,10 +389,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         )
 
 
-class TGDFERForVideoClassification(ClassifierCheckpoints, TGDFERPreTrainedModel):
-    """TG-DFER with a multiple-instance head that classifies the expression in a clip.
-
-    The output also contains the relevance of each frame and of each description.
+class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFERPreTrainedModel):
+    """TG-DFER with a multiple-instance head: classifies clips, and returns the relevance of frames and descriptions.
 
     Args:
         config (`TGDFERConfig`): The configuration.

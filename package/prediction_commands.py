@@ -192,6 +192,10 @@ class FileOptions(JoinedFileOptions):
             rich_help_panel="Files",
         ),
     ] = None
+    regions: Annotated[
+        Path | None,
+        typer.Option(help="Picture of where in the face the descriptions are seen", rich_help_panel="Files"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Recognise the expressions in videos, for each person and over time.
 
-    For several videos, each has its own subtitles, annotations, picture and annotated video. The name of the video is
+    For several videos, each has its own subtitles, annotations, pictures and annotated video. The name of the video is
     added to the names of these files.
     """
     interval, classes = reading.interval(), reading.classes()

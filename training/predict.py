@@ -229,6 +229,7 @@ class _Prediction:
         self.names = short_names(videos)
         self.pictures = output_paths(videos, files.plot)
         self.annotated = output_paths(videos, files.annotate)
+        self.regions = output_paths(videos, files.regions)
         self.found: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, str] = {}
         # The reason for each output that could not be written.
@@ -272,7 +273,7 @@ class _Prediction:
                     self.log.add_error(video, self.errors[video])
 
     def _read(self, video: str, progress: PredictionProgress) -> dict[str, Any]:
-        """Returns the result of a video without pixels, after drawing its figure and its annotated video."""
+        """Returns the result of a video without pixels, after drawing its figures and its annotated video."""
         with readable_source(video) as opened:
             source = self.processor.video_processor.open_video(opened)
             advance = progress.begin(self.names[video], _declared_seconds(source))
@@ -297,11 +298,19 @@ class _Prediction:
 
                 with recording_write_errors(self.annotated[video], self.unwritten):
                     annotate(source, result, self.annotated[video], lambda part: advance(share + share * part))
+            if video in self.regions:
+                from tgdfer.training.figures.regions import plot_regions
+                from tgdfer.training.regions import face_regions
+
+                faces = face_regions(self.pipeline, self.processor, source, result, self.options.interval)
+                with recording_write_errors(self.regions[video], self.unwritten):
+                    plot_regions(faces, self.regions[video], self.names[video])
         return without_pixels(result)
 
     def _has_files(self, video: str) -> bool:
-        """Returns whether the figure and the annotated video exist. If so, the video need not be read again."""
-        return all(paths[video].is_file() for paths in (self.pictures, self.annotated) if video in paths)
+        """Returns whether the figures and the annotated video exist. If so, the video need not be read again."""
+        drawn = (self.pictures, self.annotated, self.regions)
+        return all(paths[video].is_file() for paths in drawn if video in paths)
 
 
 def _declared_seconds(source: Any) -> float | None:

@@ -52,6 +52,7 @@ class PredictionFiles:
         textgrid (`Path`, *optional*): Annotations for Praat (`.TextGrid`).
         plot (`Path`, *optional*): Figure of the timeline.
         annotate (`Path`, *optional*): Video with boxes, labels and relevance.
+        regions (`Path`, *optional*): Figure of where in the face the named descriptions are seen.
     """
 
     csv: Path | None = None
@@ -62,6 +63,7 @@ class PredictionFiles:
     textgrid: Path | None = None
     plot: Path | None = None
     annotate: Path | None = None
+    regions: Path | None = None
 
     @property
     def shared_paths(self) -> list[Path]:
@@ -89,10 +91,11 @@ class PredictionFiles:
             if suffixes is not None and path.suffix.lower() not in suffixes:
                 shown = " or ".join(".TextGrid" if suffix == ".textgrid" else suffix for suffix in suffixes[:2])
                 raise UserError(f"{path} is not a file name for {_NAMES[field.name]}: it must end in {shown}.")
-        if self.plot is not None:
-            from tgdfer.training.figures.saving import require_picture_format
+        for picture in (self.plot, self.regions):
+            if picture is not None:
+                from tgdfer.training.figures.saving import require_picture_format
 
-            require_picture_format(self.plot)
+                require_picture_format(picture)
         for kind, (module, distribution) in _LIBRARIES.items():
             if getattr(self, kind) is not None:
                 import_optional(module, distribution)

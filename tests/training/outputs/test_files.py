@@ -200,6 +200,7 @@ def test_each_of_several_videos_has_its_own_files(tmp_path: Path) -> None:
         ("textgrid", "t.txt", "t.txt is not a file name for a TextGrid: it must end in .TextGrid."),
         ("annotate", "t.png", "t.png is not a file name for a video: it must end in .mp4 or .mkv."),
         ("plot", "t.txt", "t.txt is not a file name for a figure: it must end in .png"),
+        ("regions", "t.mp4", "t.mp4 is not a file name for a figure: it must end in .png"),
     ],
 )
 def test_endings(kind: str, name: str, sentence: str) -> None:

@@ -1,0 +1,1 @@
+"""Pointing accuracy: whether region relevance points to where a face has moved."""
