@@ -1,5 +1,6 @@
 """Segments of emotion in long rendered videos: those of predictions, and the argmax of every frame."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +13,11 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings, render_if_needed, rendered_dataset
+from tgdfer import modeling_tgdfer
 from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.segments_tgdfer import Presence, find_moments
+from tgdfer.training.files import source_hash
 from tgdfer.training.metrics import mean_average_precision
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.rendered_faces import write_long_videos
@@ -265,10 +268,14 @@ def _render(work: Path, settings: LongVideos) -> Path:
 
 
 def _train(work: Path) -> str:
-    """Trains TG-DFER with a frozen CLIP on the rendered clips of the benchmark, unless it is already trained."""
-    run = work / "segments_model"
+    """Trains TG-DFER with a frozen CLIP on the rendered clips of the benchmark, unless it is already trained.
+
+    The name of its folder depends on the clips, the CLIP weights and the code of the network.
+    """
+    dataset = rendered_dataset(Settings(), work)
+    key = hashlib.sha256((dataset.identity + source_hash(modeling_tgdfer)).encode()).hexdigest()[:12]
+    run = work / f"segments_model-{key}"
     if not (run / "last").is_dir():
-        dataset = rendered_dataset(Settings(), work)
         resume = (run / "config.yaml").is_file()
         train(dataset.config(output=str(run), frozen_features=True, resume=resume))
     return str(run)
