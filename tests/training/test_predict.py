@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_faces import face_at, two_faces
 from PIL import Image
 from rich.console import Console
 
@@ -295,14 +296,13 @@ def test_a_picture_shows_the_frames_that_had_a_face(
     model_folder: Path, clip_writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most frames have none."""
-    marks = (np.array([[38, 52], [74, 52], [56, 72], [42, 92], [70, 92]]) - 20) / 72 * 18 + 2
     video = str(clip_writer(tmp_path / "cuts.mp4", num_frames=60))
     looks = []
 
     def seen(picture: np.ndarray) -> np.ndarray:
         looks.append(picture.shape)
         # The clips of these tests grow darker or lighter, so that this is true of some frames alone.
-        return np.array([[2, 2, 18, 18, *marks.ravel(), 0.9]] if picture.mean() > middle else []).reshape(-1, 15)
+        return np.array([face_at(2, 2, 18)] if picture.mean() > middle else []).reshape(-1, 15)
 
     frames, _ = TGDFERProcessor.from_pretrained(model_folder).video_processor.read_clip(video, 60)
     middle = float(np.sort(frames.float().mean((1, 2, 3)).numpy())[40])
@@ -318,14 +318,7 @@ def test_faces_are_found_in_prediction_as_well(
     model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two people in every frame: each has a timeline, rows, a picture and a box in the annotated video."""
-    marks = (np.array([[38, 52], [74, 52], [56, 72], [42, 92], [70, 92]]) - 20) / 72
-
-    def seen(picture: np.ndarray) -> np.ndarray:
-        return np.array(
-            [[x, y, side, side, *(marks * side + [x, y]).ravel(), 0.9] for x, y, side in ((2, 2, 18), (18, 18, 12))]
-        )
-
-    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: seen)
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: two_faces)
     # The clips of these tests change their brightness so fast that a shot seems to begin.
     monkeypatch.setattr(CutFinder, "cuts", lambda self: [])
     faces = {"face_crop": "all", "face_detector": "yunet", "face_model": None, "no_face": None}

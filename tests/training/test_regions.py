@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_faces import two_faces
 
 from tgdfer.command_line import main
 from tgdfer.processing import detectors_tgdfer
@@ -76,14 +77,7 @@ def test_regions_of_several_people(
     model_folder: Path, videos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     """Each of two people has an own face, and a missing picture is drawn again when a list is resumed."""
-    marks = (np.array([[38, 52], [74, 52], [56, 72], [42, 92], [70, 92]]) - 20) / 72
-
-    def seen(picture: np.ndarray) -> np.ndarray:
-        return np.array(
-            [[x, y, side, side, *(marks * side + [x, y]).ravel(), 0.9] for x, y, side in ((2, 2, 18), (18, 18, 12))]
-        )
-
-    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: seen)
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: two_faces)
     monkeypatch.setattr(CutFinder, "cuts", lambda self: [])
     network, processor, _ = load(model_folder, PredictionOptions({"face_crop": "all", "face_detector": "yunet"}))
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
