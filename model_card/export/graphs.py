@@ -167,9 +167,7 @@ def text_program(model: TGDFERForVideoClassification) -> Any:
     return _export(graph, example, shapes, list(TEXT_INPUTS), graph.names)
 
 
-def _export(
-    graph: nn.Module, example: tuple[Tensor, ...], shapes: Any, inputs: list[str], outputs: list[str]
-) -> Any:
+def _export(graph: nn.Module, example: tuple[Tensor, ...], shapes: Any, inputs: list[str], outputs: list[str]) -> Any:
     """Runs the exporter of PyTorch without its messages about progress."""
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(

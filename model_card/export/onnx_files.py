@@ -56,9 +56,9 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
     require_libraries()
     folder = default_output(model) if output is None else Path(output)
     require_export_folder(folder)
-    from tgdfer.training.models import load_trained
-
     import torch
+
+    from tgdfer.training.models import load_trained
 
     network, processor = load_trained(model, dtype=torch.float32)
     if network.has_lora:

@@ -2,8 +2,8 @@
 
 Weights are quantised once, with one scale per output. Activations are quantised each time the graph runs, so no data
 are needed to calibrate them. onnxruntime has a function for this, `quantize_dynamic`, but it turns convolutions into
-`ConvInteger`, which takes two to three times as long as a convolution in fp32. Here, a convolution becomes a product of
-matrices (im2col), which is faster than in fp32. The scales also avoid the saturation that the weights of
+`ConvInteger`, which takes two to three times as long as a convolution in fp32. Here, a convolution becomes a product
+of matrices (im2col), which is faster than in fp32. The scales also avoid the saturation that the weights of
 `quantize_dynamic` run into on processors without VNNI.
 """
 
@@ -19,8 +19,8 @@ SMALLEST = 2**14
 # product saves.
 FEWEST_CHANNELS = 32
 LARGEST_KERNEL = 9
-# On x86 processors without VNNI, onnxruntime multiplies unsigned activations and signed weights in pairs, and adds each
-# pair in 16 bits. The sum cannot overflow if the weights of a pair add up to at most 128: 255 * 128 < 2^15.
+# On x86 processors without VNNI, onnxruntime multiplies unsigned activations and signed weights in pairs, and adds
+# each pair in 16 bits. The sum cannot overflow if the weights of a pair add up to at most 128: 255 * 128 < 2^15.
 PAIR_LIMIT = 127.5  # before rounding, which can add 0.5 to each weight, so that the sum is at most 128
 
 
