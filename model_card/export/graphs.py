@@ -1,7 +1,6 @@
 """The two graphs of an ONNX export: one classifies clips, the other encodes the descriptions of classes."""
 
 import warnings
-from collections.abc import Mapping
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from io import StringIO
@@ -70,7 +69,7 @@ class ClipGraph(nn.Module):
             description_embeds=text_embeds.unsqueeze(1),
             description_mask=torch.ones_like(text_embeds[:, :1], dtype=torch.bool),
         )
-        self.model.tgdfer.class_texts = lambda: texts  # type: ignore[method-assign]
+        self.model.tgdfer.class_texts = lambda: texts
         replaced = dict(zip(self.paths, values, strict=True))
         output = torch.func.functional_call(self.model, replaced, (pixel_values_videos, frame_mask, timestamps))
         return output.logits, output.frame_logits, output.frame_relevance
@@ -192,7 +191,7 @@ def _quiet() -> Any:
         yield
 
 
-def _translations() -> Mapping[Any, Any]:
+def _translations() -> dict[Any, Any]:
     """Translates the stable sort of `top_frames`, which the exporter of PyTorch does not know."""
     from onnxscript import opset20 as op
 

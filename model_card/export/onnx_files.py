@@ -150,19 +150,23 @@ def _write_processor(processor: Any, folder: Path) -> None:
         processor.save_pretrained(saved)
         for path in sorted(Path(saved).iterdir()):
             if path.suffix == ".json":
-                content = json.loads(path.read_text(encoding="utf-8"))
-                if isinstance(content, dict) and "auto_map" in content:
-                    content.pop("auto_map")
-                    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                content = _without_code(json.loads(path.read_text(encoding="utf-8")))
+                path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             if path.suffix != ".py":
                 os.replace(path, folder / path.name)
 
 
 def _write_config(config: Any, folder: Path) -> None:
-    content = json.loads(config.to_json_string(use_diff=False))
-    for name in ("auto_map", "custom_pipelines"):
-        content.pop(name, None)
+    content = _without_code(json.loads(config.to_json_string(use_diff=False)))
     (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _without_code(settings: Any) -> Any:
+    """Removes the names of the code that transformers would load with the settings."""
+    if not isinstance(settings, dict):
+        return settings
+    code = ("auto_map", "custom_pipelines")
+    return {name: _without_code(value) for name, value in settings.items() if name not in code}
 
 
 def _write_graphs(network: Any, processor: Any, folder: Path) -> None:
