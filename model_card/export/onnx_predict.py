@@ -231,7 +231,7 @@ def fit(image: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
         crop = settings["crop_size"]["height"], settings["crop_size"]["width"]
         missing = [max(wanted - length, 0) for wanted, length in zip(crop, image.shape[:2], strict=True)]
         image = np.pad(image, [*((length // 2, length - length // 2) for length in missing), (0, 0)])
-        top, left = (round((length - wanted) / 2) for wanted, length in zip(crop, image.shape[:2], strict=True))
+        top, left = ((length - wanted) // 2 for wanted, length in zip(crop, image.shape[:2], strict=True))
         image = image[top : top + crop[0], left : left + crop[1]]
     return image
 
