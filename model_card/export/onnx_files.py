@@ -21,6 +21,8 @@ TEXT_MODEL = "text_model.onnx"
 # Suffix of the quantised files, as in Optimum.
 QUANTISED = "_quantized"
 SCRIPT = "onnx_predict.py"
+# Folder of the page that runs the model in a browser.
+PAGE = "browser"
 # Files without which a folder is not taken for an earlier export.
 REQUIRED = {MODEL, TEXT_MODEL, "config.json"}
 
@@ -36,10 +38,15 @@ def default_output(model: str) -> Path:
 def export_onnx(model: str, output: str | Path | None = None, int8: bool = False) -> Path:
     """Exports a trained model to ONNX.
 
-    The folder gets `model.onnx`, which classifies clips, and `text_model.onnx`, which encodes the descriptions of
-    other classes; `config.json`, `preprocessor_config.json`, `processor_config.json` and the files of the tokenizer;
-    and `onnx_predict.py`, which needs only onnxruntime, numpy and av. With `int8` it also gets `model_quantized.onnx`
-    and `text_model_quantized.onnx`. An earlier export in the folder is replaced. LoRA is merged.
+    The folder gets
+
+    - `model.onnx`, which classifies clips, and `text_model.onnx`, which encodes the descriptions of other classes;
+    - with `int8`, `model_quantized.onnx` and `text_model_quantized.onnx`;
+    - `config.json`, `preprocessor_config.json`, `processor_config.json` and the files of the tokenizer;
+    - `onnx_predict.py`, a script that needs only onnxruntime, numpy and av;
+    - `browser/`, a page for static web servers.
+
+    LoRA is merged. An earlier export in the folder is replaced.
 
     Args:
         model (`str`): Hub id, folder of a run (its best model is used) or of a model, or `tgdfer-tiny`.
@@ -75,6 +82,9 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
                 quantise(draft / name, draft / name.replace(".onnx", f"{QUANTISED}.onnx"))
         _bake_classes(network, draft)
         shutil.copyfile(Path(__file__).with_name(SCRIPT), draft / SCRIPT)
+        (draft / PAGE).mkdir()
+        for path in sorted(Path(__file__).with_name(PAGE).iterdir()):
+            shutil.copyfile(path, draft / PAGE / path.name)
     return folder
 
 
