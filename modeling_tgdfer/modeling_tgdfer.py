@@ -52,7 +52,6 @@ from .layers_tgdfer import (
     TGDFERShortTerm,
     TGDFERTemporalAttention,
     TGDFERTextGuidance,
-    TGDFERVisualPrompts,
     TGDFERZeroLinear,
     alignment_loss,
     at_least_fp32,
@@ -69,6 +68,7 @@ from .layers_tgdfer import (
     unit,
 )
 from .regions_tgdfer import RegionEvidence
+from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts
 
 
 @dataclass
@@ -145,6 +145,7 @@ class TGDFERPreTrainedModel(CheckpointedModel):
         "TGDFERLongRange",
         "TGDFERRelevance",
         "TGDFERVisualPrompts",
+        "TGDFERCrossAttentionPrompts",
     ]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -403,7 +404,8 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.relevance = TGDFERRelevance(config, dim)
-        self.visual_prompts = TGDFERVisualPrompts(config, dim) if config.visual_prompts else None
+        prompts = VISUAL_PROMPTS[config.visual_prompt_source]
+        self.visual_prompts = prompts(config, dim) if config.visual_prompts else None
         self.post_init()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
