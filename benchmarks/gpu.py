@@ -1,5 +1,6 @@
 """Speed, FLOP utilisation and memory on a GPU in bfloat16, with the shapes of ViT-B/16: `python -m benchmarks.gpu`."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,39 +51,37 @@ def measure_inference(sizes: Sizes, device: torch.device, batch: int) -> dict[st
         return time_alternately(functions, sizes.repetitions, device)
 
 
-def measure_training(sizes: Sizes, device: torch.device, way: str, batch: int) -> dict[str, Any] | None:
+def measure_training(
+    sizes: Sizes, device: torch.device, way: str, batch: int, flops: int | None = None
+) -> dict[str, Any] | None:
     """Measures a training step from pixels: forward pass, backward pass, gradient clipping and AdamW.
-
-    Operations that gradient checkpointing repeats do not count as useful.
 
     Args:
         sizes (`Sizes`): Sizes of the network.
         device (`torch.device`): Device of the training.
         way (`str`): Name in `TRAINING_MODES`.
         batch (`int`): Number of clips.
+        flops (`int`, *optional*): Useful operations of a step. None counts them, which is right without gradient
+            checkpointing only, because the operations that it repeats are not useful.
 
     Returns:
         `dict[str, Any]`, *optional*: `seconds` of every round, useful operations (`flops`), and the `peak` of the
         memory in MiB, which is 0 on a CPU. None if the memory of the GPU is too small.
     """
     cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     try:
-        useful = Step(sizes, device, TRAINING_MODES[way.removesuffix("-checkpointing")])
-        clips = training_batch(sizes, device, batch)
-        useful(clips)  # The first step also encodes and caches the texts of frozen towers.
+        step, clips = Step(sizes, device, TRAINING_MODES[way]), training_batch(sizes, device, batch)
+        seconds = time_alternately({"step": lambda: step(clips)}, sizes.repetitions, device)["step"]
+        peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0
         counter = FlopCounterMode(display=False)
         with counter:
-            useful(clips)
-        del useful
-        if cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        step = Step(sizes, device, TRAINING_MODES[way])
-        seconds = time_alternately({"step": lambda: step(clips)}, sizes.repetitions, device)["step"]
+            step(clips)
     except torch.OutOfMemoryError:
         return None
-    peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0
-    return {"seconds": seconds, "flops": counter.get_total_flops(), "peak": peak}
+    return {"seconds": seconds, "flops": flops or counter.get_total_flops(), "peak": peak}
 
 
 def measure_peak(device: torch.device, side: int = SIDE) -> float:
@@ -112,11 +111,10 @@ def measure(sizes: Sizes, device: torch.device, batches: Sequence[int] = BATCHES
         "inference": {str(batch): measure_inference(sizes, device, batch) for batch in batches},
         "training": {},
     }
-    for way in TRAINED:
-        for batch in batches:
-            result["training"][f"{way} {batch}"] = measure_training(sizes, device, way, batch)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+    training = result["training"]
+    for way, batch in itertools.product(TRAINED, batches):
+        plain = training.get(f"{way.removesuffix('-checkpointing')} {batch}")
+        training[f"{way} {batch}"] = measure_training(sizes, device, way, batch, plain and plain["flops"])
     return result
 
 
