@@ -365,10 +365,12 @@ class TGDFERModel(TGDFERPreTrainedModel):
         if (pixel_values_videos is None) == (frame_features is None):
             given = "neither was" if frame_features is None else "both were"
             raise ValueError(f"Give either `pixel_values_videos` or `frame_features`; {given} given.")
+        # The texts come first, because comparing their weights waits for a GPU. Afterwards nothing does, so the GPU
+        # encodes the frames while the rest of the network is prepared for it.
+        texts = self.class_texts()
         if frame_features is None:
             frame_features = self.get_frame_features(pixel_values_videos, frame_mask)
         frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
-        texts = self.class_texts()
 
         # Cached features may have another dtype than the model.
         frame_features = frame_features.to(self.text_guidance.description_weight.dtype)
