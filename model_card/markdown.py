@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 # Characters that open or close an element of CommonMark, a table cell or strikethrough of GitHub Flavored Markdown, or
-# a formula of the Hub.
-_SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&#]")
+# a formula of the Hub. An underscore inside a word is harmless.
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
 # Characters that start a list, a heading or a quotation, but only at the start of a line.
-_LINE_START = re.compile(r"^([-+=]|\d{1,9}(?=[.)]))")
+_LINE_START = re.compile(r"^([-+=]|\d{1,9}(?=[.)](?: |$)))")
 # Addresses that GitHub Flavored Markdown turns into links without any brackets.
 _ADDRESS = re.compile(r"(?i)(?<=\bhttp)(?=://)|(?<=\bhttps)(?=://)|(?<=\bftp)(?=://)|(?<=\bwww)(?=\.)|(?=@)")
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -88,8 +88,9 @@ def table(headings: Sequence[Any], rows: Iterable[Sequence[Any]], numbers: Seque
         numbers (`Sequence[int]`, *optional*): Indices of the columns that are aligned to the right.
     """
     rule = ["---:" if index in numbers else "---" for index in range(len(headings))]
-    lines = [[_cell(heading) for heading in headings], rule, *([_cell(cell) for cell in row] for row in rows)]
-    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    head = " | ".join(map(_cell, headings)).removeprefix(" ")
+    body = (" | ".join(map(_cell, row)) for row in rows)
+    return Markdown("\n".join(f"| {line} |" for line in (head, " | ".join(rule), *body)))
 
 
 def _cell(value: Any) -> str:

@@ -343,7 +343,9 @@ class TGDFERConfig(PreTrainedConfig):
     def _validate_training_data(self) -> None:
         for entry in self.training_data or []:
             if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-                raise ValueError(f"`training_data` has the entry {str(entry)[:80]}, but needs a dictionary with a `name`.")
+                raise ValueError(
+                    f"`training_data` has the entry {str(entry)[:80]}, but needs a dictionary with a `name`."
+                )
             for name in _TRAINING_DATA_TEXTS:
                 if not isinstance(entry.get(name), str | None):
                     raise ValueError(f"`training_data` has {str(entry[name])[:80]} as `{name}`, but needs a text.")

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from huggingface_hub import DatasetCard, DatasetCardData
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
+
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 
 # Libraries whose version can change the result of a training.
 LIBRARIES = ("tgdfer", "torch", "torchvision", "transformers", "accelerate", "peft", "datasets", "av")
@@ -31,7 +33,7 @@ def dataset_entry(dataset: str, split: str, num_clips: int) -> dict[str, Any]:
     card = _read_card(dataset, is_local)
     entry: dict[str, Any] = {
         "name": Path(dataset).expanduser().resolve().name if is_local else dataset,
-        "kind": "rendered clips" if "rendered-faces" in (card.tags or []) else "clips",
+        "kind": "rendered clips" if "rendered-faces" in (getattr(card, "tags", None) or []) else "clips",
         "num_clips": num_clips,
         "split": split,
         "license": _license_of(card),
@@ -61,15 +63,25 @@ def with_entry(
     return [*kept, entry]
 
 
-def environment_facts(accelerator: Accelerator) -> dict[str, Any]:
-    """Returns the versions of the libraries and the hardware of a training.
+def environment_facts(accelerator: Accelerator, model: TGDFERForVideoClassification) -> dict[str, Any]:
+    """Returns the LoRA, the versions of the libraries and the hardware of a training.
 
     Args:
         accelerator (`Accelerator`): Accelerator of the training.
+        model (`TGDFERForVideoClassification`): Model to train.
 
     Returns:
-        `versions` by library, and `hardware` with `device`, `processes` and `mixed_precision`.
+        `lora` (empty if it is not attached), `versions` by library, and `hardware` with `device`, `processes` and
+        `mixed_precision`.
     """
+    config = model.config
+    lora = {
+        "layers": config.lora_layers,
+        "text_layers": config.lora_text_layers,
+        "rank": config.lora_rank,
+        "alpha": config.lora_alpha,
+        "dropout": config.lora_dropout,
+    }
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -83,7 +95,7 @@ def environment_facts(accelerator: Accelerator) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
     }
-    return {"versions": versions, "hardware": hardware}
+    return {"lora": lora if model.has_lora else {}, "versions": versions, "hardware": hardware}
 
 
 def _cpu_name() -> str:

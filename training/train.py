@@ -98,7 +98,7 @@ def train(config: TrainingConfig) -> Path:
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
         require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    facts = training_facts(config, train_part, held_out_by, trainable) | environment_facts(accelerator)
+    facts = training_facts(config, train_part, held_out_by, trainable) | environment_facts(accelerator, model)
     learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
     model.config.training_data = with_entry(model.config.training_data, config.model.model, learnt_from)
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.

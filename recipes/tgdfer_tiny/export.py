@@ -40,7 +40,7 @@ SOURCES = {
         "terms": "Apache-2.0",
     },
     "rendered clips": {
-        "name": "clips of rendered moving faces from `tgdfer.training.rendered_faces`",
+        "name": "clips of moving faces rendered by tgdfer",
         "terms": "Apache-2.0",
     },
 }

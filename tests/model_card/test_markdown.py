@@ -6,7 +6,18 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tgdfer.model_card.markdown import Markdown, code, code_block, escape, finalize, join, link, one_line, picture, table
+from tgdfer.model_card.markdown import (
+    Markdown,
+    code,
+    code_block,
+    escape,
+    finalize,
+    join,
+    link,
+    one_line,
+    picture,
+    table,
+)
 
 HARMFUL = (
     "<script>alert(1)</script>",
@@ -130,6 +141,8 @@ def test_pictures_lie_in_the_repository(text, name):
         ("see www.a.example or x@a.example", r"see www\.a.example or x\@a.example"),
         ("- a", r"\- a"),
         ("3. a", r"3\. a"),
+        ("3.5 a_b", "3.5 a_b"),
+        ("_a_ b__c", r"\_a\_ b\_\_c"),
         ("a\u202eb\u0000c", "a b c"),
         ("Zürich 怒り 👩\u200d💻", "Zürich 怒り 👩\u200d💻"),
     ],
