@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
+from rich.filesize import decimal
 
 from tgdfer.model_card.data_facts import NOT_RECORDED, TrainingData
 from tgdfer.model_card.markdown import Markdown, code, finalize, join, link, one_line, picture
@@ -395,4 +396,4 @@ def size_fact(weights: dict[str, Any]) -> Markdown | None:
     if not weights:
         return None
     dtypes = ", ".join(weights["dtypes"])
-    return Markdown(f"{weights['parameters']:,} parameters, {weights['bytes'] / 1e6:.1f} MB ({dtypes})")
+    return Markdown(f"{weights['parameters']:,} parameters, {decimal(weights['bytes'])} ({dtypes})")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 # Characters that open or close an element of CommonMark, a table cell or strikethrough of GitHub Flavored Markdown, or
 # a formula of the Hub. An underscore inside a word is harmless.
-_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$#]|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])")
 # Characters that start a list, a heading or a quotation, but only at the start of a line.
 _LINE_START = re.compile(r"^([-+=]|\d{1,9}(?=[.)](?: |$)))")
 # Addresses that GitHub Flavored Markdown turns into links without any brackets.

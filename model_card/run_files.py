@@ -61,9 +61,9 @@ def pictures_of(run: str | Path) -> list[Path]:
     return sorted((Path(run) / "figures").glob("*.png"), key=lambda path: path.stem)
 
 
-def is_hub_id(name: str) -> bool:
-    """Returns whether a name is a Hub id and not an existing folder."""
-    return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+def is_hub_id(name: Any) -> bool:
+    """Returns whether a value is a Hub id and not an existing folder. YAML may contain a number instead of a name."""
+    return isinstance(name, str) and bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def shorten_path(name: str) -> str:

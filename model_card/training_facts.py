@@ -71,7 +71,11 @@ def describe_lora(stage: dict[str, Any]) -> str | None:
     if not lora:
         return "none, CLIP was frozen"
     towers = {"vision": lora.get("layers"), "text": lora.get("text_layers")}
-    blocks = " and ".join(f"the last {count} blocks of the {tower} tower" for tower, count in towers.items() if count)
+    blocks = " and ".join(
+        f"the last {f'{count} blocks' if count > 1 else 'block'} of the {tower} tower"
+        for tower, count in towers.items()
+        if count
+    )
     return (
         f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']} in {blocks}; merged into the weights"
     )
