@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.calibration import Calibration, calibrate
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.evaluate import weights_sha256
+from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.files import read_json, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
@@ -89,6 +91,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         metrics = {**measured[0], "also_measured": measured[1:], "training": facts}
         write_text(draft / "training.json", json.dumps(facts, indent=2) + "\n")
         write_text(draft / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_figures(draft, measured)
         write_text(draft / "README.md", str(build_card(draft, NAME)))
     return metrics
 
@@ -96,6 +99,15 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
 def clip_data(real: int, rendered: int) -> list[dict[str, Any]]:
     """Returns the training data that the dual encoder had not seen, for the config: real clips and rendered clips."""
     return [counted(CLIPS_OF_PUBLIC_FIGURES, real), counted(RENDERED_CLIPS, rendered)]
+
+
+def write_figures(folder: Path, measured: Sequence[dict[str, Any]]) -> None:
+    """Draws the confusion matrix of each data set to the folder `figures`, for the card."""
+    (folder / "figures").mkdir(exist_ok=True)
+    for metrics in measured:
+        name = re.sub(r"\W+", "_", metrics["dataset"]).strip("_")
+        path = folder / "figures" / f"confusion_matrix_{name}.png"
+        plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], path)
 
 
 def calibrated(folder: Path, held_out: Sequence[MixedSources]) -> Calibration:
