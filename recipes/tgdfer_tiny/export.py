@@ -3,6 +3,8 @@
 import copy
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +26,11 @@ from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.files import read_json, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
+from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
 
 NAME = "tgdfer-tiny"
+# Labels of the clips that the page of the model on the Hub offers to try.
+EXAMPLES = ("happiness", "sadness", "surprise")
 # Names of the sources on the card, with their terms and citations.
 SOURCES = {
     "photographs": {
@@ -92,6 +97,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         write_text(draft / "training.json", json.dumps(facts, indent=2) + "\n")
         write_text(draft / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         write_figures(draft, measured)
+        write_examples(draft)
         write_text(draft / "README.md", str(build_card(draft, NAME)))
     return metrics
 
@@ -108,6 +114,19 @@ def write_figures(folder: Path, measured: Sequence[dict[str, Any]]) -> None:
         name = re.sub(r"\W+", "_", metrics["dataset"]).strip("_")
         path = folder / "figures" / f"confusion_matrix_{name}.png"
         plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], path)
+
+
+def write_examples(folder: Path) -> None:
+    """Renders three clips to the folder `examples`, which the page of the model on the Hub offers to try.
+
+    Their people are in no training data, because the people of each split are drawn from its name.
+    """
+    (folder / "examples").mkdir(exist_ok=True)
+    faces = RenderedFaces(size=224, frames=(50, 60), occlusion=0.0, crf=(28, 28))
+    with tempfile.TemporaryDirectory() as work:
+        clips = write_dataset(Path(work, "clips"), faces, {"examples": 1}, labels=EXAMPLES)
+        for label in EXAMPLES:
+            shutil.copy(clips / "examples" / label / "0000.mp4", folder / "examples" / f"{label}.mp4")
 
 
 def calibrated(folder: Path, held_out: Sequence[MixedSources]) -> Calibration:
