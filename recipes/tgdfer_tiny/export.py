@@ -171,6 +171,7 @@ def training_facts(recipe: Recipe, trained: Trained, calibration: Calibration, c
         "command": command,
         "license": "apache-2.0",
         "limits": list(LIMITS),
+        **trained.environment,
         "calibration": calibration.facts,
     }
 
