@@ -47,6 +47,7 @@ function drawSquare() {
 
 function showVideo() {
   byId("view").hidden = false;
+  byId("view").style.width = `min(100%, ${(60 * video.videoWidth) / video.videoHeight}vh)`;
   drawSquare();
 }
 
