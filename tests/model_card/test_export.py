@@ -286,12 +286,12 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(fast_export, tmp_pat
     def fail(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
     monkeypatch.setattr(quantisation, "quantise", fail)
     for output in (folder, tmp_path / "new"):
         assert main(["export", "--int8", "--output", str(output)]) == 2
         assert "No space left on device" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
     assert {path.name for path in tmp_path.iterdir()} == {"deep", "notes"}
     assert [path.name for path in folder.parent.iterdir()] == ["onnx"]
 
