@@ -50,11 +50,10 @@ WITHOUT = (
     Variant("no-time", "− both grains", FULL | {"short_term": False, "long_range": False}),
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
     Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
-    Variant("prompted", "relevance from the prompted text", FULL | {"relevance_text": "prompted"}),
     Variant(
-        "cross-attention",
-        "visual prompts by cross-attention, relevance from the prompted text",
-        FULL | {"visual_prompt_source": "cross_attention", "relevance_text": "prompted"},
+        "contrast",
+        "visual prompts by contrast, relevance from the class text",
+        FULL | {"visual_prompt_source": "contrast", "relevance_text": "label"},
     ),
 )
 CONTEXT = Variant("context", "+ learnable context", FULL | {"context": "shared"})
