@@ -39,7 +39,7 @@ LADDER = (
     Variant("descriptions", "+ descriptions", NOTHING),
     Variant("short", "+ short-term grain", NOTHING | {"short_term": True}),
     Variant("long", "+ long-range grain", NOTHING | {"short_term": True, "long_range": True}),
-    Variant("attention", "+ MIL attention", FULL | {"visual_prompts": False}),
+    Variant("attention", "+ MIL attention: TG-DFER − visual prompts", FULL | {"visual_prompts": False}),
     Variant("full", "+ visual prompts: TG-DFER, frozen", FULL),
 )
 # The full network without one of its parts, or with one part changed.
@@ -49,7 +49,6 @@ WITHOUT = (
     Variant("no-long", "− long-range grain", FULL | {"long_range": False}),
     Variant("no-time", "− both grains", FULL | {"short_term": False, "long_range": False}),
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
-    Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
     Variant(
         "contrast",
         "visual prompts by contrast, relevance from the class text",
