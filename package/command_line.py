@@ -356,7 +356,8 @@ def faces(
 @app.command(
     epilog="[bold]Examples[/]\n\n"
     "tgdfer push runs/first user/name --dry-run\n\n"
-    "tgdfer push runs/first user/name --private --no-pictures"
+    "tgdfer push runs/first user/name --private --no-pictures\n\n"
+    "tgdfer push runs/first organisation/name --license cc-by-nc-4.0 --tag faces --create-pr"
 )
 def push(
     run: Annotated[Path, typer.Argument(help="Folder of a run or of a model")],
@@ -368,12 +369,39 @@ def push(
     pictures: Annotated[
         bool, typer.Option(help="Upload the pictures of the run; pictures of timelines show faces")
     ] = True,
+    license: Annotated[
+        str | None, typer.Option(help='License of the model, by its id on the Hub such as "cc-by-nc-4.0"')
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag of the repository. Repeat the option for each tag")] = None,
+    message: Annotated[str, typer.Option(help="Summary of the commit")] = "Upload TG-DFER model",
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, which is created if it does not exist, or pull request such as refs/pr/1"),
+    ] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Open a pull request instead of changing the branch")
+    ] = False,
 ) -> None:
-    """Publish a model on the Hub with its code, model card and pictures, in one commit."""
+    """Publish a model on the Hub with its code, model card and pictures, in one commit.
+
+    Files of earlier pushes that are no longer part of the model are deleted. What people have edited in the card on the
+    Hub is kept.
+    """
     hide_loading_bars()
     from tgdfer.model_card.publish import publish
 
-    url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
+    url = publish(
+        run,
+        repository,
+        private=private,
+        dry_run=dry_run,
+        pictures=pictures,
+        license=license,
+        tags=tag or (),
+        message=message,
+        revision=revision,
+        create_pr=create_pr,
+    )
     if not dry_run:
         print_once(f"Published: {url}")
 
