@@ -33,8 +33,8 @@ def publish(
 ) -> str:
     """Publishes the model of a run with its card in one commit.
 
-    Files that earlier pushes wrote and that are no longer part of the model are deleted in the same commit. What people
-    have edited in the card on the Hub is kept.
+    Files that earlier pushes wrote and that are no longer part of the model are deleted in the same commit. What
+    people have edited in the card on the Hub is kept.
 
     Args:
         run (`str` or `Path`): Folder of a run, whose `best` model is used, or of a model.

@@ -372,7 +372,9 @@ def push(
     license: Annotated[
         str | None, typer.Option(help='License of the model, by its id on the Hub such as "cc-by-nc-4.0"')
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Tag of the repository. Repeat the option for each tag")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Tag of the repository. Repeat the option for each tag")
+    ] = None,
     message: Annotated[str, typer.Option(help="Summary of the commit")] = "Upload TG-DFER model",
     revision: Annotated[
         str | None,
@@ -384,8 +386,8 @@ def push(
 ) -> None:
     """Publish a model on the Hub with its code, model card and pictures, in one commit.
 
-    Files of earlier pushes that are no longer part of the model are deleted. What people have edited in the card on the
-    Hub is kept.
+    Files of earlier pushes that are no longer part of the model are deleted. What people have edited in the card on
+    the Hub is kept.
     """
     hide_loading_bars()
     from tgdfer.model_card.publish import publish

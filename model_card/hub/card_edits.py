@@ -84,13 +84,14 @@ def keep_edits(
     card = Card.parse(new)
     kept: list[str] = []
     metadata = card.metadata
-    if remote is not None:
-        theirs = Card.parse(remote)
-        metadata, kept = merge_metadata(card.metadata, theirs.metadata, (written or {}).get("metadata"), was_pushed)
+    if remote is not None and remote.strip():
+        theirs, base = Card.parse(remote), (written or {}).get("metadata")
+        if theirs.header:  # Otherwise the metadata on the Hub are missing or not valid, and are written anew.
+            metadata, kept = merge_metadata(card.metadata, theirs.metadata, base, was_pushed)
         card.sections, sections = merge_sections(
             card.sections, theirs.sections, (written or {}).get("sections"), was_pushed
         )
-        kept = [f"`{key}`" for key in kept if key not in flags] + [f'section "{key}"' for key in sections]
+        kept = [f'"{key}"' for key in kept if key not in flags] + [f'section "{key}"' for key in sections]
     for key, value in flags.items():
         old = metadata.get(key)
         new_items = [item for item in value if item not in (old or [])] if isinstance(value, list) else []

@@ -118,9 +118,7 @@ class _Push:
         """Publishes files, and returns the URL of the commit."""
         target = self.target
         # None uses the default of the organisation.
-        self.api.create_repo(
-            **self.place, private=target.private or None, exist_ok=True, space_sdk=target.space_sdk
-        )
+        self.api.create_repo(**self.place, private=target.private or None, exist_ok=True, space_sdk=target.space_sdk)
         state = self.prepare_branch()
         record = PushRecord.parse(self.read(RECORD, state)) if RECORD in state.files else None
         text = self.read("README.md", state).decode("utf-8", "replace") if "README.md" in state.files else None
@@ -180,6 +178,8 @@ class _Push:
         )
         response = get_session().get(url, headers=build_hf_headers(token=self.api.token, library_name="tgdfer"))
         hf_raise_for_status(response)
+        if not ContentIds.of(response.content).match(state.files[path]):
+            raise ValueError(f"these are not the contents of {path}")
         return response.content
 
     def commit(self, files: Files, change: Change) -> str:

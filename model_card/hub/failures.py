@@ -14,7 +14,7 @@ from tgdfer.model_card.hub.patience import Answer, StillFailing, asked_time, one
 CALLS = {
     r"/api/repos/create$": "create the repository {repo}",
     r"/api/validate-yaml$": "check the metadata of README.md",
-    r"/api/\w+/[^/]+/[^/]+(/revision/[^/]+)?$": "describe the repository {repo}",
+    r"/api/\w+/[^/]+/[^/]+(/revision/[^/]+)?$": "show the state of {repo}",
     r"/branch/[^/]+$": "create the branch in {repo}",
     r"/discussions": "list the pull requests of {repo}",
     r"/resolve/": "send a file of {repo}",
@@ -99,25 +99,31 @@ def refusal(response: httpx.Response, path: str, doing: str, repo_id: str, tries
             f"The Hub refused to {doing} ({details}); free some space or raise the limit of the account in"
             f" {constants.ENDPOINT}/settings/billing, or use a repository of another account."
         )
-    if status in (401, 403) and action(path, "", None) == action("", "", None):
+    if status in (401, 403, 404) and is_upload(path):
         return f"The Hub refused to {doing} ({details}); push again, because permissions to upload expire."
     if status == 401:
         return (
             f"The Hub rejected your access token ({details}); run `hf auth login`, or set HF_TOKEN to a valid token."
         )
     if status == 412:
-        return (
-            f"Somebody else has changed {repo_id} during this push ({details}); look at the change, and push again."
-        )
+        return f"Somebody else has changed {repo_id} during this push ({details}); look at the change, and push again."
+    if status == 403 and response.request.method == "GET":
+        return f"Your access token has no permission to read {repo_id} ({details}); use another token or repository."
     if status == 403:
         return (
             f"Your access token has no permission to write to {repo_id} ({details}); use a token with write"
             " permission, or a repository under your own user name."
         )
-    return f"The Hub refused to {doing} ({details}{after(tries)}); {advice(response, repo_id)}."
+    after = f", after {tries} tries" if tries > 1 else ""
+    return f"The Hub refused to {doing} ({details}{after}); {advice(response, repo_id, doing)}."
 
 
-def advice(response: httpx.Response, repo_id: str) -> str:
+def is_upload(path: str) -> bool:
+    """Returns whether a path belongs to the storage of large files. Its addresses contain permissions that expire."""
+    return not any(re.search(pattern, path) for pattern in CALLS)
+
+
+def advice(response: httpx.Response, repo_id: str, doing: str) -> str:
     """Returns what to do after a refusal."""
     status, path = response.status_code, response.request.url.path
     if status == 404:
@@ -127,9 +133,9 @@ def advice(response: httpx.Response, repo_id: str) -> str:
     if status == 409:
         return "wait until the other change is finished, and push again"
     if status == 413:
-        if path.endswith(("/create", "/validate-yaml")) or "/commit/" in path or "/preupload/" in path:
-            return "publish fewer or smaller files, for example with --no-pictures"
-        return "save the model in several smaller files with `save_pretrained(folder, max_shard_size=...)`"
+        if ".safetensors" in doing:
+            return "save the model in several smaller files with `save_pretrained(folder, max_shard_size=...)`"
+        return "publish fewer or smaller files, for example with --no-pictures"
     if status == 429:
         seconds = asked_time(response)
         return f"push again in {duration(seconds)}" if seconds else "push again later"
@@ -152,11 +158,6 @@ def reason(response: httpx.Response) -> str:
         found = "; ".join(str(one.get("message")) for one in content["errors"] if isinstance(one, dict))
     text = " ".join(str(header or found or "").split()).rstrip(".")
     return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "..."
-
-
-def after(tries: int) -> str:
-    """Returns the end of "503: reason" after several tries."""
-    return f", {times(tries)}" if tries > 1 else ""
 
 
 def times(tries: int) -> str:

@@ -124,6 +124,8 @@ class Hub:
     Attributes:
         failures: how a call fails, by its name in `ROUTES`.
         before: what happens, once, just before a call is answered, by the name of the call.
+        calls: names of the calls so far.
+        clients: what clients call themselves in the header `X-Client`.
     """
 
     def __init__(self) -> None:
@@ -133,6 +135,7 @@ class Hub:
         self.failures: dict[str, Failure] = {}
         self.before: dict[str, Callable[[], None]] = {}
         self.calls: list[str] = []
+        self.clients: set[str | None] = set()
         self.lock = threading.RLock()
         self.url = ""
 
@@ -143,7 +146,7 @@ class Hub:
     def restore(self, state: tuple[Any, ...] = ({}, {})) -> None:
         """Goes back to a state. All calls succeed again."""
         self.repos, self.uploads = copy.deepcopy(state)
-        self.requests, self.calls, self.failures, self.before = [], [], {}, {}
+        self.requests, self.calls, self.clients, self.failures, self.before = [], [], set(), {}, {}
 
     def failure(self, call: str) -> Failure | None:
         """How this call fails, if it does. It then fails one time less."""
@@ -296,6 +299,7 @@ class Handler(BaseHTTPRequestHandler):
         self.muted = False
         with self.hub.lock:
             self.hub.requests.append(f"{self.command} {unquote(url.path)}")
+            self.hub.clients.add(self.headers.get("X-Client"))
             try:
                 self.route(method, url.path)
             except HubError as error:
@@ -506,7 +510,7 @@ class Handler(BaseHTTPRequestHandler):
                 "author": {"name": "user"},
                 "createdAt": "2026-01-01T00:00:00.000Z",
                 "status": "open",
-                "repo": {"name": repo_id},
+                "repo": {"name": repo_id, "type": kind.removesuffix("s")},
                 "isPullRequest": True,
             }
             for number, title in enumerate(repo.pull_requests, start=1)
