@@ -187,10 +187,8 @@ class _Push:
 
         A call that fails is repeated only if its commit has not landed. Calls before the commit do no harm twice.
         """
-        operations = [
-            *(CommitOperationAdd(path, content) for path, content in files.items()),
-            *(CommitOperationDelete(path) for path in change.deleted),
-        ]
+        operations: list[Any] = [CommitOperationAdd(path, content) for path, content in files.items()]
+        operations += [CommitOperationDelete(path) for path in change.deleted]
         waited = 0.0
         for tries in count(1):
             try:
@@ -236,7 +234,9 @@ class _Push:
         if not self.target.create_pr:
             yield self.target.revision, None
             return
-        pull_requests = {"discussion_type": "pull_request", "discussion_status": "open"}
-        for discussion in self.api.get_repo_discussions(**self.place, **pull_requests):
+        discussions = self.api.get_repo_discussions(
+            **self.place, discussion_type="pull_request", discussion_status="open"
+        )
+        for discussion in discussions:
             if discussion.title == self.target.message:
                 yield f"refs/pr/{discussion.num}", discussion.url

@@ -198,7 +198,7 @@ def patient_client(patience: Patience) -> Iterator[None]:
         def request(method: str, url: Any, **options: Any) -> httpx.Response:
             return patience.request(send, method, url, **options)
 
-        client.request = request
+        client.request = request  # type: ignore[method-assign]
         return client
 
     set_client_factory(make_client)
