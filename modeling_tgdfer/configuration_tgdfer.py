@@ -130,6 +130,11 @@ class TGDFERConfig(PreTrainedConfig):
             mean cosine of the description and the decisive frames, which are the frames of above-average relevance for
             the label. The values are the mean and the standard deviation of the fit over clips:
             `{label: {description: [mean, deviation]}}`. None if they are unknown.
+        training_data (`list[dict]`, *optional*): Data that the weights were trained on, including the data of the CLIP
+            and of every model that this one was fine-tuned from. An entry has a `name`, and optionally the texts
+            `kind` (such as "photographs"), `source` (a link), `license` (as the Hub names it), `terms` (a sentence)
+            and `citation`, and the number `num_clips`. A missing `license` was not recorded. None if nothing was
+            recorded.
         format_version (`int`, *optional*, defaults to 2): Version of the format of the folder that the config was read
             from. It is 0 if the folder does not contain a version.
     """
@@ -236,6 +241,8 @@ class TGDFERConfig(PreTrainedConfig):
     unsure_below: float | int | None = None
     description_references: dict | None = None
 
+    training_data: list | None = None
+
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -331,6 +338,17 @@ class TGDFERConfig(PreTrainedConfig):
         if not 0 < self.topk_fraction <= 1:
             raise ValueError(f"`topk_fraction` is {self.topk_fraction}; it must be above 0 and at most 1.")
         self._validate_calibration()
+        self._validate_training_data()
+
+    def _validate_training_data(self) -> None:
+        for entry in self.training_data or []:
+            if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+                raise ValueError(
+                    f"`training_data` has the entry {str(entry)[:80]}, but needs a dictionary with a `name`."
+                )
+            for name in _TRAINING_DATA_TEXTS:
+                if not isinstance(entry.get(name), str | None):
+                    raise ValueError(f"`training_data` has {str(entry[name])[:80]} as `{name}`, but needs a text.")
 
     def _validate_calibration(self) -> None:
         if self.unsure_below is not None:
@@ -359,6 +377,8 @@ class TGDFERConfig(PreTrainedConfig):
         self.temperature, self.unsure_below, self.description_references = 1.0, None, None
 
 
+_TRAINING_DATA_TEXTS = ("kind", "source", "license", "terms", "citation")
+
 # Keys that transformers writes into a `config.json` in addition to the fields.
 _TRANSFORMERS_FIELDS = (
     "attn_implementation",
@@ -382,6 +402,8 @@ def require_sizes(config: Mapping[str, Any]) -> None:
             load a network from the Hub or a folder.
     """
     for name, value in config.items():
+        if name == "training_data":  # Data sets are larger than any size of a network.
+            continue
         if isinstance(value, Mapping):
             require_sizes(value)
         # With a prefix such as "hf-hub:" or "local-dir:", timm would load a network from the Hub or from a folder.

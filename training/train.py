@@ -37,6 +37,7 @@ from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import face_options, start_model
 from tgdfer.training.processes import batch_loader, on_cpu, own_batches, process_state
+from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
 from tgdfer.training.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ def train(config: TrainingConfig) -> Path:
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
         require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    facts = training_facts(config, train_part, held_out_by, trainable)
+    facts = training_facts(config, train_part, held_out_by, trainable) | environment_facts(accelerator, model)
+    learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
+    model.config.training_data = with_entry(model.config.training_data, config.model.model, learnt_from)
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
         prepare_folder(folder, config, clips_hash, train_part, validation_part)

@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from recipes.tgdfer_tiny.material import Material
 from recipes.tgdfer_tiny.train import Recipe, Trained, figures, validation_clips
 from recipes.tgdfer_tiny.training_clips import MixedSources, Photographs
+from recipes.training_data import CLIPS_OF_PUBLIC_FIGURES, RENDERED_CLIPS, counted
 from recipes.weights_folder import replaced_folder
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -39,7 +40,7 @@ SOURCES = {
         "terms": "Apache-2.0",
     },
     "rendered clips": {
-        "name": "clips of rendered moving faces from `tgdfer.training.rendered_faces`",
+        "name": "clips of moving faces rendered by tgdfer",
         "terms": "Apache-2.0",
     },
 }
@@ -68,6 +69,11 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         `dict[str, Any]`: The figures, with the contents of `metrics.json`.
     """
     with replaced_folder(out) as draft:
+        training_clips = (material.real_clips("train"), material.rendered_clips("train"))
+        trained.model.config.training_data = [
+            *(trained.model.config.training_data or []),  # That of the dual encoder.
+            *clip_data(*(len(material.held_out(clips, recipe.fold)[0]) for clips in training_clips)),
+        ]
         trained.model.save_pretrained(draft, merge_lora=True)
         # Saving changes the settings of a processor, which are part of the key of cached features.
         processor = copy.deepcopy(material.network[1])
@@ -85,6 +91,11 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         write_text(draft / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         write_text(draft / "README.md", str(build_card(draft, NAME)))
     return metrics
+
+
+def clip_data(real: int, rendered: int) -> list[dict[str, Any]]:
+    """Returns the training data that the dual encoder had not seen, for the config: real clips and rendered clips."""
+    return [counted(CLIPS_OF_PUBLIC_FIGURES, real), counted(RENDERED_CLIPS, rendered)]
 
 
 def calibrated(folder: Path, held_out: Sequence[MixedSources]) -> Calibration:
