@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from tgdfer.model_card.hub.adapter_files import adapter_files_to_publish
 from tgdfer.model_card.hub.commits import Target, push
 from tgdfer.model_card.hub.model_files import files_to_publish
 from tgdfer.model_card.hub.patience import one_line
@@ -30,6 +30,7 @@ def publish(
     message: str = "Upload TG-DFER model",
     revision: str | None = None,
     create_pr: bool = False,
+    adapter: bool = False,
 ) -> str:
     """Publishes the model of a run with its card in one commit.
 
@@ -51,6 +52,8 @@ def publish(
             Defaults to the main branch.
         create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request instead of changing the
             branch.
+        adapter (`bool`, *optional*, defaults to `False`): Whether to publish the model without its CLIP, with LoRA
+            that is not merged. The package loads it by its id.
 
     Returns:
         `str`: URL of the commit or the pull request, or with `dry_run` of the repository.
@@ -60,25 +63,27 @@ def publish(
             reached, or somebody else changes the repository in the meantime.
     """
     require_repo_id(repo_id)
-    files = files_to_publish(run, repo_id, pictures)
-    flags = {"license": license, "tags": list(tags)}
+    list_files = adapter_files_to_publish if adapter else files_to_publish
+    files = list_files(run, repo_id, pictures)
+    is_generated = isinstance(files["README.md"], bytes)
+
+    def card_with_license(license: str) -> str:
+        card = list_files(run, repo_id, pictures, license)["README.md"]
+        assert isinstance(card, bytes)
+        return card.decode()
+
     target = Target(repo_id, "model", private, message, revision, create_pr, token)
-    return publish_files(target, files, dry_run, {key: value for key, value in flags.items() if value})
-
-
-def publish_files(target: Target, files: Files, dry_run: bool = False, flags: dict[str, Any] | None = None) -> str:
-    """Publishes files in one commit, or only lists them with `dry_run`. See `hub.commits.push`.
-
-    Returns:
-        `str`: URL of the commit or the pull request, or with `dry_run` of the repository.
-
-    Raises:
-        UserError: If the Hub rejects the upload or cannot be reached.
-    """
     if dry_run:
-        Console().print(files_table(files, target.repo_id))
-        return target.url
-    return push(target, files, flags)
+        return list_without_upload(target, files)
+    flags = {"license": license, "tags": list(tags)}
+    given = {key: value for key, value in flags.items() if value}
+    return push(target, files, given, card_with_license if is_generated else None)
+
+
+def list_without_upload(target: Target, files: Files) -> str:
+    """Prints the files of a push, and returns the URL of the repository."""
+    Console().print(files_table(files, target.repo_id))
+    return target.url
 
 
 def require_repo_id(repo_id: str) -> None:

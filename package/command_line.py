@@ -383,6 +383,9 @@ def push(
     create_pr: Annotated[
         bool, typer.Option("--create-pr", help="Open a pull request instead of changing the branch")
     ] = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Publish only LoRA and the new weights, without the CLIP")
+    ] = False,
 ) -> None:
     """Publish a model on the Hub with its code, model card and pictures, in one commit.
 
@@ -403,6 +406,7 @@ def push(
         message=message,
         revision=revision,
         create_pr=create_pr,
+        adapter=adapter,
     )
     if not dry_run:
         print_once(f"Published: {url}")

@@ -1,7 +1,7 @@
 """One commit for each push. The repository is afterwards in the new state or, after a failure, in the old one."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -79,7 +79,12 @@ class Change(NamedTuple):
         )
 
 
-def push(target: Target, files: Files, flags: dict[str, Any] | None = None) -> str:
+def push(
+    target: Target,
+    files: Files,
+    flags: dict[str, Any] | None = None,
+    card_with_license: Callable[[str], str] | None = None,
+) -> str:
     """Publishes files in one commit, in which stale files of earlier pushes are deleted.
 
     Args:
@@ -87,6 +92,8 @@ def push(target: Target, files: Files, flags: dict[str, Any] | None = None) -> s
         files (`dict[str, Path | bytes]`): Path or contents of each file.
         flags (`dict[str, Any]`, *optional*): Metadata of the card that the user asked for. They replace what somebody
             has written on the Hub.
+        card_with_license (`Callable[[str], str]`, *optional*): Writes the card of `files` again for another licence,
+            which is that of the flags or that somebody has chosen on the Hub.
 
     Returns:
         `str`: URL of the commit or of the pull request.
@@ -100,7 +107,8 @@ def push(target: Target, files: Files, flags: dict[str, Any] | None = None) -> s
     patience = Patience()
     with patient_client(patience):
         try:
-            return _Push(target, HfApi(token=token, library_name="tgdfer"), patience).publish(files, flags or {})
+            api = HfApi(token=token, library_name="tgdfer")
+            return _Push(target, api, patience).publish(files, flags or {}, card_with_license)
         except UserError:
             raise
         except FAILED as error:
@@ -114,32 +122,52 @@ class _Push:
         self.target, self.api, self.patience = target, api, patience
         self.place: dict[str, Any] = {"repo_id": target.repo_id, "repo_type": target.repo_type}
 
-    def publish(self, files: Files, flags: dict[str, Any]) -> str:
+    def publish(self, files: Files, flags: dict[str, Any], card_with_license: Callable[[str], str] | None) -> str:
         """Publishes files, and returns the URL of the commit."""
         target = self.target
         # None uses the default of the organisation.
         self.api.create_repo(**self.place, private=target.private or None, exist_ok=True, space_sdk=target.space_sdk)
         state = self.prepare_branch()
         record = PushRecord.parse(self.read(RECORD, state)) if RECORD in state.files else None
-        text = self.read("README.md", state).decode("utf-8", "replace") if "README.md" in state.files else None
-        # The tag of all cards that this package writes.
-        was_pushed = record is not None or "tgdfer" in (Card.parse(text or "").metadata.get("tags") or [])
-        ids = {path: ContentIds.of(content) for path, content in files.items()}
-        new_record = PushRecord({path: one for path, one in ids.items() if path != "README.md"})
+        remote = self.read("README.md", state).decode("utf-8", "replace") if "README.md" in state.files else None
+        # All cards that this package writes have the tag.
+        was_pushed = record is not None or "tgdfer" in (Card.parse(remote or "").metadata.get("tags") or [])
+        new_record = PushRecord({path: ContentIds.of(file) for path, file in files.items() if path != "README.md"})
+        ids = dict(new_record.files)
         files = dict(files)
         if (card := files.get("README.md")) is not None:
-            new = (card if isinstance(card, bytes) else card.read_bytes()).decode("utf-8", "replace")
-            new_record.card = Card.parse(new).describe()
-            edited = keep_edits(new, text, record.card if record else None, was_pushed, flags)
-            files["README.md"] = edited.text.encode()
-            if edited.kept:
-                logger.warning("README.md keeps what was edited on the Hub: %s.", ", ".join(edited.kept))
+            text = (card if isinstance(card, bytes) else card.read_bytes()).decode("utf-8", "replace")
+            base = record.card if record else None
+            written, edited = self.edit_card(text, remote, base, was_pushed, flags, card_with_license)
+            new_record.card, files["README.md"] = written, edited.encode()
         files[RECORD] = new_record.to_json()
         ids |= {path: ContentIds.of(files[path]) for path in ("README.md", RECORD) if path in files}
         stale, changed = find_stale(state.files, set(files), record, was_pushed, target.repo_type == "model")
         for path in changed:
             logger.warning("%s is stale, but is kept because it was changed on the Hub.", path)
         return self.commit(files, Change(state.commit, ids, stale))
+
+    def edit_card(
+        self,
+        text: str,
+        remote: str | None,
+        base: dict[str, Any] | None,
+        was_pushed: bool,
+        flags: dict[str, Any],
+        card_with_license: Callable[[str], str] | None,
+    ) -> tuple[dict[str, Any], str]:
+        """Adds the edits of people to a card. Returns what the record says about the card, and the card."""
+        written = Card.parse(text).describe()
+        edited = keep_edits(text, remote, base, was_pushed, flags)
+        license = Card.parse(edited.text).metadata.get("license")
+        if card_with_license and license and license != written["metadata"].get("license"):
+            text = card_with_license(str(license))
+            # The metadata are recorded without the flags and the licence, so that later pushes keep them as edits.
+            written["sections"] = Card.parse(text).describe()["sections"]
+            edited = keep_edits(text, remote, base, was_pushed, {**flags, "license": license})
+        if edited.kept:
+            logger.warning("README.md keeps what was edited on the Hub: %s.", ", ".join(edited.kept))
+        return written, edited.text
 
     def describe(self, revision: str | None) -> State:
         """Asks for the state of a branch."""

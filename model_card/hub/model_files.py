@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from tgdfer.model_card.card import CardData, model_folder, pictures_of
+from tgdfer.model_card.card import CardData, examples_of
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import RECORD, Files
+from tgdfer.model_card.run_files import model_folder, pictures_of
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json
 
@@ -39,17 +40,23 @@ ALLOWED = (
 )
 # Files of a run that may be in the folder of a model. They are uploaded under another name or as part of
 # `metrics.json`.
-RUN_FILES = ("config.yaml", "figures", "training.json", RECORD)
+RUN_FILES = ("config.yaml", "examples", "figures", "training.json", RECORD)
+# Folders beside a model that are never uploaded with it. `tgdfer push --adapter` uploads the adapter instead.
+IGNORED = ("__pycache__", "adapter")
+# What writes each config and the code that it refers to.
+CODE_SAVERS = {"config.json": "model", "processor_config.json": "processor"}
 LOCAL_IMPORT = re.compile(r"^\s*from \.(\w+) import ", re.MULTILINE)
 
 
-def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Files:
+def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True, license: str | None = None) -> Files:
     """Lists the files of a commit by their path in the repository.
 
     Args:
         run (`str` or `Path`): Folder of a run or of a model.
         repo_id (`str`): Repository as "user/name".
-        pictures (`bool`, *optional*, defaults to `True`): Whether to include the pictures of the run.
+        pictures (`bool`, *optional*, defaults to `True`): Whether to include the pictures and the example clips of the
+            run.
+        license (`str`, *optional*): Licence of the weights, as the Hub names it, for the generated card.
 
     Returns:
         `dict[str, Path | bytes]`: Path or contents of each file.
@@ -60,10 +67,10 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
     """
     run, folder = Path(run), model_folder(run)
     code = check_model(folder)
-    card = CardData.from_run(run, repo_id, pictures)
+    card = CardData.from_run(run, repo_id, pictures, license)
     files: Files = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "__pycache__" or (folder == run and path.name in RUN_FILES):
+        if path.name.startswith(".") or path.name in IGNORED or (folder == run and path.name in RUN_FILES):
             continue
         known = path.name in code or any(fnmatch(path.name, pattern) for pattern in ALLOWED)
         if not path.is_file() or not known:
@@ -72,12 +79,20 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True) -> Fi
     # The card of a run is always generated. A model folder without a run may contain a handwritten card.
     if folder != run or "README.md" not in files:
         files["README.md"] = str(card.card()).encode()
-    files |= {f"figures/{path.name}": path for path in pictures_of(run) if pictures}
+    return dict(sorted((files | result_files(run, card, pictures)).items()))
+
+
+def result_files(run: Path, card: CardData, pictures: bool) -> Files:
+    """Lists the files about the training and the results of a run, without paths of this machine."""
+    files: Files = {}
+    if pictures:
+        shown = [*pictures_of(run), *examples_of(run)]
+        files |= {path.relative_to(run).as_posix(): path for path in shown}
     if (run / "metrics.json").is_file():
         files["metrics.json"] = (json.dumps(card.metrics, indent=2) + "\n").encode()
     if card.config:
         files["training_config.yaml"] = yaml.safe_dump(card.config, sort_keys=False, allow_unicode=True).encode()
-    return dict(sorted(files.items()))
+    return files
 
 
 def check_model(folder: Path) -> set[str]:
@@ -102,16 +117,34 @@ def check_model(folder: Path) -> set[str]:
                 has_lora |= ".lora_" in " ".join(file.keys())
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is damaged ({one_line(error)}); save the model again.") from error
-    code = set[str]()
-    for name, saver in {"config.json": "model", "processor_config.json": "processor"}.items():
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
-        content = read_json(folder / name)
-        if content.get("lora_attached") or has_lora:
+    for name in CODE_SAVERS:
+        if (folder / name).is_file() and (read_json(folder / name).get("lora_attached") or has_lora):
             raise UserError(
                 f"The LoRA adapters in {folder} are not merged, so the model could be loaded only with peft; save it"
                 f" again with `model.save_pretrained({str(folder)!r}, merge_lora=True)`."
             )
+    return check_code(folder, tuple(CODE_SAVERS))
+
+
+def check_code(folder: Path, names: tuple[str, ...]) -> set[str]:
+    """Checks that configs and the code that they refer to are complete.
+
+    Args:
+        folder (`Path`): Folder of a model.
+        names (`tuple[str, ...]`): Names of the configs.
+
+    Returns:
+        `set[str]`: Names of the code files.
+
+    Raises:
+        UserError: If a file is missing.
+    """
+    code = set[str]()
+    for name in names:
+        saver = CODE_SAVERS[name]
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}; write it with `{saver}.save_pretrained({str(folder)!r})`.")
+        content = read_json(folder / name)
         auto_map = content.get("auto_map") or {}
         pipelines = (content.get("custom_pipelines") or {}).values()
         required = code_files(folder, {*auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)})
