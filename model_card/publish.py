@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -78,6 +79,98 @@ def publish(
     flags = {"license": license, "tags": list(tags)}
     given = {key: value for key, value in flags.items() if value}
     return push(target, files, given, card_with_license if is_generated else None)
+
+
+def publish_dataset(
+    folder: str | Path,
+    repo_id: str,
+    private: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+    *,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    message: str = "Upload clips",
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Publishes a folder of clips as a data set of Parquet shards with a card, in one commit.
+
+    `tgdfer train --dataset user/name` and `datasets.load_dataset` read it.
+
+    Args:
+        folder (`str` or `Path`): Folder of a data set, such as `SPLIT/LABEL/CLIP.mp4`.
+        repo_id (`str`): Repository of the data set as "user/name". It is created if it does not exist.
+        private (`bool`, *optional*, defaults to `False`): Whether the repository is visible only to its owner.
+        dry_run (`bool`, *optional*, defaults to `False`): Whether to print the files without uploading them.
+        token (`str`, *optional*): Access token of the Hub. Defaults to that of `hf auth login` or `HF_TOKEN`.
+        license (`str`, *optional*): Hub id of the licence of the clips. Later pushes keep it.
+        tags (`Sequence[str]`, *optional*): Further tags of the repository. Later pushes keep them.
+        message (`str`, *optional*): Summary of the commit.
+        revision (`str`, *optional*): Branch, which is created if it does not exist, or pull request ("refs/pr/1").
+        create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request.
+
+    Returns:
+        `str`: URL of the commit or the pull request, or with `dry_run` of the repository.
+
+    Raises:
+        UserError: If the folder is not a data set, the Hub rejects the upload or cannot be reached, or somebody else
+            changes the repository in the meantime.
+    """
+    from tgdfer.model_card.hub.dataset_files import dataset_files_to_publish  # `datasets` is slow to import.
+
+    require_repo_id(repo_id)
+    target = Target(repo_id, "dataset", private, message, revision, create_pr, token)
+    with TemporaryDirectory() as temporary:
+        files = dataset_files_to_publish(folder, repo_id, temporary)
+        if dry_run:
+            return list_without_upload(target, files)
+        flags = {"license": license, "tags": list(tags)}
+        return push(target, files, {key: value for key, value in flags.items() if value})
+
+
+def publish_space(
+    repo_id: str,
+    private: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+    *,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    message: str = "Upload the Space",
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Publishes a Space of the same name as a model, on which people try the model with their own clips.
+
+    Args:
+        repo_id (`str`): Repository of the model as "user/name", and of the Space, which is created if it does not
+            exist.
+        private (`bool`, *optional*, defaults to `False`): Whether the Space is visible only to its owner.
+        dry_run (`bool`, *optional*, defaults to `False`): Whether to print the files without uploading them.
+        token (`str`, *optional*): Access token of the Hub. Defaults to that of `hf auth login` or `HF_TOKEN`.
+        license (`str`, *optional*): Hub id of the licence of the Space. Later pushes keep it.
+        tags (`Sequence[str]`, *optional*): Further tags of the Space. Later pushes keep them.
+        message (`str`, *optional*): Summary of the commit.
+        revision (`str`, *optional*): Branch, which is created if it does not exist, or pull request ("refs/pr/1").
+        create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request.
+
+    Returns:
+        `str`: URL of the commit or the pull request, or with `dry_run` of the Space.
+
+    Raises:
+        UserError: If the Hub rejects the upload or cannot be reached, or somebody else changes the Space in the
+            meantime.
+    """
+    from tgdfer.model_card.space.files import space_files
+
+    require_repo_id(repo_id)
+    files = space_files(repo_id)
+    target = Target(repo_id, "space", private, message, revision, create_pr, token, space_sdk="gradio")
+    if dry_run:
+        return list_without_upload(target, files)
+    flags = {"license": license, "tags": list(tags)}
+    return push(target, files, {key: value for key, value in flags.items() if value})
 
 
 def list_without_upload(target: Target, files: Files) -> str:

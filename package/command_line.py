@@ -39,6 +39,7 @@ from tgdfer.prediction_commands import (
     join,
     predict,
 )
+from tgdfer.publishing_commands import PUSH_EXAMPLES, push
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
@@ -353,63 +354,7 @@ def faces(
     print_once(f"The crops are in {output}, the report in {output / 'report.json'}.")
 
 
-@app.command(
-    epilog="[bold]Examples[/]\n\n"
-    "tgdfer push runs/first user/name --dry-run\n\n"
-    "tgdfer push runs/first user/name --private --no-pictures\n\n"
-    "tgdfer push runs/first organisation/name --license cc-by-nc-4.0 --tag faces --create-pr"
-)
-def push(
-    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model")],
-    repository: Annotated[
-        str, typer.Argument(help="Hub repository; it is created if it does not exist", metavar="USER/NAME")
-    ],
-    private: Annotated[bool, typer.Option("--private", help="Create a private repository")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without uploading them")] = False,
-    pictures: Annotated[
-        bool, typer.Option(help="Upload the pictures of the run; pictures of timelines show faces")
-    ] = True,
-    license: Annotated[
-        str | None, typer.Option(help='License of the model, by its id on the Hub such as "cc-by-nc-4.0"')
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="Tag of the repository. Repeat the option for each tag")
-    ] = None,
-    message: Annotated[str, typer.Option(help="Summary of the commit")] = "Upload TG-DFER model",
-    revision: Annotated[
-        str | None,
-        typer.Option(help="Branch, which is created if it does not exist, or pull request such as refs/pr/1"),
-    ] = None,
-    create_pr: Annotated[
-        bool, typer.Option("--create-pr", help="Open a pull request instead of changing the branch")
-    ] = False,
-    adapter: Annotated[
-        bool, typer.Option("--adapter", help="Publish only LoRA and the new weights, without the CLIP")
-    ] = False,
-) -> None:
-    """Publish a model on the Hub with its code, model card and pictures, in one commit.
-
-    Files of earlier pushes that are no longer part of the model are deleted. What people have edited in the card on
-    the Hub is kept.
-    """
-    hide_loading_bars()
-    from tgdfer.model_card.publish import publish
-
-    url = publish(
-        run,
-        repository,
-        private=private,
-        dry_run=dry_run,
-        pictures=pictures,
-        license=license,
-        tags=tag or (),
-        message=message,
-        revision=revision,
-        create_pr=create_pr,
-        adapter=adapter,
-    )
-    if not dry_run:
-        print_once(f"Published: {url}")
+app.command(epilog=PUSH_EXAMPLES)(push)
 
 
 @app.command(
