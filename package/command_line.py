@@ -35,6 +35,7 @@ from tgdfer.prediction_commands import (
     JOIN_EXAMPLES,
     MODEL_HELP,
     PREDICT_EXAMPLES,
+    REVISION_HELP,
     HardwareOptions,
     join,
     predict,
@@ -44,6 +45,7 @@ from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
 from tgdfer.training.interruption import Terminated, reporting_interruption
+from tgdfer.training.revisions import with_revision
 from tgdfer.weights import DEFAULT_MODEL
 
 app = App(
@@ -245,6 +247,7 @@ def evaluate(
         Literal["best", "last"],
         typer.Option(help="Evaluate the model of the best or of the last epoch of the run", rich_help_panel="Model"),
     ] = "best",
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP, rich_help_panel="Model")] = None,
     baseline: Annotated[
         bool,
         typer.Option(
@@ -273,7 +276,9 @@ def evaluate(
 
         data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
         options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
-        metrics = evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware)))
+        metrics = evaluate_model(
+            with_revision(model, revision), data, **options, hardware=Hardware(**asdict(hardware))
+        )
     if is_main_process():
         print_metrics(metrics)
 

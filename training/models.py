@@ -45,8 +45,8 @@ def start_model(
             label has no descriptions.
     """
     _require_options(options.model_options)
-    source, frames = model_source(options.model), options.num_frames
-    pinned = HubName.parse(options.model).options
+    source, frames = model_source(options.source), options.num_frames
+    pinned = HubName.parse(options.source).options
     fields = {**options.model_options, "num_frames": frames}
     with _model_errors(options.model):
         if _read_config(source, pinned).get("model_type") != "tgdfer":
@@ -58,7 +58,7 @@ def start_model(
                 model = TGDFERForVideoClassification.from_clip(source, prompts, **pinned, **fields)
         else:
             # Always in fp32, because small updates are lost in half precision.
-            model, processor = load_trained(options.model, dtype=torch.float32, **fields)
+            model, processor = load_trained(options.source, dtype=torch.float32, **fields)
             processor.video_processor.num_frames = frames
             descriptions = descriptions_for(classes, options.descriptions, processor.descriptions)
             if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
@@ -136,6 +136,23 @@ def _load_adapter(
             raise ValueError(f"an adapter cannot be loaded with another `{name}` than {getattr(model.config, name)}")
         setattr(model.config, name, value)
     return model if dtype == "auto" else model.to(dtype)
+
+
+def model_commit(name: str, model: TGDFERForVideoClassification) -> str | None:
+    """Returns the commit of the model on the Hub that a network was loaded from.
+
+    Args:
+        name (`str`): Hub id, with or without a revision, or folder or name of another model.
+        model (`TGDFERForVideoClassification`): The network.
+
+    Returns:
+        `str`, *optional*: The commit. None for folders and for models in the package.
+    """
+    source = HubName.parse(name)
+    if name in BUNDLED or os.path.exists(os.path.expanduser(name)):
+        return None
+    commit = getattr(model.config, "_commit_hash", None)
+    return commit or (model.config.clip_revision if model.config.clip_name == source.name else source.revision)
 
 
 def is_trained(source: str | Path) -> bool:

@@ -34,6 +34,29 @@ class HubName(NamedTuple):
         return {} if self.revision is None else {"revision": self.revision}
 
 
+def dataset_commit(dataset: str) -> str | None:
+    """Returns the commit of a data set on the Hub.
+
+    Args:
+        dataset (`str`): Hub id, with or without a revision, or folder.
+
+    Returns:
+        `str`, *optional*: The commit. If the Hub cannot be reached, the revision as it was given. None for folders.
+    """
+    if os.path.exists(os.path.expanduser(dataset)):
+        return None
+    # The import takes time, and this module is imported for every command.
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx
+
+    source = HubName.parse(dataset)
+    try:
+        return HfApi().dataset_info(source.name, revision=source.revision).sha
+    except (httpx.HTTPError, HFValidationError, OSError):  # Offline mode is an OSError.
+        return source.revision
+
+
 def with_revision(name: str, revision: str | None) -> str:
     """Adds a revision, such as that of `--revision`, to a Hub id.
 
