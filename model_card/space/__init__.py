@@ -1,0 +1,1 @@
+"""The Space: a web page (Gradio) on which people try a model with their own clips."""
