@@ -1,7 +1,7 @@
 """Renders the example clips of the Space, which are part of the package.
 
-`python -m recipes.space_examples` writes them to `model_card/space/examples`. Rendering takes about ten seconds, so the
-page does not do it when it starts.
+`python -m recipes.space_examples` writes them to `model_card/space/examples`. Rendering takes about ten seconds, so
+the page does not do it when it starts.
 """
 
 from collections.abc import Iterator, Sequence

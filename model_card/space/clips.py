@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 MAX_PEOPLE, STRIP = 6, 12
 # Larger side of a frame of the film strip in pixels, and its JPEG quality.
 PICTURE_SIDE, JPEG_QUALITY = 480, 80
-# Classes that a person may type, descriptions of each, and letters in total.
-MAX_CLASSES, MAX_DESCRIPTIONS, MAX_LETTERS = 12, 8, 4000
+# Classes that a person may type, descriptions of each, letters of a description, and letters in total.
+MAX_CLASSES, MAX_DESCRIPTIONS, MAX_WORDS, MAX_LETTERS = 12, 8, 200, 4000
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,8 @@ class Recogniser:
         next(stream(source, first), None)
         if length > self.limits.seconds:
             raise UserError(
-                f"{name} is {length:.0f} seconds long, and at most {self.limits.seconds:g} seconds are accepted; upload"
-                " a shorter clip, or use `tgdfer predict` on your own machine."
+                f"{name} is {length:.0f} seconds long, and at most {self.limits.seconds:g} seconds are accepted;"
+                " upload a shorter clip, or use `tgdfer predict` on your own machine."
             )
 
 
@@ -233,11 +233,13 @@ def read_classes(text: str) -> dict[str, list[str]]:
         described = [" ".join(one.split()) for one in words.split(";") if one.strip()]
         if not colon or not label or not described:
             raise UserError(
-                f'The line "{line.strip()}" names no class and its words; write it as `bored: half-closed eyes; a slack'
-                " mouth`."
+                f'The line "{line.strip()}" names no class and its words; write it as `bored: half-closed eyes;'
+                " a slack mouth`."
             )
         if label in classes:
             raise UserError(f'The class "{label}" is there twice; write its words in one line, with semicolons.')
+        if any(len(one) > MAX_WORDS for one in described):
+            raise UserError(f'A description of "{label}" has more than {MAX_WORDS} letters; shorten it.')
         if len(described) > MAX_DESCRIPTIONS:
             raise UserError(
                 f'The class "{label}" has {len(described)} descriptions, and at most {MAX_DESCRIPTIONS} are accepted;'
