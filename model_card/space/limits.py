@@ -51,14 +51,16 @@ def _weak_classes(measured: dict[str, Any]) -> list[str]:
     recall = measured.get("recall") or {}
     counts = dict(zip(measured.get("labels") or [], map(sum, measured.get("confusion_matrix") or []), strict=False))
     weak = [
-        f"{value:.0%} of the {counts[label]} clips of {label}"
+        f"{value:.0%} of {counts[label]} for {label}"
         for label, value in sorted(recall.items(), key=lambda one: one[1] if one[1] is not None else 1.0)
         if value is not None and value < WEAK_RECALL and counts.get(label)
     ]
     if not weak:
         return []
     name = measured.get("dataset") or "its test"
-    return [f"In {name}, the model found only {' and '.join([', '.join(weak[:-1]), weak[-1]]).removeprefix(' and ')}."]
+    return [
+        f"In {name}, the model named the right expression only for {' and '.join([', '.join(weak[:-1]), weak[-1]]).removeprefix(' and ')}."
+    ]
 
 
 def _read(model: str | Path, name: str) -> dict[str, Any]:

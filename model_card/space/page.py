@@ -5,6 +5,7 @@ Gradio is imported here and in no other file, so that the functions behind the p
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,8 @@ OWN_CLASSES = "smiling: a broad smile, cheeks raised\nbored: half-closed eyes; a
 SESSION_SECONDS = 20 * 60
 # Clips that may wait. Clips are analysed one after the other.
 QUEUE = 16
+# Seconds after which an analysed file is removed. Until then, the browser may still load its preview.
+_GRACE = 2.0
 # Seconds between two searches for files that were uploaded and never analysed, and the age at which they are removed.
 _SWEEP = (60, 600)
 
@@ -156,11 +159,29 @@ def _analyse_upload(recogniser: Recogniser) -> Callable[..., Any]:
         try:
             return _answered(recogniser, path, progress)
         finally:
-            with suppress(OSError):
-                os.remove(path)
-                os.rmdir(os.path.dirname(path))
+            _remove_soon(path)
 
     return analyse
+
+
+def _remove_soon(path: str) -> None:
+    """Removes an uploaded file, once the browser has taken its preview of the file off the page.
+
+    Gradio names the folder of an upload by its content. If somebody has uploaded the same clip again meanwhile, the
+    file is another one and stays until that clip is analysed.
+    """
+    with suppress(OSError):
+        number = os.stat(path).st_ino
+
+        def remove() -> None:
+            with suppress(OSError):
+                if os.stat(path).st_ino == number:
+                    os.remove(path)
+                    os.rmdir(os.path.dirname(path))
+
+        timer = threading.Timer(_GRACE, remove)
+        timer.daemon = True
+        timer.start()
 
 
 def _analyse_example(recogniser: Recogniser, name: str) -> Callable[..., Any]:
