@@ -226,6 +226,10 @@ def read_classes(text: str) -> dict[str, list[str]]:
     """
     if len(text) > MAX_LETTERS:
         raise UserError(f"The text has {len(text)} letters, and at most {MAX_LETTERS} are accepted; shorten it.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError("The text has characters that are not valid Unicode; type it again.") from error
     classes: dict[str, list[str]] = {}
     for line in filter(str.strip, text.splitlines()):
         label, colon, words = line.partition(":")

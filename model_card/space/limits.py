@@ -58,9 +58,8 @@ def _weak_classes(measured: dict[str, Any]) -> list[str]:
     if not weak:
         return []
     name = measured.get("dataset") or "its test"
-    return [
-        f"In {name}, the model named the right expression only for {' and '.join([', '.join(weak[:-1]), weak[-1]]).removeprefix(' and ')}."
-    ]
+    listed = " and ".join([", ".join(weak[:-1]), weak[-1]] if weak[1:] else weak)
+    return [f"In {name}, the model named the right expression only for {listed}."]
 
 
 def _read(model: str | Path, name: str) -> dict[str, Any]:

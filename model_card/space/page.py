@@ -14,11 +14,13 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
 
 import gradio as gr
+from rich.console import Console
 
 from tgdfer.model_card.space.clips import STRIP, Analysis, Limits, Recogniser
 from tgdfer.model_card.space.limits import limits_of
 from tgdfer.model_card.space.views import answers_html, error_html, limits_html
 from tgdfer.training.errors import UserError
+from tgdfer.training.interruption import raising_on_sigterm
 from tgdfer.weights import DEFAULT_MODEL
 
 TITLE = "Expressions in a clip"
@@ -143,9 +145,16 @@ def run_space(model: str | Path = DEFAULT_MODEL) -> None:
     Raises:
         UserError: If the model cannot be loaded.
     """
-    with tempfile.TemporaryDirectory(prefix="tgdfer-space-") as folder:
+    # After SIGTERM, which containers send, the folder is removed as well.
+    with raising_on_sigterm(), tempfile.TemporaryDirectory(prefix="tgdfer-space-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        launch_page(build_page(model))
+        page = build_page(model)
+        _, url, _ = launch_page(page, prevent_thread_lock=True, quiet=True)
+        Console().print(f"The page is at {url} (stop it with Ctrl-C)", highlight=False, soft_wrap=True)
+        try:
+            page.block_thread()
+        finally:
+            page.close(verbose=False)
 
 
 def _html(value: str, **options: Any) -> gr.HTML:
