@@ -11,7 +11,7 @@ from tgdfer.model_card.requirements import dependencies, pinned
 # The version of Gradio with which the page is tested.
 GRADIO = "6.31.0"
 PYTHON = "3.11"
-# Files of the package that the page needs. The models in the package are left out: the Space loads the published one.
+# Files of the package that the page needs. Its models are left out, because the Space loads a published one.
 SUFFIXES = (".py", ".yaml", ".json", ".md", ".css", ".mp4", ".typed")
 WEIGHTS = "weights/"
 
@@ -34,7 +34,7 @@ clip is deleted after it is analysed. The answers name expressions, not what peo
 def space_files(repo_id: str) -> dict[str, bytes | Path]:
     """Returns the files of a Space for a published model.
 
-    The package is not on PyPI, so its code is part of the Space. The installed versions of its dependencies are pinned.
+    The package is not on PyPI, so the Space contains its code. Dependencies are pinned to their installed versions.
 
     Args:
         repo_id (`str`): Repository of the model as "user/name". A private model needs a secret `HF_TOKEN` in the
