@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -360,6 +361,20 @@ def faces(
 
 
 app.command(epilog=PUSH_EXAMPLES)(push)
+
+
+@app.command(epilog="[bold]Examples[/]\n\ntgdfer space\n\ntgdfer space runs/first")
+def space(model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL) -> None:
+    """Run a web page on this machine, on which people try a model with their own clips.
+
+    Only this machine can open the page. An uploaded clip is deleted after it is analysed. Stop the page with Ctrl-C.
+    """
+    hide_loading_bars()
+    if find_spec("gradio") is None:
+        raise UserError("The page needs the library gradio: `pip install 'tgdfer[space]'`.")
+    from tgdfer.model_card.space.page import run_space
+
+    run_space(model)
 
 
 @app.command(

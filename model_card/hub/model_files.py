@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from tgdfer.model_card import handler
 from tgdfer.model_card.card import CardData, examples_of
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import RECORD, Files
@@ -40,7 +41,11 @@ ALLOWED = (
 )
 # Files of a run that may be in the folder of a model. They are uploaded under another name or as part of
 # `metrics.json`.
-RUN_FILES = ("config.yaml", "examples", "figures", "training.json", RECORD)
+RUN_FILES = ("config.yaml", "examples", "figures", "handler.py", "onnx", "training.json", RECORD)
+# Files of an export.
+EXPORTED = ("*.onnx", "*.onnx.data", "*.onnx_data", "*.json", "*.txt", "onnx_predict.py")
+# Answers requests of Inference Endpoints.
+HANDLER = Path(handler.__file__)
 # Folders beside a model that are never uploaded with it. `tgdfer push --adapter` uploads the adapter instead.
 IGNORED = ("__pycache__", "adapter")
 # What writes each config and the code that it refers to.
@@ -79,7 +84,8 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True, licen
     # The card of a run is always generated. A model folder without a run may contain a handwritten card.
     if folder != run or "README.md" not in files:
         files["README.md"] = str(card.card()).encode()
-    return dict(sorted((files | result_files(run, card, pictures)).items()))
+    files["handler.py"] = HANDLER
+    return dict(sorted((files | result_files(run, card, pictures) | export_files(run, folder)).items()))
 
 
 def result_files(run: Path, card: CardData, pictures: bool) -> Files:
@@ -93,6 +99,26 @@ def result_files(run: Path, card: CardData, pictures: bool) -> Files:
     if card.config:
         files["training_config.yaml"] = yaml.safe_dump(card.config, sort_keys=False, allow_unicode=True).encode()
     return files
+
+
+def export_files(run: Path, folder: Path) -> Files:
+    """Lists the files that `tgdfer export` has written in the folder of a run.
+
+    Args:
+        run (`Path`): Folder of a run.
+        folder (`Path`): Folder of its model.
+
+    Raises:
+        UserError: If the export is older than the model.
+    """
+    export = run / "onnx"
+    if not (export / "model.onnx").is_file():
+        return {}
+    newest = max(path.stat().st_mtime for path in (folder / "config.json", *folder.glob("*.safetensors")))
+    if (export / "model.onnx").stat().st_mtime < newest:
+        raise UserError(f"{export} is older than the model in {folder}; export it again, or remove it.")
+    known = [path for path in sorted(export.iterdir()) if any(fnmatch(path.name, name) for name in EXPORTED)]
+    return {f"onnx/{path.name}": path for path in known}
 
 
 def check_model(folder: Path) -> set[str]:
