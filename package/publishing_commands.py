@@ -47,7 +47,7 @@ class ContentOptions:
         bool,
         typer.Option(
             "--dataset",
-            help="SOURCE is a folder of clips (SPLIT/LABEL/CLIP.mp4), which is published as a data set",
+            help="RUN is a folder of clips (SPLIT/LABEL/CLIP.mp4), which is published as a data set",
             rich_help_panel="Contents",
         ),
     ] = False
@@ -99,7 +99,7 @@ class RepositoryOptions:
 
 @with_groups
 def push(
-    source: Annotated[Path, typer.Argument(help="Folder of a run or of a model, or with --dataset of clips")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model, or with --dataset of clips")],
     repository: Annotated[
         str, typer.Argument(help="Hub repository; it is created if it does not exist", metavar="USER/NAME")
     ],
@@ -121,10 +121,10 @@ def push(
 
     arguments = {**options.arguments(), "dry_run": dry_run}
     if contents.dataset:
-        url = publish.publish_dataset(source, repository, **arguments)
+        url = publish.publish_dataset(run, repository, **arguments)
     else:
         model: dict[str, Any] = {"pictures": contents.pictures, "adapter": contents.adapter}
-        url = publish.publish(source, repository, **arguments, **model)
+        url = publish.publish(run, repository, **arguments, **model)
     if not dry_run:
         print_once(f"Published: {url}")
     if contents.space:

@@ -8,7 +8,6 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from tgdfer.model_card import handler
 from tgdfer.model_card.card import CardData, examples_of
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import RECORD, Files
@@ -45,7 +44,7 @@ RUN_FILES = ("config.yaml", "examples", "figures", "handler.py", "onnx", "traini
 # Files of an export.
 EXPORTED = ("*.onnx", "*.onnx.data", "*.onnx_data", "*.json", "*.txt", "onnx_predict.py")
 # Answers requests of Inference Endpoints.
-HANDLER = Path(handler.__file__)
+HANDLER = Path(__file__).parents[1] / "handler.py"
 # Folders beside a model that are never uploaded with it. `tgdfer push --adapter` uploads the adapter instead.
 IGNORED = ("__pycache__", "adapter")
 # What writes each config and the code that it refers to.

@@ -291,6 +291,7 @@ def test_tgdfer_push_sends_all_of_a_run_in_one_commit(hub, real_run, tmp_path):
     assert "figures/confusion_matrix.png" in pictures
     assert set(commit.files) == saved | pictures | {
         "README.md",
+        "handler.py",
         "metrics.json",
         "tgdfer_push.json",
         "training_config.yaml",

@@ -35,6 +35,7 @@ FILES = {
     "configuration_x.py",
     "figures/confusion_matrix.png",
     "figures/timeline_1.png",
+    "handler.py",
     "helpers_x.py",
     "metrics.json",
     "model.safetensors",
