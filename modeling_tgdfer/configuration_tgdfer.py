@@ -23,6 +23,7 @@ BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness",
 CONTEXTS = ("none", "shared", "class")
 MIL_POOLINGS = ("attention", "topk", "mean", "max")
 RELEVANCE_TEXTS = ("label", "prompted")
+VISUAL_PROMPT_SOURCES = ("contrast", "cross_attention")
 
 # Version of the format of saved folders and adapters. It increases when the name or the meaning of a field, a weight
 # or an output changes. Folders that were saved before formats were numbered have the fields and weights of format 1,
@@ -91,6 +92,9 @@ class TGDFERConfig(PreTrainedConfig):
         initial_sharpness (`float`, *optional*, defaults to 1.0): Initial value of the learned sharpness of the
             relevance over time. Each class has its own.
         visual_prompts (`bool`, *optional*, defaults to `True`): Whether the class texts are adapted to each clip.
+        visual_prompt_source (`str`, *optional*, defaults to `"contrast"`): What a visual prompt is made of: "contrast"
+            for the difference between the relevant frames and the mean of the clip, or "cross_attention" for the
+            frames that the class text attends to.
         visual_prompt_rank (`int`, *optional*, defaults to 16): Rank of the two layers that compute the visual prompts.
         visual_prompt_limit (`float`, *optional*, defaults to 0.3): Maximum length of a visual prompt, the vector that
             is added to a class text of length one.
@@ -201,6 +205,7 @@ class TGDFERConfig(PreTrainedConfig):
     # the meaning of the class text: a visual prompt rotates the text by at most about 17 degrees. The rank equals the
     # width of the bottlenecks above and was not tuned.
     visual_prompts: bool = True
+    visual_prompt_source: str = "contrast"
     visual_prompt_rank: int = 16
     visual_prompt_limit: float | int = 0.3
 
@@ -306,7 +311,12 @@ class TGDFERConfig(PreTrainedConfig):
         Raises:
             ValueError: If no model can be built with the value of a field.
         """
-        choices = {"context": CONTEXTS, "mil_pooling": MIL_POOLINGS, "relevance_text": RELEVANCE_TEXTS}
+        choices = {
+            "context": CONTEXTS,
+            "mil_pooling": MIL_POOLINGS,
+            "relevance_text": RELEVANCE_TEXTS,
+            "visual_prompt_source": VISUAL_PROMPT_SOURCES,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
