@@ -35,18 +35,17 @@ class TrainingData(NamedTuple):
         return [source.removeprefix(start) for source in sources if source.startswith(start)]
 
     def table(self) -> Markdown:
-        """Formats the data as a table with their kind, number, licence and source."""
+        """Formats the data as a table with their source, kind, number and licence."""
         rows = [
             (
-                entry["name"],
+                link(entry["name"], entry["source"]) if _is_web(entry) else entry["name"],
                 entry.get("kind") or NOT_RECORDED,
                 f"{entry['num_clips']:,}" if isinstance(entry.get("num_clips"), int) else None,
                 _license(entry),
-                link(entry["source"].partition("://")[2], entry["source"]) if _is_web(entry) else entry.get("source"),
             )
             for entry in self.entries
         ]
-        return table(["data", "kind", "clips or pictures", "licence", "source"], rows, [2])
+        return table(["data", "kind", "clips or pictures", "licence"], rows, [2])
 
     def notes(self) -> list[Markdown]:
         """Returns the terms and the citation of each data set, if they are recorded."""

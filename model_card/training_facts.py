@@ -45,7 +45,7 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         "Time": stage.get("seconds") and f"{stage['seconds']:.0f} s",
         "Hardware": hardware.get("device") and f"{hardware.get('processes', 1)} x {hardware['device']}",
         "Precision": precision and ("fp32" if precision == "no" else f"{precision} (mixed)"),
-        "Measured energy": stage.get("energy_kwh") and f"{stage['energy_kwh']:.3f} kWh",
+        "Measured energy of the GPUs": stage.get("energy_kwh") and f"{stage['energy_kwh']:.3g} kWh",
         "Versions": ", ".join(f"{name} {number}" for name, number in versions.items()) or None,
         "Options": join(options) if options else None,
         "Command": stage.get("command") and code(stage["command"]),

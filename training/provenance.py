@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from huggingface_hub import DatasetCard, DatasetCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
+from yaml import YAMLError
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.revisions import HubName
@@ -111,7 +112,9 @@ def _read_card(dataset: str, is_local: bool) -> DatasetCardData:
     try:
         source = Path(dataset).expanduser() / "README.md" if is_local else dataset
         return DatasetCard.load(source, ignore_metadata_errors=True).data
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.TransportError, OSError, ValueError):
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.TransportError):
+        return DatasetCardData()
+    except (OSError, ValueError, YAMLError):  # The file cannot be read, or is no card.
         return DatasetCardData()
 
 

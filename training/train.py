@@ -31,6 +31,7 @@ from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.loading import people_of, require_readable
 from tgdfer.training.data.splits import Part, load_parts
+from tgdfer.training.energy import GpuEnergy
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
@@ -221,11 +222,14 @@ class _Run:
             self.progress = self.checkpoints.load()
         with _progress_bar(self.accelerator.is_main_process) as self.bar:
             self._print_row("epoch", "loss", "val. loss", "WAR", "UAR", "seconds")
+            energy = GpuEnergy(self.accelerator)
             for epoch in range(len(self.progress.history), self.options.epochs):
                 start, rates = time.perf_counter(), self.loop.learning_rates
                 loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}"))
                 record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
                 record["seconds"] = round(time.perf_counter() - start, 3)
+                used = energy.since_last()
+                record |= {} if used is None else {"energy_kwh": used}
                 self._save_epoch(record)
         self.checkpoints.save_model(self.model, "last")
         self._calibrate()
@@ -286,6 +290,9 @@ class _Run:
     def _write_facts(self, **more: Any) -> None:
         progress = self.progress
         facts = {**self.facts, "best_epoch": progress.best_epoch, "seconds": round(progress.seconds, 1), **more}
+        energy = [record.get("energy_kwh") for record in progress.history]
+        if energy and None not in energy:
+            facts["energy_kwh"] = sum(energy)
         write_text(self.folder / "training.json", json.dumps(facts, indent=2) + "\n")
 
     def _print_row(self, *cells: Any, style: str = "") -> None:
