@@ -15,7 +15,7 @@ FROM python:3.11-slim
 COPY --from=wheel /wheels /wheels
 # PyTorch without CUDA, which would add several gigabytes.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" --find-links /wheels "tgdfer[space]" && rm -r /wheels
+RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" "$(echo /wheels/*.whl)[space]" && rm -r /wheels
 
 # The user of Spaces and of most first users of a machine, so that the files in a mounted folder belong to that user.
 RUN useradd --uid 1000 --create-home tgdfer && mkdir /data && chown tgdfer /data

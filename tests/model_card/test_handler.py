@@ -65,6 +65,7 @@ def endpoint(published):
     return send
 
 
+@pytest.mark.slow
 def test_an_endpoint_answers_as_tgdfer_predict_does(endpoint):
     (expected,) = predict([str(EXAMPLE)]).values()
     plain, own, again, broken, path = endpoint(

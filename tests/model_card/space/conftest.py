@@ -10,19 +10,15 @@ from typing import Any
 import av
 import pytest
 
-from tgdfer.model_card.space.clips import Limits
-
-# Real limits, except that a clip is too long earlier, so that a test need not write a long one.
-LIMITS = Limits(seconds=8.0)
 EXAMPLES = Path(__file__).parents[3] / "model_card" / "space" / "examples"
 
 
 @pytest.fixture(scope="session")
 def recogniser():
-    """tgdfer-tiny, with the limits of the tests."""
+    """tgdfer-tiny."""
     from tgdfer.model_card.space.clips import Recogniser
 
-    return Recogniser(limits=LIMITS)
+    return Recogniser()
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +36,8 @@ def server(tmp_path_factory) -> Iterator[SimpleNamespace]:
     uploads = tmp_path_factory.mktemp("uploads")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        page = build_page(limits=LIMITS)
-        _, url, _ = launch_page(page, LIMITS, prevent_thread_lock=True, quiet=True)
+        page = build_page()
+        _, url, _ = launch_page(page, prevent_thread_lock=True, quiet=True)
         yield SimpleNamespace(url=url, uploads=uploads)
         page.close()
 

@@ -41,6 +41,7 @@ def test_the_space_has_code_and_examples_and_no_weights(files):
     compile(files["app.py"], "app.py", "exec")
 
 
+@pytest.mark.slow
 def test_the_code_in_the_space_analyses_a_clip(files, tmp_path):
     for name, content in files.items():
         path = tmp_path / name

@@ -7,6 +7,9 @@ import csv
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +174,8 @@ def test_a_broken_file_gives_a_sentence(open_page, server, tmp_path):
 
 def test_a_file_that_is_too_long_gives_a_sentence(open_page, clip_writer, tmp_path):
     page = open_page()
-    choose(page, clip_writer(tmp_path / "long.mp4", num_frames=9 * 25))
-    assert problem_of(page).startswith("long.mp4 is 9 seconds long, and at most 8 seconds are accepted;")
+    choose(page, clip_writer(tmp_path / "long.mp4", num_frames=61 * 25))
+    assert problem_of(page).startswith("long.mp4 is 61 seconds long, and at most 60 seconds are accepted;")
 
 
 def test_a_session_never_sees_the_clip_of_another(open_page):
@@ -211,3 +214,16 @@ def test_the_page_fits_a_phone(open_page, scheme):
     brightness = sum(int(one) for one in background.removeprefix("rgb(").removesuffix(")").split(",")[:3]) / 3
     assert brightness < 60 if scheme == "dark" else brightness > 200
     screenshot(page, f"space_phone_{scheme}")
+
+
+def test_the_command_runs_the_page_on_loopback_and_leaves_no_file(tmp_path):
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tgdfer[space]'")
+    command = [sys.executable, "-m", "tgdfer", "space"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        address = next(line for line in process.stdout if "The page is at" in line)
+        assert "http://127.0.0.1:" in address
+        assert list(tmp_path.glob("tgdfer-space-*"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert not list(tmp_path.glob("tgdfer-space-*"))
