@@ -164,7 +164,7 @@ class _Push:
             text = card_with_license(str(license))
             # The metadata are recorded without the flags and the licence, so that later pushes keep them as edits.
             written["sections"] = Card.parse(text).describe()["sections"]
-            edited = keep_edits(text, remote, base, was_pushed, {**flags, "license": license})
+            edited.text = keep_edits(text, remote, base, was_pushed, {**flags, "license": license}).text
         if edited.kept:
             logger.warning("README.md keeps what was edited on the Hub: %s.", ", ".join(edited.kept))
         return written, edited.text
