@@ -68,7 +68,7 @@ from .layers_tgdfer import (
     unit,
 )
 from .regions_tgdfer import RegionEvidence
-from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts
+from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
 
 @dataclass
@@ -406,8 +406,8 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.relevance = TGDFERRelevance(config, dim)
-        prompts = VISUAL_PROMPTS[config.visual_prompt_source]
-        self.visual_prompts = prompts(config, dim) if config.visual_prompts else None
+        prompts: type[VisualPrompts] = VISUAL_PROMPTS[config.visual_prompt_source]
+        self.visual_prompts: VisualPrompts | None = prompts(config, dim) if config.visual_prompts else None
         self.post_init()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

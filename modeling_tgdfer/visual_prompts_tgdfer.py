@@ -98,4 +98,10 @@ class TGDFERCrossAttentionPrompts(nn.Module):
         """Does nothing: no weight belongs to a class."""
 
 
-VISUAL_PROMPTS = {"contrast": TGDFERVisualPrompts, "cross_attention": TGDFERCrossAttentionPrompts}
+VisualPrompts = TGDFERVisualPrompts | TGDFERCrossAttentionPrompts
+
+# The classes of the visual prompts by `config.visual_prompt_source`.
+VISUAL_PROMPTS: dict[str, type[VisualPrompts]] = {
+    "contrast": TGDFERVisualPrompts,
+    "cross_attention": TGDFERCrossAttentionPrompts,
+}
