@@ -44,7 +44,7 @@ def screenshot(page: Any, name: str) -> None:
     if folder := os.environ.get("TGDFER_SCREENSHOTS"):
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         # A palette keeps the file small.
-        picture.quantize(128).save(Path(folder) / f"{name}.png", optimize=True)
+        picture.quantize(256).save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def require_deleted(page: Any, folder: Path) -> None:
