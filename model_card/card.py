@@ -1,28 +1,41 @@
 """Model cards, generated from the files of a run with the template `template.md`."""
 
-import hashlib
+import json
 import os
 import re
 import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
+from rich.filesize import decimal
 
+from tgdfer.model_card.data_facts import NOT_RECORDED, TrainingData
+from tgdfer.model_card.markdown import Markdown, code, finalize, join, link, one_line, picture
 from tgdfer.model_card.measured import DatasetResults
-from tgdfer.training.errors import UserError
-from tgdfer.training.files import read_json, read_yaml, write_text
+from tgdfer.model_card.run_files import (
+    is_hub_id,
+    model_folder,
+    pictures_of,
+    public_config,
+    public_metrics,
+    read_metrics,
+    relative_name,
+    require_measured,
+    weights_facts,
+)
+from tgdfer.model_card.training_facts import describe_sources, training_facts
+from tgdfer.model_card.weak_points import weak_points
+from tgdfer.training.files import read_json, write_text
 from tgdfer.weights import BUNDLED
 
 TEMPLATE = Path(__file__).with_name("template.md")
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-# Options that are meaningful only on the machine of the training.
-LOCAL_OPTIONS = ("output", "resume", "workers", "face_model")
-# Keys whose values are texts and never file names.
-TEXT_KEYS = ("labels", "validation", "license", "sources", "limits")
+HUB = "https://huggingface.co"
 
 # Captions of pictures, by the start of their file names.
 CAPTIONS = {
@@ -34,10 +47,7 @@ CAPTIONS = {
 # Pictures that exist for each data set. The rest of the file name is the name of the data set.
 PER_DATASET_PICTURES = ("confusion_matrix", "risk_coverage")
 PACKAGES = ("torchvision", "av")
-# Names of data sets of faces that were rendered by this package.
-RENDERED = ("rendered_faces", "rendered-faces")
-# Most important options of a run. training_config.yaml contains all options.
-OPTIONS = ("num_frames", "frozen_features", "batch_size", "lora_lr", "prompts_lr", "new_lr", "class_balance")
+TAGS = ("tgdfer", "facial-expression-recognition", "multiple-instance-learning", "clip", "video")
 
 
 @dataclass
@@ -55,10 +65,16 @@ class CardData:
         metrics (`dict[str, Any]`): Contents of `metrics.json`, or only the facts of the training if nothing was
             measured.
         config (`dict[str, Any]`): Contents of `config.yaml` without `LOCAL_OPTIONS`. Empty if the run has none.
-        pictures (`list[str]`): Paths of the pictures for links in the card.
+        pictures (`list[str]`): Paths of the pictures, relative to the card.
+        examples (`list[str]`): Paths of the example clips, relative to the card, which the page on the Hub offers.
         calibration (`dict[str, float | None]`): `temperature` and `unsure_below` of the model.
         face_crop (`str`): Option `face_crop` of the video processor.
         packages (`list[str]`): Packages that are needed besides `transformers` to use the model without this package.
+        training_data (`TrainingData`): What the model was trained on, from its config.
+        clip (`tuple[str, str | None]`, *optional*): Hub id and commit of the CLIP that the model started from.
+        weights (`dict[str, Any]`): Number of `parameters`, `bytes` and `dtypes` of the weights.
+        given_license (`str`, *optional*): Licence of the weights that the publisher gives.
+        extra_tags (`Sequence[str]`): Tags that the publisher adds.
     """
 
     name: str
@@ -68,19 +84,36 @@ class CardData:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     pictures: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
     calibration: dict[str, float | None] = field(default_factory=dict)
     face_crop: str = "none"
     packages: list[str] = field(default_factory=lambda: list(PACKAGES))
+    training_data: TrainingData = field(default_factory=lambda: TrainingData([]))
+    clip: tuple[str, str | None] | None = None
+    weights: dict[str, Any] = field(default_factory=dict)
+    given_license: str | None = None
+    extra_tags: Sequence[str] = ()
 
     @classmethod
-    def from_run(cls, run: str | Path, repo_id: str | None = None, pictures: bool = True) -> "CardData":
+    def from_run(
+        cls,
+        run: str | Path,
+        repo_id: str | None = None,
+        pictures: bool = True,
+        license: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> "CardData":
         """Reads the folder of a run.
 
         Args:
             run (`str` or `Path`): Folder of a run or of a model.
             repo_id (`str`, *optional*): Repository of the card, or `tgdfer-tiny` for the model in the package. Without
                 it, the card is for the model folder on disk.
-            pictures (`bool`, *optional*, defaults to `True`): Whether the card shows the pictures of the run.
+            pictures (`bool`, *optional*, defaults to `True`): Whether the card shows the pictures and example clips of
+                the run.
+            license (`str`, *optional*): Licence of the weights, as the Hub names it. By default the one that the
+                training recorded.
+            tags (`Sequence[str]`, *optional*): Tags for the metadata, in addition to those of every card.
 
         Returns:
             `CardData`: The contents of the card.
@@ -96,7 +129,10 @@ class CardData:
         processor = read_json(folder / "processor_config.json") if (folder / "processor_config.json").exists() else {}
         vision = (model.get("clip_config") or {}).get("vision_config") or {}
         name = Path(repo_id or run.resolve()).name
-        to_pictures = Path("figures") if repo_id else Path(os.path.relpath(run / "figures", folder))
+
+        def beside_card(path: Path) -> str:
+            return (path.relative_to(run) if repo_id else Path(os.path.relpath(path, folder))).as_posix()
+
         return cls(
             name=name,
             model_id=repo_id or relative_name(folder),
@@ -107,7 +143,13 @@ class CardData:
             calibration={name: model.get(name) for name in ("temperature", "unsure_below")},
             face_crop=(processor.get("video_processor") or {}).get("face_crop", "none"),
             packages=[*PACKAGES, *(["timm"] if vision.get("model_type") == "timm_wrapper" else [])],
-            pictures=[quote((to_pictures / path.name).as_posix()) for path in pictures_of(run) if pictures],
+            pictures=[beside_card(path) for path in pictures_of(run) if pictures],
+            examples=[beside_card(path) for path in examples_of(run) if pictures],
+            training_data=TrainingData(model.get("training_data") or []),
+            clip=(model["clip_name"], model.get("clip_revision")) if model.get("clip_name") else None,
+            weights=weights_facts(folder),
+            given_license=license,
+            extra_tags=tags,
         )
 
     @property
@@ -128,10 +170,7 @@ class CardData:
     @property
     def license(self) -> str | None:
         """Hub id of the license of the weights, or None if this package cannot determine it."""
-        if self.training.get("license"):
-            return self.training["license"]
-        own = {(stage.get("base_model"), stage.get("dataset") in RENDERED) for stage in self.stages}
-        return "apache-2.0" if own == {("clip-tiny-faces", True)} else None
+        return self.given_license or self.training.get("license") or self.training_data.license
 
     @property
     def reproducible(self) -> bool:
@@ -148,52 +187,115 @@ class CardData:
         return [result for result in results if result.figures]
 
     def metadata(self) -> ModelCardData:
-        """Creates the metadata block, which the Hub uses for search."""
+        """Creates the metadata block, which the Hub uses for search. Texts from data are on one line."""
         trained_on = [stage["dataset"] for stage in self.stages if is_hub_id(stage.get("dataset") or "")]
-        base = self.training.get("base_model") or ""
+        base = self.base_model
         metrics = [figure.metric for results in self.measured for figure in results.figures if figure.metric]
-        return ModelCardData(
-            license=self.license,
+        license = one_line(self.license) if self.license else None
+        data = ModelCardData(
+            license=license,
             library_name="transformers",
             pipeline_tag="video-classification",
-            tags=["tgdfer", "facial-expression-recognition", "multiple-instance-learning", "clip", "video"],
-            datasets=list(dict.fromkeys(trained_on)) or None,
-            base_model=base if is_hub_id(base) else None,
+            tags=list(dict.fromkeys([*TAGS, *map(one_line, self.extra_tags)])),
+            datasets=list(dict.fromkeys([*trained_on, *self.training_data.hub_ids])) or None,
+            base_model=base if base and is_hub_id(base) else None,
             metrics=list(dict.fromkeys(metrics)) or None,
-            model_name=self.name,
+            model_name=one_line(self.name),
             eval_results=[result for results in self.measured for result in results.eval_results()] or None,
         )
+        if self.examples:
+            data["widget"] = [{"src": path, "example_title": caption(path)} for path in self.examples]
+        return data
+
+    @property
+    def base_model(self) -> str | None:
+        """Model that the training started from: a Hub id, the name of a model in the package, or the last part of a
+        path. None if it was not recorded.
+        """
+        return self.training.get("base_model") or (self.clip[0] if self.clip else None)
 
     def card(self) -> ModelCard:
         """Creates the card."""
         environment = Environment(
-            trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            undefined=StrictUndefined,
+            finalize=finalize,
         )
         template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
         return ModelCard(template.render(self.template_values()))
 
     def template_values(self) -> dict[str, Any]:
-        """Returns the variables of `template.md`."""
+        """Returns the variables of `template.md`. All texts that are not `Markdown` are escaped."""
+        is_bundled = self.model_id in BUNDLED
+        data_folder = self.config.get("dataset")
         return {
-            "metadata": self.metadata().to_yaml(),
+            "metadata": Markdown(self.metadata().to_yaml()),
             "name": self.name,
-            "model_id": self.model_id,
-            "is_bundled": self.model_id in BUNDLED,
+            "model": Markdown("tgdfer.tgdfer_tiny()" if is_bundled else json.dumps(self.model_id)),
+            "trust": Markdown("" if is_bundled else ", trust_remote_code=True"),
+            "shell_model": Markdown(shlex.quote(one_line(self.model_id))),
+            "is_bundled": is_bundled,
             "finds_faces": self.face_crop != "none",
-            "packages": self.packages,
+            "packages": Markdown(" ".join(self.packages)),
             "labels": self.labels,
             "descriptions": self.descriptions,
+            "facts": self.key_facts(),
             "measured": self.measured,
+            "weak_points": [(results, weak_points(results)) for results in self.measured],
             "columns": {column for results in self.measured for column in results.columns},
             "calibration": self.calibration_facts(),
-            "pictures": [{"path": path, "caption": caption(path)} for path in self.pictures],
-            "stages": [(self.training_facts(stage), describe_sources(stage)) for stage in self.stages],
+            "pictures": [(caption(path), picture(caption(path), path)) for path in self.pictures],
+            "stages": [(self.facts_of(stage), describe_sources(stage)) for stage in self.stages],
             "limits": self.training.get("limits") or [],
-            "commands": self.commands(),
-            "data_folder": None if is_hub_id(self.config.get("dataset", "")) else self.config.get("dataset"),
-            "license": self.license,
-            "states_license": bool(self.training.get("license")),
+            "commands": [Markdown(one_line(command)) for command in self.commands()],
+            "data_folder": code(data_folder) if data_folder and not is_hub_id(data_folder) else None,
+            "training_data": self.training_data,
+            "license": code(self.license) if self.license else None,
         }
+
+    def facts_of(self, stage: dict[str, Any]) -> dict[str, Any]:
+        """Returns facts about a training by name. The options of `config.yaml` belong to the last training."""
+        return training_facts(stage, self.config if stage is self.training else {})
+
+    def key_facts(self) -> dict[str, Markdown]:
+        """Returns links and sizes by name. Facts that are not known are missing."""
+        return {
+            name: value
+            for name, value in {
+                "Repository": link(self.model_id, f"{HUB}/{self.model_id}") if self._is_repository else None,
+                "Code": code_fact(),
+                "Paper": link("arXiv 2511.10958", "https://arxiv.org/abs/2511.10958"),
+                "Base model": self._base_fact(),
+                "Training data": self._data_fact(),
+                "Size": size_fact(self.weights),
+            }.items()
+            if value is not None
+        }
+
+    @property
+    def _is_repository(self) -> bool:
+        return self.model_id not in BUNDLED and is_hub_id(self.model_id)
+
+    def _base_fact(self) -> Markdown | None:
+        """Names the model that the training started from, with its revision if it is known."""
+        base = self.base_model
+        if base is None:
+            return None
+        if base == "clip-tiny-faces":
+            return Markdown(f"{code(base)}, which is part of the package {code('tgdfer')}")
+        revision = self.clip[1] if self.clip and self.clip[0] == base else self.training.get("base_model_revision")
+        if not is_hub_id(base):
+            return code(base)
+        if revision is None:
+            return link(base, f"{HUB}/{base}")
+        return Markdown(f"{link(base, f'{HUB}/{base}/tree/{revision}')} at revision {code(revision)}")
+
+    def _data_fact(self) -> Markdown:
+        """Names the training data, which the section about them describes."""
+        names = [entry["name"] for entry in self.training_data.entries]
+        return join(names, "; ") if names else Markdown(NOT_RECORDED)
 
     def calibration_facts(self) -> dict[str, str]:
         """Returns facts about the calibration by name. The result is empty for a model that is not calibrated.
@@ -214,27 +316,6 @@ class CardData:
         }
         return {name: value for name, value in facts.items() if value is not None}
 
-    def training_facts(self, stage: dict[str, Any]) -> dict[str, str]:
-        """Returns facts about a training by name."""
-        start = stage.get("base_model") and f"`{stage['base_model']}`"
-        # The config belongs to the last training.
-        config = self.config if stage is self.training else {}
-        options = [f"`{key}: {config[key]}`" for key in OPTIONS if config.get(key) not in (None, False, "none")]
-        facts = {
-            "Initial model": "the model of the previous stage" if stage.get("continued_from") else start,
-            "Data": describe_data(stage),
-            "Clips": stage.get("num_clips"),
-            "Held out for validation": stage.get("validation"),
-            "Epochs": stage.get("epochs"),
-            "Best epoch": stage.get("best_epoch"),
-            "Trainable parameters": stage.get("trainable_parameters") and f"{stage['trainable_parameters']:,}",
-            "Seed": stage.get("seed"),
-            "Time": stage.get("seconds") and f"{stage['seconds']:.0f} s",
-            "Options": ", ".join(options) or None,
-            "Command": stage.get("command") and f"`{stage['command']}`",
-        }
-        return {name: str(value) for name, value in facts.items() if value is not None}
-
     def commands(self) -> list[str]:
         """Returns the commands that reproduce the model and its results, or an empty list if that is not possible."""
         if not self.reproducible:
@@ -243,31 +324,24 @@ class CardData:
         return [train, *filter(None, [self.metrics.get("command")])]
 
 
-def describe_data(stage: dict[str, Any]) -> str | None:
-    """Describes the training data: the data set, or the number of clips of each of its sources."""
-    if not stage.get("sources"):
-        return stage.get("dataset") and f"`{stage['dataset']}`, split `{stage.get('split', 'train')}`"
-    numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
-    return "; ".join(name if number is None else f"{name}, {number:,} clips" for name, number in numbers)
-
-
-def describe_sources(stage: dict[str, Any]) -> list[str]:
-    """Returns the terms and the citation of each source of the training data, if they are given."""
-    sources = [
-        (source["name"], [source[key].rstrip(".") for key in ("terms", "citation") if source.get(key)])
-        for source in stage.get("sources") or []
-    ]
-    return [f"{name}: {'. '.join(texts)}." for name, texts in sources if texts]
-
-
-def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = True) -> ModelCard:
+def build_card(
+    run: str | Path,
+    repo_id: str | None = None,
+    pictures: bool = True,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+) -> ModelCard:
     """Creates the model card of a run.
 
     Args:
         run (`str` or `Path`): Folder of a run or of a model.
         repo_id (`str`, *optional*): Repository of the card, or `tgdfer-tiny` for the model in the package. Without it,
             the examples use the folder on disk.
-        pictures (`bool`, *optional*, defaults to `True`): Whether the card shows the pictures of the run.
+        pictures (`bool`, *optional*, defaults to `True`): Whether the card shows the pictures and example clips of the
+            run.
+        license (`str`, *optional*): Licence of the weights, as the Hub names it. By default the one that the training
+            recorded.
+        tags (`Sequence[str]`, *optional*): Tags for the metadata, in addition to those of every card.
 
     Returns:
         `ModelCard`: The card.
@@ -275,7 +349,7 @@ def build_card(run: str | Path, repo_id: str | None = None, pictures: bool = Tru
     Raises:
         UserError: If the folder contains no model, a file cannot be read, or the results belong to other weights.
     """
-    return CardData.from_run(run, repo_id, pictures).card()
+    return CardData.from_run(run, repo_id, pictures, license, tags).card()
 
 
 def write_card(run: str | Path) -> Path:
@@ -290,46 +364,9 @@ def write_card(run: str | Path) -> Path:
     return path
 
 
-def model_folder(run: str | Path) -> Path:
-    """Returns the folder of the model of a run, or the folder itself if it contains a model.
-
-    For a run it is the model that was measured, so that the card matches the weights, or `best` if none was measured.
-
-    Raises:
-        UserError: If the folder contains no model.
-    """
-    run = Path(run)
-    measured = read_metrics(run).get("model")
-    for folder in (run / "last" if measured == "last" else run / "best", run):
-        if (folder / "config.json").is_file():
-            return folder
-    raise UserError(
-        f"{run} contains no model (no best/config.json and no config.json); train one with `tgdfer train`, or give the"
-        " folder that `save_pretrained` wrote."
-    )
-
-
-def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
-    """Checks that the results belong to the weights in a folder, if the hash of the measured weights is recorded.
-
-    Raises:
-        UserError: If they belong to other weights, for example because the training was continued.
-    """
-    measured, weights = metrics.get("weights_sha256"), folder / "model.safetensors"
-    if not measured or not weights.is_file():
-        return
-    with weights.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != measured:
-        raise UserError(
-            f"{run / 'metrics.json'} was measured with other weights than those in {folder}; evaluate again with "
-            f"`tgdfer evaluate {run}`."
-        )
-
-
-def pictures_of(run: str | Path) -> list[Path]:
-    """Returns the pictures of a run, sorted by name."""
-    return sorted((Path(run) / "figures").glob("*.png"), key=lambda path: path.stem)
+def examples_of(run: str | Path) -> list[Path]:
+    """Returns the example clips of a run, which its page on the Hub offers, sorted by name."""
+    return sorted((Path(run) / "examples").glob("*.mp4"))
 
 
 def caption(path: str) -> str:
@@ -342,69 +379,21 @@ def caption(path: str) -> str:
     return re.sub(r"[_-]+", " ", name).capitalize()
 
 
-def is_hub_id(name: str) -> bool:
-    """Returns whether a name is a Hub id and not an existing folder."""
-    return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+def code_fact() -> Markdown:
+    """Names the package that contains the code, with its version and the address in its metadata, if it has one."""
+    try:
+        package = metadata("tgdfer")
+    except PackageNotFoundError:  # Run from a folder that is not installed.
+        return code("tgdfer")
+    addresses: Iterable[str] = package.get_all("Project-URL") or []
+    address = next((line.partition(", ")[2] for line in addresses if line.startswith("Repository, ")), None)
+    name = Markdown(f"{code('tgdfer')} {package['Version']}")
+    return Markdown(f"{name}, {link(address, address)}") if address else name
 
 
-def shorten_path(name: str) -> str:
-    """Shortens a path to its last part, because paths of the training machine are useless. Hub ids are unchanged."""
-    return name if is_hub_id(name) else re.split(r"[/\\]+", name.rstrip("/\\"))[-1]
-
-
-def shorten_paths(value: Any) -> Any:
-    """Applies `shorten_path` to all paths in nested lists and dictionaries."""
-    if isinstance(value, dict):
-        result = {key: item if key in TEXT_KEYS else shorten_paths(item) for key, item in value.items()}
-        if value.get("command"):
-            result["command"] = shlex.join(map(shorten_path, shlex.split(value["command"])))
-        return result
-    if isinstance(value, list):
-        return [shorten_paths(item) for item in value]
-    return shorten_path(value) if isinstance(value, str) else value
-
-
-def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
-    """Removes local paths from the results. In the command, the run is replaced by `name`."""
-    public = shorten_paths(metrics)
-    if metrics.get("command", "").startswith("tgdfer evaluate "):
-        arguments = shlex.split(metrics["command"])
-        for flag, value in {"--output": None, "--dataset": public.get("dataset")}.items():
-            if flag in arguments:
-                position = arguments.index(flag)
-                arguments[position : position + 2] = [flag, value] if value else []
-        public["command"] = shlex.join([*arguments[:2], name, *map(shorten_path, arguments[3:])])
-    return public
-
-
-def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """Reads the options of a run or of a published model folder, without local paths.
-
-    Raises:
-        UserError: If the options cannot be read.
-    """
-    path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
-    config = {
-        key: shorten_paths(value)
-        for key, value in (read_yaml(path) if path else {}).items()
-        if key not in LOCAL_OPTIONS
-    }
-    if "dataset" in config and training.get("dataset"):
-        # The path of a folder on another machine may look like a Hub id, so the record of the training is used.
-        config["dataset"] = shorten_path(training["dataset"])
-    return config
-
-
-def relative_name(folder: Path) -> str:
-    """Returns the path of a folder relative to the working directory, or only its name if it is elsewhere."""
-    folder = folder.resolve()
-    here = Path.cwd()
-    return (folder.relative_to(here) if folder.is_relative_to(here) else Path(folder.name)).as_posix()
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """Reads the results of a run, with the facts of its training. The facts exist even if nothing was measured."""
-    metrics = read_json(run / "metrics.json") if (run / "metrics.json").exists() else {}
-    if "training" not in metrics and (run / "training.json").exists():
-        metrics["training"] = read_json(run / "training.json")
-    return metrics
+def size_fact(weights: dict[str, Any]) -> Markdown | None:
+    """Formats the number of parameters and the size of the weights. None if they are not known."""
+    if not weights:
+        return None
+    dtypes = ", ".join(weights["dtypes"])
+    return Markdown(f"{weights['parameters']:,} parameters, {decimal(weights['bytes'])} ({dtypes})")

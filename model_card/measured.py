@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
+from tgdfer.model_card.intervals import mean_interval, percent, percent_range, share_interval
+from tgdfer.model_card.markdown import Markdown, code, escape, one_line, table
+
 
 class Figure(NamedTuple):
     """A metric of `metrics.json` that a table shows.
@@ -29,7 +32,7 @@ class Figure(NamedTuple):
         """Formats a value for the table. A missing value becomes an empty string."""
         if value is None:
             return ""
-        return f"{100 * value:.1f}%" if self.percent else f"{value:.2f}"
+        return percent(value) if self.percent else f"{value:.2f}"
 
 
 FIGURES = [
@@ -70,43 +73,78 @@ class DatasetResults:
         return [figure for figure in FIGURES if self.metrics.get(figure.key) is not None]
 
     @property
-    def summary(self) -> str:
+    def summary(self) -> Markdown:
         """Summary such as "210 clips of 20 people: split `test` of `rendered-faces`"."""
         counts = [f"{self.metrics[key]} {unit}" for key, unit in COUNTS.items() if self.metrics.get(key)]
-        return f"{' of '.join(counts)}: {self.source}" if counts else self.source
+        return Markdown(f"{escape(' of '.join(counts))}: {self.source}") if counts else self.source
 
     @property
-    def source(self) -> str:
+    def source(self) -> Markdown:
         """Source such as "split `test` of `rendered-faces`"."""
-        return f"split `{self.metrics.get('split')}` of `{self.metrics.get('dataset')}`"
+        return Markdown(f"split {code(self.metrics.get('split'))} of {code(self.metrics.get('dataset'))}")
 
     @property
     def columns(self) -> list[str]:
         """Headings of the table of scores, without the first column."""
         return [figure.heading for figure in self.figures]
 
-    @property
-    def scores(self) -> list[list[str]]:
-        """Rows of the table of scores, name first: this model and all measured baselines."""
+    def score_table(self) -> Markdown:
+        """Formats the scores of this model and of all measured baselines as a table."""
         baseline = self.metrics.get("baseline") or {}
         sources = {"this model": self.metrics, baseline.get("name", "baseline"): baseline}
         for prefix, name in CHANCE.items():
             sources[name] = {figure.key: self.metrics.get(prefix + figure.key) for figure in FIGURES}
         rows = [[name, *(fig.format(source.get(fig.key)) for fig in self.figures)] for name, source in sources.items()]
-        return [row for row in rows if any(row[1:])]
+        return table(["", *self.columns], [row for row in rows if any(row[1:])], range(1, len(self.columns) + 1))
 
     @property
-    def recall(self) -> list[list[str]]:
-        """Rows of the table of classes: name, clips and recall."""
-        recall, matrix = self.metrics.get("recall") or {}, self.metrics.get("confusion_matrix") or []
-        labels = self.metrics.get("labels") or []
-        if not matrix:
-            return []
-        return [
-            [label.replace("|", "\\|"), str(sum(row)), f"{100 * recall[label]:.1f}%"]
-            for label, row in zip(labels, matrix, strict=True)
-            if recall.get(label) is not None
+    def class_counts(self) -> dict[str, tuple[int, int]]:
+        """Correct clips and all clips of each class that was measured."""
+        matrix, labels = self.metrics.get("confusion_matrix") or [], self.metrics.get("labels") or []
+        return {
+            label: (row[index], sum(row))
+            for index, (label, row) in enumerate(zip(labels, matrix, strict=bool(matrix)))
+            if sum(row)
+        }
+
+    def recall_table(self) -> Markdown | None:
+        """Formats clips and recall of each class as a table. None if there is no confusion matrix."""
+        rows = [
+            (label, str(total), percent(correct / total), percent_range(share_interval(correct, total)))
+            for label, (correct, total) in self.class_counts.items()
         ]
+        return table(["class", "clips", "recall", "95% interval"], rows, [1, 2, 3]) if rows else None
+
+    def intervals(self) -> Markdown | None:
+        """Says in which intervals WAR and UAR lie. None if there is no confusion matrix."""
+        counts = list(self.class_counts.values())
+        if not counts:
+            return None
+        war = share_interval(sum(correct for correct, _ in counts), sum(total for _, total in counts))
+        people = self.metrics.get("num_people")
+        note = f", although they show only {people} people" if people and people < self.metrics["num_clips"] else ""
+        return Markdown(
+            f"The 95% interval of the WAR is {percent_range(war)}, and that of the UAR is"
+            f" {percent_range(mean_interval(counts))}. These intervals treat the clips as independent{note}."
+        )
+
+    def group_tables(self) -> list[tuple[str, Markdown]]:
+        """Formats the results of each group of clips as tables, with the names of the attributes."""
+        headings = ["clips", "WAR", "95% interval", "UAR"]
+        tables = []
+        for attribute, groups in (self.metrics.get("groups") or {}).items():
+            rows = [
+                (
+                    group,
+                    str(figures["num_clips"]),
+                    percent(figures["war"]),
+                    percent_range(share_interval(round(figures["war"] * figures["num_clips"]), figures["num_clips"])),
+                    percent(figures["uar"]),
+                )
+                for group, figures in groups.items()
+            ]
+            tables.append((attribute, table([attribute, *headings], rows, [1, 2, 3, 4])))
+        return tables
 
     @property
     def confidence(self) -> dict[str, str]:
@@ -116,15 +154,16 @@ class DatasetResults:
 
     def eval_results(self) -> list[EvalResult]:
         """Returns the measured metrics as fractions for the `model-index`."""
-        dataset = self.metrics.get("dataset", "")
-        dataset_id = dataset if self.is_on_the_hub else re.sub(r"\s", "-", Path(dataset).name.lower())
+        dataset = one_line(self.metrics.get("dataset") or "unknown")
+        dataset_id = dataset if self.is_on_the_hub else re.sub(r"[^\w.-]+", "-", Path(dataset).name.lower()).strip("-")
         return [
             EvalResult(
                 task_type="video-classification",
                 task_name="Facial expression recognition",
-                dataset_type=dataset_id,
+                dataset_type=dataset_id or "unknown",
                 dataset_name=Path(dataset).name,
-                dataset_split=self.metrics.get("split"),
+                dataset_split=one_line(self.metrics["split"]) if self.metrics.get("split") else None,
+                dataset_revision=self.metrics.get("dataset_revision"),
                 metric_type=figure.metric,
                 metric_name=figure.heading,
                 metric_value=round(self.metrics[figure.key], 4),

@@ -52,7 +52,7 @@ DERIVED: tuple[str, ...] = (
     "format_version",
     "id2label",
 )
-DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length")
+DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length", "training_data")
 
 
 def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, **options: Any) -> tuple[str, str]:
@@ -99,6 +99,20 @@ def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options
     if os.path.isdir(name_or_folder):
         clip.config._name_or_path = ""  # do not save paths of this machine
     return clip, commit
+
+
+def take_training_data(clip: Any, name_or_folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """Removes the training data of a CLIP from its config and returns them, so that the config of TG-DFER has them.
+
+    If the config does not record them, the result is an entry that says so.
+    """
+    recorded = vars(clip.config).pop("training_data", None)
+    if recorded:
+        return recorded
+    if os.path.isdir(name_or_folder):
+        return [{"name": f"training data of {Path(name_or_folder).resolve().name}", "kind": "not recorded"}]
+    source = f"https://huggingface.co/{name_or_folder}"
+    return [{"name": f"training data of {name_or_folder}", "kind": "not recorded", "source": source}]
 
 
 def _base_weights(clip: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -182,6 +196,7 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
         model, _ = load_clip(config.clip_name, config.clip_revision, **options)
     else:
         model, _ = load_clip(clip, None, **options)
+    vars(model.config).pop("training_data", None)  # The config of the adapter has them.
     if fingerprint(model) != config.clip_sha256:
         base = config.clip_name or "a local CLIP"
         base += f" at revision {config.clip_revision}" if config.clip_revision else ""
@@ -464,11 +479,13 @@ class ClassifierCheckpoints(CheckpointedModel):
         if class_prompts is None:
             tokenizer = AutoTokenizer.from_pretrained(clip, revision=commit, **hub_options)
             class_prompts = _label_prompts(tokenizer, text_length(clip_model.config))
+        training_data = take_training_data(clip_model, clip)
         config = cls.config_class(
             clip_config=clip_model.config,
             clip_name=None if os.path.isdir(clip) else str(clip),
             clip_revision=commit,
             clip_sha256=fingerprint(clip_model),
+            training_data=training_data,
             id2label=dict(enumerate(class_prompts["labels"])),
             context_length=class_prompts["context_length"],
             **options,

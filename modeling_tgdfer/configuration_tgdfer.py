@@ -23,6 +23,7 @@ BASIC_EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness",
 CONTEXTS = ("none", "shared", "class")
 MIL_POOLINGS = ("attention", "topk", "mean", "max")
 RELEVANCE_TEXTS = ("label", "prompted")
+VISUAL_PROMPT_SOURCES = ("contrast", "cross_attention")
 
 # Version of the format of saved folders and adapters. It increases when the name or the meaning of a field, a weight
 # or an output changes. Folders that were saved before formats were numbered have the fields and weights of format 1,
@@ -91,6 +92,9 @@ class TGDFERConfig(PreTrainedConfig):
         initial_sharpness (`float`, *optional*, defaults to 1.0): Initial value of the learned sharpness of the
             relevance over time. Each class has its own.
         visual_prompts (`bool`, *optional*, defaults to `True`): Whether the class texts are adapted to each clip.
+        visual_prompt_source (`str`, *optional*, defaults to `"contrast"`): What a visual prompt is made of: "contrast"
+            for the difference between the relevant frames and the mean of the clip, or "cross_attention" for the
+            frames that the class text attends to.
         visual_prompt_rank (`int`, *optional*, defaults to 16): Rank of the two layers that compute the visual prompts.
         visual_prompt_limit (`float`, *optional*, defaults to 0.3): Maximum length of a visual prompt, the vector that
             is added to a class text of length one.
@@ -130,6 +134,11 @@ class TGDFERConfig(PreTrainedConfig):
             mean cosine of the description and the decisive frames, which are the frames of above-average relevance for
             the label. The values are the mean and the standard deviation of the fit over clips:
             `{label: {description: [mean, deviation]}}`. None if they are unknown.
+        training_data (`list[dict]`, *optional*): Data that the weights were trained on, including the data of the CLIP
+            and of every model that this one was fine-tuned from. An entry has a `name`, and optionally the texts
+            `kind` (such as "photographs"), `source` (a link), `license` (as the Hub names it), `terms` (a sentence)
+            and `citation`, and the number `num_clips`. A missing `license` was not recorded. None if nothing was
+            recorded.
         format_version (`int`, *optional*, defaults to 2): Version of the format of the folder that the config was read
             from. It is 0 if the folder does not contain a version.
     """
@@ -196,6 +205,7 @@ class TGDFERConfig(PreTrainedConfig):
     # the meaning of the class text: a visual prompt rotates the text by at most about 17 degrees. The rank equals the
     # width of the bottlenecks above and was not tuned.
     visual_prompts: bool = True
+    visual_prompt_source: str = "contrast"
     visual_prompt_rank: int = 16
     visual_prompt_limit: float | int = 0.3
 
@@ -235,6 +245,8 @@ class TGDFERConfig(PreTrainedConfig):
     temperature: float | int = 1.0
     unsure_below: float | int | None = None
     description_references: dict | None = None
+
+    training_data: list | None = None
 
     format_version: int = FORMAT_VERSION
 
@@ -299,7 +311,12 @@ class TGDFERConfig(PreTrainedConfig):
         Raises:
             ValueError: If no model can be built with the value of a field.
         """
-        choices = {"context": CONTEXTS, "mil_pooling": MIL_POOLINGS, "relevance_text": RELEVANCE_TEXTS}
+        choices = {
+            "context": CONTEXTS,
+            "mil_pooling": MIL_POOLINGS,
+            "relevance_text": RELEVANCE_TEXTS,
+            "visual_prompt_source": VISUAL_PROMPT_SOURCES,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
@@ -331,6 +348,17 @@ class TGDFERConfig(PreTrainedConfig):
         if not 0 < self.topk_fraction <= 1:
             raise ValueError(f"`topk_fraction` is {self.topk_fraction}; it must be above 0 and at most 1.")
         self._validate_calibration()
+        self._validate_training_data()
+
+    def _validate_training_data(self) -> None:
+        for entry in self.training_data or []:
+            if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+                raise ValueError(
+                    f"`training_data` has the entry {str(entry)[:80]}, but needs a dictionary with a `name`."
+                )
+            for name in _TRAINING_DATA_TEXTS:
+                if not isinstance(entry.get(name), str | None):
+                    raise ValueError(f"`training_data` has {str(entry[name])[:80]} as `{name}`, but needs a text.")
 
     def _validate_calibration(self) -> None:
         if self.unsure_below is not None:
@@ -359,6 +387,8 @@ class TGDFERConfig(PreTrainedConfig):
         self.temperature, self.unsure_below, self.description_references = 1.0, None, None
 
 
+_TRAINING_DATA_TEXTS = ("kind", "source", "license", "terms", "citation")
+
 # Keys that transformers writes into a `config.json` in addition to the fields.
 _TRANSFORMERS_FIELDS = (
     "attn_implementation",
@@ -382,6 +412,8 @@ def require_sizes(config: Mapping[str, Any]) -> None:
             load a network from the Hub or a folder.
     """
     for name, value in config.items():
+        if name == "training_data":  # Data sets are larger than any size of a network.
+            continue
         if isinstance(value, Mapping):
             require_sizes(value)
         # With a prefix such as "hf-hub:" or "local-dir:", timm would load a network from the Hub or from a folder.

@@ -182,8 +182,8 @@ class TextCache:
         self.description_embeds: Tensor | None = None  # (K, M, D)
         self._states: list[Any] = []
         self._sums: Tensor | None = None
-        # These references keep the memory of the weights in use, so that other weights cannot get the same address.
-        self._held: list[Tensor] = []
+        # The memory of the weights. It stays in use, so that other weights cannot get the same address.
+        self._bits: list[Tensor] = []
 
     def drop_if_changed(self, model: Any, weights: list[Tensor]) -> None:
         """Drops the descriptions if the weights that encoded them have changed.
@@ -194,12 +194,13 @@ class TextCache:
         """
         adapters = [_adapter_state(module) for module in model.clip.modules() if hasattr(module, "lora_A")]
         states = [*map(_state, weights), *adapters]
-        sums = None if model.training else torch.stack([_sum_of_bits(weight) for weight in weights])
-        same = self._states == states and (sums is None or self._sums is None or torch.equal(sums, self._sums))
-        if same:
+        same = self._states == states
+        bits = self._bits if same else [_bits(weight) for weight in weights]
+        sums = None if model.training else torch.stack([memory.sum(dtype=torch.int64) for memory in bits])
+        if same and (sums is None or self._sums is None or torch.equal(sums, self._sums)):
             return
         self.__init__()  # type: ignore[misc]
-        self._states, self._sums, self._held = states, sums, [weight.detach() for weight in weights]
+        self._states, self._sums, self._bits = states, sums, bits
 
 
 def text_weights(model: Any) -> list[Tensor]:
@@ -213,7 +214,9 @@ def can_detect_changes(model: nn.Module, weights: list[Tensor]) -> bool:
     """Whether changes of the weights can be detected. They cannot in replicas, or in offloaded or sharded models."""
     if torch.compiler.is_compiling():
         return True
-    plain = all(type(weight) in (Tensor, nn.Parameter) and not weight.is_meta for weight in weights)
+    plain = all(
+        type(weight) in (Tensor, nn.Parameter) and not weight.is_meta and weight.is_contiguous() for weight in weights
+    )
     return plain and not getattr(model, "_is_replica", False)
 
 
@@ -228,12 +231,11 @@ def _adapter_state(module: Any) -> tuple[Any, ...]:
     return module.disable_adapters, *module.active_adapters, *module.merged_adapters, *module.scaling.items()
 
 
-@torch.no_grad()
-def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """Sums the memory of a tensor as integers. Unlike a sum of floats, rounding cannot hide a change."""
-    flat = tensor.detach().contiguous().flatten().view(torch.uint8)
+def _bits(tensor: Tensor) -> Tensor:
+    """Returns the memory of a contiguous tensor as integers. Unlike a sum of floats, their sum has no rounding."""
+    flat = tensor.detach().flatten().view(torch.uint8)
     aligned = flat.numel() % 8 == 0 and flat.storage_offset() % 8 == 0
-    return (flat.view(torch.int64) if aligned else flat).sum(dtype=torch.int64)
+    return flat.view(torch.int64) if aligned else flat
 
 
 # Freezing and LoRA.

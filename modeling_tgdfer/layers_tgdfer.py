@@ -489,42 +489,6 @@ class TGDFERRelevance(nn.Module):
         self.sharpness = by_class(self.sharpness, old_indices)
 
 
-class TGDFERVisualPrompts(nn.Module):
-    """Visual prompts: adapt each class text to the frames that are relevant to the class.
-
-    The equations are `v_k = sum_t A_tk x_t - mean_t x_t`, `gamma_k = limit tanh(eta_k / limit)` and
-    `t'_k = norm(t_k + gamma_k tanh(U gelu(W sqrt(D) v_k)) / sqrt(D))`. All classes share the weights `U` and `W`. The
-    strength `eta_k` of each class is zero at the start of training. The limit is `config.visual_prompt_limit`.
-
-    Args:
-        config (`TGDFERConfig`): The configuration.
-        dim (`int`): Width D of the frames and texts.
-    """
-
-    def __init__(self, config: TGDFERConfig, dim: int):
-        super().__init__()
-        self.limit = float(config.visual_prompt_limit)
-        # The elements of unit vectors are about 1 / sqrt(D). They are scaled to about one before the two layers and
-        # scaled back afterwards. The length of a prompt is therefore at most |gamma_k|, and that of a text is one.
-        self.rescale = math.sqrt(dim)
-        self.down = nn.Linear(dim, config.visual_prompt_rank, bias=False)
-        self.up = nn.Linear(config.visual_prompt_rank, dim, bias=False)
-        self.strength = nn.Parameter(torch.zeros(config.num_labels))
-
-    def forward(self, text_embeds: Tensor, frames: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
-        """Adapts the class texts: `t` (K, D), `x` (B, T, D), `A` (B, T, K), mask (B, T) -> `t'` (B, K, D)."""
-        exact = at_least_fp32(frames)
-        relevant = matmul_fp32(relevance.transpose(1, 2), exact)  # means of the frames, weighted by relevance
-        contrast = relevant - masked_mean(exact, frame_mask).unsqueeze(1)
-        prompts = torch.tanh(self.up(F.gelu(self.down((contrast * self.rescale).to(frames.dtype))))) / self.rescale
-        strength = self.limit * torch.tanh(at_least_fp32(self.strength) / self.limit)
-        return unit(at_least_fp32(text_embeds) + strength.unsqueeze(-1) * prompts)
-
-    def set_classes(self, old_indices: Sequence[int | None]) -> None:
-        """Replaces the classes, which are given by their current indices. The index of a new class is None."""
-        self.strength = by_class(self.strength, old_indices)
-
-
 # Losses. None of them reads values on the host, which would synchronise a GPU.
 
 

@@ -52,7 +52,6 @@ from .layers_tgdfer import (
     TGDFERShortTerm,
     TGDFERTemporalAttention,
     TGDFERTextGuidance,
-    TGDFERVisualPrompts,
     TGDFERZeroLinear,
     alignment_loss,
     at_least_fp32,
@@ -69,6 +68,7 @@ from .layers_tgdfer import (
     unit,
 )
 from .regions_tgdfer import RegionEvidence
+from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
 
 @dataclass
@@ -145,6 +145,7 @@ class TGDFERPreTrainedModel(CheckpointedModel):
         "TGDFERLongRange",
         "TGDFERRelevance",
         "TGDFERVisualPrompts",
+        "TGDFERCrossAttentionPrompts",
     ]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -364,10 +365,12 @@ class TGDFERModel(TGDFERPreTrainedModel):
         if (pixel_values_videos is None) == (frame_features is None):
             given = "neither was" if frame_features is None else "both were"
             raise ValueError(f"Give either `pixel_values_videos` or `frame_features`; {given} given.")
+        # The texts come first, because comparing their weights waits for a GPU. Afterwards nothing does, so the GPU
+        # encodes the frames while the rest of the network is prepared for it.
+        texts = self.class_texts()
         if frame_features is None:
             frame_features = self.get_frame_features(pixel_values_videos, frame_mask)
         frame_mask, timestamps = self.prepare_time(frame_features, frame_mask, timestamps)
-        texts = self.class_texts()
 
         # Cached features may have another dtype than the model.
         frame_features = frame_features.to(self.text_guidance.description_weight.dtype)
@@ -403,7 +406,8 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.relevance = TGDFERRelevance(config, dim)
-        self.visual_prompts = TGDFERVisualPrompts(config, dim) if config.visual_prompts else None
+        prompts: type[VisualPrompts] = VISUAL_PROMPTS[config.visual_prompt_source]
+        self.visual_prompts: VisualPrompts | None = prompts(config, dim) if config.visual_prompts else None
         self.post_init()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

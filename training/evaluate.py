@@ -26,7 +26,7 @@ from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.figures.risk_coverage import plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.hardware import Hardware
-from tgdfer.training.measure import ClipPrediction, measure_model, predict_clips
+from tgdfer.training.measure import ClipPrediction, measure_groups, measure_model, predict_clips
 from tgdfer.training.models import load_trained, model_source
 from tgdfer.training.processes import process_state
 from tgdfer.training.run_folder import read_run_config
@@ -114,7 +114,8 @@ def evaluate_model(
         - `war`, `uar`, `recall` of each class, and `confusion_matrix`, whose rows are true classes (counts);
         - `frame_ap` and `pointing`, or None if the data set lacks the intensity of every frame;
         - `ece` (expected calibration error), `risk_coverage_area`, and `calibrated` (whether the model is);
-        - `coverage` and `covered_war` (accuracy of the clips that get an answer), for a model that can be unsure.
+        - `coverage` and `covered_war` (accuracy of the clips that get an answer), for a model that can be unsure;
+        - `groups`, the results by group, if the data set has columns such as `age` or `gender`.
 
         All other metrics use the most probable label of a clip, even if the model is unsure.
 
@@ -147,6 +148,7 @@ def evaluate_model(
         **_subject_facts(task, clips),
         "command": _command(str(model), baseline, flags),
         **measure_model(clips.labels, predictions, network.config),
+        **({"groups": measure_groups(clips.labels, predictions, labels, clips.groups)} if clips.groups else {}),
         **({"training": task.facts} if task.facts else {}),
     }
     if task.output is not None:

@@ -1,6 +1,6 @@
 """Predictions of a model for labelled clips, and the metrics that are computed from them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -18,6 +18,7 @@ from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.groups import group_members
 from tgdfer.training.metrics import (
     expected_calibration_error,
     localisation_figures,
@@ -175,6 +176,36 @@ def measure(
     names = ("frame_ap", "pointing", "random_frame_ap", "random_pointing", "position_frame_ap", "position_pointing")
     figures = {name: localisation.get(name) for name in names}
     return {"labels": list(labels), **recognition, **figures, "activity_gain": activity_gain(emotional)}
+
+
+def measure_groups(
+    true_labels: Sequence[str],
+    predictions: Sequence[ClipPrediction],
+    labels: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Computes the metrics of the labels of each group of clips.
+
+    Args:
+        true_labels (`Sequence[str]`): True label of each clip.
+        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
+        labels (`Sequence[str]`): Names of the K classes.
+        groups (`Mapping[str, Sequence[str]]`, *optional*): Group of each clip for each attribute.
+
+    Returns:
+        `num_clips`, `war`, `uar` and `recall` by attribute and group.
+    """
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for attribute, members in group_members(groups or {}).items():
+        for group, rows in members.items():
+            figures = recognition_figures(
+                predictions=[predictions[row].label for row in rows],
+                references=[true_labels[row] for row in rows],
+                labels=labels,
+            )
+            kept = {name: figures[name] for name in ("war", "uar", "recall")}
+            results.setdefault(attribute, {})[group] = {"num_clips": len(rows), **kept}
+    return results
 
 
 def measure_confidence(

@@ -147,7 +147,7 @@ def _require_options(options: dict[str, Any]) -> None:
     # Users may not set fields that are derived from the data, the processor, the CLIP or the trained weights.
     derived = {"num_frames", "max_descriptions", "prompt_length", "context_length"}
     derived |= {"temperature", "unsure_below", "description_references"}
-    derived |= {"clip_config", "clip_name", "clip_revision", "clip_sha256"}
+    derived |= {"training_data", "clip_config", "clip_name", "clip_revision", "clip_sha256"}
     inherited = {option.name for option in fields(PreTrainedConfig)}
     known = {option.name for option in fields(TGDFERConfig)} - inherited - derived
     for name in options:

@@ -31,12 +31,14 @@ from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.loading import people_of, require_readable
 from tgdfer.training.data.splits import Part, load_parts
+from tgdfer.training.energy import GpuEnergy
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.models import face_options, start_model
 from tgdfer.training.processes import batch_loader, on_cpu, own_batches, process_state
+from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
 from tgdfer.training.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
 
 logger = logging.getLogger(__name__)
@@ -97,7 +99,9 @@ def train(config: TrainingConfig) -> Path:
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
         require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    facts = training_facts(config, train_part, held_out_by, trainable)
+    facts = training_facts(config, train_part, held_out_by, trainable) | environment_facts(accelerator, model)
+    learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
+    model.config.training_data = with_entry(model.config.training_data, config.model.model, learnt_from)
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
         prepare_folder(folder, config, clips_hash, train_part, validation_part)
@@ -217,11 +221,14 @@ class _Run:
             self.progress = self.checkpoints.load()
         with _progress_bar(self.accelerator.is_main_process) as self.bar:
             self._print_row("epoch", "loss", "val. loss", "WAR", "UAR", "seconds")
+            energy = GpuEnergy(self.accelerator)
             for epoch in range(len(self.progress.history), self.options.epochs):
                 start, rates = time.perf_counter(), self.loop.learning_rates
                 loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}"))
                 record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
                 record["seconds"] = round(time.perf_counter() - start, 3)
+                used = energy.since_last()
+                record |= {} if used is None else {"energy_kwh": used}
                 self._save_epoch(record)
         self.checkpoints.save_model(self.model, "last")
         self._calibrate()
@@ -282,6 +289,9 @@ class _Run:
     def _write_facts(self, **more: Any) -> None:
         progress = self.progress
         facts = {**self.facts, "best_epoch": progress.best_epoch, "seconds": round(progress.seconds, 1), **more}
+        energy = [record.get("energy_kwh") for record in progress.history]
+        if energy and None not in energy:
+            facts["energy_kwh"] = sum(energy)
         write_text(self.folder / "training.json", json.dumps(facts, indent=2) + "\n")
 
     def _print_row(self, *cells: Any, style: str = "") -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITHOUT
 from benchmarks.harness.benchmark_dataset import GroundTruth
+from benchmarks.harness.command_options import FIGURES
 from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
 from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
 from benchmarks.harness.tables import (
@@ -26,6 +27,7 @@ from benchmarks.harness.tables import (
 )
 from benchmarks.real_faces.photograph_bags import BAGS, SHOWN, SIZE
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.files import read_json
 
 FULL = "full"
 ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT))
@@ -39,9 +41,12 @@ COLUMNS = (
     "pointing",
     "lost if shuffled",
     "lost if reversed",
+    "pairs",
     "parameters",
     "seconds",
 )
+# Figures of the benchmark of pairs of clips, which are rendered faces too.
+PAIRS_OF, PAIRS = "rendered", FIGURES / "temporal.json"
 
 
 def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
@@ -68,7 +73,8 @@ def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
         for dataset in results
     }
     sections = [_introduction(path.with_suffix(".png").name)]
-    sections += [_section(dataset, compared[dataset.name]) for dataset in results]
+    pairs = read_json(PAIRS) if PAIRS.is_file() else {}
+    sections += [_section(data, compared[data.name], pairs if data.name == PAIRS_OF else {}) for data in results]
     write_report(path, [*sections, _methods(results)], figures, contents)
 
 
@@ -141,8 +147,13 @@ def _introduction(picture: str) -> str:
     return f"# Does each part help?\n\n{paragraph(introduction)}\n\n{chart}"
 
 
-def _section(results: Results, compared: Mapping[str, Mapping[str, Difference]]) -> str:
-    rows = [[state["title"], *_cells(state)] for state in results.rows.values()]
+def _section(
+    results: Results, compared: Mapping[str, Mapping[str, Difference]], pairs: Mapping[str, Mapping[str, Any]]
+) -> str:
+    rows = [
+        [state["title"], *_cells(state, pairs.get(name, {}).get("accuracies", {}).get("all"))]
+        for name, state in results.rows.items()
+    ]
     description = _describe_bags(results) if results.name == BAGS else describe_clips(results, "seeds")
     lines = [f"## {results.title.capitalize()}", "", description, ""]
     lines += [markdown_table(["method", *COLUMNS], rows), *unfinished_rows(results)]
@@ -181,7 +192,7 @@ def _gap_sentence(closed: Mapping[str, float]) -> str:
     )
 
 
-def _cells(state: Mapping[str, Any]) -> list[str]:
+def _cells(state: Mapping[str, Any], pairs: tuple[float, float] | None) -> list[str]:
     runs = list(runs_of(state).values())
 
     def over_runs(get: Any) -> Any:
@@ -191,6 +202,7 @@ def _cells(state: Mapping[str, Any]) -> list[str]:
     cells = [percent(over_runs(lambda run: run.get("chosen", {}).get("held_out_uar")))]
     cells += [percent(state["figures"][name]) for name in ("war", "uar", "frame_ap", "pointing")]
     cells += [percent(over_runs(lambda run, order=order: run.get("drops", {}).get(order))) for order in ORDERS]
+    cells.append(percent(pairs))
     size = runs[0].get("trained_parameters")
     return [*cells, "" if size is None else _format_size(size), f"{np.mean([run['seconds'] for run in runs]):.0f}"]
 
@@ -213,6 +225,8 @@ def _methods(results: Sequence[Results]) -> str:
   class in the frame.
 - **Lost if shuffled** and **lost if reversed** are the loss in UAR if the frames of the test clips are in another
   order, at the same times. **Seconds** is the time per seed, including cross-validation.
+- **Pairs** is the accuracy on pairs of rendered clips that differ only in the order of their frames, for the rows that
+  [the benchmark of order](temporal.md) trains on such pairs. Without knowledge of the order, it is at most 50.
 - **Given features** are features of another network, without texts. The class vectors are learned. Only heads are
   measured on them.
 - **LoRA:** adapters on the attention of the last two vision blocks of CLIP with dropout 0.1, and a head that is first

@@ -51,6 +51,11 @@ WITHOUT = (
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
     Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
     Variant("prompted", "relevance from the prompted text", FULL | {"relevance_text": "prompted"}),
+    Variant(
+        "cross-attention",
+        "visual prompts by cross-attention, relevance from the prompted text",
+        FULL | {"visual_prompt_source": "cross_attention", "relevance_text": "prompted"},
+    ),
 )
 CONTEXT = Variant("context", "+ learnable context", FULL | {"context": "shared"})
 

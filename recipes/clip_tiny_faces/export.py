@@ -2,11 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recipes.clip_tiny_faces.measure import Parts, measure_rendered
 from recipes.clip_tiny_faces.train import Recipe, TrainingData
+from recipes.training_data import FERPLUS, PUBLIC_FIGURES, RENDERED_PICTURES, counted, write_training_data
 from recipes.weights_folder import replaced_folder, require_weights_folder
 from tgdfer.training.errors import UserError
 
@@ -114,4 +116,13 @@ def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, dat
     with replaced_folder(folder) as draft:
         for part in parts:
             part.save_pretrained(draft)
+        write_training_data(draft, training_data(len(data.voted), len(data.stills), len(data.rendered.images)))
         (draft / "README.md").write_text(card, "utf-8")
+
+
+def training_data(voted: int, stills: int, rendered: int) -> list[dict[str, Any]]:
+    """Returns the training data for the config: photographs with votes, stills of public figures, rendered pictures.
+
+    Models that start from these weights copy the entries to their own configs.
+    """
+    return [counted(FERPLUS, voted), counted(PUBLIC_FIGURES, stills), counted(RENDERED_PICTURES, rendered)]

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +15,22 @@ from torch.utils.data import ConcatDataset, DataLoader
 from recipes.tgdfer_tiny.material import Material
 from recipes.tgdfer_tiny.train import Recipe, Trained, figures, validation_clips
 from recipes.tgdfer_tiny.training_clips import MixedSources, Photographs
+from recipes.training_data import CLIPS_OF_PUBLIC_FIGURES, RENDERED_CLIPS, counted
 from recipes.weights_folder import replaced_folder
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.calibration import Calibration, calibrate
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.evaluate import weights_sha256
+from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.files import read_json, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
+from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
 
 NAME = "tgdfer-tiny"
+# Labels of the clips that the page of the model on the Hub offers to try.
+EXAMPLES = ("happiness", "sadness", "surprise")
 # Names of the sources on the card, with their terms and citations.
 SOURCES = {
     "photographs": {
@@ -39,7 +47,7 @@ SOURCES = {
         "terms": "Apache-2.0",
     },
     "rendered clips": {
-        "name": "clips of rendered moving faces from `tgdfer.training.rendered_faces`",
+        "name": "clips of moving faces rendered by tgdfer",
         "terms": "Apache-2.0",
     },
 }
@@ -68,6 +76,11 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         `dict[str, Any]`: The figures, with the contents of `metrics.json`.
     """
     with replaced_folder(out) as draft:
+        training_clips = (material.real_clips("train"), material.rendered_clips("train"))
+        trained.model.config.training_data = [
+            *(trained.model.config.training_data or []),  # That of the dual encoder.
+            *clip_data(*(len(material.held_out(clips, recipe.fold)[0]) for clips in training_clips)),
+        ]
         trained.model.save_pretrained(draft, merge_lora=True)
         # Saving changes the settings of a processor, which are part of the key of cached features.
         processor = copy.deepcopy(material.network[1])
@@ -83,8 +96,37 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         metrics = {**measured[0], "also_measured": measured[1:], "training": facts}
         write_text(draft / "training.json", json.dumps(facts, indent=2) + "\n")
         write_text(draft / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_figures(draft, measured)
+        write_examples(draft)
         write_text(draft / "README.md", str(build_card(draft, NAME)))
     return metrics
+
+
+def clip_data(real: int, rendered: int) -> list[dict[str, Any]]:
+    """Returns the training data that the dual encoder had not seen, for the config: real clips and rendered clips."""
+    return [counted(CLIPS_OF_PUBLIC_FIGURES, real), counted(RENDERED_CLIPS, rendered)]
+
+
+def write_figures(folder: Path, measured: Sequence[dict[str, Any]]) -> None:
+    """Draws the confusion matrix of each data set to the folder `figures`, for the card."""
+    (folder / "figures").mkdir(exist_ok=True)
+    for metrics in measured:
+        name = re.sub(r"\W+", "_", metrics["dataset"]).strip("_")
+        path = folder / "figures" / f"confusion_matrix_{name}.png"
+        plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], path)
+
+
+def write_examples(folder: Path) -> None:
+    """Renders three clips to the folder `examples`, which the page of the model on the Hub offers to try.
+
+    Their people are in no training data, because the people of each split are drawn from its name.
+    """
+    (folder / "examples").mkdir(exist_ok=True)
+    faces = RenderedFaces(size=224, frames=(50, 60), occlusion=0.0, crf=(28, 28))
+    with tempfile.TemporaryDirectory() as work:
+        clips = write_dataset(Path(work, "clips"), faces, {"examples": 1}, labels=EXAMPLES)
+        for label in EXAMPLES:
+            shutil.copy(clips / "examples" / label / "0000.mp4", folder / "examples" / f"{label}.mp4")
 
 
 def calibrated(folder: Path, held_out: Sequence[MixedSources]) -> Calibration:
@@ -129,6 +171,7 @@ def training_facts(recipe: Recipe, trained: Trained, calibration: Calibration, c
         "command": command,
         "license": "apache-2.0",
         "limits": list(LIMITS),
+        **trained.environment,
         "calibration": calibration.facts,
     }
 

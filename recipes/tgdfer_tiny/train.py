@@ -15,6 +15,7 @@ from recipes.tgdfer_tiny.training_clips import ClipSource, MixedSources, Photogr
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.config import OptimisationConfig
 from tgdfer.training.measure import measure_model, predict_batches
+from tgdfer.training.provenance import environment_facts
 from tgdfer.training.train import TrainingLoop, parameter_groups, start_accelerator
 
 logger = logging.getLogger(__name__)
@@ -80,11 +81,13 @@ class Trained:
         model (`TGDFERForVideoClassification`): The model in evaluation mode.
         clips (`dict[str, int]`): Number of clips per epoch, by source.
         seconds (`float`): Duration of the training in seconds.
+        environment (`dict[str, Any]`, *optional*): LoRA, versions and hardware, as `environment_facts` returns them.
     """
 
     model: TGDFERForVideoClassification
     clips: dict[str, int]
     seconds: float
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def train(material: Material, recipe: Recipe) -> Trained:
@@ -107,7 +110,8 @@ def train(material: Material, recipe: Recipe) -> Trained:
             f"Epoch {epoch + 1} of {options.epochs}: loss {loss:.3f}, {time.perf_counter() - start:.0f} s"
         )
     counts = {name: len(source.targets) for name, source in sources.items()}
-    return Trained(accelerator.unwrap_model(loop.model).eval(), counts, time.perf_counter() - start)
+    seconds, environment = time.perf_counter() - start, environment_facts(accelerator, model)
+    return Trained(accelerator.unwrap_model(loop.model).eval(), counts, seconds, environment)
 
 
 def training_sources(material: Material, recipe: Recipe) -> dict[str, ClipSource]:

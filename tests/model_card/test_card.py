@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import yaml
 from huggingface_hub import ModelCard, metadata_load
 from safetensors.numpy import save_file
 
+from tgdfer.command_line import main
 from tgdfer.model_card.card import CardData, build_card, model_folder, write_card
 from tgdfer.model_card.publish import publish
 from tgdfer.training.errors import UserError
+from tgdfer.weights import BUNDLED
 
 EXPECTED = Path(__file__).with_name("expected_card.md")
 # Names that the Hub's own check of the metadata knows; it answers nothing else with a warning or an error.
@@ -27,8 +31,77 @@ def edit_metrics(run: Path, **changes: object) -> None:
     (run / "metrics.json").write_text(json.dumps(metrics | changes))
 
 
+def edit_config(run: Path, **changes: object) -> None:
+    path = run / "best" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def expected(path: Path) -> str:
+    return path.read_text(encoding="utf-8").replace("VERSION", version("tgdfer"))
+
+
 def test_whole_card(run):
-    assert str(build_card(run, "user/smile")) == EXPECTED.read_text(encoding="utf-8")
+    assert str(build_card(run, "user/smile")) == expected(EXPECTED)
+
+
+TRAINING_DATA = [
+    {
+        "name": "faces & figures",
+        "kind": "photographs",
+        "num_clips": 28000,
+        "license": "cc-by-nc-4.0",
+        "source": "https://faces.example/home",
+        "terms": "Only for research.",
+        "citation": "Barsoum et al., 2016",
+    },
+    {"name": "training data of openai/clip-vit-base-patch16", "kind": "not recorded"},
+    {
+        "name": "user/clips",
+        "kind": "clips",
+        "num_clips": 600,
+        "split": "train",
+        "source": "https://huggingface.co/datasets/user/clips",
+        "license": "apache-2.0",
+    },
+]
+
+
+@pytest.fixture
+def full_run(run) -> Path:
+    """A run of which everything is known that a card can show."""
+    edit_config(
+        run,
+        clip_name="openai/clip-vit-base-patch16",
+        clip_revision="57c216476eefef5ab752ec549e440a49ae4ae5f3",
+        training_data=TRAINING_DATA,
+        temperature=0.71,
+        unsure_below=0.5234,
+    )
+    training = json.loads((run / "metrics.json").read_text())["training"] | {
+        "lora": {"layers": 4, "text_layers": 2, "rank": 8, "alpha": 16, "dropout": 0.0},
+        "versions": {"python": "3.13.1", "torch": "2.9.1", "peft": "0.20.0"},
+        "hardware": {"device": "NVIDIA H100 80GB HBM3", "processes": 2, "mixed_precision": "bf16"},
+        "energy_kwh": 0.0126,
+        "calibration": {"num_clips": 120, "temperature": 0.71},
+        "limits": ["It was shown no hats."],
+        "command": "tgdfer train --config smile.yaml",
+    }
+    groups = {
+        "age": {
+            "child": {"num_clips": 12, "war": 0.5, "uar": 0.45, "recall": {}},
+            "adult": {"num_clips": 18, "war": 0.6667, "uar": 0.7, "recall": {}},
+        }
+    }
+    edit_metrics(run, training=training, groups=groups, ece=0.1412, coverage=0.6, covered_war=0.75)
+    (run / "examples").mkdir()
+    for name in ("anger", "a_smile"):
+        (run / "examples" / f"{name}.mp4").write_bytes(b"")
+    return run
+
+
+def test_whole_card_of_a_run_of_which_everything_is_known(full_run):
+    card = build_card(full_run, "user/smile", license="cc-by-nc-4.0", tags=["children", "tgdfer"])
+    assert str(card) == expected(EXPECTED.with_name("expected_full_card.md"))
 
 
 def test_metadata_is_what_the_hub_accepts(run):
@@ -249,29 +322,68 @@ def test_all_stages_of_a_training_are_told(run):
 def test_how_to_reproduce_is_told_to_who_has_what_it_needs(run, options, told):
     (run / "config.yaml").write_text(yaml.safe_dump({"dataset": "user/clips", **options}))
     text = build_card(run, "user/smile").text
-    assert ("To reproduce the model" in text) == ("tgdfer train" in text) == ("tgdfer evaluate" in text) == told
+    commands = ("tgdfer train --config training_config.yaml", "tgdfer evaluate smile")
+    assert all(("To reproduce the model" in text) == (command in text) == told for command in commands)
 
 
-RENDERED = {"base_model": "clip-tiny-faces", "dataset": "rendered_faces"}
+RENDERED = {"name": "rendered faces", "license": "apache-2.0"}
+PHOTOGRAPHS = {"name": "photographs", "license": "none stated"}
+UNKNOWN = {"name": "training data of openai/clip-vit-base-patch16"}
 
 
 @pytest.mark.parametrize(
-    ("training", "license"),
+    ("data", "license"),
     [
-        (RENDERED, "apache-2.0"),
-        (RENDERED | {"continued_from": RENDERED}, "apache-2.0"),
-        (RENDERED | {"continued_from": RENDERED | {"dataset": "patients"}}, None),
-        (RENDERED | {"dataset": "patients"}, None),
-        (RENDERED | {"base_model": "openai/clip-vit-base-patch16"}, None),
+        ([RENDERED], "apache-2.0"),
+        ([RENDERED, RENDERED | {"license": "Apache-2.0"}], "apache-2.0"),
+        ([RENDERED, PHOTOGRAPHS], None),
+        ([RENDERED, UNKNOWN], None),
+        ([RENDERED, {"name": "clips", "license": "cc-by-4.0"}], None),
+        ([], None),
         (None, None),
     ],
 )
-def test_license_is_stated_only_where_it_is_ours_to_state(run, training, license):
-    edit_metrics(run, training=training)
+def test_license_is_stated_only_where_the_data_allow_it(run, data, license):
+    edit_config(run, training_data=data)
     card = build_card(run, "user/smile")
     assert card.data.to_dict().get("license") == license
     assert ("The weights inherit the terms" in card.text) == (license is None)
     assert ("should choose a licence" in card.text) == (license is None)
+    assert "show no real people" not in card.text and "rendered and" not in card.text
+    licence = card.text.partition("## Licence\n")[2].partition("\n## ")[0]
+    for entry in data or []:
+        assert entry["name"].replace("_", r"\_") in licence
+    assert ("were not recorded" in licence) == (not data) and ("Not recorded" in licence) == (UNKNOWN in (data or []))
+
+
+def test_license_of_the_publisher_comes_first(run):
+    edit_config(run, training_data=[RENDERED])
+    edit_metrics(run, training={"license": "mit"})
+    assert build_card(run, "user/smile").data.license == "mit"
+    card = build_card(run, "user/smile", license="cc-by-nc-4.0")
+    assert card.data.license == "cc-by-nc-4.0" and "under the licence `cc-by-nc-4.0`" in card.text
+
+
+def test_licenses_that_restrict_use_are_named(run):
+    edit_config(run, training_data=[{"name": "clips", "license": "cc-by-nc-sa-4.0"}, RENDERED])
+    text = build_card(run, "user/smile").text
+    assert "- `cc-by-nc-sa-4.0`: clips. This licence restricts commercial use.\n" in text
+    assert "- `apache-2.0`: rendered faces.\n" in text
+
+
+def test_data_of_the_models_in_the_package():
+    """What was trained on photographs is told of the model, and of every model that is fine-tuned from it."""
+    clip, tiny = (
+        json.loads((BUNDLED[name] / "config.json").read_text()) for name in ("clip-tiny-faces", "tgdfer-tiny")
+    )
+    assert {entry["kind"] for entry in clip["training_data"]} == {"photographs", "rendered pictures"}
+    assert tiny["training_data"][: len(clip["training_data"])] == clip["training_data"]
+    card = build_card(BUNDLED["tgdfer-tiny"], "user/tiny")
+    data = card.text.partition("## Data\n")[2].partition("\n## ")[0]
+    for entry in tiny["training_data"]:
+        assert entry["name"] in data and entry["license"] in data
+    assert "Their rights belong to their owners" in data
+    assert (BUNDLED["tgdfer-tiny"] / "README.md").read_text() == str(build_card(BUNDLED["tgdfer-tiny"], "tgdfer-tiny"))
 
 
 def test_figures_and_weights_are_of_one_model(run):
@@ -403,9 +515,36 @@ def test_run_without_a_model(tmp_path):
 
 def test_examples_in_the_template_are_valid_python(run):
     blocks = re.findall(r"```python\n(.*?)```", build_card(run, "user/smile").text, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 4
     for block in blocks:
         compile(block, "card", "exec")
+
+
+def test_examples_run(model_folder, clip_file, tmp_path, monkeypatch, capsys):
+    """All blocks of Python and all commands of the card of a model in a folder, with a video of the given name."""
+    shutil.copytree(model_folder, tmp_path / "smile")
+    shutil.copy(clip_file, tmp_path / "clip.mp4")
+    for split in ("train", "test"):
+        for label in ("anger", "happiness", "neutral"):
+            (tmp_path / "clips" / split / label).mkdir(parents=True)
+            shutil.copy(clip_file, tmp_path / "clips" / split / label / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TGDFER_CACHE", str(tmp_path / "features"))
+    text = build_card("smile").text
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "card", "exec"), {})
+    printed = capsys.readouterr().out
+    assert len(blocks) == 4 and "'score'" in printed and "tensor(" in printed
+    fast = ["--epochs=1", "--num-frames=4", "--frozen-features", "--feature-views=1", "--validation-fraction=0"]
+    commands = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "tgdfer" and main([*arguments, *(fast if "train" in arguments else [])]) == 0
+    assert len(commands) == 3 and (tmp_path / "timeline.png").is_file()
+    assert (tmp_path / "runs" / "mine" / "metrics.json").is_file()
+    learnt = json.loads((tmp_path / "runs" / "mine" / "best" / "config.json").read_text())["training_data"]
+    assert [entry["name"] for entry in learnt] == ["training data of clip", "clips"]
 
 
 def test_metadata_is_plain_yaml(run):

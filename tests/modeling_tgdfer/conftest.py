@@ -22,6 +22,7 @@ PARTS = {
     "no_long_range": {"long_range": False},
     "no_visual_prompts": {"visual_prompts": False},
     "prompted": {"relevance_text": "prompted"},
+    "cross_attention": {"visual_prompt_source": "cross_attention", "relevance_text": "prompted"},
     "topk": {"mil_pooling": "topk"},
     "mean": {"mil_pooling": "mean"},
     "max": {"mil_pooling": "max"},

@@ -60,6 +60,7 @@ def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames:
         "dual_encoders_tgdfer.py",
         "layers_tgdfer.py",
         "regions_tgdfer.py",
+        "visual_prompts_tgdfer.py",
     }
     assert isinstance(AutoConfig.from_pretrained(tmp_path), TGDFERConfig)
     loaded, report = AUTO[cls].from_pretrained(tmp_path, output_loading_info=True)

@@ -98,6 +98,17 @@ def prompted(part, t, x, A):
     return norm(t + gamma[:, None] * words)
 
 
+def attended(part, t, x, A):
+    """(K, D), (T, D), (T, K) -> (K, D)."""
+    D, x = x.shape[1], norm(x)
+    match = linear(part.k_proj, math.sqrt(D) * x) @ linear(part.q_proj, math.sqrt(D) * t).T
+    C = softmax(np.log(A) + match / math.sqrt(part.rank), axis=0)
+    v = C.T @ x - x.mean(0)
+    p = linear(part.up, gelu(linear(part.down, math.sqrt(D) * v))) / math.sqrt(D)
+    length = np.linalg.norm(p, axis=-1, keepdims=True)
+    return norm(t + part.limit * np.tanh(length / part.limit) * p / length)
+
+
 def pooled(kind, e, A):
     if kind == "attention":
         return A
@@ -129,7 +140,8 @@ def test_the_network_is_what_its_equations_say(part: str, clip_folder: Path, pro
     A = relevance(model.relevance, s, near)
     texts = t
     if model.visual_prompts:
-        texts = prompted(model.visual_prompts, t, x, A)
+        rewrite = {"contrast": prompted, "cross_attention": attended}[config.visual_prompt_source]
+        texts = rewrite(model.visual_prompts, t, x, A)
         if config.relevance_text == "prompted":
             s = scale * norm(near) @ texts.T + b
             A = relevance(model.relevance, s, near)

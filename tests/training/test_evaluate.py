@@ -256,3 +256,25 @@ def test_activity_gain_compares_the_deciding_frames_with_the_clip():
     skipped = [dataclasses.replace(moves, activity=activity) for activity in (quiet, unknown)]
     assert activity_gain([moves, *skipped]) == pytest.approx(2.0)
     assert activity_gain(skipped) is None
+
+
+def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path):
+    """The groups come from a column of the metadata, and the card shows them."""
+    from tgdfer.model_card.card import build_card
+
+    folder = shutil.copytree(clips_folder, tmp_path / "grouped")
+    path = folder / "test" / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["age"] = ("child", "adult")[number % 2]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = shutil.copytree(run, tmp_path / "measured")
+    metrics = evaluate_model(output, EvaluationData(str(folder)))
+    assert "groups" not in evaluate_model(run, EvaluationData(str(clips_folder)), output=tmp_path / "elsewhere")
+    groups = metrics["groups"]["age"]
+    assert list(groups) == ["adult", "child"]
+    assert sum(group["num_clips"] for group in groups.values()) == metrics["num_clips"] == len(rows)
+    right = sum(group["war"] * group["num_clips"] for group in groups.values())
+    assert right == pytest.approx(metrics["war"] * len(rows))
+    text = build_card(output, "user/smile").text
+    assert "\nBy age:\n" in text and f"| child | {groups['child']['num_clips']} |" in text

@@ -24,6 +24,8 @@ class LabelledClips:
             Only used for evaluation.
         activity (`list[list[float] | None]`, *optional*): Summed intensity of the action units in every frame of each
             clip, if the data set has a column `action_units`. Only used for evaluation.
+        groups (`dict[str, list[str]]`, *optional*): Group of each clip for each attribute, such as age, if the data
+            set has a column of that name. Only used for evaluation.
         left_out (`list[str]`, *optional*): Files on disk that are not part of the data set.
     """
 
@@ -34,6 +36,7 @@ class LabelledClips:
     people: list[str] | None = None
     intensity: list[list[float] | None] | None = None
     activity: list[list[float] | None] | None = None
+    groups: dict[str, list[str]] | None = None
     left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -63,6 +66,7 @@ class LabelledClips:
             people=pick(self.people),
             intensity=pick(self.intensity),
             activity=pick(self.activity),
+            groups=self.groups and {name: pick(values) for name, values in self.groups.items()},
         )
 
     def fingerprint(self) -> str:

@@ -21,6 +21,7 @@ from tgdfer.training.data.columns import (
     short_name,
 )
 from tgdfer.training.data.folders import is_text, read_folder
+from tgdfer.training.data.groups import read_groups
 from tgdfer.training.data.left_out import warn_about_left_out
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
@@ -75,6 +76,7 @@ def load_clips(
         people=read_people(place, table.values("person"), split, files) if "person" in table.names else None,
         intensity=read_ground_truth(place, table, "intensity", files),
         activity=None if action_units is None else [_activity(intensities) for intensities in action_units],
+        groups=read_groups(place, table),
         left_out=sorted(table.left_out),
     )
 

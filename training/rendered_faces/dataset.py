@@ -28,6 +28,19 @@ from tgdfer.training.video_writing import write_video
 
 Progress = Callable[[int, int], None]
 
+# The card of the data set, with its licence, which models that are trained on it record.
+CARD = """---
+license: apache-2.0
+pretty_name: Rendered faces
+tags:
+- rendered-faces
+---
+
+# Rendered faces
+
+These clips were rendered by `tgdfer.training.rendered_faces`. They show no real people.
+"""
+
 
 def write_dataset(
     folder: str | Path,
@@ -39,7 +52,7 @@ def write_dataset(
     progress: Progress | None = None,
     labels: Sequence[str] = EMOTIONS,
 ) -> Path:
-    """Renders a data set: `folder/split/label/0000.mp4` and `folder/split/metadata.jsonl`.
+    """Renders a data set: `folder/split/label/0000.mp4`, `folder/split/metadata.jsonl` and `folder/README.md`.
 
     A row of the metadata has
 
@@ -97,7 +110,7 @@ def write_long_videos(
     progress: Progress | None = None,
     labels: Sequence[str] = EMOTIONS,
 ) -> Path:
-    """Renders videos of several emotions each: `folder/split/0000.mp4` and `folder/split/metadata.jsonl`.
+    """Renders videos of several emotions each: `folder/split/0000.mp4`, `folder/split/metadata.jsonl` and a README.
 
     The metadata is that of `write_dataset`, but `label` is None. The face is neutral outside the `segments`, and
     `intensity` reaches 1 in each of them. Frames are encoded one by one and are not kept in memory.
@@ -207,6 +220,7 @@ def _write(folder: Path, jobs: Sequence[_Job], workers: int, progress: Progress 
             split_rows.sort(key=lambda row: row["file_name"])
             lines = (json.dumps(row) + "\n" for row in split_rows)
             (draft / split / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+        (draft / "README.md").write_text(CARD, encoding="utf-8")
         draft.chmod(0o755)
         draft.replace(folder)
     finally:

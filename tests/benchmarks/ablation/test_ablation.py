@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.ablation import other_methods, rows
+from benchmarks.ablation import other_methods, report, rows
 from benchmarks.ablation.free_texts import free_text_model
 from benchmarks.ablation.report import gap, write_ablation_report
 from benchmarks.ablation.variants import LADDER, WITHOUT, variant_model
@@ -171,11 +171,16 @@ def test_rows_keep_what_was_said_of_held_out_people(measured):
 
 
 @pytest.mark.slow
-def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path):
+def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path, monkeypatch):
+    (pairs := tmp_path / "temporal.json").write_text(json.dumps({"full": {"accuracies": {"all": [0.974, 0.013]}}}))
+    monkeypatch.setattr(report, "PAIRS", pairs)
+    monkeypatch.setattr(report, "PAIRS_OF", "features")
     write_ablation_report(measured, tmp_path / "ablation.md", tmp_path / "ablation.json")
     text = (tmp_path / "ablation.md").read_text()
     assert "| TG-DFER, frozen, minus | held-out UAR | UAR | frame AP |" in text
     assert "− short-term grain" in text and "the command" in text and (tmp_path / "ablation.png").stat().st_size > 5000
+    table = text.partition("| method |")[2].partition("\n\n")[0]
+    assert table.count("| 97.4 ±1.3 |") == 1, "only one row was measured on pairs"
     facts = json.loads((tmp_path / "ablation.json").read_text())["features"]
     assert set(facts["full minus"]["no-short"]) == {"uar", "frame_ap", "held_out_uar"}
     assert "held_out_uar" not in facts["full minus"]["frozen-mean"]

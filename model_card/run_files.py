@@ -1,0 +1,151 @@
+"""The files of a run that a card is made of, without the paths of the machine that wrote them."""
+
+import hashlib
+import math
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_json, read_yaml
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# Options that are meaningful only on the machine of the training.
+LOCAL_OPTIONS = ("output", "resume", "workers", "face_model")
+# Keys whose values are texts and never file names.
+TEXT_KEYS = ("labels", "validation", "license", "sources", "limits", "groups", "hardware", "versions")
+
+
+def model_folder(run: str | Path) -> Path:
+    """Returns the folder of the model of a run, or the folder itself if it contains a model.
+
+    For a run it is the model that was measured, so that the card matches the weights, or `best` if none was measured.
+
+    Raises:
+        UserError: If the folder contains no model.
+    """
+    run = Path(run)
+    measured = read_metrics(run).get("model")
+    for folder in (run / "last" if measured == "last" else run / "best", run):
+        if (folder / "config.json").is_file():
+            return folder
+    raise UserError(
+        f"{run} contains no model (no best/config.json and no config.json); train one with `tgdfer train`, or give the"
+        " folder that `save_pretrained` wrote."
+    )
+
+
+def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
+    """Checks that the results belong to the weights in a folder, if the hash of the measured weights is recorded.
+
+    Raises:
+        UserError: If they belong to other weights, for example because the training was continued.
+    """
+    measured, weights = metrics.get("weights_sha256"), folder / "model.safetensors"
+    if not measured or not weights.is_file():
+        return
+    with weights.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != measured:
+        raise UserError(
+            f"{run / 'metrics.json'} was measured with other weights than those in {folder}; evaluate again with "
+            f"`tgdfer evaluate {run}`."
+        )
+
+
+def pictures_of(run: str | Path) -> list[Path]:
+    """Returns the pictures of a run, sorted by name."""
+    return sorted((Path(run) / "figures").glob("*.png"), key=lambda path: path.stem)
+
+
+def is_hub_id(name: Any) -> bool:
+    """Returns whether a value is a Hub id and not an existing folder. YAML may contain a number instead of a name."""
+    return isinstance(name, str) and bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def shorten_path(name: str) -> str:
+    """Shortens a path to its last part, because paths of the training machine are useless. Hub ids are unchanged."""
+    return name if is_hub_id(name) else re.split(r"[/\\]+", name.rstrip("/\\"))[-1]
+
+
+def shorten_paths(value: Any) -> Any:
+    """Applies `shorten_path` to all paths in nested lists and dictionaries."""
+    if isinstance(value, dict):
+        result = {key: item if key in TEXT_KEYS else shorten_paths(item) for key, item in value.items()}
+        if value.get("command"):
+            result["command"] = shlex.join(map(shorten_path, shlex.split(value["command"])))
+        return result
+    if isinstance(value, list):
+        return [shorten_paths(item) for item in value]
+    return shorten_path(value) if isinstance(value, str) else value
+
+
+def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+    """Removes local paths from the results. In the command, the run is replaced by `name`."""
+    public = shorten_paths(metrics)
+    if metrics.get("command", "").startswith("tgdfer evaluate "):
+        arguments = shlex.split(metrics["command"])
+        for flag, value in {"--output": None, "--dataset": public.get("dataset")}.items():
+            if flag in arguments:
+                position = arguments.index(flag)
+                arguments[position : position + 2] = [flag, value] if value else []
+        public["command"] = shlex.join([*arguments[:2], name, *map(shorten_path, arguments[3:])])
+    return public
+
+
+def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
+    """Reads the options of a run or of a published model folder, without local paths.
+
+    Raises:
+        UserError: If the options cannot be read.
+    """
+    path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
+    config = {
+        key: shorten_paths(value)
+        for key, value in (read_yaml(path) if path else {}).items()
+        if key not in LOCAL_OPTIONS
+    }
+    if "dataset" in config and training.get("dataset"):
+        # The path of a folder on another machine may look like a Hub id, so the record of the training is used.
+        config["dataset"] = shorten_path(training["dataset"])
+    return config
+
+
+def relative_name(folder: Path) -> str:
+    """Returns the path of a folder relative to the working directory, or only its name if it is elsewhere."""
+    folder = folder.resolve()
+    here = Path.cwd()
+    return (folder.relative_to(here) if folder.is_relative_to(here) else Path(folder.name)).as_posix()
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Reads the results of a run, with the facts of its training. The facts exist even if nothing was measured."""
+    metrics = read_json(run / "metrics.json") if (run / "metrics.json").exists() else {}
+    if "training" not in metrics and (run / "training.json").exists():
+        metrics["training"] = read_json(run / "training.json")
+    return metrics
+
+
+def weights_facts(folder: Path) -> dict[str, Any]:
+    """Reads the size of the weights in a folder from the headers of its files.
+
+    Returns:
+        `parameters` (their number), `bytes` and `dtypes`. Empty if the folder has no weights that can be read.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    parameters, dtypes = 0, set()
+    try:
+        for file in files:
+            with safe_open(file, framework="np") as tensors:
+                slices = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118 (no dictionary)
+                # Integers and booleans are tokens and masks.
+                weights = [part for part in slices if "F" in part.get_dtype()]
+                parameters += sum(math.prod(part.get_shape()) for part in weights)
+                dtypes |= {part.get_dtype() for part in weights}
+    except (OSError, SafetensorError):  # Publishing says so. A card is also useful without the size.
+        return {}
+    size = sum(file.stat().st_size for file in files)
+    return {"parameters": parameters, "bytes": size, "dtypes": sorted(dtypes)} if files else {}

@@ -1,0 +1,126 @@
+"""What a run was made of: its training data with their licence, the versions of the libraries, and the hardware."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from huggingface_hub import DatasetCard, DatasetCardData
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
+from yaml import YAMLError
+
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+
+# Libraries whose version can change the result of a training.
+LIBRARIES = ("tgdfer", "torch", "torchvision", "transformers", "accelerate", "peft", "datasets", "av")
+
+
+def dataset_entry(dataset: str, split: str, num_clips: int) -> dict[str, Any]:
+    """Describes the training data of a run as an entry of `TGDFERConfig.training_data`.
+
+    The licence is the `license` in the metadata of the `README.md` of the data set. It is missing if the data set has
+    no such file, or the file states no licence.
+
+    Args:
+        dataset (`str`): Hub id or folder of the data set. Of a folder only the last part is recorded.
+        split (`str`): Name of the training split.
+        num_clips (`int`): Number of training clips.
+    """
+    is_local = os.path.isdir(os.path.expanduser(dataset))
+    card = _read_card(dataset, is_local)
+    entry: dict[str, Any] = {
+        "name": Path(dataset).expanduser().resolve().name if is_local else dataset,
+        "kind": "rendered clips" if "rendered-faces" in (getattr(card, "tags", None) or []) else "clips",
+        "num_clips": num_clips,
+        "split": split,
+        "license": _license_of(card),
+        "source": None if is_local else f"https://huggingface.co/datasets/{dataset}",
+    }
+    return {name: value for name, value in entry.items() if value is not None}
+
+
+def with_entry(
+    before: list[dict[str, Any]] | None, model: str, entry: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Adds the data of a training to those of the model that it starts from.
+
+    Args:
+        before (`list[dict[str, Any]]`, *optional*): `training_data` of the initial model. If nothing was recorded, an
+            entry says so.
+        model (`str`): Hub id, folder or name of the initial model.
+        entry (`dict[str, Any]`, *optional*): Data of the training. An earlier entry of the same data is replaced.
+    """
+    if not before:
+        name = Path(model).expanduser().resolve().name if os.path.isdir(os.path.expanduser(model)) else model
+        before = [{"name": f"training data of {name}", "kind": "not recorded"}]
+    if entry is None:
+        return before
+    key = ("name", "source", "split")
+    kept = [other for other in before if any(other.get(name) != entry.get(name) for name in key)]
+    return [*kept, entry]
+
+
+def environment_facts(accelerator: Accelerator, model: TGDFERForVideoClassification) -> dict[str, Any]:
+    """Returns the LoRA, the versions of the libraries and the hardware of a training.
+
+    Args:
+        accelerator (`Accelerator`): Accelerator of the training.
+        model (`TGDFERForVideoClassification`): Model to train.
+
+    Returns:
+        `lora` (empty if it is not attached), `versions` by library, and `hardware` with `device`, `processes` and
+        `mixed_precision`.
+    """
+    config = model.config
+    lora = {
+        "layers": config.lora_layers,
+        "text_layers": config.lora_text_layers,
+        "rank": config.lora_rank,
+        "alpha": config.lora_alpha,
+        "dropout": config.lora_dropout,
+    }
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # Optional, or run from a folder that is not installed.
+            continue
+    on_gpu = accelerator.device.type == "cuda"
+    device = torch.cuda.get_device_name(accelerator.device) if on_gpu else _cpu_name()
+    hardware = {
+        "device": device,
+        "processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+    }
+    return {"lora": lora if model.has_lora else {}, "versions": versions, "hardware": hardware}
+
+
+def _cpu_name() -> str:
+    """Returns the number of threads that torch uses on the CPU, and the architecture of the CPU."""
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
+
+
+def _read_card(dataset: str, is_local: bool) -> DatasetCardData:
+    """Reads the metadata of the card of a data set. They are empty if there is no card that can be read."""
+    try:
+        source = Path(dataset).expanduser() / "README.md" if is_local else dataset
+        return DatasetCard.load(source, ignore_metadata_errors=True).data
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.TransportError):
+        return DatasetCardData()
+    except (OSError, ValueError, YAMLError):  # The file cannot be read, or is no card.
+        return DatasetCardData()
+
+
+def _license_of(card: DatasetCardData) -> str | None:
+    """Returns the licence in the metadata of a card. Several licences are joined."""
+    stated = card.license
+    if stated == "other":
+        stated = getattr(card, "license_name", None) or stated
+    if isinstance(stated, list):
+        return " and ".join(map(str, stated)) or None
+    return str(stated) if stated else None
