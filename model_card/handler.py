@@ -35,7 +35,9 @@ class EndpointHandler:
     """
 
     def __init__(self, path: str = ""):
-        self.timeline: Any = pipeline("emotion-timeline", model=path, trust_remote_code=True)
+        # transformers does not know the names of the pipelines of repositories.
+        load: Any = pipeline
+        self.timeline: Any = load("emotion-timeline", model=path, trust_remote_code=True)
         self.processor: Any = AutoProcessor.from_pretrained(path, trust_remote_code=True)
         # A model that was trained on cropped faces can predict every face in a video.
         if self.timeline.video_processor.face_crop != "none":

@@ -34,6 +34,7 @@ def test_links_of_the_notebook_lead_somewhere():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two minutes on two cores that do nothing else
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
@@ -41,6 +42,6 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
         [sys.executable, "-c", code()], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Person 2: surprise" in done.stdout and "dry run, nothing is uploaded" in done.stdout
+    assert "Person 2: surprise" in done.stdout and "dry run" in done.stdout
     assert (tmp_path / "runs/notebook/timeline.png").is_file()
     assert (tmp_path / "runs/notebook/first/metrics.json").is_file()

@@ -183,7 +183,7 @@ def _strip_html(analysis: Analysis, person: Mapping[str, Any], index: int) -> st
     chosen = max(range(len(places)), key=lambda one: person["frame_relevance"][places[one]])
     buttons, frames = [], []
     for number, (place, second) in enumerate(zip(places, seconds, strict=True)):
-        picture = cv2.imdecode(np.frombuffer(analysis.pictures[second], np.uint8), cv2.IMREAD_COLOR)
+        picture: Any = cv2.imdecode(np.frombuffer(analysis.pictures[second], np.uint8), cv2.IMREAD_COLOR)
         box = _box_in_picture(analysis.result, person, place, picture.shape)
         checked = " checked" if number == chosen else ""
         buttons.append(

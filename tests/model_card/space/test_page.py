@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import webvtt
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,9 @@ def problem_of(page: Any) -> str:
 
 def screenshot(page: Any, name: str) -> None:
     if folder := os.environ.get("TGDFER_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        # A palette keeps the file small.
+        picture.quantize(256).save(Path(folder) / f"{name}.png", optimize=True)
 
 
 def require_deleted(page: Any, folder: Path) -> None:
@@ -206,7 +209,7 @@ def test_a_clip_is_forgotten(open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone(open_page, scheme):
-    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme, device_scale_factor=2)
+    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page.get_by_role("button", name="Example: Several expressions").click()
     label_of(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
