@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-temporal bench-regions bench-predict bench-real bench-fairness ablation wheel docs
+	bench-relabel bench-temporal bench-regions bench-predict bench-real bench-fairness bench-onnx ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -91,6 +91,10 @@ bench-predict: .venv/installed  ## Compare time and memory of tgdfer predict wit
 # Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect
 	$(BIN)/python -m benchmarks.fairness --out docs/results/fairness.md
+
+# Compares labels on real clips as well if TGDFER_REALCLIPS names a folder of them.
+bench-onnx: .venv/installed  ## Compare ONNX exports with PyTorch in speed, size and labels (10 minutes)
+	$(BIN)/python -m benchmarks.onnx
 
 # An interrupted run resumes. Runs on real clips, on given features and on bags of photographs as well if
 # TGDFER_REALCLIPS, TGDFER_FEATURES and TGDFER_FERPLUS name them. TGDFER_FACE_MODEL may name the file of the face

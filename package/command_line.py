@@ -377,6 +377,26 @@ def space(model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL
     run_space(model)
 
 
+@app.command(epilog="[bold]Examples[/]\n\ntgdfer export runs/first\n\ntgdfer export tgdfer-tiny --int8 --output onnx/")
+def export(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL,
+    file_format: Annotated[Literal["onnx"], typer.Option("--format", help="Format of the files")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write files with weights of 8 bits, which are smaller and faster")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write. Default: `onnx` in the folder of the run, otherwise NAME-onnx"),
+    ] = None,
+) -> None:
+    """Export a model to ONNX, with a script that runs it without PyTorch."""
+    hide_loading_bars()
+    from tgdfer.model_card.export.onnx_files import export_onnx
+
+    folder = export_onnx(model, output, int8)
+    print_once(f"The {file_format.upper()} files are in {folder}. Next: python {folder / 'onnx_predict.py'} CLIP")
+
+
 @app.command(
     epilog="[bold]Examples[/]\n\ntgdfer cache\n\ntgdfer cache --clear\n\ntgdfer cache --clear --older-than 30"
 )

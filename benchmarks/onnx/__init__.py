@@ -1,0 +1,1 @@
+"""Speed, size and agreement of ONNX exports, compared with PyTorch."""
