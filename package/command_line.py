@@ -364,7 +364,10 @@ app.command(epilog=PUSH_EXAMPLES)(push)
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntgdfer space\n\ntgdfer space runs/first")
-def space(model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL) -> None:
+def space(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL,
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP)] = None,
+) -> None:
     """Run a web page on this machine, on which people try a model with their own clips.
 
     Only this machine can open the page. An uploaded clip is deleted after it is analysed. Stop the page with Ctrl-C.
@@ -374,7 +377,7 @@ def space(model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL
         raise UserError("The page needs the library gradio: `pip install 'tgdfer[space]'`.")
     from tgdfer.model_card.space.page import run_space
 
-    run_space(model)
+    run_space(with_revision(model, revision))
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntgdfer export runs/first\n\ntgdfer export tgdfer-tiny --int8 --output onnx/")
@@ -388,12 +391,13 @@ def export(
         Path | None,
         typer.Option(help="Folder to write. Default: `onnx` in the folder of the run, otherwise NAME-onnx"),
     ] = None,
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP)] = None,
 ) -> None:
     """Export a model to ONNX, with a script that runs it without PyTorch."""
     hide_loading_bars()
     from tgdfer.model_card.export.onnx_files import export_onnx
 
-    folder = export_onnx(model, output, int8)
+    folder = export_onnx(with_revision(model, revision), output, int8)
     print_once(f"The {file_format.upper()} files are in {folder}. Next: python {folder / 'onnx_predict.py'} CLIP")
 
 
