@@ -11,8 +11,10 @@ from safetensors import SafetensorError, safe_open
 
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml
+from tgdfer.training.revisions import HubName
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# With or without a revision, as in "user/model@v1".
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[^@\s]+)?")
 # Options that are meaningful only on the machine of the training.
 LOCAL_OPTIONS = ("output", "resume", "workers", "face_model")
 # Keys whose values are texts and never file names.
@@ -103,14 +105,12 @@ def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
         UserError: If the options cannot be read.
     """
     path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
-    config = {
-        key: shorten_paths(value)
-        for key, value in (read_yaml(path) if path else {}).items()
-        if key not in LOCAL_OPTIONS
-    }
+    options = read_yaml(path) if path else {}
+    config = {key: shorten_paths(value) for key, value in options.items() if key not in LOCAL_OPTIONS}
     if "dataset" in config and training.get("dataset"):
         # The path of a folder on another machine may look like a Hub id, so the record of the training is used.
-        config["dataset"] = shorten_path(training["dataset"])
+        revision = HubName.parse(str(options["dataset"])).revision
+        config["dataset"] = shorten_path(training["dataset"]) + (f"@{revision}" if revision else "")
     return config
 
 

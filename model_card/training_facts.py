@@ -58,7 +58,8 @@ def describe_data(stage: dict[str, Any]) -> Markdown | None:
     if not stage.get("sources"):
         if not stage.get("dataset"):
             return None
-        return Markdown(f"{code(stage['dataset'])}, split {code(stage.get('split', 'train'))}")
+        revision = f" at revision {code(stage['dataset_revision'])}" if stage.get("dataset_revision") else ""
+        return Markdown(f"{code(stage['dataset'])}{revision}, split {code(stage.get('split', 'train'))}")
     numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
     return join([name if number is None else f"{name}, {number:,} clips" for name, number in numbers], "; ")
 

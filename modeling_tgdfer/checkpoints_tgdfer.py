@@ -10,10 +10,14 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import importlib.metadata
+import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -27,11 +31,12 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from .configuration_tgdfer import BASIC_EMOTIONS, FORMAT_VERSION, TGDFERConfig
+from .configuration_tgdfer import FORMAT_VERSION, TGDFERConfig
 from .dual_encoders_tgdfer import (
     DUAL_ENCODERS,
     context_start,
     empty_dual_encoders,
+    label_prompts,
     lora_targets,
     require_dual_encoder,
     text_length,
@@ -139,6 +144,31 @@ def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
     }
 
 
+def weights_metadata(config: TGDFERConfig) -> dict[str, str]:
+    """Returns the metadata in the header of a file of weights: format, version of this package, and training data."""
+    metadata = {"format": "pt", "format_version": str(FORMAT_VERSION)}
+    with suppress(importlib.metadata.PackageNotFoundError):  # The code of a Hub repository runs without the package.
+        metadata["tgdfer_version"] = importlib.metadata.version("tgdfer")
+    if config.training_data:
+        metadata["training_data"] = json.dumps(config.training_data, sort_keys=True)
+    return metadata
+
+
+def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Replaces the metadata in the header of a file of weights. The weights are copied as they are."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        with path.open("rb") as old, draft.open("wb") as new:
+            header = json.loads(old.read(int.from_bytes(old.read(8), "little")))
+            text = json.dumps({**header, "__metadata__": dict(metadata)}).encode()
+            text = text.ljust(-(-len(text) // 8) * 8)  # The weights are aligned to 8 bytes.
+            new.write(len(text).to_bytes(8, "little") + text)
+            shutil.copyfileobj(old, new, 1 << 20)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     """Writes the adapter of a model and its config. An interrupted write leaves no adapter in the folder.
 
@@ -163,7 +193,7 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     weights = {name: weight.contiguous() for name, weight in adapter_state(model).items()}
     with TemporaryDirectory(dir=folder) as drafts:
         config.to_json_file(Path(drafts, CONFIG_NAME))
-        save_file(weights, Path(drafts, ADAPTER_NAME), metadata={"format": "pt"})
+        save_file(weights, Path(drafts, ADAPTER_NAME), metadata=weights_metadata(config))
         (folder / ADAPTER_NAME).unlink(missing_ok=True)  # The folder must never hold an old adapter and a new config.
         for name in (CONFIG_NAME, ADAPTER_NAME):
             Path(drafts, name).replace(folder / name)
@@ -229,15 +259,6 @@ def _is_lora(module: nn.Module) -> bool:
     # If peft was not imported, no module can be an instance of its classes.
     lora = sys.modules.get("peft.tuners.lora")
     return lora is not None and isinstance(module, lora.LoraLayer)
-
-
-def _label_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
-    """Tokenizes the names of the basic emotions without context, padded to `length` if it is given."""
-    padding = {"padding": "max_length", "max_length": length} if length else {"padding": True}
-    tokens = tokenizer(list(BASIC_EMOTIONS), padding_side="right", return_tensors="pt", **padding)
-    ids = tokens.input_ids.unsqueeze(1)
-    mask = torch.ones(ids.shape[:2], dtype=torch.bool)
-    return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}
 
 
 def require_complete(model: Any, report: Mapping[str, Any], name: Any) -> None:
@@ -323,6 +344,9 @@ class CheckpointedModel(PreTrainedModel):
             }
         }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
+        if is_main_process:
+            for path in Path(save_directory).glob("model*.safetensors"):
+                write_metadata(path, weights_metadata(self.config))
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
         """Uploads the model and its code to the Hub. LoRA is merged only in the uploaded copy."""
@@ -478,7 +502,7 @@ class ClassifierCheckpoints(CheckpointedModel):
         clip_model, commit = load_clip(clip, revision, **hub_options)
         if class_prompts is None:
             tokenizer = AutoTokenizer.from_pretrained(clip, revision=commit, **hub_options)
-            class_prompts = _label_prompts(tokenizer, text_length(clip_model.config))
+            class_prompts = label_prompts(tokenizer, text_length(clip_model.config))
         training_data = take_training_data(clip_model, clip)
         config = cls.config_class(
             clip_config=clip_model.config,

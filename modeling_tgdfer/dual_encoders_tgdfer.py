@@ -23,6 +23,8 @@ from transformers.models.vision_text_dual_encoder.configuration_vision_text_dual
 )
 from transformers.models.vision_text_dual_encoder.modeling_vision_text_dual_encoder import VisionTextDualEncoderModel
 
+from .configuration_tgdfer import BASIC_EMOTIONS
+
 DUAL_ENCODERS: dict[str, type[PreTrainedModel]] = {
     "clip": CLIPModel,
     "siglip": SiglipModel,  # also SigLIP 2 of fixed resolution
@@ -317,3 +319,12 @@ _LORA = re.compile(r"\.(?:base_layer|lora_)")  # modules of an earlier `attach_l
 
 def _is_adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+
+
+def label_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:
+    """Tokenizes the names of the basic emotions without context, padded to `length` if it is given."""
+    padding = {"padding": "max_length", "max_length": length} if length else {"padding": True}
+    tokens = tokenizer(list(BASIC_EMOTIONS), padding_side="right", return_tensors="pt", **padding)
+    ids = tokens.input_ids.unsqueeze(1)
+    mask = torch.ones(ids.shape[:2], dtype=torch.bool)
+    return {"labels": list(BASIC_EMOTIONS), "input_ids": ids, "description_mask": mask, "context_length": 0}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -35,14 +36,17 @@ from tgdfer.prediction_commands import (
     JOIN_EXAMPLES,
     MODEL_HELP,
     PREDICT_EXAMPLES,
+    REVISION_HELP,
     HardwareOptions,
     join,
     predict,
 )
+from tgdfer.publishing_commands import PUSH_EXAMPLES, push
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
 from tgdfer.training.interruption import Terminated, reporting_interruption
+from tgdfer.training.revisions import with_revision
 from tgdfer.weights import DEFAULT_MODEL
 
 app = App(
@@ -244,6 +248,7 @@ def evaluate(
         Literal["best", "last"],
         typer.Option(help="Evaluate the model of the best or of the last epoch of the run", rich_help_panel="Model"),
     ] = "best",
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP, rich_help_panel="Model")] = None,
     baseline: Annotated[
         bool,
         typer.Option(
@@ -272,7 +277,9 @@ def evaluate(
 
         data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
         options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
-        metrics = evaluate_model(model, data, **options, hardware=Hardware(**asdict(hardware)))
+        metrics = evaluate_model(
+            with_revision(model, revision), data, **options, hardware=Hardware(**asdict(hardware))
+        )
     if is_main_process():
         print_metrics(metrics)
 
@@ -353,29 +360,24 @@ def faces(
     print_once(f"The crops are in {output}, the report in {output / 'report.json'}.")
 
 
-@app.command(
-    epilog="[bold]Examples[/]\n\n"
-    "tgdfer push runs/first user/name --dry-run\n\n"
-    "tgdfer push runs/first user/name --private --no-pictures"
-)
-def push(
-    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model")],
-    repository: Annotated[
-        str, typer.Argument(help="Hub repository; it is created if it does not exist", metavar="USER/NAME")
-    ],
-    private: Annotated[bool, typer.Option("--private", help="Create a private repository")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without uploading them")] = False,
-    pictures: Annotated[
-        bool, typer.Option(help="Upload the pictures of the run; pictures of timelines show faces")
-    ] = True,
-) -> None:
-    """Publish a model on the Hub with its code, model card and pictures, in one commit."""
-    hide_loading_bars()
-    from tgdfer.model_card.publish import publish
+app.command(epilog=PUSH_EXAMPLES)(push)
 
-    url = publish(run, repository, private=private, dry_run=dry_run, pictures=pictures)
-    if not dry_run:
-        print_once(f"Published: {url}")
+
+@app.command(epilog="[bold]Examples[/]\n\ntgdfer space\n\ntgdfer space runs/first")
+def space(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL,
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP)] = None,
+) -> None:
+    """Run a web page on this machine, on which people try a model with their own clips.
+
+    Only this machine can open the page. An uploaded clip is deleted after it is analysed. Stop the page with Ctrl-C.
+    """
+    hide_loading_bars()
+    if find_spec("gradio") is None:
+        raise UserError("The page needs the library gradio: `pip install 'tgdfer[space]'`.")
+    from tgdfer.model_card.space.page import run_space
+
+    run_space(with_revision(model, revision))
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntgdfer export runs/first\n\ntgdfer export tgdfer-tiny --int8 --output onnx/")
@@ -389,12 +391,13 @@ def export(
         Path | None,
         typer.Option(help="Folder to write. Default: `onnx` in the folder of the run, otherwise NAME-onnx"),
     ] = None,
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP)] = None,
 ) -> None:
     """Export a model to ONNX, with a script that runs it without PyTorch."""
     hide_loading_bars()
     from tgdfer.model_card.export.onnx_files import export_onnx
 
-    folder = export_onnx(model, output, int8)
+    folder = export_onnx(with_revision(model, revision), output, int8)
     print_once(f"The {file_format.upper()} files are in {folder}. Next: python {folder / 'onnx_predict.py'} CLIP")
 
 

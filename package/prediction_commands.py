@@ -12,6 +12,7 @@ from tgdfer.console import hide_loading_bars
 from tgdfer.option_groups import with_groups
 from tgdfer.processing.description_files_tgdfer import read_descriptions
 from tgdfer.training.errors import PartialResultError, UserError
+from tgdfer.training.revisions import with_revision
 from tgdfer.weights import DEFAULT_MODEL
 
 PREDICT_EXAMPLES = (
@@ -23,6 +24,7 @@ PREDICT_EXAMPLES = (
 )
 JOIN_EXAMPLES = "[bold]Example[/]\n\ntgdfer join found-*.jsonl --csv frames.csv --json found.json"
 
+REVISION_HELP = "Branch, tag or commit of the model on the Hub; MODEL@REVISION does the same"
 MODEL_HELP = 'Folder of a run or of a model, or a Hub id; "tgdfer-tiny" is the model in the package'
 
 
@@ -237,6 +239,7 @@ def predict(
     *,
     reading: ReadingOptions,
     model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel="Model")] = DEFAULT_MODEL,
+    revision: Annotated[str | None, typer.Option(help=REVISION_HELP, rich_help_panel="Model")] = None,
     faces: FaceOptions,
     hardware: HardwareOptions,
     files: FileOptions,
@@ -264,7 +267,11 @@ def predict(
     )
     part = None if batch.shard is None else Shard.parse(batch.shard)
     results = predict_videos(
-        videos, model, PredictionFiles(**asdict(files)), options, Batch(batch.jsonl, batch.resume, part)
+        videos,
+        with_revision(model, revision),
+        PredictionFiles(**asdict(files)),
+        options,
+        Batch(batch.jsonl, batch.resume, part),
     )
     print_results(results)
 

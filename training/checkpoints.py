@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,17 @@ class Checkpoints:
         self.folder, self.accelerator, self.processor = folder, accelerator, processor
 
     def save_model(self, model: Any, name: str) -> None:
-        """Writes the model, with LoRA merged, and its processor to `RUN/name`."""
+        """Writes the model, with LoRA merged, its processor and its adapter with LoRA to `RUN/name`."""
         if self.accelerator.is_main_process:
             with _atomic_folder(self.folder / f".{name}.tmp", self.folder / name) as temporary:
-                self.accelerator.unwrap_model(model).save_pretrained(temporary, merge_lora=True)
+                network = self.accelerator.unwrap_model(model)
+                network.save_pretrained(temporary, merge_lora=True)
                 self.processor.save_pretrained(temporary)
+                # `tgdfer push --adapter` publishes the adapter. It cannot be separated from merged weights. A model
+                # whose CLIP was changed by an earlier training has none.
+                with suppress(ValueError):
+                    if network.has_lora:
+                        network.save_adapter(temporary / "adapter")
         self.accelerator.wait_for_everyone()
 
     def save(self, progress: Progress) -> None:

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.files import write_text
+from tgdfer.training.revisions import with_revision
 from tgdfer.weights import BUNDLED
 
 
@@ -92,6 +93,9 @@ class ModelConfig(Section):
         description="Model to start from: clip-tiny-faces, tgdfer-tiny, or a Hub id or folder of a CLIP, SigLIP or"
         " TG-DFER",
     )
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of the model on the Hub; MODEL@REVISION does the same"
+    )
     descriptions: Location | None = Field(
         None, description="YAML file of `label: [description, ...]`, for labels without built-in descriptions"
     )
@@ -105,6 +109,11 @@ class ModelConfig(Section):
     model_options: dict[str, Any] = Field(
         {}, description="Fields of TGDFERConfig that are not set otherwise, such as lora_layers=2 or mil_pooling=mean"
     )
+
+    @property
+    def source(self) -> str:
+        """The model with its revision, as "user/model@revision"."""
+        return with_revision(self.model, self.revision)
 
 
 class FaceConfig(Section):

@@ -14,6 +14,7 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
+from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.baseline import mean_baseline
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips
@@ -27,8 +28,9 @@ from tgdfer.training.figures.risk_coverage import plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.measure import ClipPrediction, measure_groups, measure_model, predict_clips
-from tgdfer.training.models import load_trained, model_source
+from tgdfer.training.models import load_trained, model_commit, model_source
 from tgdfer.training.processes import process_state
+from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL
 
@@ -145,7 +147,7 @@ def evaluate_model(
     flags |= {"which": None if which == "best" else which} | asdict(requested)
     flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
     metrics = {
-        **_subject_facts(task, clips),
+        **_subject_facts(task, clips, network),
         "command": _command(str(model), baseline, flags),
         **measure_model(clips.labels, predictions, network.config),
         **({"groups": measure_groups(clips.labels, predictions, labels, clips.groups)} if clips.groups else {}),
@@ -182,11 +184,18 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     return _EvaluationTask(which, folder / which, data, output or folder, run, facts)
 
 
-def _subject_facts(task: _EvaluationTask, clips: LabelledClips) -> dict[str, Any]:
+def _subject_facts(
+    task: _EvaluationTask, clips: LabelledClips, network: TGDFERForVideoClassification
+) -> dict[str, Any]:
     """Returns what the metrics are about: the data set and the model. Of local paths only the last part is kept."""
     dataset = str(task.data.dataset)
+    revisions = {
+        "dataset_revision": dataset_commit(dataset),
+        "model_revision": model_commit(str(task.source), network),
+    }
     return {
-        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
+        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
+        **{name: revision for name, revision in revisions.items() if revision},
         "split": task.data.split,
         "num_clips": len(clips),
         "num_people": len(set(clips.people)) if clips.people else None,

@@ -11,7 +11,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
+from transformers.utils.hub import cached_file
 
+from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig, require_sizes
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import DUAL_ENCODERS, require_dual_encoder
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -20,6 +22,7 @@ from tgdfer.training.config import FaceConfig, ModelConfig
 from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.face_crops import crop_settings_of
+from tgdfer.training.revisions import HubName
 from tgdfer.weights import BUNDLED
 
 
@@ -42,19 +45,20 @@ def start_model(
             label has no descriptions.
     """
     _require_options(options.model_options)
-    source, frames = model_source(options.model), options.num_frames
+    source, frames = model_source(options.source), options.num_frames
+    pinned = HubName.parse(options.source).options
     fields = {**options.model_options, "num_frames": frames}
     with _model_errors(options.model):
-        if _model_type(source) != "tgdfer":
+        if _read_config(source, pinned).get("model_type") != "tgdfer":
             descriptions = descriptions_for(classes, options.descriptions)
             with _damaged_file_errors(options.model):
-                processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames)
+                processor = TGDFERProcessor.from_clip(source, descriptions, num_frames=frames, **pinned)
             prompts = processor.class_prompts()
             with _damaged_file_errors(options.model):
-                model = TGDFERForVideoClassification.from_clip(source, prompts, **fields)
+                model = TGDFERForVideoClassification.from_clip(source, prompts, **pinned, **fields)
         else:
             # Always in fp32, because small updates are lost in half precision.
-            model, processor = load_trained(source, dtype=torch.float32, **fields)
+            model, processor = load_trained(options.source, dtype=torch.float32, **fields)
             processor.video_processor.num_frames = frames
             descriptions = descriptions_for(classes, options.descriptions, processor.descriptions)
             if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
@@ -88,22 +92,67 @@ def load_trained(source: str | Path, **options: Any) -> tuple[TGDFERForVideoClas
     """Loads a trained model in `eval` mode, and its processor.
 
     Args:
-        source (`str` or `Path`): Hub id, folder of a run (its best model is used) or of a model, or `tgdfer-tiny`.
+        source (`str` or `Path`): Hub id such as "user/model" or "user/model@revision", folder of a run (its best model
+            is used), of a model or of an adapter, or `tgdfer-tiny`.
         **options (`Any`): Config fields to change, or options of `from_pretrained`.
 
     Raises:
         UserError: If the model cannot be read, or is not a TG-DFER model.
     """
     with _model_errors(source):
-        folder = model_source(source)
-        kind = _model_type(folder)
-        if kind != "tgdfer":
+        folder, pinned = model_source(source), HubName.parse(source).options
+        config = _read_config(folder, pinned)
+        if (kind := config.get("model_type")) != "tgdfer":
             raise UserError(
                 f"{source} is a checkpoint of {kind or 'another program'}, not of a trained TG-DFER model."
             )
         with _damaged_file_errors(source):
-            model = TGDFERForVideoClassification.from_pretrained(folder, use_safetensors=True, **options)
-            return model.eval(), TGDFERProcessor.from_pretrained(folder)
+            if _is_adapter(folder, config, pinned):
+                model = _load_adapter(folder, config, pinned, **options)
+            else:
+                model = TGDFERForVideoClassification.from_pretrained(folder, use_safetensors=True, **pinned, **options)
+            return model.eval(), TGDFERProcessor.from_pretrained(folder, **pinned)
+
+
+def _is_adapter(source: str, config: Mapping[str, Any], pinned: Mapping[str, Any]) -> bool:
+    """Returns whether a folder or a Hub repository contains an adapter instead of a whole model."""
+    if "auto_map" in config:  # Only whole models refer to their code.
+        return False
+    return cached_file(source, ADAPTER_NAME, **pinned, _raise_exceptions_for_missing_entries=False) is not None
+
+
+def _load_adapter(
+    source: str, config: Mapping[str, Any], pinned: Mapping[str, Any], dtype: Any = torch.float32, **fields: Any
+) -> TGDFERForVideoClassification:
+    """Loads an adapter with its CLIP, which is that of the package if it is not on the Hub.
+
+    Raises:
+        ValueError: If a field of the config would change the network.
+    """
+    clip = None if config.get("clip_name") else str(BUNDLED["clip-tiny-faces"])
+    model = TGDFERForVideoClassification.from_adapter(source, clip, **pinned)
+    for name, value in fields.items():
+        if name != "num_frames" and getattr(model.config, name) != value:
+            raise ValueError(f"an adapter cannot be loaded with another `{name}` than {getattr(model.config, name)}")
+        setattr(model.config, name, value)
+    return model if dtype == "auto" else model.to(dtype)
+
+
+def model_commit(name: str, model: TGDFERForVideoClassification) -> str | None:
+    """Returns the commit of the model on the Hub that a network was loaded from.
+
+    Args:
+        name (`str`): Hub id, with or without a revision, or folder or name of another model.
+        model (`TGDFERForVideoClassification`): The network.
+
+    Returns:
+        `str`, *optional*: The commit. None for folders and for models in the package.
+    """
+    source = HubName.parse(name)
+    if name in BUNDLED or os.path.exists(os.path.expanduser(name)):
+        return None
+    commit = getattr(model.config, "_commit_hash", None)
+    return commit or (model.config.clip_revision if model.config.clip_name == source.name else source.revision)
 
 
 def is_trained(source: str | Path) -> bool:
@@ -113,22 +162,26 @@ def is_trained(source: str | Path) -> bool:
         UserError: If it is neither, or cannot be read.
     """
     with _model_errors(source):
-        return _model_type(model_source(source)) == "tgdfer"
+        config = _read_config(model_source(source), HubName.parse(source).options)
+        return config.get("model_type") == "tgdfer"
 
 
 def model_source(name: str | Path) -> str:
-    """Returns the folder or Hub id of a model, given a folder, Hub id or bundled name. A run gives its best model."""
+    """Returns the folder or Hub id of a model, given a folder, Hub id or bundled name. A run gives its best model.
+
+    The revision of a Hub id is removed.
+    """
     if str(name) in BUNDLED:
         return str(BUNDLED[str(name)])
     folder = os.path.expanduser(name)
     best = Path(folder) / "best"
-    return str(best if (best / "config.json").is_file() else folder)
+    return str(best) if (best / "config.json").is_file() else HubName.parse(folder).name
 
 
-def _model_type(source: str | Path) -> str | None:
-    """Returns the model type in the config of a checkpoint."""
+def _read_config(source: str, pinned: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the config of a checkpoint, which is that of a TG-DFER model or of a CLIP."""
     with _damaged_file_errors(source):
-        config: Any = PreTrainedConfig.get_config_dict(str(source))[0]
+        config: Any = PreTrainedConfig.get_config_dict(source, **pinned)[0]
         require_sizes(config)
     kind = config.get("model_type")
     if kind not in (*DUAL_ENCODERS, "siglip2", "tgdfer"):
@@ -139,7 +192,7 @@ def _model_type(source: str | Path) -> str | None:
     with _damaged_file_errors(source):
         if kind != "tgdfer":
             require_dual_encoder(config, source)
-    return kind
+    return config
 
 
 def _require_options(options: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from huggingface_hub.utils import httpx
 from yaml import YAMLError
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.training.revisions import HubName
 
 # Libraries whose version can change the result of a training.
 LIBRARIES = ("tgdfer", "torch", "torchvision", "transformers", "accelerate", "peft", "datasets", "av")
@@ -31,6 +32,7 @@ def dataset_entry(dataset: str, split: str, num_clips: int) -> dict[str, Any]:
         num_clips (`int`): Number of training clips.
     """
     is_local = os.path.isdir(os.path.expanduser(dataset))
+    dataset = dataset if is_local else HubName.parse(dataset).name
     card = _read_card(dataset, is_local)
     entry: dict[str, Any] = {
         "name": Path(dataset).expanduser().resolve().name if is_local else dataset,

@@ -11,6 +11,7 @@ from tgdfer.training.data.splits import Part
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
 from tgdfer.training.models import model_source
+from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.weights import TGDFER_TINY
 
 # Options that may change when a run is resumed.
@@ -100,7 +101,13 @@ def prepare_folder(
         write_left_out(folder, config.data.validation_split or "validation", validation.clips)
 
 
-def training_facts(config: TrainingConfig, train: Part, held_out_by: str | None, parameters: int) -> dict[str, Any]:
+def training_facts(
+    config: TrainingConfig,
+    train: Part,
+    held_out_by: str | None,
+    parameters: int,
+    base_revision: str | None = None,
+) -> dict[str, Any]:
     """Collects the facts of a run for `training.json` and the model card. Of local paths only the last part is kept.
 
     Args:
@@ -108,20 +115,26 @@ def training_facts(config: TrainingConfig, train: Part, held_out_by: str | None,
         train (`Part`): Training clips.
         held_out_by (`str`, *optional*): How the validation clips were chosen.
         parameters (`int`): Number of trainable parameters.
+        base_revision (`str`, *optional*): Commit of the initial model on the Hub.
 
     Raises:
         UserError: If the run continues another one whose facts cannot be read.
     """
     dataset, previous = config.data.dataset, previous_run_facts(config.model.model)
+    revisions = {
+        "dataset_revision": dataset_commit(dataset),
+        "base_model_revision": previous.get("base_model_revision") if previous else base_revision,
+    }
     return {
-        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else dataset,
+        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
         "split": config.data.train_split,
         "num_clips": len(train.indices),
         "validation": held_out_by,
         "epochs": config.optimisation.epochs,
         "seed": config.run.seed,
-        "base_model": (previous or {}).get("base_model", config.model.model),
+        "base_model": (previous or {}).get("base_model", HubName.parse(config.model.model).name),
         "trainable_parameters": parameters,
+        **{name: revision for name, revision in revisions.items() if revision},
         **({"continued_from": previous} if previous else {}),
     }
 

@@ -36,7 +36,7 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
-from tgdfer.training.models import face_options, start_model
+from tgdfer.training.models import face_options, model_commit, start_model
 from tgdfer.training.processes import batch_loader, on_cpu, own_batches, process_state
 from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
 from tgdfer.training.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
@@ -99,9 +99,10 @@ def train(config: TrainingConfig) -> Path:
     for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
         require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    facts = training_facts(config, train_part, held_out_by, trainable) | environment_facts(accelerator, model)
+    commit = model_commit(config.model.source, model)
+    facts = training_facts(config, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
     learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
-    model.config.training_data = with_entry(model.config.training_data, config.model.model, learnt_from)
+    model.config.training_data = with_entry(model.config.training_data, config.model.source, learnt_from)
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
         prepare_folder(folder, config, clips_hash, train_part, validation_part)

@@ -39,7 +39,7 @@ LADDER = (
     Variant("descriptions", "+ descriptions", NOTHING),
     Variant("short", "+ short-term grain", NOTHING | {"short_term": True}),
     Variant("long", "+ long-range grain", NOTHING | {"short_term": True, "long_range": True}),
-    Variant("attention", "+ MIL attention", FULL | {"visual_prompts": False}),
+    Variant("attention", "+ MIL attention: TG-DFER − visual prompts", FULL | {"visual_prompts": False}),
     Variant("full", "+ visual prompts: TG-DFER, frozen", FULL),
 )
 # The full network without one of its parts, or with one part changed.
@@ -49,12 +49,10 @@ WITHOUT = (
     Variant("no-long", "− long-range grain", FULL | {"long_range": False}),
     Variant("no-time", "− both grains", FULL | {"short_term": False, "long_range": False}),
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
-    Variant("no-prompts", "− visual prompts", FULL | {"visual_prompts": False}),
-    Variant("prompted", "relevance from the prompted text", FULL | {"relevance_text": "prompted"}),
     Variant(
-        "cross-attention",
-        "visual prompts by cross-attention, relevance from the prompted text",
-        FULL | {"visual_prompt_source": "cross_attention", "relevance_text": "prompted"},
+        "contrast",
+        "visual prompts by contrast, relevance from the class text",
+        FULL | {"visual_prompt_source": "contrast", "relevance_text": "label"},
     ),
 )
 CONTEXT = Variant("context", "+ learnable context", FULL | {"context": "shared"})

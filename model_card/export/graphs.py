@@ -34,8 +34,8 @@ CLASS_PARAMETERS = {
 def class_tensors(model: TGDFERForVideoClassification) -> dict[str, Tensor]:
     """Returns the tensors that depend on the classes, by the names of the inputs of the graph.
 
-    They are `text_embeds` (K, D), `class_bias` (K,), `class_sharpness` (K,) and, for a model with visual prompts,
-    `class_strength` (K,).
+    They are `text_embeds` (K, D), `class_bias` (K,), `class_sharpness` (K,) and, for a model with visual prompts by
+    contrast, `class_strength` (K,).
     """
     parameters = dict(model.named_parameters())
     with torch.no_grad():

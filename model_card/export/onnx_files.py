@@ -15,6 +15,7 @@ import numpy as np
 
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import UNWRITABLE, require_writable
+from tgdfer.training.revisions import HubName
 
 MODEL = "model.onnx"
 TEXT_MODEL = "text_model.onnx"
@@ -32,7 +33,7 @@ def default_output(model: str) -> Path:
     run = Path(model).expanduser()
     if (run / "best" / "config.json").is_file():
         return run / "onnx"
-    return Path(f"{model.rstrip('/').rpartition('/')[2]}-onnx")
+    return Path(f"{HubName.parse(model).name.rstrip('/').rpartition('/')[2]}-onnx")
 
 
 def export_onnx(model: str, output: str | Path | None = None, int8: bool = False) -> Path:

@@ -1,26 +1,30 @@
 """A small Hub on the loopback, for tests that publish to one and load from it with the real clients.
 
-It keeps repositories of models and data sets in memory and answers the calls that `huggingface_hub` makes to create
-a repository, commit to it and read it. Xet must be off (`HF_HUB_DISABLE_XET=1`); LFS is the plain one-part upload.
-Metadata of cards is accepted as it is: cards have tests of their own.
+It keeps repositories of models, data sets and Spaces in memory and answers the calls that `huggingface_hub` makes to
+create a repository, commit to it and read it. Xet must be off (`HF_HUB_DISABLE_XET=1`); LFS is the plain one-part
+upload. Metadata of cards is accepted as it is: cards have tests of their own. Every call can be made to fail.
 """
 
 import base64
+import copy
 import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from hub_failures import PAGE, Failure
 
 TOKEN = "hf_test"
 READ_TOKEN = "hf_read"
@@ -79,8 +83,15 @@ class Commit:
 
 @dataclass
 class Repo:
+    """A repository: the commits of each branch and pull request ("refs/pr/1"), and the titles of pull requests."""
+
     private: bool
-    commits: list[Commit] = field(default_factory=lambda: [Commit("initial commit", {})])
+    branches: dict[str, list[Commit]] = field(default_factory=lambda: {"main": [Commit("initial commit", {})]})
+    pull_requests: list[str] = field(default_factory=list)
+
+    @property
+    def commits(self) -> list[Commit]:
+        return self.branches["main"]
 
     @property
     def head(self) -> Commit:
@@ -91,25 +102,70 @@ class Repo:
         """Commits made by a client: all but the empty one that a repository is created with."""
         return self.commits[1:]
 
+    def edit(self, **files: bytes | None) -> None:
+        """Commits as a person does on the website: changes of files, or None to delete one. "__" stands for a dot."""
+        changed = dict(self.head.files)
+        for name, data in files.items():
+            path = name.replace("__", ".")
+            changed.pop(path, None)
+            if data is not None:
+                changed[path] = Blob(data, lfs=False)
+        self.commits.append(Commit("Edit by hand", changed, parent=self.head))
+
     def at(self, revision: str) -> Commit | None:
-        return self.head if revision == "main" else next((c for c in self.commits if c.oid == revision), None)
+        if revision in self.branches:
+            return self.branches[revision][-1]
+        return next((c for commits in self.branches.values() for c in commits if c.oid == revision), None)
 
 
 class Hub:
-    """State of the server: repositories by ("models" or "datasets", "user/name"), and the requests it was sent."""
+    """State of the server: repositories by ("models" or "datasets", "user/name"), and the requests it was sent.
+
+    Attributes:
+        failures: how a call fails, by its name in `ROUTES`.
+        before: what happens, once, just before a call is answered, by the name of the call.
+        calls: names of the calls so far.
+        clients: what clients call themselves in the header `X-Client`.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.uploads: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.lock = threading.Lock()
+        self.failures: dict[str, Failure] = {}
+        self.before: dict[str, Callable[[], None]] = {}
+        self.calls: list[str] = []
+        self.clients: set[str | None] = set()
+        self.lock = threading.RLock()
         self.url = ""
+
+    def state(self) -> tuple[Any, ...]:
+        """A copy of everything that is stored."""
+        return copy.deepcopy((self.repos, self.uploads))
+
+    def restore(self, state: tuple[Any, ...] = ({}, {})) -> None:
+        """Goes back to a state. All calls succeed again."""
+        self.repos, self.uploads = copy.deepcopy(state)
+        self.requests, self.calls, self.clients, self.failures, self.before = [], [], set(), {}, {}
+
+    def failure(self, call: str) -> Failure | None:
+        """How this call fails, if it does. It then fails one time less."""
+        self.calls.append(call)
+        self.before.pop(call, lambda: None)()
+        failure = self.failures.get(call)
+        if failure is None or failure.times == 0:
+            return None
+        self.failures[call] = replace(failure, times=failure.times - 1)
+        return failure
 
     def model(self, repo_id: str) -> Repo:
         return self.repos["models", repo_id]
 
     def dataset(self, repo_id: str) -> Repo:
         return self.repos["datasets", repo_id]
+
+    def space(self, repo_id: str) -> Repo:
+        return self.repos["spaces", repo_id]
 
     def environment(self, home: Path, token: str | None = TOKEN, tgdfer: bool = True) -> dict[str, str]:
         """Variables of a child process that sees this Hub and none other, and only `home` as its cache.
@@ -187,7 +243,12 @@ def not_found(code: str) -> HubError:
     return HubError(HTTPStatus.NOT_FOUND, code)
 
 
-API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
+class HangUp(Exception):
+    """The connection ends without an answer."""
+
+
+API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
+FILES = r"/(?P<kind>datasets/|spaces/)?(?P<repo_id>[^/]+/[^/]+)"
 ROUTES = {
     "POST": {
         r"/api/repos/create": "create_repo",
@@ -195,7 +256,8 @@ ROUTES = {
         API + r"/preupload/(?P<revision>[^/]+)": "preupload",
         API + r"/commit/(?P<revision>[^/]+)": "commit",
         API + r"/paths-info/(?P<revision>[^/]+)": "paths_info",
-        r"/(?P<kind>datasets/)?(?P<repo_id>[^/]+/[^/]+)\.git/info/lfs/objects/batch": "lfs_batch",
+        API + r"/branch/(?P<branch>[^/]+)": "create_branch",
+        FILES + r"\.git/info/lfs/objects/batch": "lfs_batch",
         r"/lfs/(?P<oid>[0-9a-f]{64})/verify": "lfs_verify",
     },
     "PUT": {r"/lfs/(?P<oid>[0-9a-f]{64})": "lfs_upload"},
@@ -204,7 +266,8 @@ ROUTES = {
         API: "repo_info",
         API + r"/revision/(?P<revision>[^/]+)": "repo_info",
         API + r"/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?": "tree",
-        r"/(?P<kind>datasets/)?(?P<repo_id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
+        API + r"/discussions": "discussions",
+        FILES + r"/resolve/(?P<revision>[^/]+)/(?P<path>.+)": "resolve",
     },
 }
 
@@ -233,14 +296,33 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         self.body = self.read_body()
+        self.muted = False
         with self.hub.lock:
             self.hub.requests.append(f"{self.command} {unquote(url.path)}")
+            self.hub.clients.add(self.headers.get("X-Client"))
             try:
                 self.route(method, url.path)
             except HubError as error:
-                headers = {"X-Error-Code": error.code} if error.code else {}
-                body = json.dumps({"error": error.message}).encode()
-                self.send(body, error.status, headers | {"X-Error-Message": error.message})
+                self.muted = False
+                self.send_error_answer(error)
+            except HangUp:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    def send_error_answer(self, error: HubError) -> None:
+        headers = {"X-Error-Code": error.code} if error.code else {}
+        body = json.dumps({"error": error.message}).encode()
+        self.send(body, error.status, headers | {"X-Error-Message": error.message})
+
+    def fail(self, failure: Failure) -> None:
+        """Gives the answer of a failure."""
+        if failure.status is None:
+            raise HangUp
+        body = failure.body or (PAGE if failure.page else json.dumps({"error": failure.reason}).encode())
+        headers = {"Content-Type": "text/html" if failure.page else "application/json", **failure.headers}
+        if failure.reason:
+            headers["X-Error-Message"] = failure.reason
+        self.send(body, failure.status, headers)
 
     def route(self, method: str, path: str) -> None:
         for pattern, name in ROUTES[method].items():
@@ -248,7 +330,13 @@ class Handler(BaseHTTPRequestHandler):
                 found = {key: unquote(value) if value else value for key, value in match.groupdict().items()}
                 if "kind" in found:
                     found["kind"] = (found["kind"] or "models").rstrip("/")
-                getattr(self, name)(**found)
+                failure = self.hub.failure(name)
+                if failure is None or failure.after:
+                    self.muted = failure is not None
+                    getattr(self, name)(**found)
+                    self.muted = False
+                if failure is not None:
+                    self.fail(failure)
                 return
         raise not_found("")
 
@@ -263,6 +351,8 @@ class Handler(BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def send(self, body: bytes, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None) -> None:
+        if self.muted:
+            return
         self.send_response(status)
         for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(key, value)
@@ -300,7 +390,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.body)
         repo_id = f"{asked.get('organization') or 'user'}/{asked['name']}"
         key = (asked.get("type", "model") + "s", repo_id)
-        url = f"{self.hub.url}/{'datasets/' if key[0] == 'datasets' else ''}{repo_id}"
+        url = f"{self.hub.url}/{prefix(key[0])}{repo_id}"
         if key in self.hub.repos:
             body = json.dumps({"error": "You already created this repo", "url": url}).encode()
             self.send(body, HTTPStatus.CONFLICT)
@@ -345,10 +435,21 @@ class Handler(BaseHTTPRequestHandler):
             raise HubError(HTTPStatus.BAD_REQUEST, message="The object was not uploaded whole.")
         self.send_json({})
 
+    def create_branch(self, kind: str, repo_id: str, branch: str) -> None:
+        self.check_may_write()
+        repo = self.repo(kind, repo_id)
+        if branch in repo.branches:
+            raise HubError(HTTPStatus.CONFLICT, message=f"Reference already exists: refs/heads/{branch}")
+        repo.branches[branch] = list(repo.commits)
+        self.send_json({})
+
     def commit(self, kind: str, repo_id: str, revision: str) -> None:
         self.check_may_write()
         repo = self.repo(kind, repo_id)
-        files, header = dict(repo.head.files), {}
+        if revision not in repo.branches:
+            raise not_found("RevisionNotFound")
+        parent = repo.branches[revision][-1]
+        files, header = dict(parent.files), {}
         for line in self.body.splitlines():
             item = json.loads(line)
             key, value = item["key"], item["value"]
@@ -359,15 +460,27 @@ class Handler(BaseHTTPRequestHandler):
             elif key == "lfsFile":
                 files[value["path"]] = Blob(self.hub.uploads[value["oid"]], lfs=True)
             elif key == "deletedFile":
+                if value["path"] not in files:
+                    raise HubError(HTTPStatus.NOT_FOUND, "EntryNotFound", "A file with this name doesn't exist")
                 del files[value["path"]]
             else:
                 raise HubError(HTTPStatus.BAD_REQUEST, message=f"Unknown operation {key!r}.")
-        if header.get("parentCommit", repo.head.oid) != repo.head.oid:
-            raise HubError(HTTPStatus.PRECONDITION_FAILED, message="A commit has happened since.")
-        repo.commits.append(Commit(header["summary"], files, parent=repo.head))
-        prefix = "datasets/" if kind == "datasets" else ""
-        url = f"{self.hub.url}/{prefix}{repo_id}/commit/{repo.head.oid}"
-        self.send_json({"success": True, "commitOid": repo.head.oid, "commitUrl": url})
+        if header.get("parentCommit", parent.oid) != parent.oid:
+            raise HubError(
+                HTTPStatus.PRECONDITION_FAILED,
+                message="A commit has happened since. Please refresh and try again.",
+            )
+        commit = Commit(header["summary"], files, parent=parent)
+        url = f"{self.hub.url}/{prefix(kind)}{repo_id}"
+        answer = {"success": True, "commitOid": commit.oid, "commitUrl": f"{url}/commit/{commit.oid}"}
+        if self.query.get("create_pr") == "1":
+            repo.pull_requests.append(header["summary"])
+            number = len(repo.pull_requests)
+            repo.branches[f"refs/pr/{number}"] = [*repo.branches[revision], commit]
+            answer |= {"pullRequestUrl": f"{url}/discussions/{number}"}
+        else:
+            repo.branches[revision].append(commit)
+        self.send_json(answer)
 
     # Reading
 
@@ -378,8 +491,31 @@ class Handler(BaseHTTPRequestHandler):
     def repo_info(self, kind: str, repo_id: str, revision: str = "main") -> None:
         oid, files = self.files(kind, repo_id, revision)
         siblings = [{"rfilename": path} for path in files]
+        if "blobs" in self.query:
+            known = {entry["path"]: entry for entry in entries(files)}
+            for sibling in siblings:
+                entry = known[sibling["rfilename"]]
+                sibling |= {"size": entry["size"], "blobId": entry["oid"]}
+                if "lfs" in entry:
+                    sibling["lfs"] = {"sha256": entry["lfs"]["oid"], **entry["lfs"]}
         info = {"id": repo_id, "sha": oid, "private": self.repo(kind, repo_id).private, "siblings": siblings}
         self.send_json({**info, "tags": [], "downloads": 0, "likes": 0})
+
+    def discussions(self, kind: str, repo_id: str) -> None:
+        repo = self.repo(kind, repo_id)
+        found = [
+            {
+                "title": title,
+                "num": number,
+                "author": {"name": "user"},
+                "createdAt": "2026-01-01T00:00:00.000Z",
+                "status": "open",
+                "repo": {"name": repo_id, "type": kind.removesuffix("s")},
+                "isPullRequest": True,
+            }
+            for number, title in enumerate(repo.pull_requests, start=1)
+        ]
+        self.send_json({"discussions": found[::-1], "count": len(found), "start": 0})
 
     def paths_info(self, kind: str, repo_id: str, revision: str) -> None:
         _, files = self.files(kind, repo_id, revision)
@@ -416,6 +552,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send(data[start : end + 1], HTTPStatus.PARTIAL_CONTENT, headers)
         else:
             self.send(data, headers=headers)
+
+
+def prefix(kind: str) -> str:
+    """What the addresses of repositories of a kind start with."""
+    return "" if kind == "models" else f"{kind}/"
 
 
 def entries(files: dict[str, Blob]) -> list[dict[str, Any]]:

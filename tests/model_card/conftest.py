@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import yaml
+from hub_client import HubClient, client_of
 from hub_server import Hub, serve
 from safetensors.numpy import save_file
 
@@ -51,6 +52,20 @@ def hub() -> Iterator[Hub]:
     """An empty Hub on the loopback."""
     with serve() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared_hub_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
+    """A process that publishes to a Hub, which tests of a file share."""
+    with serve() as hub, client_of(hub, tmp_path_factory.mktemp("client")) as client:
+        yield client
+
+
+@pytest.fixture
+def hub_client(shared_hub_client: HubClient) -> HubClient:
+    """A process that publishes to an empty Hub, which is `hub_client.hub`."""
+    shared_hub_client.hub.restore()
+    return shared_hub_client
 
 
 @pytest.fixture

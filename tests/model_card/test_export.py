@@ -316,4 +316,5 @@ def test_default_folder(tmp_path):
     (tmp_path / "run" / "best" / "config.json").write_text("{}")
     assert onnx_files.default_output(str(tmp_path / "run")) == tmp_path / "run" / "onnx"
     assert onnx_files.default_output("user/model") == Path("model-onnx")
+    assert onnx_files.default_output("user/model@refs/pr/3") == Path("model-onnx")
     assert onnx_files.default_output("tgdfer-tiny") == Path("tgdfer-tiny-onnx")

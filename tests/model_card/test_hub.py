@@ -289,7 +289,13 @@ def test_tgdfer_push_sends_all_of_a_run_in_one_commit(hub, real_run, tmp_path):
     assert {"model.safetensors", "processor_config.json", "tokenizer.json", "modeling_tgdfer.py"} <= saved
     pictures = {f"figures/{path.name}" for path in (real_run / "figures").iterdir()}
     assert "figures/confusion_matrix.png" in pictures
-    assert set(commit.files) == saved | pictures | {"README.md", "metrics.json", "training_config.yaml"}
+    assert set(commit.files) == saved | pictures | {
+        "README.md",
+        "handler.py",
+        "metrics.json",
+        "tgdfer_push.json",
+        "training_config.yaml",
+    }
     weights = load(commit.files["model.safetensors"].data)
     assert not [name for name in weights if "lora" in name or "base_layer" in name]
     measured = json.loads((real_run / "metrics.json").read_text())

@@ -35,6 +35,7 @@ FILES = {
     "configuration_x.py",
     "figures/confusion_matrix.png",
     "figures/timeline_1.png",
+    "handler.py",
     "helpers_x.py",
     "metrics.json",
     "model.safetensors",
@@ -42,6 +43,7 @@ FILES = {
     "processor_config.json",
     "training_config.yaml",
 }
+RECORD = "tgdfer_push.json"
 
 
 def publish_in_child(hub: Hub, run: Path, *options: dict, **environment) -> list[str]:
@@ -54,7 +56,7 @@ def test_one_commit_holds_everything(hub, run):
     (url,) = publish_in_child(hub, run)
     (commit,) = hub.model("user/smile").pushed
     assert url == f"{hub.url}/user/smile/commit/{commit.oid}"
-    assert set(commit.files) == FILES
+    assert set(commit.files) == FILES | {RECORD}
     assert commit.files["model.safetensors"].data == (run / "best/model.safetensors").read_bytes()
     assert yaml.safe_load(commit.files["training_config.yaml"].data) == yaml.safe_load(
         (run / "config.yaml").read_text()
@@ -127,7 +129,9 @@ def test_plain_model_folder_keeps_its_own_card(hub, run):
     (folder / "README.md").write_text("---\nlicense: mit\n---\nBy hand.\n")
     publish_in_child(hub, folder)
     files = hub.model("user/smile").head.files
-    assert set(files) == FILES - {"metrics.json", "training_config.yaml"} - {f for f in FILES if "figures" in f}
+    assert set(files) - {RECORD} == FILES - {"metrics.json", "training_config.yaml"} - {
+        f for f in FILES if "figures" in f
+    }
     assert files["README.md"].data.endswith(b"By hand.\n")
 
 

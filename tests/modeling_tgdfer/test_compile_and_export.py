@@ -16,7 +16,12 @@ COMPILE = {"fullgraph": True, "backend": "eager"}
 # A graph takes seconds to trace, so the other states of the parts come several at a time.
 VARIANTS = {
     "no_short_term": {"short_term": False, "mil_pooling": "topk", "context": "class"},
-    "no_long_range": {"long_range": False, "mil_pooling": "max", "context": "none", "relevance_text": "prompted"},
+    "no_long_range": {
+        "long_range": False,
+        "mil_pooling": "max",
+        "context": "none",
+        "visual_prompt_source": "contrast",
+    },
     "no_visual_prompts": {"visual_prompts": False, "mil_pooling": "mean", "short_term": False},
 }
 Outputs = dict[str, torch.Tensor]

@@ -26,6 +26,7 @@ from tgdfer.training.data.left_out import warn_about_left_out
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import printable
+from tgdfer.training.revisions import HubName
 
 
 def load_clips(
@@ -38,9 +39,9 @@ def load_clips(
     """Loads the clips of one split.
 
     Args:
-        dataset (`str`): Hub id or local folder. It is a videofolder (`SPLIT/LABEL/CLIP.mp4`, with or without a
-            `metadata.jsonl` in every split), or any data set with a `Video` column and labels by name (strings or
-            `ClassLabel`).
+        dataset (`str`): Hub id, such as "user/clips" or "user/clips@revision", or local folder. It is a videofolder
+            (`SPLIT/LABEL/CLIP.mp4`, with or without a `metadata.jsonl` in every split), or any data set with a `Video`
+            column and labels by name (strings or `ClassLabel`).
         split (`str`): Name of the split.
         dataset_config (`str`, *optional*): Configuration of a Hub data set with several configurations.
         video_column (`str`, *optional*): Column of the videos. By default the only column of type `Video`.
@@ -102,7 +103,9 @@ def open_dataset(dataset: str, dataset_config: str | None = None) -> dict[str, T
             return tables
         dataset = str(folder)
     try:
-        return {split: Table(rows) for split, rows in datasets.load_dataset(dataset, dataset_config).items()}
+        source = HubName.parse(dataset)
+        splits = datasets.load_dataset(source.name, dataset_config, **source.options)
+        return {split: Table(rows) for split, rows in splits.items()}
     except Exception as error:  # Builders, file systems and networks raise all kinds of errors.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         cause = error.__cause__ or error.__context__

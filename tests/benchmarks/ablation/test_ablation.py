@@ -136,8 +136,9 @@ def test_variants_differ_by_their_part_alone(dataset):
     assert sizes["descriptions"] < sizes["short"] < sizes["long"] <= sizes["attention"] < sizes["full"]
     assert models["no-short"].tgdfer.short_term is None and models["no-short"].tgdfer.long_range is not None
     assert models["no-long"].tgdfer.long_range is None and models["no-long"].tgdfer.short_term is not None
-    assert models["no-prompts"].visual_prompts is None and models["no-attention"].config.mil_pooling == "mean"
-    assert models["full"].config.relevance_text == "label" and models["prompted"].config.relevance_text == "prompted"
+    assert models["attention"].visual_prompts is None and models["no-attention"].config.mil_pooling == "mean"
+    assert models["full"].config.visual_prompt_source == "cross_attention"
+    assert models["contrast"].config.visual_prompt_source == "contrast"
 
 
 @pytest.fixture(scope="module")

