@@ -204,7 +204,8 @@ def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path
     jumps, terms = [], []
     for b in range(2):
         A = array(found.frame_relevance)[b, kept[b], y[b]]
-        s = scale * norm(near[b, kept[b]]) @ t.T + array(model.bias)  # without the long-range grain
+        texts = array(found.text_embeds)[b]  # those that the relevance is computed from
+        s = scale * norm(near[b, kept[b]]) @ texts.T + array(model.bias)  # without the long-range grain
         jumps.append(abs(np.diff(A)).sum())
         top = np.argsort(-A)[: math.ceil(len(A) / 4)]
         terms += [-log_softmax(s[frame])[y[b]] for frame in top]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tgdfer import TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME, write_metadata
+from tgdfer.modeling_tgdfer.configuration_tgdfer import FORMAT_VERSION
 
 DATA = [{"name": "clips", "license": "cc-by-4.0", "num_clips": 12}]
 
@@ -28,7 +29,7 @@ def header(path):
 
 def assert_described(path):
     found = header(path)
-    assert found["format"] == "pt" and found["format_version"] == "2"
+    assert found["format"] == "pt" and found["format_version"] == str(FORMAT_VERSION)
     assert found["tgdfer_version"] == version("tgdfer")
     assert json.loads(found["training_data"]) == DATA
 
