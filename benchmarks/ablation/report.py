@@ -48,6 +48,15 @@ COLUMNS = (
 # Figures of the benchmark of pairs of clips, which are rendered faces too.
 PAIRS_OF, PAIRS = "rendered", FIGURES / "temporal.json"
 
+# Part of the methods if rows with LoRA were measured.
+LORA = paragraph(
+    "**LoRA:** adapters on the attention of the last two vision blocks of CLIP with dropout 0.1, and a head that is"
+    " first trained on frozen features. The runs are five folds with one seed. They train on a fifth fewer clips, and"
+    " each is evaluated once on the test split.",
+    "- ",
+    "  ",
+)
+
 
 def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
     """Writes the report, its chart and its figures.
@@ -213,6 +222,7 @@ def _format_size(size: int) -> str:
 
 
 def _methods(results: Sequence[Results]) -> str:
+    lora = f"{LORA}\n" if any("lora" in dataset.rows for dataset in results) else ""
     return f"""## Methods
 
 - Learning rate and epochs of every row are selected by five-fold cross-validation over people of the training split.
@@ -230,10 +240,7 @@ def _methods(results: Sequence[Results]) -> str:
   order, it is at most 50.
 - **Given features** are features of another network, without texts. The class vectors are learned. Only heads are
   measured on them.
-- **LoRA** (if measured): adapters on the attention of the last two vision blocks of CLIP with dropout 0.1, and a head that is first
-  trained on frozen features. The runs are five folds with one seed. They train on a fifth fewer clips, and each is
-  evaluated once on the test split.
-
+{lora}
 {how_it_was_run(results)}"""
 
 

@@ -84,6 +84,7 @@ print(json.dumps(json.loads(Path("found.json").read_text())["run"]["model"]))
 """
 
 
+@pytest.mark.slow
 def test_revisions_are_used_and_recorded(clip_folder, clips_folder, tmp_path):
     """The later commits of the repositories are broken, so that only the pinned ones work."""
     from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
