@@ -146,7 +146,7 @@ def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
 
     CLIP knows these faces before any training, and ranks the emotion better than after it (AUC 0.93 to 0.99, then 0.80
     to 0.95). So chance is not the only bound: training on the others may not cost more than 0.2, and what is ranked
-    must come from the frames as the trained grains have changed them.
+    must come from what the trained grains and visual prompts have changed.
     """
     model = trained_without(left_out, processor, *rendered["train"])
     names = model.config.id2label
@@ -162,6 +162,7 @@ def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
         for grain in (model.tgdfer.short_term, model.tgdfer.long_range):
             grain.up.weight.zero_()
             grain.up.bias.zero_()
+        model.visual_prompts.up.weight.zero_()
         unread = model(frame_features=features).logits
     assert np.mean([names[answer] == labels[index] for answer, index in zip(answers, seen, strict=True)]) > 0.4
     # Not shifted as a whole: from clip to clip the column differs by half as much as it varies, or more.
