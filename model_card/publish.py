@@ -1,8 +1,9 @@
 """Publishes a trained model with its code, its card and its results in one commit on the Hub."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -74,11 +75,8 @@ def publish(
         return card.decode()
 
     target = Target(repo_id, "model", private, message, revision, create_pr, token)
-    if dry_run:
-        return list_without_upload(target, files)
     flags = {"license": license, "tags": list(tags)}
-    given = {key: value for key, value in flags.items() if value}
-    return push(target, files, given, card_with_license if is_generated else None)
+    return push_or_list(target, files, dry_run, flags, card_with_license if is_generated else None)
 
 
 def publish_dataset(
@@ -123,10 +121,7 @@ def publish_dataset(
     target = Target(repo_id, "dataset", private, message, revision, create_pr, token)
     with TemporaryDirectory() as temporary:
         files = dataset_files_to_publish(folder, repo_id, temporary)
-        if dry_run:
-            return list_without_upload(target, files)
-        flags = {"license": license, "tags": list(tags)}
-        return push(target, files, {key: value for key, value in flags.items() if value})
+        return push_or_list(target, files, dry_run, {"license": license, "tags": list(tags)})
 
 
 def publish_space(
@@ -167,16 +162,25 @@ def publish_space(
     require_repo_id(repo_id)
     files = space_files(repo_id)
     target = Target(repo_id, "space", private, message, revision, create_pr, token, space_sdk="gradio")
+    return push_or_list(target, files, dry_run, {"license": license, "tags": list(tags)})
+
+
+def push_or_list(
+    target: Target,
+    files: Files,
+    dry_run: bool,
+    flags: dict[str, Any],
+    card_with_license: Callable[[str], str] | None = None,
+) -> str:
+    """Publishes files as `push` does, with the flags that are given. A dry run prints the files instead.
+
+    Returns:
+        `str`: URL of the commit or the pull request, or for a dry run of the repository.
+    """
     if dry_run:
-        return list_without_upload(target, files)
-    flags = {"license": license, "tags": list(tags)}
-    return push(target, files, {key: value for key, value in flags.items() if value})
-
-
-def list_without_upload(target: Target, files: Files) -> str:
-    """Prints the files of a push, and returns the URL of the repository."""
-    Console().print(files_table(files, target.repo_id))
-    return target.url
+        Console().print(files_table(files, target.repo_id))
+        return target.url
+    return push(target, files, {name: value for name, value in flags.items() if value}, card_with_license)
 
 
 def require_repo_id(repo_id: str) -> None:
