@@ -80,8 +80,8 @@ class TGDFERConfig(PreTrainedConfig):
         short_term_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the short-term grain.
         short_term_window (`int`, *optional*, defaults to 2): Number of frames on either side of a frame to which the
             short-term grain attends.
-        long_range (`bool`, *optional*, defaults to `True`): Whether to use the long-range grain, which is the part of
-            the temporal network that models the whole clip.
+        long_range (`bool`, *optional*, defaults to `False`): Whether to use the long-range grain, which is the part
+            of the temporal network that models the whole clip.
         long_range_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the long-range grain.
         long_range_layers (`int`, *optional*, defaults to 1): Number of Transformer layers over the whole clip.
         temporal_heads (`int`, *optional*, defaults to 4): Number of attention heads in both grains.
@@ -181,13 +181,14 @@ class TGDFERConfig(PreTrainedConfig):
     # a width of 16 had a UAR 1 to 3 points higher than widths of 48 and 64 on photographs, and no lower on rendered
     # faces. Thousands of clips may justify a larger width. A window of 2 frames is a quarter of a second on either
     # side at the default interval. There is only one layer for the same reason. With 4 heads, each head has 4
-    # channels, which are two rotations. Window, layers and heads were not tuned. The grains are on because only with
-    # time a model can tell apart clips that differ in the order of their frames (docs/results/temporal.md). There, the
-    # short-term grain decides. Removing the long-range grain, or both on other data, did not change UAR significantly.
+    # channels, which are two rotations. Window, layers and heads were not tuned. The short-term grain is on because it
+    # tells apart clips that differ only in the order of their frames (docs/results/temporal.md). The long-range grain
+    # is off because it did not change UAR, frame AP or that accuracy significantly (docs/results/ablation.md). It may
+    # help with thousands of clips, or with clips of many seconds.
     short_term: bool = True
     short_term_width: int = 16
     short_term_window: int = 2
-    long_range: bool = True
+    long_range: bool = False
     long_range_width: int = 16
     long_range_layers: int = 1
     temporal_heads: int = 4

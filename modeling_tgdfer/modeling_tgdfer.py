@@ -3,7 +3,7 @@
 A clip has one label, but most of its frames do not show it. The clip is therefore treated as a bag of frames
 (multiple-instance learning, MIL). The frames are compared with descriptions in natural language. The data flow is:
 
-    frames -> CLIP -> short-term grain -> long-range grain -> evidence for each class text -> MIL head -> logits
+    frames -> CLIP -> short-term grain (-> long-range grain) -> evidence for each class text -> MIL head -> logits
                                        -> relevance to each class text -> visual prompts, MIL head
 
 Shapes: B clips, T frames, K classes, M descriptions per class (padded and masked), D the width of CLIP's joint space.
@@ -114,9 +114,9 @@ class TGDFEROutput(ModelOutput):
             frames, weighted by their share in the prediction.
         text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts; one set per clip with visual prompts.
         hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): Inputs of the layers of the
-            long-range Transformer and the output of the last one, if requested.
+            long-range grain and the output of the last one, if requested. Empty without this grain.
         attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Attention weights of these layers, if
-            requested.
+            requested. Empty without this grain.
     """
 
     loss: Tensor | None = None

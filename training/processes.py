@@ -1,6 +1,8 @@
 """Distributed processes, as `torchrun` and `accelerate launch` start them: sharing batches and gathering results."""
 
+import atexit
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain, zip_longest
 from typing import Any, TypeVar, cast
 
@@ -23,7 +25,16 @@ def on_cpu() -> bool:
 
 def process_state() -> PartialState:
     """Returns the number of processes and the rank of this process."""
-    return PartialState(cpu=on_cpu())
+    state = PartialState(cpu=on_cpu())
+    if state.num_processes > 1:
+        _end_group_at_exit()
+    return state
+
+
+@cache
+def _end_group_at_exit() -> None:
+    """Destroys the process group when Python ends. Otherwise, its threads abort some processes as they end."""
+    atexit.register(PartialState(cpu=on_cpu()).destroy_process_group)
 
 
 def own_batches(count: int, batch_size: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.ablation.rows import ORDERS
-from benchmarks.ablation.variants import LADDER, WITHOUT
+from benchmarks.ablation.variants import LADDER, WITH, WITHOUT
 from benchmarks.harness.benchmark_dataset import GroundTruth
 from benchmarks.harness.command_options import FIGURES
 from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
@@ -30,7 +30,7 @@ from tgdfer.training.figures.saving import save_figure
 from tgdfer.training.files import read_json
 
 FULL = "full"
-ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT))
+ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT + WITH), "context", "lora")
 LAST = ("oracle",)
 BASELINES = ("frozen-mean", "frozen-top")
 COLUMNS = (

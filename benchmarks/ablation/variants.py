@@ -1,4 +1,4 @@
-"""Variants of TG-DFER: parts are added one after the other, and each part is removed from the full network."""
+"""Variants of TG-DFER: parts are added one after the other up to the full network, then removed or added singly."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.models import start_model
 
 FULL = FROZEN_CLIP
-NOTHING = FULL | {"short_term": False, "long_range": False, "mil_pooling": "mean", "visual_prompts": False}
+NOTHING = FULL | {"short_term": False, "mil_pooling": "mean", "visual_prompts": False}
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,24 @@ class Variant:
     class_names: bool = False
 
 
-# Parts are added one after the other.
+# Parts are added one after the other. The full network has the parts that are on by default.
 LADDER = (
     Variant("words", "class words, mean of the frames", NOTHING, class_names=True),
     Variant("descriptions", "+ descriptions", NOTHING),
     Variant("short", "+ short-term grain", NOTHING | {"short_term": True}),
-    Variant("long", "+ long-range grain", NOTHING | {"short_term": True, "long_range": True}),
     Variant("attention", "+ MIL attention: TG-DFER − visual prompts", FULL | {"visual_prompts": False}),
     Variant("full", "+ visual prompts: TG-DFER, frozen", FULL),
 )
-# The full network without one of its parts, or with one part changed.
+# The full network without one of its parts.
 WITHOUT = (
     Variant("no-descriptions", "− descriptions", FULL, class_names=True),
     Variant("no-short", "− short-term grain", FULL | {"short_term": False}),
-    Variant("no-long", "− long-range grain", FULL | {"long_range": False}),
-    Variant("no-time", "− both grains", FULL | {"short_term": False, "long_range": False}),
     Variant("no-attention", "− MIL attention", FULL | {"mil_pooling": "mean"}),
+)
+# The full network with a part that is off by default.
+WITH = (
+    Variant("long", "+ long-range grain", FULL | {"long_range": True}),
+    Variant("long-only", "long-range instead of short-term grain", FULL | {"short_term": False, "long_range": True}),
     Variant(
         "contrast",
         "visual prompts by contrast, relevance from the class text",
@@ -62,8 +64,8 @@ def variants_of(dataset: AnyDataset) -> list[Variant]:
     """Returns the variants that can be measured on a data set. Variants of the texts need a text tower."""
     if isinstance(dataset, FeatureDataset):
         needs_texts = ("words", "descriptions", "no-descriptions")
-        return [variant for variant in LADDER + WITHOUT if variant.name not in needs_texts]
-    return [*LADDER, *WITHOUT, CONTEXT]
+        return [variant for variant in LADDER + WITHOUT + WITH if variant.name not in needs_texts]
+    return [*LADDER, *WITHOUT, *WITH, CONTEXT]
 
 
 def variant_model(dataset: AnyDataset, variant: Variant, seed: int) -> TGDFERForVideoClassification:

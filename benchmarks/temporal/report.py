@@ -24,14 +24,14 @@ from benchmarks.temporal.rows import FROM_ABLATION
 from tgdfer.training.figures.saving import save_figure
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
 
-FULL, SINGLE_FRAME, POSSIBLE = "full", ("frozen-top", "no-time"), "curves"
+FULL, SINGLE_FRAME, POSSIBLE = "full", ("frozen-top", "no-short"), "curves"
 CHANCE = 0.5
 # Names of the rows in this report, where those of the ablation would not be understood.
 TITLES = {
     FULL: "TG-DFER",
-    "no-time": "TG-DFER without both temporal grains",
-    "no-short": "TG-DFER without the short-term grain",
-    "no-long": "TG-DFER without the long-range grain",
+    "no-short": "TG-DFER without its short-term grain",
+    "long": "TG-DFER with the long-range grain",
+    "long-only": "TG-DFER with the long-range instead of the short-term grain",
 }
 NEUTRAL = {"smile": "posed smile", "lids": "blinks"}
 FELT = {"smile": "felt smile", "lids": "lids that close slowly"}

@@ -115,12 +115,13 @@ def prompts() -> dict:
 
 @pytest.fixture(scope="session")
 def from_clip(clip_folder: Path) -> Maker:
-    """Gives models as `TGDFERForVideoClassification.from_clip` makes them of `prompts`; each kind is made once."""
+    """Gives models with every part that `from_clip` makes of `prompts`; each kind is made once."""
 
     @functools.cache
     def make(**options: object) -> TGDFERForVideoClassification:
         with torch.random.fork_rng():
             torch.manual_seed(0)
+            options = {"long_range": True} | options
             return TGDFERForVideoClassification.from_clip(clip_folder, make_prompts(LABELS), **options)
 
     return lambda **options: copy.deepcopy(make(**options))
@@ -128,7 +129,7 @@ def from_clip(clip_folder: Path) -> Maker:
 
 @pytest.fixture
 def untrained(from_clip: Maker) -> TGDFERForVideoClassification:
-    """A model as `from_clip` gives it."""
+    """A model as it is before training."""
     return from_clip(lora_layers=2, lora_text_layers=1)
 
 

@@ -32,6 +32,8 @@ from .test_compile_and_export import assert_exports
 
 KINDS = ("clip", "resnet", "convnext", "siglip", "bert", "roberta")
 CONVOLUTIONAL = ("resnet", "convnext")
+# Equal weights at other addresses in memory: some CPUs then round convolutions differently.
+CLOSE = 1e-5
 # Where the text of a prompt starts.
 START = dict.fromkeys(KINDS, 1) | {"siglip": 0}
 # The names in the vision tower, and in the text tower, of what LoRA adapts in the last block of each.
@@ -159,7 +161,7 @@ def test_save_load_and_new_classes(
     assert (tmp_path / "dual_encoders_tgdfer.py").is_file()
     loaded, report = AutoModelForVideoClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[keys] for keys in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert torch.equal(loaded(frames).logits, expected.logits)
+    assert differ(loaded(frames).logits, expected.logits) < CLOSE
     assert type(loaded.tgdfer.clip) is type(untrained.tgdfer.clip)
     assert loaded.config.clip_config.to_dict() == untrained.config.clip_config.to_dict()
     loaded.set_classes(prompts_of(kind, ["awe", "fear"]))
@@ -211,7 +213,7 @@ def test_lora_trains_merges_and_leaves_the_backbone(
         assert differ(trained.logits, start.logits) > 1e-2
         untrained.save_adapter(tmp_path / "adapter")
         again = TGDFERForVideoClassification.from_adapter(tmp_path / "adapter", clip=folder)
-        assert again.has_lora and torch.equal(again(frames).logits, trained.logits)
+        assert again.has_lora and differ(again(frames).logits, trained.logits) < CLOSE
         untrained.save_pretrained(tmp_path / "whole", merge_lora=True)
         assert not any("lora" in name for name in load_file(tmp_path / "whole" / "model.safetensors"))
         whole = TGDFERForVideoClassification.from_pretrained(tmp_path / "whole")

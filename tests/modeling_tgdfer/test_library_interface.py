@@ -10,7 +10,7 @@ from transformers import AutoModelForVideoClassification
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tgdfer import TGDFERForVideoClassification, TGDFERModel
+from tgdfer import TGDFERConfig, TGDFERForVideoClassification, TGDFERModel
 from tgdfer.modeling_tgdfer import modeling_tgdfer
 from tgdfer.modeling_tgdfer.configuration_tgdfer import FORMAT_VERSION
 
@@ -37,6 +37,13 @@ def test_text_embeds(from_clip: Maker, frames: torch.Tensor) -> None:
     assert from_clip()(frames).text_embeds.shape == (2, 5, DIM)
     plain = from_clip(visual_prompts=False)
     assert torch.equal(plain(frames).text_embeds, plain.get_text_features().pooler_output)
+
+
+@torch.no_grad()
+def test_without_the_long_range_grain_there_are_no_states_to_return(from_clip: Maker, frames: torch.Tensor) -> None:
+    output = from_clip(long_range=False)(frames, output_hidden_states=True, output_attentions=True)
+    assert output.hidden_states == () and output.attentions == ()
+    assert not TGDFERConfig().long_range, "it is off by default"
 
 
 def test_input_embeddings(model: TGDFERForVideoClassification) -> None:

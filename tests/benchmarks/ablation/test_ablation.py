@@ -11,7 +11,7 @@ import torch
 from benchmarks.ablation import other_methods, report, rows
 from benchmarks.ablation.free_texts import free_text_model
 from benchmarks.ablation.report import gap, write_ablation_report
-from benchmarks.ablation.variants import LADDER, WITHOUT, variant_model
+from benchmarks.ablation.variants import LADDER, WITH, WITHOUT, variant_model
 from benchmarks.harness.benchmark_dataset import Settings
 from benchmarks.harness.feature_dataset import FeatureDataset
 from benchmarks.harness.fitting import Recipe, predict, train_head, uar
@@ -131,11 +131,15 @@ def test_frames_come_in_another_order_at_the_same_seconds(dataset):
 
 
 def test_variants_differ_by_their_part_alone(dataset):
-    models = {v.name: variant_model(dataset, v, 0) for v in LADDER + WITHOUT if not v.class_names}
+    models = {v.name: variant_model(dataset, v, 0) for v in LADDER + WITHOUT + WITH if not v.class_names}
     sizes = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in models.items()}
-    assert sizes["descriptions"] < sizes["short"] < sizes["long"] <= sizes["attention"] < sizes["full"]
-    assert models["no-short"].tgdfer.short_term is None and models["no-short"].tgdfer.long_range is not None
-    assert models["no-long"].tgdfer.long_range is None and models["no-long"].tgdfer.short_term is not None
+    assert sizes["descriptions"] < sizes["short"] <= sizes["attention"] < sizes["full"] < sizes["long"]
+    grains = {
+        name: (model.tgdfer.short_term is not None, model.tgdfer.long_range is not None)
+        for name, model in models.items()
+    }
+    assert grains["full"] == (True, False) and grains["no-short"] == (False, False)
+    assert grains["long"] == (True, True) and grains["long-only"] == (False, True)
     assert models["attention"].visual_prompts is None and models["no-attention"].config.mil_pooling == "mean"
     assert models["full"].config.visual_prompt_source == "cross_attention"
     assert models["contrast"].config.visual_prompt_source == "contrast"
