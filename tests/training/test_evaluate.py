@@ -14,7 +14,9 @@ import torch
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import EvaluationData, evaluate_model, plot_figures, print_metrics
+from tgdfer.training.evaluate import EvaluationData, evaluate_model
+from tgdfer.training.evaluation.result_files import plot_figures
+from tgdfer.training.evaluation.tables import print_metrics
 from tgdfer.training.files import read_yaml
 from tgdfer.training.measure import (
     ClipPrediction,
