@@ -95,6 +95,7 @@ def predict_clips(
     batches = own_batches(len(data), batch_size)
     stream = predict_batches(model, batch_loader(data, batches, workers), device)
     predictions = [list(islice(stream, len(batch))) for batch in batches]
+    next(stream, None)  # Completes the progress bar.
     return list(chain.from_iterable(gather_batches(predictions)))
 
 

@@ -63,7 +63,9 @@ def write_confident_errors(
     picture.parent.mkdir(parents=True, exist_ok=True)
     strips = [_film_strip(model, video_processor, clips, index, predictions[index]) for index in rows]
     wrong = sum(label != prediction.label for label, prediction in zip(clips.labels, predictions, strict=True))
-    title = f"The {len(rows)} most confident of {wrong} wrong answers" if wrong > 1 else "The only wrong answer"
+    title = f"The {len(rows)} most confident of {wrong} wrong answers"
+    if wrong == len(rows):
+        title = f"All {wrong} wrong answers, the most confident ones first" if wrong > 1 else "The only wrong answer"
     plot_film_strips(strips, picture, title, _NOTE)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -8,7 +8,7 @@ import torch
 from sklearn.model_selection import GroupKFold
 
 from tgdfer.training.calibration import fit_temperature
-from tgdfer.training.metrics.bootstrap import bootstrap_values, weighted_calibration_error, with_interval
+from tgdfer.training.metrics.bootstrap import bootstrap_values, weighted_calibration_error, with_error_interval
 
 # Folds of people, or of clips if the people are unknown. There are fewer if there are fewer people.
 FOLDS = 5
@@ -49,8 +49,8 @@ def temperature_scaling(
         values = bootstrap_values(
             lambda weights: {"ece": weighted_calibration_error(shares, right, units, weights)}, units.max() + 1
         )
-        value, low, high = with_interval(values["ece"]) or (np.nan,) * 3
-        return {"ece": value, "interval": [low, high]}
+        value, low, high = with_error_interval(values["ece"]) or (np.nan,) * 3
+        return {"ece": value, "interval": [max(0.0, low), min(1.0, high)]}
 
     found: dict[str, Any] = {"before": {"temperature": 1.0, **error(logits)}}
     if own_temperature is not None:

@@ -10,11 +10,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from tgdfer.training.metrics.shares import share_interval
+
 DRAWS = 2000
 # Number of bins of equal width of the calibration error, as in Guo et al. (2017).
 BINS = 15
 # Weights of one chunk of draws. With many units, all draws at once would not fit into memory.
-_CHUNK = 4_000_000
+_CHUNK = 1_000_000
 
 # A metric or a difference of two metrics, with the lower and the upper end of its 95% interval.
 Interval = tuple[float, float, float] | None
@@ -62,6 +64,39 @@ def with_interval(values: np.ndarray) -> Interval:
         return None
     low, high = np.nanpercentile(values[1:], [2.5, 97.5])
     return float(values[0]), float(low), float(high)
+
+
+def with_share_interval(values: np.ndarray, units: int) -> Interval:
+    """Returns a share and the ends of its 95% interval, which is never empty.
+
+    If all clips are right, they are right in every draw, although other clips may be wrong. Then the interval is that
+    of a share of the units (Wilson, 1927). The same is true if all clips are wrong.
+
+    Args:
+        values (`np.ndarray` of shape `(1 + draws,)`): As in `with_interval`.
+        units (`int`): Number of units that have such clips.
+    """
+    interval = with_interval(values)
+    if interval is None or interval[0] not in (0.0, 1.0) or not units:
+        return interval
+    return (interval[0], *share_interval(round(interval[0]) * units, units))
+
+
+def with_error_interval(values: np.ndarray) -> Interval:
+    """Returns a calibration error, or a difference of two, and the ends of its 95% interval.
+
+    Draws contain some clips several times, which makes the calibration error of nearly all draws higher than that of
+    the data. The interval is therefore moved by the mean difference.
+
+    Args:
+        values (`np.ndarray` of shape `(1 + draws,)`): As in `with_interval`.
+    """
+    interval = with_interval(values)
+    if interval is None:
+        return None
+    value, low, high = interval
+    bias = float(np.nanmean(values[1:])) - value
+    return value, low - bias, high - bias
 
 
 def weighted_recalls(

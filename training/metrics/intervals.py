@@ -12,11 +12,15 @@ from tgdfer.training.metrics.bootstrap import (
     weighted_calibration_error,
     weighted_mean,
     weighted_recalls,
+    with_error_interval,
     with_interval,
+    with_share_interval,
 )
 
 # Metrics of the clips, in the order in which they are shown.
 METRICS = ("uar", "war", "ece", "frame_ap", "pointing")
+# Start of the name of the recall of a class, before its label.
+RECALL = "recall of "
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,13 @@ class ClipOutcomes:
         """Index (N,) of what is drawn with each clip."""
         return np.arange(len(self.labels)) if self.people is None else np.unique(self.people, return_inverse=True)[1]
 
+    def units_of(self, metric: str) -> int:
+        """Number of people or clips that a metric is about: for "recall of fear", those with clips of fear."""
+        counted = ~np.isnan(getattr(self, metric)) if metric in ("frame_ap", "pointing") else self.labels != ""
+        if metric.startswith(RECALL):
+            counted = self.labels == metric.removeprefix(RECALL)
+        return len(np.unique(self.units[counted]))
+
     def select(self, rows: Sequence[int]) -> "ClipOutcomes":
         """Returns the outcomes of some of the clips."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -71,8 +82,12 @@ def metric_intervals(outcomes: ClipOutcomes, draws: int = DRAWS, seed: int = 0) 
     """
     units = outcomes.units
     values = bootstrap_values(lambda weights: _metrics(outcomes, units, weights), units.max() + 1, draws, seed)
-    found = {name: with_interval(value) for name, value in values.items()}
-    ends = {name: None if interval is None else list(interval[1:]) for name, interval in found.items()}
+    found = {name: with_share_interval(value, outcomes.units_of(name)) for name, value in values.items()}
+    found["ece"] = with_error_interval(values["ece"])
+    ends = {
+        name: None if interval is None else [max(0.0, interval[1]), min(1.0, interval[2])]
+        for name, interval in found.items()
+    }
     return {"over": outcomes.over, "units": int(units.max()) + 1, "draws": draws, **_nested(ends)}
 
 
@@ -101,7 +116,7 @@ def paired_differences(first: ClipOutcomes, second: ClipOutcomes, draws: int = D
     found: dict[str, Any] = {}
     for name in (name.removeprefix("first ") for name in values if name.startswith("first ")):
         one, other = values[f"first {name}"], values[f"second {name}"]
-        interval = with_interval(one - other)
+        interval = (with_error_interval if name == "ece" else with_interval)(one - other)
         found[name] = interval and {
             "first": float(one[0]),
             "second": float(other[0]),
@@ -120,11 +135,11 @@ def _metrics(outcomes: ClipOutcomes, units: np.ndarray, weights: np.ndarray) -> 
         "ece": weighted_calibration_error(outcomes.confidence, outcomes.right, units, weights),
         "frame_ap": weighted_mean(outcomes.frame_ap, units, weights),
         "pointing": weighted_mean(outcomes.pointing, units, weights),
-        **{f"recall of {label}": recall for label, recall in recalls.items()},
+        **{f"{RECALL}{label}": recall for label, recall in recalls.items()},
     }
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Collects the recalls of the classes under `recall`."""
-    recalls = {name.removeprefix("recall of "): value for name, value in values.items() if name not in METRICS}
+    recalls = {name.removeprefix(RECALL): value for name, value in values.items() if name not in METRICS}
     return {**{name: values[name] for name in METRICS}, "recall": recalls}
