@@ -53,7 +53,6 @@ CONFIDENCE = [
 # Calibration errors of `temperature_scaling`.
 TEMPERATURE_SCALING = {
     "before": "Calibration error without temperature scaling",
-    "of_the_model": "Calibration error with the temperature of the model",
     "cross_fitted": "Calibration error if these clips are scaled with a temperature that was fitted on other people or"
     " clips of the same data",
 }
