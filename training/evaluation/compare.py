@@ -128,10 +128,7 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     """Prints the differences of `compare_results` as a table, in percent."""
     table = Table(
         title=f"{comparison['dataset']}, {comparison['split']}: {comparison['num_clips']} clips",
-        caption=(
-            f"in percent; 95% interval of {comparison['draws']} paired bootstrap draws over"
-            f" {comparison['units']} {comparison['over']}"
-        ),
+        caption=f"in percent; paired bootstrap over {comparison['units']} {comparison['over']}",
     )
     for name in ("", "A", "B", "A - B", "95% interval"):
         table.add_column(name, justify="right" if name else "left")

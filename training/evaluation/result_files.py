@@ -125,11 +125,13 @@ def read_results(path: str | Path) -> Results:
                 " again."
             )
         columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+        if any(value is None for values in columns.values() for value in values):
+            raise ValueError("a row is cut off")
         outcomes = ClipOutcomes(
             labels=np.array(columns["label"]),
             right=np.array([row["label"] == row["predicted"] for row in rows], float),
             people=np.array(columns["person"]) if any(columns["person"]) else None,
-            confidence=_floats(columns["score"]),
+            confidence=np.array([float(score) for score in columns["score"]]),
             frame_ap=_floats(columns["frame_ap"]),
             pointing=_floats(columns["pointing"]),
         )
