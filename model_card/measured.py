@@ -169,10 +169,9 @@ class DatasetResults:
             )
         if shared["only_model"]:
             text += f" There are no clips of {join(shared['only_model'])}."
-        interval = percent_range(shared["intervals"]["uar"])
         return Markdown(
             f"{text} If the model may answer only with the shared labels, the UAR is {percent(shared['uar'])}"
-            f" (95% interval {interval})."
+            f"{_in_brackets(shared['intervals']['uar'])}."
         )
 
     def views(self) -> Markdown | None:
@@ -181,7 +180,7 @@ class DatasetResults:
         if not views:
             return None
         return Markdown(
-            f"The logits are means over {views['windows']} windows and {views['crops']} crops of each clip."
+            f"The logits are averaged over {views['windows']} windows and {views['crops']} crops of each clip."
         )
 
     def group_tables(self) -> list[tuple[str, Markdown]]:
@@ -189,6 +188,7 @@ class DatasetResults:
         headings = ["clips", "WAR", "95% interval", "UAR"]
         tables = []
         for attribute, groups in (self.metrics.get("groups") or {}).items():
+            is_measured = all(_measured_interval(figures, "uar") for figures in groups.values())
             rows = [
                 (
                     group,
@@ -196,11 +196,10 @@ class DatasetResults:
                     percent(figures["war"]),
                     percent_range(_group_interval(figures)),
                     percent(figures["uar"]),
-                    *([percent_range(figures["intervals"]["uar"])] if "intervals" in figures else []),
+                    *([percent_range(_measured_interval(figures, "uar"))] if is_measured else []),
                 )
                 for group, figures in groups.items()
             ]
-            is_measured = all("intervals" in figures for figures in groups.values())
             names = [attribute, *headings, *(["95% interval"] if is_measured else [])]
             tables.append((attribute, table(names, rows, range(1, len(names)))))
         return tables
@@ -211,7 +210,7 @@ class DatasetResults:
         measured = [figure for figure in CONFIDENCE if self.metrics.get(figure.key) is not None]
         scaling = self.metrics.get("temperature_scaling") or {}
         return {figure.heading: figure.format(self.metrics[figure.key]) for figure in measured} | {
-            heading: f"{percent(scaling[name]['ece'])} (95% interval {percent_range(scaling[name]['interval'])})"
+            heading: percent(scaling[name]["ece"]) + _in_brackets(scaling[name]["interval"])
             for name, heading in TEMPERATURE_SCALING.items()
             if name in scaling
         }
@@ -238,9 +237,19 @@ class DatasetResults:
         ]
 
 
+def _measured_interval(figures: dict[str, Any], name: str) -> Any:
+    """Returns the 95% bootstrap interval of a metric of a group. None if there is none."""
+    return (figures.get("intervals") or {}).get(name)
+
+
 def _group_interval(figures: dict[str, Any]) -> tuple[float, float]:
     """Returns the 95% interval of the WAR of a group: that of the bootstrap, or one from the counts."""
-    if "intervals" in figures:
-        low, high = figures["intervals"]["war"]
+    if measured := _measured_interval(figures, "war"):
+        low, high = measured
         return low, high
     return share_interval(round(figures["war"] * figures["num_clips"]), figures["num_clips"])
+
+
+def _in_brackets(interval: Any) -> str:
+    """Formats an interval after a value. Empty if it is None."""
+    return f" (95% interval {percent_range(interval)})" if interval else ""

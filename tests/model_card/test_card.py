@@ -601,7 +601,7 @@ def test_intervals_labels_and_views_are_those_that_evaluate_measured(run):
     assert "bootstrap intervals over 5 people" in text and "treat the clips as independent" not in text
     assert "7 clips were left out, because the model does not have their label (and/or: 3, calm: 4)" in text
     assert "UAR is 68.0% (95% interval 51.0% to 79.0%)" in text and "There are no clips of neutral." in text
-    assert "averaged over the 2 windows and 10 crops" in text
+    assert "averaged over 2 windows and 10 crops" in text
     assert "| child | 10 | 40.0% | 20.0% to 60.0% | 45.0% | 30.0% to 70.0% |" in text
     assert "Calibration error without temperature scaling: 25.0% (95% interval 20.0% to 30.0%)" in text
     assert "It finds 40% (4 of 10) of the neutral clips (95% interval 11.0% to 69.0%)." in text

@@ -135,9 +135,8 @@ def print_comparison(comparison: dict[str, Any]) -> None:
 
     def add(title: str, row: dict[str, Any] | None, style: str = "") -> None:
         if row is not None:
-            low, high = row["interval"]
             cells = (f"{100 * row[name]:.1f}" for name in ("first", "second"))
-            interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
+            interval = " to ".join(f"{100 * end:+.1f}" for end in row["interval"] or ())
             table.add_row(title, *cells, f"{100 * row['difference']:+.1f}", interval, style=style)
 
     for label, row in comparison["recall"].items():

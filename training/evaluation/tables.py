@@ -14,11 +14,10 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     get_console().print(_summary(metrics, place))
     shared = metrics.get("shared_labels")
     if shared:
-        low, high = shared["intervals"]["uar"]
+        interval = _range(shared["intervals"]["uar"])
         get_console().print(
             f"If the model may only answer with the {len(shared['matched'])} shared labels, the UAR is"
-            f" {100 * shared['uar']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), and the WAR"
-            f" {100 * shared['war']:.1f} %.",
+            f" {_percent(shared['uar'])} %{interval and f' ({interval})'}, and the WAR {_percent(shared['war'])} %.",
             highlight=False,
         )
 

@@ -38,8 +38,8 @@ def temperature_scaling(
 
     Returns:
         `dict[str, Any]`: `before` (temperature 1), `of_the_model` and `cross_fitted`, each with `temperature`, `ece`
-        and `interval` (95%, bootstrap). The temperature of `cross_fitted` is the mean over its `folds`. The last two
-        are missing if there is no temperature, or only one person.
+        and `interval` (95%, bootstrap; None with one person). The temperature of `cross_fitted` is the mean over its
+        `folds`. The last two are missing if there is no temperature, or only one person.
     """
     units = np.arange(len(targets)) if people is None else np.unique(people, return_inverse=True)[1]
     right = (logits.argmax(1) == targets).astype(float)
@@ -50,7 +50,7 @@ def temperature_scaling(
             lambda weights: {"ece": weighted_calibration_error(shares, right, units, weights)}, units.max() + 1
         )
         value, low, high = with_error_interval(values["ece"]) or (np.nan,) * 3
-        return {"ece": value, "interval": [max(0.0, low), min(1.0, high)]}
+        return {"ece": value, "interval": [max(0.0, low), min(1.0, high)] if units.max() else None}
 
     found: dict[str, Any] = {"before": {"temperature": 1.0, **error(logits)}}
     if own_temperature is not None:

@@ -34,11 +34,11 @@ def test_windows_have_different_frames_in_order(read):
 
 
 def test_crops_are_corners_and_centre_and_their_mirror_images():
-    frames = torch.arange(64.0).view(1, 1, 8, 8).expand(2, 3, 8, 8)
+    frames = torch.arange(256.0).view(1, 1, 16, 16).expand(2, 3, 16, 16)
     assert crops_of(frames, 1)[0] is frames
     five, ten = crops_of(frames, 5), crops_of(frames, 10)
-    assert [crop.shape[-2:] for crop in five] == [(7, 7)] * 5
-    assert [int(crop[0, 0, 0, 0]) for crop in five[:4]] == [0, 1, 8, 9]
+    assert [crop.shape[-2:] for crop in five] == [(14, 14)] * 5
+    assert [int(crop[0, 0, 0, 0]) for crop in five[:4]] == [0, 2, 32, 34]
     assert all(torch.equal(one, other) for one, other in zip(five, ten[:5], strict=True))
     left_and_right = [1, 0, 3, 2, 4]  # The left corner of a mirror image shows the right corner of the frame.
     assert all(torch.equal(five[place].flip(-1), ten[5 + other]) for place, other in enumerate(left_and_right))

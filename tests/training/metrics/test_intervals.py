@@ -81,6 +81,13 @@ def test_differences_are_paired():
     assert same["war"]["interval"] == same["ece"]["interval"] == [0, 0]
 
 
+def test_one_person_has_no_interval():
+    one = outcomes([True, False, True], people=["anna"] * 3)
+    found = metric_intervals(one)
+    assert found["units"] == 1 and found["war"] is found["uar"] is found["ece"] is found["recall"]["a"] is None
+    assert paired_differences(one, one)["war"] == {"first": 2 / 3, "second": 2 / 3, "difference": 0, "interval": None}
+
+
 def test_class_figures_by_hand():
     found = class_figures([[3, 1, 0], [1, 0, 0], [0, 0, 0]], ["a", "b", "c"])
     assert found["a"] == {"num_clips": 4, "num_answers": 4, "recall": 0.75, "precision": 0.75, "f1": 0.75}
