@@ -270,7 +270,7 @@ def evaluate(
     descriptions: Annotated[
         str | None,
         typer.Option(
-            help="YAML file of `label: [description, ...]` for an untrained CLIP. Default: the built-in descriptions",
+            help="YAML file with the descriptions of the classes, for an untrained CLIP. Default: the built-in ones",
             rich_help_panel="Model",
         ),
     ] = None,
