@@ -1,7 +1,7 @@
 """Intervals of the metrics of a model, and of the differences between two models on the same clips."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,11 @@ class ClipOutcomes:
 
     def select(self, rows: Sequence[int]) -> "ClipOutcomes":
         """Returns the outcomes of some of the clips."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ClipOutcomes(**{name: value if value is None else value[rows] for name, value in values.items()})
+        chosen = {
+            field.name: None if (values := getattr(self, field.name)) is None else values[rows]
+            for field in fields(self)
+        }
+        return replace(self, **chosen)
 
 
 def metric_intervals(outcomes: ClipOutcomes, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
