@@ -258,7 +258,7 @@ def test_activity_gain_compares_the_deciding_frames_with_the_clip():
     assert activity_gain(skipped) is None
 
 
-def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path):
+def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path, capsys):
     """The groups come from a column of the metadata, and the card shows them."""
     from tgdfer.model_card.card import build_card
 
@@ -276,5 +276,10 @@ def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path
     assert sum(group["num_clips"] for group in groups.values()) == metrics["num_clips"] == len(rows)
     right = sum(group["war"] * group["num_clips"] for group in groups.values())
     assert right == pytest.approx(metrics["war"] * len(rows))
+    for group in groups.values():
+        low, high = group["intervals"]["uar"]
+        assert low <= group["uar"] <= high and group["intervals"]["over"] == "people"
+    print_metrics(metrics)
+    assert "By age" in capsys.readouterr().out
     text = build_card(output, "user/smile").text
     assert "\nBy age:\n" in text and f"| child | {groups['child']['num_clips']} |" in text

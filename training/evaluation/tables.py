@@ -8,9 +8,11 @@ from rich.table import Table
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """Prints the metrics of `evaluate_model` as two tables, in percent: one of the classes, and one of the whole."""
+    """Prints the metrics of `evaluate_model` as tables, in percent: of classes, of groups, and of all clips."""
     place = escape(f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips")
     get_console().print(_class_table(metrics, place))
+    for attribute, groups in metrics.get("groups", {}).items():
+        get_console().print(_group_table(attribute, groups))
     get_console().print(_summary(metrics, place))
     shared = metrics.get("shared_labels")
     if shared:
@@ -30,6 +32,18 @@ def _class_table(metrics: dict[str, Any], place: str) -> Table:
         cells = [_percent(figures[name]) for name in ("recall", "precision", "f1")]
         interval = _range(figures["recall_interval"])
         table.add_row(escape(label), str(figures["num_clips"]), cells[0], interval, *cells[1:])
+    return table
+
+
+def _group_table(attribute: str, groups: dict[str, Any]) -> Table:
+    table = Table(title=escape(f"By {attribute}"), caption="in percent, except the numbers of clips")
+    for name in (escape(attribute), "clips", "UAR", "95% interval", "WAR", "95% interval"):
+        table.add_column(name, justify="left" if name == escape(attribute) else "right")
+    for group, figures in groups.items():
+        cells = [
+            text for name in ("uar", "war") for text in (_percent(figures[name]), _range(figures["intervals"][name]))
+        ]
+        table.add_row(escape(group), str(figures["num_clips"]), *cells)
     return table
 
 
