@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import get_console
 from rich.markup import escape
 from rich.table import Table
@@ -99,23 +100,25 @@ def _aligned(one: Results, other: Results) -> Results:
                 " models on the same data."
             )
         other = other.select([places[file] for file in one.files])
-    for column in ("labels", "people"):
-        values = [getattr(results.outcomes, column) for results in (one, other)]
-        if any(value is None for value in values):
-            if values[0] is not values[1]:
-                raise UserError(
-                    f"Only one of {one.name} and {other.name} says who is in a clip: evaluate both models on the same"
-                    " data."
-                )
-            continue
-        different = [row for row, (a, b) in enumerate(zip(*values, strict=True)) if a != b]
-        if different:
-            row, what = different[0], "the label" if column == "labels" else "the person"
-            raise UserError(
-                f"{one.files[row]} has {what} {values[0][row]} in {one.name}, but {values[1][row]} in {other.name}:"
-                " evaluate both models on the same data."
-            )
+    _require_same(one, other, "the label", one.outcomes.labels, other.outcomes.labels)
+    people = one.outcomes.people, other.outcomes.people
+    if (people[0] is None) != (people[1] is None):
+        raise UserError(
+            f"Only one of {one.name} and {other.name} says who is in a clip: evaluate both models on the same data."
+        )
+    if people[0] is not None and people[1] is not None:
+        _require_same(one, other, "the person", people[0], people[1])
     return other
+
+
+def _require_same(one: Results, other: Results, what: str, first: np.ndarray, second: np.ndarray) -> None:
+    """Raises a `UserError` that names the first clip (N,) in which two results differ."""
+    for file, value, another in zip(one.files, first, second, strict=True):
+        if value != another:
+            raise UserError(
+                f"{file} has {what} {value} in {one.name}, but {another} in {other.name}: evaluate both models on the"
+                " same data."
+            )
 
 
 def write_comparison(path: Path, comparison: dict[str, Any]) -> None:
