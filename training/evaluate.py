@@ -157,10 +157,11 @@ def evaluate_model(
         raise UserError(f"errors is {errors}, but must be 0 or more.")
     requested = data or EvaluationData()
     task = _resolve_task(model, requested, which, None if output is None else Path(output))
-    if descriptions is not None and not task.zero_shot:
-        raise UserError(f"descriptions are for an untrained CLIP, but {model} is trained: leave them out.")
     if task.output is not None:
         require_writable(task.output / "metrics.json")
+    task = replace(task, zero_shot=task.run is None and not is_trained(task.source))
+    if descriptions is not None and not task.zero_shot:
+        raise UserError(f"descriptions are for an untrained CLIP, but {model} is trained: leave them out.")
     hardware, views = hardware or Hardware(), views or EvaluationViews()
     # Accelerate chooses the device if none is given.
     device = None if hardware.device == "auto" else hardware.torch_device()
@@ -273,8 +274,7 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     if not (folder / "config.yaml").is_file():
         if data.dataset is None:
             raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
-        data = replace(data, split=data.split or "test")
-        return _EvaluationTask(str(model), model, data, output, zero_shot=not is_trained(model))
+        return _EvaluationTask(str(model), model, replace(data, split=data.split or "test"), output)
     run = read_run_config(folder)
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
