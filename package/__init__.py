@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tgdfer.processing.descriptions import built_in_descriptions
     from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
     from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+    from tgdfer.processing.search_pipeline_tgdfer import EmotionSearchPipeline
     from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 __version__ = "0.1.0"
@@ -28,10 +29,12 @@ _HOME_OF = {
     "TGDFERVideoProcessor": "tgdfer.processing.video_processing_tgdfer",
     "TGDFERProcessor": "tgdfer.processing.processing_tgdfer",
     "EmotionTimelinePipeline": "tgdfer.processing.pipeline_tgdfer",
+    "EmotionSearchPipeline": "tgdfer.processing.search_pipeline_tgdfer",
     "built_in_descriptions": "tgdfer.processing.descriptions",
 }
 
 __all__ = [
+    "EmotionSearchPipeline",
     "EmotionTimelinePipeline",
     "TGDFERConfig",
     "TGDFERForVideoClassification",
@@ -91,7 +94,7 @@ _NEEDED_BY = (
     (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.modeling_tgdfer"),
     (f"{_AUTO}.video_processing_auto", "AutoVideoProcessor", "tgdfer.processing.video_processing_tgdfer"),
     (f"{_AUTO}.processing_auto", "AutoProcessor", "tgdfer.processing.processing_tgdfer"),
-    ("transformers.pipelines", "pipeline", "tgdfer.processing.pipeline_tgdfer"),
+    ("transformers.pipelines", "pipeline", "tgdfer.processing.search_pipeline_tgdfer"),
 )
 
 
