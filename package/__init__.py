@@ -94,7 +94,7 @@ _NEEDED_BY = (
     (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.modeling_tgdfer"),
     (f"{_AUTO}.video_processing_auto", "AutoVideoProcessor", "tgdfer.processing.video_processing_tgdfer"),
     (f"{_AUTO}.processing_auto", "AutoProcessor", "tgdfer.processing.processing_tgdfer"),
-    ("transformers.pipelines", "pipeline", "tgdfer.processing.search_pipeline_tgdfer"),
+    ("transformers.pipelines", "pipeline", "tgdfer.processing.pipeline_tgdfer"),
 )
 
 
@@ -139,6 +139,12 @@ def _register_models(ours: Any) -> None:
     auto = import_module(f"{_AUTO}.modeling_auto")
     auto.AutoModel.register(ours.TGDFERConfig, ours.TGDFERModel)
     auto.AutoModelForVideoClassification.register(ours.TGDFERConfig, ours.TGDFERForVideoClassification)
+
+
+@when_imported("tgdfer.processing.pipeline_tgdfer")
+def _register_search(_: Any) -> None:
+    # The second pipeline imports the first one, whose import must be complete.
+    import_module("tgdfer.processing.search_pipeline_tgdfer")
 
 
 @when_imported("tgdfer.processing.video_processing_tgdfer")

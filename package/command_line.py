@@ -42,6 +42,7 @@ from tgdfer.prediction_commands import (
     predict,
 )
 from tgdfer.publishing_commands import PUSH_EXAMPLES, push
+from tgdfer.search_commands import FIND_EXAMPLES, find
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
@@ -286,6 +287,7 @@ def evaluate(
 
 app.command(epilog=PREDICT_EXAMPLES)(predict)
 app.command(epilog=JOIN_EXAMPLES)(join)
+app.command(epilog=FIND_EXAMPLES)(find)
 
 
 @app.command(

@@ -282,9 +282,9 @@ def search_indexes(
             no limit.
 
     Returns:
-        `list[dict[str, Any]]`: For each phrase: `phrase`; `moments`, those of `rank_moments` with the position of their
-        `video` in `indexes`; and `best`, the frame with the highest score, which may be too low for a moment, with the
-        keys of `frame_facts` and `video`. `best` is None without frames.
+        `list[dict[str, Any]]`: For each phrase: `phrase`; `moments`, those of `rank_moments` with the position of
+        their `video` in `indexes`; and `best`, the frame with the highest score, which may be too low for a moment,
+        with the keys of `frame_facts` and `video`. `best` is None without frames.
 
     Raises:
         ValueError: If there is no reference and the videos have fewer than `MIN_FRAMES` frames.
