@@ -55,7 +55,7 @@ def find(
             "faces of the model",
             rich_help_panel="Search",
         ),
-    ] = 2.0,
+    ] = 1.5,
     every: Annotated[
         float | None,
         typer.Option(

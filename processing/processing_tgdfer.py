@@ -345,9 +345,9 @@ class TGDFERProcessor(ProcessorMixin):
         """Finds the moments of videos that match each phrase best, from embeddings alone.
 
         The score of a phrase in a frame says how many standard deviations better it fits this face than the faces of
-        the `search_reference` on average. So scores can be compared between phrases. If no frame has at least
-        `min_score`, the phrase has no moments. A processor without a reference compares with all frames of these
-        videos instead.
+        the `search_reference` on average. So scores can be compared between phrases. Up to half of the mean score of
+        the person is subtracted, the more the longer the person is visible. If no frame has at least `min_score`, the
+        phrase has no moments. A processor without a reference compares with all frames of these videos instead.
 
         Args:
             indexes (`FaceIndex` or `Sequence[FaceIndex]`): One or several videos, as returned by the `index` method of
@@ -355,7 +355,7 @@ class TGDFERProcessor(ProcessorMixin):
             phrases (`Sequence[str]`): P phrases.
             phrase_embeds (`torch.Tensor` of shape `(P, D)`): The encoded phrases:
                 `model.encode_phrases(**processor.phrase_prompts(phrases))`.
-            min_score (`float`, *optional*, defaults to 2): Minimum score of a moment.
+            min_score (`float`, *optional*, defaults to 1.5): Minimum score of a moment.
             limit (`int`, *optional*, defaults to 5): Maximum number of moments of a phrase. None is no limit.
 
         Returns:

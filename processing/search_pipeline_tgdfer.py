@@ -71,7 +71,7 @@ class EmotionSearchPipeline(EmotionTimelinePipeline):
             inputs (`Any`): A video or its `FaceIndex`, or a list of these, as in `index`.
             *args (`Any`): Ignored, as in every pipeline.
             phrases (`Sequence[str]` or `str`): One or several phrases that describe a face.
-            min_score (`float`, *optional*, defaults to 2): Minimum score of a moment, in standard deviations of the
+            min_score (`float`, *optional*, defaults to 1.5): Minimum score of a moment, in standard deviations of the
                 scores of the phrase over the reference faces of the model.
             limit (`int`, *optional*, defaults to 5): Maximum number of moments of a phrase over all videos. None is no
                 limit.

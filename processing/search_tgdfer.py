@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 # Minimum score of a moment. See docs/guides/find.md for what a score means, and docs/experiments.md for this choice.
-MIN_SCORE = 2.0
+MIN_SCORE = 1.5
+# Share of the mean score of a person that is subtracted from the scores of their frames, because a resting face can
+# look as if its brows were raised. The mean of a person who is visible for `OWN_SECONDS` counts half as much as that
+# of a person who is always visible, because it may consist of a single expression. A photograph has no such mean.
+OWN_SHARE, OWN_SECONDS = 0.5, 10.0
 # Maximum number of moments of a phrase.
 LIMIT = 5
 # Two moments of a person are one moment if the time between them is at most this, in seconds.
@@ -207,6 +211,28 @@ _TYPES = {
 }
 
 
+def score_index(index: FaceIndex, phrase_embeds: Tensor, reference: SearchReference) -> np.ndarray:
+    """Scores the frames of a video: the scores of the reference, minus a share of the mean score of the person.
+
+    Args:
+        index (`FaceIndex`): The N frames.
+        phrase_embeds (`Tensor` of shape `(P, D)`): Outputs of `encode_phrases`.
+        reference (`SearchReference`): Reference of the model.
+
+    Returns:
+        `np.ndarray` of shape `(N, P)`: Scores, float32.
+    """
+    scores = reference.scores(torch.from_numpy(index.embeddings), phrase_embeds).numpy()
+    if not len(index):
+        return scores
+    starts = np.flatnonzero(np.diff(index.people, prepend=index.people[0] - 1))
+    counts = np.diff([*starts, len(index)])
+    visible = np.add.reduceat(np.diff(index.spans, axis=1)[:, 0].astype(np.float64), starts)
+    shares = OWN_SHARE * visible / (visible + OWN_SECONDS)
+    means = np.add.reduceat(scores, starts, axis=0) / counts[:, None]
+    return scores - np.repeat((shares[:, None] * means).astype(np.float32), counts, axis=0)
+
+
 def rank_moments(
     scores: np.ndarray, index: FaceIndex, min_score: float = MIN_SCORE, limit: int | None = LIMIT
 ) -> list[dict[str, Any]]:
@@ -293,7 +319,7 @@ def search_indexes(
         reference = SearchReference.fit(torch.from_numpy(np.concatenate([one.embeddings for one in indexes])))
     results: list[dict[str, Any]] = [{"phrase": phrase, "moments": [], "best": None} for phrase in phrases]
     for video, index in enumerate(indexes):
-        scores = reference.scores(torch.from_numpy(index.embeddings), phrase_embeds).numpy()
+        scores = score_index(index, phrase_embeds, reference)
         for result, column in zip(results, np.ascontiguousarray(scores.T), strict=True):
             result["moments"] += [{"video": video, **one} for one in rank_moments(column, index, min_score, limit)]
             row = int(column.argmax()) if len(column) else None

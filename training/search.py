@@ -26,7 +26,7 @@ class Query:
 
     Attributes:
         phrases (`Sequence[str]`): Phrases that describe a face.
-        min_score (`float`, *optional*, defaults to 2): Minimum score of a moment.
+        min_score (`float`, *optional*, defaults to 1.5): Minimum score of a moment.
         limit (`int`, *optional*, defaults to 5): Maximum number of moments of a phrase over all videos.
     """
 

@@ -1,0 +1,45 @@
+"""The phrases of the benchmark. They were written before anything was measured with them."""
+
+# A phrase for each action unit.
+UNITS = {
+    "AU01": "inner brows raised",
+    "AU02": "outer brows raised",
+    "AU04": "brows lowered and drawn together",
+    "AU05": "eyes wide open",
+    "AU06": "cheeks raised",
+    "AU07": "lids tightened",
+    "AU09": "nose wrinkled",
+    "AU10": "upper lip raised",
+    "AU12": "lip corners pulled up",
+    "AU14": "lip corners tucked in",
+    "AU15": "lip corners pulled down",
+    "AU17": "chin raised",
+    "AU20": "lips stretched sideways",
+    "AU23": "lips tightened",
+    "AU24": "lips pressed together",
+    "AU25": "lips parted",
+    "AU26": "jaw lowered",
+    "AU28": "lips sucked in",
+    "AU43": "eyelids half closed",
+    "AU45": "eyes closed",
+}
+
+# Everyday phrases for the emotions of FER+. None of them is in the built-in descriptions.
+EMOTIONS = {
+    "anger": "somebody who looks angry",
+    "contempt": "a scornful smirk",
+    "disgust": "somebody who is disgusted",
+    "fear": "a scared face",
+    "happiness": "a big, happy smile",
+    "neutral": "a blank face",
+    "sadness": "somebody who looks sad",
+    "surprise": "an astonished face",
+}
+
+# Pairs of action units are measured if both are visible together in at least this share of the frames.
+MIN_SHARE = 0.01
+
+
+def pair_phrase(first: str, second: str) -> str:
+    """Returns the phrase for two action units together."""
+    return f"{UNITS[first]}, {UNITS[second]}"
