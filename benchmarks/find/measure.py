@@ -1,6 +1,5 @@
 """Average precision of phrases in rendered videos and among photographs, and the time of a search."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,7 +25,7 @@ class Retrieval:
 
     Attributes:
         phrase (`str`): The phrase.
-        chance (`float`): Share of the frames that are right, which is the expected average precision of a random order.
+        chance (`float`): Share of the frames that are right, which is the average precision of a random order.
         precision (`float`): Average precision of the phrase (0 to 1).
         other_words (`float`): Mean average precision of the same search with the phrases of the others.
     """
@@ -162,20 +161,3 @@ def moment_precision(
         best = sorted(moments, reverse=True)[:limit]
         found[name] = {"moments": len(best), "right": sum(is_right for _, is_right in best)}
     return found
-
-
-def time_search(search: EmotionSearchPipeline, read: Any, phrases: Sequence[str], repeats: int = 5) -> list[float]:
-    """Measures a search in seconds: reading the indexes from disk, encoding the phrases, scores and moments.
-
-    Args:
-        search (`EmotionSearchPipeline`): The pipeline.
-        read (`Callable[[], Sequence[FaceIndex]]`): Reads the indexes.
-        phrases (`Sequence[str]`): The phrases.
-        repeats (`int`, *optional*, defaults to `5`): Number of searches.
-    """
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        search(read(), phrases=list(phrases))
-        seconds.append(time.perf_counter() - start)
-    return seconds

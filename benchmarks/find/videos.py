@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,11 @@ def index_videos(search: EmotionSearchPipeline, folder: Path, weights: str, work
         index = FaceIndex.from_tensors(load_file(cached))
         found.append(IndexedVideo(path, index, units_of(row)[index.frames]))
     return found
+
+
+def people_of(videos: Sequence[IndexedVideo]) -> np.ndarray:
+    """Returns the index of the person in each frame of all videos. Each video shows another person."""
+    return np.repeat(np.arange(len(videos)), [len(video.index) for video in videos])
 
 
 def units_of(row: dict[str, Any]) -> np.ndarray:
