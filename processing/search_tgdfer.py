@@ -31,7 +31,7 @@ _CHUNK = 65536
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(vectors.float(), dim=-1)
+    return torch.nn.functional.normalize(vectors.detach().float(), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
         accuracy=float(correct[answered].mean()) if answered.any() else None,
     )
     if process_state().is_main_process:
-        _write_configs(Path(folder), calibration)
+        _write_config(Path(folder), calibration)
     return calibration
 
 
@@ -278,7 +278,7 @@ def _decisive_cosines(relevance: Tensor, cosines: Tensor) -> Tensor:
     )
 
 
-def _write_configs(folder: Path, calibration: Calibration) -> None:
+def _write_config(folder: Path, calibration: Calibration) -> None:
     path = folder / "config.json"
     config = read_json(path) | {
         "temperature": calibration.temperature,

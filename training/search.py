@@ -91,7 +91,7 @@ def find(
     unwritten = files.write(results)
     if files.plot is not None:
         # Drawing libraries take seconds to import.
-        from tgdfer.training.figures.moments import plot_moments
+        from tgdfer.training.moment_pictures import plot_moments
 
         with recording_write_errors(files.plot, unwritten):
             plot_moments(results, files.plot, search.video_processor.open_video)

@@ -69,6 +69,8 @@ def find(
         if processor.search_reference is None:
             raise UserError(f"{model} has no reference faces; choose a model that was saved with them.")
         search = EmotionSearchPipeline(model=network, processor=processor, device=network.device)
+        if face_model is not None:
+            search.video_processor.face_model = str(face_model)
         settings = Videos(seconds, videos)
         weights = weights_hash(network, processor)
         indexed = index_videos(search, render(work, settings), weights, work)

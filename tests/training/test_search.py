@@ -15,8 +15,9 @@ from tgdfer.processing.search_tgdfer import SearchReference
 from tgdfer.training.cache import cached_files
 from tgdfer.training.config import ModelConfig
 from tgdfer.training.errors import PartialResultError, UserError
-from tgdfer.training.figures.moments import MAX_PICTURES, draw_moments, face_picture, read_pictures
+from tgdfer.training.figures.moments import draw_strips, face_picture
 from tgdfer.training.models import start_model
+from tgdfer.training.moment_pictures import MAX_PICTURES, footnote, read_pictures, strips_of
 from tgdfer.training.outputs.moments import MomentFiles, MomentResults, moment_subtitles, print_moments
 from tgdfer.training.search import Query, find
 
@@ -177,12 +178,13 @@ def test_the_table_names_people_only_where_there_are_some(capsys):
 def test_the_figure_has_a_picture_of_each_moment():
     many = [moment(9 - number / 10, frame=number) for number in range(MAX_PICTURES + 3)]
     picture = np.full((20, 20, 3), 200, np.uint8)
-    figure = draw_moments(results(many), {("v.mp4", 0, 1): picture})
+    found = results(many)
+    figure = draw_strips(strips_of(found, {("v.mp4", 0, 1): picture}), footnote(found))
     assert len(figure.axes) == MAX_PICTURES
     assert figure.axes[0].images[0].get_array().max() == 200
     texts = " ".join(text.get_text() for text in figure.texts)
     assert "3 more moments not drawn" in texts and "9.0 · person 1" in texts and "0:01.0 to 0:02.0" in texts
-    assert "no match" in " ".join(text.get_text() for text in draw_moments(results([]), {}).texts)
+    assert "no match" in " ".join(text.get_text() for text in draw_strips(strips_of(results([]), {})).texts)
 
 
 def test_the_picture_of_a_face_is_the_square_around_its_box():
