@@ -24,7 +24,7 @@ class Retrieval:
     """Average precision of a phrase.
 
     Attributes:
-        phrase (`str`): The phrase.
+        phrase (`str`): The phrase, or the emotion if the results are named by the phrase.
         chance (`float`): Share of the frames that are right, which is the average precision of a random order.
         precision (`float`): Average precision of the phrase (0 to 1).
         other_words (`float`): Mean average precision of the same search with the phrases of the others.
@@ -52,10 +52,15 @@ def retrievals(scores: np.ndarray, right: np.ndarray, phrases: Mapping[str, str]
     found = {}
     for place, (name, phrase) in enumerate(phrases.items()):
         if right[:, place].any():
-            values = [average_precision_score(right[:, place], column) for column in scores.T]
+            values = [precision_of(column, right[:, place]) for column in scores.T]
             others = [value for other, value in enumerate(values) if other != place]
             found[name] = Retrieval(phrase, float(right[:, place].mean()), values[place], float(np.mean(others)))
     return found
+
+
+def precision_of(scores: np.ndarray, right: np.ndarray) -> float:
+    """Returns the average precision (0 to 1) of N frames that are ranked by their scores (N,)."""
+    return float(average_precision_score(right, scores))
 
 
 def means(found: Mapping[str, Retrieval]) -> dict[str, float]:
@@ -131,7 +136,7 @@ def pair_retrievals(
     phrases = {f"{names[a]}+{names[b].removeprefix('AU')}": pair_phrase(names[a], names[b]) for a, b in pairs}
     scores = frame_scores(search, [video.index for video in videos], list(phrases.values()))
     lower = {
-        name: float(average_precision_score(both[:, place], np.minimum(single[:, a], single[:, b])))
+        name: precision_of(np.minimum(single[:, a], single[:, b]), both[:, place])
         for place, (name, (a, b)) in enumerate(zip(phrases, pairs, strict=True))
     }
     return retrievals(scores, both, phrases), lower

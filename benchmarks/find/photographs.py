@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from benchmarks.find.measure import Retrieval, reference_of, retrievals
+from benchmarks.find.measure import Retrieval, precision_of, reference_of
 from benchmarks.find.phrases import EMOTIONS
 from benchmarks.real_faces.cropped_photographs import cropped, inputs
 from tgdfer.processing.search_pipeline_tgdfer import EmotionSearchPipeline
@@ -18,7 +18,7 @@ from tgdfer.training.errors import UserError
 def photograph_retrievals(
     search: EmotionSearchPipeline, path: Path, work: Path, face_model: Path | None
 ) -> dict[str, Retrieval]:
-    """Searches the test photographs for each of the eight emotions.
+    """Searches the test photographs for each of the eight emotions by several phrases.
 
     Args:
         search (`EmotionSearchPipeline`): The pipeline.
@@ -26,11 +26,16 @@ def photograph_retrievals(
         work (`Path`): Folder of the cached crops.
         face_model (`Path`, *optional*): Path of the YuNet model. None loads it from the Hub.
 
+    Returns:
+        `dict[str, Retrieval]`: The results by phrase. The other words are the phrases of the other emotions.
+
     Raises:
         UserError: If the file cannot be read.
     """
     pictures, labels = read_photographs(path)
-    embeds = search.encode(list(EMOTIONS.values()))
+    owners = [emotion for emotion, phrases in EMOTIONS.items() for _ in phrases]
+    phrases = [phrase for phrases in EMOTIONS.values() for phrase in phrases]
+    embeds = search.encode(phrases)
     scores = []
     for part in cropped(pictures, work / "crops", face_model):
         for batch in inputs(search.video_processor, part):
@@ -38,8 +43,12 @@ def photograph_retrievals(
                 frames = search.model.get_frame_features(batch["pixel_values_videos"].to(search.device))[:, 0]
             # A photograph has no mean over time, so the scores are those of the reference.
             scores.append(reference_of(search).scores(frames.float(), embeds).numpy())
-    right = np.array(labels)[:, None] == np.array(list(EMOTIONS))[None]
-    return retrievals(np.concatenate(scores), right, EMOTIONS)
+    columns, found = np.concatenate(scores).T, {}
+    for phrase, owner, column in zip(phrases, owners, columns, strict=True):
+        right = np.array(labels) == owner
+        others = [precision_of(one, right) for one, emotion in zip(columns, owners, strict=True) if emotion != owner]
+        found[phrase] = Retrieval(owner, float(right.mean()), precision_of(column, right), float(np.mean(others)))
+    return found
 
 
 def read_photographs(path: Path) -> tuple[list[np.ndarray], list[str]]:

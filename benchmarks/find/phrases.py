@@ -24,16 +24,17 @@ UNITS = {
     "AU45": "eyes closed",
 }
 
-# Everyday phrases for the emotions of FER+. None of them is in the built-in descriptions.
+# Everyday phrases for the emotions of FER+. None of them is in the built-in descriptions. The first phrase of each emotion
+# was measured before the others were added, because the figures depend on the wording.
 EMOTIONS = {
-    "anger": "somebody who looks angry",
-    "contempt": "a scornful smirk",
-    "disgust": "somebody who is disgusted",
-    "fear": "a scared face",
-    "happiness": "a big, happy smile",
-    "neutral": "a blank face",
-    "sadness": "somebody who looks sad",
-    "surprise": "an astonished face",
+    "anger": ("somebody who looks angry", "an angry look", "mad at somebody"),
+    "contempt": ("a scornful smirk", "a contemptuous look", "looking down on others"),
+    "disgust": ("somebody who is disgusted", "a disgusted look", "grossed out"),
+    "fear": ("a scared face", "a frightened look", "afraid of something"),
+    "happiness": ("a big, happy smile", "a happy look", "laughing out loud"),
+    "neutral": ("a blank face", "a calm look", "no expression at all"),
+    "sadness": ("somebody who looks sad", "a sad look", "close to tears"),
+    "surprise": ("an astonished face", "a surprised look", "caught off guard"),
 }
 
 # Pairs of action units are measured if both are visible together in at least this share of the frames.

@@ -143,7 +143,7 @@ def test_the_command_prints_moments_and_no_match(model_folder, videos, capsys):
     shown = capsys.readouterr().out
     assert "raised brows" in shown and "video0.mp4" in shown + "video0.mp4" and "no match" not in shown
     assert main([*arguments, "--min-score", "99"]) == 0
-    assert "no match (highest score" in " ".join(capsys.readouterr().out.split())
+    assert "no match" in capsys.readouterr().out
 
 
 # Without a model

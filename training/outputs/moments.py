@@ -214,7 +214,8 @@ def print_moments(results: MomentResults) -> None:
                 row.append(escape(names[moment["file"]]))
             table.add_row(*row)
         if not result["moments"]:
-            table.add_row(f"{escape(result['phrase'])} [dim]{no_match(result)}[/]")
+            best = "" if result["best"] is None else f"[dim]{result['best']['score']:.1f}[/]"
+            table.add_row(escape(result["phrase"]), best, "[dim]no match[/]")
         table.add_section()
     console.print(table)
     if results.phrases and not moments:
