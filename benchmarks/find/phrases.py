@@ -1,6 +1,6 @@
-"""The phrases of the benchmark. They were written before anything was measured with them."""
+"""The phrases of the benchmark."""
 
-# A phrase for each action unit.
+# A phrase for each action unit. They were written before anything was measured with them.
 UNITS = {
     "AU01": "inner brows raised",
     "AU02": "outer brows raised",
@@ -24,8 +24,8 @@ UNITS = {
     "AU45": "eyes closed",
 }
 
-# Everyday phrases for the emotions of FER+. None of them is in the built-in descriptions. The first phrase of each emotion
-# was measured before the others were added, because the figures depend on the wording.
+# Everyday phrases for the emotions of FER+. None of them is in the built-in descriptions. The first phrase of each
+# emotion was measured before the others were added.
 EMOTIONS = {
     "anger": ("somebody who looks angry", "an angry look", "mad at somebody"),
     "contempt": ("a scornful smirk", "a contemptuous look", "looking down on others"),

@@ -71,11 +71,12 @@ def test_the_report_says_what_is_missed(tmp_path):
     right = np.array([[1, 0], [0, 1], [0, 0], [0, 0]], bool)
     good = retrievals(right.astype(float), right, {"AU01": "x", "AU14": "y"})
     bad = retrievals(1.0 - right, right, {"AU01": "x", "AU14": "y"})
+    photographs = {phrase: good["AU01"] for some in EMOTIONS.values() for phrase in some}
     time = SearchTime(10, 288_000, 11.0, 0.5, 0.7, 0.9, 2)
     for units, words in ((good, "is reached"), (bad, "is missed for AU01, AU14")):
         measured = Measured(
             "m", Videos(), units, (0.5, 0.4, 0.6), units, dict.fromkeys(units, 0.5),
-            {"AU01": {"moments": 5, "right": 4}, "AU14": {"moments": 0, "right": 0}}, units, time,
+            {"AU01": {"moments": 5, "right": 4}, "AU14": {"moments": 0, "right": 0}}, photographs, time,
         )  # fmt: skip
         write_find_report(measured, "python -m benchmarks.find", tmp_path / "find.md", tmp_path / "find.json")
         text = " ".join((tmp_path / "find.md").read_text().split())
