@@ -412,7 +412,7 @@ def cache(
         float | None, typer.Option(min=0, help="With --clear: remove only files that were not used for this many days")
     ] = None,
 ) -> None:
-    """List or remove the features and activations of data sets that are cached on this machine."""
+    """List or remove what is cached on this machine: features of data sets, and the faces of searched videos."""
     from tgdfer.training.cache import clear_cache, print_cache
 
     if older_than is not None and not clear:

@@ -1,9 +1,12 @@
 """The arguments of `tgdfer find`."""
 
+import inspect
+
 import pytest
 
 from tgdfer.command_line import main
-from tgdfer.search_commands import split_words
+from tgdfer.processing.search_tgdfer import LIMIT, MIN_SCORE
+from tgdfer.search_commands import find, split_words
 from tgdfer.training.errors import UserError
 
 
@@ -26,6 +29,11 @@ def test_videos_come_first_and_then_phrases(tmp_path, monkeypatch):
 def test_arguments_that_cannot_be_told_apart(words, message):
     with pytest.raises(UserError, match=message):
         split_words(words)
+
+
+def test_defaults_are_those_of_the_pipeline():
+    parameters = inspect.signature(find).parameters
+    assert (parameters["top"].default, parameters["min_score"].default) == (LIMIT, MIN_SCORE)
 
 
 def test_errors_are_sentences(capsys):
