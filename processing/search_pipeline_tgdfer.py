@@ -35,9 +35,9 @@ class EmotionSearchPipeline(EmotionTimelinePipeline):
     _load_processor: Any = True
     _load_video_processor: Any = False
 
-    def __init__(self, *args: Any, processor: Any, **kwargs: Any):
+    def __init__(self, model: Any, processor: Any, **kwargs: Any):
         kwargs.setdefault("video_processor", processor.video_processor)
-        super().__init__(*args, processor=processor, **kwargs)
+        super().__init__(model=model, processor=processor, **kwargs)
 
     def index(self, inputs: Any, **kwargs: Any) -> Any:
         """Reads videos and encodes the faces in them.

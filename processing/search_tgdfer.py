@@ -256,7 +256,7 @@ def rank_moments(
     if not len(above):
         return []
     pauses = index.spans[above[1:], 0] - index.spans[above[:-1], 1]
-    is_new = (np.diff(index.people[above]) != 0) | (pauses > JOIN + 1e-3) | (pauses < -JOIN)
+    is_new = (np.diff(index.people[above]) != 0) | (pauses > JOIN + 1e-3)
     starts = np.concatenate([[0], np.flatnonzero(is_new) + 1])
     stops = np.concatenate([starts[1:], [len(above)]])
     highest = np.maximum.reduceat(scores[above], starts)

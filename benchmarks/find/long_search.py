@@ -75,11 +75,12 @@ def joined(indexes: Sequence[FaceIndex], seconds: float) -> FaceIndex:
 
     Each of them shows another person.
     """
-    parts, length = [], 0.0
+    parts: list[FaceIndex] = []
+    length = 0.0
     while length < seconds:
-        index = indexes[len(parts) % len(indexes)]
-        moved = {"spans": index.spans + np.float32(length), "seconds": index.seconds + np.float32(length)}
-        parts.append(replace(index, **moved, people=np.full(len(index), len(parts) + 1, np.int32)))
+        index, later = indexes[len(parts) % len(indexes)], np.float32(length)
+        people = np.full(len(index), len(parts) + 1, np.int32)
+        parts.append(replace(index, spans=index.spans + later, seconds=index.seconds + later, people=people))
         length += index.duration
     names = ("embeddings", "spans", "seconds", "frames", "people", "boxes")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}

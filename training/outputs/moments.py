@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class MomentFiles:
         if self.json is not None:
             texts[self.json] = lambda: json_text(results.document())
         for file, path in output_paths(list(results.videos), self.subtitles).items():
-            texts[path] = lambda file=file, path=path: moment_subtitles(results, file, path.suffix.lower())
+            texts[path] = partial(moment_subtitles, results, file, path.suffix.lower())
         unwritten: dict[Path, str] = {}
         for path, text in texts.items():
             with recording_write_errors(path, unwritten):
