@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-temporal bench-regions bench-predict bench-real bench-fairness bench-onnx ablation wheel docs
+	bench-relabel bench-temporal bench-regions bench-find bench-predict bench-real bench-fairness bench-onnx ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -110,6 +110,11 @@ bench-temporal: .venv/installed  ## Measure on pairs of clips that differ only i
 
 bench-regions: .venv/installed  ## Measure whether a model points to where a rendered face has moved (15 minutes)
 	$(BIN)/python -m benchmarks.regions
+
+# Measures on photographs as well if TGDFER_FERPLUS names a file of them. TGDFER_FACE_MODEL may name the file of the
+# face detector.
+bench-find: .venv/installed  ## Measure how well phrases find moments in rendered videos (10 minutes)
+	$(BIN)/python -m benchmarks.find
 
 bench-segments: .venv/installed  ## Find segments of emotion in long rendered videos
 	$(BIN)/python -m benchmarks.long_videos

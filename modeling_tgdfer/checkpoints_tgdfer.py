@@ -45,6 +45,11 @@ from .dual_encoders_tgdfer import (
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
 # Name of our LoRA in peft. It differs from "default", which peft uses for LoRA that is added without a name.
 LORA_NAME = "tgdfer"
+# Pipelines of the saved code, by task.
+PIPELINES = {
+    "emotion-timeline": "pipeline_tgdfer.EmotionTimelinePipeline",
+    "emotion-search": "search_pipeline_tgdfer.EmotionSearchPipeline",
+}
 # Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
 # Fields of the config that `from_clip` derives from the CLIP and the prompts. The caller cannot set them.
@@ -336,12 +341,10 @@ class CheckpointedModel(PreTrainedModel):
             "AutoModel": f"{home}.TGDFERModel",
             "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
         }
-        # The code of this pipeline is saved with the processor.
+        # The code of these pipelines is saved with the processor.
         self.config.custom_pipelines = {
-            "emotion-timeline": {
-                "impl": "pipeline_tgdfer.EmotionTimelinePipeline",
-                "pt": ["AutoModelForVideoClassification"],
-            }
+            task: {"impl": implementation, "pt": ["AutoModelForVideoClassification"]}
+            for task, implementation in PIPELINES.items()
         }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
         if is_main_process:

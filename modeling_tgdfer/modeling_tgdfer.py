@@ -287,6 +287,22 @@ class TGDFERModel(TGDFERPreTrainedModel):
             last_hidden_state=texts["description_embeds"], pooler_output=texts["text_embeds"]
         )
 
+    def encode_phrases(self, input_ids: Tensor) -> Tensor:
+        """Encodes phrases in the space of the frames, with the learned context if all classes share it.
+
+        Args:
+            input_ids (`Tensor` of shape `(P, L)`): Tokens of the context phrase and of each phrase, as returned by
+                `TGDFERProcessor.phrase_prompts`.
+
+        Returns:
+            `Tensor` of shape `(P, D)`: Phrases of unit length. Their cosines with the outputs of `get_frame_features`
+            tell how well they fit the frames.
+        """
+        guidance, context = self.text_guidance, None
+        if guidance.context is not None and not guidance.has_context_per_class:
+            context = guidance.context.weight.unsqueeze(0)
+        return self._encode_descriptions(input_ids.unsqueeze(1), context).squeeze(1)
+
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Encodes frames with CLIP only. The features can be cached if LoRA is not attached to the vision tower.
 
@@ -459,6 +475,10 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Encodes frames with CLIP only: see `TGDFERModel.get_frame_features`."""
         return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
+
+    def encode_phrases(self, input_ids: Tensor) -> Tensor:
+        """Encodes phrases in the space of the frames: see `TGDFERModel.encode_phrases`."""
+        return self.tgdfer.encode_phrases(input_ids)
 
     def get_text_features(self, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Returns the texts of all classes: see `TGDFERModel.get_text_features`."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tgdfer.processing.descriptions import built_in_descriptions
     from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
     from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+    from tgdfer.processing.search_pipeline_tgdfer import EmotionSearchPipeline
     from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 
 __version__ = "0.1.0"
@@ -28,10 +29,12 @@ _HOME_OF = {
     "TGDFERVideoProcessor": "tgdfer.processing.video_processing_tgdfer",
     "TGDFERProcessor": "tgdfer.processing.processing_tgdfer",
     "EmotionTimelinePipeline": "tgdfer.processing.pipeline_tgdfer",
+    "EmotionSearchPipeline": "tgdfer.processing.search_pipeline_tgdfer",
     "built_in_descriptions": "tgdfer.processing.descriptions",
 }
 
 __all__ = [
+    "EmotionSearchPipeline",
     "EmotionTimelinePipeline",
     "TGDFERConfig",
     "TGDFERForVideoClassification",
@@ -136,6 +139,12 @@ def _register_models(ours: Any) -> None:
     auto = import_module(f"{_AUTO}.modeling_auto")
     auto.AutoModel.register(ours.TGDFERConfig, ours.TGDFERModel)
     auto.AutoModelForVideoClassification.register(ours.TGDFERConfig, ours.TGDFERForVideoClassification)
+
+
+@when_imported("tgdfer.processing.pipeline_tgdfer")
+def _register_search(_: Any) -> None:
+    # The second pipeline imports the first one, whose import must be complete.
+    import_module("tgdfer.processing.search_pipeline_tgdfer")
 
 
 @when_imported("tgdfer.processing.video_processing_tgdfer")

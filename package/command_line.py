@@ -42,6 +42,7 @@ from tgdfer.prediction_commands import (
     predict,
 )
 from tgdfer.publishing_commands import PUSH_EXAMPLES, push
+from tgdfer.search_commands import FIND_EXAMPLES, find
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
 from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml, require_writable
@@ -356,6 +357,7 @@ def compare(
 
 app.command(epilog=PREDICT_EXAMPLES)(predict)
 app.command(epilog=JOIN_EXAMPLES)(join)
+app.command(epilog=FIND_EXAMPLES)(find)
 
 
 @app.command(
@@ -480,7 +482,7 @@ def cache(
         float | None, typer.Option(min=0, help="With --clear: remove only files that were not used for this many days")
     ] = None,
 ) -> None:
-    """List or remove the features and activations of data sets that are cached on this machine."""
+    """List or remove what is cached on this machine: features of data sets, and the faces of searched videos."""
     from tgdfer.training.cache import clear_cache, print_cache
 
     if older_than is not None and not clear:

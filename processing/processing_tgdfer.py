@@ -13,6 +13,7 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpa
 from .description_files_tgdfer import read_descriptions
 from .explanation_tgdfer import Explanation, at_temperature, candidates, explain_clip, references_of
 from .saved_settings_tgdfer import from_checkpoint
+from .search_tgdfer import LIMIT, MIN_SCORE, FaceIndex, SearchReference, search_indexes
 from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
 
 # Settings that video processors and image processors share.
@@ -53,6 +54,8 @@ class TGDFERProcessor(ProcessorMixin):
             padding and was trained with it.
         lowercase (`bool`, *optional*, defaults to `False`): Whether to convert texts to lower case before they are
             tokenized. SigLIP was trained on lower case, but not all of its tokenizers convert texts.
+        search_reference (`dict[str, Any]`, *optional*): Distribution of the frame embeddings of the model over many
+            faces, as returned by `SearchReference.to_dict`. Searches compare their scores with it.
         chat_template (`str`, *optional*): Chat template, which `ProcessorMixin` requires. It is not used.
 
     Example:
@@ -73,13 +76,17 @@ class TGDFERProcessor(ProcessorMixin):
         context_phrase: str = "a photo of a face:",
         text_padding: str = "longest",
         lowercase: bool = False,
+        search_reference: dict[str, Any] | None = None,
         chat_template: str | None = None,
     ):
         _require_texts(descriptions, context_phrase)
+        if search_reference is not None:
+            SearchReference.from_dict(search_reference)
         self.descriptions = descriptions
         self.context_phrase = context_phrase
         self.text_padding = text_padding
         self.lowercase = lowercase
+        self.search_reference = search_reference
         super().__init__(video_processor, tokenizer, chat_template=chat_template)
 
     @classmethod
@@ -311,13 +318,70 @@ class TGDFERProcessor(ProcessorMixin):
         self.descriptions = {label: list(texts) for label, texts in descriptions.items()}
         return prompts
 
+    def phrase_prompts(self, phrases: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Tokenizes phrases to search for, with the context phrase before each of them.
+
+        Args:
+            phrases (`Sequence[str]`): P phrases that describe a face, such as "raised brows".
+
+        Returns:
+            `dict[str, torch.Tensor]`: `input_ids` (P, L) for `model.encode_phrases`.
+
+        Raises:
+            ValueError: If there is no phrase, or a phrase is empty, too long or cannot be encoded by the tokenizer.
+        """
+        if isinstance(phrases, str) or not phrases or not all(isinstance(one, str) and one.strip() for one in phrases):
+            raise ValueError('Give a list of phrases that describe a face, such as ["raised brows", "eyes closed"].')
+        return {"input_ids": self._tokenize([" ".join(one.split()) for one in phrases], "phrase")["input_ids"]}
+
+    def search(
+        self,
+        indexes: FaceIndex | Sequence[FaceIndex],
+        phrases: Sequence[str],
+        phrase_embeds: torch.Tensor,
+        min_score: float = MIN_SCORE,
+        limit: int | None = LIMIT,
+    ) -> list[dict[str, Any]]:
+        """Finds the moments of videos that match each phrase best, from embeddings alone.
+
+        The score of a phrase in a frame says how many standard deviations better it fits this face than the faces of
+        the `search_reference` on average. So scores can be compared between phrases. Up to half of the mean score of
+        the person is subtracted, the more the longer the person is visible. If no frame has at least `min_score`, the
+        phrase has no moments. A processor without a reference compares with all frames of these videos instead.
+
+        Args:
+            indexes (`FaceIndex` or `Sequence[FaceIndex]`): One or several videos, as returned by the `index` method of
+                the pipeline `emotion-search`.
+            phrases (`Sequence[str]`): P phrases.
+            phrase_embeds (`torch.Tensor` of shape `(P, D)`): The encoded phrases:
+                `model.encode_phrases(**processor.phrase_prompts(phrases))`.
+            min_score (`float`, *optional*, defaults to 1.5): Minimum score of a moment.
+            limit (`int`, *optional*, defaults to 5): Maximum number of moments of a phrase. None is no limit.
+
+        Returns:
+            `list[dict[str, Any]]`: For each phrase a dictionary with
+
+            - `phrase`;
+            - `moments`: dictionaries with `score`, `start` and `end` in seconds, `person` (None if faces were not
+                detected), `video` (position in `indexes`), and `time`, `frame` and `box` of the frame with this score,
+                best first;
+            - `best`: the frame with the highest score, even if it is below `min_score`.
+
+        Raises:
+            ValueError: If the reference belongs to another model, or if there is none and the videos have fewer than
+                32 frames.
+        """
+        reference = None if self.search_reference is None else SearchReference.from_dict(self.search_reference)
+        indexes = [indexes] if isinstance(indexes, FaceIndex) else indexes
+        return search_indexes(indexes, phrases, phrase_embeds, reference, min_score, limit)
+
     def _context_length(self) -> int:
         return len(self.tokenizer(self._normalize_case(self.context_phrase), add_special_tokens=False)["input_ids"])
 
     def _normalize_case(self, text: str) -> str:
         return text.lower() if self.lowercase else text
 
-    def _tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
+    def _tokenize(self, texts: list[str], kind: str = "description") -> dict[str, torch.Tensor]:
         """Tokenizes the context phrase followed by each text: `input_ids` and `attention_mask` (len(texts), L)."""
         prompts = [self._normalize_case(f"{self.context_phrase} {text}".strip()) for text in texts]
         options = {"padding_side": "right", "return_attention_mask": True, "return_tensors": "pt"}
@@ -327,7 +391,7 @@ class TGDFERProcessor(ProcessorMixin):
         if lengths.max() > limit:
             index = int(lengths.argmax())
             raise ValueError(
-                f'The description "{texts[index]}" has {lengths[index]} tokens with the context phrase, but the '
+                f'The {kind} "{texts[index]}" has {lengths[index]} tokens with the context phrase, but the '
                 f"text encoder accepts at most {limit}; shorten it."
             )
         # CLIP uses its end-of-text token as unknown token, so an unknown character would silently end the prompt.
@@ -335,7 +399,7 @@ class TGDFERProcessor(ProcessorMixin):
         ends = ((tokens["input_ids"] == end) & tokens["attention_mask"].bool()).sum(1)
         if (ends != 1).any():
             text = texts[int((ends != 1).nonzero()[0])]
-            raise ValueError(f'The description "{text}" has characters that the tokenizer does not know; reword it.')
+            raise ValueError(f'The {kind} "{text}" has characters that the tokenizer does not know; reword it.')
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
 

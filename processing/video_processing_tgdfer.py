@@ -39,9 +39,10 @@ from .video_reading_tgdfer import (
 logger = logging.get_logger(__name__)
 
 # transformers saves and downloads a file together with its relative imports, which it finds by a regular expression.
-# This string makes sure that the two files below are always included. A real import would be circular.
+# This string makes sure that the files below are always included. A real import would be circular.
 _SAVED_WITH_THIS_FILE = """
 from .pipeline_tgdfer import EmotionTimelinePipeline
+from .search_pipeline_tgdfer import EmotionSearchPipeline
 from .processing_tgdfer import TGDFERProcessor
 """
 

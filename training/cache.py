@@ -1,4 +1,4 @@
-"""The cache of frame features on this machine: its folder, its size limit, and removing files."""
+"""The cache of frame features and indexes of videos on this machine: its folder, its limit, and removing files."""
 
 import os
 import time
@@ -21,6 +21,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _KINDS = {
     "features": "frame features of a data set",
     "activations": "activations of the vision tower for a data set",
+    "indexes": "faces of a video for tgdfer find",
 }
 
 

@@ -1,7 +1,11 @@
-"""Calibration of a trained model on validation clips: temperature, threshold of "unsure", and description references.
+"""Calibration of a trained model on validation clips: temperature, threshold of "unsure", and references.
+
+The references are the cosines of the descriptions, for explanations, and the distribution of the frame embeddings, for
+searches.
 
 The same clips select the best epoch. Therefore calibration looks slightly better on them than on new clips. `tgdfer
-evaluate` measures it on the test split. Calibration changes `config.json`, but not the weights.
+evaluate` measures it on the test split. Calibration changes `config.json` and `processor_config.json`, but not the
+weights.
 """
 
 import json
@@ -19,6 +23,7 @@ from torch.nn import functional as F
 from tgdfer.modeling_tgdfer.configuration_tgdfer import UNSURE
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import decisive_frames
+from tgdfer.processing.search_tgdfer import SearchReference
 from tgdfer.training.files import read_json, write_text
 from tgdfer.training.metrics import expected_calibration_error, risk_coverage_curve
 from tgdfer.training.models import load_trained
@@ -29,6 +34,8 @@ from tgdfer.training.processes import gather_batches, process_state
 # nothing would change.
 MAX_RELATIVE_RISK = 0.5
 MIN_COVERAGE = 0.5
+# Number of frames of each clip in the reference for searches. Adjacent frames are almost equal.
+REFERENCE_FRAMES = 4
 
 References = dict[str, dict[str, list[float]]]
 
@@ -42,6 +49,8 @@ class Calibration:
         temperature (`float`): `temperature` of the model config.
         unsure_below (`float`, *optional*): `unsure_below` of the model config.
         references (`References`): `description_references` of the model config.
+        search_reference (`SearchReference`, *optional*): Distribution of the frame embeddings, for the processor. None
+            if there are too few frames.
         ece_before (`float`): Expected calibration error at temperature 1.
         ece (`float`): Expected calibration error at `temperature`.
         coverage (`float`): Share of the clips whose answer is not "unsure".
@@ -52,6 +61,7 @@ class Calibration:
     temperature: float
     unsure_below: float | None
     references: References
+    search_reference: SearchReference | None
     ece_before: float
     ece: float
     coverage: float
@@ -60,7 +70,7 @@ class Calibration:
     @property
     def facts(self) -> dict[str, Any]:
         """The values for `training.json`."""
-        return {name: value for name, value in vars(self).items() if name != "references"}
+        return {name: value for name, value in vars(self).items() if name not in ("references", "search_reference")}
 
     def __str__(self) -> str:
         unsure = "never unsure" if self.unsure_below is None else f"unsure below {self.unsure_below:.0%}"
@@ -71,9 +81,9 @@ class Calibration:
 
 
 def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: Any) -> Calibration:
-    """Calibrates a saved model on labelled clips and rewrites its `config.json` atomically.
+    """Calibrates a saved model on labelled clips, and rewrites its `config.json` and `processor_config.json`.
 
-    Several processes share the clips. Every process must call this function, and the main process writes the file.
+    Several processes share the clips. Every process must call this function, and the main process writes the files.
 
     Args:
         folder (`str` or `Path`): Folder of a model and its processor, as written by `save_pretrained`.
@@ -88,7 +98,7 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
         UserError: If the model cannot be read.
     """
     model, processor = load_trained(folder, dtype=torch.float32)
-    logits, targets, cosines = _outputs(model.to(device), batches)
+    logits, targets, cosines, frames = _outputs(model.to(device), batches)
     names = [name for _, name in sorted(model.config.id2label.items())]
     temperature = fit_temperature(logits, targets)
     correct = (logits.argmax(-1) == targets).numpy()
@@ -101,13 +111,14 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
         temperature=temperature,
         unsure_below=unsure_below,
         references=description_references(cosines, targets, names, processor.descriptions or {}),
+        search_reference=search_reference(frames, targets),
         ece_before=expected_calibration_error(before, correct),
         ece=expected_calibration_error(confidences, correct),
         coverage=float(answered.mean()),
         accuracy=float(correct[answered].mean()) if answered.any() else None,
     )
     if process_state().is_main_process:
-        _write_config(Path(folder) / "config.json", calibration)
+        _write_config(Path(folder), calibration)
     return calibration
 
 
@@ -176,8 +187,7 @@ def description_references(
         `[mean, standard deviation]` for each description of each label. Descriptions with the same cosine in all clips
         are omitted.
     """
-    weights = 1.0 / torch.bincount(targets, minlength=len(names))[targets].double()
-    weights = (weights / weights.sum()).view(-1, 1, 1)
+    weights = _balanced_weights(targets).view(-1, 1, 1)
     means = (weights * cosines).sum(0)
     deviations = (weights * (cosines - means).square()).sum(0).sqrt()
     return {
@@ -190,6 +200,29 @@ def description_references(
     }
 
 
+def search_reference(frames: Tensor, targets: Tensor) -> SearchReference | None:
+    """Computes the distribution of frame embeddings over clips, with the same total weight for all classes.
+
+    Args:
+        frames (`Tensor` of shape `(N, F, D)`): Embeddings of F frames of each clip.
+        targets (`Tensor` of shape `(N,)`): Indices of the true classes.
+
+    Returns:
+        The distribution, or None if there are too few frames or all of them are equal.
+    """
+    weights = _balanced_weights(targets).repeat_interleave(frames.shape[1])
+    try:
+        return SearchReference.fit(frames.flatten(0, 1), weights, f"frames of {len(targets)} validation clips")
+    except ValueError:
+        return None
+
+
+def _balanced_weights(targets: Tensor) -> Tensor:
+    """Returns weights of clips with sum one, so that all classes have the same total weight: (N,) -> (N,)."""
+    weights = 1.0 / torch.bincount(targets)[targets].double()
+    return weights / weights.sum()
+
+
 def _confidences(logits: Tensor) -> np.ndarray:
     """Returns the probability of the most probable class: (N, K) -> (N,)."""
     return logits.softmax(-1).amax(-1).numpy()
@@ -197,8 +230,8 @@ def _confidences(logits: Tensor) -> np.ndarray:
 
 def _outputs(
     model: TGDFERForVideoClassification, batches: Iterable[dict[str, Tensor]]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns logits (N, K), true classes (N,) and the cosines (N, K, M) for `description_references`."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns logits (N, K), classes (N,), cosines (N, K, M) for `description_references`, and frames (N, F, D)."""
     outputs = []
     for batch in batches:
         inputs = {name: value.to(model.device) for name, value in batch.items()}
@@ -206,14 +239,28 @@ def _outputs(
             inputs.pop(truth, None)
         targets = inputs.pop("labels").cpu()
         with torch.inference_mode():
+            if "pixel_values_videos" in inputs:
+                pixels = inputs.pop("pixel_values_videos")
+                inputs["frame_features"] = model.get_frame_features(pixels, inputs["frame_mask"])
             output = model(**inputs)
         relevance = output.frame_relevance.float().cpu()
         cosines = output.description_relevance.double().cpu()
         masks = inputs["frame_mask"].bool().cpu()
         decisive = [_decisive_cosines(relevance[clip, mask], cosines[clip, mask]) for clip, mask in enumerate(masks)]
-        outputs.append((output.logits.float().cpu(), targets, torch.stack(decisive)))
-    logits, classes, cosines = (torch.cat(values) for values in zip(*gather_batches(outputs), strict=True))
-    return logits, classes, cosines
+        frames = _reference_frames(inputs["frame_features"].float().cpu(), masks)
+        outputs.append((output.logits.float().cpu(), targets, torch.stack(decisive), frames))
+    logits, classes, cosines, frames = (torch.cat(values) for values in zip(*gather_batches(outputs), strict=True))
+    return logits, classes, cosines, frames
+
+
+def _reference_frames(features: Tensor, masks: Tensor) -> Tensor:
+    """Selects evenly spaced unmasked frames of clips: features (B, T, D), masks (B, T) -> (B, F, D)."""
+    chosen = []
+    for clip, mask in zip(features, masks, strict=True):
+        frames = clip[mask]
+        # A clip may have fewer frames. Some of them are then repeated.
+        chosen.append(frames[torch.linspace(0, len(frames) - 1, REFERENCE_FRAMES).round().long()])
+    return torch.stack(chosen)
 
 
 def _decisive_cosines(relevance: Tensor, cosines: Tensor) -> Tensor:
@@ -231,10 +278,14 @@ def _decisive_cosines(relevance: Tensor, cosines: Tensor) -> Tensor:
     )
 
 
-def _write_config(path: Path, calibration: Calibration) -> None:
+def _write_config(folder: Path, calibration: Calibration) -> None:
+    path = folder / "config.json"
     config = read_json(path) | {
         "temperature": calibration.temperature,
         "unsure_below": calibration.unsure_below,
         "description_references": calibration.references,
     }
+    write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    path, reference = folder / "processor_config.json", calibration.search_reference
+    config = read_json(path) | {"search_reference": None if reference is None else reference.to_dict()}
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

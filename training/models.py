@@ -70,6 +70,8 @@ def start_model(
         model.freeze_clip()
         if not options.frozen_features:
             model.attach_lora()
+            # It is only valid for the embeddings before this training.
+            processor.search_reference = None
         return model, processor
 
 

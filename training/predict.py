@@ -276,7 +276,7 @@ class _Prediction:
         """Returns the result of a video without pixels, after drawing its figures and its annotated video."""
         with readable_source(video) as opened:
             source = self.processor.video_processor.open_video(opened)
-            advance = progress.begin(self.names[video], _declared_seconds(source))
+            advance = progress.begin(self.names[video], declared_seconds(source))
             # Drawing an annotated video takes about as long as reading it.
             share = 0.5 if video in self.annotated else 1.0
             result = self.pipeline(
@@ -313,8 +313,8 @@ class _Prediction:
         return all(paths[video].is_file() for paths in drawn if video in paths)
 
 
-def _declared_seconds(source: Any) -> float | None:
-    """Returns the duration in the header of a file, for the progress bar. None if it is unknown."""
+def declared_seconds(source: Any) -> float | None:
+    """Returns the duration in the header of an opened video, for the progress bar. None if it is unknown."""
     try:
         return source.declared_duration() if isinstance(source, VideoFile) else None
     except VideoDecodeError:  # The pipeline raises the same error.

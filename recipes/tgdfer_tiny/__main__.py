@@ -11,6 +11,7 @@ from rich.table import Table
 
 from recipes.tgdfer_tiny.export import NAME, save_model
 from recipes.tgdfer_tiny.material import Material, Sources
+from recipes.tgdfer_tiny.search_reference import Faces, write_reference
 from recipes.tgdfer_tiny.train import Recipe, train, validate
 from recipes.weights_folder import WEIGHTS, require_weights_folder
 from tgdfer.training.errors import UserError, error_message, is_user_error
@@ -23,7 +24,7 @@ Clips = Annotated[Path, typer.Option(help="Folder of real clips with the splits 
 Work = Annotated[Path, typer.Option(help="Folder of the crops, the rendered clips and the features.")]
 FaceModel = Annotated[Path | None, typer.Option(help="File of the YuNet model. By default it comes from the Hub.")]
 Clip = Annotated[str, typer.Option(help="Dual encoder to start from.")]
-Seed = Annotated[int, typer.Option(help="Random seed of the training.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 
 
 @app.command("train")
@@ -46,6 +47,22 @@ def train_command(
         command = f"python -m recipes.tgdfer_tiny train --ferplus FILE --clips FOLDER --seed {seed}"
         metrics = save_model(out, material, recipe, trained, command)
     _print_figures([(results["dataset"], results) for results in (metrics, *metrics["also_measured"])])
+
+
+@app.command("reference")
+def reference_command(
+    ferplus: Ferplus,
+    face_model: FaceModel = None,
+    out: Annotated[Path, typer.Option(help="Folder of the model.")] = WEIGHTS / NAME,
+    seed: Seed = 0,
+) -> None:
+    """Compute the distribution of frame embeddings with which searches compare their scores.
+
+    It is written to the `processor_config.json` of the model. The weights do not change. `train` does the same.
+    """
+    with _errors_as_sentences():
+        reference = write_reference(out, Faces(ferplus, face_model, seed=seed), get_console().print)
+    get_console().print(f"The reference was computed from {reference.source}.")
 
 
 @app.command("validate")

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich import get_console
 from torch.utils.data import ConcatDataset, DataLoader
 
 from recipes.tgdfer_tiny.material import Material
+from recipes.tgdfer_tiny.search_reference import Faces, write_reference
 from recipes.tgdfer_tiny.train import Recipe, Trained, figures, validation_clips
 from recipes.tgdfer_tiny.training_clips import MixedSources, Photographs
 from recipes.training_data import CLIPS_OF_PUBLIC_FIGURES, RENDERED_CLIPS, counted
@@ -89,6 +91,8 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
         processor.save_pretrained(draft)
         remove_code(draft)
         calibration = calibrated(draft, list(validation_clips(material, recipe).values()))
+        faces = Faces(material.sources.ferplus, material.sources.face_model)
+        write_reference(draft, faces, get_console().print)
         facts = training_facts(recipe, trained, calibration, command)
         measured = [
             {"weights_sha256": weights_sha256(draft), **figures} for figures in test_figures(material, recipe, draft)

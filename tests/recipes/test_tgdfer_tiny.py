@@ -136,6 +136,8 @@ def material(tmp_path_factory):
     patch.setattr("recipes.tgdfer_tiny.material.prepare_ferplus", lambda *arguments: None)
     patch.setattr("recipes.tgdfer_tiny.material.load_ferplus", lambda cache, split: faces)
     patch.setattr("recipes.tgdfer_tiny.material._RENDERED", {"train": 5, "test": 1})
+    # `test_search_reference.py` tests it.
+    patch.setattr("recipes.tgdfer_tiny.export.write_reference", lambda *arguments: None)
     patch.setattr(
         "recipes.tgdfer_tiny.material.RenderedFaces", lambda: RenderedFaces(frames=(8, 8), size=48, supersampling=1)
     )

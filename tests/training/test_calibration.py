@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tgdfer.processing.explanation_tgdfer import decisive_frames
+from tgdfer.processing.search_tgdfer import SearchReference
 from tgdfer.training import calibration
 from tgdfer.training.calibration import calibrate, choose_threshold, description_references, fit_temperature
 from tgdfer.training.config import TrainingConfig
@@ -90,9 +91,13 @@ def test_calibration_is_written_and_nothing_else(options, clips_folder, tmp_path
     targets = batch["labels"].clone()
     found = calibrate(tmp_path / "model", [batch], "cpu")
     changed = [path.name for path in (tmp_path / "model").iterdir() if before.get(path) != hash_of(path)]
-    assert changed == ["config.json"]
+    assert sorted(changed) == ["config.json", "processor_config.json"]
 
-    saved = load_trained(tmp_path / "model")[0]
+    saved, saved_processor = load_trained(tmp_path / "model")
+    reference = SearchReference.from_dict(saved_processor.search_reference)
+    assert reference.source == "frames of 15 validation clips"
+    features = saved.get_frame_features(batch["pixel_values_videos"], batch["frame_mask"])[batch["frame_mask"]]
+    assert torch.allclose(reference.mean, torch.nn.functional.normalize(features, dim=-1).mean(0), atol=0.01)
     assert saved.config.is_calibrated and saved.config.temperature == found.temperature != 1
     assert saved.config.unsure_below == found.unsure_below
     output = saved(**{name: batch[name] for name in ("pixel_values_videos", "frame_mask", "timestamps")})

@@ -11,21 +11,22 @@ from tgdfer.training.outputs.names import format_time
 
 
 class PredictionProgress:
-    """Shows the progress of a prediction over a list of videos.
+    """Shows the progress of a prediction or a search over a list of videos.
 
     Args:
         total (`int`): Number of videos.
         done (`int`, *optional*, defaults to 0): Number of videos that are already done.
+        action (`str`, *optional*, defaults to `"Predicting"`): Text before the name of a video.
     """
 
-    def __init__(self, total: int, done: int = 0):
+    def __init__(self, total: int, done: int = 0, action: str = "Predicting"):
         self.total, self.done = total, done
         self.read_seconds = 0.0  # Duration of the finished videos.
         self.started = time.monotonic()
         # File names must not be interpreted as markup: "[/a].mp4" would close a style that was never opened.
         columns = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("count", "position", "speed")]
         self.bar = Progress(
-            TextColumn("Predicting {task.description}", markup=False),
+            TextColumn(f"{action} {{task.description}}", markup=False),
             columns[0],
             BarColumn(),
             TaskProgressColumn(),

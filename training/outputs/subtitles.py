@@ -27,12 +27,12 @@ def subtitles(result: Mapping[str, Any], suffix: str) -> str:
         for segment in person["segments"]:
             text = f"{prefix}{answer_text(segment['label'], segment['candidates'])} ({segment['score']:.0%})"
             start, end = round(1000 * segment["start"]), round(1000 * segment["end"])
-            file.append(pysubs2.SSAEvent(start=start, end=max(end, start + 1), text=_plain(text, suffix)))
+            file.append(pysubs2.SSAEvent(start=start, end=max(end, start + 1), text=plain(text, suffix)))
     file.sort()
     return file.to_string(SUBTITLE_FORMATS[suffix])
 
 
-def _plain(text: str, suffix: str) -> str:
+def plain(text: str, suffix: str) -> str:
     """Replaces characters that the library or a player would interpret as formatting or a line break."""
     text = " ".join(text.replace("{", "(").replace("}", ")").replace("\\", "/").split())
     if suffix == ".vtt":
