@@ -19,7 +19,7 @@ async function ask(name, options = {}) {
     stop("The command has stopped. Start it again, and open the new address.");
     return null;
   }
-  if (response.status === 409 || response.status === 410) {
+  if (response.headers.has("X-Stop")) {
     stop((await response.json()).problem);
     return null;
   }
@@ -161,7 +161,7 @@ function box({ left, top, right, bottom, text, colour, ink }) {
 
 async function sendClasses(text) {
   const response = await ask("classes", { method: "POST", body: text });
-  const problem = response?.status === 400 ? (await response.json()).problem : "";
+  const problem = response?.status === 200 ? (await response.json()).problem : "";
   element("mistake").textContent = problem;
   element("mistake").hidden = !problem;
 }

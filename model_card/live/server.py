@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answers a request, unless the page was opened again elsewhere, or the session has ended."""
         session = self.server.session
         if not session.hear(self._page()):
-            self._send_json(409, {"problem": "This page was opened again elsewhere, and stops here."})
+            self._send_stop("This page was opened again elsewhere, and stops here.")
         elif session.ended.is_set():
             self._send_nothing()
         else:
@@ -152,21 +152,25 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self._send_nothing()
         else:
-            self._send_json(200, answer_message(answer))
+            self._send_json(answer_message(answer))
 
     def _send_nothing(self) -> None:
         """Says that there is no frame or answer yet, or that there will be none any more."""
         session = self.server.session
         if session.ended.is_set():
-            self._send_json(410, {"problem": session.sentence})
+            self._send_stop(session.sentence)
         else:
             self._send(204)
+
+    def _send_stop(self, sentence: str) -> None:
+        """Tells the page to stop. The status is 200, because browsers report any other one as a failure."""
+        self._send_json({"problem": sentence}, {"X-Stop": "1"})
 
     def _take_frame(self, body: bytes) -> None:
         """Takes a frame of the camera of the page. It was captured some milliseconds ago."""
         picture = None if self.server.has_source else decode_frame(body)
         if picture is None:
-            self._send_json(400, {"problem": "The frame is no JPEG of at most 1920 x 1080 pixels."})
+            self._send(400)
             return
         age = self.headers.get("X-Age", "0")
         seconds = int(age) / 1000 if age.isascii() and age.isdigit() and len(age) < 6 else 0.0
@@ -177,14 +181,14 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.server.session.set_classes(body.decode("utf-8"))
         except UnicodeDecodeError:
-            self._send_json(400, {"problem": "The text has characters that are not valid Unicode; type it again."})
+            self._send_json({"problem": "The text has characters that are not valid Unicode; type it again."})
         except UserError as error:
-            self._send_json(400, {"problem": str(error)})
+            self._send_json({"problem": str(error)})
         else:
             self._send(204)
 
-    def _send_json(self, status: int, content: dict[str, Any]) -> None:
-        self._send(status, json.dumps(content).encode(), "application/json")
+    def _send_json(self, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        self._send(200, json.dumps(content).encode(), "application/json", headers)
 
     def _send(
         self, status: int, body: bytes = b"", kind: str = "text/plain", headers: dict[str, str] | None = None

@@ -104,7 +104,7 @@ class LiveSession:
         self.to_show: Slot[Frame] = Slot()
         self.to_analyse: Slot[Frame] = Slot()
         self.answers: Slot[Answer] = Slot()
-        self.ended = threading.Event()
+        self.opened, self.ended = threading.Event(), threading.Event()
         self.sentence = ""
         self._lock = threading.Lock()
         self._last = -np.inf
@@ -136,7 +136,13 @@ class LiveSession:
         return None if taken is None else (taken[0], _jpeg(taken[1]))
 
     def run_source(self, frames: Iterable[Frame], sentence: str) -> None:
-        """Offers all frames of a source, and ends the session with a sentence when there are no more."""
+        """Offers all frames of a source once a page is open, and ends the session when there are no more.
+
+        Args:
+            frames (`Iterable[Frame]`): The source.
+            sentence (`str`): Says that the source has ended.
+        """
+        self.opened.wait()
         try:
             for captured, picture in frames:
                 if self.ended.is_set():
@@ -197,6 +203,7 @@ class LiveSession:
         with self._lock:
             self._page += 1
             self._heard, self._left = self.clock(), None
+            self.opened.set()
             return self._page
 
     def hear(self, page: int) -> bool:
@@ -234,6 +241,7 @@ class LiveSession:
             if not self.ended.is_set():
                 self.sentence = sentence
                 self.ended.set()
+                self.opened.set()  # nobody waits for a page any more
         for slot in (self.to_show, self.to_analyse, self.answers):
             slot.close()
 

@@ -101,8 +101,10 @@ def _played(path: Path) -> Iterator[Frame]:
     begin: float | None = None
     for number, _, picture in stream(open_video(path), all_frames):
         second = float(times[number])
-        begin = time.time() - second if begin is None else begin
-        time.sleep(max(0.0, begin + second - time.time()))
+        if begin is not None:
+            time.sleep(max(0.0, begin + second - time.time()))
         # A frame whose successor is due already is not shown.
-        if number + 1 == len(times) or time.time() - begin <= times[number + 1]:
+        if begin is None or number + 1 == len(times) or time.time() - begin <= times[number + 1]:
             yield time.time(), picture[:3].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+        # The clock starts when the second frame is asked for, and not when the file is opened.
+        begin = time.time() - second if begin is None else begin
