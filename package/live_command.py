@@ -15,10 +15,7 @@ from tgdfer.training.revisions import with_revision
 from tgdfer.weights import DEFAULT_MODEL
 
 LIVE_EXAMPLES = (
-    "[bold]Examples[/]\n\n"
-    "tgdfer live\n\n"
-    "tgdfer live --camera 0\n\n"
-    "tgdfer live --video talk.mp4 --model runs/first"
+    "[bold]Examples[/]\n\ntgdfer live\n\ntgdfer live --camera 0\n\ntgdfer live --video talk.mp4 --model runs/first"
 )
 
 

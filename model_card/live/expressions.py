@@ -3,6 +3,7 @@
 Each face is encoded once. A window is predicted from the features of its faces, and never from pictures.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,7 +143,9 @@ class Expressions:
         pipeline = _WindowPipeline(network, video_processor=video_processor, device=network.device)
         # The first prediction encodes the class texts, which takes longer than a window.
         size = video_processor.face_size
-        pipeline.predict(pipeline.encode(torch.zeros(1, 3, size, size, dtype=torch.uint8)), np.zeros(1), [np.arange(1)])
+        pipeline.predict(
+            pipeline.encode(torch.zeros(1, 3, size, size, dtype=torch.uint8)), np.zeros(1), [np.arange(1)]
+        )
         with self.lock:
             self.pipeline, self.descriptions = pipeline, dict(descriptions)
             for history in self.people.values():
@@ -171,14 +174,14 @@ class Expressions:
 
     def _predict(self, histories: Iterable[_History], whole: bool = False) -> None:
         """Predicts the window that ends with the last frame of some people, or all windows of all their frames."""
-        count = self.pipeline.model.config.num_frames
         found: list[tuple[_History, np.ndarray]] = []
         for history in histories:
             stretches = _presence(history.seconds).stretches()
             for stretch in stretches if whole else stretches[-1:]:
                 length = stretch.stop - stretch.start
-                if length >= max(1, LEAST_SHARE * count):
-                    parts = list(windows(length, count))
+                least, usual = self._window_frames(history.seconds[stretch])
+                if length >= least:
+                    parts = list(windows(length, usual))
                     found += [(history, stretch.start + part) for part in (parts if whole else parts[-1:])]
         if not found:
             return
@@ -190,6 +193,17 @@ class Expressions:
         predictions = self.pipeline.predict(features, seconds, joined)
         for (history, part), prediction in zip(found, predictions, strict=True):
             history.add(part, prediction)
+
+    def _window_frames(self, seconds: np.ndarray) -> tuple[int, int]:
+        """Returns the least and the usual number of frames of a window, for frames at some seconds (T,).
+
+        A window is never longer in seconds than that of the model. If there is no time to analyse enough frames, it
+        has fewer of them, so that an expression that is over does not stay.
+        """
+        config = self.pipeline.model.config
+        least = max(1, math.ceil(LEAST_SHARE * config.num_frames))
+        step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else config.frame_interval
+        return least, int(np.clip(round(config.num_frames * config.frame_interval / step), least, config.num_frames))
 
     def result(self) -> dict[str, Any]:
         """Returns the answers for the last `HISTORY` seconds, in the form of `EmotionTimelinePipeline`.

@@ -58,9 +58,12 @@ class _Track:
         self.missing_since = None
 
     def expected(self, second: float) -> np.ndarray:
-        """Extrapolates the face (15,) linearly, as `Track.expected` does for a whole video."""
+        """Extrapolates the face (15,) linearly, as `Track.expected` does for a whole video.
+
+        A face that was searched in vain stays where it was.
+        """
         last, face = self.faces[-1]
-        if len(self.faces) < 2:
+        if len(self.faces) < 2 or self.missing_since is not None:
             return face
         before, earlier = self.faces[0]
         return face + (second - last) / (last - before) * (face - earlier)
@@ -107,9 +110,9 @@ class FaceFollower:
             faces = self._search(picture)
             self.next_search = second + (self.clock() - start) / SEARCH_SHARE
             self._assign(faces, second)
-        shown = [track for track in self.tracks if track.person is not None and track.missing_since is None]
         found = []
-        for track in shown:
+        # A face that a search has missed is bridged for a moment, as in `tgdfer predict`.
+        for track in [track for track in self.tracks if track.person is not None]:
             face = track.expected(second)
             box = np.concatenate([face[:2], face[:2] + face[2:4]])
             found.append(FoundFace(track.person or 0, box, track.steadied(second, face)))

@@ -82,6 +82,4 @@ def _person_html(result: Mapping[str, Any], person: Mapping[str, Any]) -> str:
     else:
         away = HISTORY - person["timestamps"][-1]
         now = f'<p class="quiet">Not in the picture for {away:.0f} s.</p>'
-    return (
-        f'<section class="person" aria-label="{who}">{title}{now}{timeline_html(result, person, AXIS)}</section>'
-    )
+    return f'<section class="person" aria-label="{who}">{title}{now}{timeline_html(result, person, AXIS)}</section>'
