@@ -73,8 +73,8 @@ def live(
 ) -> None:  # fmt: skip
     """Show the expressions of the people in front of a camera, while it runs.
 
-    The command prints the address of a page, which only this machine can open. The page shows boxes, labels and curves,
-    and takes your own emotions. No frame is stored. Close the page or press Ctrl-C to stop.
+    The command prints the address of a page, which only this machine can open. The page shows boxes, labels and
+    curves, and takes your own emotions. No frame is stored. Close the page or press Ctrl-C to stop.
     """
     source.check()
     # As in `tgdfer predict`: waiting threads sleep, so that they leave the cores to the browser.

@@ -14,6 +14,7 @@ from rich import get_console
 
 from benchmarks.live.watching import Watched, watching, write_camera
 from benchmarks.long_videos.memory import repeat, write_face
+from tgdfer.training.errors import UserError
 
 # Seconds of the rendered video, and seconds after which the first answers have come and measuring begins.
 RENDERED_SECONDS, WARM_UP = 10.0, 5.0
@@ -133,6 +134,8 @@ def measure_memory(video: Path, arguments: list[str], minutes: float, log: Path)
                 if passed > CHANGE * (changes + 1):
                     _change_classes(watched.page, own=changes % 2 == 0)
                     changes += 1
+                if watched.process.poll() is not None:
+                    raise UserError(f"The command has ended after {passed:.0f} s: {watched.process.stdout.read()}")
                 samples.append((passed, watched.process.memory_info().rss))
                 writer.writerow([f"{passed:.1f}", samples[-1][1]])
                 file.flush()

@@ -45,8 +45,8 @@ def _pace_lines(pace: dict[str, Any]) -> list[str]:
     if loads:
         load = (
             f" The load average of the machine, which includes the command and Chromium, was {min(loads):.1f} to"
-            f" {max(loads):.1f}. Where it is above the number of cores, other programs were running and the figures are"
-            " too pessimistic."
+            f" {max(loads):.1f}. Where it is above the number of cores, other programs were running, and the figures"
+            " are too pessimistic."
         )
     table = markdown_table(
         [
@@ -75,7 +75,7 @@ def _pace_lines(pace: dict[str, Any]) -> list[str]:
             for row in rows
         ],
     )
-    exits = {(row["exit_code"], row["sentence"]) for row in rows}
+    exits = sorted({f"exit code {row['exit_code']} and the sentence “{row['sentence']}”" for row in rows})
     slowest = max(row["closing_seconds"] for row in rows)
     return [
         "## Speed and latency",
@@ -97,7 +97,7 @@ def _pace_lines(pace: dict[str, Any]) -> list[str]:
         "",
         paragraph(
             "After the page was closed, the command ended by itself, at the latest after"
-            f" {slowest:.1f} s, with {', '.join(f'exit code {code} and the sentence “{text}”' for code, text in exits)}"
+            f" {slowest:.1f} s, with {' or '.join(exits)}"
         ),
     ]
 

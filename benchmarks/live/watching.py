@@ -22,8 +22,9 @@ PATIENCE = 120_000
 # Collects what the page reports: frames that are on the screen, and answers, with their times in seconds.
 _COLLECT = """
 window.seen = {frames: [], answers: []};
-document.addEventListener("tgdfer-frame", (event) => seen.frames.push([performance.now() / 1000, event.detail]));
-document.addEventListener("tgdfer-answer", (event) => seen.answers.push([performance.now() / 1000, event.detail.behind]));
+const now = () => performance.now() / 1000;
+document.addEventListener("tgdfer-frame", ({detail}) => seen.frames.push([now(), detail]));
+document.addEventListener("tgdfer-answer", ({detail}) => seen.answers.push([now(), detail.behind]));
 """
 
 

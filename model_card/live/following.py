@@ -1,7 +1,7 @@
 """Follows the faces in the frames of a camera: numbers them, and steadies their landmarks.
 
-`tgdfer predict` knows the whole video. It interpolates between detections, and smooths with what comes later. Here only
-the past is known. A face is extrapolated until the next search, and landmarks are smoothed with earlier ones.
+`tgdfer predict` knows the whole video. It interpolates between detections, and smooths with what comes later. Here
+only the past is known. A face is extrapolated until the next search, and landmarks are smoothed with earlier ones.
 """
 
 import time
