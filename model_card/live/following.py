@@ -42,7 +42,7 @@ class FoundFace:
     points: np.ndarray
 
 
-@dataclass
+@dataclass(eq=False)
 class _Track:
     """A face that is followed. Only what the next frame needs is kept."""
 
