@@ -1,5 +1,8 @@
-"""The live page without a camera: tgdfer-tiny, and frames of the rendered examples of the Space."""
+"""The live page: tgdfer-tiny, frames of the rendered examples of the Space, and the command in a process of its own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,3 +58,34 @@ def session(expressions, still_faces) -> Iterator[Any]:
     one = LiveSession(expressions, FaceFollower("yunet", lambda picture: still_faces.copy(), clock=lambda: 0.0))
     yield one
     one.end("The test is over.")
+
+
+class Command:
+    """`tgdfer live` in a process of its own, and the address that it prints."""
+
+    def __init__(self, *arguments: str):
+        command = [sys.executable, "-m", "tgdfer", "live", *arguments]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        self.url = next(line for line in self.process.stdout or () if "http://" in line).split()[-1]
+
+    def end(self) -> tuple[int, str]:
+        """Waits for the end, and returns the exit code and the last sentence."""
+        code = self.process.wait(60)
+        return code, self.process.stdout.read().strip().splitlines()[-1]
+
+
+@pytest.fixture
+def command() -> Iterator[Any]:
+    started = []
+
+    def start(*arguments: str) -> Command:
+        started.append(Command(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait()
+        one.process.stdout.close()

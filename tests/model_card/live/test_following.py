@@ -100,7 +100,7 @@ def test_who_comes_back_to_the_same_place_in_time_is_the_same_person(follow, awa
 
 def test_a_slow_detector_searches_less_often_and_faces_move_on_in_between():
     made_up = MadeUp(seconds=0.2)
-    follower = FaceFollower("mtcnn", made_up, made_up.clock)
+    follower = FaceFollower("yunet", made_up, made_up.clock)
     positions = {}
     for number in range(80):
         second = number * STEP
@@ -134,7 +134,7 @@ def test_landmarks_are_steadied(follow):
 
 def test_nothing_grows_with_time(follow):
     rng = np.random.default_rng(0)
-    for _ in range(600):
+    for _ in range(200):
         follow(*(face(x) for x in rng.choice([0, 150, 300, 450], rng.integers(0, 4), replace=False)))
     follower = follow.follower
     assert len(follower.tracks) <= 4 and len(follower.left) <= RETURN / STEP

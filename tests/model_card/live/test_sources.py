@@ -93,7 +93,7 @@ def test_frames_that_come_too_late_are_left_out(clock, clip_writer, tmp_path):
         moments.append(moment)
         clock.now += 0.1  # whoever reads is slower than the file
     assert 9 <= len(moments) <= 12
-    assert moments[-1] - moments[0] <= 1.1
+    assert moments[-1] - moments[0] <= 1.2  # the file has 1 s
 
 
 def test_the_clock_begins_when_frames_are_wanted(clock, clip_writer, tmp_path):
