@@ -1,4 +1,4 @@
-"""The live page: tgdfer-tiny, frames of the rendered examples of the Space, and the command in a process of its own."""
+"""The live page: tgdfer-tiny, frames of rendered examples of the Space, and the command in a process of its own."""
 
 import os
 import subprocess

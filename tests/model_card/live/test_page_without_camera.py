@@ -1,4 +1,4 @@
-"""The live page in headless Chromium without a camera. Another file has a camera: only one driver can run at a time."""
+"""The live page in Chromium without a camera. Another file has a camera: only one driver can run at a time."""
 
 import signal
 

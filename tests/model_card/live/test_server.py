@@ -63,7 +63,7 @@ def test_the_server_is_on_loopback_and_names_a_policy(served):
 
 def test_without_the_token_nothing_is_answered(served):
     served.ask("GET", "")
-    for token in ("", "x", served.server.token[:-1], "é"[:0]):
+    for token in ("", "x", served.server.token[:-1], "%C3%A9"):
         assert served.ask("GET", "", token=token).status == 404
         assert served.ask("POST", "classes?page=1", b"a: b\nc: d", token=token).status == 404
     assert not served.session.expressions.own_classes
@@ -150,8 +150,8 @@ def test_an_older_page_stops(served):
         assert old.headers["X-Stop"] and "opened again elsewhere" in json.loads(old.body)["problem"]
     assert served.ask("POST", "classes?page=1", b"a: b\nc: d").headers["X-Stop"]
     assert not served.session.expressions.own_classes
-    for page in ("x", "-1", "²", ""):
-        assert served.ask("GET", f"answer?page={page}".encode().decode("latin-1")).headers["X-Stop"]
+    for page in ("x", "-1", "%C2%B2", ""):
+        assert served.ask("GET", f"answer?page={page}").headers["X-Stop"]
 
 
 def test_the_page_is_told_why_the_session_has_ended(served):

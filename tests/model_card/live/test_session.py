@@ -79,7 +79,7 @@ def test_people_get_boxes_and_answers(session, pictures):
     for number in range(0, 60, 3):
         answer = session.analyse(number / 20, pictures[number])
     assert answer.size == (480, 240) and set(answer.boxes) == {1, 2}
-    labels = {person["person"]: person["label"] for person in answer.result["people"]}
+    labels = {person["person"]: person["candidates"][0] for person in answer.result["people"]}
     left = min(answer.boxes, key=lambda number: answer.boxes[number][0])
     assert labels.pop(left) == "surprise"  # as the example was rendered
     assert [*labels.values()] == ["happiness"]
