@@ -63,8 +63,11 @@ def measure_pace(videos: list[Path], detectors: dict[str, list[str]], seconds: f
 
 
 def _length(video: Path) -> float:
+    """Returns the length of the frames in seconds. The sound of a file may be longer."""
     with av.open(str(video)) as container:
-        return float(container.duration or 0) / 1e6
+        stream = container.streams.video[0]
+        frames = sum(1 for packet in container.demux(stream) if packet.size)
+        return frames / float(stream.average_rate or 25)
 
 
 def _pace(watched: Watched, seconds: float) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def run_live(
         try:
             console.print(session.wait(), highlight=False, markup=False, soft_wrap=True)
         finally:
-            session.end("The page was stopped.")
+            session.end("The command was stopped.")
             server.shutdown()
             server.server_close()
             # The thread of the frames closes the camera.

@@ -17,4 +17,4 @@ def test_without_a_camera_the_page_says_so_and_the_command_is_stopped(command, t
         page.get_by_text("There is no camera. Connect one, and load this page again.").wait_for(timeout=ANSWER)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(60) == 143
-        page.get_by_text("There is no camera").wait_for()
+        page.get_by_text("The command was stopped.").wait_for(timeout=ANSWER)
