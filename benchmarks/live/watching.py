@@ -95,7 +95,7 @@ def watching(arguments: Sequence[str], camera: Path | None = None) -> Iterator[W
             page = context.new_page()
             page.add_init_script(_COLLECT)
             page.goto(address.split()[-1], timeout=PATIENCE)
-            page.wait_for_function("seen.answers.length > 0", timeout=PATIENCE)
+            page.get_by_text("frames per second; answers").wait_for(timeout=PATIENCE)
             yield Watched(process, page)
         finally:
             if process.poll() is None:

@@ -39,7 +39,7 @@ class _WindowPipeline(EmotionTimelinePipeline):
             features = self.model.get_frame_features(pixels.to(self.dtype), mask)
         return features[0].float().cpu().numpy()
 
-    def predict(
+    def predict_windows(
         self, features: np.ndarray, seconds: np.ndarray, parts: Sequence[np.ndarray]
     ) -> list[dict[str, np.ndarray]]:
         """Predicts windows, given by their indices, from the features (N, D) of frames at some seconds (N,)."""
@@ -143,7 +143,7 @@ class Expressions:
         pipeline = _WindowPipeline(network, video_processor=video_processor, device=network.device)
         # The first prediction encodes the class texts, which takes longer than a window.
         size = video_processor.face_size
-        pipeline.predict(
+        pipeline.predict_windows(
             pipeline.encode(torch.zeros(1, 3, size, size, dtype=torch.uint8)), np.zeros(1), [np.arange(1)]
         )
         with self.lock:
@@ -160,7 +160,7 @@ class Expressions:
             crops (`Mapping[int | None, torch.Tensor]`): The crop (3, S, S) of each person, uint8, by number.
         """
         pipeline = self.pipeline
-        features = pipeline.encode(torch.stack(list(crops.values()))) if crops else []
+        features = pipeline.encode(torch.stack(list(crops.values()))) if crops else np.zeros((0, 0))
         with self.lock:
             self.seconds.append(second)
             while second - self.seconds[0] > HISTORY:
@@ -190,7 +190,7 @@ class Expressions:
         features = np.concatenate([history.features[part] for history, part in found])
         seconds = np.concatenate([history.seconds[part] - history.seconds[part[0]] for history, part in found])
         joined = [np.arange(start, stop) for start, stop in zip(starts, starts[1:], strict=False)]
-        predictions = self.pipeline.predict(features, seconds, joined)
+        predictions = self.pipeline.predict_windows(features, seconds, joined)
         for (history, part), prediction in zip(found, predictions, strict=True):
             history.add(part, prediction)
 

@@ -42,11 +42,11 @@ def test_the_answers_are_those_of_the_pipeline(expressions, loaded, crops):
 
 def test_each_face_is_encoded_once_and_windows_have_the_frames_of_the_model(expressions, crops, monkeypatch):
     encoded, predicted = [], []
-    encode, predict = expressions.pipeline.encode, expressions.pipeline.predict
+    encode, predict = expressions.pipeline.encode, expressions.pipeline.predict_windows
     monkeypatch.setattr(expressions.pipeline, "encode", lambda faces: encoded.append(len(faces)) or encode(faces))
     monkeypatch.setattr(
         expressions.pipeline,
-        "predict",
+        "predict_windows",
         lambda *arguments: predicted.append([len(part) for part in arguments[2]]) or predict(*arguments),
     )
     for number in range(20):
