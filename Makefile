@@ -1,7 +1,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-temporal bench-regions bench-find bench-predict bench-real bench-fairness bench-onnx ablation wheel docs
+	bench-relabel bench-temporal bench-regions bench-find bench-live bench-predict bench-real bench-fairness bench-onnx \
+	ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -95,6 +96,12 @@ bench-fairness: .venv/installed  ## Measure recall and calibration on rendered f
 # Compares labels on real clips as well if TGDFER_REALCLIPS names a folder of them.
 bench-onnx: .venv/installed  ## Compare ONNX exports with PyTorch in speed, size and labels (10 minutes)
 	$(BIN)/python -m benchmarks.onnx
+
+# Needs playwright and Chromium. Measures a real recording as well if TGDFER_RECORDING names one. TGDFER_FACE_MODEL names
+# the file of YuNet; without it MTCNN alone is measured. Nothing else should run on the machine meanwhile.
+bench-live: .venv/installed  ## Measure frames per second, latency and memory of the live page (40 minutes)
+	$(BIN)/python -m benchmarks.live pace
+	$(BIN)/python -m benchmarks.live memory
 
 # An interrupted run resumes. Runs on real clips, on given features and on bags of photographs as well if
 # TGDFER_REALCLIPS, TGDFER_FEATURES and TGDFER_FERPLUS name them. TGDFER_FACE_MODEL may name the file of the face

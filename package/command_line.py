@@ -31,6 +31,7 @@ from tgdfer.console import (
     with_flag_names,
 )
 from tgdfer.help_pages import App
+from tgdfer.live_command import LIVE_EXAMPLES, live
 from tgdfer.option_groups import with_groups
 from tgdfer.prediction_commands import (
     JOIN_EXAMPLES,
@@ -433,6 +434,8 @@ def faces(
 
 
 app.command(epilog=PUSH_EXAMPLES)(push)
+
+app.command(epilog=LIVE_EXAMPLES)(live)
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntgdfer space\n\ntgdfer space runs/first")

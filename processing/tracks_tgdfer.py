@@ -86,22 +86,40 @@ def follow(
         if index in begins:
             alive = []
         alive = [t for t in alive if t.frames[-1] + 1 == index or seconds[index] - seconds[t.frames[-1] + 1] < bridge]
-        pairs: list[tuple[float, int, int]] = []
-        if alive and len(faces):
-            close = _closeness(np.stack([track.faces[-1] for track in alive]), faces)
-            close += _closeness(np.stack([track.expected(index) for track in alive]), faces)
-            pairs = [(float(close[row, number]), row, number) for row, number in np.argwhere(close > 0).tolist()]
-        free, taken = set(range(len(alive))), set()
-        for _, row, number in sorted(pairs, reverse=True):
-            if row in free and number not in taken:
-                free.remove(row)
-                taken.add(number)
-                alive[row].frames.append(index)
-                alive[row].faces.append(faces[number])
-        for number in sorted(set(range(len(faces))) - taken):
+        pairs = match_faces([track.faces[-1] for track in alive], [track.expected(index) for track in alive], faces)
+        for row, number in pairs:
+            alive[row].frames.append(index)
+            alive[row].faces.append(faces[number])
+        for number in sorted(set(range(len(faces))) - {number for _, number in pairs}):
             tracks.append(Track(len(tracks), [index], [faces[number]]))
             alive.append(tracks[-1])
     return tracks
+
+
+def match_faces(
+    last: Sequence[np.ndarray], expected: Sequence[np.ndarray], faces: np.ndarray
+) -> list[tuple[int, int]]:
+    """Assigns the faces in a frame to tracks, the closest pairs first.
+
+    Args:
+        last (`Sequence[np.ndarray]`): Last face (15,) of each track.
+        expected (`Sequence[np.ndarray]`): Face (15,) of each track, extrapolated to the frame.
+        faces (`np.ndarray` of shape `(N, 15)`): Faces in the frame.
+
+    Returns:
+        `list[tuple[int, int]]`: Pairs of a track and a face, by their indices. Each is in at most one pair.
+    """
+    if not last or not len(faces):
+        return []
+    close = _closeness(np.stack(last), faces) + _closeness(np.stack(expected), faces)
+    pairs = [(float(close[row, number]), row, number) for row, number in np.argwhere(close > 0).tolist()]
+    free, taken, chosen = set(range(len(last))), set(), []
+    for _, row, number in sorted(pairs, reverse=True):
+        if row in free and number not in taken:
+            free.remove(row)
+            taken.add(number)
+            chosen.append((row, number))
+    return chosen
 
 
 def _closeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from tgdfer.processing.explanation_tgdfer import explain_timeline
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, stream
 from tgdfer.training.errors import UserError, error_message, unexpected_error_message
@@ -157,12 +158,7 @@ class Recogniser:
             UserError: If the classes cannot be used.
         """
         descriptions = read_classes(text)
-        # Parameters are shared with the copy. `set_classes` replaces those that it changes.
-        network = copy.deepcopy(self.network, {id(one): one for one in self.network.parameters()})
-        try:
-            network.set_classes(self.processor.class_prompts(descriptions))
-        except ValueError as error:
-            raise UserError(f"The classes cannot be used: {error}") from error
+        network = with_classes(self.network, self.processor, descriptions)
         with _sentences(analysis.name):
             return self._answer(analysis.name, network, analysis.features, descriptions, analysis.pictures, True)
 
@@ -253,6 +249,26 @@ def read_classes(text: str) -> dict[str, list[str]]:
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise UserError(f"The number of classes is {len(classes)}; write 2 to {MAX_CLASSES}, one in each line.")
     return classes
+
+
+def with_classes(network: Any, processor: TGDFERProcessor, descriptions: Mapping[str, Sequence[str]]) -> Any:
+    """Returns a copy of a network that has other classes. The network itself does not change.
+
+    Args:
+        network (`TGDFERForVideoClassification`): The network.
+        processor (`TGDFERProcessor`): Its processor.
+        descriptions (`Mapping[str, Sequence[str]]`): The descriptions of each class.
+
+    Raises:
+        UserError: If the classes cannot be used.
+    """
+    # Parameters are shared with the copy. `set_classes` replaces those that it changes.
+    changed = copy.deepcopy(network, {id(one): one for one in network.parameters()})
+    try:
+        changed.set_classes(processor.class_prompts(descriptions))
+    except ValueError as error:
+        raise UserError(f"The classes cannot be used: {error}") from error
+    return changed
 
 
 def strip_seconds(person: Mapping[str, Any]) -> list[float]:

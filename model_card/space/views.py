@@ -85,18 +85,18 @@ def _person_html(analysis: Analysis, person: Mapping[str, Any], index: int) -> s
     why = f"<p>What the face shows: {escape(sentence)}.</p>" if sentence else ""
     return (
         f'<section class="person" aria-label="{"Answer" if number is None else f"Person {number}"}">'
-        f"{title}{_label_html(person)}"
+        f"{title}{label_html(person)}"
         f"<p>Decisive: {escape(_decisive(person))}.</p>{why}"
         + "".join(f'<p class="warning">{escape(one)}</p>' for one in person["warnings"])
-        + _timeline_html(analysis.result, person)
+        + timeline_html(analysis.result, person)
         + _strip_html(analysis, person, index)
         + _segments_html(person)
         + "</section>"
     )
 
 
-def _label_html(person: Mapping[str, Any]) -> str:
-    """The label with its probability, or "unsure" with the two candidates."""
+def label_html(person: Mapping[str, Any]) -> str:
+    """Creates the HTML of an answer: the label with its probability, or "unsure" with the two candidates."""
     colour = class_colours([person["label"]])[person["label"]]
     swatch = f'<span class="swatch" style="background:{colour}"></span>'
     if person["label"] != UNSURE:
@@ -118,9 +118,17 @@ def _span(start: float, end: float) -> str:
 # Timeline
 
 
-def _timeline_html(result: Mapping[str, Any], person: Mapping[str, Any]) -> str:
-    """Curves of the probabilities, relevance as an area, and the segments below, on one axis of time."""
+def timeline_html(result: Mapping[str, Any], person: Mapping[str, Any], axis: Sequence[str] | None = None) -> str:
+    """Creates the HTML of curves of the probabilities, relevance as an area, and segments, on one axis of time.
+
+    Args:
+        result (`Mapping[str, Any]`): Output of the pipeline.
+        person (`Mapping[str, Any]`): One of its people.
+        axis (`Sequence[str]`, *optional*): Texts below the start, the middle and the end of the axis. They are seconds
+            by default.
+    """
     length = video_duration(result)
+    start, middle, end = axis or ("0 s", f"{length / 2:.1f} s", f"{length:.1f} s")
     labels = sorted(person["scores"], key=lambda label: -max(person["frame_scores"][label]))[:CURVES]
     labels += [label for label in person["candidates"] if label not in labels]
     colours = class_colours([*labels, *(one["label"] for one in person["segments"])])
@@ -145,8 +153,8 @@ def _timeline_html(result: Mapping[str, Any], person: Mapping[str, Any]) -> str:
     return (
         f'<div class="timeline"><svg role="img" aria-label="Timeline: {escape(spoken)}" viewBox="0 0 {WIDTH} {HEIGHT}"'
         f' preserveAspectRatio="none">{"".join(drawn)}</svg><div class="bars" aria-hidden="true">{bars}</div>'
-        f'<div class="axis" aria-hidden="true"><span>0 s</span><span>{length / 2:.1f} s</span>'
-        f"<span>{length:.1f} s</span></div><ul class='legend'>{legend}"
+        f'<div class="axis" aria-hidden="true"><span>{start}</span><span>{middle}</span>'
+        f"<span>{end}</span></div><ul class='legend'>{legend}"
         '<li><span class="swatch relevance"></span>how much a moment counts</li></ul></div>'
     )
 

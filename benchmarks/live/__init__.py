@@ -1,0 +1,1 @@
+"""The live page: frames per second, latency and memory."""

@@ -1,0 +1,1 @@
+"""The live page: the expressions of the people in front of a camera, while it runs."""
