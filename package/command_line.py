@@ -198,7 +198,8 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
         UserError: If an option is unknown, a value is of the wrong type, or there is no run to resume.
     """
     given = {name: value for name, value in given.items() if value not in (None, [])}
-    for name in ("model_options", "augmentation"):
+    mappings = [name for name, option in OPTIONS.items() if get_origin(option.type) is dict]
+    for name in mappings:
         if isinstance(given.get(name), list):
             given[name] = dict(_parse_assignment(name, text) for text in given[name])
     values = read_yaml(file) if file else {}
@@ -207,7 +208,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
         raise UserError(f"There is no run to resume in {saved.parent}; give the folder of the run with --output.")
     if given.get("resume") and file is None:
         values = read_yaml(saved)
-    for name in ("model_options", "augmentation"):
+    for name in mappings:
         if name in given and isinstance(values.get(name), dict):
             given[name] = {**values[name], **given[name]}
     return TrainingConfig.from_options(**values | given)

@@ -29,7 +29,7 @@ from tgdfer.training.checkpoints import Checkpoints, Progress
 from tgdfer.training.config import DataConfig, OptimisationConfig, TrainingConfig
 from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
 from tgdfer.training.data.labels import require_known
-from tgdfer.training.data.loading import people_of, require_readable
+from tgdfer.training.data.loading import people_of
 from tgdfer.training.data.splits import Part, load_parts
 from tgdfer.training.energy import GpuEnergy
 from tgdfer.training.errors import UserError
@@ -96,8 +96,6 @@ def train(config: TrainingConfig) -> Path:
     clips_hash = hash_clips(folder, train_part, validation_part)
     set_seed(seed)
     model, processor = start_model(config.model, classes, face_options(config.faces, config.data.dataset))
-    for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
-        require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     commit = model_commit(config.model.source, model)
     facts = training_facts(config, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
@@ -428,7 +426,7 @@ def _warn_about_shared_people(data: DataConfig, train_part: Part) -> None:
     """Warns if people of the training split are also in the test split."""
     if train_part.clips.people is None:
         return
-    test_people = people_of(data.dataset, data.test_split, data.dataset_config)
+    test_people = people_of(data.dataset, data.test_split, **data.reading)
     if shared := test_people & set(train_part.clips.people):
         logger.warning(
             "%d of the %d people of the split %r are also in %r: its figures say little about faces that the model has"

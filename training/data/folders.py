@@ -232,6 +232,7 @@ def _table(
         datasets.Dataset.from_dict(videos, features),
         {name: [rows[path].get(name) for path in own] for name in names},
         {_below_split(path): reason for path, reason in left_out.items()},
+        root=folder,
     )
 
 

@@ -4,9 +4,12 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.files import printable, write_text
+
+if TYPE_CHECKING:  # Clips need the names of videos from here.
+    from tgdfer.training.data.clips import LabelledClips
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +17,7 @@ logger = logging.getLogger(__name__)
 VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
 
 
-def write_left_out(folder: Path, split: str, clips: LabelledClips) -> None:
+def write_left_out(folder: Path, split: str, clips: "LabelledClips") -> None:
     """Writes the unused files of a split to `folder/left_out_SPLIT.txt`, if there are any."""
     if clips.left_out:
         write_text(folder / f"left_out_{split}.txt", "\n".join(map(printable, clips.left_out)) + "\n")
