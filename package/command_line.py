@@ -30,6 +30,7 @@ from tgdfer.console import (
     print_once,
     with_flag_names,
 )
+from tgdfer.data_commands import DATASET_HELP, ReadingFlags, data_app
 from tgdfer.help_pages import App
 from tgdfer.option_groups import with_groups
 from tgdfer.prediction_commands import (
@@ -226,25 +227,30 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Hub id or folder of the data set. Default: that of the run; required if MODEL is not a run",
+            help=f"{DATASET_HELP}. Default: that of the run; required if MODEL is not a run",
             rich_help_panel="Data",
         ),
     ] = None,
-    dataset_config: Annotated[
-        str | None,
-        typer.Option(help="Configuration of the Hub data set, if it has several", rich_help_panel="Data"),
-    ] = None,
-    video_column: Annotated[str | None, typer.Option(help="Column with the videos", rich_help_panel="Data")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column with the labels", rich_help_panel="Data")] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate on. Default: the test split", rich_help_panel="Data")
     ] = None,
-    workers: Annotated[
-        int,
+    strict: Annotated[
+        bool,
         typer.Option(
-            help="Number of processes that decode clips; 0 decodes in the main process", rich_help_panel="Data"
+            "--strict",
+            help="Stop at the first clip that cannot be read, instead of leaving it out",
+            rich_help_panel="Data",
         ),
-    ] = 0,
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of processes that decode clips ahead; 0 decodes in the main process. Default: one per free "
+            "CPU, at most 8, on a GPU, else 0",
+            rich_help_panel="Data",
+        ),
+    ] = None,
     which: Annotated[
         Literal["best", "last"],
         typer.Option(help="Evaluate the model of the best or of the last epoch of the run", rich_help_panel="Model"),
@@ -264,6 +270,7 @@ def evaluate(
         ),
     ] = None,
     *,
+    reading: ReadingFlags,
     hardware: HardwareOptions,
 ) -> None:
     """Measure a model on a split.
@@ -276,7 +283,7 @@ def evaluate(
         from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
         from tgdfer.training.hardware import Hardware
 
-        data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
+        data = EvaluationData(dataset, split, strict=strict or None, **reading.options())
         options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
         metrics = evaluate_model(
             with_revision(model, revision), data, **options, hardware=Hardware(**asdict(hardware))
@@ -361,6 +368,7 @@ def faces(
     print_once(f"The crops are in {output}, the report in {output / 'report.json'}.")
 
 
+app.add_typer(data_app, name="data")
 app.command(epilog=PUSH_EXAMPLES)(push)
 
 
@@ -455,9 +463,13 @@ def _add_flag_names(flags: Mapping[str, str], record: logging.LogRecord) -> bool
 
 def _flags_of(arguments: Sequence[str]) -> dict[str, str]:
     """Returns the flag of each parameter of the command in `arguments`."""
-    commands = getattr(typer.main.get_command(app), "commands", {})
-    command = commands.get(arguments[0]) if arguments else None
-    if command is None:
+    command: Any = typer.main.get_command(app)
+    for argument in arguments:
+        # `tgdfer data` has commands of its own.
+        command = getattr(command, "commands", {}).get(argument, command)
+        if not hasattr(command, "commands"):
+            break
+    else:
         return {}
     return {parameter.name: parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")}
 

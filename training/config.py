@@ -37,8 +37,8 @@ class DataConfig(Section):
     """The data set, and how it is read."""
 
     dataset: Location = Field(
-        description="Data set to train on: a Hub id, a folder of SPLIT/LABEL/CLIP.mp4, any other folder or Parquet file"
-        " that `datasets` reads, or with data_root one of dfew, ferv39k, mafw, afew, crema_d and ravdess"
+        description="Data set to train on: a Hub id, a folder of SPLIT/LABEL/CLIP.mp4, another folder or Parquet file that"
+        " `datasets` reads, or with data_root one of dfew, ferv39k, mafw, afew, crema_d and ravdess"
     )
     data_root: Location | None = Field(None, description="Folder of a published data set, such as dfew")
     dataset_config: str | None = Field(None, description="Configuration of a Hub data set with several configurations")
@@ -48,7 +48,7 @@ class DataConfig(Section):
     streaming: bool = Field(False, description="Read a data set of the Hub without preparing a copy of it")
     video_column: str | None = Field(
         None,
-        description="Column of the videos, of their bytes, or of photographs; by default the only column of type Video",
+        description="Column of the videos, of their bytes or of photographs; by default the only Video column",
     )
     label_column: str | None = Field(
         None, description="Column of the labels; by default 'label' or the only ClassLabel column"

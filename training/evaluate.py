@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +20,19 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.left_out import write_left_out
-from tgdfer.training.data.loading import load_clips, require_readable
+from tgdfer.training.data.loading import load_readable_clips
+from tgdfer.training.data.options import LabelKind
+from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.figures.risk_coverage import plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.hardware import Hardware
-from tgdfer.training.measure import ClipPrediction, measure_groups, measure_model, predict_clips
+from tgdfer.training.measure import ClipPrediction, measure_groups, measure_model
 from tgdfer.training.models import load_trained, model_commit, model_source
 from tgdfer.training.processes import process_state
+from tgdfer.training.readable import predict_readable_clips
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL
@@ -45,6 +48,14 @@ class EvaluationData:
         dataset_config (`str`, *optional*): Configuration of a Hub data set with several configurations.
         video_column (`str`, *optional*): Column of the videos.
         label_column (`str`, *optional*): Column of the labels.
+        data_root (`str`, *optional*): Folder of a published data set.
+        fold (`int`, *optional*): Fold of a published data set, from 1.
+        split_map (`Mapping[str, str]`, *optional*): As in `ReadingOptions`.
+        streaming (`bool`, *optional*): As in `ReadingOptions`.
+        label_kind (`"single"`, `"multiple"` or `"votes"`, *optional*): As in `ReadingOptions`.
+        vote_columns (`Mapping[str, str]`, *optional*): As in `ReadingOptions`.
+        vote_file (`str`, *optional*): As in `ReadingOptions`.
+        strict (`bool`, *optional*): Whether a clip that cannot be read is an error.
     """
 
     dataset: str | None = None
@@ -52,6 +63,14 @@ class EvaluationData:
     dataset_config: str | None = None
     video_column: str | None = None
     label_column: str | None = None
+    data_root: str | None = None
+    fold: int | None = None
+    split_map: Mapping[str, str] | None = None
+    streaming: bool | None = None
+    label_kind: LabelKind | None = None
+    vote_columns: Mapping[str, str] | None = None
+    vote_file: str | None = None
+    strict: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +95,8 @@ class _EvaluationTask:
 
     def load_clips(self) -> LabelledClips:
         """Loads the clips of the split."""
-        options = asdict(self.data)
-        return load_clips(options.pop("dataset"), options.pop("split"), **options)
+        options = {name: value for name, value in asdict(self.data).items() if value is not None}
+        return load_readable_clips(options.pop("dataset"), options.pop("split"), **{"strict": False, **options})
 
 
 def evaluate_model(
@@ -140,9 +159,17 @@ def evaluate_model(
     labels = list(network.config.id2label.values())
     clips = task.load_clips()
     require_known(clips, labels, str(task.data.split))
-    require_readable(clips, processor.video_processor)
     size = hardware.batch_size or batch_size
-    predictions = predict_clips(network, processor.video_processor, clips, size, workers, device)
+    clips, predictions = predict_readable_clips(
+        network,
+        processor.video_processor,
+        clips,
+        f"Split {task.data.split!r} of {task.data.dataset}",
+        strict=bool(task.data.strict),
+        batch_size=size,
+        workers=workers,
+        device=device,
+    )
     flags = {"dataset": requested.dataset, "split": requested.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(requested)
     flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
@@ -158,6 +185,7 @@ def evaluate_model(
         if is_main:
             _write_results(task.output, metrics, clips, predictions)
             write_left_out(task.output, str(task.data.split), clips)
+            write_quarantine(task.output, str(task.data.split), clips)
         if baseline:  # All processes encode its clips.
             metrics["baseline"] = _baseline_metrics(task, clips, predictions)
             if is_main:
@@ -175,7 +203,7 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     run = read_run_config(folder)
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
-    trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.columns}
+    trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.reading}
     if data.dataset not in (None, run.data.dataset):  # The columns of another data set may have other names.
         trained_on = {"split": run.data.test_split}
     requested = {name: value for name, value in asdict(data).items() if value is not None}
@@ -198,6 +226,7 @@ def _subject_facts(
         **{name: revision for name, revision in revisions.items() if revision},
         "split": task.data.split,
         "num_clips": len(clips),
+        "num_quarantined": len(clips.quarantined),
         "num_people": len(set(clips.people)) if clips.people else None,
         "model": task.model,
         "weights_sha256": weights_sha256(model_source(task.source)),

@@ -1,7 +1,7 @@
 """Predictions of a model for labelled clips, and the metrics that are computed from them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-from tgdfer.modeling_tgdfer.layers_tgdfer import masked_softmax
+from tgdfer.modeling_tgdfer.layers_tgdfer import hard_labels, masked_softmax
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFEROutput
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -41,6 +41,7 @@ class ClipPrediction:
         relevance (`list[float]`): Score of each frame for the true class, T values: see `frame_scores`.
         intensity (`list[float]`): True intensity of each frame, NaN if unknown.
         activity (`list[float]`): Summed intensity of the action units in each frame, NaN if unknown.
+        logits (`list[float]`): Logits of the K classes, before any temperature. Empty for methods without logits.
     """
 
     label: str
@@ -48,6 +49,7 @@ class ClipPrediction:
     relevance: list[float]
     intensity: list[float]
     activity: list[float]
+    logits: list[float] = field(default_factory=list)
 
 
 def frame_scores(output: TGDFEROutput, frame_mask: Tensor, config: TGDFERConfig) -> Tensor:
@@ -73,6 +75,7 @@ def predict_clips(
     batch_size: int = 16,
     workers: int = 0,
     device: torch.device | None = None,
+    unreadable: Tensor | None = None,
 ) -> list[ClipPrediction]:
     """Predicts each clip from its middle frames, in the order of the clips.
 
@@ -85,9 +88,11 @@ def predict_clips(
         batch_size (`int`, *optional*, defaults to 16): Clips per step.
         workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
         device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
+        unreadable (`Tensor` of shape `(N,)`, *optional*): Marks of the clips that cannot be read, as in `ClipDataset`.
+            Their predictions are those of another clip. By default such a clip is an error.
     """
     names = [name for _, name in sorted(model.config.id2label.items())]
-    data = ClipDataset(clips, names, video_processor, model.config.num_frames)
+    data = ClipDataset(clips, names, video_processor, model.config.num_frames, unreadable=unreadable)
     batches = own_batches(len(data), batch_size)
     stream = predict_batches(model, batch_loader(data, batches, workers), device)
     predictions = [list(islice(stream, len(batch))) for batch in batches]
@@ -102,7 +107,7 @@ def predict_batches(
     Args:
         model (`TGDFERForVideoClassification`): A trained model.
         batches (`Iterable[dict[str, Tensor]]`): Batches with `pixel_values_videos` (B, T, 3, S, S) or `frame_features`
-            (B, T, D), and the true `labels` (B,). Optional are `frame_mask` and `timestamps` (B, T), and the
+            (B, T, D), and the true `labels` (B,) or (B, K). Optional are `frame_mask` and `timestamps` (B, T), and the
             `intensity` and `activity` (B, T) of the frames.
         device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
     """
@@ -113,12 +118,14 @@ def predict_batches(
         inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _GROUND_TRUTH}
         with torch.inference_mode():
             output = model(**inputs)
-        scores, best = at_temperature(output.logits.float(), model.config).softmax(-1).cpu().max(-1)
+        logits = output.logits.float()
+        scores, best = at_temperature(logits, model.config).softmax(-1).cpu().max(-1)
         unknown = torch.full(output.frame_relevance.shape[:2], torch.nan)
         mask = batch.get("frame_mask", torch.ones_like(unknown)).bool()
         relevance = frame_scores(output, mask.to(model.device), model.config).float().cpu()
         intensity, activity = (batch.get(name, unknown) for name in ("intensity", "activity"))
-        for clip, label in enumerate(batch["labels"].tolist()):
+        # The frames of clips without a single label are ranked for their first class.
+        for clip, label in enumerate(hard_labels(batch["labels"]).clamp(min=0).tolist()):
             valid = mask[clip]
             yield ClipPrediction(
                 label=names[int(best[clip])],
@@ -126,6 +133,7 @@ def predict_batches(
                 relevance=relevance[clip, valid, label].tolist(),
                 intensity=intensity[clip][valid].tolist(),
                 activity=activity[clip][valid].tolist(),
+                logits=logits[clip].tolist(),
             )
 
 

@@ -61,7 +61,9 @@ def dfew_list(root: Path, fold: int, split: str) -> Path:
     return root / "EmoLabel_DataSplit" / f"{split}(single-labeled)" / f"set_{fold}.csv"
 
 
-def write_lines(path: Path, lines: Sequence[str], ending: str = "\n", encoding: str = "utf-8", last: bool = True) -> Path:
+def write_lines(
+    path: Path, lines: Sequence[str], ending: str = "\n", encoding: str = "utf-8", last: bool = True
+) -> Path:
     """Writes lines, by default with an ending after the last one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((ending.join(lines) + (ending if last else "")).encode(encoding))
@@ -104,7 +106,7 @@ def write_mafw(root: Path, clips: int = 33, captions: bool = False, videos: bool
             chosen = [n for n in range(1, clips + 1) if (n % 5 + 1 == fold) == (split == "test")]
             mark = "\t" if captions else " "
             lines = [f"{n:05d}.mp4{mark}{MAFW_NAMES[n % 11]}" for n in chosen]
-            lines = [f"{line}\t他皱起了眉头\tHe says, \"a frown\", and 1, 2" if captions else line for line in lines]
+            lines = [f'{line}\t他皱起了眉头\tHe says, "a frown", and 1, 2' if captions else line for line in lines]
             path = root / "Train_Test_Set" / "single" / kind / f"set_{fold}" / f"{split}.txt"
             options = {"ending": "\r\n", "encoding": "gb18030"} if captions else {"last": False}
             write_lines(path, lines, **options)

@@ -28,7 +28,10 @@ class LabelledClips:
             clip, if the data set has a column `action_units`. Only used for evaluation.
         groups (`dict[str, list[str]]`, *optional*): Group of each clip for each attribute, such as age, if the data
             set has a column of that name. Only used for evaluation.
+        num_frames (`list[int | None]`, *optional*): Number of frames of each clip as the data set states it, if it
+            does. Only used by `tgdfer data check`.
         left_out (`list[str]`, *optional*): Files on disk that are not part of the data set.
+        table_rows (`list[int]`, *optional*): Row of each clip in the table of its split.
         quarantined (`dict[str, str]`, *optional*): Clips of the data set that cannot be used, with the reasons. They
             are not among the N clips.
         soft (`SoftLabels`, *optional*): Several labels of each clip, or the votes for each label. `labels` then
@@ -43,7 +46,9 @@ class LabelledClips:
     intensity: list[list[float] | None] | None = None
     activity: list[list[float] | None] | None = None
     groups: dict[str, list[str]] | None = None
+    num_frames: list[int | None] | None = None
     left_out: list[str] = field(default_factory=list)
+    table_rows: list[int] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
     soft: SoftLabels | None = None
 
@@ -82,6 +87,8 @@ class LabelledClips:
             intensity=pick(self.intensity),
             activity=pick(self.activity),
             groups=self.groups and {name: pick(values) for name, values in self.groups.items()},
+            num_frames=pick(self.num_frames),
+            table_rows=pick(self.table_rows) if self.table_rows else [],
             soft=self.soft and self.soft.select(indices),
         )
 

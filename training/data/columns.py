@@ -27,6 +27,8 @@ def _none_if_empty(values: Any) -> Any:
 _Intensity = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _STRICT = ConfigDict(strict=True)
+# Names, in lower case, of columns with the number of frames of a clip.
+FRAME_COUNTS = ("frames", "num_frames", "frame_count", "n_frames")
 # The schema of all columns with fixed names, and how messages describe valid values.
 _LABEL: TypeAdapter[Any] = TypeAdapter(
     Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], config=_STRICT
@@ -185,6 +187,23 @@ def read_ground_truth(place: str, table: Table, column: str, files: Sequence[str
         )
         return None
     return [adapter.validate_python(value) for value in values]
+
+
+def read_frame_counts(table: Table) -> list[int | None] | None:
+    """Returns the number of frames that a split states for each clip, or the length of `intensity`. None if neither.
+
+    Values that are no number of frames count as unknown.
+    """
+    column = next((name for name in table.names if name.lower() in FRAME_COUNTS), None)
+    if column is None:
+        if "intensity" not in table.names:
+            return None
+        return [len(value) if isinstance(value, list) and value else None for value in table.values("intensity")]
+    counts = []
+    for value in table.values(column):
+        text = "" if value is None else str(value).strip().removesuffix(".0")
+        counts.append(int(text) if text.isdecimal() else None)
+    return counts
 
 
 def _is_blank(value: Any) -> bool:

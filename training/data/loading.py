@@ -1,6 +1,7 @@
 """Loading labelled clips from any data set that `datasets` can read."""
 
-from typing import Any, Unpack
+from collections.abc import Mapping
+from typing import Unpack
 
 import datasets
 import numpy as np
@@ -10,6 +11,7 @@ from tgdfer.training.data.columns import (
     find_label_column,
     find_video_column,
     names_and_paths,
+    read_frame_counts,
     read_ground_truth,
     read_labels,
     read_people,
@@ -30,7 +32,9 @@ from tgdfer.training.errors import UserError
 __all__ = ["load_clips", "load_readable_clips", "open_dataset", "people_of", "require_readable"]
 
 
-def load_clips(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> LabelledClips:
+def load_clips(
+    dataset: str, split: str, *, tables: Mapping[str, Table] | None = None, **options: Unpack[ReadingOptions]
+) -> LabelledClips:
     """Loads the clips of one split. No video is read.
 
     Args:
@@ -39,13 +43,14 @@ def load_clips(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> L
             (`SPLIT/LABEL/CLIP.mp4`, with or without a `metadata.jsonl` in every split), or any data set with a column
             of videos and labels by name (strings or `ClassLabel`), also one that `save_to_disk` has written.
         split (`str`): Name of the split.
+        tables (`Mapping[str, Table]`, *optional*): The splits, if `open_dataset` has already opened them.
         **options (`Unpack[ReadingOptions]`): How the data set is read, and what its labels are.
 
     Raises:
         UserError: If the data set or the split cannot be read, has no videos, no labels, an unlabelled clip or only
             one class. If `strict` is not False, also if a clip is missing or empty.
     """
-    splits = open_dataset(dataset, **options)
+    splits = open_dataset(dataset, **options) if tables is None else tables
     if split not in splits:
         raise UserError(f"{dataset} has no split {split!r}: its splits are {', '.join(map(repr, splits))}.")
     strict = options.get("strict", True)
@@ -65,7 +70,8 @@ def load_clips(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> L
         require_files(dataset, list(missing.values()), list(empty.values()))
     unusable |= dict.fromkeys(missing, "it does not exist.") | dict.fromkeys(empty, "it is empty.")
     action_units = read_ground_truth(place, table, "action_units", files)
-    warn_about_left_out(place, table.left_out)
+    if tables is None:  # Otherwise the caller reports them.
+        warn_about_left_out(place, table.left_out)
     clips = LabelledClips(
         rows=rows.select_columns([video_column]),
         video_column=video_column,
@@ -75,7 +81,9 @@ def load_clips(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> L
         intensity=read_ground_truth(place, table, "intensity", files),
         activity=None if action_units is None else [_activity(intensities) for intensities in action_units],
         groups=read_groups(place, table),
+        num_frames=read_frame_counts(table),
         left_out=sorted(table.left_out),
+        table_rows=list(range(len(files))),
         quarantined=dict(table.unusable),
         soft=soft,
     )

@@ -39,13 +39,13 @@ def open_dataset(dataset: str, **options: Unpack[ReadingOptions]) -> Mapping[str
     return _Renamed(dataset, splits, renamed) if (renamed := options.get("split_map")) else splits
 
 
-def is_published(dataset: str) -> bool:
-    """Returns whether a name is that of a published data set. A folder of the same name comes first."""
-    return dataset in PUBLISHED and not Path(dataset).is_dir()
+def is_published(dataset: str, data_root: str | None = None) -> bool:
+    """Returns whether a data set is a published one. Without `data_root`, a folder of the same name comes first."""
+    return dataset in PUBLISHED and (data_root is not None or not Path(dataset).is_dir())
 
 
 def _open(dataset: str, options: ReadingOptions) -> Mapping[str, Table]:
-    if is_published(dataset):
+    if is_published(dataset, options.get("data_root")):
         return published_tables(read_listing(dataset, options.get("data_root"), options.get("fold")))
     if options.get("data_root") is not None:
         raise UserError(f"data_root is only for the data sets {', '.join(PUBLISHED)}, and {dataset} is none of them.")
@@ -75,7 +75,9 @@ def _read_by_datasets(dataset: str, place: Path, config: str | None, streaming: 
     if place.is_file():
         if place.suffix not in _TABLE_FILES:
             raise UserError(f"{dataset} is a file: give a Parquet file, a folder, or the id of a data set on the Hub.")
-        loaded = datasets.load_dataset(_TABLE_FILES[place.suffix], data_files=str(place.resolve()), streaming=streaming)
+        loaded = datasets.load_dataset(
+            _TABLE_FILES[place.suffix], data_files=str(place.resolve()), streaming=streaming
+        )
     else:
         source = HubName.parse(str(root) if root else dataset)
         loaded = datasets.load_dataset(source.name, config, streaming=streaming, **source.options)

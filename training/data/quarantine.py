@@ -1,6 +1,7 @@
-"""Clips that cannot be read. They are put into quarantine: left out of the data, listed with the reason, and counted."""
+"""Clips that cannot be read. They are put into quarantine: left out, listed with the reason, and counted."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -63,6 +64,26 @@ def quarantine(clips: LabelledClips, place: str, reasons: Mapping[int, str], str
     return replace(kept, quarantined={**clips.quarantined, **found})
 
 
+def unreadable_reasons(clips: LabelledClips, marked: Any, video_processor: Any, num_frames: int) -> dict[int, str]:
+    """Returns why clips that a `ClipDataset` has marked could not be read, by their index.
+
+    Args:
+        clips (`LabelledClips`): The clips.
+        marked (`Any` of shape `(N,)`): True for the clips that could not be read.
+        video_processor (`Any`): Video processor that could not read them.
+        num_frames (`int`): Number of frames of a clip.
+    """
+    reasons = {}
+    for index in [index for index, is_marked in enumerate(marked.tolist()) if is_marked]:
+        reasons[index] = "it could not be read every time."
+        try:
+            # All frames, because training samples other frames in each epoch.
+            video_processor.read_clip(clips.video(index), sys.maxsize)
+        except VideoDecodeError as error:
+            reasons[index] = str(error)
+    return reasons
+
+
 def header_error(video: Any) -> str | None:
     """Returns why a clip cannot be read, as far as its header shows. None if it can."""
     try:
@@ -83,7 +104,12 @@ def warn_about_quarantine(place: str, clips: LabelledClips) -> None:
     more = f"\n- and {count - _SHOWN} more" if count > _SHOWN else ""
     what = "1 clip" if count == 1 else f"{count} clips"
     logger.warning(
-        "%s of %s cannot be used and %s put into quarantine:%s%s", what, place, "is" if count == 1 else "are", shown, more
+        "%s of %s cannot be used and %s put into quarantine:%s%s",
+        what,
+        place,
+        "is" if count == 1 else "are",
+        shown,
+        more,
     )
 
 

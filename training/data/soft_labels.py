@@ -84,7 +84,9 @@ def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: 
             raise UserError(f"Column {column!r} of {place} has no label for {file}: add one, or remove the clip.")
         found.append(labels)
     names = sorted(set().union(*found))
-    return SoftLabels("multiple", names, np.array([[name in labels for name in names] for labels in found], np.float32))
+    return SoftLabels(
+        "multiple", names, np.array([[name in labels for name in names] for labels in found], np.float32)
+    )
 
 
 def read_votes(

@@ -6,7 +6,7 @@ None of these data sets may be redistributed, so nothing of them is part of this
 
 from tgdfer.training.data.published.facts import PUBLISHED
 from tgdfer.training.data.published.folds import read_listing
-from tgdfer.training.data.published.listing import Listing, ListedClip, PublishedDataset
+from tgdfer.training.data.published.listing import ListedClip, Listing, PublishedDataset
 from tgdfer.training.data.published.tables import published_tables
 
 __all__ = ["PUBLISHED", "ListedClip", "Listing", "PublishedDataset", "published_tables", "read_listing"]

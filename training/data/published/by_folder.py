@@ -81,5 +81,6 @@ def _afew_paths(root: Path, split: str) -> dict[str, Path]:
         if folder.is_dir():
             return {f"{split}/{path.parent.name}/{path.stem}": path for path in clips_below(folder, depth=2)}
     raise UserError(
-        f"{root} has no folder {names[0]!r}: AFEW consists of train/EMOTION/CLIP and validation/EMOTION/CLIP."
+        f"{root} has no folder {names[0]!r}: give the folder with train/EMOTION/CLIP and"
+        " validation/EMOTION/CLIP as --data-root."
     )

@@ -55,7 +55,9 @@ def ravdess_clips(root: Path) -> ClipsOnDisk:
             known[match[0][3:]] = path
     used = set(known.values())
     twins = {path: "it is the same recording with sound" for path in paths if _RAVDESS_NAME.fullmatch(path.stem)}
-    return ClipsOnDisk(known, _ignored(root, paths, known, {p: r for p, r in (twins | reasons).items() if p not in used}))
+    return ClipsOnDisk(
+        known, _ignored(root, paths, known, {p: r for p, r in (twins | reasons).items() if p not in used})
+    )
 
 
 def _crema_d(root: Path) -> Iterator[tuple[int, ListedClip]]:

@@ -5,9 +5,7 @@ from tgdfer.training.data.published.listing import PublishedDataset
 
 
 def _counts(classes: tuple[str, ...], train: tuple[int, ...], test: tuple[int, ...]) -> dict[str, dict[str, int]]:
-    return {
-        split: dict(zip(classes, counts, strict=True)) for split, counts in {"train": train, "test": test}.items()
-    }
+    return {split: dict(zip(classes, counts, strict=True)) for split, counts in {"train": train, "test": test}.items()}
 
 
 PUBLISHED = {

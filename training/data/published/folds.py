@@ -4,17 +4,20 @@ from collections import Counter
 from pathlib import Path
 
 from tgdfer.training.data.published.facts import PUBLISHED
-from tgdfer.training.data.published.listing import SPLITS, Listing, PublishedDataset
+from tgdfer.training.data.published.listing import SPLITS, FoldLists, Listing, PublishedDataset
 from tgdfer.training.errors import UserError
 
 
-def read_listing(name: str, data_root: str | Path | None, fold: int | None = None) -> Listing:
+def read_listing(
+    name: str, data_root: str | Path | None, fold: int | None = None, require_valid: bool = True
+) -> Listing:
     """Reads the lists of a fold of a published data set, and finds its clips.
 
     Args:
         name (`str`): Name of the data set, such as "dfew".
         data_root (`str` or `Path`, *optional*): Folder of the data set.
         fold (`int`, *optional*, defaults to 1): Number of the fold, from 1.
+        require_valid (`bool`, *optional*, defaults to `True`): Whether lists that contradict each other are an error.
 
     Raises:
         UserError: If there is no folder or no such fold, or the lists contradict each other.
@@ -27,17 +30,8 @@ def read_listing(name: str, data_root: str | Path | None, fold: int | None = Non
         raise UserError(f"The data_root {data_root} is not a folder: give the folder of {dataset.title}.")
     fold = require_fold(dataset, fold)
     splits = dataset.read_lists(root, fold)
-    for split, clips in splits.items():
-        twice = [key for key, count in Counter(clip.key for clip in clips).items() if count > 1]
-        if twice:
-            raise UserError(
-                f"The {split} clips of fold {fold} of {dataset.title} list {twice[0]!r} twice: restore the lists."
-            )
-    if both := {clip.key for clip in splits["train"]} & {clip.key for clip in splits["test"]}:
-        raise UserError(
-            f"{len(both)} clips of fold {fold} of {dataset.title} are in the lists of both splits, the first is"
-            f" {min(both)!r}: restore the lists."
-        )
+    if require_valid and (faults := _contradictions(dataset, fold, splits)):
+        raise UserError(f"{faults[0].removesuffix('.')}: restore the lists of {dataset.title}.")
     return Listing(dataset, root, fold, splits, dataset.find_clips(root))
 
 
@@ -52,6 +46,21 @@ def require_fold(dataset: PublishedDataset, fold: int | None) -> int:
         folds = f"folds 1 to {dataset.folds}" if dataset.folds > 1 else "a single split, which is fold 1"
         raise UserError(f"fold is {fold}, but {dataset.title} has {folds}.")
     return fold
+
+
+def _contradictions(dataset: PublishedDataset, fold: int, splits: FoldLists) -> list[str]:
+    """Returns a sentence for each contradiction within the lists of a fold."""
+    faults = []
+    for split, clips in splits.items():
+        twice = [key for key, count in Counter(clip.key for clip in clips).items() if count > 1]
+        if twice:
+            faults.append(f"The list of {split} clips of fold {fold} of {dataset.title} names {twice[0]!r} twice.")
+    if both := {clip.key for clip in splits["train"]} & {clip.key for clip in splits["test"]}:
+        faults.append(
+            f"{len(both)} clips of fold {fold} of {dataset.title} are in the lists of both splits, the first is"
+            f" {min(both)!r}."
+        )
+    return faults
 
 
 def fold_faults(listing: Listing) -> list[str]:
@@ -69,6 +78,7 @@ def fold_faults(listing: Listing) -> list[str]:
     relabelled: set[str] = set()
     for fold in range(1, dataset.folds + 1):
         splits = listing.splits if fold == listing.fold else dataset.read_lists(listing.root, fold)
+        faults += _contradictions(dataset, fold, splits)
         for split in SPLITS:
             expected, found = dataset.published_size(fold, split), len(splits[split])
             if expected is not None and expected != found:

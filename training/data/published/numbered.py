@@ -103,7 +103,5 @@ def _named(row: Row, classes: Sequence[str]) -> str:
             " lists with the names of the classes."
         )
     if label not in classes:
-        raise UserError(
-            f"The label {row.label!r} in {row.where} is none of {', '.join(classes)}: restore the list of the data set."
-        )
+        raise UserError(f"The label {row.label!r} in {row.where} is none of {', '.join(classes)}: restore the list.")
     return label

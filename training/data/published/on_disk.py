@@ -64,7 +64,9 @@ def videos_below(root: Path) -> list[Path]:
 
 def count_frames(folder: Path) -> int:
     """Returns the number of pictures in a folder of frames."""
-    return sum(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in os.scandir(folder) if entry.name[0] != ".")
+    return sum(
+        Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in os.scandir(folder) if entry.name[0] != "."
+    )
 
 
 def _first_folder(root: Path, folders: Sequence[str]) -> Path:
