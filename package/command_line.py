@@ -282,6 +282,7 @@ def evaluate(
     with reporting_interruption(lambda: _UNFINISHED_EVALUATION):
         from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
         from tgdfer.training.hardware import Hardware
+        from tgdfer.training.label_kinds import print_several_labels
 
         data = EvaluationData(dataset, split, strict=strict or None, **reading.options())
         options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
@@ -289,7 +290,7 @@ def evaluate(
             with_revision(model, revision), data, **options, hardware=Hardware(**asdict(hardware))
         )
     if is_main_process():
-        print_metrics(metrics)
+        (print_several_labels if metrics.get("label_kind") == "multiple" else print_metrics)(metrics)
 
 
 app.command(epilog=PREDICT_EXAMPLES)(predict)

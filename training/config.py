@@ -37,8 +37,8 @@ class DataConfig(Section):
     """The data set, and how it is read."""
 
     dataset: Location = Field(
-        description="Data set to train on: a Hub id, a folder of SPLIT/LABEL/CLIP.mp4, another folder or Parquet file that"
-        " `datasets` reads, or with data_root one of dfew, ferv39k, mafw, afew, crema_d and ravdess"
+        description="Data set to train on: a Hub id, a folder of SPLIT/LABEL/CLIP.mp4, another folder or Parquet file"
+        " that `datasets` reads, or with data_root one of dfew, ferv39k, mafw, afew, crema_d and ravdess"
     )
     data_root: Location | None = Field(None, description="Folder of a published data set, such as dfew")
     dataset_config: str | None = Field(None, description="Configuration of a Hub data set with several configurations")

@@ -29,6 +29,7 @@ from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.figures.risk_coverage import plot_risk_coverage
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.hardware import Hardware
+from tgdfer.training.label_kinds import several_label_metrics, vote_metrics, write_several_labels
 from tgdfer.training.measure import ClipPrediction, measure_groups, measure_model
 from tgdfer.training.models import load_trained, model_commit, model_source
 from tgdfer.training.processes import process_state
@@ -107,7 +108,7 @@ def evaluate_model(
     which: Literal["best", "last"] = "best",
     baseline: bool = False,
     batch_size: int = 16,
-    workers: int = 0,
+    workers: int | None = 0,
     hardware: Hardware | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
@@ -170,6 +171,8 @@ def evaluate_model(
         workers=workers,
         device=device,
     )
+    if clips.soft is not None and clips.soft.kind == "multiple":
+        return _evaluate_several_labels(task, network, clips, predictions)
     flags = {"dataset": requested.dataset, "split": requested.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(requested)
     flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
@@ -177,6 +180,7 @@ def evaluate_model(
         **_subject_facts(task, clips, network),
         "command": _command(str(model), baseline, flags),
         **measure_model(clips.labels, predictions, network.config),
+        **vote_metrics(clips, predictions, network.config),
         **({"groups": measure_groups(clips.labels, predictions, labels, clips.groups)} if clips.groups else {}),
         **({"training": task.facts} if task.facts else {}),
     }
@@ -190,6 +194,25 @@ def evaluate_model(
             metrics["baseline"] = _baseline_metrics(task, clips, predictions)
             if is_main:
                 _write_metrics(task.output, metrics)
+    return metrics
+
+
+def _evaluate_several_labels(
+    task: _EvaluationTask,
+    network: TGDFERForVideoClassification,
+    clips: LabelledClips,
+    predictions: Sequence[ClipPrediction],
+) -> dict[str, Any]:
+    """Measures clips with several labels, which have other metrics and other files."""
+    metrics = {
+        **_subject_facts(task, clips, network),
+        **several_label_metrics(clips, predictions, network.config),
+        **({"training": task.facts} if task.facts else {}),
+    }
+    if task.output is not None and process_state().is_main_process:
+        write_several_labels(task.output, metrics, clips, predictions, network.config)
+        write_left_out(task.output, str(task.data.split), clips)
+        write_quarantine(task.output, str(task.data.split), clips)
     return metrics
 
 

@@ -278,7 +278,10 @@ class _CachedViews:
             mask = batch["frame_mask"].to(device)
             with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
                 features = encode(batch["pixel_values_videos"].to(device), mask)
-            outputs = {"features": features.half(), "frame_mask": mask, "timestamps": batch["timestamps"].to(device)}
+            # Folders of frames have no times. The network assumes the same ones for them.
+            assumed = self.model.config.frame_interval * torch.arange(mask.shape[1]).expand(mask.shape)
+            timestamps = batch.get("timestamps", assumed).to(device)
+            outputs = {"features": features.half(), "frame_mask": mask, "timestamps": timestamps}
             for name, values in outputs.items():
                 if name not in tensors:
                     tensors[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)

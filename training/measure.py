@@ -73,7 +73,7 @@ def predict_clips(
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     batch_size: int = 16,
-    workers: int = 0,
+    workers: int | None = 0,
     device: torch.device | None = None,
     unreadable: Tensor | None = None,
 ) -> list[ClipPrediction]:

@@ -74,14 +74,15 @@ def gather_batches(own: Sequence[T]) -> list[T]:
     return [result for result in chain.from_iterable(turns) if result is not missing]
 
 
-def batch_loader(data: Any, batches: list[list[int]], workers: int = 0) -> DataLoader:
+def batch_loader(data: Any, batches: list[list[int]], workers: int | None = 0) -> DataLoader:
     """Creates a loader of the given batches. It uses the method `collate` of the data set if there is one.
 
     Args:
         data (`Any`): The data set.
         batches (`list[list[int]]`): Indices of the items of each batch.
-        workers (`int`, *optional*, defaults to 0): Number of worker processes.
+        workers (`int`, *optional*, defaults to 0): Number of worker processes. None stands for that of `num_workers`.
     """
+    workers = num_workers(workers)
     return DataLoader(
         cast(Dataset, data),
         batch_sampler=batches,

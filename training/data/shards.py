@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,9 +106,21 @@ def write_shard(shard: Shard) -> Path:
     features = datasets.Features({**shard.features, "video": datasets.Video(decode=False)})
     rows = datasets.Dataset.from_dict({"video": videos, **shard.columns}, features)
     rows = rows.cast_column("video", datasets.Video())
-    with atomic_write(shard.path) as temporary:
+    with atomic_write(shard.path) as temporary, _without_bars():
         rows.to_parquet(temporary, batch_size=min(len(rows), 100))
     return shard.path
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hides the progress bars of `datasets`, which has one for each shard."""
+    were_shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_shown:
+            datasets.enable_progress_bars()
 
 
 def split_of(clips: LabelledClips, table: Table) -> Split:

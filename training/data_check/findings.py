@@ -32,8 +32,18 @@ class Finding:
     names: list[str] = field(default_factory=list)
 
 
-def clip_findings(split: str, clips: LabelledClips, facts: Sequence[ClipFacts]) -> list[Finding]:
-    """Returns what is wrong with the clips of a split: missing, empty and unreadable ones, and frame counts."""
+def clip_findings(
+    split: str, clips: LabelledClips, facts: Sequence[ClipFacts], extra: Severity = "warning"
+) -> list[Finding]:
+    """Returns what is wrong with the clips of a split: missing, empty and unreadable ones, and frame counts.
+
+    Args:
+        split (`str`): Name of the split.
+        clips (`LabelledClips`): Its clips.
+        facts (`Sequence[ClipFacts]`): What was found out about each of them.
+        extra (`"error"`, `"warning"` or `"note"`, *optional*, defaults to `"warning"`): How severe clips on the disk
+            are that are not in the data set.
+    """
     found = []
     unreadable = {clips.files[fact.index]: fact.error for fact in facts if fact.error}
     unreadable |= {name: reason for name, reason in clips.quarantined.items() if "empty" in reason}
@@ -46,9 +56,7 @@ def clip_findings(split: str, clips: LabelledClips, facts: Sequence[ClipFacts]) 
         found.append(Finding("error", "unreadable", f"{_clips(len(unreadable))} of {split!r} cannot be read.", names))
     if clips.left_out:
         found.append(
-            Finding(
-                "warning", "extra", f"{_clips(len(clips.left_out))} on the disk are not in {split!r}.", clips.left_out
-            )
+            Finding(extra, "extra", f"{_clips(len(clips.left_out))} on the disk are not in {split!r}.", clips.left_out)
         )
     counts = clips.num_frames or [None] * len(clips)
     other = [

@@ -27,7 +27,7 @@ def read_listing(
         raise UserError(f"{dataset.title} needs its folder, with {dataset.layout}: give it as --data-root.")
     root = Path(data_root).expanduser().resolve()
     if not root.is_dir():
-        raise UserError(f"The data_root {data_root} is not a folder: give the folder of {dataset.title}.")
+        raise UserError(f"data_root is {str(data_root)!r}, but must be the folder of {dataset.title}.")
     fold = require_fold(dataset, fold)
     splits = dataset.read_lists(root, fold)
     if require_valid and (faults := _contradictions(dataset, fold, splits)):
@@ -63,14 +63,16 @@ def _contradictions(dataset: PublishedDataset, fold: int, splits: FoldLists) -> 
     return faults
 
 
-def fold_faults(listing: Listing) -> list[str]:
+def fold_faults(listing: Listing) -> tuple[list[str], list[str]]:
     """Compares all folds of a data set with what is published.
 
     Returns:
-        A sentence for each fault: a fold or a class with another number of clips, a clip that is tested in two folds
-        or in none, and a clip whose label differs between folds.
+        A sentence for each difference in numbers: a fold or a class with another number of clips. And a sentence for
+        each contradiction: a clip that is in both lists of a fold, tested in two folds or in none, or whose label
+        differs between folds.
     """
     dataset = listing.dataset
+    sizes: list[str] = []
     faults: list[str] = []
     tested: Counter[str] = Counter()
     listed: set[str] = set()
@@ -82,10 +84,10 @@ def fold_faults(listing: Listing) -> list[str]:
         for split in SPLITS:
             expected, found = dataset.published_size(fold, split), len(splits[split])
             if expected is not None and expected != found:
-                faults.append(f"Fold {fold} lists {found:,} {split} clips, but {expected:,} are published.")
+                sizes.append(f"Fold {fold} lists {found:,} {split} clips, but {expected:,} are published.")
             if fold == 1 and dataset.class_counts:
                 counts = Counter(clip.label for clip in splits[split])
-                faults += [
+                sizes += [
                     f"Fold 1 lists {counts[label]:,} {split} clips of {label}, but {number:,} are published."
                     for label, number in dataset.class_counts[split].items()
                     if counts[label] != number
@@ -101,4 +103,4 @@ def fold_faults(listing: Listing) -> list[str]:
             faults.append(f"{len(never):,} clips are in no test fold, the first is {min(never)}.")
     if relabelled:
         faults.append(f"The labels of {len(relabelled):,} clips differ between folds, the first is {min(relabelled)}.")
-    return faults
+    return sizes, faults
