@@ -17,7 +17,7 @@ from tgdfer.training.data.opening import is_published, open_dataset
 from tgdfer.training.data.options import ReadingOptions
 from tgdfer.training.data.published import PUBLISHED, PublishedDataset
 from tgdfer.training.data.quarantine import warn_about_quarantine, without_unreadable, write_quarantine
-from tgdfer.training.data.shards import SHARD_SIZE, Shard, Shards, Split, split_of, write_shard
+from tgdfer.training.data.shards import Shard, Shards, Split, split_of, write_shard
 from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops.workers import run_jobs
 from tgdfer.training.files import read_json, require_writable, write_text
@@ -28,7 +28,7 @@ def convert_dataset(
     dataset: str,
     output: str | Path,
     workers: int = 1,
-    shard_size: int = SHARD_SIZE,
+    shard_size: int | None = None,
     **options: Unpack[ReadingOptions],
 ) -> dict[str, Any]:
     """Writes a data set as Parquet shards with a card.
@@ -41,7 +41,7 @@ def convert_dataset(
         dataset (`str`): As in `load_clips`.
         output (`str` or `Path`): Folder to write. Its name is that of the data set in the card.
         workers (`int`, *optional*, defaults to 1): Number of processes.
-        shard_size (`int`, *optional*, defaults to `SHARD_SIZE`): Maximum number of bytes of the videos in a shard.
+        shard_size (`int`, *optional*): Maximum number of bytes of the videos in a shard. By default that of `shards`.
         **options (`Unpack[ReadingOptions]`): As in `load_clips`. Clips that cannot be read are put into quarantine,
             unless `strict` is set.
 

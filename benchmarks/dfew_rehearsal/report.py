@@ -84,7 +84,8 @@ def _sections(contents: dict[str, Any]) -> list[str]:
         f" {f'{errors} errors' if errors else 'no errors'}. Its other findings, by"
         f" kind and with the number of clips, are {found}. The conversion wrote {largest['shards']} shards with"
         f" {largest['parquet_bytes'] / 1e6:,.0f} MB, in which every fold is a configuration.",
-        f"An untrained `clip-tiny-faces`, which reads pictures of {PIXELS} x {PIXELS} pixels here, answers. With random patterns, its UAR must be near {100 / 7:.1f} %, which is"
+        f"An untrained `clip-tiny-faces`, which reads pictures of {PIXELS} x {PIXELS} pixels here, answers. With"
+        f" random patterns, its UAR must be near {100 / 7:.1f} %, which is"
         " chance. The table has percentages.",
         markdown_table(["fold", "test clips", "WAR", "UAR"], fold_rows),
         f"From the converted data set, {100 * largest['same_answers']:.1f} % of the clips of the first fold get the"

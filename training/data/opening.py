@@ -1,5 +1,6 @@
 """Opening data sets: published ones, local folders, Parquet files, saved data sets, and data sets on the Hub."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -80,10 +81,22 @@ def _read_by_datasets(dataset: str, place: Path, config: str | None, streaming: 
         )
     else:
         source = HubName.parse(str(root) if root else dataset)
-        loaded = datasets.load_dataset(source.name, config, streaming=streaming, **source.options)
+        # `datasets` confuses folders of the same name, and folders whose files have changed.
+        cache = {"cache_dir": _own_cache(root)} if root else {}
+        loaded = datasets.load_dataset(source.name, config, streaming=streaming, **source.options, **cache)
     if streaming:
         return StreamedTable.of_splits(loaded)
     return {split: Table(rows, root=root) for split, rows in loaded.items()}
+
+
+def _own_cache(folder: Path) -> str:
+    """Returns the folder for the copies that `datasets` makes of a local folder. It changes with the files."""
+    digest = hashlib.sha256(str(folder).encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path.relative_to(folder)}|{stat.st_size}|{stat.st_mtime_ns}\n".encode("utf-8", "replace"))
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "tgdfer-local" / digest.hexdigest()[:32])
 
 
 def _is_saved(folder: Path) -> bool:

@@ -56,11 +56,11 @@ class Shards(Sequence[Shard]):
         shard_size (`int`, *optional*, defaults to `SHARD_SIZE`): Maximum number of bytes of the videos in a shard.
     """
 
-    def __init__(self, splits: Mapping[str, Split], folder: Path, shard_size: int = SHARD_SIZE) -> None:
+    def __init__(self, splits: Mapping[str, Split], folder: Path, shard_size: int | None = None) -> None:
         self.splits = splits
         self.places: list[tuple[Path, str, list[int]]] = []
         for name, split in splits.items():
-            shards = split_rows(split.clips, shard_size)
+            shards = split_rows(split.clips, shard_size or SHARD_SIZE)
             for number, rows in enumerate(shards):
                 path = folder / f"{name}-{number:05d}-of-{len(shards):05d}.parquet"
                 self.places.append((path, name, rows))
@@ -159,7 +159,7 @@ def label_values(clips: LabelledClips) -> list[Any]:
     return [[name for name, value in zip(clips.soft.names, row, strict=True) if value] for row in clips.soft.values]
 
 
-def split_rows(clips: LabelledClips, shard_size: int = SHARD_SIZE) -> list[list[int]]:
+def split_rows(clips: LabelledClips, shard_size: int) -> list[list[int]]:
     """Distributes the clips of a split over shards of at most `shard_size` bytes, but at least one clip."""
     shards: list[list[int]] = [[]]
     size = 0

@@ -48,19 +48,26 @@ def _read_rows(rows: Any, split: str) -> Table:
     features = rows.features
     if features is None:
         raise UserError(f"The columns of the split {split!r} are unknown when it is streamed: leave out --streaming.")
+    # Columns of bytes become columns of videos, because their contents are copied to files.
+    media = {name for name, kind in features.items() if isinstance(kind, _MEDIA) or _is_binary(kind)}
     undecoded = datasets.Features(
-        {name: type(kind)(decode=False) if isinstance(kind, _MEDIA) else kind for name, kind in features.items()}
+        {name: datasets.Video(decode=False) if name in media else kind for name, kind in features.items()}
     )
     columns: dict[str, list[Any]] = {name: [] for name in features}
     for row in rows.decode(False):
-        for name, kind in features.items():
-            value = row[name]
-            columns[name].append(_kept(value) if isinstance(kind, _MEDIA) else value)
+        for name, value in row.items():
+            columns[name].append(_kept(value) if name in media else value)
     return Table(datasets.Dataset.from_dict(columns, undecoded))
+
+
+def _is_binary(kind: Any) -> bool:
+    return getattr(kind, "dtype", None) in ("binary", "large_binary")
 
 
 def _kept(video: Any) -> Any:
     """Returns a video as a path, without its bytes."""
+    if isinstance(video, bytes):
+        video = {"bytes": video, "path": None}
     if not isinstance(video, dict) or video.get("bytes") is None:
         return {"path": video, "bytes": None} if isinstance(video, str) else video
     content = video["bytes"]

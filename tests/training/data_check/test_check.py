@@ -93,7 +93,7 @@ def test_an_option_that_cannot_be_used_is_no_finding(capsys):
 
 def pictures(seed: int, count: int = 8) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    base = rng.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
+    base = rng.integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
     resized = [np.asarray(av.VideoFrame.from_ndarray(one, "rgb24").reformat(96, 96).to_ndarray()) for one in base]
     return np.stack(resized).transpose(0, 3, 1, 2)
 

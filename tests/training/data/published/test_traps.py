@@ -121,6 +121,7 @@ def test_folds_are_checked(tmp_path, dfew):
     lines = path.read_text().splitlines()
     write_lines(path, ["video_name,label", "1,1", *lines[2:-1], "14,1"])
     assert fold_faults(read_listing("dfew", root, require_valid=False))[1] == [
+        "1 clips of fold 2 of DFEW are in the lists of both splits, the first is '00001'.",
         "1 clips are in two test folds, the first is 00001.",
         "1 clips are in no test fold, the first is 00008.",
         "The labels of 1 clips differ between folds, the first is 00014.",
