@@ -247,6 +247,7 @@ def _subject_facts(
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
         **{name: revision for name, revision in revisions.items() if revision},
+        **({"fold": task.data.fold or 1} if task.data.data_root else {}),
         "split": task.data.split,
         "num_clips": len(clips),
         "num_quarantined": len(clips.quarantined),
@@ -258,8 +259,16 @@ def _subject_facts(
 
 def _command(model: str, baseline: bool, options: dict[str, Any]) -> str:
     """Returns the command line of an evaluation."""
-    flags = [word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [word for name, value in options.items() if value for word in _flag(name, value)]
     return shlex.join(["tgdfer", "evaluate", model, *flags, *(["--baseline"] if baseline else [])])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """Returns the words of an option. A mapping is given by one flag for each entry."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, Mapping):
+        return [word for key, entry in value.items() for word in (flag, f"{key}={entry}")]
+    return [flag] if value is True else [flag, str(value)]
 
 
 def weights_sha256(folder: str | Path) -> str | None:

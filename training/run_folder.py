@@ -130,6 +130,7 @@ def training_facts(
     }
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
+        **({"fold": config.data.fold or 1} if config.data.is_published else {}),
         "split": config.data.train_split,
         "num_clips": len(train.indices),
         "num_quarantined": len(train.clips.quarantined),

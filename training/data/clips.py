@@ -69,8 +69,8 @@ class LabelledClips:
         """Returns the labels that occur in some of the clips."""
         if self.soft is None:
             return {self.labels[index] for index in indices}
-        occur = self.soft.values[list(indices)].any(axis=0)
-        return {name for name, occurs in zip(self.soft.names, occur, strict=True) if occurs}
+        totals = self.soft.values[list(indices)].sum(axis=0)
+        return {name for name, total in zip(self.soft.names, totals, strict=True) if total > 0}
 
     def select(self, indices: Sequence[int]) -> "LabelledClips":
         """Returns the clips at `indices`, in that order."""

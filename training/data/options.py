@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 LabelKind = Literal["single", "multiple", "votes"]
+# Names of the published data sets, which are neither folders nor ids on the Hub.
+PUBLISHED_NAMES = ("dfew", "ferv39k", "mafw", "afew", "crema_d", "ravdess")
 
 
 class ReadingOptions(TypedDict, total=False):

@@ -24,7 +24,7 @@ def multiple_label_figures(
         clips whose labels are all right. All are from 0 to 1.
     """
     truth, predicted = np.asarray(targets) > 0, np.asarray(probabilities) >= threshold
-    present = truth.any(0)
+    present = truth.sum(0) > 0
     average_precision: dict[str, float | None] = {}
     f1: dict[str, float | None] = {}
     for index, label in enumerate(labels):

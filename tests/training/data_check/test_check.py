@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from planted_faults import FAULTS, plant_faults, write_good_tree
 from published_trees import dfew_list, write_dfew
 
+from benchmarks.data_check.planted_faults import FAULTS, plant_faults, write_good_tree
 from tgdfer.command_line import main
 from tgdfer.training.data_check.check import check_dataset
 from tgdfer.training.data_check.hashes import distance, perceptual_hash, similar_pairs

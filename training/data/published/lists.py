@@ -105,5 +105,6 @@ def _cells(lines: list[str], delimiter: str | None) -> Iterator[list[str]]:
     if delimiter is None:
         yield from (line.split() for line in lines)
     else:
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # Captions contain single quotes.
-        yield from ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, quoting=quoting))
+        # Captions contain single quotation marks.
+        reader = csv.reader(lines, delimiter=delimiter, quotechar=None if delimiter == "\t" else '"')
+        yield from ([cell.strip() for cell in row] for row in reader)

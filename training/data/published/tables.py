@@ -1,5 +1,7 @@
 """The splits of a published data set as tables, which all data sets have in common."""
 
+from typing import Any
+
 import datasets
 
 from tgdfer.training.data.published.listing import Listing
@@ -20,11 +22,12 @@ def published_tables(listing: Listing) -> dict[str, Table]:
         clips = [clip for clip in listed if clip.key in paths]
         videos = {"video": [{"path": str(paths[clip.key]), "bytes": None} for clip in clips]}
         others: dict[str, list] = {"label": [clip.label for clip in clips]}
-        for column, values in {
+        known: dict[str, list[Any]] = {
             "person": [clip.person for clip in clips],
             "num_frames": [clip.frames for clip in clips],
             "group": [clip.group for clip in clips],
-        }.items():
+        }
+        for column, values in known.items():
             if any(value is not None for value in values):
                 others[column] = values
         missing = dict.fromkeys(listing.missing(split), MISSING)

@@ -20,6 +20,7 @@ from published_trees import (
 )
 
 from tgdfer.training.data.loading import load_clips
+from tgdfer.training.data.options import PUBLISHED_NAMES
 from tgdfer.training.data.published import PUBLISHED, read_listing
 from tgdfer.training.data.published.folds import fold_faults
 from tgdfer.training.errors import UserError
@@ -244,6 +245,7 @@ def test_another_folder_says_what_it_lacks(tmp_path):
 
 
 def test_published_numbers_add_up():
+    assert tuple(PUBLISHED) == PUBLISHED_NAMES
     for dataset in PUBLISHED.values():
         for train, test in dataset.fold_sizes:
             assert train + test == dataset.num_clips, dataset.name

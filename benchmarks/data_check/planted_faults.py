@@ -34,9 +34,12 @@ def write_picture_clip(path: Path, seed: int, frames: int = FRAMES) -> Path:
 
 
 def encode_again(source: Path, path: Path) -> Path:
-    """Encodes a clip again, smaller and with a lower quality."""
+    """Encodes a clip again, with half the width and height and a lower quality."""
     with av.open(str(source)) as container:
-        frames = [frame.reformat(64, 64).to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = []
+        for frame in container.decode(video=0):
+            width, height = (max(16, side // 4 * 2) for side in (frame.width, frame.height))
+            frames.append(frame.reformat(width, height).to_ndarray(format="rgb24"))
     return _encode(path, frames, {"crf": "34"})
 
 
