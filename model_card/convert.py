@@ -14,7 +14,6 @@ from tgdfer.model_card.hub.dataset_files import CONVERTED, dataset_card
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.opening import is_published, open_dataset
-from tgdfer.training.data.options import ReadingOptions
 from tgdfer.training.data.published import PUBLISHED, PublishedDataset
 from tgdfer.training.data.quarantine import warn_about_quarantine, without_unreadable, write_quarantine
 from tgdfer.training.data.shards import Shard, Shards, Split, split_of, write_shard
@@ -22,6 +21,7 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops.workers import run_jobs
 from tgdfer.training.files import read_json, require_writable, write_text
 from tgdfer.training.interruption import reporting_interruption
+from tgdfer.training.reading_options import ReadingOptions
 
 
 def convert_dataset(

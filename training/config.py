@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from tgdfer.training.data.options import ReadingOptions
 from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.files import write_text
+from tgdfer.training.reading_options import ReadingOptions
 from tgdfer.training.revisions import with_revision
 from tgdfer.weights import BUNDLED
 

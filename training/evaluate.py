@@ -21,7 +21,6 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.loading import load_readable_clips
-from tgdfer.training.data.options import LabelKind
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
@@ -34,6 +33,7 @@ from tgdfer.training.measure import ClipPrediction, measure_groups, measure_mode
 from tgdfer.training.models import load_trained, model_commit, model_source
 from tgdfer.training.processes import process_state
 from tgdfer.training.readable import predict_readable_clips
+from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL

@@ -14,7 +14,7 @@ from huggingface_hub.utils import httpx
 from yaml import YAMLError
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.training.data.options import PUBLISHED_NAMES
+from tgdfer.training.reading_options import PUBLISHED_NAMES
 from tgdfer.training.revisions import HubName
 
 # Libraries whose version can change the result of a training.

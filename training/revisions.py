@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tgdfer.training.data.options import PUBLISHED_NAMES
 from tgdfer.training.errors import UserError
+from tgdfer.training.reading_options import PUBLISHED_NAMES
 
 _PINNED = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)@(?P<revision>[^@\s]+)")
 

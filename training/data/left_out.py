@@ -1,23 +1,16 @@
 """Videos in the folder of a data set that are not used: warnings about them, and lists of them."""
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.files import printable, write_text
-
-if TYPE_CHECKING:  # Clips need the names of videos from here.
-    from tgdfer.training.data.clips import LabelledClips
 
 logger = logging.getLogger(__name__)
 
-# Suffixes of videos. The `videofolder` builder of `datasets` reads only some of them.
-VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
 
-
-def write_left_out(folder: Path, split: str, clips: "LabelledClips") -> None:
+def write_left_out(folder: Path, split: str, clips: LabelledClips) -> None:
     """Writes the unused files of a split to `folder/left_out_SPLIT.txt`, if there are any."""
     if clips.left_out:
         write_text(folder / f"left_out_{split}.txt", "\n".join(map(printable, clips.left_out)) + "\n")

@@ -23,11 +23,11 @@ from tgdfer.training.data.columns import (
 from tgdfer.training.data.groups import read_groups
 from tgdfer.training.data.left_out import warn_about_left_out
 from tgdfer.training.data.opening import open_dataset
-from tgdfer.training.data.options import ReadingOptions
 from tgdfer.training.data.quarantine import quarantine, without_unreadable
 from tgdfer.training.data.soft_labels import SoftLabels, read_multiple_labels, read_vote_file, read_votes
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
+from tgdfer.training.reading_options import ReadingOptions
 
 __all__ = ["load_clips", "load_readable_clips", "open_dataset", "people_of", "require_readable"]
 

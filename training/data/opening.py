@@ -8,12 +8,12 @@ from typing import Any, Unpack
 import datasets
 
 from tgdfer.training.data.folders import is_text, read_folder
-from tgdfer.training.data.options import ReadingOptions
 from tgdfer.training.data.published import PUBLISHED, published_tables, read_listing
 from tgdfer.training.data.streams import StreamedTable
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import printable
+from tgdfer.training.reading_options import ReadingOptions
 from tgdfer.training.revisions import HubName
 
 # Suffixes of tables that can be named themselves.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tgdfer.processing.descriptions import canonical_label
-from tgdfer.training.data.left_out import VIDEO_NAME
+from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Characters between the labels of a clip that are written as one text. Compound labels of MAFW are joined by "_".

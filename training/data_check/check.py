@@ -10,7 +10,6 @@ from typing import Any, Unpack
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.opening import is_published, open_dataset
-from tgdfer.training.data.options import ReadingOptions
 from tgdfer.training.data.published import PUBLISHED, Listing, published_tables, read_listing
 from tgdfer.training.data.published.folds import fold_faults
 from tgdfer.training.data_check.findings import (
@@ -25,6 +24,7 @@ from tgdfer.training.data_check.inspection import inspect_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.figures.label_distribution import plot_label_distribution
 from tgdfer.training.files import require_writable, write_text
+from tgdfer.training.reading_options import ReadingOptions
 
 REPORT, FIGURE = "check.json", "labels.png"
 
@@ -42,9 +42,9 @@ def check_dataset(
         **options (`Unpack[ReadingOptions]`): As in `load_clips`.
 
     Returns:
-        `findings` with `severity`, `kind`, `message` and `names`; `clips` by split and class; `sizes`, the `found` and
-        the `published` number of clips of each split; `num_errors`, the number of findings that are errors; and
-        `seconds`.
+        `findings` with `severity`, `kind`, `message` and `names`; `clips` by split and class; `sizes`, the `found`,
+        `usable` and `published` number of clips of each split; `num_errors`, the number of findings that are errors;
+        and `seconds`.
 
     Raises:
         UserError: If the data set cannot be opened at all.
@@ -67,13 +67,16 @@ def check_dataset(
     for split, clips in splits.items():
         # Some published data sets have more clips than their lists, by design.
         findings += clip_findings(split, clips, facts[split], "warning" if listing is None else "note")
-    counts = {split: class_counts(clips) for split, clips in splits.items()}
+    usable = {
+        split: clips.select([fact.index for fact in facts[split] if not fact.error]) for split, clips in splits.items()
+    }
+    counts = {split: class_counts(clips) for split, clips in usable.items()}
     findings += class_findings(counts) + people_findings(splits) + duplicate_findings(splits, facts)
     findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
     report = {
         "dataset": dataset,
         "fold": None if listing is None else listing.fold,
-        "sizes": _sizes(splits, listing),
+        "sizes": _sizes(splits, usable, listing),
         "clips": counts,
         "published_clips": _published_counts(listing),
         "num_errors": sum(finding.severity == "error" for finding in findings),
@@ -103,12 +106,14 @@ def _load(
     return splits, findings
 
 
-def _sizes(splits: Mapping[str, LabelledClips], listing: Listing | None) -> dict[str, dict[str, int | None]]:
+def _sizes(
+    splits: Mapping[str, LabelledClips], usable: Mapping[str, LabelledClips], listing: Listing | None
+) -> dict[str, dict[str, int | None]]:
     sizes: dict[str, dict[str, int | None]] = {}
     for split, clips in splits.items():
         found = len(clips) + len(clips.quarantined)
         published = None if listing is None else listing.dataset.published_size(listing.fold, split)
-        sizes[split] = {"found": found, "usable": len(clips), "published": published}
+        sizes[split] = {"found": found, "usable": len(usable[split]), "published": published}
     return sizes
 
 

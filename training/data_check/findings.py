@@ -55,9 +55,9 @@ def clip_findings(
         names = [f"{name}: {reason}" for name, reason in unreadable.items()]
         found.append(Finding("error", "unreadable", f"{_clips(len(unreadable))} of {split!r} cannot be read.", names))
     if clips.left_out:
-        found.append(
-            Finding(extra, "extra", f"{_clips(len(clips.left_out))} on the disk are not in {split!r}.", clips.left_out)
-        )
+        are = "is" if len(clips.left_out) == 1 else "are"
+        message = f"{_clips(len(clips.left_out))} {are} on the disk, but not in {split!r}."
+        found.append(Finding(extra, "extra", message, clips.left_out))
     counts = clips.num_frames or [None] * len(clips)
     other = [
         f"{clips.files[fact.index]}: {fact.frames} frames, listed are {counts[fact.index]}"
@@ -65,7 +65,8 @@ def clip_findings(
         if not fact.error and counts[fact.index] not in (None, fact.frames)
     ]
     if other:
-        message = f"{_clips(len(other))} of {split!r} have another number of frames than is listed."
+        has = "has" if len(other) == 1 else "have"
+        message = f"{_clips(len(other))} of {split!r} {has} another number of frames than is listed."
         found.append(Finding("warning", "frame count", message, other))
     lengths = [fact.frames for fact in facts if not fact.error]
     if short := sum(length < SHORT for length in lengths):

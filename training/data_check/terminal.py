@@ -5,7 +5,9 @@ from typing import Any
 from rich import get_console
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 # Names that are printed for each finding. The report contains all of them.
 _SHOWN = 3
@@ -27,7 +29,7 @@ def print_check(report: dict[str, Any], console: Console | None = None) -> None:
             f"[{_STYLES[severity]}]{severity:>7}[/]  {escape(finding['message'])}", highlight=False, soft_wrap=True
         )
         for name in finding["names"][:_SHOWN]:
-            console.print(f"           {escape(name)}", style="dim", highlight=False, soft_wrap=True)
+            console.print(Padding(Text(name, style="dim"), (0, 0, 0, 11)))
         if (more := len(finding["names"]) - _SHOWN) > 0:
             console.print(f"           and {more:,} more", style="dim", highlight=False)
     errors = report["num_errors"]

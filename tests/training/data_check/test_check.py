@@ -47,6 +47,7 @@ def test_all_ten_planted_faults_are_found(faulty, tmp_path, capsys):
     for fault, (kind, name) in FAULTS.items():
         texts = [" ".join([f["message"], *f["names"]]) for f in report["findings"] if f["kind"] == kind]
         assert any(name in text for text in texts), fault
+    assert report["sizes"]["train"] == {"found": 11, "usable": 8, "published": None}
     # Nothing else is found.
     assert sum(len(f["names"]) or 1 for f in report["findings"] if f["severity"] != "note") == len(FAULTS) == 10
     printed = " ".join(capsys.readouterr().out.split())
@@ -70,6 +71,7 @@ def test_published_lists_with_faults(tmp_path):
     assert any("in the lists of both splits, the first is '00020'" in f["message"] for f in report["findings"])
     assert "Fold 2 lists 7 test clips, but 2,341 are published." in texts["fold size"]
     assert report["sizes"]["test"] == {"found": 8, "usable": 7, "published": 2341}
+    assert report["sizes"]["train"]["usable"] == 27
 
 
 def test_other_frame_counts_than_the_list_has(tmp_path):

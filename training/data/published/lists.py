@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tgdfer.training.data.left_out import VIDEO_NAME
+from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Encodings of the lists. MAFW has captions in Chinese.

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
-from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.published.listing import ClipsOnDisk
 from tgdfer.training.data.published.lists import clip_key
+from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 

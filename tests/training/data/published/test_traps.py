@@ -20,10 +20,10 @@ from published_trees import (
 )
 
 from tgdfer.training.data.loading import load_clips
-from tgdfer.training.data.options import PUBLISHED_NAMES
 from tgdfer.training.data.published import PUBLISHED, read_listing
 from tgdfer.training.data.published.folds import fold_faults
 from tgdfer.training.errors import UserError
+from tgdfer.training.reading_options import PUBLISHED_NAMES
 
 
 @pytest.fixture(scope="module")
