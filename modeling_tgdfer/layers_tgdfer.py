@@ -492,18 +492,52 @@ class TGDFERRelevance(nn.Module):
 # Losses. None of them reads values on the host, which would synchronise a GPU.
 
 
-def bag_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:
-    """Computes the mean cross-entropy of the labelled clips: logits (B, K), labels (B,), class weights (K,).
+def bag_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float, several: bool = False
+) -> Tensor:
+    """Computes the mean loss of the labelled clips. It is zero if no clip is labelled.
 
-    The loss is zero if no clip is labelled.
+    Args:
+        logits (`Tensor` of shape `(B, K)`): Logits of the clips.
+        labels (`Tensor` of shape `(B,)` or `(B, K)`): Class indices for the cross-entropy, or shares of votes for the
+            cross-entropy with a distribution, or with `several` 0 and 1 for the binary cross-entropy of each class.
+            Negative values mark clips without a label.
+        class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes. With `several`, weights of the
+            clips that have the label, relative to those that do not.
+        smoothing (`float`): Label smoothing.
+        several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
     """
-    is_labelled = labels != IGNORED
-    weight = is_labelled.to(logits.dtype)
-    if class_weights is not None:
-        weight = class_weights[labels.clamp(min=0)] * is_labelled
-    total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="sum")
+    if not labels.is_floating_point():
+        is_labelled = labels != IGNORED
+        weight = is_labelled.to(logits.dtype)
+        if class_weights is not None:
+            weight = class_weights[labels.clamp(min=0)] * is_labelled
+        total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="sum")
+    else:
+        is_labelled = (labels >= 0).all(-1)
+        shares = labels.clamp(min=0).to(logits.dtype)
+        weight = is_labelled.to(logits.dtype)
+        if several:
+            soft = shares * (1 - smoothing) + smoothing / 2
+            losses = F.binary_cross_entropy_with_logits(logits, soft, pos_weight=class_weights, reduction="none")
+            total = (losses.mean(-1) * weight).sum()
+        else:
+            losses = F.cross_entropy(logits, shares, weight=class_weights, label_smoothing=smoothing, reduction="none")
+            total = (losses * weight).sum()
+            weight = weight if class_weights is None else weight * (shares * class_weights).sum(-1)
     total_weight = weight.sum()
     return total / torch.where(total_weight == 0, 1.0, total_weight)
+
+
+def hard_labels(labels: Tensor, several: bool = False) -> Tensor:
+    """Returns class indices (B,) for labels (B,) or (B, K): the class with most votes, or the only one of the clip.
+
+    Clips with several labels count as unlabelled.
+    """
+    if not labels.is_floating_point():
+        return labels
+    is_clear = (labels >= 0).all(-1) & ((labels > 0).sum(-1) == 1 if several else True)
+    return labels.argmax(-1).masked_fill(~is_clear, IGNORED)
 
 
 def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:

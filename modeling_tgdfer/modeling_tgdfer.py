@@ -59,6 +59,7 @@ from .layers_tgdfer import (
     by_class,
     check_classes,
     cosines,
+    hard_labels,
     instance_loss,
     masked_mean,
     masked_softmax,
@@ -522,8 +523,11 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
             frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
                 `pixel_values_videos`.
-            labels (`Tensor` of shape `(B,)`, *optional*): Class indices for the loss; label -100 is ignored.
-            class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy.
+            labels (`Tensor` of shape `(B,)` or `(B, K)`, *optional*): Labels for the loss. Class indices, where -100
+                is ignored. In floating point the shares of the votes for each class or, if `config.problem_type` is
+                "multi_label_classification", 1 for each label of a clip and 0 for the others.
+            class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes in the cross-entropy. For
+                several labels, weights of the clips that have the label.
             logit_adjustment (`Tensor` of shape `(K,)`, *optional*): Values that are added to the logits in the loss
                 only, such as the log prior (Menon et al., 2021).
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
@@ -566,7 +570,9 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
                 # `A` does not decide here, and the weights of these poolings have no gradient.
                 relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
             labels = labels.to(logits.device)
-            loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing)
+            several = self.config.problem_type == "multi_label_classification"
+            loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several)
+            labels = hard_labels(labels, several)
             loss = loss + self.auxiliary_loss(scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
         for name, value in output.items():
             output[name] = value.to(frames.dtype)

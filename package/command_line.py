@@ -30,6 +30,7 @@ from tgdfer.console import (
     print_once,
     with_flag_names,
 )
+from tgdfer.data_commands import DATASET_HELP, ReadingFlags, data_app
 from tgdfer.help_pages import App
 from tgdfer.live_command import LIVE_EXAMPLES, live
 from tgdfer.option_groups import with_groups
@@ -201,7 +202,8 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
         UserError: If an option is unknown, a value is of the wrong type, or there is no run to resume.
     """
     given = {name: value for name, value in given.items() if value not in (None, [])}
-    for name in ("model_options", "augmentation"):
+    mappings = [name for name, option in OPTIONS.items() if get_origin(option.type) is dict]
+    for name in mappings:
         if isinstance(given.get(name), list):
             given[name] = dict(_parse_assignment(name, text) for text in given[name])
     values = read_yaml(file) if file else {}
@@ -210,7 +212,7 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
         raise UserError(f"There is no run to resume in {saved.parent}; give the folder of the run with --output.")
     if given.get("resume") and file is None:
         values = read_yaml(saved)
-    for name in ("model_options", "augmentation"):
+    for name in mappings:
         if name in given and isinstance(values.get(name), dict):
             given[name] = {**values[name], **given[name]}
     return TrainingConfig.from_options(**values | given)
@@ -229,25 +231,30 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Hub id or folder of the data set. Default: that of the run; required if MODEL is not a run",
+            help=f"{DATASET_HELP}. Default: that of the run; required if MODEL is not a run",
             rich_help_panel="Data",
         ),
     ] = None,
-    dataset_config: Annotated[
-        str | None,
-        typer.Option(help="Configuration of the Hub data set, if it has several", rich_help_panel="Data"),
-    ] = None,
-    video_column: Annotated[str | None, typer.Option(help="Column with the videos", rich_help_panel="Data")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column with the labels", rich_help_panel="Data")] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate on. Default: the test split", rich_help_panel="Data")
     ] = None,
-    workers: Annotated[
-        int,
+    strict: Annotated[
+        bool,
         typer.Option(
-            help="Number of processes that decode clips; 0 decodes in the main process", rich_help_panel="Data"
+            "--strict",
+            help="Stop at the first clip that cannot be read, instead of leaving it out",
+            rich_help_panel="Data",
         ),
-    ] = 0,
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of processes that decode clips ahead; 0 decodes in the main process. Default: one per free "
+            "CPU, at most 8, on a GPU, else 0",
+            rich_help_panel="Data",
+        ),
+    ] = None,
     windows: Annotated[
         int,
         typer.Option(
@@ -298,6 +305,7 @@ def evaluate(
         ),
     ] = 12,
     *,
+    reading: ReadingFlags,
     hardware: HardwareOptions,
 ) -> None:
     """Measure a model on a split, or a CLIP without training (zero-shot).
@@ -313,15 +321,16 @@ def evaluate(
         from tgdfer.training.evaluation.tables import print_metrics
         from tgdfer.training.evaluation.views import EvaluationViews
         from tgdfer.training.hardware import Hardware
+        from tgdfer.training.label_kinds import print_several_labels
 
-        data = EvaluationData(dataset, split, dataset_config, video_column, label_column)
+        data = EvaluationData(dataset, split, strict=strict or None, **reading.options())
         options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
         options |= {"views": EvaluationViews(windows, int(crops)), "errors": errors, "descriptions": descriptions}
         metrics = evaluate_model(
             with_revision(model, revision), data, **options, hardware=Hardware(**asdict(hardware))
         )
     if is_main_process():
-        print_metrics(metrics)
+        (print_several_labels if metrics.get("label_kind") == "multiple" else print_metrics)(metrics)
         folder = output or (Path(model) if (Path(model) / "config.yaml").is_file() else None)
         if folder is not None:
             print_once(f"The results are in {folder}.")
@@ -433,6 +442,7 @@ def faces(
     print_once(f"The crops are in {output}, the report in {output / 'report.json'}.")
 
 
+app.add_typer(data_app, name="data")
 app.command(epilog=PUSH_EXAMPLES)(push)
 
 app.command(epilog=LIVE_EXAMPLES)(live)
@@ -529,9 +539,13 @@ def _add_flag_names(flags: Mapping[str, str], record: logging.LogRecord) -> bool
 
 def _flags_of(arguments: Sequence[str]) -> dict[str, str]:
     """Returns the flag of each parameter of the command in `arguments`."""
-    commands = getattr(typer.main.get_command(app), "commands", {})
-    command = commands.get(arguments[0]) if arguments else None
-    if command is None:
+    command: Any = typer.main.get_command(app)
+    for argument in arguments:
+        # `tgdfer data` has commands of its own.
+        command = getattr(command, "commands", {}).get(argument, command)
+        if not hasattr(command, "commands"):
+            break
+    else:
         return {}
     return {parameter.name: parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")}
 

@@ -78,7 +78,7 @@ def read(video: Any, sampler: Sampler, transform: FrameTransform | None = None, 
             result.frames, result.seconds, result.duration, result.indices, total, result.backend, result.size
         )
     if isinstance(video, str | os.PathLike):
-        return _read_images(_frame_files(Path(video)), sampler, transform)
+        return _read_images(frame_files(Path(video)), sampler, transform)
     if is_frame_files(video):
         return _read_images(sorted(map(Path, video), key=_natural), sampler, transform)
     if hasattr(video, "get_frames_at"):
@@ -144,7 +144,7 @@ def in_unit_range(video: Any) -> bool:
     if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
         return False
     if isinstance(video, str | os.PathLike):
-        return _unit_files(_frame_files(Path(video)))
+        return _unit_files(frame_files(Path(video)))
     if is_frame_files(video):
         return _unit_files(sorted(map(Path, video), key=_natural))
     if not is_valid_video(video):
@@ -348,7 +348,12 @@ def _natural(file: Path) -> list[Any]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(file).lower())]
 
 
-def _frame_files(folder: Path) -> list[Path]:
+def frame_files(folder: Path) -> list[Path]:
+    """Returns the frames in a folder, in natural order.
+
+    Raises:
+        VideoDecodeError: If there are none.
+    """
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
         raise VideoDecodeError(

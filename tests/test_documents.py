@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -32,12 +33,23 @@ def commands_of(document: Path) -> list[list[str]]:
     ]
 
 
+def all_commands() -> list[tuple[str, Any]]:
+    """The commands, such as "train" and "data check"."""
+    found = []
+    for name, command in typer.main.get_command(app).commands.items():
+        inner = getattr(command, "commands", {})
+        found += [(f"{name} {one}", sub) for one, sub in inner.items()] or [(name, command)]
+    return found
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_have_options_that_there_are(document: Path) -> None:
     known = {
         name: {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)} | {"--help"}
-        for name, command in typer.main.get_command(app).commands.items()
+        for name, command in all_commands()
     }
     for name, *words in commands_of(document):
+        if name not in known:  # A group of commands.
+            name = f"{name} {words[0]}"
         unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - known[name]
         assert not unknown, f"tgdfer {name} has no {', '.join(sorted(unknown))}"

@@ -16,12 +16,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.data.batches import augmentation
+from tgdfer.training.data.batches import augmentation, no_marks
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.splits import Part, people_folds
 from tgdfer.training.features import FrameFeatures, Views, frame_features
 from tgdfer.training.measure import ClipPrediction, measure
 from tgdfer.training.models import face_options, is_trained, start_model
+from tgdfer.training.processes import num_workers
 
 NAME = "mean of the frozen frame features + linear layer"
 # Inverse strengths of the L2 penalty that cross-validation tries.
@@ -61,12 +62,16 @@ def mean_baseline(
         seed,
         augmentation(config.data.augmentation),
         config.optimisation.batch_size,
-        config.data.workers,
+        num_workers(config.data.workers),
     )
     # These features are already in the cache if the run was trained on frozen features.
-    train_features = frame_features(model, processor.video_processor, train.clips, views)
-    clips = train.clips.select(train.indices)
-    classifier = fit_classifier(clip_means(train_features)[:, train.indices], clips.labels, clips.people, seed)
+    marks = None if config.data.strict else no_marks(train.clips)
+    train_features = frame_features(model, processor.video_processor, train.clips, views, unreadable=marks)
+    # Clips that turned out to be unreadable in training have no frames.
+    is_readable = train_features.frame_mask.any(-1).all(0).tolist()
+    indices = [index for index in train.indices if is_readable[index]]
+    clips = train.clips.select(indices)
+    classifier = fit_classifier(clip_means(train_features)[:, indices], clips.labels, clips.people, seed)
 
     test_features = frame_features(model, processor.video_processor, test, replace(views, number=1))
     probabilities = classifier.predict_proba(clip_means(test_features)[0])

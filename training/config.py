@@ -3,7 +3,7 @@
 import os
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.files import write_text
+from tgdfer.training.reading_options import ReadingOptions
 from tgdfer.training.revisions import with_revision
 from tgdfer.weights import BUNDLED
 
@@ -35,13 +36,31 @@ class Section(BaseModel):
 class DataConfig(Section):
     """The data set, and how it is read."""
 
-    dataset: Location = Field(description="Data set to train on: a Hub id, or a folder of SPLIT/LABEL/CLIP.mp4")
+    dataset: Location = Field(
+        description="Data set to train on: a Hub id, a folder of SPLIT/LABEL/CLIP.mp4, another folder or Parquet file"
+        " that `datasets` reads, or with data_root one of dfew, ferv39k, mafw, afew, crema_d and ravdess"
+    )
+    data_root: Location | None = Field(None, description="Folder of a published data set, such as dfew")
     dataset_config: str | None = Field(None, description="Configuration of a Hub data set with several configurations")
+    split_map: dict[str, Any] = Field(
+        {}, description="Names of the splits in the data set, such as test=eval, if they differ from those here"
+    )
+    streaming: bool = Field(False, description="Read a data set of the Hub without preparing a copy of it")
     video_column: str | None = Field(
-        None, description="Column of the videos; by default the only column of type Video"
+        None,
+        description="Column of the videos, of their bytes or of photographs; by default the only Video column",
     )
     label_column: str | None = Field(
         None, description="Column of the labels; by default 'label' or the only ClassLabel column"
+    )
+    label_kind: Literal["single", "multiple", "votes"] = Field(
+        "single", description="Labels of a clip: one, several, or the votes of the people who labelled it"
+    )
+    vote_columns: dict[str, Any] = Field(
+        {}, description="Column with the votes for a label, such as anger=ang or anger=votes[4]; once for each label"
+    )
+    vote_file: Location | None = Field(
+        None, description="CSV file with the vote columns, if they are not in the data set; a row per clip"
     )
     train_split: str = Field("train", description="Split to train on")
     test_split: str = Field("test", description="Split for `tgdfer evaluate`; training reads only its `person` column")
@@ -57,20 +76,29 @@ class DataConfig(Section):
         description="Share of the training split that is held out if there is no validation split; with 0, training"
         " uses all clips, and the last epoch counts as the best",
     )
-    fold: int = Field(
-        0, ge=0, description="Index of the held-out fold, from 0; there are 1 / validation_fraction folds"
+    fold: int | None = Field(
+        None,
+        ge=0,
+        description="Fold of a published data set to test on, from 1. Otherwise fold to hold out for validation, from"
+        " 0; there are 1 / validation_fraction folds. By default the first",
     )
     augmentation: dict[str, Any] = Field(
         {}, description="Fields of Augmentation, which changes training clips, such as erase=0.25 or crop=0.8"
     )
-    workers: int = Field(0, ge=0, description="Processes that decode clips; 0 decodes in the main process")
+    strict: bool = Field(False, description="Stop at the first clip that cannot be read, instead of leaving it out")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="Processes that decode clips ahead; 0 decodes in the main process. By default one per free CPU, at"
+        " most 8, if a GPU trains, else 0",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in ("test_split", "validation_split"):
             if getattr(self, name) == self.train_split:
                 raise ValueError(f"{name} is {self.train_split!r}, but must differ from the split to train on")
-        if self.fold >= max(self.num_folds, 1):
+        if not self.is_published and (self.fold or 0) >= max(self.num_folds, 1):
             raise ValueError(f"fold is {self.fold}, but must be below the number of folds, {self.num_folds}")
         return self
 
@@ -80,9 +108,23 @@ class DataConfig(Section):
         return round(1 / self.validation_fraction) if self.validation_fraction else 0
 
     @property
-    def columns(self) -> dict[str, str | None]:
+    def is_published(self) -> bool:
+        """Whether the data set is a published one, which has folds of its own."""
+        return self.data_root is not None
+
+    @property
+    def held_out_fold(self) -> int:
+        """Index of the fold of the training split that is held out for validation."""
+        return 0 if self.is_published or self.fold is None else self.fold
+
+    @property
+    def reading(self) -> ReadingOptions:
         """The options that are keyword arguments of `load_clips`."""
-        return self.model_dump(include={"dataset_config", "video_column", "label_column"})
+        names = set(ReadingOptions.__optional_keys__)
+        options = cast(ReadingOptions, self.model_dump(include=names))
+        if not self.is_published:
+            options["fold"] = None
+        return options
 
 
 class ModelConfig(Section):
@@ -151,8 +193,10 @@ class OptimisationConfig(Section):
         0.05, ge=0, description="Weight decay of AdamW; not applied to biases, scales and norms"
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
-    class_balance: Literal["none", "weights", "sampler"] = Field(
-        "none", description="Remedy for class imbalance: weight the loss, or sample every class equally often"
+    class_balance: Literal["none", "weights", "sampler", "adjustment"] = Field(
+        "none",
+        description="Remedy for class imbalance: weight the loss, sample every class equally often, or adjust the"
+        " logits in the loss by the share of each class",
     )
 
 
@@ -266,7 +310,7 @@ class Option:
         self.default = None if field.is_required() else field.get_default(call_default_factory=True)
 
 
-OPTIONS = {
+OPTIONS: dict[str, Option] = {
     name: Option(section, field)
     for section, part in TrainingConfig.model_fields.items()
     for name, field in part.annotation.model_fields.items()

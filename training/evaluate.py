@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,10 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.baseline import mean_baseline
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.left_out import write_left_out
-from tgdfer.training.data.loading import load_clips, require_readable
+from tgdfer.training.data.loading import load_readable_clips
+from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation.confident_errors import SHOWN, write_confident_errors
@@ -29,11 +31,14 @@ from tgdfer.training.evaluation.views import EvaluationViews, with_views
 from tgdfer.training.evaluation.zero_shot import zero_shot_model
 from tgdfer.training.files import read_json, require_writable
 from tgdfer.training.hardware import Hardware
-from tgdfer.training.measure import ClipPrediction, clip_outcomes, measure_groups, measure_model, predict_clips
+from tgdfer.training.label_kinds import several_label_metrics, vote_metrics, write_several_labels
+from tgdfer.training.measure import ClipPrediction, clip_outcomes, measure_groups, measure_model
 from tgdfer.training.metrics import class_figures
 from tgdfer.training.metrics.intervals import metric_intervals
 from tgdfer.training.models import is_trained, load_trained, model_commit, model_source
 from tgdfer.training.processes import process_state
+from tgdfer.training.readable import predict_readable_clips
+from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL
@@ -51,6 +56,14 @@ class EvaluationData:
         dataset_config (`str`, *optional*): Configuration of a Hub data set with several configurations.
         video_column (`str`, *optional*): Column of the videos.
         label_column (`str`, *optional*): Column of the labels.
+        data_root (`str`, *optional*): Folder of a published data set.
+        fold (`int`, *optional*): Fold of a published data set, from 1.
+        split_map (`Mapping[str, str]`, *optional*): As in `ReadingOptions`.
+        streaming (`bool`, *optional*): As in `ReadingOptions`.
+        label_kind (`"single"`, `"multiple"` or `"votes"`, *optional*): As in `ReadingOptions`.
+        vote_columns (`Mapping[str, str]`, *optional*): As in `ReadingOptions`.
+        vote_file (`str`, *optional*): As in `ReadingOptions`.
+        strict (`bool`, *optional*): Whether a clip that cannot be read is an error.
     """
 
     dataset: str | None = None
@@ -58,6 +71,14 @@ class EvaluationData:
     dataset_config: str | None = None
     video_column: str | None = None
     label_column: str | None = None
+    data_root: str | None = None
+    fold: int | None = None
+    split_map: Mapping[str, str] | None = None
+    streaming: bool | None = None
+    label_kind: LabelKind | None = None
+    vote_columns: Mapping[str, str] | None = None
+    vote_file: str | None = None
+    strict: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +105,8 @@ class _EvaluationTask:
 
     def load_clips(self) -> LabelledClips:
         """Loads the clips of the split."""
-        options = asdict(self.data)
-        return load_clips(options.pop("dataset"), options.pop("split"), **options)
+        options = {name: value for name, value in asdict(self.data).items() if value is not None}
+        return load_readable_clips(options.pop("dataset"), options.pop("split"), **{"strict": False, **options})
 
 
 def evaluate_model(
@@ -99,7 +120,7 @@ def evaluate_model(
     errors: int = SHOWN,
     descriptions: str | Path | None = None,
     batch_size: int = 16,
-    workers: int = 0,
+    workers: int | None = 0,
     hardware: Hardware | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on a split and writes the results to a folder.
@@ -168,11 +189,21 @@ def evaluate_model(
     network, processor, clips, match = _load(task, hardware, descriptions)
     video_processor = processor.video_processor
     views.require_possible(video_processor)
-    require_readable(clips, video_processor)
     size = hardware.batch_size or batch_size
-    predictions = predict_clips(network, video_processor, clips, size, workers, device)
+    clips, predictions = predict_readable_clips(
+        network,
+        video_processor,
+        clips,
+        f"Split {task.data.split!r} of {task.data.dataset}",
+        strict=bool(task.data.strict),
+        batch_size=size,
+        workers=workers,
+        device=device,
+    )
     if views.number > 1:
         predictions = with_views(predictions, network, video_processor, clips, views, size, workers, device)
+    if clips.soft is not None and clips.soft.kind == "multiple":
+        return _evaluate_several_labels(task, network, clips, predictions)
     flags = {"dataset": requested.dataset, "split": requested.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(requested)
     flags |= {name: value for name, value in asdict(views).items() if value > 1}
@@ -183,6 +214,7 @@ def evaluate_model(
         **({"views": asdict(views)} if views.number > 1 else {}),
         "command": _command(str(model), baseline, flags),
         **_measured(task, network.config, clips, predictions),
+        **vote_metrics(clips, predictions, network.config),
         **(
             {}
             if match.is_complete
@@ -196,6 +228,7 @@ def evaluate_model(
             write_confident_errors(task.output, network, video_processor, clips, predictions, errors)
             write_results(task.output, metrics, clips, predictions)
             write_left_out(task.output, str(task.data.split), clips)
+            write_quarantine(task.output, str(task.data.split), clips)
         if baseline:  # All processes encode its clips.
             metrics["baseline"] = _baseline_metrics(task, clips, predictions)
             if is_main:
@@ -218,7 +251,11 @@ def _load(
         clips = task.load_clips()
     if task.run is not None:  # A model is saved without the path of its detector, which is valid on this machine only.
         processor.video_processor.face_model = task.run.faces.face_model
-    match = match_labels(clips.labels, list(network.config.id2label.values()), place)
+    classes = list(network.config.id2label.values())
+    if clips.soft is not None:  # Several labels of a clip, or votes, cannot be left out one by one.
+        require_known(clips, classes, str(task.data.split))
+        return network, processor, clips, LabelMatch({label: label for label in clips.classes}, {}, [])
+    match = match_labels(clips.labels, classes, place)
     if not match.is_complete and process_state().is_main_process:
         logger.warning("%s", match)
     return network, processor, select_shared(clips, match), match
@@ -268,6 +305,25 @@ def _is_calibration_split(task: _EvaluationTask) -> bool:
     return task.data.split == ((run.validation_split or "validation") if by_split else run.train_split)
 
 
+def _evaluate_several_labels(
+    task: _EvaluationTask,
+    network: TGDFERForVideoClassification,
+    clips: LabelledClips,
+    predictions: Sequence[ClipPrediction],
+) -> dict[str, Any]:
+    """Measures clips with several labels, which have other metrics and other files."""
+    metrics = {
+        **_subject_facts(task, clips, network),
+        **several_label_metrics(clips, predictions, network.config),
+        **({"training": task.facts} if task.facts else {}),
+    }
+    if task.output is not None and process_state().is_main_process:
+        write_several_labels(task.output, metrics, clips, predictions, network.config)
+        write_left_out(task.output, str(task.data.split), clips)
+        write_quarantine(task.output, str(task.data.split), clips)
+    return metrics
+
+
 def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:
     """Fills in the defaults of an evaluation from the run that the model belongs to."""
     folder = Path(model)
@@ -278,7 +334,7 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     run = read_run_config(folder)
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
-    trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.columns}
+    trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.reading}
     if data.dataset not in (None, run.data.dataset):  # The columns of another data set may have other names.
         trained_on = {"split": run.data.test_split}
     requested = {name: value for name, value in asdict(data).items() if value is not None}
@@ -299,8 +355,10 @@ def _subject_facts(
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
         **{name: revision for name, revision in revisions.items() if revision},
+        **({"fold": task.data.fold or 1} if task.data.data_root else {}),
         "split": task.data.split,
         "num_clips": len(clips),
+        "num_quarantined": len(clips.quarantined),
         "num_people": len(set(clips.people)) if clips.people else None,
         "model": task.model,
         "weights_sha256": weights_sha256(model_source(task.source)),
@@ -309,8 +367,16 @@ def _subject_facts(
 
 def _command(model: str, baseline: bool, options: dict[str, Any]) -> str:
     """Returns the command line of an evaluation."""
-    flags = [word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [word for name, value in options.items() if value for word in _flag(name, value)]
     return shlex.join(["tgdfer", "evaluate", model, *flags, *(["--baseline"] if baseline else [])])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """Returns the words of an option. A mapping is given by one flag for each entry."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, Mapping):
+        return [word for key, entry in value.items() for word in (flag, f"{key}={entry}")]
+    return [flag] if value is True else [flag, str(value)]
 
 
 def weights_sha256(folder: str | Path) -> str | None:

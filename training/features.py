@@ -34,12 +34,13 @@ from tgdfer.processing import (
     video_source_tgdfer,
 )
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.processing.video_source_tgdfer import VideoDecodeError
 from tgdfer.training.cache import cache_folder, cache_limit, kind_folder, mark_used, trim_cache
 from tgdfer.training.data import augmentation
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import ClipDataset, derived_seed
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.processes import batch_loader, batch_rounds, process_state, true_in_all_processes
+from tgdfer.training.processes import batch_loader, batch_rounds, gather_batches, process_state, true_in_all_processes
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ def frame_features(
     clips: LabelledClips,
     views: Views | None = None,
     accelerator: Accelerator | None = None,
+    unreadable: Tensor | None = None,
 ) -> FrameFeatures:
     """Computes the frame features of clips, or reads them from the cache.
 
@@ -100,9 +102,18 @@ def frame_features(
         views (`Views`, *optional*): The views. By default a single one.
         accelerator (`Accelerator`, *optional*): Accelerator with the mixed precision for CLIP. By default CLIP uses
             the number format of the model.
+        unreadable (`Tensor` of shape `(N,)`, *optional*): Marks, as in `ClipDataset`, of the clips that cannot be
+            read. The mask of their frames is False. By default such a clip is an error.
     """
     cached = _CachedViews("features", model, video_processor, clips, views or Views(), accelerator)
-    return cached.read(model.get_frame_features)
+    cached.unreadable = unreadable
+    features = cached.read(model.get_frame_features)
+    lost = ~features.frame_mask.any(-1).all(0)
+    if lost.any() and unreadable is None:
+        raise VideoDecodeError(f"{clips.files[int(lost.nonzero()[0])]} cannot be read; replace or remove it.")
+    if unreadable is not None:
+        unreadable |= lost
+    return features
 
 
 def frame_activations(
@@ -175,6 +186,7 @@ class _CachedViews:
         )
         self.accelerator, self.num_frames = accelerator, model.config.num_frames
         self.names = _file_names(model, video_processor, clips, views, accelerator, block)
+        self.unreadable: Tensor | None = None
 
     def read(self, encode: Callable[[Tensor, Tensor], Tensor]) -> FrameFeatures:
         """Returns all views. A view that is not in the cache is computed with `encode(pixels, mask)`."""
@@ -240,7 +252,14 @@ class _CachedViews:
         views, state, device = self.views, process_state(), next(self.model.parameters()).device
         rank = state.process_index
         data = ClipDataset(
-            self.clips, self.clips.classes, self.video_processor, self.num_frames, view > 0, views.seed, views.augment
+            self.clips,
+            self.clips.classes,
+            self.video_processor,
+            self.num_frames,
+            view > 0,
+            views.seed,
+            views.augment,
+            self.unreadable,
         )
         data.set_epoch(view)
         rounds = batch_rounds(len(data), views.batch_size)
@@ -259,13 +278,19 @@ class _CachedViews:
             mask = batch["frame_mask"].to(device)
             with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
                 features = encode(batch["pixel_values_videos"].to(device), mask)
-            outputs = {"features": features.half(), "frame_mask": mask, "timestamps": batch["timestamps"].to(device)}
+            # Folders of frames have no times. The network assumes the same ones for them.
+            assumed = self.model.config.frame_interval * torch.arange(mask.shape[1]).expand(mask.shape)
+            timestamps = batch.get("timestamps", assumed).to(device)
+            outputs = {"features": features.half(), "frame_mask": mask, "timestamps": timestamps}
             for name, values in outputs.items():
                 if name not in tensors:
                     tensors[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)
                 gathered = _gather_batch(values, views.batch_size)
                 for indices, batch_values in zip(round_batches, gathered, strict=False):
                     tensors[name][indices] = batch_values[: len(indices)].to("cpu", values.dtype)
+        if self.unreadable is not None:
+            self.unreadable |= torch.stack(gather_batches([self.unreadable.clone()])).any(0)
+            tensors["frame_mask"][self.unreadable] = False
         return tensors
 
 
@@ -293,6 +318,7 @@ class FeatureDataset(Dataset):
         seed (`int`): Seed of the choice of views and frames.
         frames (`int`, *optional*): Number of random frames, in their original order, of an item in training. By
             default all frames.
+        soft_targets (`Tensor` of shape `(N, K)`, *optional*): Several labels, or votes, of each of these clips.
     """
 
     def __init__(
@@ -303,7 +329,9 @@ class FeatureDataset(Dataset):
         training: bool,
         seed: int,
         frames: int | None = None,
+        soft_targets: Tensor | None = None,
     ) -> None:
+        self.soft_targets = soft_targets
         self.features = features
         self.indices = indices
         self.targets = targets
@@ -328,7 +356,7 @@ class FeatureDataset(Dataset):
             "frame_features": self.features.features[position][chosen].float(),
             "frame_mask": mask[chosen],
             "timestamps": self.features.timestamps[position][chosen],
-            "labels": torch.tensor(self.targets[index]),
+            "labels": torch.tensor(self.targets[index]) if self.soft_targets is None else self.soft_targets[index],
         }
 
     def _choose_frames(self, mask: Tensor, index: int) -> Tensor | slice:

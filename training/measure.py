@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-from tgdfer.modeling_tgdfer.layers_tgdfer import masked_softmax
+from tgdfer.modeling_tgdfer.layers_tgdfer import hard_labels, masked_softmax
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFEROutput
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
@@ -75,8 +75,9 @@ def predict_clips(
     video_processor: TGDFERVideoProcessor,
     clips: LabelledClips,
     batch_size: int = 16,
-    workers: int = 0,
+    workers: int | None = 0,
     device: torch.device | None = None,
+    unreadable: Tensor | None = None,
 ) -> list[ClipPrediction]:
     """Predicts each clip from its middle frames, in the order of the clips.
 
@@ -89,9 +90,11 @@ def predict_clips(
         batch_size (`int`, *optional*, defaults to 16): Clips per step.
         workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
         device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
+        unreadable (`Tensor` of shape `(N,)`, *optional*): Marks of the clips that cannot be read, as in `ClipDataset`.
+            Their predictions are those of another clip. By default such a clip is an error.
     """
     names = [name for _, name in sorted(model.config.id2label.items())]
-    data = ClipDataset(clips, names, video_processor, model.config.num_frames)
+    data = ClipDataset(clips, names, video_processor, model.config.num_frames, unreadable=unreadable)
     batches = own_batches(len(data), batch_size)
     stream = predict_batches(model, batch_loader(data, batches, workers), device)
     predictions = [list(islice(stream, len(batch))) for batch in batches]
@@ -107,7 +110,7 @@ def predict_batches(
     Args:
         model (`TGDFERForVideoClassification`): A trained model.
         batches (`Iterable[dict[str, Tensor]]`): Batches with `pixel_values_videos` (B, T, 3, S, S) or `frame_features`
-            (B, T, D), and the true `labels` (B,). Optional are `frame_mask` and `timestamps` (B, T), and the
+            (B, T, D), and the true `labels` (B,) or (B, K). Optional are `frame_mask` and `timestamps` (B, T), and the
             `intensity` and `activity` (B, T) of the frames.
         device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
     """
@@ -124,7 +127,8 @@ def predict_batches(
         mask = batch.get("frame_mask", torch.ones_like(unknown)).bool()
         relevance = frame_scores(output, mask.to(model.device), model.config).float().cpu()
         intensity, activity = (batch.get(name, unknown) for name in ("intensity", "activity"))
-        for clip, label in enumerate(batch["labels"].tolist()):
+        # The frames of clips without a single label are ranked for their first class.
+        for clip, label in enumerate(hard_labels(batch["labels"]).clamp(min=0).tolist()):
             valid = mask[clip]
             yield ClipPrediction(
                 label=names[int(best[clip])],

@@ -1,6 +1,7 @@
 """Distributed processes, as `torchrun` and `accelerate launch` start them: sharing batches and gathering results."""
 
 import atexit
+import os
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain, zip_longest
@@ -12,6 +13,9 @@ from accelerate.utils import gather_object, parse_flag_from_env
 from torch.utils.data import DataLoader, Dataset
 
 T = TypeVar("T")
+
+# Batches that each worker process prepares ahead.
+PREFETCH = 4
 
 
 def on_cpu() -> bool:
@@ -70,17 +74,38 @@ def gather_batches(own: Sequence[T]) -> list[T]:
     return [result for result in chain.from_iterable(turns) if result is not missing]
 
 
-def batch_loader(data: Any, batches: list[list[int]], workers: int = 0) -> DataLoader:
+def batch_loader(data: Any, batches: list[list[int]], workers: int | None = 0) -> DataLoader:
     """Creates a loader of the given batches. It uses the method `collate` of the data set if there is one.
 
     Args:
         data (`Any`): The data set.
         batches (`list[list[int]]`): Indices of the items of each batch.
-        workers (`int`, *optional*, defaults to 0): Number of worker processes.
+        workers (`int`, *optional*, defaults to 0): Number of worker processes. None stands for that of `num_workers`.
     """
+    workers = num_workers(workers)
     return DataLoader(
-        cast(Dataset, data), batch_sampler=batches, num_workers=workers, collate_fn=getattr(data, "collate", None)
+        cast(Dataset, data),
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        collate_fn=getattr(data, "collate", None),
     )
+
+
+def num_workers(workers: int | None) -> int:
+    """Returns the number of worker processes that decode clips for each process.
+
+    Args:
+        workers (`int`, *optional*): The number that the user wants. By default the CPUs of this process without one,
+            at most 8, if it computes on a GPU. On a CPU, more processes would take time from the network, so the
+            default is 0.
+    """
+    if workers is not None:
+        return workers
+    if on_cpu():
+        return 0
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, available // process_state().num_processes - 1))
 
 
 def batch_rounds(count: int, batch_size: int) -> list[list[list[int]]]:

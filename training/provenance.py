@@ -14,6 +14,7 @@ from huggingface_hub.utils import httpx
 from yaml import YAMLError
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.training.reading_options import PUBLISHED_NAMES
 from tgdfer.training.revisions import HubName
 
 # Libraries whose version can change the result of a training.
@@ -27,10 +28,13 @@ def dataset_entry(dataset: str, split: str, num_clips: int) -> dict[str, Any]:
     no such file, or the file states no licence.
 
     Args:
-        dataset (`str`): Hub id or folder of the data set. Of a folder only the last part is recorded.
+        dataset (`str`): Hub id or folder of the data set, or name of a published one. Of a folder only the last part
+            is recorded.
         split (`str`): Name of the training split.
         num_clips (`int`): Number of training clips.
     """
+    if dataset in PUBLISHED_NAMES:
+        return {"name": dataset, "kind": "clips", "num_clips": num_clips, "split": split}
     is_local = os.path.isdir(os.path.expanduser(dataset))
     dataset = dataset if is_local else HubName.parse(dataset).name
     card = _read_card(dataset, is_local)

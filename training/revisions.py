@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tgdfer.training.errors import UserError
+from tgdfer.training.reading_options import PUBLISHED_NAMES
 
 _PINNED = re.compile(r"(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)@(?P<revision>[^@\s]+)")
 
@@ -43,7 +44,7 @@ def dataset_commit(dataset: str) -> str | None:
     Returns:
         `str`, *optional*: The commit. If the Hub cannot be reached, the revision as it was given. None for folders.
     """
-    if os.path.exists(os.path.expanduser(dataset)):
+    if os.path.exists(os.path.expanduser(dataset)) or dataset in PUBLISHED_NAMES:
         return None
     # The import takes time, and this module is imported for every command.
     from huggingface_hub import HfApi

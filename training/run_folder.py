@@ -7,6 +7,7 @@ from typing import Any
 
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.left_out import write_left_out
+from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import Part
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
@@ -97,8 +98,10 @@ def prepare_folder(
     config.with_options(resume=False).with_absolute_paths().save(folder / "config.yaml")
     write_text(folder / "data.sha256", clips_hash + "\n")
     write_left_out(folder, config.data.train_split, train.clips)
+    write_quarantine(folder, config.data.train_split, train.clips)
     if validation is not None and validation.clips is not train.clips:
         write_left_out(folder, config.data.validation_split or "validation", validation.clips)
+        write_quarantine(folder, config.data.validation_split or "validation", validation.clips)
 
 
 def training_facts(
@@ -127,8 +130,10 @@ def training_facts(
     }
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
+        **({"fold": config.data.fold or 1} if config.data.is_published else {}),
         "split": config.data.train_split,
         "num_clips": len(train.indices),
+        "num_quarantined": len(train.clips.quarantined),
         "validation": held_out_by,
         "epochs": config.optimisation.epochs,
         "seed": config.run.seed,

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,30 +19,52 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
+from tgdfer.modeling_tgdfer.layers_tgdfer import IGNORED, bag_loss, hard_labels
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.calibration import calibrate
 from tgdfer.training.checkpoints import Checkpoints, Progress
 from tgdfer.training.config import DataConfig, OptimisationConfig, TrainingConfig
-from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
+from tgdfer.training.data.batches import (
+    ClipDataset,
+    EpochSampler,
+    augmentation,
+    clip_targets,
+    no_marks,
+    with_hard_labels,
+)
 from tgdfer.training.data.labels import require_known
-from tgdfer.training.data.loading import people_of, require_readable
+from tgdfer.training.data.loading import people_of
+from tgdfer.training.data.quarantine import unreadable_reasons, warn_about_quarantine, write_quarantine
 from tgdfer.training.data.splits import Part, load_parts
+from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.energy import GpuEnergy
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
+from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
-from tgdfer.training.processes import batch_loader, on_cpu, own_batches, process_state
+from tgdfer.training.processes import (
+    PREFETCH,
+    batch_loader,
+    gather_batches,
+    num_workers,
+    on_cpu,
+    own_batches,
+    process_state,
+)
 from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
 from tgdfer.training.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
 
 logger = logging.getLogger(__name__)
+
+# Share of the time of training that may be spent waiting for data, without a warning.
+MAX_WAITING = 0.1
 
 
 class TrainingData(Protocol):
@@ -96,17 +119,23 @@ def train(config: TrainingConfig) -> Path:
     clips_hash = hash_clips(folder, train_part, validation_part)
     set_seed(seed)
     model, processor = start_model(config.model, classes, face_options(config.faces, config.data.dataset))
-    for clips in {id(part.clips): part.clips for part in (train_part, validation_part) if part}.values():
-        require_readable(clips, processor.video_processor)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     commit = model_commit(config.model.source, model)
     facts = training_facts(config, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
     learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
     model.config.training_data = with_entry(model.config.training_data, config.model.source, learnt_from)
+    if config.data.label_kind == "multiple":
+        model.config.problem_type = "multi_label_classification"
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
         prepare_folder(folder, config, clips_hash, train_part, validation_part)
+        for part in (train_part, validation_part):
+            if part is not None and (part is train_part or part.clips is not train_part.clips):
+                warn_about_quarantine(config.data.dataset, part.clips)
     data = _datasets(config, accelerator, model, processor, train_part, validation_part)
+    if accelerator.is_main_process:
+        write_quarantine(folder, config.data.train_split, train_part.clips)
+    facts["num_quarantined"] = len(train_part.clips.quarantined)
     _Run(config, accelerator, model, processor, *data, facts=facts).run()
     return folder
 
@@ -122,6 +151,10 @@ class TrainingLoop:
         accelerator (`Accelerator`): Accelerator that prepares model, data and optimiser.
         seed (`int`, *optional*, defaults to 0): Seed of the order of the clips and of all dropout.
         workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
+        several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
+
+    Attributes:
+        waiting (`float`): Share of the time of the last epoch in which this process waited for data, 0 to 1.
     """
 
     def __init__(
@@ -133,20 +166,21 @@ class TrainingLoop:
         accelerator: Accelerator,
         seed: int = 0,
         workers: int = 0,
+        several: bool = False,
     ) -> None:
         self.options, self.accelerator, self.data = options, accelerator, data
         # The random state must not depend on whether features were cached. Each process has different dropout.
         set_seed(seed, device_specific=True)
+        self.waiting = 0.0
         sampler = EpochSampler(data.targets, seed, options.class_balance == "sampler")
         self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
         schedule = _lr_schedule(optimizer, options, updates, accelerator.num_processes)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
-        self.inputs: dict[str, Tensor] = {}
-        if options.class_balance == "weights":
-            counts = torch.bincount(torch.tensor(data.targets))
-            self.inputs["class_weights"] = (counts.sum() / (len(counts) * counts)).to(accelerator.device)
+        self.inputs = {
+            name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
+        }
 
     def train_epoch(self, epoch: int, track: Callable[[Any], Iterable[dict[str, Tensor]]] = iter) -> float:
         """Trains for one epoch.
@@ -166,7 +200,8 @@ class TrainingLoop:
         self.data.set_epoch(epoch)
         self.loader.set_epoch(epoch)
         total = torch.zeros((), device=self.accelerator.device)
-        for batch in track(self.loader):
+        timer = WaitingTimer(self.loader)
+        for batch in track(timer):
             with self.accelerator.accumulate(self.model):
                 loss = self.model(**batch, **self.inputs).loss
                 self.accelerator.backward(loss)
@@ -177,6 +212,7 @@ class TrainingLoop:
                 self.optimizer.zero_grad()
             total += loss.detach()
         mean = float(self.accelerator.reduce(total, "mean")) / len(self.loader)
+        self.waiting = timer.share
         if not math.isfinite(mean):
             raise UserError(
                 f"The loss is {mean} in epoch {epoch + 1}: start again with lower learning rates or full precision."
@@ -202,17 +238,21 @@ class _Run:
         validation_data: TrainingData | None,
         facts: dict[str, Any],
     ) -> None:
-        options, seed, workers = config.optimisation, config.run.seed, config.data.workers
+        options, seed, workers = config.optimisation, config.run.seed, num_workers(config.data.workers)
         self.options, self.resume, self.accelerator, self.facts = options, config.run.resume, accelerator, facts
         self.folder, self.workers = Path(config.run.output), workers
         self.names = [name for _, name in sorted(model.config.id2label.items())]
         groups = parameter_groups(model, options)
-        self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers)
+        self.several = config.data.label_kind == "multiple"
+        self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers, self.several)
         self.model = self.loop.model
         self.validation_data, self.validation_loader = validation_data, None
         if validation_data is not None:
             loader = clip_loader(validation_data, options.batch_size, accelerator, seed, workers)
             self.validation_loader = accelerator.prepare(loader)
+        validation_split = config.data.validation_split or "validation"
+        self.split_names = {"train": config.data.train_split, "validation": validation_split}
+        self.reported: dict[str, set[int]] = {}
         self.checkpoints = Checkpoints(self.folder, accelerator, processor)
         self.progress = Progress()
 
@@ -221,13 +261,17 @@ class _Run:
         if self.resume:
             self.progress = self.checkpoints.load()
         with _progress_bar(self.accelerator.is_main_process) as self.bar:
-            self._print_row("epoch", "loss", "val. loss", "WAR", "UAR", "seconds")
+            figures = ("mAP", "F1") if self.several else ("WAR", "UAR")
+            self._print_row("epoch", "loss", "val. loss", *figures, "seconds", "waiting")
             energy = GpuEnergy(self.accelerator)
             for epoch in range(len(self.progress.history), self.options.epochs):
                 start, rates = time.perf_counter(), self.loop.learning_rates
                 loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}"))
                 record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
                 record["seconds"] = round(time.perf_counter() - start, 3)
+                record["waiting"] = round(self.loop.waiting, 4)
+                self._warn_about_waiting(epoch)
+                self._quarantine()
                 used = energy.since_last()
                 record |= {} if used is None else {"energy_kwh": used}
                 self._save_epoch(record)
@@ -236,10 +280,10 @@ class _Run:
 
     def _calibrate(self) -> None:
         """Calibrates the best model on the validation clips, and writes the result to `training.json`."""
-        if self.validation_data is not None:
+        if self.validation_data is not None and not self.several:
             data = self.validation_data
             batches = own_batches(len(data), self.options.batch_size)
-            loader = batch_loader(data, batches, _num_workers(data, self.workers))
+            loader = with_hard_labels(batch_loader(data, batches, loader_workers(data, self.workers)))
             calibration = calibrate(self.folder / "best", loader, self.accelerator.device)
             if self.accelerator.is_main_process:
                 self._write_facts(calibration=calibration.facts)
@@ -247,9 +291,13 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _validate(self) -> dict[str, float | None]:
-        """Returns loss, WAR and UAR on the validation clips, each None if there are none."""
+        """Returns the loss and two figures on the validation clips, each None if there are none.
+
+        The figures are WAR and UAR, or with several labels F1 and mAP. The second one selects the best epoch.
+        """
+        first, second = ("f1", "map") if self.several else ("war", "uar")
         if self.validation_loader is None:
-            return {"validation_loss": None, "war": None, "uar": None}
+            return {"validation_loss": None, first: None, second: None}
         self.model.eval()
         logits, labels = [], []
         for batch in self._track("Validation")(self.validation_loader):
@@ -261,13 +309,49 @@ class _Run:
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
         scores, targets = torch.cat(logits), torch.cat(labels)
+        loss = float(bag_loss(scores, targets, None, 0.0, self.several))
+        if self.several:
+            known = (targets >= 0).all(-1)
+            several = multiple_label_figures(scores[known].sigmoid().numpy(), targets[known].numpy(), self.names)
+            return {"validation_loss": loss, "f1": several["macro_f1"], "map": several["map"]}
+        targets = hard_labels(targets)
+        known = targets != IGNORED
         figures = recognition_figures(
-            predictions=[self.names[index] for index in scores.argmax(-1).tolist()],
-            references=[self.names[index] for index in targets.tolist()],
+            predictions=[self.names[index] for index in scores[known].argmax(-1).tolist()],
+            references=[self.names[index] for index in targets[known].tolist()],
             labels=self.names,
         )
-        loss = float(F.cross_entropy(scores, targets))
         return {"validation_loss": loss, "war": figures["war"], "uar": figures["uar"]}
+
+    def _warn_about_waiting(self, epoch: int) -> None:
+        """Says after the first complete epoch how to wait less for data."""
+        share = self.loop.waiting
+        if epoch == 1 and share > MAX_WAITING and self.accelerator.is_main_process:
+            logger.warning(
+                "%.0f %% of the time of training is spent waiting for data: give more `workers` than %d, crop the"
+                " faces with `tgdfer faces`, or train on frozen features.",
+                100 * share,
+                self.workers,
+            )
+
+    def _quarantine(self) -> None:
+        """Puts clips that could not be read in this epoch into quarantine: a warning, a list and a count."""
+        for split, data in {"train": self.loop.data, "validation": self.validation_data}.items():
+            marks = getattr(data, "unreadable", None)
+            if data is None or marks is None:
+                continue
+            marks |= torch.stack(gather_batches([marks.clone()])).any(0)
+            new = marks.clone()
+            new[list(self.reported.get(split, []))] = False
+            if not new.any() or not self.accelerator.is_main_process:
+                continue
+            reasons = unreadable_reasons(data.clips, new, data.video_processor, data.num_frames)
+            self.reported.setdefault(split, set()).update(reasons)
+            found = {data.clips.files[index]: reason for index, reason in reasons.items()}
+            data.clips.quarantined.update(found)
+            warn_about_quarantine(f"the {split} clips", replace(data.clips, quarantined=found))
+            write_quarantine(self.folder, self.split_names[split], data.clips)
+            self.facts["num_quarantined"] += len(found) if split == "train" else 0
 
     def _save_epoch(self, record: dict[str, Any]) -> None:
         """Saves an epoch. The best model is saved first, so that an epoch interrupted here is repeated."""
@@ -276,16 +360,20 @@ class _Run:
         progress.seconds += record["seconds"]
         # With few validation clips, epochs often have the same UAR: then the lower loss decides. Without any, the last
         # epoch is the best.
-        figures = [0.0, 0.0] if record["uar"] is None else [record["uar"], -record["validation_loss"]]
-        if record["uar"] is None or figures > progress.best:
+        value = record["map" if self.several else "uar"]
+        figures = [0.0, 0.0] if value is None else [value, -record["validation_loss"]]
+        if value is None or figures > progress.best:
             progress.best, progress.best_epoch = figures, record["epoch"]
             self.checkpoints.save_model(self.model, "best")
         self.checkpoints.save(progress)
         if self.accelerator.is_main_process:
             write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.history))
             self._write_facts()
-            cells = [record[name] for name in ("epoch", "loss", "validation_loss", "war", "uar", "seconds")]
-            self._print_row(*cells, style="bold" if record["epoch"] == progress.best_epoch else "")
+            names = ("map", "f1") if self.several else ("war", "uar")
+            cells = [record[name] for name in ("epoch", "loss", "validation_loss", *names, "seconds")]
+            self._print_row(
+                *cells, f"{record['waiting']:.0%}", style="bold" if record["epoch"] == progress.best_epoch else ""
+            )
 
     def _write_facts(self, **more: Any) -> None:
         progress = self.progress
@@ -355,15 +443,16 @@ def clip_loader(
         cast(Dataset, data),
         batch_size,
         sampler=sampler,
-        num_workers=_num_workers(data, workers),
-        persistent_workers=_num_workers(data, workers) > 0,
+        num_workers=loader_workers(data, workers),
+        persistent_workers=loader_workers(data, workers) > 0,
+        prefetch_factor=PREFETCH if loader_workers(data, workers) else None,
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _num_workers(data: TrainingData, workers: int) -> int:
+def loader_workers(data: TrainingData, workers: int) -> int:
     """Returns the number of worker processes for a data set. Cached features need none."""
     return 0 if isinstance(data, FeatureDataset) else workers
 
@@ -411,15 +500,25 @@ def _datasets(
     def dataset(part: Part | None, training: bool) -> TrainingData | None:
         if part is None:
             return None
+        marks = None if config.data.strict else no_marks(part.clips)
         if not config.model.frozen_features:
             clips = part.clips.select(part.indices)
-            return ClipDataset(clips, names, processor.video_processor, frames, training, seed, augment)
+            own = None if marks is None else no_marks(clips)
+            return ClipDataset(clips, names, processor.video_processor, frames, training, seed, augment, own)
         # Clips that are held out have the same views, so that all folds share the same cached features.
         number = config.model.feature_views if part.clips is train_part.clips else 1
-        views = Views(number, seed, augment, config.optimisation.batch_size, config.data.workers)
-        features = frame_features(model, processor.video_processor, part.clips, views, accelerator)
-        targets = [names.index(part.clips.labels[index]) for index in part.indices]
-        return FeatureDataset(features, part.indices, targets, training, seed)
+        workers = num_workers(config.data.workers)
+        views = Views(number, seed, augment, config.optimisation.batch_size, workers)
+        features = frame_features(model, processor.video_processor, part.clips, views, accelerator, marks)
+        indices = part.indices
+        if marks is not None and marks.any():
+            indices = [index for index in indices if not marks[index]]
+            reasons = unreadable_reasons(part.clips, marks, processor.video_processor, frames)
+            part.clips.quarantined.update({part.clips.files[index]: reason for index, reason in reasons.items()})
+            if accelerator.is_main_process:
+                warn_about_quarantine("the data set", part.clips)
+        targets, soft_targets = clip_targets(part.clips.select(indices), names)
+        return FeatureDataset(features, indices, targets, training, seed, soft_targets=soft_targets)
 
     return dataset(train_part, True), dataset(validation_part, False)
 
@@ -428,7 +527,7 @@ def _warn_about_shared_people(data: DataConfig, train_part: Part) -> None:
     """Warns if people of the training split are also in the test split."""
     if train_part.clips.people is None:
         return
-    test_people = people_of(data.dataset, data.test_split, data.dataset_config)
+    test_people = people_of(data.dataset, data.test_split, **data.reading)
     if shared := test_people & set(train_part.clips.people):
         logger.warning(
             "%d of the %d people of the split %r are also in %r: its figures say little about faces that the model has"

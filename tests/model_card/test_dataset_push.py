@@ -7,14 +7,15 @@ import pytest
 import yaml
 from hub_server import serve
 
-from tgdfer.model_card.hub import dataset_files
 from tgdfer.model_card.hub.dataset_files import dataset_files_to_publish
+from tgdfer.training.data import shards as shard_files
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
 
 PUSH_AND_READ = """
 import json, sys
 from tgdfer.command_line import main
+from tgdfer.training.data import shards as shard_files
 from tgdfer.training.data.loading import load_clips
 
 folder, commit = sys.argv[1:]
@@ -54,7 +55,7 @@ def test_pushed_and_read_by_id(clips_folder, tmp_path):
 
 
 def test_columns_and_shards(clips_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_files, "SHARD_SIZE", 10_000)
+    monkeypatch.setattr(shard_files, "SHARD_SIZE", 10_000)
     files = dataset_files_to_publish(clips_folder, "user/clips", tmp_path)
     shards = {split: [path for path in files if path.startswith(f"data/{split}-")] for split in ("train", "test")}
     assert len(shards["train"]) > 1

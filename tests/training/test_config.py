@@ -60,7 +60,7 @@ def test_model_options_are_not_shared_between_configs():
         ({"dataset": "clips", "epochs": 0}, "epochs is 0, but must be greater than or equal to 1"),
         ({"dataset": "clips", "fold": 5}, "fold is 5, but must be below the number of folds, 5"),
         ({"dataset": "clips", "validation_fraction": 0.9}, "validation_fraction is 0.9"),
-        ({"dataset": "clips", "class_balance": "loss"}, "must be 'none', 'weights' or 'sampler'"),
+        ({"dataset": "clips", "class_balance": "loss"}, "must be 'none', 'weights', 'sampler' or 'adjustment'"),
         ({"dataset": "clips", "model_options": "lora"}, "model_options is 'lora'"),
     ],
 )

@@ -25,7 +25,7 @@ def from_run(options, run):
 
 def rows(run):
     """The log without times, which no two runs share."""
-    return [json.loads(line) | {"seconds": 0} for line in (run / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) | {"seconds": 0, "waiting": 0} for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def weights(run, name="last"):

@@ -1,6 +1,6 @@
 """Training data sets of clips: sampling, augmenting and batching frames, and the order of the clips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -8,9 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgdfer.modeling_tgdfer.layers_tgdfer import IGNORED, hard_labels
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError, did_you_mean
+
+# Clips that are tried in place of one that cannot be read.
+_SUBSTITUTES = 10
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -28,6 +33,10 @@ class ClipDataset(torch.utils.data.Dataset):
         training (`bool`, *optional*, defaults to `False`): Whether frames are random and augmented.
         seed (`int`, *optional*, defaults to 0): Seed of sampling and augmentation.
         augment (`Augmentation`, *optional*): The augmentation. By default `Augmentation()`.
+        unreadable (`Tensor` of shape `(N,)`, *optional*): Marks, as returned by `no_marks`, of the clips that could
+            not be read so far. Another clip takes the place of such a clip, so that batches keep their size. In
+            training, this is a clip of the same class. In evaluation, the caller has to leave out the marked clips.
+            By default a clip that cannot be read is an error.
     """
 
     def __init__(
@@ -39,8 +48,10 @@ class ClipDataset(torch.utils.data.Dataset):
         training: bool = False,
         seed: int = 0,
         augment: Augmentation | None = None,
+        unreadable: Tensor | None = None,
     ) -> None:
         self.clips = clips
+        self.unreadable = unreadable
         self.augment = augment or Augmentation()
         self.video_processor = video_processor
         self.num_frames = num_frames
@@ -48,8 +59,7 @@ class ClipDataset(torch.utils.data.Dataset):
         self.seed = seed
         # The epoch is in shared memory, because worker processes persist across epochs.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        ids = {label: index for index, label in enumerate(classes)}
-        self.targets = [ids[label] for label in clips.labels]
+        self.targets, self.soft_targets = clip_targets(clips, classes)
 
     @property
     def epoch(self) -> int:
@@ -62,31 +72,52 @@ class ClipDataset(torch.utils.data.Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item: dict[str, Any] = {"index": index, "video": self.clips.video(index), "timestamps": None}
-        if self.training:
-            seed = derived_seed(self.seed, self.epoch, index)
-            generator = torch.Generator().manual_seed(seed)
-            frames, item["timestamps"] = self.video_processor.read_clip(item["video"], self.num_frames, generator)
-            item["video"] = self.augment(frames, seed)
-        return item
+        if not self.training:
+            return {"index": index, "video": self.clips.video(index), "timestamps": None}
+        if self.unreadable is None:
+            return self._read_augmented(index)
+        error = None
+        for candidate in self._substitutes(index, self.unreadable):
+            try:
+                return self._read_augmented(candidate)
+            except VideoDecodeError as raised:
+                self.unreadable[candidate] = True
+                error = error or raised
+        assert error is not None
+        raise error
+
+    def _read_augmented(self, index: int) -> dict[str, Any]:
+        seed = derived_seed(self.seed, self.epoch, index)
+        generator = torch.Generator().manual_seed(seed)
+        frames, timestamps = self.video_processor.read_clip(self.clips.video(index), self.num_frames, generator)
+        return {"index": index, "video": self.augment(frames, seed), "timestamps": timestamps}
+
+    def _substitutes(self, index: int, unreadable: Tensor) -> list[int]:
+        """Returns a clip and those of the same class that follow it, without clips known to be unreadable."""
+        same = [other for other, target in enumerate(self.targets) if target == self.targets[index]]
+        at = same.index(index)
+        usable = [other for other in [*same[at:], *same[:at]] if not unreadable[other]]
+        return [*usable, index][:_SUBSTITUTES]
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Makes a batch of clips.
 
         Returns:
-            `pixel_values_videos` (B, T, 3, S, S), `frame_mask` (B, T), `timestamps` (B, T) and `labels` (B,). In
-            evaluation also `intensity` and `activity` (B, T) of the sampled frames, NaN if unknown.
+            `pixel_values_videos` (B, T, 3, S, S), `frame_mask` (B, T), `timestamps` (B, T), and `labels` (B,), which
+            are (B, K) for several labels and for votes. Clips that cannot be read have negative labels in
+            evaluation. In evaluation also `intensity` and `activity` (B, T) of the sampled frames, NaN if unknown.
         """
-        batch = self.video_processor(
-            [item["video"] for item in items],
-            timestamps=[item["timestamps"] for item in items],
-            num_frames=self.num_frames,
-            return_metadata=True,
-            return_tensors="pt",
-        )
+        indices = [item["index"] for item in items]
+        try:
+            batch = self._process(items)
+        except VideoDecodeError:
+            if self.unreadable is None:
+                raise
+            items = self._without_unreadable(items, self.unreadable)
+            batch = self._process(items)
         metadata = batch.pop("video_metadata")
         batch.pop("faces", None)  # The positions of the face crops are not an input of the model.
-        batch = dict(batch, labels=torch.tensor([self.targets[item["index"]] for item in items]))
+        batch = dict(batch, labels=self._labels(indices))
         if not self.training:
             ground_truth = {"intensity": self.clips.intensity, "activity": self.clips.activity}
             for name, clip_values in ground_truth.items():
@@ -98,6 +129,74 @@ class ClipDataset(torch.utils.data.Dataset):
                         indices = [i * len(values) // clip.total_num_frames for i in clip.frames_indices]
                         target[: len(indices)] = torch.tensor(values)[indices]
         return batch
+
+    def _process(self, items: list[dict[str, Any]]) -> Any:
+        return self.video_processor(
+            [item["video"] for item in items],
+            timestamps=[item["timestamps"] for item in items],
+            num_frames=self.num_frames,
+            return_metadata=True,
+            return_tensors="pt",
+        )
+
+    def _without_unreadable(self, items: list[dict[str, Any]], unreadable: Tensor) -> list[dict[str, Any]]:
+        """Marks the items that cannot be read, and replaces them by one that can."""
+
+        def can_read(item: dict[str, Any]) -> bool:
+            try:
+                self.video_processor.read_clip(item["video"], self.num_frames)
+            except VideoDecodeError:
+                unreadable[item["index"]] = True
+            return not unreadable[item["index"]]
+
+        readable = [item for item in items if can_read(item)]
+        others = (self[index] for index in range(len(self)) if not unreadable[index])
+        substitute = readable[0] if readable else next((item for item in others if can_read(item)), None)
+        if substitute is None:
+            return items  # Reading them raises the error.
+        return [substitute if unreadable[item["index"]] else item for item in items]
+
+    def _labels(self, indices: list[int]) -> Tensor:
+        if self.soft_targets is not None:
+            labels = self.soft_targets[indices]
+        else:
+            labels = torch.tensor([self.targets[index] for index in indices])
+        if self.training or self.unreadable is None:
+            return labels
+        return labels.masked_fill(self.unreadable[indices].view(-1, *[1] * (labels.ndim - 1)), IGNORED)
+
+
+def no_marks(clips: LabelledClips) -> Tensor:
+    """Returns marks (N,) of no clip, in memory that worker processes share."""
+    return torch.zeros(len(clips), dtype=torch.bool).share_memory_()
+
+
+def with_hard_labels(batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Yields batches with class indices (B,) as labels, without the clips that have none.
+
+    The label of a clip with votes is the class with most votes.
+    """
+    for batch in batches:
+        labels = hard_labels(batch["labels"])
+        kept = labels != IGNORED
+        if kept.any():
+            yield {name: values[kept] for name, values in batch.items()} | {"labels": labels[kept]}
+
+
+def clip_targets(clips: LabelledClips, classes: Sequence[str]) -> tuple[list[int], Tensor | None]:
+    """Returns the class of each clip, and the soft labels (N, K) if there are several labels, or votes.
+
+    Several labels have no single class. The rarest label of a clip stands for them, so that balanced sampling shows
+    rare labels more often.
+    """
+    if clips.soft is None:
+        ids = {label: index for index, label in enumerate(classes)}
+        return [ids[label] for label in clips.labels], None
+    values = clips.soft.ordered(classes)
+    if clips.soft.kind == "votes":
+        return values.argmax(1).tolist(), torch.from_numpy(values)
+    counts = np.where(values > 0, values.sum(0), np.inf)
+    return counts.argmin(1).tolist(), torch.from_numpy(values)
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tgdfer.training.data.soft_labels import SoftLabels
+
 if TYPE_CHECKING:  # The import takes a second, and predictions do not need it.
     import datasets
 
@@ -26,7 +28,14 @@ class LabelledClips:
             clip, if the data set has a column `action_units`. Only used for evaluation.
         groups (`dict[str, list[str]]`, *optional*): Group of each clip for each attribute, such as age, if the data
             set has a column of that name. Only used for evaluation.
+        num_frames (`list[int | None]`, *optional*): Number of frames of each clip as the data set states it, if it
+            does. Only used by `tgdfer data check`.
         left_out (`list[str]`, *optional*): Files on disk that are not part of the data set.
+        table_rows (`list[int]`, *optional*): Row of each clip in the table of its split.
+        quarantined (`dict[str, str]`, *optional*): Clips of the data set that cannot be used, with the reasons. They
+            are not among the N clips.
+        soft (`SoftLabels`, *optional*): Several labels of each clip, or the votes for each label. `labels` then
+            contains the joined names of the labels, or the label with most votes.
     """
 
     rows: "datasets.Dataset"
@@ -37,7 +46,11 @@ class LabelledClips:
     intensity: list[list[float] | None] | None = None
     activity: list[list[float] | None] | None = None
     groups: dict[str, list[str]] | None = None
+    num_frames: list[int | None] | None = None
     left_out: list[str] = field(default_factory=list)
+    table_rows: list[int] = field(default_factory=list)
+    quarantined: dict[str, str] = field(default_factory=dict)
+    soft: SoftLabels | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +63,14 @@ class LabelledClips:
     @property
     def classes(self) -> list[str]:
         """The labels that occur, sorted by name. This is the order of the classes of a model."""
-        return sorted(set(self.labels))
+        return sorted(set(self.labels)) if self.soft is None else self.soft.names
+
+    def classes_of(self, indices: Sequence[int]) -> set[str]:
+        """Returns the labels that occur in some of the clips."""
+        if self.soft is None:
+            return {self.labels[index] for index in indices}
+        totals = self.soft.values[list(indices)].sum(axis=0)
+        return {name for name, total in zip(self.soft.names, totals, strict=True) if total > 0}
 
     def select(self, indices: Sequence[int]) -> "LabelledClips":
         """Returns the clips at `indices`, in that order."""
@@ -67,15 +87,32 @@ class LabelledClips:
             intensity=pick(self.intensity),
             activity=pick(self.activity),
             groups=self.groups and {name: pick(values) for name, values in self.groups.items()},
+            num_frames=pick(self.num_frames),
+            table_rows=pick(self.table_rows) if self.table_rows else [],
+            soft=self.soft and self.soft.select(indices),
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of all videos: of their bytes if embedded, otherwise of name, size and modification time."""
+        """Returns a hash of all videos: of their bytes if embedded, otherwise of name, size and modification time.
+
+        A folder of frames counts with the names, sizes and modification times of its files. Files that are streamed
+        count with their address.
+        """
         digest = hashlib.sha256()
         for index in range(len(self)):
             video = self.video(index)
             if isinstance(video, str):
-                stat = os.stat(video)
-                video = f"{self.files[index]}|{stat.st_size}|{stat.st_mtime_ns}".encode()
+                video = f"{self.files[index]}|{_state_of(video)}".encode()
             digest.update(hashlib.sha256(video).digest())
         return digest.hexdigest()
+
+
+def _state_of(video: str) -> str:
+    """Returns a text that changes if a file or a folder of frames changes."""
+    if "://" in video:
+        return video
+    if os.path.isdir(video):
+        frames = sorted(os.scandir(video), key=lambda entry: entry.name)
+        return "|".join(f"{entry.name}|{entry.stat().st_size}|{entry.stat().st_mtime_ns}" for entry in frames)
+    stat = os.stat(video)
+    return f"{stat.st_size}|{stat.st_mtime_ns}"

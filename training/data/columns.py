@@ -27,6 +27,8 @@ def _none_if_empty(values: Any) -> Any:
 _Intensity = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _STRICT = ConfigDict(strict=True)
+# Names, in lower case, of columns with the number of frames of a clip.
+FRAME_COUNTS = ("frames", "num_frames", "frame_count", "n_frames")
 # The schema of all columns with fixed names, and how messages describe valid values.
 _LABEL: TypeAdapter[Any] = TypeAdapter(
     Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], config=_STRICT
@@ -48,6 +50,8 @@ _GROUND_TRUTH: dict[str, tuple[TypeAdapter[Any], str]] = {
 def find_video_column(dataset: str, table: Table, name: str | None) -> str:
     """Returns the column of the videos: the given one, or the only one of type `Video`.
 
+    A given column may also contain the bytes of videos, or photographs (`Image`), which are clips of one frame.
+
     Args:
         dataset (`str`): Name of the data set in messages.
         table (`Table`): The split.
@@ -57,7 +61,7 @@ def find_video_column(dataset: str, table: Table, name: str | None) -> str:
         UserError: If the column does not exist, or no name is given and there is not exactly one video column.
     """
     videos = table.videos
-    if name is not None and name not in videos:
+    if name is not None and name not in (*videos, *table.media):
         raise UserError(f"{dataset} has no video column {name!r}: the columns of type Video are {videos or 'none'}.")
     if name is None and len(videos) != 1:
         what = "several video columns" if videos else "no column of type Video"
@@ -185,6 +189,23 @@ def read_ground_truth(place: str, table: Table, column: str, files: Sequence[str
     return [adapter.validate_python(value) for value in values]
 
 
+def read_frame_counts(table: Table) -> list[int | None] | None:
+    """Returns the number of frames that a split states for each clip, or the length of `intensity`. None if neither.
+
+    Values that are no number of frames count as unknown.
+    """
+    column = next((name for name in table.names if name.lower() in FRAME_COUNTS), None)
+    if column is None:
+        if "intensity" not in table.names:
+            return None
+        return [len(value) if isinstance(value, list) and value else None for value in table.values("intensity")]
+    counts = []
+    for value in table.values(column):
+        text = "" if value is None else str(value).strip().removesuffix(".0")
+        counts.append(int(text) if text.isdecimal() else None)
+    return counts
+
+
 def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
@@ -238,7 +259,9 @@ def names_and_paths(table: datasets.Dataset, column: str) -> tuple[list[str | No
 
     No video is read.
     """
-    names, paths, embedded = [], [], []
+    names: list[str | None] = []
+    paths: list[str | None] = []
+    embedded: list[bool] = []
     for chunk in table.data.column(column).chunks:
         chunk_names = chunk.field("path").to_pylist()
         has_bytes = chunk.field("bytes").is_valid().to_pylist()
@@ -248,27 +271,40 @@ def names_and_paths(table: datasets.Dataset, column: str) -> tuple[list[str | No
     return names, paths, embedded
 
 
-def require_files(dataset: str, paths: list[str]) -> None:
-    """Checks that all files exist and are not empty.
+def unusable_files(paths: Sequence[str | None]) -> tuple[dict[int, str], dict[int, str]]:
+    """Returns the rows whose file does not exist, and those whose file is empty, with the path of each.
+
+    A folder of frames is a file here. Addresses, and videos without a path, count as present.
+    """
+    local = {row: path for row, path in enumerate(paths) if path is not None and "://" not in path}
+    missing = {row: path for row, path in local.items() if not os.path.exists(path)}
+    empty = {row: path for row, path in local.items() if row not in missing and _is_empty(path)}
+    return missing, empty
+
+
+def require_files(dataset: str, missing: Sequence[str], empty: Sequence[str]) -> None:
+    """Checks that no file is missing or empty.
 
     Raises:
-        UserError: If a file is missing or empty.
+        UserError: If one is.
     """
-    missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise UserError(
             f"{dataset} lists {len(missing)} clips that do not exist, the first is {missing[0]}: add them, or remove"
             " their rows from the metadata."
         )
-    empty = [path for path in paths if not os.path.getsize(path)]
     if empty:
         raise UserError(f"{dataset} has {len(empty)} empty files, the first is {empty[0]}: replace or remove them.")
 
 
-def short_name(name: str | None, dataset: str, split: str, index: int) -> str:
+def _is_empty(path: str) -> bool:
+    return not any(os.scandir(path)) if os.path.isdir(path) else not os.path.getsize(path)
+
+
+def short_name(name: str | None, root: Path | None, split: str, index: int) -> str:
     """Returns the path of a video below the folder of its data set, otherwise its file name, or its split and row."""
     if not name:
         return f"{split}/{index}"
-    if Path(dataset).is_dir() and Path(name).is_relative_to(Path(dataset).resolve()):
-        return Path(name).relative_to(Path(dataset).resolve()).as_posix()
+    if root is not None and Path(name).is_relative_to(root):
+        return Path(name).relative_to(root).as_posix()
     return Path(name).name

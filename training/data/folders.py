@@ -15,9 +15,9 @@ from typing import Any
 import datasets
 from huggingface_hub import metadata_load
 
-from tgdfer.training.data.left_out import VIDEO_NAME
 from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.tables import Table
+from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Suffixes that the `videofolder` builder of `datasets` reads. So a folder has the same clips locally and on the Hub.
@@ -232,6 +232,7 @@ def _table(
         datasets.Dataset.from_dict(videos, features),
         {name: [rows[path].get(name) for path in own] for name in names},
         {_below_split(path): reason for path, reason in left_out.items()},
+        root=folder,
     )
 
 

@@ -81,7 +81,7 @@ def require_known(clips: LabelledClips, labels: list[str], split: str) -> None:
     Raises:
         UserError: If it lacks some of them. The message names them.
     """
-    unknown = sorted(set(clips.labels) - set(labels))
+    unknown = sorted(set(clips.classes) - set(labels))
     if unknown:
         raise UserError(
             f"Split {split!r} has the labels {', '.join(unknown)}, which the model does not know: its classes are"

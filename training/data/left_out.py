@@ -1,7 +1,6 @@
 """Videos in the folder of a data set that are not used: warnings about them, and lists of them."""
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +8,6 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.files import printable, write_text
 
 logger = logging.getLogger(__name__)
-
-# Suffixes of videos. The `videofolder` builder of `datasets` reads only some of them.
-VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
 
 
 def write_left_out(folder: Path, split: str, clips: LabelledClips) -> None:

@@ -1,75 +1,78 @@
 """Loading labelled clips from any data set that `datasets` can read."""
 
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Unpack
 
 import datasets
 import numpy as np
 
-from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.columns import (
     find_label_column,
     find_video_column,
     names_and_paths,
+    read_frame_counts,
     read_ground_truth,
     read_labels,
     read_people,
     require_files,
     require_videos,
     short_name,
+    unusable_files,
 )
-from tgdfer.training.data.folders import is_text, read_folder
 from tgdfer.training.data.groups import read_groups
 from tgdfer.training.data.left_out import warn_about_left_out
+from tgdfer.training.data.opening import open_dataset
+from tgdfer.training.data.quarantine import quarantine, without_unreadable
+from tgdfer.training.data.soft_labels import SoftLabels, read_multiple_labels, read_vote_file, read_votes
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import printable
-from tgdfer.training.revisions import HubName
+from tgdfer.training.reading_options import ReadingOptions
+
+__all__ = ["load_clips", "load_readable_clips", "open_dataset", "people_of", "require_readable"]
 
 
 def load_clips(
-    dataset: str,
-    split: str,
-    dataset_config: str | None = None,
-    video_column: str | None = None,
-    label_column: str | None = None,
+    dataset: str, split: str, *, tables: Mapping[str, Table] | None = None, **options: Unpack[ReadingOptions]
 ) -> LabelledClips:
-    """Loads the clips of one split.
+    """Loads the clips of one split. No video is read.
 
     Args:
-        dataset (`str`): Hub id, such as "user/clips" or "user/clips@revision", or local folder. It is a videofolder
-            (`SPLIT/LABEL/CLIP.mp4`, with or without a `metadata.jsonl` in every split), or any data set with a `Video`
-            column and labels by name (strings or `ClassLabel`).
+        dataset (`str`): Name of a published data set ("dfew", "ferv39k", "mafw", "afew", "crema_d" or "ravdess"), Hub
+            id, such as "user/clips" or "user/clips@revision", or local folder. A folder is a videofolder
+            (`SPLIT/LABEL/CLIP.mp4`, with or without a `metadata.jsonl` in every split), or any data set with a column
+            of videos and labels by name (strings or `ClassLabel`), also one that `save_to_disk` has written.
         split (`str`): Name of the split.
-        dataset_config (`str`, *optional*): Configuration of a Hub data set with several configurations.
-        video_column (`str`, *optional*): Column of the videos. By default the only column of type `Video`.
-        label_column (`str`, *optional*): Column of the labels. By default `label`, or the only `ClassLabel`.
+        tables (`Mapping[str, Table]`, *optional*): The splits, if `open_dataset` has already opened them.
+        **options (`Unpack[ReadingOptions]`): How the data set is read, and what its labels are.
 
     Raises:
         UserError: If the data set or the split cannot be read, has no videos, no labels, an unlabelled clip or only
-            one class, or names a file that is missing or empty.
+            one class. If `strict` is not False, also if a clip is missing or empty.
     """
-    splits = open_dataset(dataset, dataset_config)
+    splits = open_dataset(dataset, **options) if tables is None else tables
     if split not in splits:
         raise UserError(f"{dataset} has no split {split!r}: its splits are {', '.join(map(repr, splits))}.")
+    strict = options.get("strict", True)
     table, place = splits[split], f"Split {split!r} of {dataset}"
+    if strict and table.unusable:
+        require_files(dataset, list(table.unusable), [])
     if not len(table):
         raise UserError(f"{place} is empty: add clips or name another split.")
-    video_column = find_video_column(dataset, table, video_column)
-    rows = table.rows.cast_column(video_column, datasets.Video(decode=False))
+    video_column = find_video_column(dataset, table, options.get("video_column"))
+    rows = _as_videos(table.rows, video_column)
     names, paths, embedded = names_and_paths(rows, video_column)
-    files = [short_name(name, dataset, split, index) for index, name in enumerate(names)]
-    label_column = find_label_column(dataset, table, label_column, names)
-    labels = read_labels(place, table.values(label_column), label_column, files)
-    if len(set(labels)) < 2:
-        raise UserError(f"{place} has only one class, {labels[0]!r}: at least two are needed.")
+    files = [short_name(name, table.root, split, index) for index, name in enumerate(names)]
+    labels, soft, unusable = _read_labels(dataset, place, table, files, names, options)
     require_videos(place, names, embedded)
-    require_files(dataset, [path for path in paths if path is not None])
+    missing, empty = unusable_files(paths)
+    if strict:
+        require_files(dataset, list(missing.values()), list(empty.values()))
+    unusable |= dict.fromkeys(missing, "it does not exist.") | dict.fromkeys(empty, "it is empty.")
     action_units = read_ground_truth(place, table, "action_units", files)
-    warn_about_left_out(place, table.left_out)
-    return LabelledClips(
+    if tables is None:  # Otherwise the caller reports them.
+        warn_about_left_out(place, table.left_out)
+    clips = LabelledClips(
         rows=rows.select_columns([video_column]),
         video_column=video_column,
         files=files,
@@ -78,8 +81,56 @@ def load_clips(
         intensity=read_ground_truth(place, table, "intensity", files),
         activity=None if action_units is None else [_activity(intensities) for intensities in action_units],
         groups=read_groups(place, table),
+        num_frames=read_frame_counts(table),
         left_out=sorted(table.left_out),
+        table_rows=list(range(len(files))),
+        quarantined=dict(table.unusable),
+        soft=soft,
     )
+    clips = quarantine(clips, place, unusable, strict)
+    if len(clips.classes) < 2:
+        raise UserError(f"{place} has only one class, {clips.labels[0]!r}: at least two are needed.")
+    return clips
+
+
+def load_readable_clips(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> LabelledClips:
+    """Loads the clips of one split as `load_clips`, and reads the header of every clip.
+
+    Clips that cannot be read are put into quarantine, or are an error with `strict`.
+    """
+    clips = load_clips(dataset, split, **options)
+    return without_unreadable(clips, f"Split {split!r} of {dataset}", options.get("strict", True))
+
+
+def _as_videos(rows: datasets.Dataset, column: str) -> datasets.Dataset:
+    """Returns the rows with a column of undecoded videos. Bytes and photographs are converted."""
+    feature = rows.features[column]
+    if isinstance(feature, datasets.Image):
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    return rows.cast_column(column, datasets.Video(decode=False))
+
+
+def _read_labels(
+    dataset: str, place: str, table: Table, files: list[str], names: list[str | None], options: ReadingOptions
+) -> tuple[list[str], SoftLabels | None, dict[int, str]]:
+    """Reads the labels of any kind, and the reasons why clips cannot be used, by row."""
+    kind, label_column = options.get("label_kind", "single"), options.get("label_column")
+    if kind == "votes":
+        file = options.get("vote_file")
+        columns = read_vote_file(file, files) if file else {name: table.values(name) for name in _plain(table)}
+        soft, unusable = read_votes(place, columns, options.get("vote_columns"), files)
+        return soft.texts(), soft, unusable
+    column = find_label_column(dataset, table, label_column, names)
+    values = table.values(column)
+    if kind == "multiple":
+        soft = read_multiple_labels(place, values, column, files)
+        return soft.texts(), soft, {}
+    return read_labels(place, values, column, files), None, {}
+
+
+def _plain(table: Table) -> list[str]:
+    """Returns the columns without videos."""
+    return [name for name in table.names if name not in (*table.videos, *table.media)]
 
 
 def _activity(action_units: dict[str, list[float]] | None) -> list[float] | None:
@@ -87,43 +138,13 @@ def _activity(action_units: dict[str, list[float]] | None) -> list[float] | None
     return np.sum(list(action_units.values()), axis=0).tolist() if action_units else None
 
 
-def open_dataset(dataset: str, dataset_config: str | None = None) -> dict[str, Table]:
-    """Opens all splits of a data set. Folders of clips are read from disk, other data sets by `datasets.load_dataset`.
-
-    Raises:
-        UserError: If the data set does not exist or cannot be read.
-    """
-    folder = Path(dataset).expanduser()
-    if folder.is_dir():
-        # `datasets` cannot find the split folders in a path that ends with "." or "..".
-        folder = folder.resolve()
-        if not is_text(str(folder)):
-            raise UserError(f"{printable(dataset)} is not valid UTF-8: rename the folder.")
-        if dataset_config is None and (tables := read_folder(folder)) is not None:
-            return tables
-        dataset = str(folder)
-    try:
-        source = HubName.parse(dataset)
-        splits = datasets.load_dataset(source.name, dataset_config, **source.options)
-        return {split: Table(rows) for split, rows in splits.items()}
-    except Exception as error:  # Builders, file systems and networks raise all kinds of errors.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        cause = error.__cause__ or error.__context__
-        if isinstance(error, datasets.exceptions.DatasetGenerationError) and cause is not None:
-            reason = str(cause).strip().splitlines()[0]
-        raise UserError(
-            f"Cannot read the data set {dataset!r} ({reason.rstrip('.')}): give the id of a data set on the Hub"
-            " that you can reach, or a folder of SPLIT/LABEL/CLIP.mp4 with a metadata.jsonl in every split or in none."
-        ) from error
-
-
-def people_of(dataset: str, split: str, dataset_config: str | None = None) -> set[str]:
+def people_of(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> set[str]:
     """Returns the people in a split. No other column is read. The set is empty if the people are unknown.
 
     Raises:
         UserError: If the data set cannot be read.
     """
-    splits = open_dataset(dataset, dataset_config)
+    splits = open_dataset(dataset, **options)
     if split not in splits or "person" not in splits[split].names:
         return set()
     # Invalid values in the test split must not stop training.
@@ -131,24 +152,10 @@ def people_of(dataset: str, split: str, dataset_config: str | None = None) -> se
     return {str(int(person) if isinstance(person, float) and person.is_integer() else person) for person in people}
 
 
-def require_readable(clips: LabelledClips, video_processor: Any) -> None:
-    """Reads the header of every file, so that a broken file is found before training starts and not hours later.
+def require_readable(clips: LabelledClips) -> None:
+    """Reads the header of every file.
 
     Raises:
         UserError: If clips cannot be read. The message names the first one.
     """
-
-    def read_error(index: int) -> str | None:
-        video = clips.video(index)
-        try:
-            opened = video_processor.open_video(video)
-            if not isinstance(opened, VideoFile) or not opened.has_video():
-                video_processor.read_clip(video, num_frames=1)  # Its error says what the file contains.
-        except VideoDecodeError as error:
-            return str(error).replace("The video of", f"{clips.files[index]}, the video of", 1)
-        return None
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        errors = [message for message in pool.map(read_error, range(len(clips))) if message]
-    if errors:
-        raise UserError(f"{len(errors)} of {len(clips)} clips cannot be read: {errors[0]}")
+    without_unreadable(clips, "The data set", strict=True)

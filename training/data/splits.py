@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from tgdfer.training.config import DataConfig
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.data.loading import load_clips, open_dataset
+from tgdfer.training.data.loading import load_readable_clips, open_dataset
 from tgdfer.training.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -44,16 +44,16 @@ def load_parts(data: DataConfig, seed: int) -> tuple[Part, Part | None, str | No
         split", "by person", "by clip" or None.
 
     Raises:
-        UserError: As in `load_clips` and `hold_out`, or if the validation split is the test split.
+        UserError: As in `load_readable_clips` and `hold_out`, or if the validation split is the test split.
     """
-    clips = load_clips(data.dataset, data.train_split, **data.columns)
+    clips = load_readable_clips(data.dataset, data.train_split, **data.reading)
     all_clips = Part(clips, list(range(len(clips))))
     if (split := _validation_split(data)) is not None:
-        validation = load_clips(data.dataset, split, **data.columns)
+        validation = load_readable_clips(data.dataset, split, **data.reading)
         return all_clips, Part(validation, list(range(len(validation)))), "by split"
     if not data.num_folds:
         return all_clips, None, None
-    train, held_out = hold_out(clips, data.num_folds, data.fold, seed)
+    train, held_out = hold_out(clips, data.num_folds, data.held_out_fold, seed)
     if clips.people is None:
         logger.warning(
             "%s has no column 'person' that says who is in a clip, so validation clips are held out by clip. If people"
@@ -66,7 +66,7 @@ def load_parts(data: DataConfig, seed: int) -> tuple[Part, Part | None, str | No
 def _validation_split(data: DataConfig) -> str | None:
     """Returns the split that selects the best epoch. None if people of the training split are held out instead."""
     split = data.validation_split
-    if split is None and "validation" in open_dataset(data.dataset, data.dataset_config):
+    if split is None and "validation" in open_dataset(data.dataset, **data.reading):
         split = None if "validation" in (data.train_split, data.test_split) else "validation"
     if split is not None and split == data.test_split:
         raise UserError(f"The test split {split!r} must not select the best epoch: name another --validation-split.")
@@ -95,7 +95,7 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
     # sklearn warns about classes with few clips and raises an error for too few people. Both are checked below.
     with warnings.catch_warnings(action="ignore"), suppress(ValueError):
         train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
-    lost = set(clips.classes) - {clips.labels[index] for index in train}
+    lost = set(clips.classes) - clips.classes_of(train)
     if lost:
         raise UserError(
             f"Too few {what} to hold out one of {num_folds} folds for validation (no clips of"

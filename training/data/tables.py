@@ -1,6 +1,7 @@
 """The splits of a data set, independent of how they were read. Their columns are not checked yet."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -14,11 +15,16 @@ class Table:
         rows (`datasets.Dataset`): The videos. If `datasets` read the data set, also all other columns.
         others (`dict[str, list[Any]]`, *optional*): Columns that are not in `rows`.
         left_out (`dict[str, str]`, *optional*): Videos on disk that are not in the data set, with the reasons.
+        unusable (`dict[str, str]`, *optional*): Clips of the data set that have no row because they cannot be used,
+            with the reasons.
+        root (`Path`, *optional*): Folder of the data set, if it is a local one.
     """
 
     rows: datasets.Dataset
     others: dict[str, list[Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -32,6 +38,16 @@ class Table:
     def videos(self) -> list[str]:
         """Names of the columns of type `Video`."""
         return [name for name, feature in self.rows.features.items() if isinstance(feature, datasets.Video)]
+
+    @property
+    def media(self) -> list[str]:
+        """Names of the columns that contain bytes or photographs, which can be named as videos."""
+        kinds = {name: feature for name, feature in self.rows.features.items() if name not in self.videos}
+        return [
+            name
+            for name, feature in kinds.items()
+            if isinstance(feature, datasets.Image) or getattr(feature, "dtype", None) in ("binary", "large_binary")
+        ]
 
     @property
     def class_labels(self) -> list[str]:

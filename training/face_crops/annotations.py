@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tgdfer.training.data.left_out import VIDEO_NAME
+from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Names of the columns with the clip and with its number of frames, in lower case.

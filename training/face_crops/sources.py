@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
-from tgdfer.training.data.left_out import VIDEO_NAME
+from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
 # Suffixes of files that data sets contain in addition to videos.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 from tgdfer.training.interruption import Terminated, raising_on_sigterm
@@ -33,7 +34,7 @@ def run_jobs(
 
     Args:
         function (`Callable[[Job], Result]`): Function of a job. It must be picklable.
-        jobs (`Sequence[Job]`): The jobs.
+        jobs (`Sequence[Job]`): The jobs. They are taken one by one, so that large ones are not in memory together.
         workers (`int`): Number of processes. With one worker, or for one job, the current process does all the work.
         crashed (`Callable[[Job], Result]`): Returns the result of a job that crashed its process.
         initializer (`Callable[[], object]`, *optional*): Called in each new process.
@@ -41,14 +42,20 @@ def run_jobs(
     if workers <= 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return
-    todo = deque(jobs)
-    while todo:
+    source, todo = iter(jobs), deque[Job]()
+
+    def is_left() -> bool:
+        if not todo:
+            todo.extend(islice(source, 1))
+        return bool(todo)
+
+    while is_left():
         # Only running jobs are submitted. So there are few candidates for the cause when a process dies.
         running: dict[Future, Job] = {}
-        with _pool(min(workers, len(todo)), initializer) as pool:
+        with _pool(min(workers, len(jobs)), initializer) as pool:
             try:
-                while todo or running:
-                    while todo and len(running) < workers:
+                while running or is_left():
+                    while len(running) < workers and is_left():
                         future = _submit(pool, function, todo[0])
                         running[future] = todo.popleft()
                     for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -316,8 +316,8 @@ def test_broken_clip_is_named_before_training(tmp_path, folder_writer, video_pro
     bad = folder / "train" / "happy" / "happy_1.mp4"
     bad.write_bytes(bad.read_bytes()[:200])
     with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_1.mp4"):
-        require_readable(load_clips(str(folder), "train"), video_processor)
-    require_readable(load_clips(str(folder), "test"), video_processor)
+        require_readable(load_clips(str(folder), "train"))
+    require_readable(load_clips(str(folder), "test"))
 
 
 def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
@@ -325,4 +325,4 @@ def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
     secret = (folder / "train" / "happy" / "happy_0.mp4").rename(tmp_path / "secret.mp4")
     (folder / "train" / "happy" / "happy_0.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
     with pytest.raises(UserError, match="1 of 6 clips cannot be read: .*happy_0.mp4 .*refers to other files"):
-        require_readable(load_clips(str(folder), "train"), video_processor)
+        require_readable(load_clips(str(folder), "train"))

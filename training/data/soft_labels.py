@@ -1,0 +1,177 @@
+"""Labels other than a single one: several labels of a clip, and the votes of the people who labelled it."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tgdfer.processing.descriptions import canonical_label
+from tgdfer.training.data.video_names import VIDEO_NAME
+from tgdfer.training.errors import UserError
+
+# Characters between the labels of a clip that are written as one text. Compound labels of MAFW are joined by "_".
+_SEPARATOR = re.compile(r"\s*[_,;+|]\s*")
+# What joins several labels in tables and lists.
+JOINT = " + "
+# A column, or a position in a column of lists.
+_COLUMN = re.compile(r"(?P<name>.+?)(?:\[(?P<position>\d+)\])?")
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Several labels, or votes, of N clips.
+
+    Attributes:
+        kind (`"multiple"` or `"votes"`): Whether the values are labels or shares of votes.
+        names (`list[str]`): Names of the K labels, sorted.
+        values (`np.ndarray` of shape `(N, K)`): float32. Several labels: 1 for each label that a clip has, else 0.
+            Votes: the share of the votes, with a sum of 1 for each clip.
+    """
+
+    kind: Literal["multiple", "votes"]
+    names: list[str]
+    values: np.ndarray
+
+    def select(self, indices: Sequence[int]) -> "SoftLabels":
+        """Returns the labels of some of the clips."""
+        return SoftLabels(self.kind, self.names, self.values[list(indices)])
+
+    def ordered(self, classes: Sequence[str]) -> np.ndarray:
+        """Returns the values (N, K) in the order of other classes, with zeros for classes that do not occur.
+
+        Raises:
+            UserError: If a label is not among the classes.
+        """
+        if unknown := sorted(set(self.names) - set(classes)):
+            raise UserError(f"The labels {', '.join(unknown)} are not among the classes {', '.join(classes)}.")
+        values = np.zeros((len(self.values), len(classes)), np.float32)
+        values[:, [list(classes).index(name) for name in self.names]] = self.values
+        return values
+
+    def texts(self) -> list[str]:
+        """Returns the labels of each clip as a text: the joined names, or the name with most votes."""
+        if self.kind == "votes":
+            return [self.names[index] for index in self.values.argmax(1)]
+        return [JOINT.join(np.asarray(self.names)[row > 0]) for row in self.values]
+
+
+def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: Sequence[str]) -> SoftLabels:
+    """Reads a column with several labels of each clip: lists of names, or texts such as "anger_sadness".
+
+    Args:
+        place (`str`): Name of the split in messages.
+        values (`Sequence[Any]`): Values of the column.
+        column (`str`): Name of the column.
+        files (`Sequence[str]`): Name of each clip in messages.
+
+    Raises:
+        UserError: If a clip has no label, or labels are not names.
+    """
+    found = []
+    for file, value in zip(files, values, strict=True):
+        parts = _SEPARATOR.split(value) if isinstance(value, str) else value
+        if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
+            raise UserError(
+                f"Column {column!r} of {place} has {value!r} for {file}, but several labels are a list of names, or a"
+                " text such as anger_sadness."
+            )
+        labels = {canonical_label(part) for part in parts if part.strip()}
+        if not labels:
+            raise UserError(f"Column {column!r} of {place} has no label for {file}: add one, or remove the clip.")
+        found.append(labels)
+    names = sorted(set().union(*found))
+    return SoftLabels(
+        "multiple", names, np.array([[name in labels for name in names] for labels in found], np.float32)
+    )
+
+
+def read_votes(
+    place: str,
+    columns: Mapping[str, Sequence[Any]],
+    vote_columns: Mapping[str, str] | None,
+    files: Sequence[str],
+) -> tuple[SoftLabels, dict[int, str]]:
+    """Reads the votes for each label.
+
+    Args:
+        place (`str`): Name of the split in messages.
+        columns (`Mapping[str, Sequence[Any]]`): Values of the columns by name.
+        vote_columns (`Mapping[str, str]`, *optional*): Column of each label, as in `ReadingOptions`.
+        files (`Sequence[str]`): Name of each clip in messages.
+
+    Returns:
+        The shares of the votes, and the reasons why clips cannot be used, by their index. These are clips without
+        votes for any of the labels.
+
+    Raises:
+        UserError: If no columns are given, a column does not exist, or its values are not numbers of votes.
+    """
+    if not vote_columns or len(vote_columns) < 2:
+        raise UserError("label_kind is 'votes', so give the column of each label as --vote-columns LABEL=COLUMN.")
+    by_label = {
+        canonical_label(label): _vote_column(place, columns, column, files) for label, column in vote_columns.items()
+    }
+    names = sorted(by_label)
+    votes = np.array([by_label[name] for name in names], float).T.reshape(-1, len(names))
+    totals = votes.sum(1, keepdims=True)
+    without = {int(row): "it has no vote for any of the labels." for row in np.flatnonzero(totals[:, 0] == 0)}
+    return SoftLabels("votes", names, (votes / np.maximum(totals, 1e-9)).astype(np.float32)), without
+
+
+def read_vote_file(path: str, keys: Sequence[str]) -> dict[str, list[Any]]:
+    """Reads the columns of a CSV file with a row per clip, in the order of the clips.
+
+    The first column whose values are the names of clips says which clip a row is about. Names are compared without
+    folders, suffixes and leading zeros.
+
+    Args:
+        path (`str`): The CSV file.
+        keys (`Sequence[str]`): Name or path of each clip.
+
+    Returns:
+        The values by column. The values of a clip without a row are None.
+
+    Raises:
+        UserError: If the file cannot be read, or no column has the names of clips.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the vote_file {path} ({error}): give a CSV file in UTF-8.") from error
+    rows = list(csv.DictReader(text.splitlines()))
+    wanted = [_name_of(key) for key in keys]
+    columns = list(rows[0]) if rows else []
+    matches = {column: len({_name_of(row[column] or "") for row in rows} & set(wanted)) for column in columns}
+    best = max(columns, key=lambda column: matches[column], default=None)
+    if best is None or not matches[best]:
+        raise UserError(f"No column of the vote_file {path} has the names of the clips, such as {keys[0]!r}.")
+    by_name = {_name_of(row[best] or ""): row for row in rows}
+    return {column: [by_name.get(name, {}).get(column) for name in wanted] for column in columns}
+
+
+def _vote_column(place: str, columns: Mapping[str, Sequence[Any]], text: str, files: Sequence[str]) -> list[float]:
+    match = _COLUMN.fullmatch(str(text))
+    name, position = (text, None) if match is None else (match["name"], match["position"])
+    if str(text) in columns:  # A name may end in brackets.
+        name, position = str(text), None
+    if name not in columns:
+        raise UserError(f"{place} has no column {name!r} of votes: its columns are {', '.join(columns)}.")
+    votes = []
+    for file, value in zip(files, columns[name], strict=True):
+        try:
+            number = float((value if position is None else value[int(position)]) or 0)
+        except (TypeError, ValueError, IndexError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise UserError(f"Column {text!r} of {place} has {value!r} for {file}, but must have numbers of votes.")
+        votes.append(number)
+    return votes
+
+
+def _name_of(key: str) -> str:
+    name = VIDEO_NAME.sub("", Path(key.strip().replace("\\", "/")).name)
+    return str(int(name)) if name.isdecimal() else name.lower()
