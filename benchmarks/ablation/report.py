@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITH, WITHOUT
-from benchmarks.harness.benchmark_dataset import GroundTruth
 from benchmarks.harness.command_options import FIGURES
-from benchmarks.harness.comparison import Difference, Outcomes, mean_and_spread, paired_bootstrap
-from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
+from benchmarks.harness.comparison import Difference, mean_and_spread, paired_bootstrap
+from benchmarks.harness.published_rows import published_results, with_published_rows
+from benchmarks.harness.results import Results, read_results, runs_of
 from benchmarks.harness.tables import (
     describe_clips,
     faithfulness_table,
@@ -61,6 +61,8 @@ LORA = paragraph(
 def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
     """Writes the report, its chart and its figures.
 
+    Rows that are in the published figures and were not measured again are kept.
+
     Args:
         work (`Path`): Folder of the results.
         path (`Path`): Path of the Markdown file. The chart is written beside it.
@@ -69,13 +71,14 @@ def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
     Raises:
         UserError: If nothing has been measured yet, or the results cannot be read.
     """
-    results = read_results(work, ORDER, LAST)
+    published = read_json(figures) if figures.is_file() else {}
+    results = with_published_rows(read_results(work, ORDER, LAST), published, ORDER, LAST)
     compared = {dataset.name: part_differences(dataset) for dataset in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(results, compared, path.with_suffix(".png"))
     contents = {
         dataset.name: {
-            "rows": _published_rows(dataset),
+            **published_results(dataset),
             "full minus": compared[dataset.name],
             "gap": gap(dataset),
         }
@@ -97,28 +100,16 @@ def part_differences(results: Results) -> dict[str, dict[str, Difference]]:
     """
     if FULL not in results.rows:
         return {}
-    train = results.train
-    train_truth = GroundTruth(results.truth.classes, train["labels"], train["people"], [[0.0]] * len(train["labels"]))
     differences: dict[str, dict[str, Difference]] = {}
-    full, held_out = results.outcomes(FULL), _held_out(results, FULL, train_truth)
+    full, held_out = results.outcomes(FULL), results.held_out(FULL)
     for name in results.rows:
         if name == FULL:
             continue
         differences[name] = paired_bootstrap(full, results.outcomes(name), results.truth)
-        other = _held_out(results, name, train_truth)
+        other = results.held_out(name)
         if held_out is not None and other is not None:
-            differences[name]["held_out_uar"] = paired_bootstrap(held_out, other, train_truth)["uar"]
+            differences[name]["held_out_uar"] = paired_bootstrap(held_out, other, results.train_truth)["uar"]
     return differences
-
-
-def _held_out(results: Results, row: str, truth: GroundTruth) -> Outcomes | None:
-    """Returns the outcomes of a row on the training clips while they are held out. None without cross-validation."""
-    predicted = [part["held_out"] for part in runs_of(results.rows[row]).values() if "held_out" in part]
-    if not predicted:
-        return None
-    right = np.array([np.array(labels) == np.array(truth.labels) for labels in predicted], float)
-    undefined = np.full_like(right, np.nan)
-    return Outcomes(right, undefined, undefined)
 
 
 def gap(results: Results) -> dict[str, float] | None:
@@ -136,14 +127,6 @@ def gap(results: Results) -> dict[str, float] | None:
     if oracle <= baseline:
         return None
     return {"baseline": baseline, "oracle": oracle, "full": full, "closed": (full - baseline) / (oracle - baseline)}
-
-
-def _published_rows(results: Results) -> dict[str, Any]:
-    """Returns the stored results of all rows, without the fields with one value per clip."""
-    return {
-        name: {field: state[field] for field in ("title", "config", "figures")} | {"parts": parts_without_clips(state)}
-        for name, state in results.rows.items()
-    }
 
 
 def _introduction(picture: str) -> str:

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness.benchmark_dataset import GroundTruth
 from benchmarks.harness.comparison import Figure, Outcomes, mean_and_spread, outcomes
 from tgdfer.training.errors import UserError
 
 # Fields of a part with one value per clip. The published figures omit them.
 PER_CLIP_FIELDS = ("predicted", "scores", "held_out", "sentences", "probabilities", "confidence", "right")
+# Fields of a published part, which has outcomes instead of predictions: see `published_rows`.
+PER_CLIP, HELD_OUT = "right, frame AP and pointing of each clip", "right while held out"
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Results:
     Attributes:
         name (`str`): Name of the data set and of its folder of results.
         title (`str`): Name of the data set in reports.
+        identity (`str`): Hash of the clips, the CLIP and the descriptions.
         clips (`dict[str, dict[str, int]]`): Number of clips, people and labels of "train" and "test".
         truth (`GroundTruth`): Ground truth of the test clips.
         train (`dict[str, list[str]]`): `labels` and `people` of the training clips.
@@ -31,6 +36,7 @@ class Results:
 
     name: str
     title: str
+    identity: str
     clips: dict[str, dict[str, int]]
     truth: GroundTruth
     train: dict[str, list[str]]
@@ -39,7 +45,27 @@ class Results:
 
     def outcomes(self, row: str) -> Outcomes:
         """Returns the outcomes of the runs of a row on the test clips."""
-        return outcomes(list(runs_of(self.rows[row]).values()), self.truth)
+        runs = list(runs_of(self.rows[row]).values())
+        if all(PER_CLIP in run for run in runs):
+            columns = zip(*(run[PER_CLIP] for run in runs), strict=True)
+            return Outcomes(*(np.array([_values(text) for text in texts]) for texts in columns))
+        return outcomes(runs, self.truth)
+
+    def held_out(self, row: str) -> Outcomes | None:
+        """Returns the outcomes of a row on the training clips while held out, or None without cross-validation."""
+        runs = list(runs_of(self.rows[row]).values())
+        right = [_values(run[HELD_OUT]) for run in runs if HELD_OUT in run]
+        right += [np.array(run["held_out"]) == np.array(self.train["labels"]) for run in runs if "held_out" in run]
+        if not right:
+            return None
+        undefined = np.full((len(right), len(right[0])), np.nan)
+        return Outcomes(np.array(right, float), undefined, undefined)
+
+    @property
+    def train_truth(self) -> GroundTruth:
+        """Ground truth of the training clips, without the intensity of their frames."""
+        labels = self.train["labels"]
+        return GroundTruth(self.truth.classes, labels, self.train["people"], [[0.0]] * len(labels))
 
 
 def read_results(work: Path, order: Sequence[str] = (), last: Sequence[str] = ()) -> list[Results]:
@@ -70,7 +96,7 @@ def read_results(work: Path, order: Sequence[str] = (), last: Sequence[str] = ()
         rows = {state["row"]: state for state in states if state["complete"]}
         unfinished = [state["title"] for state in states if not state["complete"]]
         if rows:
-            description = (dataset["title"], dataset["clips"], truth, dataset["train"])
+            description = (dataset["title"], dataset["identity"], dataset["clips"], truth, dataset["train"])
             results.append(Results(file.parent.name, *description, rows, unfinished))
     if not results:
         raise UserError(
@@ -93,7 +119,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def runs_of(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Returns the parts of a row that predict the test clips, by name."""
-    return {name: part for name, part in state["parts"].items() if "predicted" in part}
+    return {name: part for name, part in state["parts"].items() if "predicted" in part or PER_CLIP in part}
 
 
 def parts_without_clips(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -124,6 +150,10 @@ def published_facts(results: Sequence[Results], field: str, values: Mapping[str,
         }
         for dataset in results
     }
+
+
+def _values(text: str) -> np.ndarray:
+    return np.array(text.split(), float)
 
 
 def means_over_runs(state: Mapping[str, Any], group: str) -> dict[str, Figure]:

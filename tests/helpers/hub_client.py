@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from hub_server import Hub
+from hub_server import TOKEN, Hub
 
 LOOP = """
 import contextlib, io, json, os, sys, traceback
@@ -27,19 +27,24 @@ patience.FIRST_WAIT = 0.0
 set_client_factory(lambda: httpx.Client(verify=False, headers={"X-Client": "of the user"}))
 answers = os.fdopen(os.dup(1), "w")
 
-def call(options):
+def call(token, **options):
+    own = os.environ.pop("HF_TOKEN")
+    if token:
+        os.environ["HF_TOKEN"] = token
     try:
         print(publish(**options))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    finally:
+        os.environ["HF_TOKEN"] = own
     return 0
 
 for line in sys.stdin:
     command = json.loads(line)
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as errors:
         try:
-            code = main(command) if isinstance(command, list) else call(command)
+            code = main(command) if isinstance(command, list) else call(**command)
         except BaseException:
             traceback.print_exc()
             code = 99
@@ -69,9 +74,9 @@ class HubClient:
         """Runs a command."""
         return self._send(list(map(str, arguments)))
 
-    def publish(self, run: Path, repo_id: str = "user/smile", **options: object) -> Done:
-        """Calls `publish`, which prints the address of the commit."""
-        return self._send({"run": str(run), "repo_id": repo_id, **options})
+    def publish(self, run: Path, repo_id: str = "user/smile", token: str | None = TOKEN, **options: object) -> Done:
+        """Calls `publish` with a token of the Hub, and prints the address of the commit."""
+        return self._send({"run": str(run), "repo_id": repo_id, "token": token, **options})
 
     def _send(self, command: object) -> Done:
         assert self.process.stdin and self.process.stdout

@@ -3,11 +3,11 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import READ_TOKEN, Hub
+from hub_client import client_of
+from hub_server import READ_TOKEN
 from safetensors.torch import load_file
 
 from tgdfer import TGDFERForVideoClassification
@@ -15,19 +15,6 @@ from tgdfer.model_card.publish import files_to_publish, publish
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_yaml
-
-# The endpoint is read when huggingface_hub is imported, so whatever talks to the Hub is a process of its own.
-PUBLISH = """
-import json, sys
-from tgdfer.model_card.publish import publish
-from tgdfer.training.errors import UserError
-
-for options in sys.argv[2:]:
-    try:
-        print(publish(sys.argv[1], **json.loads(options)))
-    except UserError as error:
-        print("UserError:", error)
-"""
 
 FILES = {
     "README.md",
@@ -46,16 +33,10 @@ FILES = {
 RECORD = "tgdfer_push.json"
 
 
-def publish_in_child(hub: Hub, run: Path, *options: dict, **environment) -> list[str]:
-    """What `publish` printed and returned, call by call, in a process of its own."""
-    texts = [json.dumps({"repo_id": "user/smile", **each}) for each in options or [{}]]
-    return hub.python(PUBLISH, run, *texts, home=run.parent, **environment).splitlines()
-
-
-def test_one_commit_holds_everything(hub, run):
-    (url,) = publish_in_child(hub, run)
-    (commit,) = hub.model("user/smile").pushed
-    assert url == f"{hub.url}/user/smile/commit/{commit.oid}"
+def test_one_commit_holds_everything(hub_client, run):
+    url = hub_client.publish(run).out.strip()
+    (commit,) = hub_client.hub.model("user/smile").pushed
+    assert url == f"{hub_client.hub.url}/user/smile/commit/{commit.oid}"
     assert set(commit.files) == FILES | {RECORD}
     assert commit.files["model.safetensors"].data == (run / "best/model.safetensors").read_bytes()
     assert yaml.safe_load(commit.files["training_config.yaml"].data) == yaml.safe_load(
@@ -63,72 +44,73 @@ def test_one_commit_holds_everything(hub, run):
     )
     card = commit.files["README.md"].data.decode()
     assert 'model="user/smile"' in card and "(figures/timeline_1.png)" in card
-    assert not hub.model("user/smile").private
+    assert not hub_client.hub.model("user/smile").private
 
 
-def test_again_without_change_makes_no_commit(hub, run):
-    first, second = publish_in_child(hub, run, {}, {})
-    assert first == second
-    assert len(hub.model("user/smile").pushed) == 1
+def test_again_without_change_makes_no_commit(hub_client, run):
+    first, second = hub_client.publish(run), hub_client.publish(run)
+    assert first.code == 0 and first == second
+    assert len(hub_client.hub.model("user/smile").pushed) == 1
 
 
-def test_again_with_a_change_sends_what_changed(hub, run):
-    publish_in_child(hub, run)
+def test_again_with_a_change_sends_what_changed(hub_client, run):
+    hub_client.publish(run)
     (run / "figures" / "confusion_matrix.png").write_bytes(b"\0new")
-    sent = len(hub.uploads)
-    publish_in_child(hub, run)
-    assert len(hub.uploads) == sent + 1
-    assert hub.model("user/smile").head.files["figures/confusion_matrix.png"].data == b"\0new"
-    assert len(hub.model("user/smile").pushed) == 2
+    sent = len(hub_client.hub.uploads)
+    hub_client.publish(run)
+    assert len(hub_client.hub.uploads) == sent + 1
+    assert hub_client.hub.model("user/smile").head.files["figures/confusion_matrix.png"].data == b"\0new"
+    assert len(hub_client.hub.model("user/smile").pushed) == 2
 
 
-def test_private(hub, run):
-    publish_in_child(hub, run, {"private": True})
-    assert hub.model("user/smile").private
+def test_private(hub_client, run):
+    hub_client.publish(run, private=True)
+    assert hub_client.hub.model("user/smile").private
 
 
-def test_private_never_goes_into_a_public_repository(hub, run):
-    _, answer = publish_in_child(hub, run, {}, {"private": True})
-    assert answer.startswith("UserError: user/smile exists and is public")
-    assert len(hub.model("user/smile").pushed) == 1
+def test_private_never_goes_into_a_public_repository(hub_client, run):
+    hub_client.publish(run)
+    answer = hub_client.publish(run, private=True)
+    assert answer.code == 2 and answer.errors.startswith("user/smile exists and is public")
+    assert len(hub_client.hub.model("user/smile").pushed) == 1
 
 
-def test_without_pictures(hub, run):
-    publish_in_child(hub, run, {"pictures": False})
-    files = hub.model("user/smile").head.files
+def test_without_pictures(hub_client, run):
+    hub_client.publish(run, pictures=False)
+    files = hub_client.hub.model("user/smile").head.files
     assert not [path for path in files if path.startswith("figures")]
     assert b"figures/" not in files["README.md"].data
 
 
-def test_dry_run_sends_nothing(hub, run):
+def test_dry_run_sends_nothing(hub_client, run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    lines = publish_in_child(hub, run, {"dry_run": True}, token=None)
-    assert hub.requests == []
-    assert lines[-1] == f"{hub.url}/user/smile"
+    lines = hub_client.publish(run, dry_run=True, token=None).out.splitlines()
+    assert hub_client.hub.requests == []
+    assert lines[-1] == f"{hub_client.hub.url}/user/smile"
     printed = "\n".join(lines)
     assert all(name in printed for name in FILES)
     assert "16.1 kB" in printed and f"{len(FILES)} files" in printed
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_facts_of_a_training_beside_a_model_travel_in_the_figures(hub, run):
+def test_facts_of_a_training_beside_a_model_travel_in_the_figures(hub_client, run):
     folder = run.parent / "plain"
     shutil.copytree(run / "best", folder)
     metrics = json.loads((run / "metrics.json").read_text())
     (folder / "training.json").write_text(json.dumps(metrics.pop("training")))
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    publish_in_child(hub, folder)
-    files = hub.model("user/smile").head.files
+    hub_client.publish(folder)
+    files = hub_client.hub.model("user/smile").head.files
     assert "training.json" not in files
     assert json.loads(files["metrics.json"].data)["training"]["num_clips"] == 600
 
 
-def test_plain_model_folder_keeps_its_own_card(hub, run):
+def test_plain_model_folder_keeps_its_own_card(hub_client, run):
     folder = run.parent / "plain"
     shutil.copytree(run / "best", folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\nBy hand.\n")
-    publish_in_child(hub, folder)
-    files = hub.model("user/smile").head.files
+    hub_client.publish(folder)
+    files = hub_client.hub.model("user/smile").head.files
     assert set(files) - {RECORD} == FILES - {"metrics.json", "training_config.yaml"} - {
         f for f in FILES if "figures" in f
     }
@@ -143,17 +125,19 @@ def test_plain_model_folder_keeps_its_own_card(hub, run):
         (READ_TOKEN, "Your access token has no permission to write to user/smile"),
     ],
 )
-def test_refused(hub, run, token, sentence):
-    (line,) = publish_in_child(hub, run, token=token)
-    assert line.startswith(f"UserError: {sentence}")
-    assert not hub.repos
+def test_refused(hub_client, run, token, sentence):
+    done = hub_client.publish(run, token=token)
+    assert done.code == 2 and done.errors.startswith(sentence)
+    assert not hub_client.hub.repos
 
 
-def test_unreachable(hub, run):
+def test_unreachable(hub, run, tmp_path):
+    """The address is read when huggingface_hub is imported, so this process has an address of its own."""
     hub.url = "http://127.0.0.1:9"
-    (line,) = publish_in_child(hub, run)
-    assert line.startswith("UserError: The Hub at http://127.0.0.1:9 cannot be reached")
-    assert "check your connection" in line
+    with client_of(hub, tmp_path) as client:
+        done = client.publish(run)
+    assert done.code == 2 and done.errors.startswith("The Hub at http://127.0.0.1:9 cannot be reached")
+    assert "check your connection" in done.errors
 
 
 def test_nothing_of_this_machine_is_published(real_run):

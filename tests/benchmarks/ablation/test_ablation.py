@@ -1,6 +1,7 @@
 """The ablation: heads of other methods, rows that differ by one part, and the report, on data whose truth is known."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from benchmarks.harness.benchmark_dataset import Settings
 from benchmarks.harness.feature_dataset import FeatureDataset
 from benchmarks.harness.fitting import Recipe, predict, train_head, uar
 from benchmarks.harness.heads import TextGuidedHead
+from benchmarks.harness.published_rows import with_published_rows
 from benchmarks.harness.results import read_results
 from benchmarks.harness.row import targets_of
 from benchmarks.harness.runner import run_rows
@@ -192,6 +194,30 @@ def test_the_report_compares_the_full_network_with_every_row(measured, tmp_path,
     assert "predicted" not in json.dumps(facts)
     table = text.partition("### Do the predictions depend on the top frames?")[2]
     assert "| DSMIL |" in table and "DFER-CLIP" not in table.partition("\n## ")[0], "it has no score"
+
+
+@pytest.mark.slow
+def test_published_rows_are_compared_with_new_rows(measured, tmp_path):
+    """A later measurement of single rows, on another machine, extends the report."""
+    out, figures = tmp_path / "ablation.md", tmp_path / "ablation.json"
+    write_ablation_report(measured, out, figures)
+    text, facts = out.read_text(), json.loads(figures.read_text())["features"]
+    work = tmp_path / "work"
+    shutil.copytree(measured / "results", work / "results")
+    for path in (work / "results" / "features").glob("*.json"):
+        if path.stem not in ("dataset", "dsmil"):
+            path.unlink()
+    write_ablation_report(work, out, figures)
+    assert out.read_text() == text, "the published outcomes are precise enough"
+    shutil.rmtree(work / "results" / "features")
+    with pytest.raises(UserError, match="no finished rows"):
+        write_ablation_report(work, out, figures)
+    other = replace(read_results(measured)[0], identity="of other clips")
+    assert set(with_published_rows([other], {"features": facts})[0].rows) == set(other.rows)
+    (alone,) = with_published_rows([], {"features": facts})
+    assert set(alone.rows) == set(facts["rows"])
+    found = report.part_differences(alone)["dsmil"]
+    assert found == {name: pytest.approx(values, abs=1e-3) for name, values in facts["full minus"]["dsmil"].items()}
 
 
 @pytest.mark.slow
