@@ -181,5 +181,5 @@ def memory_figures(samples: list[tuple[float, int]]) -> dict[str, float]:
         "peak": float(values.max()),
         "settled": settled,
         "end": end,
-        "per_hour": 3600 * (end - settled) / between,
+        "per_hour": float(3600 * (end - settled) / between),
     }
