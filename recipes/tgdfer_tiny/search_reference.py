@@ -100,7 +100,10 @@ def _photographs(faces: Faces) -> list[np.ndarray]:
     crops = []
     for row in chosen.tolist():
         encoded = np.frombuffer(table["image"][row]["bytes"].as_py(), np.uint8)
-        crop = crop_face(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), detector)
+        picture = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        if picture is None:
+            raise UserError(f"{faces.ferplus}: the image in row {row} cannot be read; download the file again.")
+        crop = crop_face(picture, detector)
         if crop is not None:
             crops.append(np.repeat(cv2.resize(crop, (SIZE, SIZE))[..., None], 3, axis=2))
     return crops
