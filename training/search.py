@@ -1,9 +1,11 @@
 """Search for phrases in videos: indexes the videos, ranks their moments, and writes the results."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tgdfer.processing.search_pipeline_tgdfer import EmotionSearchPipeline
 from tgdfer.processing.search_tgdfer import LIMIT, MIN_SCORE, FaceIndex
@@ -104,6 +106,11 @@ def find(
     return results
 
 
+def _begin(progress: PredictionProgress, name: str, source: Any) -> Callable[[float], None]:
+    """Starts an opened video in the progress bar, and returns the function that advances it."""
+    return progress.begin(name, declared_seconds(source))
+
+
 def index_videos(cache: IndexCache, videos: Sequence[str]) -> tuple[dict[str, FaceIndex], dict[str, str]]:
     """Returns the index of each video that can be read, and the reason for each of the others.
 
@@ -130,9 +137,7 @@ def index_videos(cache: IndexCache, videos: Sequence[str]) -> tuple[dict[str, Fa
     with reporting_interruption(interrupted), progress.shown():
         for video in remaining:
             try:
-                indexes[video] = cache.create(
-                    video, lambda source, name=names[video]: progress.begin(name, declared_seconds(source))
-                )
+                indexes[video] = cache.create(video, partial(_begin, progress, names[video]))
             except VideoDecodeError as error:
                 errors[video] = error_message(error)
             except Exception as error:

@@ -55,7 +55,7 @@ def read_photographs(path: Path) -> tuple[list[np.ndarray], list[str]]:
     """Returns the grey test photographs with a clear majority for an emotion, uint8 (H, W) each, and their labels.
 
     Raises:
-        UserError: If the file cannot be read.
+        UserError: If the file or a photograph cannot be read.
     """
     try:
         table = pyarrow.parquet.read_table(path, columns=["image", "label", "split"])
@@ -65,6 +65,9 @@ def read_photographs(path: Path) -> tuple[list[np.ndarray], list[str]]:
     for row, (label, split) in enumerate(zip(table["label"].to_pylist(), table["split"].to_pylist(), strict=True)):
         if split == "test" and label in EMOTIONS:
             encoded = np.frombuffer(table["image"][row]["bytes"].as_py(), np.uint8)
-            pictures.append(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE))
+            picture = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+            if picture is None:
+                raise UserError(f"{path}: the image in row {row} cannot be read; fetch the file again.")
+            pictures.append(picture)
             labels.append(label)
     return pictures, labels

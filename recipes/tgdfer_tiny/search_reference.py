@@ -65,7 +65,7 @@ def write_reference(folder: Path, faces: Faces, progress: Callable[[str], None])
     progress(f"Cropped {len(photographs)} photographs.")
     rendered = render_stills(faces.rendered, faces.rendered // 2, faces.seed, SPLIT).images
     progress(f"Rendered {len(rendered)} faces.")
-    parts = [embed(model, photographs), embed(model, rendered)]
+    parts = [embed(model, photographs), embed(model, list(rendered))]
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in parts])
     source = (
         f"{len(photographs)} photographs of the validation split of FER2013 (FER+), and {len(rendered)} rendered faces"
@@ -78,8 +78,8 @@ def write_reference(folder: Path, faces: Faces, progress: Callable[[str], None])
 
 
 @torch.inference_mode()
-def embed(model: TGDFERForVideoClassification, pictures: np.ndarray | Sequence[np.ndarray]) -> Tensor:
-    """Encodes RGB pictures, uint8 (N, S, S, 3), and returns their embeddings (N, D)."""
+def embed(model: TGDFERForVideoClassification, pictures: Sequence[np.ndarray]) -> Tensor:
+    """Encodes N RGB pictures, uint8 (S, S, 3) each, and returns their embeddings (N, D)."""
     parts = []
     for start in range(0, len(pictures), _BATCH):
         pixels = torch.from_numpy(np.stack(pictures[start : start + _BATCH])).permute(0, 3, 1, 2).float().div(255)
@@ -100,7 +100,10 @@ def _photographs(faces: Faces) -> list[np.ndarray]:
     crops = []
     for row in chosen.tolist():
         encoded = np.frombuffer(table["image"][row]["bytes"].as_py(), np.uint8)
-        crop = crop_face(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), detector)
+        picture = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        if picture is None:
+            raise UserError(f"{faces.ferplus}: the image in row {row} cannot be read; download the file again.")
+        crop = crop_face(picture, detector)
         if crop is not None:
             crops.append(np.repeat(cv2.resize(crop, (SIZE, SIZE))[..., None], 3, axis=2))
     return crops

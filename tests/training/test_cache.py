@@ -25,7 +25,7 @@ def files(tmp_path, monkeypatch):
     monkeypatch.setenv("TGDFER_CACHE", str(tmp_path))
     monkeypatch.delenv("TGDFER_CACHE_LIMIT", raising=False)
     monkeypatch.setattr(cache, "try_to_load_from_cache", lambda *_: None)
-    kinds = {"a": "features", "b": "activations", "c": "features"}
+    kinds = {"a": "features", "b": "activations", "c": "indexes"}
     paths = [kind_folder(kind) / f"{name}.safetensors" for name, kind in kinds.items()]
     for days, path in zip((3, 2, 1), paths, strict=True):
         path.write_bytes(bytes(100))
