@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
-from tgdfer.model_card.intervals import mean_interval, percent, percent_range, share_interval
-from tgdfer.model_card.markdown import Markdown, code, escape, one_line, table
+from tgdfer.model_card.intervals import percent, percent_range
+from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line, table
+from tgdfer.training.metrics.shares import mean_interval, share_interval
 
 
 class Figure(NamedTuple):
@@ -49,6 +50,12 @@ CONFIDENCE = [
     Figure("ece", "Expected calibration error (15 bins)"),
     Figure("risk_coverage_area", "Area under the risk-coverage curve"),
 ]
+# Calibration errors of `temperature_scaling`.
+TEMPERATURE_SCALING = {
+    "before": "Calibration error without temperature scaling",
+    "cross_fitted": "Calibration error if these clips are scaled with a temperature that was fitted on other people or"
+    " clips of the same data",
+}
 # Baselines without a model, by their prefix in metrics.json.
 CHANCE = {"random_": "random frame scores", "position_": "frame scores by closeness to the middle of the clip"}
 COUNTS = {"num_clips": "clips", "num_people": "people"}
@@ -107,19 +114,39 @@ class DatasetResults:
             if sum(row)
         }
 
+    def recall_interval(self, label: str) -> tuple[float, float]:
+        """Returns the 95% interval of the recall of a class: that of the bootstrap, or one from the counts."""
+        measured = ((self.metrics.get("intervals") or {}).get("recall") or {}).get(label)
+        return (measured[0], measured[1]) if measured else share_interval(*self.class_counts[label])
+
     def recall_table(self) -> Markdown | None:
-        """Formats clips and recall of each class as a table. None if there is no confusion matrix."""
+        """Formats clips, recall, precision and F1 of each class as a table. None if there is no confusion matrix.
+
+        The last two are left out if they were not measured.
+        """
+        headings = ["class", "clips", "recall", "95% interval"]
         rows = [
-            (label, str(total), percent(correct / total), percent_range(share_interval(correct, total)))
+            [label, str(total), percent(correct / total), percent_range(self.recall_interval(label))]
             for label, (correct, total) in self.class_counts.items()
         ]
-        return table(["class", "clips", "recall", "95% interval"], rows, [1, 2, 3]) if rows else None
+        if per_class := self.metrics.get("per_class"):
+            headings += ["precision", "F1"]
+            for row in rows:
+                figures = per_class.get(row[0]) or {}
+                row += ["" if figures.get(name) is None else percent(figures[name]) for name in ("precision", "f1")]
+        return table(headings, rows, range(1, len(headings))) if rows else None
 
     def intervals(self) -> Markdown | None:
         """Says in which intervals WAR and UAR lie. None if there is no confusion matrix."""
         counts = list(self.class_counts.values())
         if not counts:
             return None
+        if (found := self.metrics.get("intervals")) and found.get("uar"):
+            return Markdown(
+                f"The 95% interval of the WAR is {percent_range(found['war'])}, and that of the UAR is"
+                f" {percent_range(found['uar'])}. They are bootstrap intervals over {found['units']}"
+                f" {escape(str(found['over']))}."
+            )
         war = share_interval(sum(correct for correct, _ in counts), sum(total for _, total in counts))
         people = self.metrics.get("num_people")
         note = f", although they show only {people} people" if people and people < self.metrics["num_clips"] else ""
@@ -128,29 +155,65 @@ class DatasetResults:
             f" {percent_range(mean_interval(counts))}. These intervals treat the clips as independent{note}."
         )
 
+    def shared_labels(self) -> Markdown | None:
+        """Says which clips were left out because the model lacks their label, and what the other labels give."""
+        shared = self.metrics.get("shared_labels")
+        if not shared:
+            return None
+        text = f"The data set and the model share {len(shared['matched'])} labels."
+        if shared["num_left_out"]:
+            counts = ", ".join(f"{label}: {count}" for label, count in shared["left_out"].items())
+            text += (
+                f" {shared['num_left_out']} clips were left out, because the model does not have their label"
+                f" ({escape(counts)})."
+            )
+        if shared["only_model"]:
+            text += f" There are no clips of {join(shared['only_model'])}."
+        return Markdown(
+            f"{text} If the model may answer only with the shared labels, the UAR is {percent(shared['uar'])}"
+            f"{_in_brackets(shared['intervals']['uar'])}."
+        )
+
+    def views(self) -> Markdown | None:
+        """Says over how many windows and crops the logits were averaged. None for a single view."""
+        views = self.metrics.get("views")
+        if not views:
+            return None
+        return Markdown(
+            f"The logits are averaged over {views['windows']} windows and {views['crops']} crops of each clip."
+        )
+
     def group_tables(self) -> list[tuple[str, Markdown]]:
         """Formats the results of each group of clips as tables, with the names of the attributes."""
         headings = ["clips", "WAR", "95% interval", "UAR"]
         tables = []
         for attribute, groups in (self.metrics.get("groups") or {}).items():
+            is_measured = all(_measured_interval(figures, "uar") for figures in groups.values())
             rows = [
                 (
                     group,
                     str(figures["num_clips"]),
                     percent(figures["war"]),
-                    percent_range(share_interval(round(figures["war"] * figures["num_clips"]), figures["num_clips"])),
+                    percent_range(_group_interval(figures)),
                     percent(figures["uar"]),
+                    *([percent_range(_measured_interval(figures, "uar"))] if is_measured else []),
                 )
                 for group, figures in groups.items()
             ]
-            tables.append((attribute, table([attribute, *headings], rows, [1, 2, 3, 4])))
+            names = [attribute, *headings, *(["95% interval"] if is_measured else [])]
+            tables.append((attribute, table(names, rows, range(1, len(names)))))
         return tables
 
     @property
     def confidence(self) -> dict[str, str]:
         """Measured metrics of the confidence, by heading."""
         measured = [figure for figure in CONFIDENCE if self.metrics.get(figure.key) is not None]
-        return {figure.heading: figure.format(self.metrics[figure.key]) for figure in measured}
+        scaling = self.metrics.get("temperature_scaling") or {}
+        return {figure.heading: figure.format(self.metrics[figure.key]) for figure in measured} | {
+            heading: percent(scaling[name]["ece"]) + _in_brackets(scaling[name]["interval"])
+            for name, heading in TEMPERATURE_SCALING.items()
+            if name in scaling
+        }
 
     def eval_results(self) -> list[EvalResult]:
         """Returns the measured metrics as fractions for the `model-index`."""
@@ -172,3 +235,21 @@ class DatasetResults:
             for figure in self.figures
             if figure.metric
         ]
+
+
+def _measured_interval(figures: dict[str, Any], name: str) -> Any:
+    """Returns the 95% bootstrap interval of a metric of a group. None if there is none."""
+    return (figures.get("intervals") or {}).get(name)
+
+
+def _group_interval(figures: dict[str, Any]) -> tuple[float, float]:
+    """Returns the 95% interval of the WAR of a group: that of the bootstrap, or one from the counts."""
+    if measured := _measured_interval(figures, "war"):
+        low, high = measured
+        return low, high
+    return share_interval(round(figures["war"] * figures["num_clips"]), figures["num_clips"])
+
+
+def _in_brackets(interval: Any) -> str:
+    """Formats an interval after a value. Empty if it is None."""
+    return f" (95% interval {percent_range(interval)})" if interval else ""

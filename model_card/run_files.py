@@ -18,7 +18,18 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[^@\s]+)?")
 # Options that are meaningful only on the machine of the training.
 LOCAL_OPTIONS = ("output", "resume", "workers", "face_model")
 # Keys whose values are texts and never file names.
-TEXT_KEYS = ("labels", "validation", "license", "sources", "limits", "groups", "hardware", "versions")
+TEXT_KEYS = (
+    "labels",
+    "shared_labels",
+    "zero_shot",
+    "validation",
+    "license",
+    "sources",
+    "limits",
+    "groups",
+    "hardware",
+    "versions",
+)
 
 
 def model_folder(run: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tgdfer.model_card.intervals import percent_range, share_interval
+from tgdfer.model_card.intervals import percent_range
 from tgdfer.model_card.markdown import Markdown, code, escape, join
 from tgdfer.model_card.measured import DatasetResults
 
@@ -47,7 +47,7 @@ def _classes_with_low_recall(results: DatasetResults) -> Iterator[Markdown]:
         mistakes = {other: number for other, number in zip(labels, row, strict=True) if other != label}
         text = (
             f"It finds {_share(correct, total)} of the {escape(label)} clips"
-            f" (95% interval {percent_range(share_interval(correct, total))})."
+            f" (95% interval {percent_range(results.recall_interval(label))})."
         )
         if mistakes and max(mistakes.values()) >= max(FREQUENT * total, 1):
             other = max(mistakes, key=lambda name: mistakes[name])

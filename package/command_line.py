@@ -45,7 +45,7 @@ from tgdfer.prediction_commands import (
 from tgdfer.publishing_commands import PUSH_EXAMPLES, push
 from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
-from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml
+from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml, require_writable
 from tgdfer.training.interruption import Terminated, reporting_interruption
 from tgdfer.training.revisions import with_revision
 from tgdfer.weights import DEFAULT_MODEL
@@ -57,6 +57,7 @@ app = App(
 )
 
 
+_EVALUATED_HELP = f"{MODEL_HELP}. A CLIP is measured without training (zero-shot)"
 _UNFINISHED_EVALUATION = (
     "Interrupted before the evaluation was complete. Finished files are kept."
     " Run the same command again to create the others."
@@ -219,11 +220,12 @@ def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
     epilog="[bold]Examples[/]\n\n"
     "tgdfer evaluate runs/first --baseline\n\n"
     "tgdfer evaluate user/model --dataset clips/ --split test --output runs/elsewhere\n\n"
-    "tgdfer evaluate --dataset clips/"
+    "tgdfer evaluate --dataset clips/\n\n"
+    "tgdfer evaluate openai/clip-vit-base-patch16 --dataset clips/ --output runs/zero_shot"
 )
 @with_groups
 def evaluate(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Argument(help=_EVALUATED_HELP)] = DEFAULT_MODEL,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -251,11 +253,34 @@ def evaluate(
             rich_help_panel="Data",
         ),
     ] = None,
+    windows: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Windows of each clip, with different frames; their logits are averaged",
+            rich_help_panel="Data",
+        ),
+    ] = 1,
+    crops: Annotated[
+        Literal["1", "5", "10"],
+        typer.Option(
+            help="Crops of each frame: 5 are the corners and the centre, and 10 also their mirror images; their logits"
+            " are averaged",
+            rich_help_panel="Data",
+        ),
+    ] = "1",
     which: Annotated[
         Literal["best", "last"],
         typer.Option(help="Evaluate the model of the best or of the last epoch of the run", rich_help_panel="Model"),
     ] = "best",
     revision: Annotated[str | None, typer.Option(help=REVISION_HELP, rich_help_panel="Model")] = None,
+    descriptions: Annotated[
+        str | None,
+        typer.Option(
+            help="YAML file with the descriptions of the classes, for an untrained CLIP. Default: the built-in ones",
+            rich_help_panel="Model",
+        ),
+    ] = None,
     baseline: Annotated[
         bool,
         typer.Option(
@@ -269,28 +294,73 @@ def evaluate(
             rich_help_panel="Run",
         ),
     ] = None,
+    errors: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of film strips of the most confident errors in the folder `errors`, which is never published",
+            rich_help_panel="Run",
+        ),
+    ] = 12,
     *,
     reading: ReadingFlags,
     hardware: HardwareOptions,
 ) -> None:
-    """Measure a model on a split.
+    """Measure a model on a split, or a CLIP without training (zero-shot).
 
-    The metrics are accuracy (WAR), mean recall (UAR) and the calibration error. If the data set has the intensity of
-    every frame, they also include frame AP and pointing.
+    The metrics are accuracy (WAR), mean recall (UAR), the recall and precision of each class, and the calibration
+    error before and after temperature scaling, with 95% bootstrap intervals over people or clips. If the data set has
+    the intensity of every frame, they also include frame AP and pointing. If the data set has other labels than the
+    model, the labels that both have are measured.
     """
     hide_loading_bars()
     with reporting_interruption(lambda: _UNFINISHED_EVALUATION):
-        from tgdfer.training.evaluate import EvaluationData, evaluate_model, print_metrics
+        from tgdfer.training.evaluate import EvaluationData, evaluate_model
+        from tgdfer.training.evaluation.tables import print_metrics
+        from tgdfer.training.evaluation.views import EvaluationViews
         from tgdfer.training.hardware import Hardware
         from tgdfer.training.label_kinds import print_several_labels
 
         data = EvaluationData(dataset, split, strict=strict or None, **reading.options())
         options: dict[str, Any] = {"output": output, "which": which, "workers": workers, "baseline": baseline}
+        options |= {"views": EvaluationViews(windows, int(crops)), "errors": errors, "descriptions": descriptions}
         metrics = evaluate_model(
             with_revision(model, revision), data, **options, hardware=Hardware(**asdict(hardware))
         )
     if is_main_process():
         (print_several_labels if metrics.get("label_kind") == "multiple" else print_metrics)(metrics)
+        folder = output or (Path(model) if (Path(model) / "config.yaml").is_file() else None)
+        if folder is not None:
+            print_once(f"The results are in {folder}.")
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\ntgdfer compare runs/second runs/first\n\n"
+    "tgdfer compare runs/second runs/zero_shot --output comparison.json"
+)
+def compare(
+    first: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A", help="Folder that `tgdfer evaluate` wrote to, or its metrics.json or predictions.csv"
+        ),
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The same for the model to compare with")],
+    output: Annotated[Path | None, typer.Option(help="JSON file for the differences")] = None,
+) -> None:
+    """Compare two evaluations on the same clips: the differences, with 95% paired bootstrap intervals.
+
+    People are drawn if they are known, otherwise clips. If an interval does not contain 0, the difference is
+    significant at the level of 5%.
+    """
+    from tgdfer.training.evaluation.compare import compare_results, print_comparison, write_comparison
+
+    if output is not None:
+        require_writable(output)
+    comparison = compare_results(first, second)
+    if output is not None:
+        write_comparison(output, comparison)
+    print_comparison(comparison)
 
 
 app.command(epilog=PREDICT_EXAMPLES)(predict)

@@ -23,7 +23,8 @@ from tgdfer.model_card.card import write_card
 from tgdfer.model_card.publish import publish
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import evaluate_model, print_metrics
+from tgdfer.training.evaluate import evaluate_model
+from tgdfer.training.evaluation.tables import print_metrics
 from tgdfer.training.files import require_writable, write_text
 from tgdfer.training.outputs import PredictionFiles, print_results
 from tgdfer.training.predict import predict

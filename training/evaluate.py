@@ -1,20 +1,19 @@
 """Evaluation of a model on a split that it was not trained on: figures, predictions and confusion matrix."""
 
-import csv
 import hashlib
-import io
-import json
+import logging
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich import get_console
-from rich.markup import escape
-from rich.table import Table
+import numpy as np
 
+from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.baseline import mean_baseline
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips
@@ -24,19 +23,27 @@ from tgdfer.training.data.loading import load_readable_clips
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
-from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
-from tgdfer.training.figures.risk_coverage import plot_risk_coverage
-from tgdfer.training.files import read_json, require_writable, write_text
+from tgdfer.training.evaluation.confident_errors import SHOWN, write_confident_errors
+from tgdfer.training.evaluation.result_files import write_metrics, write_results
+from tgdfer.training.evaluation.shared_labels import LabelMatch, match_labels, select_shared, shared_label_facts
+from tgdfer.training.evaluation.temperature_scaling import temperature_scaling
+from tgdfer.training.evaluation.views import EvaluationViews, with_views
+from tgdfer.training.evaluation.zero_shot import zero_shot_model
+from tgdfer.training.files import read_json, require_writable
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.label_kinds import several_label_metrics, vote_metrics, write_several_labels
-from tgdfer.training.measure import ClipPrediction, measure_groups, measure_model
-from tgdfer.training.models import load_trained, model_commit, model_source
+from tgdfer.training.measure import ClipPrediction, clip_outcomes, measure_groups, measure_model
+from tgdfer.training.metrics import class_figures
+from tgdfer.training.metrics.intervals import metric_intervals
+from tgdfer.training.models import is_trained, load_trained, model_commit, model_source
 from tgdfer.training.processes import process_state
 from tgdfer.training.readable import predict_readable_clips
 from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class _EvaluationTask:
         output: Folder for the results. None to write nothing.
         run: Configuration of the run. None if the model is not part of a run.
         facts: Facts of the training.
+        zero_shot: Whether the model is an untrained CLIP.
     """
 
     model: str
@@ -93,6 +101,7 @@ class _EvaluationTask:
     output: Path | None
     run: TrainingConfig | None = None
     facts: dict[str, Any] | None = None
+    zero_shot: bool = False
 
     def load_clips(self) -> LabelledClips:
         """Loads the clips of the split."""
@@ -107,25 +116,38 @@ def evaluate_model(
     output: str | Path | None = None,
     which: Literal["best", "last"] = "best",
     baseline: bool = False,
+    views: EvaluationViews | None = None,
+    errors: int = SHOWN,
+    descriptions: str | Path | None = None,
     batch_size: int = 16,
     workers: int | None = 0,
     hardware: Hardware | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a model on a split and writes `metrics.json`, `predictions.csv` and two figures.
+    """Evaluates a model on a split and writes the results to a folder.
 
-    The figures are `figures/confusion_matrix.png` and `figures/risk_coverage.png`. Several processes, as `torchrun`
-    and `accelerate launch` start them, share the clips. The main process writes, and all processes return the same
-    metrics.
+    These are `metrics.json`, `predictions.csv` (a row for each clip), `per_class.csv`, the figures
+    `figures/confusion_matrix.png` and `figures/risk_coverage.png`, and the most confident errors as film strips in
+    `errors/`. Several processes, as `torchrun` and `accelerate launch` start them, share the clips. The main process
+    writes, and all processes return the same metrics.
+
+    If the labels of the split are not the classes of the model, the clips whose label both have are measured. A
+    warning and `shared_labels` say what was left out. Labels match by name and by alias, such as "happy" and "joy".
 
     Args:
         model (`str` or `Path`, *optional*, defaults to `DEFAULT_MODEL`): Folder of a run or of a model, or Hub id. By
-            default the model in the package.
+            default the model in the package. The zero-shot result of an untrained CLIP, or another dual encoder, is
+            measured with the mean cosines of its frames and the descriptions of the classes.
         data (`EvaluationData`, *optional*): The split. By default the test split of the run.
         output (`str` or `Path`, *optional*): Folder for the results. By default the folder of the run. For a model
             without a run, nothing is written by default.
         which (`"best"` or `"last"`, *optional*, defaults to `"best"`): Model of a run to evaluate.
         baseline (`bool`, *optional*, defaults to `False`): Whether to train and evaluate the baseline on the data of
             the run, after all other results are written.
+        views (`EvaluationViews`, *optional*): Windows and crops of each clip, over which logits are averaged. By
+            default the middle frames of the segments, as in validation.
+        errors (`int`, *optional*, defaults to 12): Number of film strips of errors. With 0, none are written.
+        descriptions (`str` or `Path`, *optional*): YAML file with descriptions of the classes, for a CLIP. By default
+            the built-in ones.
         batch_size (`int`, *optional*, defaults to 16): Clips per step, if `hardware` does not set it.
         workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
         hardware (`Hardware`, *optional*): Device and number format.
@@ -134,36 +156,43 @@ def evaluate_model(
         The metrics, from 0 to 1 if not stated otherwise:
 
         - `war`, `uar`, `recall` of each class, and `confusion_matrix`, whose rows are true classes (counts);
+        - `per_class`: `num_clips`, `num_answers`, `recall`, `recall_interval`, `precision` and `f1` of each class;
+        - `intervals`: 95% bootstrap intervals over people, or over clips if the people are unknown;
         - `frame_ap` and `pointing`, or None if the data set lacks the intensity of every frame;
         - `ece` (expected calibration error), `risk_coverage_area`, and `calibrated` (whether the model is);
+        - `temperature_scaling`: the calibration error before and after it, see `temperature_scaling`;
         - `coverage` and `covered_war` (accuracy of the clips that get an answer), for a model that can be unsure;
-        - `groups`, the results by group, if the data set has columns such as `age` or `gender`.
+        - `groups`, the results by group, if the data set has columns such as `age` or `gender`;
+        - `shared_labels`, if the labels of the split are not the classes of the model: what was `matched` and
+          `left_out`, and the results of answers that are restricted to the shared labels.
 
         All other metrics use the most probable label of a clip, even if the model is unsure.
 
     Raises:
-        UserError: If the model or the data set cannot be read, the split has labels that the model lacks, or
-            `baseline` is set and there is no run.
+        UserError: If the model or the data set cannot be read, they share fewer than two labels, `descriptions` are
+            given for a trained model, or `baseline` is set and there is no run.
     """
     if baseline and not (Path(model) / "config.yaml").is_file():
         raise UserError(f"{model} is not the folder of a run, so there is nothing to train its baseline on.")
+    if errors < 0:
+        raise UserError(f"errors is {errors}, but must be 0 or more.")
     requested = data or EvaluationData()
     task = _resolve_task(model, requested, which, None if output is None else Path(output))
     if task.output is not None:
         require_writable(task.output / "metrics.json")
-    hardware = hardware or Hardware()
+    task = replace(task, zero_shot=task.run is None and not is_trained(task.source))
+    if descriptions is not None and not task.zero_shot:
+        raise UserError(f"descriptions are for an untrained CLIP, but {model} is trained: leave them out.")
+    hardware, views = hardware or Hardware(), views or EvaluationViews()
     # Accelerate chooses the device if none is given.
     device = None if hardware.device == "auto" else hardware.torch_device()
-    network, processor = load_trained(task.source, **hardware.loading_options())
-    if task.run is not None:  # A model is saved without the path of its detector, which is valid on this machine only.
-        processor.video_processor.face_model = task.run.faces.face_model
-    labels = list(network.config.id2label.values())
-    clips = task.load_clips()
-    require_known(clips, labels, str(task.data.split))
+    network, processor, clips, match = _load(task, hardware, descriptions)
+    video_processor = processor.video_processor
+    views.require_possible(video_processor)
     size = hardware.batch_size or batch_size
     clips, predictions = predict_readable_clips(
         network,
-        processor.video_processor,
+        video_processor,
         clips,
         f"Split {task.data.split!r} of {task.data.dataset}",
         strict=bool(task.data.strict),
@@ -173,27 +202,37 @@ def evaluate_model(
     )
     if clips.soft is not None and clips.soft.kind == "multiple":
         return _evaluate_several_labels(task, network, clips, predictions)
+    if views.number > 1:
+        predictions = with_views(predictions, network, video_processor, clips, views, size, workers, device)
     flags = {"dataset": requested.dataset, "split": requested.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(requested)
-    flags |= {"dtype": None if hardware.dtype == "auto" else hardware.dtype}
+    flags |= {name: value for name, value in asdict(views).items() if value > 1}
+    flags |= {"descriptions": descriptions, "dtype": None if hardware.dtype == "auto" else hardware.dtype}
     metrics = {
         **_subject_facts(task, clips, network),
+        **({"zero_shot": {"descriptions": processor.descriptions}} if task.zero_shot else {}),
+        **({"views": asdict(views)} if views.number > 1 else {}),
         "command": _command(str(model), baseline, flags),
-        **measure_model(clips.labels, predictions, network.config),
+        **_measured(task, network.config, clips, predictions),
         **vote_metrics(clips, predictions, network.config),
-        **({"groups": measure_groups(clips.labels, predictions, labels, clips.groups)} if clips.groups else {}),
+        **(
+            {}
+            if match.is_complete
+            else {"shared_labels": shared_label_facts(match, clips, predictions, network.config)}
+        ),
         **({"training": task.facts} if task.facts else {}),
     }
     if task.output is not None:
         is_main = process_state().is_main_process
         if is_main:
-            _write_results(task.output, metrics, clips, predictions)
+            write_confident_errors(task.output, network, video_processor, clips, predictions, errors)
+            write_results(task.output, metrics, clips, predictions)
             write_left_out(task.output, str(task.data.split), clips)
             write_quarantine(task.output, str(task.data.split), clips)
         if baseline:  # All processes encode its clips.
             metrics["baseline"] = _baseline_metrics(task, clips, predictions)
             if is_main:
-                _write_metrics(task.output, metrics)
+                write_metrics(task.output, metrics)
     return metrics
 
 
@@ -214,6 +253,74 @@ def _evaluate_several_labels(
         write_left_out(task.output, str(task.data.split), clips)
         write_quarantine(task.output, str(task.data.split), clips)
     return metrics
+
+
+def _load(
+    task: _EvaluationTask, hardware: Hardware, descriptions: str | Path | None
+) -> tuple[TGDFERForVideoClassification, TGDFERProcessor, LabelledClips, LabelMatch]:
+    """Loads the model, its processor and the clips whose label it has, and says which labels are shared."""
+    place = f"split {task.data.split!r}"
+    if task.zero_shot:
+        clips = task.load_clips()
+        texts = None if descriptions is None else str(descriptions)
+        network, processor = zero_shot_model(str(task.source), clips.classes, str(task.data.dataset), texts)
+        network = network.to(**hardware.loading_options()) if hardware.loading_options() else network
+    else:
+        network, processor = load_trained(task.source, **hardware.loading_options())
+        clips = task.load_clips()
+    if task.run is not None:  # A model is saved without the path of its detector, which is valid on this machine only.
+        processor.video_processor.face_model = task.run.faces.face_model
+    labels = list(network.config.id2label.values())
+    if clips.soft is not None:  # Several labels and votes are about all classes together.
+        require_known(clips, labels, str(task.data.split))
+    match = match_labels(clips.labels if clips.soft is None else clips.classes, labels, place)
+    if not match.is_complete and process_state().is_main_process:
+        logger.warning("%s", match)
+    return network, processor, clips if clips.soft is not None else select_shared(clips, match), match
+
+
+def _measured(
+    task: _EvaluationTask, config: TGDFERConfig, clips: LabelledClips, predictions: Sequence[ClipPrediction]
+) -> dict[str, Any]:
+    """Computes all metrics of the clips, with their intervals."""
+    labels = list(config.id2label.values())
+    metrics = measure_model(clips.labels, predictions, config)
+    intervals = metric_intervals(clip_outcomes(clips.labels, predictions, clips.people))
+    per_class = {
+        label: figures | {"recall_interval": intervals["recall"].get(label)}
+        for label, figures in class_figures(metrics["confusion_matrix"], labels).items()
+    }
+    was_fitted_here = config.is_calibrated and _is_calibration_split(task)
+    if was_fitted_here and process_state().is_main_process:
+        logger.warning(
+            "The temperature of the model was fitted on clips of split %r, so its calibration error is too low here.",
+            task.data.split,
+        )
+    scaling = temperature_scaling(
+        np.array([prediction.logits for prediction in predictions], float),
+        np.array([labels.index(label) for label in clips.labels]),
+        clips.people,
+        config.temperature if config.is_calibrated and not was_fitted_here else None,
+    )
+    groups = measure_groups(clips.labels, predictions, labels, clips.groups, clips.people)
+    return {
+        **metrics,
+        "per_class": per_class,
+        "intervals": intervals,
+        "temperature_scaling": scaling,
+        **({"groups": groups} if groups else {}),
+    }
+
+
+def _is_calibration_split(task: _EvaluationTask) -> bool:
+    """Returns whether the split contains the validation clips of the run, on which its model was calibrated."""
+    if task.run is None or not task.facts or not task.facts.get("validation"):
+        return False
+    run = task.run.data
+    if os.path.realpath(str(task.data.dataset)) != os.path.realpath(run.dataset):
+        return False
+    by_split = task.facts["validation"] == "by split"
+    return task.data.split == ((run.validation_split or "validation") if by_split else run.train_split)
 
 
 def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:
@@ -280,39 +387,6 @@ def weights_sha256(folder: str | Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def print_metrics(metrics: dict[str, Any]) -> None:
-    """Prints the metrics of `evaluate_model` as a table, in percent."""
-    baseline = metrics.get("baseline", {})
-    table = Table(
-        title=f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips", caption="in percent"
-    )
-    for name in ("", "model", *(["baseline"] if baseline else []), "random"):
-        table.add_column(name, justify="right" if name else "left")
-
-    def add(title: str, *values: float | None, style: str = "", unit: float = 100) -> None:
-        model, baseline_value, random = values
-        cells = [model, *([baseline_value] if baseline else []), random]
-        table.add_row(title, *("" if cell is None else f"{unit * cell:.1f}" for cell in cells), style=style)
-
-    for label, recall in metrics["recall"].items():
-        add(escape(f"recall of {label}"), recall, None, None)
-    table.add_section()
-    chance = 1 / len(metrics["labels"])
-    add("UAR (mean recall)", metrics["uar"], baseline.get("uar"), chance, style="bold")
-    add("WAR (accuracy)", metrics["war"], baseline.get("war"), None, style="bold")
-    if metrics["frame_ap"] is not None:
-        add("frame AP", metrics["frame_ap"], baseline.get("frame_ap"), metrics["random_frame_ap"], style="bold")
-        add("pointing", metrics["pointing"], baseline.get("pointing"), metrics["random_pointing"], style="bold")
-    if metrics["activity_gain"] is not None:
-        add("activity gain (a ratio)", metrics["activity_gain"], baseline.get("activity_gain"), 1.0, unit=1)
-    table.add_section()
-    add("calibration error" + ("" if metrics["calibrated"] else " (not calibrated)"), metrics["ece"], None, None)
-    if "coverage" in metrics:
-        add(f"clips answered (at least {metrics['unsure_below']:.0%} sure)", metrics["coverage"], None, None)
-        add("WAR of these clips", metrics["covered_war"], None, None)
-    get_console().print(table)
-
-
 def _baseline_metrics(
     task: _EvaluationTask, clips: LabelledClips, predictions: list[ClipPrediction]
 ) -> dict[str, Any]:
@@ -323,40 +397,3 @@ def _baseline_metrics(
         return mean_baseline(task.run, task.facts["base_model"], part, clips, predictions)
     except UserError as error:
         raise UserError(f"The baseline failed, all other results are in {task.output}: {error}") from error
-
-
-def plot_figures(
-    folder: Path, metrics: dict[str, Any], true_labels: Sequence[str], predictions: Sequence[ClipPrediction]
-) -> None:
-    """Writes `confusion_matrix.png` and `risk_coverage.png` to a folder.
-
-    Args:
-        folder (`Path`): Folder of the figures. It is created if it does not exist.
-        metrics (`dict[str, Any]`): Metrics of the clips, as returned by `measure_model`.
-        true_labels (`Sequence[str]`): True label of each clip.
-        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    plot_confusion_matrix(metrics["confusion_matrix"], metrics["labels"], folder / "confusion_matrix.png")
-    correct = [prediction.label == label for prediction, label in zip(predictions, true_labels, strict=True)]
-    scores = [prediction.score for prediction in predictions]
-    plot_risk_coverage(scores, correct, folder / "risk_coverage.png", metrics.get("unsure_below"))
-
-
-def _write_results(
-    folder: Path, metrics: dict[str, Any], clips: LabelledClips, predictions: list[ClipPrediction]
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "label", "predicted", "score", "person"])
-    people = clips.people or [""] * len(clips)
-    for file, label, prediction, person in zip(clips.files, clips.labels, predictions, people, strict=True):
-        writer.writerow([file, label, prediction.label, f"{prediction.score:.4f}", person])
-    write_text(folder / "predictions.csv", table.getvalue())
-    plot_figures(folder / "figures", metrics, clips.labels, predictions)
-    _write_metrics(folder, metrics)
-
-
-def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -20,11 +20,13 @@ from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.groups import group_members
 from tgdfer.training.metrics import (
+    clip_figures,
     expected_calibration_error,
     localisation_figures,
     recognition_figures,
     risk_coverage_area,
 )
+from tgdfer.training.metrics.intervals import ClipOutcomes, metric_intervals
 from tgdfer.training.processes import batch_loader, gather_batches, own_batches, process_state
 
 # Entries of a batch that are not inputs of the network.
@@ -96,6 +98,7 @@ def predict_clips(
     batches = own_batches(len(data), batch_size)
     stream = predict_batches(model, batch_loader(data, batches, workers), device)
     predictions = [list(islice(stream, len(batch))) for batch in batches]
+    next(stream, None)  # Completes the progress bar.
     return list(chain.from_iterable(gather_batches(predictions)))
 
 
@@ -186,24 +189,53 @@ def measure(
     return {"labels": list(labels), **recognition, **figures, "activity_gain": activity_gain(emotional)}
 
 
+def clip_outcomes(
+    true_labels: Sequence[str], predictions: Sequence[ClipPrediction], people: Sequence[str] | None = None
+) -> ClipOutcomes:
+    """Compares predictions with the truth, clip by clip, for intervals and comparisons.
+
+    Args:
+        true_labels (`Sequence[str]`): True label of each clip.
+        predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
+        people (`Sequence[str]`, *optional*): Person in each clip.
+    """
+    frames: dict[str, list[float]] = {"frame_ap": [], "pointing": []}
+    for label, prediction in zip(true_labels, predictions, strict=True):
+        is_known = label != "neutral" and not np.isnan(prediction.intensity).any()
+        figures = clip_figures(prediction.relevance, prediction.intensity) if is_known else None
+        for name, values in frames.items():
+            values.append(np.nan if figures is None else figures[name])
+    return ClipOutcomes(
+        labels=np.array(true_labels),
+        right=np.array([item.label == label for item, label in zip(predictions, true_labels, strict=True)], float),
+        confidence=np.array([prediction.score for prediction in predictions]),
+        **{name: np.array(values, float) for name, values in frames.items()},
+        people=None if people is None else np.array(people),
+    )
+
+
 def measure_groups(
     true_labels: Sequence[str],
     predictions: Sequence[ClipPrediction],
     labels: Sequence[str],
     groups: Mapping[str, Sequence[str]] | None,
+    people: Sequence[str] | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Computes the metrics of the labels of each group of clips.
+    """Computes the metrics of the labels of each group of clips, with bootstrap intervals.
 
     Args:
         true_labels (`Sequence[str]`): True label of each clip.
         predictions (`Sequence[ClipPrediction]`): Prediction for each clip.
         labels (`Sequence[str]`): Names of the K classes.
         groups (`Mapping[str, Sequence[str]]`, *optional*): Group of each clip for each attribute.
+        people (`Sequence[str]`, *optional*): Person in each clip, over whom the intervals are drawn. By default they
+            are drawn over clips.
 
     Returns:
-        `num_clips`, `war`, `uar` and `recall` by attribute and group.
+        `num_clips`, `war`, `uar`, `recall`, and the `intervals` of `war` and `uar`, by attribute and group.
     """
     results: dict[str, dict[str, dict[str, Any]]] = {}
+    outcomes = clip_outcomes(true_labels, predictions, people)
     for attribute, members in group_members(groups or {}).items():
         for group, rows in members.items():
             figures = recognition_figures(
@@ -212,6 +244,8 @@ def measure_groups(
                 labels=labels,
             )
             kept = {name: figures[name] for name in ("war", "uar", "recall")}
+            intervals = metric_intervals(outcomes.select(rows))
+            kept["intervals"] = {name: intervals[name] for name in ("over", "units", "war", "uar")}
             results.setdefault(attribute, {})[group] = {"num_clips": len(rows), **kept}
     return results
 

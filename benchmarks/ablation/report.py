@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITH, WITHOUT
 from benchmarks.harness.command_options import FIGURES
-from benchmarks.harness.comparison import Difference, mean_and_spread, paired_bootstrap
+from benchmarks.harness.comparison import mean_and_spread, paired_bootstrap
 from benchmarks.harness.published_rows import published_results, with_published_rows
 from benchmarks.harness.results import Results, read_results, runs_of
 from benchmarks.harness.tables import (
@@ -28,6 +28,7 @@ from benchmarks.harness.tables import (
 from benchmarks.real_faces.photograph_bags import BAGS, SHOWN, SIZE
 from tgdfer.training.figures.saving import save_figure
 from tgdfer.training.files import read_json
+from tgdfer.training.metrics.bootstrap import Interval
 
 FULL = "full"
 ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT + WITH), "context", "lora")
@@ -90,17 +91,17 @@ def write_ablation_report(work: Path, path: Path, figures: Path) -> None:
     write_report(path, [*sections, _methods(results)], figures, contents)
 
 
-def part_differences(results: Results) -> dict[str, dict[str, Difference]]:
+def part_differences(results: Results) -> dict[str, dict[str, Interval]]:
     """Computes the full model minus every other row, with 95% intervals over people.
 
     Returns:
-        `dict[str, dict[str, Difference]]`: For each row, the differences in `uar` and `frame_ap` on the test split.
+        `dict[str, dict[str, Interval]]`: For each row, the differences in `uar` and `frame_ap` on the test split.
         Rows with cross-validation also have `held_out_uar`, the difference in UAR on the training clips while they are
         held out.
     """
     if FULL not in results.rows:
         return {}
-    differences: dict[str, dict[str, Difference]] = {}
+    differences: dict[str, dict[str, Interval]] = {}
     full, held_out = results.outcomes(FULL), results.held_out(FULL)
     for name in results.rows:
         if name == FULL:
@@ -140,7 +141,7 @@ def _introduction(picture: str) -> str:
 
 
 def _section(
-    results: Results, compared: Mapping[str, Mapping[str, Difference]], pairs: Mapping[str, Mapping[str, Any]]
+    results: Results, compared: Mapping[str, Mapping[str, Interval]], pairs: Mapping[str, Mapping[str, Any]]
 ) -> str:
     rows = [
         [state["title"], *_cells(state, pairs.get(name, {}).get("accuracies", {}).get("all"))]
@@ -227,9 +228,7 @@ def _methods(results: Sequence[Results]) -> str:
 {how_it_was_run(results)}"""
 
 
-def draw(
-    results: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Difference]]], path: Path
-) -> None:
+def draw(results: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Interval]]], path: Path) -> None:
     """Draws the difference in UAR of the full network and every row, on both splits, one panel per data set."""
     names = list(dict.fromkeys(name for dataset in results for name in compared[dataset.name]))
     figure = Figure(figsize=(3.4 * len(results) + 3, 0.32 * len(names) + 1.4), layout="constrained")
@@ -245,7 +244,7 @@ def draw(
     save_figure(figure, path)
 
 
-def _draw_dataset(axes: Axes, compared: Mapping[str, Mapping[str, Difference]], names: list[str]) -> None:
+def _draw_dataset(axes: Axes, compared: Mapping[str, Mapping[str, Interval]], names: list[str]) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     for offset, figure, title, color in (
         (-0.14, "held_out_uar", "held-out training split", "0.55"),

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness.comparison import FIGURES, Difference, paired_bootstrap
+from benchmarks.harness.comparison import FIGURES, paired_bootstrap
 from benchmarks.harness.results import Results, published_facts, read_results
 from benchmarks.harness.tables import (
     describe_clips,
@@ -20,6 +20,7 @@ from benchmarks.harness.tables import (
     write_report,
 )
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.metrics.bootstrap import Interval
 
 TITLES = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}
 BASELINE, OURS = "frozen-mean", "tgdfer"
@@ -40,9 +41,9 @@ ORDER = (
 MARKERS = "xX^vosDdP*h<>p"
 
 
-def differences(results: Results) -> dict[str, dict[str, dict[str, Difference]]]:
+def differences(results: Results) -> dict[str, dict[str, dict[str, Interval]]]:
     """Computes for every row the row minus the baseline (`baseline`), and TG-DFER minus the row (`ours`)."""
-    compared: dict[str, dict[str, dict[str, Difference]]] = {}
+    compared: dict[str, dict[str, dict[str, Interval]]] = {}
     outcomes = {name: results.outcomes(name) for name in results.rows}
     for name, row in outcomes.items():
         compared[name] = {}
@@ -89,7 +90,7 @@ def _introduction(results: Sequence[Results], picture: str) -> str:
 ![UAR and frame AP of every row, with the standard deviation over seeds or folds]({picture})"""
 
 
-def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> str:
+def _section(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> str:
     rows = [
         [state["title"], *(percent(state["figures"][figure]) for figure in FIGURES)] for state in results.rows.values()
     ]
@@ -118,7 +119,7 @@ def _audit(results: Results) -> str:
     )
 
 
-def _difference_table(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Difference]]]) -> str:
+def _difference_table(results: Results, compared: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> str:
     """Formats the differences in percentage points with 95% intervals.
 
     The result is empty if neither the baseline nor TG-DFER is finished.

@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.fairness.faces import Picture
-from benchmarks.harness.calibration import calibration_error
-from benchmarks.harness.comparison import Difference, bootstrap_weights, with_interval
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.training.metrics.bootstrap import Interval, bootstrap_weights, weighted_calibration_error, with_interval
 
 _BATCH = 64
 
@@ -45,19 +44,19 @@ class GroupFigures:
     Attributes:
         pictures (`int`): Number of pictures.
         recall (`dict[str, float]`): Recall of each label, without interval.
-        uar (`Difference`): Mean recall.
-        ece (`Difference`): Expected calibration error.
-        uar_difference (`Difference`): UAR minus that of the reference group on the same people. None for the
+        uar (`Interval`): Mean recall.
+        ece (`Interval`): Expected calibration error.
+        uar_difference (`Interval`): UAR minus that of the reference group on the same people. None for the
             reference.
-        ece_difference (`Difference`): Calibration error minus that of the reference group. None for the reference.
+        ece_difference (`Interval`): Calibration error minus that of the reference group. None for the reference.
     """
 
     pictures: int
     recall: dict[str, float]
-    uar: Difference
-    ece: Difference
-    uar_difference: Difference
-    ece_difference: Difference
+    uar: Interval
+    ece: Interval
+    uar_difference: Interval
+    ece_difference: Interval
 
 
 def predict_pictures(
@@ -112,7 +111,7 @@ def figures_by_group(
         labels, correct = predictions.labels[in_group], (predictions.predicted == predictions.labels)[in_group]
         recalls = {label: _recall(correct[labels == label], people[labels == label], weights) for label in set(labels)}
         uar = np.mean(list(recalls.values()), axis=0)
-        ece = calibration_error(predictions.confidence[in_group], correct, people, weights)
+        ece = weighted_calibration_error(predictions.confidence[in_group], correct, people, weights)
         figures[group] = GroupFigures(
             pictures=int(in_group.sum()),
             recall={label: float(recalls[label][0]) for label in sorted(recalls)},

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.fairness.measure import GroupFigures
-from benchmarks.harness.comparison import Difference
 from benchmarks.harness.provenance import commit, machine
 from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
+from tgdfer.training.metrics.bootstrap import Interval
 
 # Figures by the names of factor and group.
 FactorFigures = Mapping[str, Mapping[str, GroupFigures]]
@@ -95,7 +95,7 @@ def write_fairness_report(
     write_report(path, sections, figures, contents)
 
 
-def _value(figure: Difference) -> str:
+def _value(figure: Interval) -> str:
     """Formats a figure with its interval in percent. None gives an empty string."""
     if figure is None:
         return ""

@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness.benchmark_dataset import THRESHOLD, GroundTruth
 from tgdfer.training.metrics import clip_figures
+from tgdfer.training.metrics.bootstrap import (
+    DRAWS,
+    Interval,
+    bootstrap_weights,
+    weighted_mean,
+    weighted_uar,
+    with_interval,
+)
 
 FIGURES = ("war", "uar", "frame_ap", "pointing")
 # Stand for random predictions and for frames in random order. Their expected figures are computed exactly.
@@ -16,8 +23,6 @@ CHANCE, RANDOM = "chance", "random"
 
 # Mean over the runs of a row, and the standard deviation, which is None for a single run.
 Figure = tuple[float, float | None] | None
-# A figure or a difference between two rows, with the lower and the upper end of its interval.
-Difference = tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,10 @@ def paired_bootstrap(
     first: Outcomes,
     second: Outcomes,
     truth: GroundTruth,
-    draws: int = 2000,
+    draws: int = DRAWS,
     seed: int = 0,
     figures: Sequence[str] = ("uar", "frame_ap"),
-) -> dict[str, Difference]:
+) -> dict[str, Interval]:
     """Computes the difference between two rows on the same clips, with its 95% bootstrap interval over people.
 
     Each draw samples people with replacement and takes all of their clips. Both rows use the same draws (Efron &
@@ -119,7 +124,7 @@ def paired_bootstrap(
         figures (`Sequence[str]`, *optional*, defaults to `('uar', 'frame_ap')`): Names of the figures, from `FIGURES`.
 
     Returns:
-        `dict[str, Difference]`: For each figure (0 to 1) the difference and the ends of its interval, or None if a row
+        `dict[str, Interval]`: For each figure (0 to 1) the difference and the ends of its interval, or None if a row
         lacks the figure.
     """
     weights = _person_weights(truth, draws, seed)
@@ -132,8 +137,8 @@ def paired_bootstrap(
 
 
 def bootstrap(
-    results: Outcomes, truth: GroundTruth, draws: int = 2000, seed: int = 0, figures: Sequence[str] = FIGURES
-) -> dict[str, Difference]:
+    results: Outcomes, truth: GroundTruth, draws: int = DRAWS, seed: int = 0, figures: Sequence[str] = FIGURES
+) -> dict[str, Interval]:
     """Computes figures of one row with their 95% bootstrap intervals over people; see `paired_bootstrap`."""
     weights = _person_weights(truth, draws, seed)
     return {name: with_interval(_weighted_figure(results, name, truth, weights)) for name in figures}
@@ -154,15 +159,6 @@ def restrict_to_labels(results: Outcomes, truth: GroundTruth, labels: Sequence[s
     return Outcomes(results.right[:, kept], results.frame_ap[:, kept], results.pointing[:, kept]), part
 
 
-@lru_cache(maxsize=4)
-def bootstrap_weights(number: int, draws: int, seed: int) -> np.ndarray:
-    """Returns how often each of `number` people is drawn, (1 + draws, number). The first row counts everybody once."""
-    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
-    weights = np.vstack([np.ones((1, number)), drawn])
-    weights.flags.writeable = False  # The cached array is shared by all callers.
-    return weights
-
-
 def _person_weights(truth: GroundTruth, draws: int, seed: int) -> np.ndarray:
     return bootstrap_weights(len(_unique_people(truth)[0]), draws, seed)
 
@@ -175,50 +171,18 @@ def _weighted_figure(results: Outcomes, name: str, truth: GroundTruth, weights: 
     return _mean_over_clips(values[name], truth, weights).mean(1)
 
 
-def with_interval(values: np.ndarray) -> Difference:
-    """Returns a value and the ends of its 95% interval.
-
-    Args:
-        values (`np.ndarray`): (1 + draws,) the value itself, followed by its values in the bootstrap draws.
-    """
-    if np.isnan(values[0]):
-        return None
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return float(values[0]), float(low), float(high)
-
-
 def _unique_people(truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
     """Returns the P different people, and the index of the person in each clip (N,)."""
     return np.unique(truth.people, return_inverse=True)
 
 
 def _mean_recall(right: np.ndarray, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
-    """Returns the UAR of S runs (S, N) with weights for the people (R, P): (R, S).
-
-    Classes of which nobody is drawn do not count.
-    """
-    people, person_index = _unique_people(truth)
-    labels = np.array(truth.labels)
-    classes = sorted(set(truth.labels))
-    counts = np.stack([np.bincount(person_index[labels == k], minlength=len(people)) for k in classes])
-    recalls = []
-    for run in right:
-        hits = np.stack(
-            [np.bincount(person_index[labels == k], run[labels == k], minlength=len(people)) for k in classes]
-        )
-        with np.errstate(invalid="ignore"):
-            recalls.append(np.nanmean((weights @ hits.T) / (weights @ counts.T), axis=1))
-    return np.stack(recalls, axis=1)
+    """Returns the UAR of S runs (S, N) with weights for the people (R, P): (R, S)."""
+    people = _unique_people(truth)[1]
+    return np.stack([weighted_uar(run, truth.labels, people, weights) for run in right], axis=1)
 
 
 def _mean_over_clips(values: np.ndarray, truth: GroundTruth, weights: np.ndarray) -> np.ndarray:
     """Returns the mean over the clips of S runs (S, N), without NaN, with weights for the people (R, P): (R, S)."""
-    people, person_index = _unique_people(truth)
-    means = []
-    for run in values:
-        known = ~np.isnan(run)
-        sums = np.bincount(person_index[known], run[known], minlength=len(people))
-        counts = np.bincount(person_index[known], minlength=len(people))
-        with np.errstate(invalid="ignore"):
-            means.append((weights @ sums) / (weights @ counts))
-    return np.stack(means, axis=1)
+    people = _unique_people(truth)[1]
+    return np.stack([weighted_mean(run, people, weights) for run in values], axis=1)

@@ -7,9 +7,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from benchmarks.harness.comparison import Difference, Figure
+from benchmarks.harness.comparison import Figure
 from benchmarks.harness.results import Results, means_over_runs
 from tgdfer.training.files import write_text
+from tgdfer.training.metrics.bootstrap import Interval
 
 # Replaces spaces at which `paragraph` must not break a line.
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -68,7 +69,7 @@ def _with_spread(figure: Figure, scale: int, digits: int) -> str:
     return f"{scale * mean:.{digits}f}" + ("" if spread is None else f" ±{scale * spread:.{digits}f}")
 
 
-def interval(difference: Difference) -> str:
+def interval(difference: Interval) -> str:
     """Formats a difference between two rows with its interval, in percentage points. None gives an empty string."""
     if difference is None:
         return ""

@@ -6,15 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.calibration import calibration_error
-from benchmarks.harness.comparison import (
-    Difference,
-    bootstrap,
-    bootstrap_weights,
-    paired_bootstrap,
-    restrict_to_labels,
-    with_interval,
-)
+from benchmarks.harness.comparison import bootstrap, paired_bootstrap, restrict_to_labels
 from benchmarks.harness.results import Results, published_facts, read_results, read_state, runs_of
 from benchmarks.harness.tables import (
     describe_clips,
@@ -31,6 +23,7 @@ from benchmarks.real_faces.named_descriptions import descriptions_file
 from benchmarks.real_faces.photographs import ENOUGH, frequent
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.metrics import recognition_figures
+from tgdfer.training.metrics.bootstrap import Interval, bootstrap_weights, weighted_calibration_error, with_interval
 
 ORDER = (
     *("random", "position", "words", "descriptions", "shuffled", "probe"),
@@ -87,7 +80,7 @@ def _measure_rows(results: Results) -> dict[str, dict[str, Any]]:
         if confidence := _confidence(results, name):
             weights = bootstrap_weights(len(set(results.truth.people)), 2000, 0)
             people = np.unique(results.truth.people, return_inverse=True)[1]
-            row["calibration_error"] = with_interval(calibration_error(*confidence, people, weights))
+            row["calibration_error"] = with_interval(weighted_calibration_error(*confidence, people, weights))
             row |= _coverage(results, name)
         measured[name] = row
     return measured
@@ -265,7 +258,7 @@ def _shuffles(results: list[Results]) -> dict[str, Any]:
     return runs_of(rows["shuffled"]) if rows else {}
 
 
-def _value(figure: Difference) -> str:
+def _value(figure: Interval) -> str:
     """Formats a figure with its interval in percent. None gives an empty string."""
     if figure is None:
         return ""

@@ -9,10 +9,10 @@ import torch
 from rich import get_console
 from rich.progress import track
 
-from benchmarks.harness.comparison import Difference, bootstrap_weights, with_interval
 from benchmarks.regions.faces import MOVEMENTS, MovedFace
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
+from tgdfer.training.metrics.bootstrap import Interval, bootstrap_weights, with_interval
 
 # Methods, in the order of the table.
 MODEL, OTHER_WORDS, OTHER_PART, FIXED, CENTRE = "model", "other words", "other part", "fixed", "centre"
@@ -34,7 +34,7 @@ class Pointing:
     movements: np.ndarray
     right: dict[str, np.ndarray]
 
-    def accuracy(self, method: str, minus: str | None = None, draws: int = 2000) -> Difference:
+    def accuracy(self, method: str, minus: str | None = None, draws: int = 2000) -> Interval:
         """Pointing accuracy, or its difference to another method, with its 95% bootstrap interval over people."""
         values = self.right[method] - (self.right[minus] if minus else 0.0)
         _, people = np.unique(self.people, return_inverse=True)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from benchmarks.harness.comparison import Difference
 from benchmarks.harness.provenance import commit, machine
 from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
 from benchmarks.regions.faces import CHANGED, MOVEMENTS, TOLERANCE, MovedFace
@@ -15,6 +14,7 @@ from benchmarks.regions.measure import CENTRE, FIXED, MODEL, OTHER_PART, OTHER_W
 from tgdfer.modeling_tgdfer.regions_tgdfer import GRID
 from tgdfer.training.figures.regions import heat_map
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.metrics.bootstrap import Interval
 
 TITLES = {
     MODEL: "region relevance of the description",
@@ -169,7 +169,7 @@ def _cells(pointing: Pointing) -> list[str]:
     return [f"{100 * value[0]:.0f}" for value in values if value is not None]
 
 
-def _value(figure: Difference) -> str:
+def _value(figure: Interval) -> str:
     """Formats an accuracy with its interval in percent."""
     if figure is None:
         return ""

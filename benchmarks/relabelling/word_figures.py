@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from benchmarks.harness.comparison import bootstrap_weights, with_interval
 from benchmarks.relabelling.left_out_photographs import Answers
+from tgdfer.training.metrics.bootstrap import bootstrap_weights, with_interval
 
 FIGURES = ("auc", "recall", "false_alarms")
 # Pairs of kinds of models whose difference is reported.

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
-from benchmarks.harness.comparison import Difference, Figure, mean_and_spread, paired_bootstrap
+from benchmarks.harness.comparison import Figure, mean_and_spread, paired_bootstrap
 from benchmarks.harness.results import Results, parts_without_clips, read_results, runs_of
 from benchmarks.harness.tables import (
     how_it_was_run,
@@ -22,6 +22,7 @@ from benchmarks.harness.tables import (
 from benchmarks.temporal.pairs import FRAMES, INTERVAL, KINDS, Pair, sample_pairs
 from benchmarks.temporal.rows import FROM_ABLATION
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.metrics.bootstrap import Interval
 from tgdfer.training.rendered_faces.parameters import RenderedFaces
 
 FULL, SINGLE_FRAME, POSSIBLE = "full", ("frozen-top", "no-short"), "curves"
@@ -89,7 +90,7 @@ def share_gained(found: Mapping[str, Mapping[str, Figure]], row: str) -> float |
     return (accuracy[0] - CHANCE) / (possible[0] - CHANCE)
 
 
-def differences(results: Results) -> dict[str, Difference]:
+def differences(results: Results) -> dict[str, Interval]:
     """The accuracy of every row minus that of the better row of single frames, with 95 % intervals over people."""
     known = [name for name in SINGLE_FRAME if name in results.rows]
     if not known:
@@ -106,7 +107,7 @@ def differences(results: Results) -> dict[str, Difference]:
 def _sections(
     results: Results,
     found: Mapping[str, Mapping[str, Figure]],
-    compared: Mapping[str, Difference],
+    compared: Mapping[str, Interval],
     picture: str,
 ) -> list[str]:
     train, test = results.clips["train"], results.clips["test"]

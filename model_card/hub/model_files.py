@@ -41,6 +41,8 @@ ALLOWED = (
 # Files of a run that may be in the folder of a model. They are uploaded under another name or as part of
 # `metrics.json`.
 RUN_FILES = ("config.yaml", "examples", "figures", "handler.py", "onnx", "training.json", RECORD)
+# Results that name or show single clips. They are never uploaded.
+PRIVATE_RESULTS = ("errors", "per_class.csv", "predictions.csv")
 # Files of an export.
 EXPORTED = ("*.onnx", "*.onnx.data", "*.onnx_data", "*.json", "*.txt", "onnx_predict.py")
 # Answers requests of Inference Endpoints.
@@ -74,7 +76,11 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True, licen
     card = CardData.from_run(run, repo_id, pictures, license)
     files: Files = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in IGNORED or (folder == run and path.name in RUN_FILES):
+        if (
+            path.name.startswith(".")
+            or path.name in IGNORED
+            or (folder == run and path.name in (*RUN_FILES, *PRIVATE_RESULTS))
+        ):
             continue
         known = path.name in code or any(fnmatch(path.name, pattern) for pattern in ALLOWED)
         if not path.is_file() or not known:

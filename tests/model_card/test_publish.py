@@ -234,3 +234,14 @@ def test_model_without_auto_map(run):
     (run / "best/config.json").write_text(json.dumps({**config, "auto_map": {}}))
     with pytest.raises(UserError, match=r"\(no auto_map\), .*; save it again with `model.save_pretrained`"):
         publish(run, "user/smile")
+
+
+def test_errors_and_lists_of_clips_are_never_sent(run, model_folder):
+    """Neither from the folder of a run, nor if they were written into the folder of a model."""
+    for folder in (run, shutil.copytree(model_folder, run.parent / "alone")):
+        before = set(files_to_publish(folder, "user/smile"))
+        (folder / "errors").mkdir()
+        (folder / "errors" / "most_confident.png").write_bytes(b"a face")
+        for name in ("errors/most_confident.csv", "predictions.csv", "per_class.csv"):
+            (folder / name).write_text("file\n")
+        assert set(files_to_publish(folder, "user/smile")) == before

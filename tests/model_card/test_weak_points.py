@@ -3,9 +3,9 @@
 import pytest
 from scipy.stats import binomtest
 
-from tgdfer.model_card.intervals import mean_interval, share_interval
 from tgdfer.model_card.measured import DatasetResults
 from tgdfer.model_card.weak_points import weak_points
+from tgdfer.training.metrics.shares import mean_interval, share_interval
 
 
 def results(matrix: list[list[int]], **metrics: object) -> DatasetResults:

@@ -86,7 +86,7 @@ def test_every_field_of_the_config_is_a_flag(capsys, monkeypatch):
     assert "tgdfer train --output runs/first --resume" in shown
 
 
-COMMANDS = ("train", "evaluate", "predict", "join", "faces", "push", "export", "cache", "demo")
+COMMANDS = ("train", "evaluate", "compare", "predict", "join", "faces", "push", "export", "cache", "demo")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

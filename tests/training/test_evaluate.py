@@ -14,7 +14,9 @@ import torch
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import EvaluationData, evaluate_model, plot_figures, print_metrics
+from tgdfer.training.evaluate import EvaluationData, evaluate_model
+from tgdfer.training.evaluation.result_files import plot_figures
+from tgdfer.training.evaluation.tables import print_metrics
 from tgdfer.training.files import read_yaml
 from tgdfer.training.measure import (
     ClipPrediction,
@@ -188,8 +190,10 @@ def test_without_frame_truth_there_are_no_frame_figures(run, tmp_path, folder_wr
     metrics = evaluate_model(run, EvaluationData(str(plain)), output=tmp_path / "elsewhere")
     assert metrics["frame_ap"] is None and metrics["pointing"] is None and metrics["num_people"] is None
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == [
+        *(["errors"] if metrics["war"] < 1 else []),
         "figures",
         "metrics.json",
+        "per_class.csv",
         "predictions.csv",
     ]
 
@@ -226,15 +230,11 @@ def test_names_that_do_not_exist_are_named(run, arguments, sentence):
         evaluate_model(**{"model": run} | arguments)
 
 
-def test_clip_is_not_a_trained_model(clip_folder, clips_folder):
-    with pytest.raises(UserError, match="is a checkpoint of clip, not of a trained TG-DFER model"):
-        evaluate_model(clip_folder, EvaluationData(str(clips_folder)))
-
-
 def test_label_that_the_model_does_not_know(run, tmp_path, folder_writer):
     folder = folder_writer(tmp_path / "more", people=2, metadata=False)
     (folder / "test" / "happy").rename(folder / "test" / "fear")
-    with pytest.raises(UserError, match="labels fear, which the model does not know"):
+    (folder / "test" / "Sadness").rename(folder / "test" / "anger")
+    with pytest.raises(UserError, match="labels of split 'test' .anger, fear, neutral., the model has only 'neutral'"):
         evaluate_model(run, EvaluationData(str(folder)), output=tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
@@ -258,7 +258,7 @@ def test_activity_gain_compares_the_deciding_frames_with_the_clip():
     assert activity_gain(skipped) is None
 
 
-def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path):
+def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path, capsys):
     """The groups come from a column of the metadata, and the card shows them."""
     from tgdfer.model_card.card import build_card
 
@@ -276,5 +276,10 @@ def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path
     assert sum(group["num_clips"] for group in groups.values()) == metrics["num_clips"] == len(rows)
     right = sum(group["war"] * group["num_clips"] for group in groups.values())
     assert right == pytest.approx(metrics["war"] * len(rows))
+    for group in groups.values():
+        low, high = group["intervals"]["uar"]
+        assert low <= group["uar"] <= high and group["intervals"]["over"] == "people"
+    print_metrics(metrics)
+    assert "By age" in capsys.readouterr().out
     text = build_card(output, "user/smile").text
     assert "\nBy age:\n" in text and f"| child | {groups['child']['num_clips']} |" in text

@@ -2,6 +2,7 @@
 
 from tgdfer.training.metrics.functions import (
     THRESHOLDS,
+    class_figures,
     clip_figures,
     expected_calibration_error,
     localisation_figures,
@@ -13,6 +14,7 @@ from tgdfer.training.metrics.functions import (
 
 __all__ = [
     "THRESHOLDS",
+    "class_figures",
     "clip_figures",
     "expected_calibration_error",
     "localisation_figures",

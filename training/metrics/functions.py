@@ -47,6 +47,31 @@ def recognition_figures(
     }
 
 
+def class_figures(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Computes recall, precision and F1 of each class from a confusion matrix.
+
+    Args:
+        matrix (`Sequence[Sequence[int]]` of shape `(K, K)`): Numbers of clips. Rows are true classes.
+        labels (`Sequence[str]`): Names of the K classes.
+
+    Returns:
+        `num_clips` and `num_answers` (how often the class was the answer) of each class, and `recall`, `precision` and
+        `f1` (0 to 1). None where a figure is undefined: the recall without clips, the precision without answers, and
+        F1 without both.
+    """
+    counts = np.asarray(matrix)
+    table = {}
+    for label, right, clips, answers in zip(labels, counts.diagonal(), counts.sum(1), counts.sum(0), strict=True):
+        table[label] = {
+            "num_clips": int(clips),
+            "num_answers": int(answers),
+            "recall": float(right / clips) if clips else None,
+            "precision": float(right / answers) if answers else None,
+            "f1": float(2 * right / (clips + answers)) if clips + answers else None,
+        }
+    return table
+
+
 def expected_calibration_error(confidences: Floats, correct: Sequence[bool] | np.ndarray, bins: int = 15) -> float:
     """Computes the expected calibration error (Guo et al., 2017, equation 3).
 

@@ -1,0 +1,1 @@
+"""The parts of an evaluation: which clips are measured, from which views, what is written, and what is compared."""
