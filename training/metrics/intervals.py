@@ -63,7 +63,7 @@ class ClipOutcomes:
 
     def select(self, rows: Sequence[int]) -> "ClipOutcomes":
         """Returns the outcomes of some of the clips."""
-        chosen = {
+        chosen: dict[str, Any] = {
             field.name: None if (values := getattr(self, field.name)) is None else values[rows]
             for field in fields(self)
         }
