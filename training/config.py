@@ -268,6 +268,8 @@ class TrainingConfig(BaseModel):
     def with_absolute_paths(self) -> Self:
         """Returns a copy with absolute paths to local data, models and files, which is valid in any working folder."""
         names = [name for name, option in OPTIONS.items() if option.is_location]
+        if self.data.is_published:  # Its name may also be that of a folder.
+            names.remove("dataset")
         values = {name: value for name, value in self.options().items() if name in names and value is not None}
         return self.with_options(
             **{

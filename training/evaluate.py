@@ -236,6 +236,25 @@ def evaluate_model(
     return metrics
 
 
+def _evaluate_several_labels(
+    task: _EvaluationTask,
+    network: TGDFERForVideoClassification,
+    clips: LabelledClips,
+    predictions: Sequence[ClipPrediction],
+) -> dict[str, Any]:
+    """Measures clips with several labels, which have other metrics and other files."""
+    metrics = {
+        **_subject_facts(task, clips, network),
+        **several_label_metrics(clips, predictions, network.config),
+        **({"training": task.facts} if task.facts else {}),
+    }
+    if task.output is not None and process_state().is_main_process:
+        write_several_labels(task.output, metrics, clips, predictions, network.config)
+        write_left_out(task.output, str(task.data.split), clips)
+        write_quarantine(task.output, str(task.data.split), clips)
+    return metrics
+
+
 def _load(
     task: _EvaluationTask, hardware: Hardware, descriptions: str | Path | None
 ) -> tuple[TGDFERForVideoClassification, TGDFERProcessor, LabelledClips, LabelMatch]:
@@ -251,14 +270,13 @@ def _load(
         clips = task.load_clips()
     if task.run is not None:  # A model is saved without the path of its detector, which is valid on this machine only.
         processor.video_processor.face_model = task.run.faces.face_model
-    classes = list(network.config.id2label.values())
-    if clips.soft is not None:  # Several labels of a clip, or votes, cannot be left out one by one.
-        require_known(clips, classes, str(task.data.split))
-        return network, processor, clips, LabelMatch({label: label for label in clips.classes}, {}, [])
-    match = match_labels(clips.labels, classes, place)
+    labels = list(network.config.id2label.values())
+    if clips.soft is not None:  # Several labels and votes are about all classes together.
+        require_known(clips, labels, str(task.data.split))
+    match = match_labels(clips.labels if clips.soft is None else clips.classes, labels, place)
     if not match.is_complete and process_state().is_main_process:
         logger.warning("%s", match)
-    return network, processor, select_shared(clips, match), match
+    return network, processor, clips if clips.soft is not None else select_shared(clips, match), match
 
 
 def _measured(
@@ -303,25 +321,6 @@ def _is_calibration_split(task: _EvaluationTask) -> bool:
         return False
     by_split = task.facts["validation"] == "by split"
     return task.data.split == ((run.validation_split or "validation") if by_split else run.train_split)
-
-
-def _evaluate_several_labels(
-    task: _EvaluationTask,
-    network: TGDFERForVideoClassification,
-    clips: LabelledClips,
-    predictions: Sequence[ClipPrediction],
-) -> dict[str, Any]:
-    """Measures clips with several labels, which have other metrics and other files."""
-    metrics = {
-        **_subject_facts(task, clips, network),
-        **several_label_metrics(clips, predictions, network.config),
-        **({"training": task.facts} if task.facts else {}),
-    }
-    if task.output is not None and process_state().is_main_process:
-        write_several_labels(task.output, metrics, clips, predictions, network.config)
-        write_left_out(task.output, str(task.data.split), clips)
-        write_quarantine(task.output, str(task.data.split), clips)
-    return metrics
 
 
 def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:

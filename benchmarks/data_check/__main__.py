@@ -1,4 +1,4 @@
-"""`python -m benchmarks.data_check picture` and `python -m benchmarks.data_check hashes FOLDER`."""
+"""Draws the pictures of `tgdfer data check`, and measures its hash: `python -m benchmarks.data_check picture`."""
 
 import io
 import re

@@ -95,7 +95,8 @@ def _encode(path: Path, pictures: list[np.ndarray], options: dict[str, str]) -> 
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, width=pictures[0].shape[1], height=pictures[0].shape[0])
-        stream.pix_fmt, stream.options = "yuv420p", options
+        stream.pix_fmt = "yuv420p"
+        stream.options = {name: str(value) for name, value in options.items()}
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())

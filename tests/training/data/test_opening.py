@@ -92,11 +92,16 @@ def test_photographs_are_clips_of_one_frame_with_votes_in_a_list(tmp_path):
     assert frames.shape == (1, 3, 48, 48)
 
 
-def test_published_data_sets_are_options_of_a_run(tmp_path):
+def test_published_data_sets_are_options_of_a_run(tmp_path, monkeypatch):
     from published_trees import write_dfew
 
     write_dfew(tmp_path, clips=70)
     config = TrainingConfig.from_options(dataset="dfew", data_root=str(tmp_path), fold=2, validation_fraction=0.0)
+    (tmp_path / "dfew").mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert config.with_absolute_paths().data.dataset == "dfew"
+    (tmp_path / "dfew").rmdir()
     train, validation, _ = load_parts(config.data, seed=0)
     assert len(train.indices) == 56 and validation is None
     held_out = load_parts(config.with_options(validation_fraction=0.5).data, seed=0)
