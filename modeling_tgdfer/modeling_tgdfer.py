@@ -45,7 +45,6 @@ from .dual_encoders_tgdfer import (
     text_weights,
 )
 from .layers_tgdfer import (
-    IGNORED,
     TGDFERLongRange,
     TGDFERLongRangeLayer,
     TGDFERRelevance,
@@ -53,21 +52,16 @@ from .layers_tgdfer import (
     TGDFERTemporalAttention,
     TGDFERTextGuidance,
     TGDFERZeroLinear,
-    alignment_loss,
     at_least_fp32,
-    bag_loss,
     by_class,
     check_classes,
     cosines,
-    hard_labels,
-    instance_loss,
     masked_mean,
     masked_softmax,
-    separation_loss,
-    smoothness_loss,
     top_frames,
     unit,
 )
+from .losses_tgdfer import auxiliary_loss, bag_loss, hard_labels
 from .regions_tgdfer import RegionEvidence
 from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
@@ -573,7 +567,8 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             several = self.config.problem_type == "multi_label_classification"
             loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several)
             labels = hard_labels(labels, several)
-            loss = loss + self.auxiliary_loss(scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
+            terms = (scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
+            loss = loss + auxiliary_loss(self.config, scale, *terms)
         for name, value in output.items():
             output[name] = value.to(frames.dtype)
         return TGDFEROutput(**output, loss=loss, hidden_states=base.hidden_states, attentions=base.attentions)
@@ -581,39 +576,6 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
     def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
         """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
         return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])
-
-    def auxiliary_loss(
-        self,
-        scores: Tensor,
-        relevance: Tensor,
-        video_embeds: Tensor,
-        text_embeds: Tensor,
-        labels: Tensor,
-        frame_mask: Tensor,
-    ) -> Tensor:
-        """Computes the sum of the weighted terms of the loss that the config enables besides the cross-entropy.
-
-        The inputs are the logits `s` of the frames (B, T, K), their relevance (B, T, K), the clips (B, D) and the
-        class texts without visual prompts (K, D), the labels (B,) and the mask of the frames (B, T). Clips with label
-        -100 do not contribute. The result is a scalar.
-        """
-        config = self.config
-        is_labelled = labels != IGNORED
-        true_class = labels.clamp(min=0).view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
-        relevance = relevance.gather(2, true_class).squeeze(2)  # (B, T)
-        total = scores.new_zeros(())
-        if config.alignment_weight:
-            scale = at_least_fp32(self.log_scale).exp()
-            total = total + config.alignment_weight * alignment_loss(video_embeds, text_embeds, labels, scale)
-        if config.separation_weight:
-            total = total + config.separation_weight * separation_loss(text_embeds)
-        if config.smoothness_weight:
-            jumps = smoothness_loss(relevance, frame_mask) * is_labelled
-            total = total + config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
-        if config.instance_weight:
-            top = top_frames(relevance, frame_mask, config.topk_fraction)
-            total = total + config.instance_weight * instance_loss(scores, labels, top)
-        return total
 
 
 TGDFERModel.register_for_auto_class("AutoModel")

@@ -12,7 +12,8 @@ from rich.progress import track
 from torch import Tensor
 
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
-from tgdfer.modeling_tgdfer.layers_tgdfer import hard_labels, masked_softmax
+from tgdfer.modeling_tgdfer.layers_tgdfer import masked_softmax
+from tgdfer.modeling_tgdfer.losses_tgdfer import hard_labels
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFEROutput
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor

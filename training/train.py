@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 
-from tgdfer.modeling_tgdfer.layers_tgdfer import IGNORED, bag_loss, hard_labels
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.balancing import balancing_inputs

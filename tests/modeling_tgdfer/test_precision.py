@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from tgdfer import TGDFERForVideoClassification
-from tgdfer.modeling_tgdfer.layers_tgdfer import TGDFERTemporalAttention, separation_loss
+from tgdfer.modeling_tgdfer.layers_tgdfer import TGDFERTemporalAttention
+from tgdfer.modeling_tgdfer.losses_tgdfer import separation_loss
 
 from .conftest import DIM, PARTS, Maker, differ, make_prompts, move_all_but_clip, move_lora, switch_off_dropout
 

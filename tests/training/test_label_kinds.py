@@ -9,7 +9,7 @@ import torch
 from published_trees import write_frames
 
 from tgdfer.command_line import main
-from tgdfer.modeling_tgdfer.layers_tgdfer import IGNORED, bag_loss, hard_labels
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
 from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.config import OptimisationConfig, TrainingConfig
 from tgdfer.training.data.batches import ClipDataset, no_marks

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgdfer.modeling_tgdfer.layers_tgdfer import IGNORED, hard_labels
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, hard_labels
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.clips import LabelledClips

@@ -1,0 +1,138 @@
+"""Losses of TG-DFER: the cross-entropy of the clips, and the terms that the config adds to it.
+
+No loss reads values on the host, which would synchronise a GPU.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .configuration_tgdfer import TGDFERConfig
+from .layers_tgdfer import cosines, neighbours, top_frames
+
+# The losses ignore clips with this label, which is the default `ignore_index` of PyTorch.
+IGNORED = -100
+
+
+def bag_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float, several: bool = False
+) -> Tensor:
+    """Computes the mean loss of the labelled clips. It is zero if no clip is labelled.
+
+    Args:
+        logits (`Tensor` of shape `(B, K)`): Logits of the clips.
+        labels (`Tensor` of shape `(B,)` or `(B, K)`): Class indices for the cross-entropy, or shares of votes for the
+            cross-entropy with a distribution, or with `several` 0 and 1 for the binary cross-entropy of each class.
+            Negative values mark clips without a label.
+        class_weights (`Tensor` of shape `(K,)`, *optional*): Weights of the classes. With `several`, weights of the
+            clips that have the label, relative to those that do not.
+        smoothing (`float`): Label smoothing.
+        several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
+    """
+    if not labels.is_floating_point():
+        is_labelled = labels != IGNORED
+        weight = is_labelled.to(logits.dtype)
+        if class_weights is not None:
+            weight = class_weights[labels.clamp(min=0)] * is_labelled
+        total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="sum")
+    else:
+        is_labelled = (labels >= 0).all(-1)
+        shares = labels.clamp(min=0).to(logits.dtype)
+        weight = is_labelled.to(logits.dtype)
+        if several:
+            soft = shares * (1 - smoothing) + smoothing / 2
+            losses = F.binary_cross_entropy_with_logits(logits, soft, pos_weight=class_weights, reduction="none")
+            total = (losses.mean(-1) * weight).sum()
+        else:
+            losses = F.cross_entropy(logits, shares, weight=class_weights, label_smoothing=smoothing, reduction="none")
+            total = (losses * weight).sum()
+            weight = weight if class_weights is None else weight * (shares * class_weights).sum(-1)
+    total_weight = weight.sum()
+    return total / torch.where(total_weight == 0, 1.0, total_weight)
+
+
+def hard_labels(labels: Tensor, several: bool = False) -> Tensor:
+    """Returns class indices (B,) for labels (B,) or (B, K): the class with most votes, or the only one of the clip.
+
+    Clips with several labels count as unlabelled.
+    """
+    if not labels.is_floating_point():
+        return labels
+    is_clear = (labels >= 0).all(-1) & ((labels > 0).sum(-1) == 1 if several else True)
+    return labels.argmax(-1).masked_fill(~is_clear, IGNORED)
+
+
+def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """Computes the supervised contrastive loss (Khosla et al., 2020) between clips (B, D) and class texts (K, D).
+
+    It moves the text of each class that occurs in the batch closer to the clips of the class than to other clips.
+    """
+    is_labelled = labels != IGNORED
+    similarity = scale * cosines(video_embeds, text_embeds)[:, labels.clamp(min=0)]  # clip i, text of clip j
+    same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & is_labelled
+    similarity = similarity.masked_fill(~is_labelled.unsqueeze(1), torch.finfo(similarity.dtype).min)
+    of_text = (similarity.log_softmax(0) * same).sum(0) / same.sum(0).clamp(min=1)
+    return -of_text.sum() / is_labelled.sum().clamp(min=1)
+
+
+def separation_loss(text_embeds: Tensor) -> Tensor:
+    """Computes the mean squared cosine between the texts (K, D) of different classes. It is zero for one class."""
+    classes = len(text_embeds)
+    itself = torch.eye(classes, dtype=torch.bool, device=text_embeds.device)
+    squares = cosines(text_embeds, text_embeds).square().masked_fill(itself, 0.0)
+    return squares.sum() / max(classes * (classes - 1), 1)
+
+
+def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
+    """Sums the absolute changes of the relevance between adjacent unmasked frames: (B, T), mask (B, T) -> (B,)."""
+    previous, _ = neighbours(frame_mask)
+    jumps = (relevance - relevance.gather(1, previous)).abs()
+    return jumps.masked_fill(~frame_mask, 0.0).sum(1)
+
+
+def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tensor:
+    """Computes the cross-entropy of the selected frames: `s` (B, T, K), labels (B,), selection (B, T)."""
+    labels = labels.unsqueeze(1).masked_fill(~frames, IGNORED)
+    total = F.cross_entropy(frame_logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def auxiliary_loss(
+    config: TGDFERConfig,
+    scale: Tensor,
+    scores: Tensor,
+    relevance: Tensor,
+    video_embeds: Tensor,
+    text_embeds: Tensor,
+    labels: Tensor,
+    frame_mask: Tensor,
+) -> Tensor:
+    """Computes the sum of the weighted terms of the loss that the config enables besides the cross-entropy.
+
+    Clips with label -100 do not contribute.
+
+    Args:
+        config (`TGDFERConfig`): Config with the weights of the terms.
+        scale (`Tensor`): Learned scale of all cosines, a scalar.
+        scores (`Tensor` of shape `(B, T, K)`): Logits `s` of the frames.
+        relevance (`Tensor` of shape `(B, T, K)`): Relevance of the frames.
+        video_embeds (`Tensor` of shape `(B, D)`): The clips.
+        text_embeds (`Tensor` of shape `(K, D)`): Class texts without visual prompts.
+        labels (`Tensor` of shape `(B,)`): Class indices.
+        frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+    """
+    is_labelled = labels != IGNORED
+    true_class = labels.clamp(min=0).view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
+    relevance = relevance.gather(2, true_class).squeeze(2)  # (B, T)
+    total = scores.new_zeros(())
+    if config.alignment_weight:
+        total = total + config.alignment_weight * alignment_loss(video_embeds, text_embeds, labels, scale)
+    if config.separation_weight:
+        total = total + config.separation_weight * separation_loss(text_embeds)
+    if config.smoothness_weight:
+        jumps = smoothness_loss(relevance, frame_mask) * is_labelled
+        total = total + config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
+    if config.instance_weight:
+        top = top_frames(relevance, frame_mask, config.topk_fraction)
+        total = total + config.instance_weight * instance_loss(scores, labels, top)
+    return total
