@@ -47,6 +47,7 @@ def pace(
         detectors = {"mtcnn": ["--face-detector", "mtcnn"]}
         if face_model is not None:
             detectors = {"yunet": ["--face-detector", "yunet", "--face-model", str(face_model)], **detectors}
+        here = _provenance()
         rows = measure_pace(videos, detectors, seconds)
         command = published_command(
             "benchmarks.live",
@@ -55,7 +56,7 @@ def pace(
             face_model=(face_model and face_model.name, None),
             seconds=(seconds, SECONDS),
         )
-        _write(out, figures, "pace", {"rows": rows, "seconds": seconds, "command": command})
+        _write(out, figures, "pace", {"rows": rows, "seconds": seconds, "command": command, **here})
 
 
 @app.command()
@@ -71,6 +72,7 @@ def memory(
     log.parent.mkdir(parents=True, exist_ok=True)
     with errors_as_sentences(), TemporaryDirectory() as folder:
         arguments = [] if face_model is None else ["--face-detector", "yunet", "--face-model", str(face_model)]
+        here = _provenance()
         measured = measure_memory(recording or render(Path(folder)), arguments, minutes, log)
         measured["command"] = published_command(
             "benchmarks.live",
@@ -79,14 +81,18 @@ def memory(
             face_model=(face_model and face_model.name, None),
             minutes=(minutes, MINUTES),
         )
-        _write(out, figures, "memory", measured)
+        _write(out, figures, "memory", measured | here)
+
+
+def _provenance() -> dict[str, Any]:
+    """Describes machine and code. The code may change while it is measured."""
+    return {"machine": machine(), "commit": commit(), "versions": versions(("torch", "opencv-python-headless"))}
 
 
 def _write(out: Path, figures: Path, part: str, measured: dict[str, Any]) -> None:
     """Replaces one part of the figures, and writes the report about both."""
     known = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
-    provenance = {"machine": machine(), "commit": commit(), "versions": versions(("torch", "opencv-python-headless"))}
-    known[part] = measured | provenance
+    known[part] = measured
     write_text(figures, json.dumps(known, indent=2) + "\n")
     write_text(out, report(known))
     print_written(out)

@@ -147,7 +147,7 @@ async function showAnswers() {
 function box({ left, top, right, bottom, text, colour, ink }) {
   const face = document.createElement("div");
   const label = document.createElement("span");
-  face.className = top < 0.08 ? "face high" : "face";
+  face.className = `face${top < 0.08 ? " high" : ""}${left + right > 1 ? " right" : ""}`;
   const percent = (share) => `${(100 * share).toFixed(2)}%`;
   Object.assign(face.style, { left: percent(left), top: percent(top), borderColor: colour });
   Object.assign(face.style, { width: percent(right - left), height: percent(bottom - top) });
