@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from benchmarks.find.long_search import SearchTime, joined
-from benchmarks.find.measure import interval_of_mean, means, retrievals
+from benchmarks.find.measure import interval_of_mean, means, precision_of, precisions_of, retrievals
 from benchmarks.find.phrases import EMOTIONS, UNITS
 from benchmarks.find.report import Measured, retrieval_table, write_find_report
 from benchmarks.find.videos import Videos, units_of
@@ -29,6 +30,19 @@ def test_average_precision_of_own_and_other_words():
     assert found["a"].other_words == pytest.approx(((1 / 3 + 2 / 4) / 2 + 0.5) / 2)
     assert means(found)["lowest_lift"] == 2 and means(found)["precision"] == 1
     assert "| a | x | 100.0 |" in retrieval_table("unit", found)
+
+
+def test_average_precision_is_that_of_sklearn():
+    rng = np.random.default_rng(0)
+    scores, right, weights = (
+        rng.integers(0, 20, 100) / 7,
+        rng.uniform(size=(100, 3)) < 0.3,
+        rng.integers(0, 3, (100, 3)),
+    )
+    expected = [average_precision_score(right[:, q], scores, sample_weight=weights[:, q]) for q in range(3)]
+    assert precisions_of(scores, right, weights) == pytest.approx(expected)
+    assert precision_of(scores, right[:, 0]) == pytest.approx(average_precision_score(right[:, 0], scores))
+    assert np.isnan(precision_of(scores, np.zeros(100, bool)))
 
 
 def test_interval_over_people_contains_the_mean():
