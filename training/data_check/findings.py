@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.data_check.hashes import similar_pairs
+from tgdfer.training.data_check.hashes import MIN_LIKENESS, likeness, similar_pairs
 from tgdfer.training.data_check.inspection import ClipFacts
 
 Severity = Literal["error", "warning", "note"]
@@ -131,7 +131,8 @@ def duplicate_findings(splits: Mapping[str, LabelledClips], facts: Mapping[str, 
         names = [
             f"{name(first, usable[0][i].index)} ~ {name(second, usable[1][j].index)} ({value:.0%} of the bits differ)"
             for i, j, value in pairs
-            if (first, usable[0][i].index, second, usable[1][j].index) not in same
+            if _look_alike(usable[0][i], usable[1][j])
+            and (first, usable[0][i].index, second, usable[1][j].index) not in same
         ]
         if names:
             message = f"{_videos(len(names))} in {first!r} and in {second!r}, encoded again."
@@ -145,6 +146,13 @@ def duplicate_findings(splits: Mapping[str, LabelledClips], facts: Mapping[str, 
             message = f"{_videos(len(names))} several times in {split!r}."
             found.append(Finding("warning", "twice", message, names))
     return found
+
+
+def _look_alike(first: ClipFacts, second: ClipFacts) -> bool:
+    """Returns whether two clips with similar hashes also have nearly the same pictures."""
+    if first.thumbnails is None or second.thumbnails is None:
+        return False
+    return likeness(first.thumbnails, second.thumbnails) >= MIN_LIKENESS
 
 
 def class_counts(clips: LabelledClips) -> dict[str, int]:
