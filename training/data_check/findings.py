@@ -127,7 +127,8 @@ def duplicate_findings(splits: Mapping[str, LabelledClips], facts: Mapping[str, 
             message = f"{_videos(len(names))} in {first!r} and in {second!r}, with the same bytes."
             found.append(Finding("error", "same video", message, names))
         usable = [[fact for fact in facts[split] if not fact.error] for split in (first, second)]
-        pairs = similar_pairs(*([fact.perceptual for fact in of_split] for of_split in usable))
+        hashes = [[fact.perceptual for fact in of_split] for of_split in usable]
+        pairs = similar_pairs(hashes[0], hashes[1])
         names = [
             f"{name(first, usable[0][i].index)} ~ {name(second, usable[1][j].index)} ({value:.0%} of the bits differ)"
             for i, j, value in pairs
