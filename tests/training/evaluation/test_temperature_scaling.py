@@ -15,15 +15,15 @@ def overconfident(number: int, sharpness: float) -> tuple[np.ndarray, np.ndarray
 
 
 def test_error_falls_when_the_temperature_is_found_on_other_clips():
-    logits, targets = overconfident(1000, sharpness=4)
+    logits, targets = overconfident(400, sharpness=4)
     found = temperature_scaling(logits, targets)
-    assert found["cross_fitted"]["temperature"] == pytest.approx(4, rel=0.15) and found["cross_fitted"]["folds"] == 5
-    assert found["before"]["ece"] > 0.2 > 0.06 > found["cross_fitted"]["ece"]
+    assert found["cross_fitted"]["temperature"] == pytest.approx(4, rel=0.25) and found["cross_fitted"]["folds"] == 5
+    assert found["before"]["ece"] > 0.2 > 0.1 > found["cross_fitted"]["ece"]
     for figures in found.values():
         assert figures["interval"][0] <= figures["ece"] <= figures["interval"][1]
     assert "of_the_model" not in found
     own = temperature_scaling(logits, targets, own_temperature=4.0)["of_the_model"]
-    assert own["temperature"] == 4 and own["ece"] < 0.06
+    assert own["temperature"] == 4 and own["ece"] < 0.1
 
 
 def test_label_of_a_clip_does_not_change_the_temperature_of_its_person():
