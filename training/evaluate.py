@@ -36,7 +36,7 @@ from tgdfer.training.measure import ClipPrediction, clip_outcomes, measure_group
 from tgdfer.training.metrics import class_figures
 from tgdfer.training.metrics.intervals import metric_intervals
 from tgdfer.training.models import is_trained, load_trained, model_commit, model_source
-from tgdfer.training.processes import process_state
+from tgdfer.training.processes import num_workers, process_state
 from tgdfer.training.readable import predict_readable_clips
 from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
@@ -189,7 +189,7 @@ def evaluate_model(
     network, processor, clips, match = _load(task, hardware, descriptions)
     video_processor = processor.video_processor
     views.require_possible(video_processor)
-    size = hardware.batch_size or batch_size
+    size, workers = hardware.batch_size or batch_size, num_workers(workers)
     clips, predictions = predict_readable_clips(
         network,
         video_processor,
@@ -333,7 +333,7 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     run = read_run_config(folder)
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
-    trained_on = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.reading}
+    trained_on: dict[str, Any] = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.reading}
     if data.dataset not in (None, run.data.dataset):  # The columns of another data set may have other names.
         trained_on = {"split": run.data.test_split}
     requested = {name: value for name, value in asdict(data).items() if value is not None}

@@ -337,9 +337,9 @@ class _Run:
     def _quarantine(self) -> None:
         """Puts clips that could not be read in this epoch into quarantine: a warning, a list and a count."""
         for split, data in {"train": self.loop.data, "validation": self.validation_data}.items():
-            marks = getattr(data, "unreadable", None)
-            if data is None or marks is None:
+            if not isinstance(data, ClipDataset) or data.unreadable is None:
                 continue
+            marks = data.unreadable
             marks |= torch.stack(gather_batches([marks.clone()])).any(0)
             new = marks.clone()
             new[list(self.reported.get(split, []))] = False

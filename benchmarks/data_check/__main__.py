@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from benchmarks.data_check.planted_faults import encode_again, plant_faults, wri
 from benchmarks.harness.command_options import errors_as_sentences, new_app, print_written
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data_check.check import FIGURE, check_dataset
-from tgdfer.training.data_check.hashes import FRAMES, distance, perceptual_hash
+from tgdfer.training.data_check.hashes import FRAMES, distance, likeness, perceptual_hash, thumbnails
 from tgdfer.training.data_check.terminal import print_check
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
@@ -61,16 +62,22 @@ def hashes(
         chosen = [files[index] for index in rng.permutation(len(files))[:clips]]
         processor = TGDFERVideoProcessor()
         again = [encode_again(file, Path(temporary) / f"{number}.mp4") for number, file in enumerate(chosen)]
-        first, second = ([_hash(processor, file) for file in group] for group in (chosen, again))
+        (first, thumbs), (second, thumbs_again) = (_hashes(processor, group) for group in (chosen, again))
     same = np.array([distance(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None])
     known = [value for value in first if value is not None]
     other = np.array([distance(a, b) for index, a in enumerate(known) for b in known[:index]])
     print(f"encoded again: median {np.median(same):.3f}, highest {same.max():.3f} ({len(same)} clips)")
+    alike = [likeness(a, b) for a, b in zip(thumbs, thumbs_again, strict=True)]
+    print(f"encoded again: correlation of thumbnails at least {min(alike):.4f}")
     print(f"different clips: lowest {other.min():.3f}, median {np.median(other):.3f} ({len(other)} pairs)")
 
 
-def _hash(processor: TGDFERVideoProcessor, file: Path) -> np.ndarray | None:
-    return perceptual_hash(processor.read_clip(str(file), FRAMES)[0].numpy())
+def _hashes(
+    processor: TGDFERVideoProcessor, files: Sequence[Path]
+) -> tuple[list[np.ndarray | None], list[np.ndarray]]:
+    """Returns the hash and the thumbnails of each clip."""
+    clips = [processor.read_clip(str(file), FRAMES)[0].numpy() for file in files]
+    return [perceptual_hash(frames) for frames in clips], [thumbnails(frames) for frames in clips]
 
 
 if __name__ == "__main__":

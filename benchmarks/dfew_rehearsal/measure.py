@@ -66,7 +66,7 @@ def untrained_model(folder: Path) -> Path:
     """Saves an untrained model for small pictures, which compares frames with the descriptions of the classes."""
     if not (folder / "model.safetensors").is_file():
         descriptions = built_in_descriptions(sorted(DFEW.classes))
-        processor = TGDFERProcessor.from_clip(tgdfer.clip_tiny_faces(), descriptions, num_frames=FRAMES)
+        processor = TGDFERProcessor.from_clip(str(tgdfer.clip_tiny_faces()), descriptions, num_frames=FRAMES)
         model = TGDFERForVideoClassification.from_clip(
             tgdfer.clip_tiny_faces(), processor.class_prompts(), num_frames=FRAMES
         )

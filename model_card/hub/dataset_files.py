@@ -71,7 +71,8 @@ def _converted_files(folder: Path) -> Files:
     if not (folder / "README.md").is_file():
         raise UserError(f"The conversion to {folder} is not finished: run `tgdfer data convert` again first.")
     shards = sorted((folder / "data").glob("*.parquet"))
-    return {"README.md": folder / "README.md"} | {f"data/{shard.name}": shard for shard in shards}
+    files: Files = {"README.md": folder / "README.md"}
+    return files | {f"data/{shard.name}": shard for shard in shards}
 
 
 def dataset_card(

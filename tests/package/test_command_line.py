@@ -120,7 +120,9 @@ def test_help_shows_choices_defaults_and_values(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"--class-balance CHOICE .*\[choices: none, weights, sampler] \[default: none]", shown)
+    assert re.search(
+        r"--class-balance CHOICE .*\[choices: none, weights, sampler, adjustment] \[default: none]", shown
+    )
     assert re.search(r"--epochs INTEGER .*\[default: 20]", shown) and "--model-options FIELD=VALUE" in shown
     assert main(["push", "--help"]) == 0
     shown = capsys.readouterr().out

@@ -46,7 +46,9 @@ def truth(clips, apex=2):
 
 
 def figures(options, parts, monkeypatch, views=2, apex=2):
-    monkeypatch.setattr(room, "frame_features", lambda model, processor, clips, views: made_up(clips, views.number))
+    monkeypatch.setattr(
+        room, "frame_features", lambda model, processor, clips, views, **_: made_up(clips, views.number)
+    )
     config = TrainingConfig.from_options(**options, feature_views=views)
     return mean_baseline(config, options["model"], *parts, truth(parts[1], apex))
 

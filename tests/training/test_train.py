@@ -381,7 +381,7 @@ def test_broken_clip_is_named_before_anything_is_written(options, tmp_path, fold
     path = next(folder.glob("train/*/*_2.mp4"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=path.name):
-        train(TrainingConfig.from_options(**options | {"dataset": str(folder)}))
+        train(TrainingConfig.from_options(**options | {"dataset": str(folder), "strict": True}))
     assert not (tmp_path / "run").exists()
 
 

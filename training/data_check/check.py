@@ -73,12 +73,13 @@ def check_dataset(
     counts = {split: class_counts(clips) for split, clips in usable.items()}
     findings += class_findings(counts) + people_findings(splits) + duplicate_findings(splits, facts)
     findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    published = _published_counts(listing)
     report = {
         "dataset": dataset,
         "fold": None if listing is None else listing.fold,
         "sizes": _sizes(splits, usable, listing),
         "clips": counts,
-        "published_clips": _published_counts(listing),
+        "published_clips": published,
         "num_errors": sum(finding.severity == "error" for finding in findings),
         "findings": [asdict(finding) for finding in findings],
         "seconds": round(time.perf_counter() - start, 2),
@@ -87,7 +88,7 @@ def check_dataset(
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
-        plot_label_distribution(counts, folder / FIGURE, report["published_clips"])
+        plot_label_distribution(counts, folder / FIGURE, published)
     return report
 
 

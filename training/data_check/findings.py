@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.data_check.hashes import similar_pairs
+from tgdfer.training.data_check.hashes import MIN_LIKENESS, likeness, similar_pairs
 from tgdfer.training.data_check.inspection import ClipFacts
 
 Severity = Literal["error", "warning", "note"]
@@ -127,11 +127,13 @@ def duplicate_findings(splits: Mapping[str, LabelledClips], facts: Mapping[str, 
             message = f"{_videos(len(names))} in {first!r} and in {second!r}, with the same bytes."
             found.append(Finding("error", "same video", message, names))
         usable = [[fact for fact in facts[split] if not fact.error] for split in (first, second)]
-        pairs = similar_pairs(*([fact.perceptual for fact in of_split] for of_split in usable))
+        hashes = [[fact.perceptual for fact in of_split] for of_split in usable]
+        pairs = similar_pairs(hashes[0], hashes[1])
         names = [
             f"{name(first, usable[0][i].index)} ~ {name(second, usable[1][j].index)} ({value:.0%} of the bits differ)"
             for i, j, value in pairs
-            if (first, usable[0][i].index, second, usable[1][j].index) not in same
+            if _look_alike(usable[0][i], usable[1][j])
+            and (first, usable[0][i].index, second, usable[1][j].index) not in same
         ]
         if names:
             message = f"{_videos(len(names))} in {first!r} and in {second!r}, encoded again."
@@ -145,6 +147,13 @@ def duplicate_findings(splits: Mapping[str, LabelledClips], facts: Mapping[str, 
             message = f"{_videos(len(names))} several times in {split!r}."
             found.append(Finding("warning", "twice", message, names))
     return found
+
+
+def _look_alike(first: ClipFacts, second: ClipFacts) -> bool:
+    """Returns whether two clips with similar hashes also have nearly the same pictures."""
+    if first.thumbnails is None or second.thumbnails is None:
+        return False
+    return likeness(first.thumbnails, second.thumbnails) >= MIN_LIKENESS
 
 
 def class_counts(clips: LabelledClips) -> dict[str, int]:

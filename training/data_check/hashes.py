@@ -22,6 +22,10 @@ _MIN_DEVIATION = 4.0
 # Share of the bits in which two videos may differ, averaged over their frames. `docs/guides/data_sets.md` says how the
 # value was chosen.
 MAX_DISTANCE = 0.15
+# Correlation of the thumbnails of two videos that are the same. Among millions of pairs, some hashes are similar by
+# chance.
+MIN_LIKENESS = 0.98
+_THUMBNAIL = 16
 # Pairs of clips that are compared at once. A pair takes about 20 bytes.
 _PAIRS = 2**21
 
@@ -63,6 +67,30 @@ def perceptual_hash(frames: np.ndarray) -> np.ndarray | None:
         rows.append(np.packbits(bits).view(np.uint64))
     rows += [rows[-1]] * (FRAMES - len(rows))
     return np.stack(rows)
+
+
+def thumbnails(frames: np.ndarray) -> np.ndarray:
+    """Returns small grey pictures of the frames of a clip.
+
+    Args:
+        frames (`np.ndarray` of shape `(T, 3, H, W)`): RGB frames, uint8, spread evenly over the clip.
+
+    Returns:
+        `np.ndarray` of shape `(8, 16, 16)`: uint8. The last frame is repeated if T is lower.
+    """
+    rows = []
+    for frame in frames[:FRAMES]:
+        grey = cv2.cvtColor(np.ascontiguousarray(frame.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY)
+        rows.append(cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA))
+    return np.stack(rows + [rows[-1]] * (FRAMES - len(rows)))
+
+
+def likeness(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the correlation of the brightness of two clips, -1 to 1, averaged over their frames."""
+    one, two = (clip.reshape(FRAMES, -1).astype(float) for clip in (first, second))
+    one, two = (clip - clip.mean(1, keepdims=True) for clip in (one, two))
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return float(np.mean((one * two).sum(1) / np.maximum(norms, 1e-9)))
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:

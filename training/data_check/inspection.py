@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tgdfer.processing.video_reading_tgdfer import IMAGE_FORMATS, IMAGE_SUFFIXES, Sampling, read
 from tgdfer.processing.video_source_tgdfer import VideoDecodeError
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.data_check.hashes import FRAMES, content_hash, perceptual_hash
+from tgdfer.training.data_check.hashes import FRAMES, content_hash, perceptual_hash, thumbnails
 from tgdfer.training.face_crops.cut_clip import use_one_thread
 from tgdfer.training.face_crops.workers import run_jobs
 
@@ -48,6 +48,7 @@ class ClipFacts:
         frames (`int`): Number of its frames.
         content (`str`): Hash of its bytes.
         perceptual (`np.ndarray` of shape `(8, 1)`, *optional*): Perceptual hash.
+        thumbnails (`np.ndarray` of shape `(8, 16, 16)`, *optional*): Small pictures of its frames.
     """
 
     split: str
@@ -56,6 +57,7 @@ class ClipFacts:
     frames: int = 0
     content: str = ""
     perceptual: np.ndarray | None = None
+    thumbnails: np.ndarray | None = None
 
 
 def inspect_clips(splits: dict[str, LabelledClips], workers: int) -> dict[str, list[ClipFacts]]:
@@ -90,7 +92,8 @@ def inspect_clip(job: ClipJob) -> ClipFacts:
         if pixels.dtype != np.uint8:
             pixels = np.clip(pixels * (255 if clip.is_unit_range else 1), 0, 255).astype(np.uint8)
         total = int(clip.metadata.total_num_frames)
-        return ClipFacts(job.split, job.index, "", total, content_hash(job.video), perceptual_hash(pixels))
+        found = (content_hash(job.video), perceptual_hash(pixels), thumbnails(pixels))
+        return ClipFacts(job.split, job.index, "", total, *found)
     except VideoDecodeError as error:
         return ClipFacts(job.split, job.index, str(error))
     except OSError as error:

@@ -12,7 +12,14 @@ from published_trees import dfew_list, write_dfew
 from benchmarks.data_check.planted_faults import FAULTS, plant_faults, write_good_tree
 from tgdfer.command_line import main
 from tgdfer.training.data_check.check import check_dataset
-from tgdfer.training.data_check.hashes import distance, perceptual_hash, similar_pairs
+from tgdfer.training.data_check.hashes import (
+    MIN_LIKENESS,
+    distance,
+    likeness,
+    perceptual_hash,
+    similar_pairs,
+    thumbnails,
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +124,15 @@ def test_pairs_are_found_among_many_and_black_clips_match_nothing():
     second = [black, perceptual_hash(pictures(50)), first[7], black]
     assert similar_pairs([*first, black], second) == [(7, 2, 0.0)]
     assert similar_pairs([black], second) == []
+
+
+def test_likeness_rules_out_hashes_that_are_similar_by_chance():
+    """Patterns of few patches have similar hashes now and then, but other pictures."""
+    frames = pictures(4)
+    brighter = np.clip(frames.astype(int) // 2 + 60, 0, 255).astype(np.uint8)
+    assert likeness(thumbnails(frames), thumbnails(brighter)) > MIN_LIKENESS
+    assert likeness(thumbnails(frames), thumbnails(frames[:, :, ::2, ::2])) > MIN_LIKENESS
+    assert likeness(thumbnails(frames), thumbnails(pictures(5))) < 0.5
 
 
 def test_a_short_clip_repeats_its_last_frame():
