@@ -23,7 +23,7 @@ def test_frames_and_latencies_become_figures():
     assert found["shown_fps"] == pytest.approx(50 / 3)
     assert found["slow_seconds"] == pytest.approx(1 / 3)
     assert found["answers_per_second"] == pytest.approx(8)
-    assert found["median"] == pytest.approx(0.18) and found["p95"] == pytest.approx(0.28, abs=0.01)
+    assert found["median"] == pytest.approx(0.17) and found["p95"] == pytest.approx(0.28, abs=0.01)
 
 
 def test_growth_of_memory_is_found_and_a_short_peak_is_not_growth():
