@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarks.find.phrases import MIN_SHARE, UNITS, pair_phrase
 from benchmarks.find.videos import VISIBLE, IndexedVideo
-from benchmarks.harness.comparison import Difference, bootstrap_weights, with_interval
 from tgdfer.processing.search_pipeline_tgdfer import EmotionSearchPipeline
 from tgdfer.processing.search_tgdfer import FaceIndex, SearchReference, rank_moments, score_index
+from tgdfer.training.metrics.bootstrap import Interval, bootstrap_weights, with_interval
 from tgdfer.training.rendered_faces import ACTION_UNITS
 
 # Number of draws of a bootstrap over people.
@@ -118,7 +118,7 @@ def reference_of(search: EmotionSearchPipeline) -> SearchReference:
     return SearchReference.from_dict(search.processor.search_reference)
 
 
-def interval_of_mean(scores: np.ndarray, right: np.ndarray, people: np.ndarray) -> Difference:
+def interval_of_mean(scores: np.ndarray, right: np.ndarray, people: np.ndarray) -> Interval:
     """Computes the mean average precision over action units, with its 95 % interval by a bootstrap over people.
 
     Args:

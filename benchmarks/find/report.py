@@ -9,9 +9,9 @@ from benchmarks.find.long_search import PHRASES, SearchTime
 from benchmarks.find.measure import Retrieval, means
 from benchmarks.find.phrases import EMOTIONS, MIN_SHARE
 from benchmarks.find.videos import VISIBLE, Videos
-from benchmarks.harness.comparison import Difference
 from benchmarks.harness.provenance import commit, machine
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
+from tgdfer.training.metrics.bootstrap import Interval
 
 # Targets: mean average precision over the action units, and the lowest average precision as a multiple of chance.
 TARGET, TARGET_LIFT = 0.6, 2.0
@@ -27,7 +27,7 @@ class Measured:
         model (`str`): Name of the model.
         videos (`Videos`): The rendered videos.
         units (`Mapping[str, Retrieval]`): The action units.
-        interval (`Difference`): Mean average precision over the action units with its 95 % interval.
+        interval (`Interval`): Mean average precision over the action units with its 95 % interval.
         pairs (`Mapping[str, Retrieval]`): Pairs of action units, searched by one phrase.
         lower (`Mapping[str, float]`): Average precision of the lower score of two phrases, for each pair.
         moments (`Mapping[str, Mapping[str, Any]]`): Number of moments, and of right moments, of each action unit.
@@ -38,7 +38,7 @@ class Measured:
     model: str
     videos: Videos
     units: Mapping[str, Retrieval]
-    interval: Difference
+    interval: Interval
     pairs: Mapping[str, Retrieval]
     lower: Mapping[str, float]
     moments: Mapping[str, Mapping[str, Any]]

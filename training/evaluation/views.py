@@ -139,7 +139,7 @@ def with_views(
     clips: LabelledClips,
     views: EvaluationViews,
     batch_size: int = 16,
-    workers: int = 0,
+    workers: int | None = 0,
     device: torch.device | None = None,
 ) -> list[ClipPrediction]:
     """Replaces the answers of predictions by those of the mean logits of several views.
