@@ -195,8 +195,7 @@ class OptimisationConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
     class_balance: Literal["none", "weights", "sampler", "adjustment"] = Field(
         "none",
-        description="Remedy for class imbalance: weight the loss, sample every class equally often, or adjust the"
-        " logits in the loss by the share of each class",
+        description="Remedy for imbalance: weight the loss, sample classes equally, or adjust the logits",
     )
 
 
