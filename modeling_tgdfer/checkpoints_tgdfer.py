@@ -53,16 +53,8 @@ PIPELINES = {
 # Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
 # Fields of the config that `from_clip` derives from the CLIP and the prompts. The caller cannot set them.
-DERIVED: tuple[str, ...] = (
-    "clip_config",
-    "clip_name",
-    "clip_revision",
-    "clip_sha256",
-    "context_length",
-    "format_version",
-    "id2label",
-)
-DERIVED += ("label2id", "lora_attached", "max_descriptions", "prompt_length", "training_data")
+DERIVED: tuple[str, ...] = ("clip_config", "clip_name", "clip_revision", "clip_sha256", "context_length", "id2label")
+DERIVED += ("format_version", "label2id", "lora_attached", "max_descriptions", "prompt_length", "training_data")
 
 
 def locate(name_or_folder: str | os.PathLike, file: str, revision: str | None, **options: Any) -> tuple[str, str]:

@@ -1,0 +1,59 @@
+"""Figures of `tgdfer evaluate` in the model card: intervals, shared labels, views and groups."""
+
+from tgdfer.model_card.card import build_card
+
+from .test_card import edit_config, edit_metrics
+
+MEASURED = {
+    "intervals": {
+        "over": "people",
+        "units": 5,
+        "draws": 2000,
+        "war": [0.41, 0.72],
+        "uar": [0.42, 0.71],
+        "recall": {"anger": [0.21, 0.79], "happiness": [0.6, 1.0], "neutral": [0.11, 0.69]},
+    },
+    "per_class": {
+        "anger": {"precision": 0.625, "f1": 0.556},
+        "happiness": {"precision": 0.6, "f1": 0.72},
+        "neutral": {"precision": None, "f1": 0.471},
+    },
+    "shared_labels": {
+        "matched": {"anger": "anger", "happiness": "happiness"},
+        "left_out": {"and/or": 3, "calm": 4},
+        "num_left_out": 7,
+        "only_model": ["neutral"],
+        "war": 0.7,
+        "uar": 0.68,
+        "intervals": {"over": "people", "units": 5, "draws": 2000, "war": [0.5, 0.8], "uar": [0.51, 0.79]},
+    },
+    "views": {"windows": 2, "crops": 10},
+    "temperature_scaling": {
+        "before": {"temperature": 1.0, "ece": 0.25, "interval": [0.2, 0.3]},
+        "cross_fitted": {"temperature": 1.4, "folds": 5, "ece": 0.05, "interval": [0.0, 0.1]},
+    },
+    "ece": 0.07,
+    "groups": {
+        "age": {
+            "adult": {"num_clips": 20, "war": 0.7, "uar": 0.65, "intervals": {"war": [0.5, 0.9], "uar": [0.4, 0.8]}},
+            "child": {"num_clips": 10, "war": 0.4, "uar": 0.45, "intervals": {"war": [0.2, 0.6], "uar": [0.3, 0.7]}},
+        }
+    },
+}
+
+
+def test_intervals_labels_and_views_are_those_that_evaluate_measured(run):
+    edit_metrics(run, **MEASURED)
+    edit_config(run, temperature=1.2)
+    text = build_card(run, "user/smile").text
+    assert "| class | clips | recall | 95% interval | precision | F1 |" in text
+    assert "| anger | 10 | 50.0% | 21.0% to 79.0% | 62.5% | 55.6% |" in text
+    assert "| neutral | 10 | 40.0% | 11.0% to 69.0% |  | 47.1% |" in text
+    assert "interval of the WAR is 41.0% to 72.0%, and that of the UAR is 42.0% to 71.0%" in text
+    assert "bootstrap intervals over 5 people" in text and "treat the clips as independent" not in text
+    assert "7 clips were left out, because the model does not have their label (and/or: 3, calm: 4)" in text
+    assert "UAR is 68.0% (95% interval 51.0% to 79.0%)" in text and "There are no clips of neutral." in text
+    assert "averaged over 2 windows and 10 crops" in text
+    assert "| child | 10 | 40.0% | 20.0% to 60.0% | 45.0% | 30.0% to 70.0% |" in text
+    assert "Calibration error without temperature scaling: 25.0% (95% interval 20.0% to 30.0%)" in text
+    assert "It finds 40% (4 of 10) of the neutral clips (95% interval 11.0% to 69.0%)." in text
