@@ -125,8 +125,8 @@ def test_broken_clip_of_a_data_set(kind, options, trained, folder_writer, tmp_pa
     for split in ("train", "test"):
         BROKEN[kind](folder / split / "happy" / "happy_1.mp4")
     rest = f"--descriptions {options['descriptions']} --output {tmp_path / 'run'} --num-frames 4 --frozen-features"
-    assert "happy_1.mp4" in refused(f"train --dataset {folder} --model {options['model']} {rest}")
-    assert "happy_1.mp4" in refused(f"evaluate {trained} --dataset {folder} --output {tmp_path / 'measured'}")
+    assert "happy_1.mp4" in refused(f"train --strict --dataset {folder} --model {options['model']} {rest}")
+    assert "happy_1.mp4" in refused(f"evaluate --strict {trained} --dataset {folder} --output {tmp_path / 'measured'}")
 
 
 @pytest.mark.parametrize("kind", BROKEN)

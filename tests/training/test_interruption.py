@@ -137,7 +137,7 @@ def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monk
     options |= {"frozen_features": True, "feature_views": 1, "epochs": 1}
     run = train(TrainingConfig.from_options(**options))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "predict_clips", lambda *_: stop(number))
+        patch.setattr(evaluate, "predict_readable_clips", lambda *_, **__: stop(number))
         assert main(["evaluate", str(run)]) == CODES[number]
     assert said().count("Finished files are kept. Run the same command again to create the others.") == 1
     assert not (run / "metrics.json").exists()

@@ -44,6 +44,7 @@ def test_results_by_group():
         "war": 0.5,
         "uar": 0.5,
         "recall": {"fear": 0.0, "joy": 1.0},
+        "intervals": {"over": "clips", "units": 2, "war": [0.0, 1.0], "uar": [0.0, 1.0]},
     }
     assert results["age"]["adult"]["uar"] == 1.0 and results["age"]["adult"]["recall"]["joy"] is None
     assert measure_groups(truth, predictions, ["fear", "joy"], None) == {}
