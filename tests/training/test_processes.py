@@ -63,7 +63,9 @@ def two_processes(name, options, folder):
 
 
 def rows(folder):
-    return [json.loads(line) | {"seconds": 0} for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) | {"seconds": 0, "waiting": 0} for line in (folder / "log.jsonl").read_text().splitlines()
+    ]
 
 
 @pytest.mark.slow
