@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.dfew_rehearsal.measure import PIXELS
 from benchmarks.dfew_rehearsal.tree import FRAMES, SIDE
-from benchmarks.harness.tables import markdown_table, write_report
+from benchmarks.harness.tables import markdown_table, paragraph, write_report
 
 _STEPS = {
     "check": "`tgdfer data check`",
@@ -25,7 +25,8 @@ def write_rehearsal(contents: dict[str, Any], path: Path, figures: Path) -> None
         path (`Path`): Markdown file.
         figures (`Path`): JSON file.
     """
-    write_report(path, _sections(contents), figures, contents)
+    sections = [text if text.startswith(("#", "|")) else paragraph(text) for text in _sections(contents)]
+    write_report(path, sections, figures, contents)
 
 
 def _sections(contents: dict[str, Any]) -> list[str]:
