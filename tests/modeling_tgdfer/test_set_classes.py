@@ -146,7 +146,7 @@ def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
 
     CLIP knows these faces before any training, and ranks the emotion better than after it (AUC 0.93 to 0.99, then 0.80
     to 0.95). So chance is not the only bound: training on the others may not cost more than 0.2, and what is ranked
-    must come from what the trained grains and visual prompts have changed.
+    must come from what the trained grain and visual prompts have changed.
     """
     model = trained_without(left_out, processor, *rendered["train"])
     names = model.config.id2label
@@ -159,9 +159,8 @@ def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
         answers = model(frame_features=features[seen]).logits.argmax(-1).tolist()
         model.set_classes(prompts)
         read, at_first = model(frame_features=features).logits, untrained(frame_features=features).logits
-        for grain in (model.tgdfer.short_term, model.tgdfer.long_range):
-            grain.up.weight.zero_()
-            grain.up.bias.zero_()
+        model.tgdfer.short_term.up.weight.zero_()
+        model.tgdfer.short_term.up.bias.zero_()
         model.visual_prompts.up.weight.zero_()
         unread = model(frame_features=features).logits
     assert np.mean([names[answer] == labels[index] for answer, index in zip(answers, seen, strict=True)]) > 0.4
