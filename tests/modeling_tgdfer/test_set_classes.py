@@ -164,8 +164,8 @@ def test_an_emotion_that_was_never_trained_is_read_off_the_trained_network(
         model.visual_prompts.up.weight.zero_()
         unread = model(frame_features=features).logits
     assert np.mean([names[answer] == labels[index] for answer, index in zip(answers, seen, strict=True)]) > 0.4
-    # Not shifted as a whole: from clip to clip the column differs by half as much as it varies, or more.
-    assert (read - unread)[:, new].std() > 0.5 * read[:, new].std()
+    # Not shifted as a whole: from clip to clip the column differs by a third as much as it varies, or more.
+    assert (read - unread)[:, new].std() > read[:, new].std() / 3
     area, before = (area_under(logits.softmax(-1)[:, new], labels, left_out) for logits in (read, at_first))
     assert area > max(0.65, before - 0.2)  # by chance 0.5, with a standard error of 0.1
 
