@@ -49,6 +49,8 @@ def with_published_rows(
     """
     found = {data.name: data for data in results}
     for name, facts in published.items():
+        if "identity" not in facts:
+            continue  # Figures of an earlier version, without the outcomes of single clips.
         if name not in found:
             found[name] = _read_results(name, facts)
         elif found[name].identity == facts["identity"]:

@@ -214,6 +214,8 @@ def test_published_rows_are_compared_with_new_rows(measured, tmp_path):
         write_ablation_report(work, out, figures)
     other = replace(read_results(measured)[0], identity="of other clips")
     assert set(with_published_rows([other], {"features": facts})[0].rows) == set(other.rows)
+    without_outcomes = {name: facts[name] for name in ("rows", "full minus", "gap")}
+    assert with_published_rows([], {"features": without_outcomes}) == []
     (alone,) = with_published_rows([], {"features": facts})
     assert set(alone.rows) == set(facts["rows"])
     found = report.part_differences(alone)["dsmil"]
