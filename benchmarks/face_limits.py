@@ -22,11 +22,11 @@ from tgdfer.console import hide_loading_bars
 from tgdfer.processing.detectors_tgdfer import find_faces, load_detector
 from tgdfer.processing.faces_tgdfer import FaceSettings, align
 from tgdfer.processing.quality_tgdfer import (
-    LEAST_BRIGHTNESS,
-    LEAST_MOUTH_DETAIL,
-    LEAST_SCORE,
-    LEAST_WIDTH,
-    MOST_TURNED,
+    MAX_TURN,
+    MIN_BRIGHTNESS,
+    MIN_MOUTH_DETAIL,
+    MIN_SCORE,
+    MIN_WIDTH,
     quality_of,
     turn,
 )
@@ -210,7 +210,7 @@ def _cover_row(share: float, faces: Faces, classifier: CropClassifier) -> Row:
         for picture, face in zip(faces.pictures, faces.faces, strict=True)
     ]
     detail = quality_of(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2), FaceSettings.margin)[:, 1]
-    reported = (detail < LEAST_MOUTH_DETAIL).mean()
+    reported = (detail < MIN_MOUTH_DETAIL).mean()
     name = f"{share:.0%} (median score {np.median(scores):.2f}, {reported:.1%} reported as covered)"
     return _row(name, correct)
 
@@ -239,9 +239,9 @@ def _report(unchanged: np.ndarray, tables: dict[str, list[Row]], model: str) -> 
         ),
         "",
         paragraph(
-            f"`tgdfer predict` warns below a width of {LEAST_WIDTH} pixels, a brightness of {LEAST_BRIGHTNESS} or a"
-            f" detector score of {LEAST_SCORE}, and above a turn of {MOST_TURNED} (`processing/quality_tgdfer.py`). It"
-            f" reports a face as covered if the mouth has less than {LEAST_MOUTH_DETAIL:.0%} of the detail of the"
+            f"`tgdfer predict` warns below a width of {MIN_WIDTH} pixels, a brightness of {MIN_BRIGHTNESS} or a"
+            f" detector score of {MIN_SCORE}, and above a turn of {MAX_TURN} (`processing/quality_tgdfer.py`). It"
+            f" reports a face as covered if the mouth has less than {MIN_MOUTH_DETAIL:.0%} of the detail of the"
             " eyes. The covers in this benchmark have a single colour. A cover with a pattern is not detected."
         ),
         "",

@@ -177,7 +177,7 @@ def train(config: Path | None = None, **given: Any) -> None:
     """Train a model on labelled clips."""
     resolved = resolve_config(config, **given)
     hide_loading_bars()
-    from tgdfer.training.run_folder import interruption_message
+    from tgdfer.training.runs.run_folder import interruption_message
 
     with reporting_interruption(partial(interruption_message, resolved)):
         from tgdfer.training.train import train as run_training

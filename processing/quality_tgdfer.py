@@ -10,15 +10,15 @@ from .tracks_tgdfer import FacePath
 # Beyond the following limits the accuracy on photographs is lower by about five percentage points or more
 # (docs/results/face_limits.md).
 # Minimum width of a face in pixels of the video.
-LEAST_WIDTH = 18
+MIN_WIDTH = 18
 # Maximum distance of the nose from the midpoint between the eyes, as a fraction of the distance between the eyes.
-MOST_TURNED = 0.3
+MAX_TURN = 0.3
 # Minimum mean brightness of a crop, 0 to 255.
-LEAST_BRIGHTNESS = 25
+MIN_BRIGHTNESS = 25
 # Minimum detail of the mouth, as a fraction of that of the eyes. One percent of uncovered mouths is below it.
-LEAST_MOUTH_DETAIL = 0.4
+MIN_MOUTH_DETAIL = 0.4
 # Minimum score of a reliable detection.
-LEAST_SCORE = 0.8
+MIN_SCORE = 0.8
 # Size in pixels to which crops are reduced before their detail is measured, so that noise and texture are ignored.
 _DETAIL_SIZE = 56
 # A warning is given if a limit is exceeded in more than this fraction of the frames.
@@ -38,11 +38,11 @@ def face_warnings(path: FacePath, quality: np.ndarray) -> list[str]:
     brightness, mouth_detail = quality.T
     widths = path.boxes[:, 2] - path.boxes[:, 0]
     reasons = (
-        ("small", f"less than {LEAST_WIDTH} pixels wide", widths < LEAST_WIDTH),
-        ("turned away", "seen from the side", turn(path.points) > MOST_TURNED),
-        ("covered", "the mouth is hidden", mouth_detail < LEAST_MOUTH_DETAIL),
-        ("dark", f"the brightness is below {LEAST_BRIGHTNESS} of 255", brightness < LEAST_BRIGHTNESS),
-        ("hard to make out", "the detector is not confident", path.scores < LEAST_SCORE),
+        ("small", f"less than {MIN_WIDTH} pixels wide", widths < MIN_WIDTH),
+        ("turned away", "seen from the side", turn(path.points) > MAX_TURN),
+        ("covered", "the mouth is hidden", mouth_detail < MIN_MOUTH_DETAIL),
+        ("dark", f"the brightness is below {MIN_BRIGHTNESS} of 255", brightness < MIN_BRIGHTNESS),
+        ("hard to make out", "the detector is not confident", path.scores < MIN_SCORE),
     )
     return [
         f"The face is {what}: {how} in {where.mean():.0%} of its frames."

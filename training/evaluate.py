@@ -40,7 +40,7 @@ from tgdfer.training.processes import num_workers, process_state
 from tgdfer.training.readable import predict_readable_clips
 from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
-from tgdfer.training.run_folder import read_run_config
+from tgdfer.training.runs.run_folder import read_run_config
 from tgdfer.weights import DEFAULT_MODEL
 
 logger = logging.getLogger(__name__)

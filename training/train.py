@@ -1,37 +1,29 @@
-"""The training loop: from a configuration to the folder of a finished run."""
+"""A training run: from a configuration to the folder of a finished run."""
 
 import json
 import logging
-import math
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+from torch import Tensor
 
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.calibration import calibrate
-from tgdfer.training.checkpoints import Checkpoints, Progress
-from tgdfer.training.config import DataConfig, OptimisationConfig, TrainingConfig
+from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.data.batches import (
     ClipDataset,
-    EpochSampler,
     augmentation,
     clip_targets,
     no_marks,
@@ -41,48 +33,34 @@ from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.loading import people_of
 from tgdfer.training.data.quarantine import unreadable_reasons, warn_about_quarantine, write_quarantine
 from tgdfer.training.data.splits import Part, load_parts
-from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.energy import GpuEnergy
-from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
+from tgdfer.training.optimisation.loop import (
+    TrainingData,
+    TrainingLoop,
+    clip_loader,
+    loader_workers,
+    parameter_groups,
+    start_accelerator,
+)
 from tgdfer.training.processes import (
-    PREFETCH,
     batch_loader,
     gather_batches,
     num_workers,
-    on_cpu,
     own_batches,
-    process_state,
 )
 from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
-from tgdfer.training.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
+from tgdfer.training.runs.checkpoints import Checkpoints, Progress
+from tgdfer.training.runs.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
 
 logger = logging.getLogger(__name__)
 
 # Share of the time of training that may be spent waiting for data, without a warning.
 MAX_WAITING = 0.1
-
-
-class TrainingData(Protocol):
-    """A map-style data set. Its batches are inputs of the network, with `labels`.
-
-    If it has a method `collate`, this method turns a list of items into a batch. Otherwise `DataLoader` stacks them.
-    """
-
-    @property
-    def targets(self) -> Sequence[int]:
-        """Class of each item."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch, counted from 0, which determines order, augmentation and sampling."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any: ...
 
 
 def train(config: TrainingConfig) -> Path:
@@ -138,91 +116,6 @@ def train(config: TrainingConfig) -> Path:
     facts["num_quarantined"] = len(train_part.clips.quarantined)
     _Run(config, accelerator, model, processor, *data, facts=facts).run()
     return folder
-
-
-class TrainingLoop:
-    """Epochs of training.
-
-    Args:
-        model (`nn.Module`): Model that is called as `model(**batch)` and returns an output with a `loss`.
-        data (`TrainingData`): Training data, such as clips or their cached features.
-        groups (`list[dict[str, Any]]`): Parameter groups of AdamW, each with its learning rate.
-        options (`OptimisationConfig`): Options of the updates.
-        accelerator (`Accelerator`): Accelerator that prepares model, data and optimiser.
-        seed (`int`, *optional*, defaults to 0): Seed of the order of the clips and of all dropout.
-        workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
-        several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
-
-    Attributes:
-        waiting (`float`): Share of the time of the last epoch in which this process waited for data, 0 to 1.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        data: TrainingData,
-        groups: list[dict[str, Any]],
-        options: OptimisationConfig,
-        accelerator: Accelerator,
-        seed: int = 0,
-        workers: int = 0,
-        several: bool = False,
-    ) -> None:
-        self.options, self.accelerator, self.data = options, accelerator, data
-        # The random state must not depend on whether features were cached. Each process has different dropout.
-        set_seed(seed, device_specific=True)
-        self.waiting = 0.0
-        sampler = EpochSampler(data.targets, seed, options.class_balance == "sampler")
-        self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
-        optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-        updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
-        schedule = _lr_schedule(optimizer, options, updates, accelerator.num_processes)
-        self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
-        self.inputs = {
-            name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
-        }
-
-    def train_epoch(self, epoch: int, track: Callable[[Any], Iterable[dict[str, Tensor]]] = iter) -> float:
-        """Trains for one epoch.
-
-        Args:
-            epoch (`int`): Index of the epoch, from 0, which determines order and augmentation.
-            track (`Callable[[Any], Iterable[dict[str, Tensor]]]`, *optional*, defaults to `iter`): Wraps the loader,
-                for example to show a progress bar.
-
-        Returns:
-            The mean loss.
-
-        Raises:
-            UserError: If the loss is not finite.
-        """
-        self.model.train()
-        self.data.set_epoch(epoch)
-        self.loader.set_epoch(epoch)
-        total = torch.zeros((), device=self.accelerator.device)
-        timer = WaitingTimer(self.loader)
-        for batch in track(timer):
-            with self.accelerator.accumulate(self.model):
-                loss = self.model(**batch, **self.inputs).loss
-                self.accelerator.backward(loss)
-                if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
-                self.optimizer.step()
-                self.schedule.step()
-                self.optimizer.zero_grad()
-            total += loss.detach()
-        mean = float(self.accelerator.reduce(total, "mean")) / len(self.loader)
-        self.waiting = timer.share
-        if not math.isfinite(mean):
-            raise UserError(
-                f"The loss is {mean} in epoch {epoch + 1}: start again with lower learning rates or full precision."
-            )
-        return mean
-
-    @property
-    def learning_rates(self) -> dict[str, float]:
-        """The current learning rate of each parameter group, by name."""
-        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
 
 
 class _Run:
@@ -400,88 +293,6 @@ class _Run:
             self.bar.remove_task(task)
 
         return track
-
-
-def start_accelerator(mixed_precision: str | None = None, gradient_accumulation: int = 1) -> Accelerator:
-    """Creates an accelerator.
-
-    Args:
-        mixed_precision (`str`, *optional*): "no", "bf16" or "fp16". By default that of `accelerate launch`, otherwise
-            "no".
-        gradient_accumulation (`int`, *optional*, defaults to 1): Steps per update.
-
-    Raises:
-        UserError: If this machine does not support the precision.
-    """
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if mixed_precision is not None and launched not in ("no", mixed_precision) and process_state().is_main_process:
-        logger.warning("accelerate launch says mixed_precision %r, but this run has %r.", launched, mixed_precision)
-    # Otherwise Accelerate would keep the precision of an earlier run in this process.
-    AcceleratorState._reset_state()
-    try:
-        accelerator = Accelerator(
-            mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation, cpu=on_cpu()
-        )
-    except ValueError as error:  # For example bf16 on an old GPU.
-        requested = mixed_precision or launched
-        raise UserError(f"mixed_precision is {requested!r}, but {str(error).rstrip('.')}.") from error
-    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would ignore it.
-        raise UserError("mixed_precision is 'fp16', but there is no GPU: choose bf16 or no.")
-    return accelerator
-
-
-def clip_loader(
-    data: TrainingData,
-    batch_size: int,
-    accelerator: Accelerator,
-    seed: int = 0,
-    workers: int = 0,
-    sampler: EpochSampler | None = None,
-) -> DataLoader:
-    """Creates a loader of a data set, in the order of the sampler or of the data."""
-    return DataLoader(
-        cast(Dataset, data),
-        batch_size,
-        sampler=sampler,
-        num_workers=loader_workers(data, workers),
-        persistent_workers=loader_workers(data, workers) > 0,
-        prefetch_factor=PREFETCH if loader_workers(data, workers) else None,
-        collate_fn=getattr(data, "collate", None),
-        pin_memory=accelerator.device.type == "cuda",
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def loader_workers(data: TrainingData, workers: int) -> int:
-    """Returns the number of worker processes for a data set. Cached features need none."""
-    return 0 if isinstance(data, FeatureDataset) else workers
-
-
-def _lr_schedule(optimizer: torch.optim.Optimizer, options: OptimisationConfig, updates: int, processes: int) -> Any:
-    """Creates the learning rate schedule: a linear warm-up, then a cosine or constant rates."""
-    # In each update, Accelerate steps the schedule once per process.
-    warmup, steps = round(options.warmup * updates) * processes, updates * processes
-    if options.lr_schedule == "constant":
-        return get_constant_schedule_with_warmup(optimizer, warmup)
-    return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
-
-
-def parameter_groups(model: TGDFERForVideoClassification, options: OptimisationConfig) -> list[dict[str, Any]]:
-    """Groups the trainable parameters for AdamW. Each group has its learning rate. Only matrices have weight decay.
-
-    Args:
-        model (`TGDFERForVideoClassification`): Model to train.
-        options (`OptimisationConfig`): Learning rates of the groups, and the weight decay.
-    """
-    rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr}
-    groups = []
-    for name, parameters in model.parameter_groups().items():
-        for decays in (True, False):
-            chosen = [parameter for parameter in parameters if (parameter.ndim >= 2) == decays]
-            if chosen:
-                decay = options.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "name": name, "lr": rates[name], "weight_decay": decay})
-    return groups
 
 
 def _datasets(

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from benchmarks.harness.heads import head_loss
 from tgdfer.training.config import OptimisationConfig
 from tgdfer.training.features import FeatureDataset, FrameFeatures
-from tgdfer.training.train import TrainingLoop, start_accelerator
+from tgdfer.training.optimisation.loop import TrainingLoop, start_accelerator
 
 Fold = tuple[np.ndarray, np.ndarray]
 

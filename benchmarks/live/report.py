@@ -45,8 +45,7 @@ def _pace_lines(pace: dict[str, Any]) -> list[str]:
     if loads:
         load = (
             f" The load average of the machine, which includes the command and Chromium, was {min(loads):.1f} to"
-            f" {max(loads):.1f}. Where it is above the number of cores, other programs were running, and the figures"
-            " are too pessimistic."
+            f" {max(loads):.1f}."
         )
     table = markdown_table(
         [

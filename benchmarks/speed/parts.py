@@ -29,7 +29,7 @@ from benchmarks.speed.networks import (
     training_batch,
 )
 from tgdfer.training.config import OptimisationConfig
-from tgdfer.training.train import TrainingLoop, start_accelerator
+from tgdfer.training.optimisation.loop import TrainingLoop, start_accelerator
 
 
 def parts_of(sizes: Sizes) -> dict[str, dict[str, Any]]:

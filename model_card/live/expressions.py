@@ -23,7 +23,7 @@ from tgdfer.processing.video_reading_tgdfer import windows
 # Seconds that the curves show. Nothing older is kept.
 HISTORY = 20.0
 # An answer needs this share of a window.
-LEAST_SHARE = 1 / 4
+MIN_SHARE = 1 / 4
 # Seconds of the current segment whose descriptions and probabilities are shown.
 NOW = 1.0
 
@@ -201,7 +201,7 @@ class Expressions:
         has fewer of them, so that an expression that is over does not stay.
         """
         config = self.pipeline.model.config
-        least = max(1, math.ceil(LEAST_SHARE * config.num_frames))
+        least = max(1, math.ceil(MIN_SHARE * config.num_frames))
         step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else config.frame_interval
         return least, int(np.clip(round(config.num_frames * config.frame_interval / step), least, config.num_frames))
 

@@ -1,6 +1,6 @@
 // The live page: shows frames and answers as they come, and sends the frames of the camera of the browser.
 //
-// One frame and one answer are asked for at a time. Nothing is kept but the frame that is on the screen.
+// The next frame is asked for while one is drawn. Nothing is kept but the frame that is on the screen.
 
 const { page, source, interval } = document.body.dataset;
 const element = (name) => document.getElementById(name);
@@ -59,17 +59,27 @@ function countFrame(captured) {
 
 // Frames of the server
 
+/** Receives the next frame. Returns null if there is none yet, or the session has ended. */
+async function receiveFrame() {
+  const response = await ask("frame");
+  if (response?.status !== 200) return null;
+  return { picture: await response.blob(), captured: Number(response.headers.get("X-Captured")) };
+}
+
 async function showFrames() {
+  let next = receiveFrame();
   while (running) {
-    const response = await ask("frame");
-    if (response?.status !== 200) continue;
-    const bitmap = await createImageBitmap(await response.blob());
+    const frame = await next;
+    if (!running) return;
+    next = receiveFrame();
+    if (frame === null) continue;
+    const bitmap = await createImageBitmap(frame.picture);
     if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
       Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
     }
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
-    countFrame(Number(response.headers.get("X-Captured")));
+    countFrame(frame.captured);
   }
 }
 

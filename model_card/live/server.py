@@ -1,7 +1,8 @@
 """The server of the live page, on loopback.
 
-The address contains a random token, without which nothing is answered. The page asks for one frame and one answer at a
-time, so that nothing piles up if it is slow, and nothing is kept for it.
+The address contains a random token, without which nothing is answered. The page asks for the next frame once it has
+received one, and for the next answer once it has shown one. So nothing piles up if it is slow, and nothing is kept for
+it.
 """
 
 import hmac
@@ -82,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "tgdfer", ""
     timeout = TIMEOUT
+    # Otherwise the end of a picture waits until the browser has acknowledged its beginning, up to 40 ms.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Sends the page, its files, a frame or an answer."""

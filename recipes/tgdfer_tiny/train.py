@@ -15,8 +15,8 @@ from recipes.tgdfer_tiny.training_clips import ClipSource, MixedSources, Photogr
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.config import OptimisationConfig
 from tgdfer.training.measure import measure_model, predict_batches
+from tgdfer.training.optimisation.loop import TrainingLoop, parameter_groups, start_accelerator
 from tgdfer.training.provenance import environment_facts
-from tgdfer.training.train import TrainingLoop, parameter_groups, start_accelerator
 
 logger = logging.getLogger(__name__)
 

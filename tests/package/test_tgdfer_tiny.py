@@ -10,12 +10,13 @@ from transformers import AutoModelForVideoClassification, AutoProcessor
 import tgdfer
 from tgdfer.command_line import main
 from tgdfer.model_card.card import read_metrics, require_measured
-from tgdfer.training import models, run_folder
+from tgdfer.training import models
 from tgdfer.training.config import ModelConfig
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.models import is_trained, load_trained, start_model
 from tgdfer.training.predict import PredictionOptions, predict
 from tgdfer.training.rendered_faces import EMOTIONS
+from tgdfer.training.runs import run_folder
 from tgdfer.weights import DEFAULT_MODEL, TGDFER_TINY
 
 NAME = "tgdfer-tiny"

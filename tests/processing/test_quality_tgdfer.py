@@ -8,11 +8,11 @@ from drawn_faces import SHARES, face
 
 from tgdfer.processing.faces_tgdfer import aligned_landmarks
 from tgdfer.processing.quality_tgdfer import (
-    LEAST_BRIGHTNESS,
-    LEAST_MOUTH_DETAIL,
-    LEAST_SCORE,
-    LEAST_WIDTH,
-    MOST_TURNED,
+    MAX_TURN,
+    MIN_BRIGHTNESS,
+    MIN_MOUTH_DETAIL,
+    MIN_SCORE,
+    MIN_WIDTH,
     face_warnings,
     quality_of,
     turn,
@@ -44,19 +44,19 @@ def path(width=80, score=0.9, turned=0.0, spoilt=COUNT):
 
 def test_a_good_face_has_no_warning():
     assert face_warnings(path(), quality()) == []
-    limits = quality(np.full(COUNT, float(LEAST_BRIGHTNESS)), LEAST_MOUTH_DETAIL)
-    assert face_warnings(path(LEAST_WIDTH, LEAST_SCORE), limits) == []
+    limits = quality(np.full(COUNT, float(MIN_BRIGHTNESS)), MIN_MOUTH_DETAIL)
+    assert face_warnings(path(MIN_WIDTH, MIN_SCORE), limits) == []
 
 
 @pytest.mark.parametrize(
     "spoilt, darkness, sentence",
     [
-        ({"width": LEAST_WIDTH - 1}, 1.0, "The face is small: less than 18 pixels wide in 100% of its frames."),
-        ({"turned": MOST_TURNED + 0.1}, 1.0, "The face is turned away: seen from the side in 100% of its frames."),
-        ({"turned": -MOST_TURNED - 0.1}, 1.0, "The face is turned away: seen from the side in 100% of its frames."),
+        ({"width": MIN_WIDTH - 1}, 1.0, "The face is small: less than 18 pixels wide in 100% of its frames."),
+        ({"turned": MAX_TURN + 0.1}, 1.0, "The face is turned away: seen from the side in 100% of its frames."),
+        ({"turned": -MAX_TURN - 0.1}, 1.0, "The face is turned away: seen from the side in 100% of its frames."),
         ({}, 0.2, "The face is dark: the brightness is below 25 of 255 in 100% of its frames."),
         (
-            {"score": LEAST_SCORE - 0.05},
+            {"score": MIN_SCORE - 0.05},
             1.0,
             "The face is hard to make out: the detector is not confident in 100% of its frames.",
         ),
@@ -67,7 +67,7 @@ def test_each_trouble_has_its_sentence(spoilt, darkness, sentence):
 
 
 def test_a_covered_mouth_has_its_sentence():
-    assert face_warnings(path(), quality(mouth_detail=LEAST_MOUTH_DETAIL - 0.1)) == [
+    assert face_warnings(path(), quality(mouth_detail=MIN_MOUTH_DETAIL - 0.1)) == [
         "The face is covered: the mouth is hidden in 100% of its frames."
     ]
 
@@ -110,7 +110,7 @@ def drawn_crop(size=112, margin=0.2, mouth=True, level=100):
 def test_a_mouth_without_edges_is_covered(size, margin):
     crops = torch.stack([drawn_crop(size, margin), drawn_crop(size, margin, mouth=False)])
     (brightness, open_mouth), (_, covered_mouth) = quality_of(crops, margin)
-    assert 85 < brightness < 100 and open_mouth > LEAST_MOUTH_DETAIL > covered_mouth
+    assert 85 < brightness < 100 and open_mouth > MIN_MOUTH_DETAIL > covered_mouth
 
 
 @pytest.mark.parametrize("level", [0, 4, 255])

@@ -16,7 +16,7 @@ from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.models import start_model
-from tgdfer.training.train import start_accelerator
+from tgdfer.training.optimisation.loop import start_accelerator
 
 
 @pytest.fixture(scope="module")

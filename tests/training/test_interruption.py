@@ -13,11 +13,13 @@ import pytest
 from tgdfer.command_line import main
 from tgdfer.demo import Demo
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training import checkpoints, evaluate
+from tgdfer.training import evaluate
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.evaluate import evaluate_model
 from tgdfer.training.interruption import Terminated, raising_on_sigterm, reporting_interruption
+from tgdfer.training.optimisation import loop as optimisation
+from tgdfer.training.runs import checkpoints
 from tgdfer.training.train import train
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -84,7 +86,7 @@ def test_the_sentence_is_that_of_the_main_process(monkeypatch, said):
 @pytest.mark.parametrize("number", CODES)
 def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypatch, said):
     options |= {"frozen_features": True, "feature_views": 1}
-    run, train_epoch = tmp_path / "run", loop.TrainingLoop.train_epoch
+    run, train_epoch = tmp_path / "run", optimisation.TrainingLoop.train_epoch
 
     def stop_in(self, epoch, track):
         return train_epoch(self, epoch, track) if epoch < 1 else stop(number)
@@ -93,7 +95,7 @@ def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypa
         patch.setattr(loop, "load_parts", lambda *_: stop(number))
         assert main(["train", *flags(options)]) == CODES[number]
     assert "nothing was written. Start again with the same command." in said() and not run.exists()
-    monkeypatch.setattr(loop.TrainingLoop, "train_epoch", stop_in)
+    monkeypatch.setattr(optimisation.TrainingLoop, "train_epoch", stop_in)
     assert main(["train", *flags(options)]) == CODES[number]
     sentence = f"Interrupted: 1 of 2 epochs are kept in {run}. Continue with: tgdfer train --resume --output {run}"
     assert said().count(sentence) == 1
@@ -104,7 +106,9 @@ def test_no_temporary_folder_stays_and_no_model_is_lost(place, options, tmp_path
     """Whether a model is being written, or a checkpoint, or the new model just takes the place of the earlier one."""
     config = TrainingConfig.from_options(**options | {"frozen_features": True, "feature_views": 1, "epochs": 1})
     run = train(config)
-    models = checkpoints.Checkpoints(run, loop.start_accelerator(), TGDFERProcessor.from_pretrained(run / "best"))
+    models = checkpoints.Checkpoints(
+        run, optimisation.start_accelerator(), TGDFERProcessor.from_pretrained(run / "best")
+    )
     model = loop.start_model(config.model, ["happiness", "neutral", "sadness"])[0]
     shutil.rmtree(run / "checkpoints")
     if place == "replace":

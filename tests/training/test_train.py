@@ -16,6 +16,7 @@ from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.models import load_trained, start_model
+from tgdfer.training.optimisation import loop as optimisation
 from tgdfer.training.train import train
 
 
@@ -124,10 +125,10 @@ def test_loop_trains_on_any_data_set_of_items_that_can_be_stacked(options, worke
     config = TrainingConfig.from_options(**options)
     model, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
     data = Photographs(model.config.clip_config.vision_config.image_size)
-    groups = loop.parameter_groups(model, config.optimisation)
+    groups = optimisation.parameter_groups(model, config.optimisation)
     assert {group["name"] for group in groups} == {"lora", "prompts", "new"}
-    training = loop.TrainingLoop(
-        model, data, groups, config.optimisation, loop.start_accelerator(), seed=0, workers=workers
+    training = optimisation.TrainingLoop(
+        model, data, groups, config.optimisation, optimisation.start_accelerator(), seed=0, workers=workers
     )
     before = [parameter.detach().clone() for group in groups for parameter in group["params"]]
     assert training.train_epoch(0) > 0 and set(data.epochs) == {0}

@@ -11,7 +11,7 @@ from benchmarks.harness.fitting import Recipe, cross_validate, frame_statistics,
 from benchmarks.harness.heads import LinearHead
 from tgdfer.training.data.splits import people_folds
 from tgdfer.training.features import FeatureDataset
-from tgdfer.training.train import TrainingLoop
+from tgdfer.training.optimisation.loop import TrainingLoop
 
 
 def make_head(seen, pooling="top"):

@@ -1,0 +1,1 @@
+"""Updates of the weights: the training loop and the options of the optimiser."""
