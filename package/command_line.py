@@ -146,12 +146,15 @@ def _training_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flag_type(hint: Any) -> Any:
-    """Returns the type of a flag. Choices and paths are strings, and mappings are lists of `field=value`."""
+    """Returns the type of a flag. Choices and paths are strings, and mappings are lists of `field=value`.
+
+    The values of a list are given one by one, and checked with the configuration.
+    """
     if get_origin(hint) in (Union, UnionType):
         hint = get_args(hint)[0]
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    return {Literal: str, dict: list[str]}.get(get_origin(hint), hint)
+    return {Literal: str, dict: list[str], list: list[str]}.get(get_origin(hint), hint)
 
 
 def _flag(option: Option) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def _flag(option: Option) -> dict[str, Any]:
     kinds = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) in (Literal, dict)]
     shown: dict[str, Any] = {"help": escape(option.help), "rich_help_panel": option.section.capitalize()}
     # The default of the flag itself is None, so that it does not override the file.
-    shown["show_default"] = str(option.default) if option.default not in (None, {}, False) else False
+    shown["show_default"] = str(option.default) if option.default not in (None, {}, [], False) else False
     if kinds:
         shown["metavar"] = "FIELD=VALUE" if get_origin(kinds[0]) is dict else "|".join(get_args(kinds[0]))
     return shown
