@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
+from tgdfer.training.revisions import HubName
 from tgdfer.training.runs.record import read_record
 from tgdfer.training.runs.reproduction import Comparison, compare_runs
 from tgdfer.training.train import train
@@ -38,9 +39,19 @@ def reproduce(run: str | Path, output: str | Path) -> list[Comparison]:
 def recorded_config(run: Path) -> TrainingConfig:
     """Reads the configuration in the record of a run.
 
+    A data set and a model from the Hub are pinned to the commits that the run used, because their branches may move.
+
     Raises:
         UserError: If there is no run, or its record cannot be read.
     """
     if not run.is_dir():
         raise UserError(f"There is no run in {run}: name the folder of a run.")
-    return TrainingConfig.from_options(**read_record(run)["configuration"])
+    record = read_record(run)
+    options, data, base = dict(record["configuration"]), record["data"], record["base_model"]
+    dataset, model = HubName.parse(options["dataset"]), HubName.parse(options["model"])
+    if data["revision"] and data["name"] == dataset.name:
+        options["dataset"] = f"{dataset.name}@{data['revision']}"
+    # If the run continues another one, the base model is that of the first run.
+    if base["revision"] and base["name"] == model.name:
+        options |= {"model": model.name, "revision": base["revision"]}
+    return TrainingConfig.from_options(**options)

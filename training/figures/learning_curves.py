@@ -1,6 +1,7 @@
 """The learning curves of a training run: losses, validation figures, learning rates and gradients over the steps."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def plot_learning_curves(
         best_epoch (`int`, *optional*, defaults to 0): Epoch of the best model, which is marked, counted from 1. 0 if
             there is none yet.
     """
-    figure = Figure(figsize=(11.0, 6.2), layout="constrained")
+    # A layout that is computed from the texts would take longer than the drawing.
+    figure = Figure(figsize=(11.0, 6.2))
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.08, top=0.94, wspace=0.16, hspace=0.2)
     (loss, terms, validation), (rates, gradient, speed) = figure.subplots(2, 3, sharex=True)
     at = [row["step"] / steps_per_epoch for row in steps]
     ends = [row["epoch"] for row in epochs]
@@ -43,8 +46,8 @@ def plot_learning_curves(
         _draw(terms, at, [row["terms"].get(name) for row in steps], name)
     for name, title in _TITLES.items():
         _draw(validation, ends, [row.get(name) for row in epochs], title, marker=".")
-    for name in _keys(steps, "lr"):
-        _draw(rates, at, [row["lr"].get(name) for row in steps], name)
+    for name, line in zip(_keys(steps, "lr"), cycle(("-", "--", ":"))):  # Groups often have the same rate.
+        _draw(rates, at, [row["lr"].get(name) for row in steps], name, linestyle=line)
     _draw(gradient, at, [row["grad_norm"] for row in steps])
     _draw(speed, at, [row["clips_per_second"] for row in steps])
 

@@ -11,7 +11,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json
 from tgdfer.training.provenance import command, commit
-from tgdfer.training.reproduce import reproduce
+from tgdfer.training.reproduce import recorded_config, reproduce
 from tgdfer.training.runs.record import read_record
 from tgdfer.training.runs.reproduction import compare_runs, is_reproduced
 from tgdfer.training.train import train
@@ -50,6 +50,16 @@ def test_each_start_is_a_session_and_other_versions_are_named(copy, caplog):
     train(config)
     assert [session["from_step"] for session in read_record(copy)["sessions"]] == [0, 2]
     assert "The run was started with torch 1.0: its results may differ" in caplog.text
+
+
+def test_commits_of_the_hub_are_pinned(copy):
+    record = read_record(copy)
+    record["configuration"] |= {"dataset": "user/clips@main", "model": "user/model"}
+    record |= {"base_model": {"name": "user/model", "revision": "1" * 40}}
+    record["data"] |= {"name": "user/clips", "revision": "2" * 40}
+    (copy / "run.json").write_text(json.dumps(record))
+    config = recorded_config(copy)
+    assert config.data.dataset == f"user/clips@{'2' * 40}" and config.model.source == f"user/model@{'1' * 40}"
 
 
 def test_repetition_is_identical_and_can_be_continued(run, tmp_path, capsys):
