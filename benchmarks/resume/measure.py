@@ -4,16 +4,20 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich import get_console
 
+import tgdfer.training.train  # noqa: F401  Children of this process then need not import it.
+from tgdfer import command_line
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
 from tgdfer.training.rendered_faces import write_dataset
@@ -23,6 +27,8 @@ from tgdfer.training.runs.step_log import STEPS, read_steps
 
 # Fields of logs that no two runs share.
 TIMES = ("seconds", "waiting", "clips_per_second", "memory_gb")
+# A forked process starts without importing all libraries again. This one must have no threads of its own.
+_FORK = get_context("fork")
 # Seconds that a process may take from one kill to the next.
 PATIENCE = 1200
 
@@ -73,9 +79,9 @@ def settings(scale: int = 1) -> list[Setting]:
     """
     common = {"batch_size": 8, "log_every": 1, "validation_fraction": 0.25, "class_balance": "sampler"}
     lora = {"model_options": {"lora_layers": 1}, "num_frames": 8, "checkpoint_every": "2", "workers": 0}
-    frozen = {"frozen_features": True, "feature_views": 2, "checkpoint_every": "3"}
+    frozen = {"frozen_features": True, "feature_views": 1, "checkpoint_every": "3"}
     return [
-        Setting("frozen features", {**common, **frozen, "epochs": 9 // scale}, runs=5 // scale, kills=4 // scale),
+        Setting("frozen features", {**common, **frozen, "epochs": 8 // scale}, runs=5 // scale, kills=4 // scale),
         Setting("clips and LoRA", {**common, **lora, "epochs": 2}, runs=2 // scale, kills=2),
     ]
 
@@ -91,9 +97,13 @@ def measure(setting: Setting, work: Path, seed: int = 0) -> Outcome:
     Raises:
         UserError: If a training fails.
     """
+    torch.set_num_threads(1)
     clips = work / "clips"
     if not clips.is_dir():
-        write_dataset(clips, clips={"train": 8, "test": 1}, people={"train": 8, "test": 1}, workers=1)
+        # Threads of OpenCV in this process would not exist in its children.
+        rendering = _FORK.Process(target=_render, args=(clips,))
+        rendering.start()
+        rendering.join()
     folder = work / setting.title.replace(" ", "_")
     whole = _Training(folder / "whole", clips, setting.options)
     whole.finish()
@@ -106,7 +116,7 @@ def measure(setting: Setting, work: Path, seed: int = 0) -> Outcome:
         for kill in range(setting.kills):
             step = min(outcome.steps - 1, max(1, int((kill + generator.random()) * part)))
             _kill_after(training, step, generator.random(), outcome)
-            get_console().print(f"{setting.title}, run {number + 1}: killed after step {outcome.killed_after[-1]}")
+            get_console().print(f"{setting.title}, run {number + 1}: killed after steps {outcome.killed_after}")
         training.finish()
         results = [one for one in compare_runs(whole.run, training.run) if one.is_result]
         outcome.identical.append(all(one.is_identical for one in results))
@@ -125,35 +135,56 @@ class _Training:
         run.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.config, json.dumps({**options, "dataset": str(clips), "output": str(run)}))
 
-    def start(self) -> subprocess.Popen:
-        """Starts or resumes the training with one thread."""
-        command = [sys.executable, "-m", "tgdfer", "train", "--config", str(self.config)]
-        command += ["--resume"] if (self.run / "config.yaml").is_file() else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        log = self.run.with_suffix(".log").open("a")
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    def start(self) -> ForkProcess:
+        """Starts or resumes the training."""
+        arguments = ["train", "--config", str(self.config)]
+        arguments += ["--resume"] if (self.run / "config.yaml").is_file() else []
+        process = _FORK.Process(
+            target=_run_command, args=(arguments, self.run.with_suffix(".log"), self.run.parents[1])
+        )
+        process.start()
+        return process
 
     def finish(self) -> None:
         """Trains until the end."""
-        if self.start().wait(timeout=PATIENCE) != 0:
+        process = self.start()
+        process.join(PATIENCE)
+        if process.exitcode != 0:
+            process.kill()
             raise UserError(f"The training in {self.run} has failed: see {self.run.with_suffix('.log')}.")
+
+
+def _run_command(arguments: list[str], log: Path, work: Path) -> None:
+    """Runs a command of `tgdfer` with one thread in this process, and writes what it prints to a file."""
+    with log.open("ab") as file:
+        for descriptor in (1, 2):  # Standard output and standard error.
+            os.dup2(file.fileno(), descriptor)
+    os.environ["TGDFER_CACHE"] = str(work / "cache")
+    sys.exit(command_line.main(arguments))
+
+
+def _render(clips: Path) -> None:
+    write_dataset(clips, clips={"train": 8, "test": 1}, people={"train": 8, "test": 1}, workers=1)
 
 
 def _kill_after(training: _Training, step: int, share: float, outcome: Outcome) -> None:
     """Kills a training some time after a step, at most two steps later, and notes what it left."""
     process, started = training.start(), time.monotonic()
     path = training.run / STEPS
-    seen = _wait(lambda: _last_step(path) >= step or process.poll() is not None, PATIENCE)
+    seen = _wait(lambda: _last_step(path) >= step or not process.is_alive(), PATIENCE)
     before = time.monotonic()
-    _wait(lambda: _last_step(path) > step or process.poll() is not None, 2.0)
+    _wait(lambda: _last_step(path) > step or not process.is_alive(), 2.0)
     time.sleep(2 * share * min(time.monotonic() - before, 1.0))
     process.kill()
-    code = process.wait()
+    process.join()
+    code = process.exitcode
     if not seen or code not in (0, -signal.SIGKILL):
         raise UserError(
             f"The training in {training.run} has failed after {time.monotonic() - started:.0f} s: see"
             f" {training.run.with_suffix('.log')}."
         )
+    if code == 0:  # It was faster than the signal.
+        return
     last = _last_step(path)
     outcome.killed_after.append(last)
     outcome.while_saving += any(training.run.rglob(".*.tmp")) or any(training.run.glob("checkpoints/.*"))
@@ -167,7 +198,7 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
     while time.monotonic() < end:
         if condition():
             return True
-        time.sleep(0.002)
+        time.sleep(0.01)
     return False
 
 

@@ -180,11 +180,11 @@ class Checkpoints:
         ]
         # Of a sharded tensor, each process checks its part.
         parts = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
-        finite = [torch.isfinite(part).all() for part in parts]
         sums = [value for row in progress.loop["averages"]["sums"] for value in row] if progress.loop else []
-        is_finite = all(map(math.isfinite, sums)) and bool(
-            torch.stack([one.to(finite[0].device) for one in finite]).all()
-        )
+        is_finite = all(map(math.isfinite, sums))
+        if parts:
+            flags = torch.stack([torch.isfinite(part).all().to(parts[0].device) for part in parts])
+            is_finite = is_finite and bool(flags.all())
         if true_in_any_process(not is_finite)[0]:
             raise DivergedError(f"The loss or a weight is not finite after step {progress.step}")
 
