@@ -183,7 +183,14 @@ class TrainingLoop:
         """Returns a loader of the batches of the epoch that are left. Skipped clips are not decoded."""
         if self.batches == len(self.loader):  # The run was stopped after the last batch, before the validation.
             return ()
-        return skip_first_batches(self.loader, self.batches) if self.batches else self.loader
+        if not self.batches:
+            return self.loader
+        rest, whole = skip_first_batches(self.loader, self.batches), self.loader.batch_sampler
+        # From these, Accelerate computes how many clips are repeated to fill the last batches of the epoch.
+        for name in ("batch_size", "num_processes", "split_batches"):
+            if hasattr(whole, name):
+                setattr(rest.batch_sampler, name, getattr(whole, name))
+        return rest
 
     @property
     def learning_rates(self) -> dict[str, float]:
