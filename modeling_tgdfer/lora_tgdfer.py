@@ -1,4 +1,4 @@
-"""LoRA: attaching it to the towers of CLIP, merging it, and the fields of peft's `LoraConfig` that a config may set."""
+"""LoRA: attaching it to the towers of CLIP, merging it, and the fields of peft's `LoraConfig` that can be set."""
 
 import copy
 import difflib
@@ -87,7 +87,7 @@ REFUSED_LORA_FIELDS = {
     "eva_config": _NEEDS_DATA,
     "corda_config": _NEEDS_DATA,
     "lora_ga_config": _NEEDS_DATA,
-    "velora_config": "it changes what the layers keep for the backward pass; use gradient checkpointing to save memory",
+    "velora_config": "it changes what is kept for the backward pass; gradient checkpointing also saves memory",
     "alora_invocation_tokens": "it is for language models that generate tokens",
     "monteclora_config": "it needs samples and a term of the loss that are not computed here",
     "kasa_config": _CHANGES_CLIP,

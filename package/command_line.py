@@ -159,7 +159,7 @@ def _flag(option: Option) -> dict[str, Any]:
     kinds = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) in (Literal, dict)]
     shown: dict[str, Any] = {"help": escape(option.help), "rich_help_panel": option.section.capitalize()}
     # The default of the flag itself is None, so that it does not override the file.
-    shown["show_default"] = str(option.default) if option.default not in (None, {}, False) else False
+    shown["show_default"] = str(option.default) if option.default not in (None, {}, [], False) else False
     if kinds:
         shown["metavar"] = "FIELD=VALUE" if get_origin(kinds[0]) is dict else "|".join(get_args(kinds[0]))
     return shown

@@ -34,11 +34,14 @@ from tgdfer.training.data.loading import people_of
 from tgdfer.training.data.quarantine import unreadable_reasons, warn_about_quarantine, write_quarantine
 from tgdfer.training.data.splits import Part, load_parts
 from tgdfer.training.energy import GpuEnergy
+from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
+from tgdfer.training.optimisation.acceleration import accelerate_training, require_compiler
+from tgdfer.training.optimisation.freezing import choose_trainable, print_parameters
 from tgdfer.training.optimisation.loop import (
     TrainingData,
     TrainingLoop,
@@ -56,6 +59,7 @@ from tgdfer.training.processes import (
 from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
 from tgdfer.training.runs.checkpoints import Checkpoints, Progress
 from tgdfer.training.runs.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
+from tgdfer.training.stills import train_after_stills
 
 logger = logging.getLogger(__name__)
 
@@ -83,29 +87,62 @@ def train(config: TrainingConfig) -> Path:
         UserError: If the configuration cannot be used (nothing is written then), or if the loss diverges.
         VideoDecodeError: If a clip turns out to be damaged when it is read.
     """
+    return run_stage(config) if config.data.stills is None else train_after_stills(config, run_stage)
+
+
+def run_stage(
+    config: TrainingConfig,
+    start: str | None = None,
+    labels: list[str] | None = None,
+    before_writing: Callable[[], None] | None = None,
+) -> Path:
+    """Trains a model as `train`, as one of the stages of a run.
+
+    Args:
+        config (`TrainingConfig`): The configuration of the stage.
+        start (`str`, *optional*): Folder of the model to start from, which an earlier stage of the run has trained. By
+            default it is the model in the configuration, and this is the first stage.
+        labels (`list[str]`, *optional*): Labels to train on, if the stage trains on photographs.
+        before_writing (`Callable[[], None]`, *optional*): Is called before the first file of the stage is written.
+
+    Returns:
+        The folder of the stage.
+    """
     folder, seed = Path(config.run.output), config.run.seed
     accelerator = start_accelerator(config.run.mixed_precision, config.optimisation.gradient_accumulation)
     # The precision given by the launcher is saved in the configuration, so that the run resumes with it.
     config = config.with_options(mixed_precision=accelerator.mixed_precision)
-    require_new_or_resumable(folder, config)
-    train_part, validation_part, held_out_by = load_parts(config.data, seed)
+    if start is None:
+        require_new_or_resumable(folder, config)
+    if config.optimisation.torch_compile:
+        require_compiler(accelerator.device)
+    train_part, validation_part, held_out_by = load_parts(config.data, seed, labels)
     if accelerator.is_main_process:
         _warn_about_shared_people(config.data, train_part)
     classes = train_part.clips.classes
+    if validation_part is None and config.optimisation.early_stopping:
+        raise UserError("early_stopping needs validation clips: set validation_fraction above 0, or leave it out.")
     if validation_part is not None:
         require_known(validation_part.clips, classes, "validation")
     clips_hash = hash_clips(folder, train_part, validation_part)
     set_seed(seed)
-    model, processor = start_model(config.model, classes, face_options(config.faces, config.data.dataset))
+    started = config if start is None else config.with_options(model=start, revision=None)
+    model, processor = start_model(started.model, classes, face_options(config.faces, config.data.dataset))
+    choose_trainable(model, config.optimisation.freeze, config.optimisation.unfreeze, config.model.frozen_features)
+    accelerate_training(model, config.optimisation)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    commit = model_commit(config.model.source, model)
-    facts = training_facts(config, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
+    commit = model_commit(started.model.source, model)
+    facts = training_facts(started, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
     learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
-    model.config.training_data = with_entry(model.config.training_data, config.model.source, learnt_from)
+    if labels is not None:
+        learnt_from["kind"] = "photographs"
+    model.config.training_data = with_entry(model.config.training_data, started.model.source, learnt_from)
     if config.data.label_kind == "multiple":
         model.config.problem_type = "multi_label_classification"
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
+        if before_writing is not None:
+            before_writing()
         prepare_folder(folder, config, clips_hash, train_part, validation_part)
         for part in (train_part, validation_part):
             if part is not None and (part is train_part or part.clips is not train_part.clips):
@@ -136,6 +173,8 @@ class _Run:
         self.folder, self.workers = Path(config.run.output), workers
         self.names = [name for _, name in sorted(model.config.id2label.items())]
         groups = parameter_groups(model, options)
+        if accelerator.is_main_process:
+            print_parameters(model, groups)
         self.several = config.data.label_kind == "multiple"
         self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers, self.several)
         self.model = self.loop.model
@@ -158,9 +197,12 @@ class _Run:
             self._print_row("epoch", "loss", "val. loss", *figures, "seconds", "waiting")
             energy = GpuEnergy(self.accelerator)
             for epoch in range(len(self.progress.history), self.options.epochs):
+                if self._is_stopped:
+                    break
                 start, rates = time.perf_counter(), self.loop.learning_rates
                 loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}"))
-                record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
+                with self.loop.averaged_weights():
+                    record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
                 record["seconds"] = round(time.perf_counter() - start, 3)
                 record["waiting"] = round(self.loop.waiting, 4)
                 self._warn_about_waiting(epoch)
@@ -168,8 +210,15 @@ class _Run:
                 used = energy.since_last()
                 record |= {} if used is None else {"energy_kwh": used}
                 self._save_epoch(record)
-        self.checkpoints.save_model(self.model, "last")
+        with self.loop.averaged_weights():
+            self.checkpoints.save_model(self.model, "last")
         self._calibrate()
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether the last epochs were no better than an earlier one, so that training stops early."""
+        patience = self.options.early_stopping
+        return patience is not None and len(self.progress.history) - self.progress.best_epoch >= patience
 
     def _calibrate(self) -> None:
         """Calibrates the best model on the validation clips, and writes the result to `training.json`."""
@@ -257,7 +306,8 @@ class _Run:
         figures = [0.0, 0.0] if value is None else [value, -record["validation_loss"]]
         if value is None or figures > progress.best:
             progress.best, progress.best_epoch = figures, record["epoch"]
-            self.checkpoints.save_model(self.model, "best")
+            with self.loop.averaged_weights():
+                self.checkpoints.save_model(self.model, "best")
         self.checkpoints.save(progress)
         if self.accelerator.is_main_process:
             write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.history))

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, cast
 
 import torch
@@ -21,6 +22,8 @@ from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
+from tgdfer.training.optimisation.ema import WeightAverage
+from tgdfer.training.optimisation.mixup import Mixup
 from tgdfer.training.processes import PREFETCH, on_cpu, process_state
 
 logger = logging.getLogger(__name__)
@@ -85,6 +88,10 @@ class TrainingLoop:
         self.inputs = {
             name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
         }
+        self.mixup = Mixup(options.mixup, model.config.num_labels) if options.mixup else None
+        self.average = WeightAverage(model, options.ema) if options.ema else None
+        if self.average is not None:
+            accelerator.register_for_checkpointing(self.average)
 
     def train_epoch(self, epoch: int, track: Callable[[Any], Iterable[dict[str, Tensor]]] = iter) -> float:
         """Trains for one epoch.
@@ -107,6 +114,7 @@ class TrainingLoop:
         timer = WaitingTimer(self.loader)
         for batch in track(timer):
             with self.accelerator.accumulate(self.model):
+                batch = batch if self.mixup is None else self.mixup(batch)
                 loss = self.model(**batch, **self.inputs).loss
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
@@ -114,6 +122,8 @@ class TrainingLoop:
                 self.optimizer.step()
                 self.schedule.step()
                 self.optimizer.zero_grad()
+                if self.average is not None and self.accelerator.sync_gradients:
+                    self.average.update()
             total += loss.detach()
         mean = float(self.accelerator.reduce(total, "mean")) / len(self.loader)
         self.waiting = timer.share
@@ -122,6 +132,10 @@ class TrainingLoop:
                 f"The loss is {mean} in epoch {epoch + 1}: start again with lower learning rates or full precision."
             )
         return mean
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Context manager in which the model has its averaged weights, if they are averaged (`ema`)."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -200,7 +214,7 @@ def parameter_groups(model: TGDFERForVideoClassification, options: OptimisationC
         model (`TGDFERForVideoClassification`): Model to train.
         options (`OptimisationConfig`): Learning rates of the groups, and the weight decay.
     """
-    rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr}
+    rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr, "clip": options.clip_lr}
     groups = []
     for name, parameters in model.parameter_groups().items():
         for decays in (True, False):
