@@ -321,6 +321,8 @@ class _Run:
     def _write_facts(self, **more: Any) -> None:
         progress = self.progress
         facts = {**self.facts, "best_epoch": progress.best_epoch, "seconds": round(progress.seconds, 1), **more}
+        if self._is_stopped and len(progress.history) < self.options.epochs:
+            facts["stopped_after_epoch"] = len(progress.history)
         energy = [record.get("energy_kwh") for record in progress.history]
         if energy and None not in energy:
             facts["energy_kwh"] = sum(energy)

@@ -12,7 +12,6 @@ from tgdfer.processing.descriptions import built_in_descriptions, canonical_labe
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.soft_labels import SoftLabels
 from tgdfer.training.errors import UserError
-from tgdfer.training.processes import process_state
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +123,12 @@ def with_labels(clips: LabelledClips, labels: list[str], place: str) -> Labelled
         shares = (votes / np.maximum(votes.sum(1, keepdims=True), 1e-9)).astype(np.float32)
         clips_kept = replace(clips, soft=SoftLabels(clips.soft.kind, shared, shares))
     clips_kept = clips_kept.select(kept)
-    if process_state().is_main_process:
-        others = ", ".join(label for label in clips.classes if label not in shared)
-        logger.warning(
-            "%d of the %d photographs of %s are left out, because no clip has their label (%s).",
-            len(clips) - len(clips_kept),
-            len(clips),
-            place,
-            others,
-        )
+    others = ", ".join(label for label in clips.classes if label not in shared)
+    logger.warning(
+        "%d of the %d photographs of %s are left out, because no clip has their label (%s).",
+        len(clips) - len(clips_kept),
+        len(clips),
+        place,
+        others,
+    )
     return clips_kept

@@ -78,5 +78,5 @@ def partner_frames(mask: Tensor, partner_mask: Tensor) -> Tensor:
     """
     position = (mask.long().cumsum(1) - 1).clamp(min=0)
     own, theirs = mask.sum(1, keepdim=True).clamp(min=1), partner_mask.sum(1, keepdim=True)
-    unmasked_first = (~partner_mask).long().argsort(1, stable=True)
+    unmasked_first = (~partner_mask).long().argsort(dim=1, stable=True)
     return unmasked_first.gather(1, (position * theirs // own).clamp(max=mask.shape[1] - 1))
