@@ -57,7 +57,7 @@ class DataConfig(Section):
     streaming: bool = Field(False, description="Read a data set of the Hub without preparing a copy of it")
     video_column: str | None = Field(
         None,
-        description="Column of the videos, of their bytes or of photographs; by default the only Video column",
+        description="Column of videos, their bytes or photographs; by default the only Video or Image column",
     )
     label_column: str | None = Field(
         None, description="Column of the labels; by default 'label' or the only ClassLabel column"

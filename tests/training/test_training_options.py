@@ -133,9 +133,9 @@ def test_mixed_clips_are_learnt(options, tmp_path, folder_writer, frozen_feature
     still = {"instance_dropout": 0, "feature_dropout": 0, "label_smoothing": 0, "lora_layers": 1}
     changes = {"frozen_features": frozen_features, "feature_views": 1, "validation_fraction": 0, "mixup": 0.2}
     changes |= {"dataset": str(folder_writer(tmp_path / "few", people=2)), "model_options": still}
-    changes |= {"epochs": 8, "batch_size": 6, "new_lr": 2e-2, "prompts_lr": 1e-2}
+    changes |= {"epochs": 20 if frozen_features else 8, "batch_size": 6, "new_lr": 2e-2, "prompts_lr": 1e-2}
     losses = [row["loss"] for row in rows(train(TrainingConfig.from_options(**options | changes)))]
-    assert min(losses[-3:]) < 0.9 * losses[0]
+    assert min(losses[-3:]) < 0.85 * max(losses[:3])
 
 
 def test_mixup_of_several_labels(options, tmp_path, folder_writer):
