@@ -58,7 +58,7 @@ def assert_same_models(one: Path, other: Path) -> None:
 def test_stills_are_trained_on_before_clips(staged, caplog, capsys):
     run = train(staged)
     assert len(rows(run / "stills")) == 3 and len(rows(run)) == 2
-    assert "5 of the 15 photographs of Split 'train' of" in caplog.text and "(contempt)" in caplog.text
+    assert "5 of the 15 photographs in split 'train' of" in caplog.text and "(contempt)" in caplog.text
     first, _ = load_trained(run / "stills" / "best")
     assert list(first.config.id2label.values()) == ["happiness", "sadness"] and first.config.num_frames == 1
     model, processor = load_trained(run / "best")

@@ -103,7 +103,7 @@ def with_labels(clips: LabelledClips, labels: list[str], place: str) -> Labelled
     Args:
         clips (`LabelledClips`): The photographs.
         labels (`list[str]`): Labels of the clips.
-        place (`str`): Name of the photographs in messages.
+        place (`str`): Name of the photographs in messages, such as "split 'train' of photographs".
 
     Raises:
         UserError: If fewer than two labels are left.
@@ -111,7 +111,7 @@ def with_labels(clips: LabelledClips, labels: list[str], place: str) -> Labelled
     shared = [label for label in clips.classes if label in labels]
     if len(shared) < 2:
         raise UserError(
-            f"{place} has the labels {', '.join(clips.classes)}, but the clips have {', '.join(labels)}: stills needs"
+            f"The {place} has the labels {', '.join(clips.classes)}, but the clips have {', '.join(labels)}: stills needs"
             " at least two labels that both have."
         )
     if shared == clips.classes:
@@ -125,7 +125,7 @@ def with_labels(clips: LabelledClips, labels: list[str], place: str) -> Labelled
     clips_kept = clips_kept.select(kept)
     others = ", ".join(label for label in clips.classes if label not in shared)
     logger.warning(
-        "%d of the %d photographs of %s are left out, because no clip has their label (%s).",
+        "%d of the %d photographs in %s are left out, because no clip has their label (%s).",
         len(clips) - len(clips_kept),
         len(clips),
         place,

@@ -51,7 +51,7 @@ def load_parts(data: DataConfig, seed: int, labels: list[str] | None = None) -> 
 
     def load(split: str) -> LabelledClips:
         clips = load_readable_clips(data.dataset, split, **data.reading)
-        return clips if labels is None else with_labels(clips, labels, f"Split {split!r} of {data.dataset}")
+        return clips if labels is None else with_labels(clips, labels, f"split {split!r} of {data.dataset}")
 
     clips = load(data.train_split)
     all_clips = Part(clips, list(range(len(clips))))
