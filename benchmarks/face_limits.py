@@ -13,7 +13,6 @@ from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings
 from benchmarks.harness.command_options import errors_as_sentences, new_app, print_written
-from benchmarks.harness.provenance import commit
 from benchmarks.harness.tables import paragraph
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.cropped_photographs import enlarged
@@ -31,6 +30,7 @@ from tgdfer.processing.quality_tgdfer import (
     turn,
 )
 from tgdfer.training.files import write_text
+from tgdfer.training.provenance import commit
 from tgdfer.weights import DEFAULT_MODEL
 
 app = new_app()

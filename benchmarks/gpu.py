@@ -12,12 +12,13 @@ import typer
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.command_options import FIGURES, REPORTS, errors_as_sentences, new_app, print_written
-from benchmarks.harness.provenance import commit, versions
+from benchmarks.harness.provenance import versions
 from benchmarks.harness.tables import markdown_table, paragraph
 from benchmarks.speed.meters import time_alternately
 from benchmarks.speed.networks import TRAINING_MODES, Sizes, Step, emotions, network, random_pixels, training_batch
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
+from tgdfer.training.provenance import commit
 
 app = new_app()
 

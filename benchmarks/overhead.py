@@ -19,10 +19,11 @@ from rich import get_console
 from transformers import VideoMAEVideoProcessor
 
 from benchmarks.harness.command_options import new_app, print_written
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from benchmarks.harness.tables import markdown_table, paragraph
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.files import write_text
+from tgdfer.training.provenance import commit
 
 app = new_app()
 

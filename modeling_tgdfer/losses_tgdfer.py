@@ -97,7 +97,7 @@ def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tenso
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def auxiliary_loss(
+def auxiliary_losses(
     config: TGDFERConfig,
     scale: Tensor,
     scores: Tensor,
@@ -106,8 +106,8 @@ def auxiliary_loss(
     text_embeds: Tensor,
     labels: Tensor,
     frame_mask: Tensor,
-) -> Tensor:
-    """Computes the sum of the weighted terms of the loss that the config enables besides the cross-entropy.
+) -> dict[str, Tensor]:
+    """Computes the weighted terms of the loss that the config enables besides the cross-entropy, by name.
 
     Clips with label -100 do not contribute.
 
@@ -124,15 +124,15 @@ def auxiliary_loss(
     is_labelled = labels != IGNORED
     true_class = labels.clamp(min=0).view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
     relevance = relevance.gather(2, true_class).squeeze(2)  # (B, T)
-    total = scores.new_zeros(())
+    terms = {}
     if config.alignment_weight:
-        total = total + config.alignment_weight * alignment_loss(video_embeds, text_embeds, labels, scale)
+        terms["alignment"] = config.alignment_weight * alignment_loss(video_embeds, text_embeds, labels, scale)
     if config.separation_weight:
-        total = total + config.separation_weight * separation_loss(text_embeds)
+        terms["separation"] = config.separation_weight * separation_loss(text_embeds)
     if config.smoothness_weight:
         jumps = smoothness_loss(relevance, frame_mask) * is_labelled
-        total = total + config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
+        terms["smoothness"] = config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
     if config.instance_weight:
         top = top_frames(relevance, frame_mask, config.topk_fraction)
-        total = total + config.instance_weight * instance_loss(scores, labels, top)
-    return total
+        terms["instance"] = config.instance_weight * instance_loss(scores, labels, top)
+    return terms

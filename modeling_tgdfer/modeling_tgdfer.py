@@ -61,7 +61,7 @@ from .layers_tgdfer import (
     top_frames,
     unit,
 )
-from .losses_tgdfer import auxiliary_loss, bag_loss, hard_labels
+from .losses_tgdfer import auxiliary_losses, bag_loss, hard_labels
 from .regions_tgdfer import RegionEvidence
 from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
@@ -112,6 +112,8 @@ class TGDFEROutput(ModelOutput):
             long-range grain and the output of the last one, if requested. Empty without this grain.
         attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Attention weights of these layers, if
             requested. Empty without this grain.
+        loss_dict (`dict[str, Tensor]`, *optional*): In training, the weighted terms of the loss without gradient, by
+            name: "bag", and those that the config enables.
     """
 
     loss: Tensor | None = None
@@ -123,6 +125,7 @@ class TGDFEROutput(ModelOutput):
     text_embeds: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    loss_dict: dict[str, Tensor] | None = None
 
 
 class TGDFERPreTrainedModel(CheckpointedModel):
@@ -566,7 +569,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             video_embeds=unit((frame_shares * at_least_fp32(frames)).sum(1)),
             text_embeds=texts,
         )
-        loss = None
+        loss, terms = None, None
         if labels is not None:
             adjusted = logits if logit_adjustment is None else logits + logit_adjustment
             if self.config.mil_pooling != "attention":
@@ -574,13 +577,16 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
                 relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
             labels = labels.to(logits.device)
             several = self.config.problem_type == "multi_label_classification"
-            loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several)
+            terms = {"bag": bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several)}
             labels = hard_labels(labels, several)
-            terms = (scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
-            loss = loss + auxiliary_loss(self.config, scale, *terms)
+            inputs = (scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
+            terms |= auxiliary_losses(self.config, scale, *inputs)
+            loss = torch.stack([*terms.values()]).sum()
+            terms = {name: term.detach() for name, term in terms.items()} if self.training else None
         for name, value in output.items():
             output[name] = value.to(frames.dtype)
-        return TGDFEROutput(**output, loss=loss, hidden_states=base.hidden_states, attentions=base.attentions)
+        layers = {"hidden_states": base.hidden_states, "attentions": base.attentions}
+        return TGDFEROutput(**output, loss=loss, loss_dict=terms, **layers)
 
     def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
         """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""

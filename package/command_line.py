@@ -60,6 +60,8 @@ app = App(
 
 
 _EVALUATED_HELP = f"{MODEL_HELP}. A CLIP is measured without training (zero-shot)"
+# Exit code of `tgdfer reproduce` if the results differ.
+NOT_REPRODUCED = 4
 _UNFINISHED_EVALUATION = (
     "Interrupted before the evaluation was complete. Finished files are kept."
     " Run the same command again to create the others."
@@ -90,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         `int`: Exit code. It is 0 on success, 1 if another process of the run has failed, 2 for bad input or output
-        that cannot be written, 3 if some of several files could not be used, 130 after Ctrl-C, and 143 after SIGTERM.
+        that cannot be written, 3 if some of several files could not be used, 4 if a repeated run has other results,
+        130 after Ctrl-C, and 143 after SIGTERM.
     """
     arguments = expand_home(sys.argv[1:] if argv is None else argv)
     escape_unprintable_characters()
@@ -146,12 +149,15 @@ def _training_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flag_type(hint: Any) -> Any:
-    """Returns the type of a flag. Choices and paths are strings, and mappings are lists of `field=value`."""
+    """Returns the type of a flag. Choices and paths are strings, and mappings are lists of `field=value`.
+
+    The values of a list are given one by one, and checked with the configuration.
+    """
     if get_origin(hint) in (Union, UnionType):
         hint = get_args(hint)[0]
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    return {Literal: str, dict: list[str]}.get(get_origin(hint), hint)
+    return {Literal: str, dict: list[str], list: list[str]}.get(get_origin(hint), hint)
 
 
 def _flag(option: Option) -> dict[str, Any]:
@@ -184,6 +190,27 @@ def train(config: Path | None = None, **given: Any) -> None:
 
         run = run_training(resolved)
     print_once(f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}")
+
+
+@app.command(epilog="[bold]Example[/]\n\ntgdfer reproduce runs/first --output runs/first-again")
+def reproduce(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run")],
+    output: Annotated[Path, typer.Option(help="Folder for the repetition", show_default=False)],
+) -> None:
+    """Train a run again from its run.json, and compare clips, versions, losses, figures and weights.
+
+    The exit code is 0 if losses, figures and weights are identical, and 4 if they are not.
+    """
+    hide_loading_bars()
+    with reporting_interruption(lambda: "Interrupted. Run the same command again to continue."):
+        from tgdfer.training.reproduce import reproduce as run_again
+        from tgdfer.training.runs.reproduction import is_reproduced, print_comparisons
+
+        comparisons = run_again(run, output)
+    if is_main_process():
+        print_comparisons(comparisons)
+    if not is_reproduced(comparisons):
+        raise typer.Exit(NOT_REPRODUCED)
 
 
 def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:

@@ -1,12 +1,13 @@
 """Configuration of a training run, in sections. Each section is passed to the code that needs it."""
 
 import os
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from tgdfer.training.errors import UserError, did_you_mean
@@ -22,9 +23,17 @@ def _as_location(value: Any) -> Any:
     return os.path.expanduser(text) if isinstance(text, str) else text
 
 
+# A number of steps, or a time.
+_INTERVAL = re.compile(r"[1-9]\d*|(?!0+(\.0*)?[smh])\d+(\.\d+)?[smh]")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 # A folder, a file or a Hub id. Path objects are converted to text, and `~` is expanded.
 _LOCATION = BeforeValidator(_as_location)
 Location = Annotated[str, _LOCATION]
+
+
+def _as_text(value: Any) -> Any:
+    """Converts whole numbers to text. Other values stay as they are, for pydantic to check."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _as_list(value: Any) -> Any:
@@ -257,14 +266,48 @@ class OptimisationConfig(Section):
 
 
 class RunConfig(Section):
-    """The folder of a run, its precision and its seed."""
+    """The folder of a run, its checkpoints and logs, its precision and its seed."""
 
     output: Location = Field("runs/train", description="Folder of the run")
     resume: bool = Field(False, description="Continue the run in the output folder from its last checkpoint")
+    checkpoint_every: Annotated[str | None, BeforeValidator(_as_text)] = Field(
+        None,
+        description="Steps or time between checkpoints, such as 500, 90s, 10m or 2h; by default they are saved at the"
+        " end of every epoch",
+    )
+    keep: int = Field(
+        2, ge=1, description="Checkpoints to keep; with 2, one is left if the last one turns out to be damaged"
+    )
+    log_every: int = Field(10, ge=1, description="Steps between the rows of steps.jsonl")
+    report_to: Annotated[list[Literal["trackio", "tensorboard"]], BeforeValidator(_as_list)] = Field(
+        [], description="Tracker that also gets the logged values; once for each tracker"
+    )
     mixed_precision: Literal["no", "bf16", "fp16"] | None = Field(
         None, description="Precision of the forward pass; by default that of `accelerate launch`, else no"
     )
     seed: int = Field(0, ge=0, description="Seed of all random numbers")
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _check_interval(cls, value: str | None) -> str | None:
+        if value is not None and not _INTERVAL.fullmatch(value):
+            raise ValueError(
+                f"checkpoint_every is {value!r}, but must be a number of steps such as 500, or a time such as 10m"
+            )
+        return value
+
+    @property
+    def checkpoint_steps(self) -> int | None:
+        """Number of steps between checkpoints. None if they have no such distance."""
+        is_number = self.checkpoint_every is not None and self.checkpoint_every.isdigit()
+        return int(self.checkpoint_every) if is_number else None
+
+    @property
+    def checkpoint_seconds(self) -> float | None:
+        """Time between checkpoints in seconds. None if they have no such distance."""
+        if self.checkpoint_every is None or self.checkpoint_every.isdigit():
+            return None
+        return float(self.checkpoint_every[:-1]) * _SECONDS[self.checkpoint_every[-1]]
 
 
 class TrainingConfig(BaseModel):

@@ -9,9 +9,27 @@ from typing import Any
 
 from rich import get_console
 
+from tgdfer.training.errors import UserError
 
-class Terminated(BaseException):
-    """Raised when the process receives SIGTERM. The command line uses another exit code for it than for Ctrl-C."""
+# Exit code of a process that SIGTERM has ended, as shells and batch systems report it.
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(SystemExit):
+    """Raised when the process receives SIGTERM. If nothing catches it, Python ends with the exit code of SIGTERM."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
+
+
+class DeferredSigterm:
+    """Whether SIGTERM has arrived in a block of `deferring_sigterm`.
+
+    Attributes:
+        arrived (`bool`): Whether the signal has arrived in this process.
+    """
+
+    arrived = False
 
 
 @contextmanager
@@ -53,6 +71,57 @@ def raising_on_sigterm() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def deferring_sigterm() -> Iterator[DeferredSigterm]:
+    """Notes SIGTERM in the block instead of raising `Terminated`. The block ends itself when it is ready for that.
+
+    `Terminated` is raised after the block if the signal has arrived and the block has not raised it. Nothing is noted
+    if the caller has installed a handler of its own.
+
+    Yields:
+        `DeferredSigterm`: Whether the signal has arrived.
+    """
+    deferred = DeferredSigterm()
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if is_main_thread and hasattr(signal, "SIGTERM") else None
+    if before is not signal.SIG_DFL and getattr(before, "__module__", None) != __name__:
+        yield deferred
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        deferred.arrived = True
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield deferred
+    except (UserError, OSError):  # For example a full disk, so that the last state could not be saved.
+        raise
+    except Exception as error:
+        # Another process of the run may have ended first.
+        if deferred.arrived:
+            raise Terminated from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if deferred.arrived:
+        raise Terminated
+
+
+def ignore_first_sigterm(worker: int = 0) -> None:
+    """Makes this worker process of a `DataLoader` ignore SIGTERM once, so that its parent can save its state first.
+
+    A batch system sends the signal to all processes. The parent ends its workers with a second one.
+
+    Args:
+        worker (`int`, *optional*, defaults to 0): Number of the worker, which is not used.
+    """
+
+    def handle(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, handle)
 
 
 @contextmanager

@@ -119,6 +119,24 @@ def true_in_all_processes(own: bool) -> bool:
     return all(gather_batches([own]))
 
 
+def true_in_any_process(*own: bool) -> list[bool]:
+    """Returns for each value whether it is true in any process. Every process must call it.
+
+    It does not wait for a GPU, so that training can call it after every update.
+    """
+    if process_state().num_processes == 1:
+        return list(own)
+    values = torch.tensor(own, dtype=torch.uint8)
+    torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=_cpu_group())
+    return values.bool().tolist()
+
+
+@cache
+def _cpu_group() -> Any:
+    """Returns a group of all processes that exchanges values of the CPU. Every process must call it."""
+    return torch.distributed.new_group(backend="gloo")
+
+
 def _batches(count: int, batch_size: int) -> list[list[int]]:
     """Cuts the indices of `count` items into batches."""
     return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]

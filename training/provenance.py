@@ -1,8 +1,12 @@
 """What a run was made of: its training data with their licence, the versions of the libraries, and the hardware."""
 
+import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import shlex
+import subprocess
+import sys
+from importlib.metadata import Distribution, PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +109,50 @@ def environment_facts(accelerator: Accelerator, model: TGDFERForVideoClassificat
         "mixed_precision": accelerator.mixed_precision,
     }
     return {"lora": lora if model.has_lora else {}, "versions": versions, "hardware": hardware}
+
+
+def machine() -> dict[str, Any]:
+    """Describes the machine without its name or owner. Other machines may round numbers differently."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "system": platform.platform(),
+        "cores": cores,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+    }
+
+
+def command() -> str:
+    """Returns the command line of this process, without the folder of the program."""
+    interpreter, *rest = sys.orig_argv
+    if rest and Path(rest[0]).name == "tgdfer":
+        return shlex.join(["tgdfer", *rest[1:]])
+    return shlex.join([Path(interpreter).name, *rest])
+
+
+def commit() -> str | None:
+    """Returns the commit of the running code, with `-dirty` if files have changed. None if it is not known.
+
+    It is known in a clone of the repository, and after an installation from a Git address.
+    """
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # A copy of this folder inside another repository does not belong to the commits of that repository.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return _installed_commit()
+
+
+def _installed_commit() -> str | None:
+    """Returns the commit that pip recorded for an installation from a Git address."""
+    try:
+        origin = json.loads(Distribution.from_name("tgdfer").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    return origin.get("vcs_info", {}).get("commit_id")
 
 
 def _cpu_name() -> str:

@@ -10,10 +10,8 @@ from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.optimisation.loop import start_accelerator
 from tgdfer.training.processes import process_state
-from tgdfer.training.runs.run_folder import require_new_or_resumable
+from tgdfer.training.runs.run_folder import STILLS, require_new_or_resumable
 
-# Folder in that of the run for the run on photographs.
-STILLS = "stills"
 # Options of the data that also hold for the photographs.
 _SHARED = ("augmentation", "validation_fraction", "strict", "workers")
 

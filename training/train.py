@@ -37,12 +37,14 @@ from tgdfer.training.energy import GpuEnergy
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset, Views, frame_features
 from tgdfer.training.files import write_text
+from tgdfer.training.interruption import DeferredSigterm, Terminated, deferring_sigterm
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
 from tgdfer.training.optimisation.acceleration import accelerate_training, require_compiler
 from tgdfer.training.optimisation.freezing import choose_trainable, print_parameters
 from tgdfer.training.optimisation.loop import (
+    DivergedError,
     TrainingData,
     TrainingLoop,
     clip_loader,
@@ -55,10 +57,16 @@ from tgdfer.training.processes import (
     gather_batches,
     num_workers,
     own_batches,
+    true_in_any_process,
 )
 from tgdfer.training.provenance import dataset_entry, environment_facts, with_entry
-from tgdfer.training.runs.checkpoints import Checkpoints, Progress
+from tgdfer.training.runs.checkpoints import Checkpoints, CheckpointSchedule, Progress, checkpoint_folders
+from tgdfer.training.runs.curves import CurvesFile
+from tgdfer.training.runs.epoch_log import LOG, log_rows, tracked_epoch
+from tgdfer.training.runs.record import RunRecord
 from tgdfer.training.runs.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
+from tgdfer.training.runs.step_log import StepLog, describe_step
+from tgdfer.training.runs.trackers import require_trackers, start_trackers
 from tgdfer.training.stills import train_after_stills
 
 logger = logging.getLogger(__name__)
@@ -70,12 +78,14 @@ MAX_WAITING = 0.1
 def train(config: TrainingConfig) -> Path:
     """Trains a model and writes all results to the folder `config.run.output`.
 
-    The folder contains `config.yaml` (all options), `log.jsonl` (a line per epoch), `training.json` (facts of the
-    run), `data.sha256` (hash of its clips), `checkpoints/` (the last one, for `resume`), and the models `best/` and
-    `last/` with their processors and LoRA merged. All files and folders are written atomically. At the end, `best` is
-    calibrated on the validation clips if there are any.
+    The folder contains `config.yaml` (all options), `run.json` (how the run was made), `log.jsonl` (a line per epoch),
+    `steps.jsonl` (a line every few steps), `learning_curves.png`, `training.json` (facts for the model card),
+    `checkpoints/` (the last ones, for `resume`), and the models `best/` and `last/` with their processors and LoRA
+    merged. All files and folders are written atomically, except that lines are appended to `steps.jsonl`. At the end,
+    `best` is calibrated on the validation clips if there are any.
 
-    If training is interrupted, the finished epochs are kept, and `resume` continues after them.
+    If training is interrupted at any moment, `resume` continues after the last checkpoint. On a CPU, the result is
+    identical to that of a run without an interruption. After SIGTERM, a checkpoint is saved after the current step.
 
     Args:
         config (`TrainingConfig`): The configuration.
@@ -84,8 +94,10 @@ def train(config: TrainingConfig) -> Path:
         The folder of the run.
 
     Raises:
-        UserError: If the configuration cannot be used (nothing is written then), or if the loss diverges.
+        UserError: If the configuration cannot be used (nothing is written then), if the loss diverges, or if a
+            checkpoint cannot be written.
         VideoDecodeError: If a clip turns out to be damaged when it is read.
+        Terminated: After SIGTERM. It is a `SystemExit`.
     """
     return run_stage(config) if config.data.stills is None else train_after_stills(config, run_stage)
 
@@ -108,6 +120,7 @@ def run_stage(
     Returns:
         The folder of the stage.
     """
+    require_trackers(config.run.report_to)
     folder, seed = Path(config.run.output), config.run.seed
     accelerator = start_accelerator(config.run.mixed_precision, config.optimisation.gradient_accumulation)
     # The precision given by the launcher is saved in the configuration, so that the run resumes with it.
@@ -140,10 +153,11 @@ def run_stage(
     if config.data.label_kind == "multiple":
         model.config.problem_type = "multi_label_classification"
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
+    record = None
     if accelerator.is_main_process:
         if before_writing is not None:
             before_writing()
-        prepare_folder(folder, config, clips_hash, train_part, validation_part)
+        record = prepare_folder(folder, config, facts, clips_hash, train_part, validation_part)
         for part in (train_part, validation_part):
             if part is not None and (part is train_part or part.clips is not train_part.clips):
                 warn_about_quarantine(config.data.dataset, part.clips)
@@ -151,7 +165,7 @@ def run_stage(
     if accelerator.is_main_process:
         write_quarantine(folder, config.data.train_split, train_part.clips)
     facts["num_quarantined"] = len(train_part.clips.quarantined)
-    _Run(config, accelerator, model, processor, *data, facts=facts).run()
+    _Run(config, accelerator, model, processor, *data, facts=facts, record=record).run()
     return folder
 
 
@@ -167,9 +181,11 @@ class _Run:
         train_data: TrainingData,
         validation_data: TrainingData | None,
         facts: dict[str, Any],
+        record: RunRecord | None,
     ) -> None:
         options, seed, workers = config.optimisation, config.run.seed, num_workers(config.data.workers)
-        self.options, self.resume, self.accelerator, self.facts = options, config.run.resume, accelerator, facts
+        self.config, self.options, self.accelerator, self.facts = config, options, accelerator, facts
+        self.record = record  # None in all processes but the first.
         self.folder, self.workers = Path(config.run.output), workers
         self.names = [name for _, name in sorted(model.config.id2label.items())]
         groups = parameter_groups(model, options)
@@ -185,34 +201,108 @@ class _Run:
         validation_split = config.data.validation_split or "validation"
         self.split_names = {"train": config.data.train_split, "validation": validation_split}
         self.reported: dict[str, set[int]] = {}
-        self.checkpoints = Checkpoints(self.folder, accelerator, processor)
+        self.reported_epochs = 0  # Epochs that an interrupted run has sent to the trackers.
+        self.total_steps = self.loop.updates_per_epoch * options.epochs
+        self.checkpoints = Checkpoints(self.folder, accelerator, processor, config.run.keep)
         self.progress = Progress()
+        self.schedule = CheckpointSchedule(config.run)
+        self.steps = StepLog(self.folder, accelerator, self.loop, config.run.log_every, self._show_step)
+        self.curves = CurvesFile(self.folder, self.loop.updates_per_epoch)
+        self.loop.after_update = self._after_update
+        self.sigterm = DeferredSigterm()
+        self.epoch_start = 0.0
+        self.is_saved = False  # Whether the last checkpoint has the current state.
 
     def run(self) -> None:
         """Trains the remaining epochs and calibrates the best model."""
-        if self.resume:
-            self.progress = self.checkpoints.load()
-        with _progress_bar(self.accelerator.is_main_process) as self.bar:
-            figures = ("mAP", "F1") if self.several else ("WAR", "UAR")
-            self._print_row("epoch", "loss", "val. loss", *figures, "seconds", "waiting")
-            energy = GpuEnergy(self.accelerator)
-            for epoch in range(len(self.progress.history), self.options.epochs):
-                if self._is_stopped:
-                    break
-                start, rates = time.perf_counter(), self.loop.learning_rates
-                loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}"))
-                with self.loop.averaged_weights():
-                    record = {"epoch": epoch + 1, "loss": loss, "lr": rates, **self._validate()}
-                record["seconds"] = round(time.perf_counter() - start, 3)
-                record["waiting"] = round(self.loop.waiting, 4)
-                self._warn_about_waiting(epoch)
-                self._quarantine()
-                used = energy.since_last()
-                record |= {} if used is None else {"energy_kwh": used}
-                self._save_epoch(record)
-        with self.loop.averaged_weights():
-            self.checkpoints.save_model(self.model, "last")
-        self._calibrate()
+        if self.config.run.resume:
+            self._resume()
+        if self.record is not None:
+            self.record.start(self.progress.step)
+        start_trackers(self.accelerator, self.config.run.report_to, self.folder, self.config.options())
+        try:
+            with deferring_sigterm() as self.sigterm, _progress_bar(self.accelerator.is_main_process) as self.bar:
+                self._train()
+            with self.loop.averaged_weights():
+                self.checkpoints.save_model(self.model, "last")
+            self._calibrate()
+        except DivergedError as error:
+            kept = checkpoint_folders(self.folder)
+            last = f"The last good checkpoint is {kept[-1]}." if kept else "There is no checkpoint yet."
+            raise UserError(f"{error} {last}") from error
+        finally:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+            if self.record is not None:
+                self.record.end(self.loop.step, self.progress.seconds)
+
+    def _resume(self) -> None:
+        """Continues after the last checkpoint. Rows of logs that training writes again are removed."""
+        reported = log_rows(self.folder)
+        self.progress = self.checkpoints.load()
+        if self.progress.loop:
+            self.loop.load_state_dict(self.progress.loop)
+            self.is_saved = True
+        self.steps.continue_after(self.progress.step)
+        self.reported_epochs = len(reported)
+
+    def _train(self) -> None:
+        figures = ("mAP", "F1") if self.several else ("WAR", "UAR")
+        self._print_row("epoch", "loss", "val. loss", *figures, "seconds", "waiting")
+        energy = GpuEnergy(self.accelerator)
+        for epoch in range(len(self.progress.history), self.options.epochs):
+            if self._is_stopped:
+                if self.accelerator.is_main_process:
+                    self.bar.console.print(f"Stopped early: epoch {self.progress.best_epoch} was the best.")
+                break
+            is_continued = self.loop.continues(epoch)
+            self.epoch_start = time.perf_counter() - (self.progress.epoch_seconds if is_continued else 0.0)
+            self.steps.start_clock()
+            done = self.loop.batches if is_continued else 0
+            loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}", done))
+            self.steps.stop_clock()
+            with self.loop.averaged_weights():
+                record = {"epoch": epoch + 1, "loss": loss, "lr": self.loop.epoch_rates, **self._validate()}
+            record["seconds"] = round(time.perf_counter() - self.epoch_start, 3)
+            record["waiting"] = round(self.loop.waiting, 4)
+            self._warn_about_waiting(epoch)
+            self._quarantine()
+            used = energy.since_last()
+            # The energy before an interruption in this epoch is not known.
+            record |= {} if used is None or is_continued else {"energy_kwh": used}
+            self._save_epoch(record)
+            self._stop_after_sigterm()
+        if not self.is_saved:
+            self._save_checkpoint()
+        if self.accelerator.is_main_process:
+            self.curves.draw(self.progress)
+
+    def _after_update(self) -> None:
+        """Writes the log and saves a checkpoint, if they are due. Ends training after SIGTERM."""
+        self.is_saved = False
+        self.steps.after_update()
+        due, stop = true_in_any_process(self.schedule.is_due(self.loop.step), self.sigterm.arrived)
+        if due or stop:
+            self.steps.stop_clock()
+            self._save_checkpoint()
+            self.steps.start_clock(self.loop.timer.waited)
+        if stop:
+            raise Terminated
+
+    def _stop_after_sigterm(self) -> None:
+        """Saves a checkpoint and ends training if SIGTERM has arrived in any process."""
+        if true_in_any_process(self.sigterm.arrived)[0]:
+            if not self.is_saved:
+                self._save_checkpoint()
+            raise Terminated
+
+    def _save_checkpoint(self) -> None:
+        self.progress.loop = self.loop.state_dict()
+        self.progress.epoch_seconds = round(time.perf_counter() - self.epoch_start, 3)
+        with self.loop.own_weights():
+            self.checkpoints.save(self.progress)
+        self.schedule.saved()
+        self.is_saved = True
 
     @property
     def _is_stopped(self) -> bool:
@@ -248,6 +338,7 @@ class _Run:
             targets = batch.pop("labels")
             with torch.inference_mode():
                 gathered = self.accelerator.gather_for_metrics((self.model(**batch).logits.float(), targets))
+            self._stop_after_sigterm()
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
         scores, targets = torch.cat(logits), torch.cat(labels)
@@ -296,7 +387,7 @@ class _Run:
             self.facts["num_quarantined"] += len(found) if split == "train" else 0
 
     def _save_epoch(self, record: dict[str, Any]) -> None:
-        """Saves an epoch. The best model is saved first, so that an epoch interrupted here is repeated."""
+        """Saves an epoch. The best model is saved first, so that an epoch interrupted here is validated again."""
         progress = self.progress
         progress.history.append(record)
         progress.seconds += record["seconds"]
@@ -308,9 +399,14 @@ class _Run:
             progress.best, progress.best_epoch = figures, record["epoch"]
             with self.loop.averaged_weights():
                 self.checkpoints.save_model(self.model, "best")
-        self.checkpoints.save(progress)
+        self.is_saved = False
+        if self.schedule.by_epoch:
+            self._save_checkpoint()
         if self.accelerator.is_main_process:
-            write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in progress.history))
+            write_text(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in progress.history))
+            if record["epoch"] > self.reported_epochs:
+                self.accelerator.log(tracked_epoch(record), step=self.loop.step)
+            self.curves.draw_if_old(progress)
             self._write_facts()
             names = ("map", "f1") if self.several else ("war", "uar")
             cells = [record[name] for name in ("epoch", "loss", "validation_loss", *names, "seconds")]
@@ -336,13 +432,22 @@ class _Run:
             ]
             self.bar.console.print("".join(text.rjust(10) for text in texts), style=style)
 
-    def _track(self, description: str) -> Callable[[Any], Iterator[dict[str, Tensor]]]:
-        """Returns a wrapper of loaders that shows a progress bar."""
+    def _show_step(self, row: dict[str, Any]) -> None:
+        """Shows the loss beside the progress bar, or prints a line where there is no terminal."""
+        if self.bar.console.is_terminal:
+            loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
+            self.bar.update(self.task, description=f"{self.task_title}, loss {loss}")
+        else:
+            self.bar.console.print(describe_step(row, self.total_steps), highlight=False, markup=False, soft_wrap=True)
+
+    def _track(self, description: str, done: int = 0) -> Callable[[Any], Iterator[dict[str, Tensor]]]:
+        """Returns a wrapper of loaders that shows a progress bar. A resumed epoch starts with some steps done."""
 
         def track(loader: Any) -> Iterator[dict[str, Tensor]]:
-            task = self.bar.add_task(description, total=len(loader))
-            yield from self.bar.track(loader, task_id=task)
-            self.bar.remove_task(task)
+            total = done + len(loader)
+            self.task, self.task_title = self.bar.add_task(description, total=total, completed=done), description
+            yield from self.bar.track(loader, total=total, completed=done, task_id=self.task)
+            self.bar.remove_task(self.task)
 
         return track
 

@@ -18,8 +18,9 @@ from benchmarks.harness.command_options import (
     print_written,
     published_command,
 )
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from tgdfer.console import hide_loading_bars
+from tgdfer.training.provenance import commit
 
 app = new_app()
 SIZES = [1000, TOTAL]

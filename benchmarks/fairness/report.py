@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.fairness.measure import GroupFigures
-from benchmarks.harness.provenance import commit, machine
+from benchmarks.harness.provenance import machine
 from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
 from tgdfer.training.metrics.bootstrap import Interval
+from tgdfer.training.provenance import commit
 
 # Figures by the names of factor and group.
 FactorFigures = Mapping[str, Mapping[str, GroupFigures]]

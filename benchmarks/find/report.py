@@ -9,9 +9,10 @@ from benchmarks.find.long_search import PHRASES, SearchTime
 from benchmarks.find.measure import Retrieval, means
 from benchmarks.find.phrases import EMOTIONS, MIN_SHARE
 from benchmarks.find.videos import VISIBLE, Videos
-from benchmarks.harness.provenance import commit, machine
+from benchmarks.harness.provenance import machine
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
 from tgdfer.training.metrics.bootstrap import Interval
+from tgdfer.training.provenance import commit
 
 # Targets: mean average precision over the action units, and the lowest average precision as a multiple of chance.
 TARGET, TARGET_LIFT = 0.6, 2.0

@@ -1,31 +1,16 @@
-"""Provenance of figures: commit, machine, package versions, and the hash of the code that measured them."""
+"""Provenance of figures: machine, package versions, and the hash of the code that measured them."""
 
 import hashlib
 import inspect
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 
 import torch
 
 import tgdfer
-
-
-def commit() -> str | None:
-    """Returns the commit of the running code, with `-dirty` if files have changed. None outside a repository."""
-    here = Path(__file__).resolve()
-    git = ["git", "-C", str(here.parent)]
-    try:
-        # A copy of this folder inside another repository does not belong to the commits of that repository.
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
-        command = [*git, "describe", "--always", "--dirty", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def machine() -> str:

@@ -14,11 +14,12 @@ from rich import get_console
 import tgdfer
 from benchmarks.harness.comparison import figures_of, mean_and_spread, outcomes
 from benchmarks.harness.feature_dataset import AnyDataset
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from benchmarks.harness.results import read_state, runs_of
 from benchmarks.harness.row import Row
 from tgdfer.training.errors import UserError, did_you_mean
 from tgdfer.training.files import write_text
+from tgdfer.training.provenance import commit
 
 
 def run_rows(

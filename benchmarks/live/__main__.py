@@ -19,10 +19,11 @@ from benchmarks.harness.command_options import (
     print_written,
     published_command,
 )
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from benchmarks.live.measure import measure_memory, measure_pace, render
 from benchmarks.live.report import report
 from tgdfer.training.files import write_text
+from tgdfer.training.provenance import commit
 
 app = new_app("Measure `tgdfer live`: frames per second, latency and memory, in headless Chromium.")
 

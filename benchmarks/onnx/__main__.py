@@ -25,13 +25,14 @@ from benchmarks.harness.command_options import (
     print_written,
     published_command,
 )
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from benchmarks.onnx.agreement import largest_errors, same_labels
 from benchmarks.onnx.report import report
 from tgdfer.console import hide_loading_bars
 from tgdfer.model_card.export.onnx_files import export_onnx
 from tgdfer.training.files import write_text
 from tgdfer.training.models import load_trained
+from tgdfer.training.provenance import commit
 from tgdfer.training.rendered_faces import write_dataset
 from tgdfer.weights import DEFAULT_MODEL
 

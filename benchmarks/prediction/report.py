@@ -6,11 +6,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
 from benchmarks.prediction.parts import PARTS
 from benchmarks.prediction.runs import ANALYSED, THREADS, Recording, Runs, file_hash
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.provenance import commit
 
 TITLES = {
     "yunet": "`tgdfer predict`, YuNet",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from benchmarks.harness.provenance import commit, machine
+from benchmarks.harness.provenance import machine
 from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
 from benchmarks.regions.faces import CHANGED, MOVEMENTS, TOLERANCE, MovedFace
 from benchmarks.regions.measure import CENTRE, FIXED, MODEL, OTHER_PART, OTHER_WORDS, Pointing, points_of
@@ -15,6 +15,7 @@ from tgdfer.modeling_tgdfer.regions_tgdfer import GRID
 from tgdfer.training.figures.regions import heat_map
 from tgdfer.training.figures.saving import save_figure
 from tgdfer.training.metrics.bootstrap import Interval
+from tgdfer.training.provenance import commit
 
 TITLES = {
     MODEL: "region relevance of the description",

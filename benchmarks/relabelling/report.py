@@ -9,13 +9,14 @@ import numpy as np
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.comparison import mean_and_spread
-from benchmarks.harness.provenance import commit, machine
+from benchmarks.harness.provenance import machine
 from benchmarks.harness.results import read_state
 from benchmarks.harness.tables import interval, markdown_table, paragraph, percent, write_report
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.relabelling.left_out_emotions import RECIPE
 from benchmarks.relabelling.left_out_photographs import PER_LABEL, SHUFFLES, Answers
 from benchmarks.relabelling.word_figures import PAIRS, word_figures
+from tgdfer.training.provenance import commit
 
 COLUMNS = {
     "untrained": "CLIP, not trained",

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from rich import get_console
 
-from benchmarks.harness.provenance import code_hash, commit, machine, versions
+from benchmarks.harness.provenance import code_hash, machine, versions
 from benchmarks.speed import meters, networks, parts
 from benchmarks.speed.meters import MEMORY_ENVIRONMENT
 from benchmarks.speed.parts import Sizes, parts_of
 from tgdfer import modeling_tgdfer
 from tgdfer.training.files import source_hash, write_text
+from tgdfer.training.provenance import commit
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "transformers", "peft")

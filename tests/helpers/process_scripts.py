@@ -37,23 +37,23 @@ def features(config: TrainingConfig, folder: Path, result: Path) -> dict:
 
 
 def lora(config: TrainingConfig, folder: Path, result: Path) -> dict:
-    """Trains with LoRA, once as a whole and once with an interruption."""
+    """Trains with LoRA, once as a whole and once with an interruption in the middle of the second epoch."""
     train(config.with_options(output=str(folder / "whole")))
-    seed, keep, ended = torch.initial_seed(), loop._Run._save_epoch, []
+    seed, after_update, stopped = torch.initial_seed(), loop._Run._after_update, []
 
-    def keep_or_stop(self, row):
-        ended.append(row)
-        if len(ended) > 1:
+    def after_update_or_stop(self):
+        after_update(self)
+        if self.loop.epoch == 1:
+            stopped.append(self.loop.batches)
             raise KeyboardInterrupt
-        keep(self, row)
 
-    loop._Run._save_epoch = keep_or_stop  # type: ignore[method-assign]
+    loop._Run._after_update = after_update_or_stop  # type: ignore[method-assign]
     try:
         train(config)
     except KeyboardInterrupt:
-        loop._Run._save_epoch = keep  # type: ignore[method-assign]
+        loop._Run._after_update = after_update  # type: ignore[method-assign]
     train(config.with_options(resume=True))
-    return {"seed": seed, "interrupted": len(ended) == 2}
+    return {"seed": seed, "interrupted": stopped == [1]}
 
 
 def broken(arguments: list[str]) -> int:

@@ -29,6 +29,29 @@ def test_reads_what_yaml_spells_in_its_own_way(tmp_path):
     assert found == (1e-4, "no", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("value", "steps", "seconds"),
+    [
+        (None, None, None),
+        (500, 500, None),
+        ("500", 500, None),
+        ("90s", None, 90),
+        ("0.5m", None, 30),
+        ("2h", None, 7200),
+    ],
+)
+def test_interval_of_checkpoints(value, steps, seconds):
+    run = TrainingConfig.from_options(dataset="clips", checkpoint_every=value).run
+    assert (run.checkpoint_steps, run.checkpoint_seconds) == (steps, seconds)
+
+
+def test_a_single_tracker_needs_no_list(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("dataset: clips\nreport_to: tensorboard\ncheckpoint_every: 500\n")
+    config = TrainingConfig.from_options(**read_yaml(path))
+    assert config.run.report_to == ["tensorboard"] and config.run.checkpoint_every == "500"
+
+
 def test_a_run_names_local_data_by_absolute_paths(tmp_path, monkeypatch):
     (tmp_path / "clips").mkdir()
     (tmp_path / "words.yaml").touch()
@@ -57,6 +80,14 @@ def test_model_options_are_not_shared_between_configs():
         ({"dataset": "clips", "epochs": True}, "epochs is True, but must be a valid integer"),
         ({"dataset": "clips", "frozen_features": 1}, "frozen_features is 1, but must be a valid boolean"),
         ({"dataset": "clips", "new_lr": "fast"}, "new_lr is 'fast'"),
+        (
+            {"dataset": "clips", "checkpoint_every": "10 minutes"},
+            "checkpoint_every is '10 minutes', but must be a num",
+        ),
+        ({"dataset": "clips", "checkpoint_every": "0"}, "checkpoint_every is '0', but must be a number of steps"),
+        ({"dataset": "clips", "checkpoint_every": "0.0m"}, "checkpoint_every is '0.0m', but must be"),
+        ({"dataset": "clips", "checkpoint_every": True}, "checkpoint_every is True, but must be a valid string"),
+        ({"dataset": "clips", "report_to": ["wandb"]}, "report_to is 'wandb', but must be 'trackio' or 'tensorboard'"),
         ({"dataset": "clips", "epochs": 0}, "epochs is 0, but must be greater than or equal to 1"),
         ({"dataset": "clips", "fold": 5}, "fold is 5, but must be below the number of folds, 5"),
         ({"dataset": "clips", "validation_fraction": 0.9}, "validation_fraction is 0.9"),

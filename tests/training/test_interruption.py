@@ -17,9 +17,11 @@ from tgdfer.training import evaluate
 from tgdfer.training import train as loop
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.evaluate import evaluate_model
-from tgdfer.training.interruption import Terminated, raising_on_sigterm, reporting_interruption
+from tgdfer.training.interruption import Terminated, deferring_sigterm, raising_on_sigterm, reporting_interruption
 from tgdfer.training.optimisation import loop as optimisation
 from tgdfer.training.runs import checkpoints
+from tgdfer.training.runs.checkpoints import checkpoint_folders, read_progress
+from tgdfer.training.runs.step_log import read_steps
 from tgdfer.training.train import train
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -54,6 +56,37 @@ def test_sigterm_is_raised_and_then_as_it_was():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     with pytest.raises(ZeroDivisionError), raising_on_sigterm():
         raise ZeroDivisionError
+
+
+def test_sigterm_can_be_deferred():
+    reached = []
+    with pytest.raises(Terminated) as stopped, raising_on_sigterm(), deferring_sigterm() as sigterm:
+        assert not sigterm.arrived
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append(sigterm.arrived)
+    assert reached == [True] and stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with pytest.raises(ZeroDivisionError), deferring_sigterm():
+        raise ZeroDivisionError
+
+
+def test_an_error_after_a_deferred_sigterm_is_its_consequence_unless_a_file_cannot_be_written():
+    for error, raised in ((RuntimeError("a worker has ended"), Terminated), (OSError("full"), OSError)):
+        with pytest.raises(raised), deferring_sigterm():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise error
+
+
+def test_a_handler_of_the_caller_stays():
+    arrived = []
+    before = signal.signal(signal.SIGTERM, lambda *_: arrived.append(1))
+    try:
+        with deferring_sigterm() as sigterm:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert arrived == [1] and not sigterm.arrived
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_second_sigterm_does_not_interrupt_the_cleanup():
@@ -165,7 +198,7 @@ def test_demo_says_that_it_goes_on(number, tmp_path, monkeypatch, said):
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp_path):
     """Terminals and batch systems send it to the processes that decode clips as well."""
-    options |= {"epochs": 500, "workers": 2}
+    options |= {"epochs": 500, "workers": 2, "log_every": 1}
     run, pipes = tmp_path / "run", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "tgdfer", "train", *flags(options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -180,5 +213,9 @@ def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == CODES[number], err[-2000:]
-    assert "Traceback" not in err and out.count(f"of 500 epochs are kept in {run}.") == 1
+    assert "Traceback" not in err and out.count(f"of 500 epochs are kept in {run}") == 1
     assert not list(run.rglob(".*"))
+    if number == signal.SIGTERM:  # The step that was being computed is kept as well.
+        progress = read_progress(checkpoint_folders(run)[-1])
+        steps = read_steps(run / "steps.jsonl")
+        assert progress.step == steps[-1]["step"] and f"{len(progress.history)} of 500 epochs" in out

@@ -21,7 +21,9 @@ from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.features import Views, frame_features
 from tgdfer.training.files import read_yaml
 from tgdfer.training.models import start_model
-from tgdfer.training.processes import batch_rounds, gather_batches, own_batches
+from tgdfer.training.processes import batch_rounds, gather_batches, own_batches, true_in_any_process
+from tgdfer.training.runs.checkpoints import checkpoint_folders, read_progress
+from tgdfer.training.runs.step_log import read_steps
 from tgdfer.training.train import train
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -106,13 +108,15 @@ def test_frozen_features_training_and_evaluation_equal_those_of_one_process(opti
 
 @pytest.mark.slow
 def test_lora_trains_and_resumes_as_if_never_interrupted(options, tmp_path):
-    options |= {"epochs": 2, "new_lr": 5e-3, "batch_size": 3}
+    options |= {"epochs": 2, "new_lr": 5e-3, "batch_size": 3, "checkpoint_every": "1", "log_every": 1}
     found = two_processes("lora", options, tmp_path)
     assert all(one["interrupted"] for one in found)
     assert rows(tmp_path / "run") == rows(tmp_path / "whole") and len(rows(tmp_path / "run")) == 2
     for name in ("best", "last"):
         ours, theirs = (load_file(tmp_path / run / name / "model.safetensors") for run in ("run", "whole"))
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    steps = [[row["loss"] for row in read_steps(tmp_path / run / "steps.jsonl")] for run in ("run", "whole")]
+    assert steps[0] == steps[1] and len(steps[0]) == 4
     facts = json.loads((tmp_path / "run" / "training.json").read_text())
     assert facts["calibration"]["num_clips"] == 3 and not list((tmp_path / "run").glob("**/.*"))
 
@@ -165,7 +169,7 @@ def test_a_mistake_that_all_processes_find_is_told_once(launcher, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_of_the_launcher_is_told_once(number, options, tmp_path):
-    (tmp_path / "options.yaml").write_text(json.dumps(options | {"epochs": 500, "batch_size": 2}))
+    (tmp_path / "options.yaml").write_text(json.dumps(options | {"epochs": 500, "batch_size": 2, "log_every": 1}))
     command = [sys.executable, *TORCHRUN, "-m", "tgdfer", "train", "--config", str(tmp_path / "options.yaml")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
@@ -181,6 +185,11 @@ def test_an_interruption_of_the_launcher_is_told_once(number, options, tmp_path)
                 os.killpg(process.pid, signal.SIGKILL)
     assert out.count("of 500 epochs are kept in") == 1, err[-3000:]
     assert "[rank" not in err and not list((tmp_path / "run").rglob(".*"))
+    progress = read_progress(checkpoint_folders(tmp_path / "run")[-1])
+    assert progress.processes == 2 and len(progress.loop["averages"]["sums"]) == 2
+    if number == signal.SIGTERM:  # Both processes agree on the step after which they save.
+        rows = read_steps(tmp_path / "run" / "steps.jsonl")
+        assert progress.step == rows[-1]["step"] and len(progress.history) == progress.step // 3
 
 
 def test_without_the_store_of_a_launcher_each_process_says_it(monkeypatch):
@@ -215,6 +224,10 @@ def test_batches_are_dealt_out_once_and_come_back_in_order(count, processes, mon
     gathered = gather_batches(shares[0])
     assert [place for batch in gathered for place in batch] == list(range(count))
     assert all(len(batch) == 4 for batch in gathered[:-1])
+
+
+def test_one_process_agrees_with_itself():
+    assert true_in_any_process(True, False) == [True, False]
 
 
 def test_precision_is_that_of_the_launcher_where_none_is_named(options, monkeypatch, caplog):

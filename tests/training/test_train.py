@@ -68,7 +68,7 @@ def test_resumed_run_ends_as_if_never_interrupted(options, tmp_path, monkeypatch
     for name in ("best", "last"):
         ours, theirs = weights(run, name), weights(whole, name)
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert not list(run.glob("**/.*")) and len(list((run / "checkpoints").iterdir())) == 1
+    assert not list(run.glob("**/.*")) and len(list((run / "checkpoints").iterdir())) == 2
 
 
 def test_run_interrupted_before_its_first_checkpoint_starts_again(options, tmp_path, monkeypatch):
@@ -308,8 +308,8 @@ def test_damaged_checkpoint_is_one_sentence(interrupted, tmp_path, name, damage)
     config, kept = interrupted
     run = tmp_path / "run"
     shutil.copytree(kept, run)
-    damage(run / "checkpoints" / "epoch-0001" / name)
-    with pytest.raises(UserError, match="The checkpoint .*epoch-0001 cannot be read: remove .* and train again"):
+    damage(run / "checkpoints" / "step-00000001" / name)
+    with pytest.raises(UserError, match="The checkpoint .*step-00000001 cannot be read: remove .* and train again"):
         train(config.with_options(output=str(run), resume=True))
 
 

@@ -34,17 +34,17 @@ def assert_same_weights(one, other):
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def interrupted_in_epoch(config, epoch, monkeypatch):
-    """Trains until an epoch has been trained but not saved, as if the machine had stopped there."""
-    save = training._Run._save_epoch
+def interrupted_after_step(config, step, monkeypatch):
+    """Trains until an update of the weights, as if the machine had stopped there."""
+    after_update = training._Run._after_update
 
-    def save_or_stop(self, record):
-        if record["epoch"] == epoch:
+    def stop(self):
+        after_update(self)
+        if self.loop.step == step:
             raise KeyboardInterrupt
-        save(self, record)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training._Run, "_save_epoch", save_or_stop)
+        patch.setattr(training._Run, "_after_update", stop)
         train(config)
 
 
@@ -61,13 +61,31 @@ EVERYTHING = {"ema": 0.9, "mixup": 0.4, "gradient_checkpointing": True}
     ids=["dora", "frozen_features"],
 )
 def test_resumed_run_ends_as_if_never_interrupted(options, tmp_path, monkeypatch, changes):
-    config = TrainingConfig.from_options(**options | {"epochs": 2} | changes)
+    config = TrainingConfig.from_options(**options | {"epochs": 2, "checkpoint_every": 1} | changes)
     whole = train(config.with_options(output=str(tmp_path / "whole")))
-    interrupted_in_epoch(config, 2, monkeypatch)
+    interrupted_after_step(config, 3 if config.optimisation.gradient_accumulation == 2 else 4, monkeypatch)
     run = train(config.with_options(resume=True))
     assert rows(run) == rows(whole)
     for name in ("best", "last"):
         assert_same_weights(weights(run, name), weights(whole, name))
+
+
+def test_checkpoint_within_the_validation_has_the_trained_weights(options, tmp_path, monkeypatch):
+    """SIGTERM may arrive while the averaged weights are validated."""
+    config = TrainingConfig.from_options(**options | {"epochs": 1, "ema": 0.9, "frozen_features": True})
+    whole = train(config.with_options(output=str(tmp_path / "whole")))
+    validate = training._Run._validate
+
+    def terminated(self):
+        self.sigterm.arrived = True
+        return validate(self)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(training._Run, "_validate", terminated)
+        train(config)
+    run = train(config.with_options(resume=True))
+    assert rows(run) == rows(whole)
+    assert_same_weights(weights(run), weights(whole))
 
 
 def test_averaged_weights_are_validated_and_saved(options, monkeypatch):

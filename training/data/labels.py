@@ -111,8 +111,8 @@ def with_labels(clips: LabelledClips, labels: list[str], place: str) -> Labelled
     shared = [label for label in clips.classes if label in labels]
     if len(shared) < 2:
         raise UserError(
-            f"The {place} has the labels {', '.join(clips.classes)}, but the clips have {', '.join(labels)}: stills needs"
-            " at least two labels that both have."
+            f"The {place} has the labels {', '.join(clips.classes)}, but the clips have {', '.join(labels)}: stills"
+            " needs at least two labels that both have."
         )
     if shared == clips.classes:
         return clips

@@ -41,8 +41,8 @@ class WaitingTimer:
             except StopIteration:
                 return
             waited = time.perf_counter() - start
+            self.waited += waited
             yield batch
             total = time.perf_counter() - start
             self.shares.append(waited / total if total else 0.0)
-            self.waited += waited
             self.total += total

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, skip_first_batches
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
+from tgdfer.training.interruption import ignore_first_sigterm
+from tgdfer.training.optimisation.averages import Averages
 from tgdfer.training.optimisation.ema import WeightAverage
 from tgdfer.training.optimisation.mixup import Mixup
 from tgdfer.training.processes import PREFETCH, on_cpu, process_state
@@ -47,6 +49,13 @@ class TrainingData(Protocol):
     def __getitem__(self, index: int) -> Any: ...
 
 
+class DivergedError(UserError):
+    """The loss or a weight is not finite."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: start again with lower learning rates or full precision.")
+
+
 class TrainingLoop:
     """Epochs of training.
 
@@ -61,7 +70,16 @@ class TrainingLoop:
         several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
 
     Attributes:
-        waiting (`float`): Share of the time of the last epoch in which this process waited for data, 0 to 1.
+        updates_per_epoch (`int`): Number of updates in an epoch.
+        step (`int`): Number of updates so far, in all epochs.
+        epoch (`int`): Index of the current epoch, from 0.
+        batches (`int`): Number of batches of the current epoch that this process has finished.
+        epoch_rates (`dict[str, float]`): Learning rates at the start of the current epoch, by group.
+        rates (`dict[str, float]`): Learning rates of the last update, by group.
+        gradient_norm (`Tensor`): Norm of the gradients of the last update, before they were clipped.
+        averages (`Averages`): Mean loss of the epoch, and of the updates since the last row of the log.
+        timer (`WaitingTimer`): Time of the current epoch that this process waited for data.
+        after_update (`Callable[[], None]`): Is called after each update. It may save the state of the loop.
     """
 
     def __init__(
@@ -78,11 +96,19 @@ class TrainingLoop:
         self.options, self.accelerator, self.data = options, accelerator, data
         # The random state must not depend on whether features were cached. Each process has different dropout.
         set_seed(seed, device_specific=True)
-        self.waiting = 0.0
+        self.step = self.epoch = self.batches = 0
+        self.epoch_rates: dict[str, float] = {}
+        self.rates: dict[str, float] = {}
+        self.gradient_norm = torch.zeros((), device=accelerator.device)
+        self.averages = Averages(accelerator)
+        self.timer = WaitingTimer(())
+        self.after_update: Callable[[], None] = lambda: None
+        self._is_resumed = False
         sampler = EpochSampler(data.targets, seed, options.class_balance == "sampler")
         self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-        updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
+        self.updates_per_epoch = math.ceil(len(self.loader) / options.gradient_accumulation)
+        updates = self.updates_per_epoch * options.epochs
         schedule = _lr_schedule(optimizer, options, updates, accelerator.num_processes)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.inputs = {
@@ -94,7 +120,7 @@ class TrainingLoop:
             accelerator.register_for_checkpointing(self.average)
 
     def train_epoch(self, epoch: int, track: Callable[[Any], Iterable[dict[str, Tensor]]] = iter) -> float:
-        """Trains for one epoch.
+        """Trains for one epoch. An epoch in whose middle the state was loaded is continued there.
 
         Args:
             epoch (`int`): Index of the epoch, from 0, which determines order and augmentation.
@@ -105,37 +131,77 @@ class TrainingLoop:
             The mean loss.
 
         Raises:
-            UserError: If the loss is not finite.
+            DivergedError: If the loss is not finite.
         """
         self.model.train()
         self.data.set_epoch(epoch)
         self.loader.set_epoch(epoch)
-        total = torch.zeros((), device=self.accelerator.device)
-        timer = WaitingTimer(self.loader)
-        for batch in track(timer):
+        if not self.continues(epoch):
+            self.epoch, self.batches, self.epoch_rates = epoch, 0, self.learning_rates
+            self.averages.start_epoch()
+        self._is_resumed = False
+        self.timer = WaitingTimer(self._remaining_batches())
+        for batch in track(self.timer):
             with self.accelerator.accumulate(self.model):
                 batch = batch if self.mixup is None else self.mixup(batch)
-                loss = self.model(**batch, **self.inputs).loss
-                self.accelerator.backward(loss)
+                output = self.model(**batch, **self.inputs)
+                self.accelerator.backward(output.loss)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+                    self.gradient_norm, self.rates = norm, self.learning_rates
                 self.optimizer.step()
                 self.schedule.step()
                 self.optimizer.zero_grad()
                 if self.average is not None and self.accelerator.sync_gradients:
                     self.average.update()
-            total += loss.detach()
-        mean = float(self.accelerator.reduce(total, "mean")) / len(self.loader)
-        self.waiting = timer.share
+            self.averages.add(output, len(batch["labels"]))
+            self.batches += 1
+            if self.accelerator.sync_gradients:
+                self.step += 1
+                self.after_update()
+        mean = self.averages.of_epoch(len(self.loader))
         if not math.isfinite(mean):
-            raise UserError(
-                f"The loss is {mean} in epoch {epoch + 1}: start again with lower learning rates or full precision."
-            )
+            raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
         return mean
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Context manager in which the model has its averaged weights, if they are averaged (`ema`)."""
         return nullcontext() if self.average is None else self.average.applied()
+
+    def own_weights(self) -> AbstractContextManager[None]:
+        """Context manager in which the model has the weights that are trained, also inside `averaged_weights`."""
+        return nullcontext() if self.average is None else self.average.paused()
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time of the current epoch in which this process waited for data, 0 to 1."""
+        return self.timer.share
+
+    def continues(self, epoch: int) -> bool:
+        """Returns whether the loaded state is in this epoch, so that `train_epoch` continues it."""
+        return self._is_resumed and self.epoch == epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position of the loop as values for JSON. Every process must call this method."""
+        position = {name: getattr(self, name) for name in ("step", "epoch", "batches", "epoch_rates")}
+        return position | {"averages": self.averages.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a position. The states of model, optimiser and schedule are restored by Accelerate.
+
+        Args:
+            state (`dict[str, Any]`): What `state_dict` returned in a run with as many processes.
+        """
+        for name in ("step", "epoch", "batches", "epoch_rates"):
+            setattr(self, name, state[name])
+        self.averages.load_state_dict(state["averages"])
+        self._is_resumed = True
+
+    def _remaining_batches(self) -> Any:
+        """Returns a loader of the batches of the epoch that are left. Skipped clips are not decoded."""
+        if self.batches == len(self.loader):  # The run was stopped after the last batch, before the validation.
+            return ()
+        return skip_first_batches(self.loader, self.batches) if self.batches else self.loader
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -190,6 +256,7 @@ def clip_loader(
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
+        worker_init_fn=ignore_first_sigterm,
     )
 
 

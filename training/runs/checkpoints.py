@@ -1,22 +1,37 @@
-"""Checkpoints of a training run: its progress, the state to resume from, and its best and last models."""
+"""Checkpoints of a training run: its progress, the states to resume from, and its best and last models."""
 
+import errno
+import hashlib
 import json
 import logging
+import math
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from rich.filesize import decimal
+from safetensors import SafetensorError
+from torch.distributed.tensor import DTensor
 
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.training.errors import UserError
-from tgdfer.training.files import write_text
+from tgdfer.training.config import RunConfig
+from tgdfer.training.errors import UserError, is_lost_process_error
+from tgdfer.training.files import UNWRITABLE, write_text
+from tgdfer.training.optimisation.loop import DivergedError
+from tgdfer.training.processes import true_in_any_process
 
 logger = logging.getLogger(__name__)
+
+_PROGRESS = "progression.json"
 
 
 @dataclass
@@ -27,26 +42,40 @@ class Progress:
         history (`list[dict[str, Any]]`, *optional*): One record per finished epoch, as in `log.jsonl`.
         best_epoch (`int`, *optional*, defaults to 0): Epoch of `RUN/best`, counted from 1. 0 if there is none yet.
         best (`list[float]`, *optional*): Validation UAR and negative validation loss of this epoch.
-        seconds (`float`, *optional*, defaults to 0.0): Training time so far, in seconds.
+        seconds (`float`, *optional*, defaults to 0.0): Training time of the finished epochs, in seconds.
+        epoch_seconds (`float`, *optional*, defaults to 0.0): Training time of the unfinished epoch so far.
+        loop (`dict[str, Any]`, *optional*): Position of the training loop, as `TrainingLoop.state_dict` returns it.
+        processes (`int`, *optional*, defaults to 1): Number of processes that trained.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    loop: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
+
+    @property
+    def step(self) -> int:
+        """Number of updates so far."""
+        return self.loop.get("step", 0)
 
 
 class Checkpoints:
-    """Writes models and checkpoints to the folder of a run. Each one replaces the previous one atomically.
+    """Writes models and checkpoints to the folder of a run. Each one is written aside and then renamed.
+
+    A checkpoint contains the hash of each of its files. If the last one is damaged, the one before it is used.
 
     Args:
         folder (`Path`): Folder of the run.
         accelerator (`Accelerator`): Accelerator whose prepared objects are saved and restored.
         processor (`TGDFERProcessor`): Processor that is saved with every model.
+        keep (`int`, *optional*, defaults to 2): Number of checkpoints to keep.
     """
 
-    def __init__(self, folder: Path, accelerator: Accelerator, processor: TGDFERProcessor) -> None:
-        self.folder, self.accelerator, self.processor = folder, accelerator, processor
+    def __init__(self, folder: Path, accelerator: Accelerator, processor: TGDFERProcessor, keep: int = 2) -> None:
+        self.folder, self.accelerator, self.processor, self.keep = folder, accelerator, processor, keep
 
     def save_model(self, model: Any, name: str) -> None:
         """Writes the model, with LoRA merged, its processor and its adapter with LoRA to `RUN/name`."""
@@ -63,37 +92,178 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
 
     def save(self, progress: Progress) -> None:
-        """Saves the state of the run after an epoch, and removes the previous checkpoint."""
-        folder, name = self.folder / "checkpoints", f"epoch-{len(progress.history):04d}"
-        with _atomic_folder(folder / ".tmp", folder / name, self.accelerator) as temporary:
+        """Saves the state of the run after an update, and removes the oldest checkpoints. All processes call it.
+
+        Raises:
+            DivergedError: If a weight or a state of the optimiser is not finite. Nothing is saved then.
+            UserError: If the checkpoint cannot be written, for example because the disk is full. Earlier checkpoints
+                stay as they are.
+        """
+        self._require_finite(progress)
+        folder = self.folder / "checkpoints"
+        progress.processes = self.accelerator.num_processes
+        with _atomic_folder(folder / ".tmp", folder / _name(progress.step), self.accelerator) as temporary:
             self.accelerator.save_state(str(temporary))
             self.accelerator.wait_for_everyone()  # Each process writes its random state before the folder is renamed.
             if self.accelerator.is_main_process:
-                write_text(temporary / "progression.json", json.dumps(asdict(progress)))
+                paths = sorted(path for path in temporary.rglob("*") if path.is_file())
+                files = {path.relative_to(temporary).as_posix(): _hash(path) for path in paths}
+                write_text(temporary / _PROGRESS, json.dumps({**asdict(progress), "files": files}))
         if self.accelerator.is_main_process:
-            for older in folder.glob("epoch-*"):
-                if older.name != name:
-                    shutil.rmtree(older)
+            for older in checkpoint_folders(self.folder)[: -self.keep]:
+                shutil.rmtree(older)
         self.accelerator.wait_for_everyone()
 
     def load(self) -> Progress:
-        """Restores the last checkpoint. Without one, the run starts from the beginning.
+        """Restores the last checkpoint that is complete. Without one, the run starts from the beginning.
 
         Raises:
-            UserError: If the checkpoint cannot be read.
+            UserError: If there are checkpoints, but none can be read, or another number of processes wrote them.
         """
-        checkpoints = sorted((self.folder / "checkpoints").glob("epoch-*"))
-        if not checkpoints:
+        found = [checkpoint_folders(self.folder)]
+        broadcast_object_list(found)  # Otherwise a slower process could find other folders.
+        folders = found[0]
+        if not folders and self.accelerator.is_main_process:
             logger.warning("%s has no checkpoint yet: training starts from the beginning.", self.folder)
-            return Progress()
-        try:
-            saved = json.loads((checkpoints[-1] / "progression.json").read_text(encoding="utf-8"))
-            self.accelerator.load_state(str(checkpoints[-1]))
-            return Progress(**saved)
-        except Exception as error:  # Libraries raise all kinds of errors for damaged files.
+        damaged: list[Path] = []
+        for folder in reversed(folders):
+            progress = self._load(folder)
+            if progress is None:
+                damaged.append(folder)
+                continue
+            if self.accelerator.is_main_process:
+                for other in damaged:
+                    logger.warning("The checkpoint %s is damaged. It is removed, and %s is used.", other, folder.name)
+                    shutil.rmtree(other)
+            return progress
+        if damaged:
             raise UserError(
-                f"The checkpoint {checkpoints[-1]} cannot be read: remove {self.folder} and train again."
-            ) from error
+                f"The checkpoint {damaged[0]} cannot be read: remove {self.folder} and train again."
+                if len(damaged) == 1
+                else f"None of the checkpoints in {damaged[0].parent} can be read: remove {self.folder} and train"
+                " again."
+            )
+        return Progress()
+
+    def _load(self, folder: Path) -> Progress | None:
+        """Restores a checkpoint. Returns None if it is damaged, which all processes agree on."""
+        progress = None
+        try:
+            progress = read_progress(folder, verified=self.accelerator.is_main_process)
+        except UserError as error:
+            logger.debug("%s", error)
+        if true_in_any_process(progress is None)[0]:
+            return None
+        assert progress is not None
+        if progress.processes != self.accelerator.num_processes:
+            raise UserError(
+                f"The run in {self.folder} has {progress.processes} processes, but there are"
+                f" {self.accelerator.num_processes} now: resume it with as many, or start another run with --output."
+            )
+        failed = False
+        try:
+            self.accelerator.load_state(str(folder))
+        except Exception as error:  # Libraries raise all kinds of errors for damaged files.
+            logger.debug("%s cannot be restored: %s", folder, error)
+            failed = True
+        return None if true_in_any_process(failed)[0] else progress
+
+    def _require_finite(self, progress: Progress) -> None:
+        """Checks the loss, and the weights and the states of the optimiser that training changes."""
+        tensors = [
+            tensor
+            for optimizer in self.accelerator._optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            for tensor in (parameter, *optimizer.state.get(parameter, {}).values())
+            if isinstance(tensor, torch.Tensor)
+        ]
+        # Of a sharded tensor, each process checks its part.
+        parts = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+        sums = [value for row in progress.loop["averages"]["sums"] for value in row] if progress.loop else []
+        is_finite = all(map(math.isfinite, sums))
+        if parts:
+            flags = torch.stack([torch.isfinite(part).all().to(parts[0].device) for part in parts])
+            is_finite = is_finite and bool(flags.all())
+        if true_in_any_process(not is_finite)[0]:
+            raise DivergedError(f"The loss or a weight is not finite after step {progress.step}")
+
+
+class CheckpointSchedule:
+    """When checkpoints are saved: every few steps, after some time, or at the end of every epoch.
+
+    Args:
+        options (`RunConfig`): Options of the run.
+    """
+
+    def __init__(self, options: RunConfig) -> None:
+        self.steps, self.seconds = options.checkpoint_steps, options.checkpoint_seconds
+        self.saved()
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether a checkpoint is saved at the end of every epoch."""
+        return self.steps is None and self.seconds is None
+
+    def saved(self) -> None:
+        """Starts to measure the time to the next checkpoint."""
+        self._last = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether a checkpoint is to be saved after a step."""
+        if self.steps is not None:
+            return step % self.steps == 0
+        return self.seconds is not None and time.monotonic() - self._last >= self.seconds
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """Returns the folders of the checkpoints of a run, from the oldest to the newest."""
+    return sorted(path for path in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", path.name))
+
+
+def read_progress(folder: Path, verified: bool = True) -> Progress:
+    """Reads the progress of a checkpoint.
+
+    Args:
+        folder (`Path`): Folder of the checkpoint.
+        verified (`bool`, *optional*, defaults to `True`): Whether to compare all files with their hashes.
+
+    Raises:
+        UserError: If the checkpoint is damaged.
+    """
+    try:
+        saved = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        files = saved.pop("files")
+        if verified:
+            for name, expected in files.items():
+                if _hash(folder / name) != expected:
+                    raise ValueError(f"{name} has changed")
+        return Progress(**saved)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"The checkpoint {folder} is damaged ({error}): remove it.") from error
+
+
+def remove_leftovers(run: Path) -> None:
+    """Removes what a killed process left: unfinished files and folders, and the folder that was just replaced."""
+    for name in ("best", "last"):
+        old = run / f".{name}.old"
+        if old.exists() and not (run / name).exists():
+            os.replace(old, run / name)
+    for path in (*run.glob(".tgdfer-*"), *run.glob(".*.tmp"), *run.glob(".*.old"), *run.glob("checkpoints/.*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _name(step: int) -> str:
+    """Returns the name of the checkpoint after a step. The names have the order of the steps."""
+    return f"step-{step:08d}"
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -104,6 +274,9 @@ def _atomic_folder(temporary: Path, folder: Path, accelerator: Accelerator | Non
         temporary: Temporary folder. Leftovers of an interrupted run are removed from it.
         folder: Folder to write, which may exist.
         accelerator: Accelerator, if all processes write to the folder. None if only this process does.
+
+    Raises:
+        UserError: If the folder cannot be written, for example because the disk is full.
     """
     is_owner = accelerator is None or accelerator.is_main_process
     if is_owner:
@@ -114,9 +287,34 @@ def _atomic_folder(temporary: Path, folder: Path, accelerator: Accelerator | Non
         yield temporary
         if is_owner:
             _replace_folder(temporary, folder)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _reason_of_failed_writing(error, folder.parent)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{folder} cannot be written ({reason}): make space there, and continue the run with --resume."
+        ) from error
     finally:
         if is_owner:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reason_of_failed_writing(error: Exception, folder: Path) -> str | None:
+    """Returns the reason why files cannot be written. None if the error has another cause.
+
+    PyTorch and safetensors raise errors of their own for a full disk. Their messages contain the number of the error
+    of the operating system, or say that a file could not be written.
+    """
+    if isinstance(error, RuntimeError) and is_lost_process_error(error):
+        return None
+    found = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) and error.errno else int(found[1]) if found else None
+    if number in UNWRITABLE:
+        return os.strerror(number)
+    if number is None and re.search(r"writ(e|ing)\b.*fail|fail\w* writ(e|ing)|unexpected pos", str(error)):
+        free = shutil.disk_usage(folder).free
+        return os.strerror(errno.ENOSPC) if free < 2**20 else f"{decimal(free)} free"
+    return None
 
 
 def _replace_folder(new: Path, old: Path) -> None:

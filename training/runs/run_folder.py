@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,20 @@ from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import Part
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import read_json, read_yaml, require_writable, write_text
+from tgdfer.training.files import read_json, read_yaml, require_writable
 from tgdfer.training.models import model_source
 from tgdfer.training.revisions import HubName, dataset_commit
+from tgdfer.training.runs.checkpoints import Progress, checkpoint_folders, read_progress, remove_leftovers
+from tgdfer.training.runs.record import RECORD, RunRecord, read_record
 from tgdfer.weights import TGDFER_TINY
 
+# Folder in that of a run for its first stage, which trains on photographs (`training/stills.py`).
+STILLS = "stills"
 # Options that may change when a run is resumed.
-_MAY_CHANGE = {"resume", "workers", "output", "face_model"}
+_MAY_CHANGE = {
+    *("resume", "workers", "output", "face_model"),
+    *("checkpoint_every", "keep", "log_every", "report_to"),
+}
 
 
 def require_new_or_resumable(folder: Path, config: TrainingConfig) -> None:
@@ -35,12 +43,14 @@ def require_new_or_resumable(folder: Path, config: TrainingConfig) -> None:
             raise UserError(f"{folder} is not empty: continue its run with --resume, or choose another --output.")
         return
     before, now = (options.with_absolute_paths().options() for options in (read_run_config(folder), config))
-    for name in before:
-        if name not in _MAY_CHANGE and before[name] != now[name]:
-            raise UserError(
-                f"{name} is {now[name]!r}, but the run in {folder} has {before[name]!r}: resume it with the same"
-                " options, or start another run with --output."
-            )
+    changed = [name for name in before if name not in _MAY_CHANGE and before[name] != now[name]]
+    if changed:
+        first, *others = changed
+        differences = [f"{first} is {now[first]!r}, but the run in {folder} has {before[first]!r}"]
+        differences += [f"{name} is {now[name]!r}, but it has {before[name]!r}" for name in others]
+        raise UserError(
+            f"{'; '.join(differences)}: resume it with the same options, or start another run with --output."
+        )
 
 
 def read_run_config(folder: Path) -> TrainingConfig:
@@ -61,12 +71,25 @@ def interruption_message(config: TrainingConfig) -> str:
     folder = Path(config.run.output)
     if not (folder / "config.yaml").is_file():
         return "Interrupted before the first epoch: nothing was written. Start again with the same command."
-    log = folder / "log.jsonl"
-    epochs = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    total, what = config.optimisation.epochs, "epochs"
+    if config.data.stills and not (folder / STILLS / "last").is_dir():  # Training on photographs comes first.
+        folder, total, what = folder / STILLS, config.optimisation.stills_epochs or total, "epochs on photographs"
+    progress = _kept_progress(folder)
+    epochs = len(progress.history)
+    is_between = progress.loop.get("epoch", -1) < epochs
+    more = "" if is_between else f", and the next one up to step {progress.step}"
     return (
-        f"Interrupted: {epochs} of {config.optimisation.epochs} epochs are kept in {folder}. Continue with: tgdfer"
-        f" train --resume --output {shlex.quote(config.run.output)}"
+        f"Interrupted: {epochs} of {total} {what} are kept in {folder}{more}. Continue with:"
+        f" tgdfer train --resume --output {shlex.quote(config.run.output)}"
     )
+
+
+def _kept_progress(folder: Path) -> Progress:
+    """Returns the progress of the last checkpoint that can be read."""
+    for checkpoint in reversed(checkpoint_folders(folder)):
+        with suppress(UserError):
+            return read_progress(checkpoint, verified=False)
+    return Progress()
 
 
 def hash_clips(folder: Path, *parts: Part | None) -> str:
@@ -81,8 +104,7 @@ def hash_clips(folder: Path, *parts: Part | None) -> str:
     """
     hashes = [f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}" for part in parts if part]
     found = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    before = folder / "data.sha256"
-    if before.is_file() and before.read_text(encoding="utf-8").strip() != found:
+    if (folder / RECORD).is_file() and read_record(folder)["data"]["fingerprint"] != found:
         raise UserError(
             f"The clips have changed since the run in {folder} started: restore them, or start another run with"
             " --output."
@@ -91,17 +113,25 @@ def hash_clips(folder: Path, *parts: Part | None) -> str:
 
 
 def prepare_folder(
-    folder: Path, config: TrainingConfig, clips_hash: str, train: Part, validation: Part | None
-) -> None:
-    """Writes `config.yaml`, `data.sha256` and the lists of unused videos."""
+    folder: Path, config: TrainingConfig, facts: dict[str, Any], clips_hash: str, train: Part, validation: Part | None
+) -> RunRecord:
+    """Writes `config.yaml`, `run.json` and the lists of unused videos, and removes what a killed process left.
+
+    Returns:
+        The record in `run.json`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config.with_options(resume=False).with_absolute_paths().save(folder / "config.yaml")
-    write_text(folder / "data.sha256", clips_hash + "\n")
+    remove_leftovers(folder)
+    config = config.with_options(resume=False).with_absolute_paths()
+    record = RunRecord(folder, config, facts, clips_hash)
+    config.save(folder / "config.yaml")
+    record.start(0)
     write_left_out(folder, config.data.train_split, train.clips)
     write_quarantine(folder, config.data.train_split, train.clips)
     if validation is not None and validation.clips is not train.clips:
         write_left_out(folder, config.data.validation_split or "validation", validation.clips)
         write_quarantine(folder, config.data.validation_split or "validation", validation.clips)
+    return record
 
 
 def training_facts(

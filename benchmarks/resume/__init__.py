@@ -1,0 +1,1 @@
+"""Whether killed trainings resume to identical weights."""
