@@ -55,10 +55,7 @@ def raising_on_sigterm() -> Iterator[None]:
             # removal of temporary files, which the first one has started.
             return
         arrived = True
-        # A batch system sends the signal to all processes, so workers of a `DataLoader` end as well. Its SIGCHLD
-        # handler would raise an error for them, or print a traceback where nothing can be raised.
-        if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
-            signal.signal(signal.SIGCHLD, lambda *_: None)
+        _accept_ended_workers()
         raise Terminated
 
     signal.signal(signal.SIGTERM, handle)
@@ -105,8 +102,20 @@ def deferring_sigterm() -> Iterator[DeferredSigterm]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        if deferred.arrived:
+            _accept_ended_workers()
     if deferred.arrived:
         raise Terminated
+
+
+def _accept_ended_workers() -> None:
+    """Replaces the SIGCHLD handler of `DataLoader`, before this process ends.
+
+    A batch system sends SIGTERM to all processes, so workers of a `DataLoader` end as well. Its handler would raise an
+    error for them, or print a traceback where nothing can be raised.
+    """
+    if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
+        signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def ignore_first_sigterm(worker: int = 0) -> None:

@@ -261,8 +261,7 @@ class _Run:
             done = self.loop.batches if is_continued else 0
             loss = self.loop.train_epoch(epoch, self._track(f"Epoch {epoch + 1} of {self.options.epochs}", done))
             self.steps.stop_clock()
-            with self.loop.averaged_weights():
-                record = {"epoch": epoch + 1, "loss": loss, "lr": self.loop.epoch_rates, **self._validate()}
+            record = {"epoch": epoch + 1, "loss": loss, "lr": self.loop.epoch_rates, **self._validate_or_stop()}
             record["seconds"] = round(time.perf_counter() - self.epoch_start, 3)
             record["waiting"] = round(self.loop.waiting, 4)
             self._warn_about_waiting(epoch)
@@ -299,8 +298,7 @@ class _Run:
     def _save_checkpoint(self) -> None:
         self.progress.loop = self.loop.state_dict()
         self.progress.epoch_seconds = round(time.perf_counter() - self.epoch_start, 3)
-        with self.loop.own_weights():
-            self.checkpoints.save(self.progress)
+        self.checkpoints.save(self.progress)
         self.schedule.saved()
         self.is_saved = True
 
@@ -322,10 +320,23 @@ class _Run:
                 get_console().print(str(calibration), highlight=False, soft_wrap=True)
         self.accelerator.wait_for_everyone()
 
+    def _validate_or_stop(self) -> dict[str, float | None]:
+        """Validates. After SIGTERM, saves a checkpoint with all steps of the epoch, and ends training."""
+        try:
+            with self.loop.averaged_weights():
+                return self._validate()
+        except Terminated:
+            if not self.is_saved:
+                self._save_checkpoint()
+            raise
+
     def _validate(self) -> dict[str, float | None]:
         """Returns the loss and two figures on the validation clips, each None if there are none.
 
         The figures are WAR and UAR, or with several labels F1 and mAP. The second one selects the best epoch.
+
+        Raises:
+            Terminated: After SIGTERM.
         """
         first, second = ("f1", "map") if self.several else ("war", "uar")
         if self.validation_loader is None:
@@ -338,7 +349,8 @@ class _Run:
             targets = batch.pop("labels")
             with torch.inference_mode():
                 gathered = self.accelerator.gather_for_metrics((self.model(**batch).logits.float(), targets))
-            self._stop_after_sigterm()
+            if true_in_any_process(self.sigterm.arrived)[0]:
+                raise Terminated
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
         scores, targets = torch.cat(logits), torch.cat(labels)

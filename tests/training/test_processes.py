@@ -108,7 +108,7 @@ def test_frozen_features_training_and_evaluation_equal_those_of_one_process(opti
 
 @pytest.mark.slow
 def test_lora_trains_and_resumes_as_if_never_interrupted(options, tmp_path):
-    options |= {"epochs": 2, "new_lr": 5e-3, "batch_size": 3, "checkpoint_every": "1", "log_every": 1}
+    options |= {"epochs": 2, "new_lr": 5e-3, "batch_size": 5, "checkpoint_every": "1", "log_every": 1}
     found = two_processes("lora", options, tmp_path)
     assert all(one["interrupted"] for one in found)
     assert rows(tmp_path / "run") == rows(tmp_path / "whole") and len(rows(tmp_path / "run")) == 2

@@ -23,7 +23,6 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._own: list[Tensor] | None = None  # The weights of the network while it has the averaged ones.
         self._trained = nn.ParameterList(parameter for parameter in model.parameters() if parameter.requires_grad)
         self._average = AveragedModel(self._trained, multi_avg_fn=self._average_of)
 
@@ -39,25 +38,12 @@ class WeightAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Context manager in which the network has the averaged weights."""
-        self._own = [weight.detach().clone() for weight in self._trained]
+        own = [weight.detach().clone() for weight in self._trained]
         self._copy(self._average.parameters())
         try:
             yield
         finally:
-            self._copy(self._own)
-            self._own = None
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Context manager inside `applied` in which the network has its own weights again, to save a checkpoint."""
-        if self._own is None:
-            yield
-            return
-        self._copy(self._own)
-        try:
-            yield
-        finally:
-            self._copy(self._average.parameters())
+            self._copy(own)
 
     @torch.no_grad()
     def _copy(self, values: Iterable[Tensor]) -> None:

@@ -168,10 +168,6 @@ class TrainingLoop:
         """Context manager in which the model has its averaged weights, if they are averaged (`ema`)."""
         return nullcontext() if self.average is None else self.average.applied()
 
-    def own_weights(self) -> AbstractContextManager[None]:
-        """Context manager in which the model has the weights that are trained, also inside `averaged_weights`."""
-        return nullcontext() if self.average is None else self.average.paused()
-
     @property
     def waiting(self) -> float:
         """Share of the time of the current epoch in which this process waited for data, 0 to 1."""
@@ -201,7 +197,14 @@ class TrainingLoop:
         """Returns a loader of the batches of the epoch that are left. Skipped clips are not decoded."""
         if self.batches == len(self.loader):  # The run was stopped after the last batch, before the validation.
             return ()
-        return skip_first_batches(self.loader, self.batches) if self.batches else self.loader
+        if not self.batches:
+            return self.loader
+        rest, whole = skip_first_batches(self.loader, self.batches), self.loader.batch_sampler
+        # From these, Accelerate computes how many clips are repeated to fill the last batches of the epoch.
+        for name in ("batch_size", "num_processes", "split_batches"):
+            if hasattr(whole, name):
+                setattr(rest.batch_sampler, name, getattr(whole, name))
+        return rest
 
     @property
     def learning_rates(self) -> dict[str, float]:

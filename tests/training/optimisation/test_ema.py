@@ -69,16 +69,3 @@ def test_weights_come_back_after_an_error() -> None:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert model.weight.item() == 4
-
-
-def test_own_weights_inside_the_average() -> None:
-    model = small_network()
-    average = WeightAverage(model, 0.9)
-    updated(model, average, 3)
-    with average.applied():
-        mean = model.weight.item()
-        with average.paused():
-            assert model.weight.item() == 4
-        assert model.weight.item() == mean != 4
-    with average.paused():
-        assert model.weight.item() == 4
