@@ -65,6 +65,8 @@ def choose_trainable(
     for option, names in (("unfreeze", unfreeze), ("freeze", freeze)):
         for name in names:
             chosen = _matching(model, name)
+            if not chosen and name in PARTS:
+                raise UserError(f"{option} has {name!r}, but the network has no {PARTS[name]}: leave it out.")
             if not chosen:
                 raise UserError(
                     f"{option} has {name!r}, but no part and no parameter of the network has this name"

@@ -78,6 +78,8 @@ def test_frozen_features_leave_the_vision_tower_frozen(options):
     model, _ = model_of(options, frozen_features=True)
     choose_trainable(model, [], ["text"], frozen_features=True)
     assert any(part_of(name) == "text" for name in trained(model))
+    with pytest.raises(UserError, match="freeze has 'lora', but the network has no LoRA: leave it out"):
+        choose_trainable(model, ["lora"], [], frozen_features=True)
     with pytest.raises(UserError, match="unfreeze has '\\*norm\\*', which trains weights of the vision tower"):
         choose_trainable(model, [], ["*norm*"], frozen_features=True)
 
