@@ -16,8 +16,14 @@ OPTIONS = (
     "lr_schedule",
     "warmup",
     "weight_decay",
+    "clip_lr",
+    "freeze",
+    "unfreeze",
     "class_balance",
     "augmentation",
+    "mixup",
+    "ema",
+    "early_stopping",
 )
 
 
@@ -29,7 +35,7 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         config (`dict[str, Any]`): Options of the training. Empty if they are not known.
     """
     hardware, versions = stage.get("hardware") or {}, stage.get("versions") or {}
-    options = [code(f"{key}: {config[key]}") for key in OPTIONS if config.get(key) not in (None, False, "none")]
+    options = [code(f"{key}: {config[key]}") for key in OPTIONS if _is_set(key, config)]
     start = stage.get("base_model") and code(stage["base_model"])
     precision = hardware.get("mixed_precision")
     facts = {
@@ -37,7 +43,7 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         "Data": describe_data(stage),
         "Clips": stage.get("num_clips"),
         "Held out for validation": stage.get("validation"),
-        "Epochs": stage.get("epochs"),
+        "Epochs": _describe_epochs(stage),
         "Best epoch": stage.get("best_epoch"),
         "Trainable parameters": stage.get("trainable_parameters") and f"{stage['trainable_parameters']:,}",
         "LoRA": describe_lora(stage),
@@ -51,6 +57,19 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         "Command": stage.get("command") and code(stage["command"]),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _is_set(name: str, config: dict[str, Any]) -> bool:
+    """Whether an option was used. A learning rate of CLIP counts only if its weights were trained."""
+    if name == "clip_lr" and not config.get("unfreeze"):
+        return False
+    return config.get(name) not in (None, False, "none", [])
+
+
+def _describe_epochs(stage: dict[str, Any]) -> Any:
+    """Returns the number of epochs, and after which of them a training stopped early."""
+    stopped = stage.get("stopped_after_epoch")
+    return f"{stopped} of {stage.get('epochs')}, stopped early" if stopped else stage.get("epochs")
 
 
 def describe_data(stage: dict[str, Any]) -> Markdown | None:
@@ -71,15 +90,17 @@ def describe_lora(stage: dict[str, Any]) -> str | None:
         return None
     if not lora:
         return "none, CLIP was frozen"
-    towers = {"vision": lora.get("layers"), "text": lora.get("text_layers")}
-    blocks = " and ".join(
-        f"the last {f'{count} blocks' if count > 1 else 'block'} of the {tower} tower"
-        for tower, count in towers.items()
-        if count
-    )
-    return (
-        f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']} in {blocks}; merged into the weights"
-    )
+    places, fields = [], []
+    for tower, layers, own in (("vision", "layers", "options"), ("text", "text_layers", "text_options")):
+        options = lora.get(own) if isinstance(lora.get(own), dict) else {}
+        count = lora.get(layers)
+        if count and not options.keys() & {"target_modules", "layers_to_transform"}:
+            places.append(f"the last {f'{count} blocks' if count > 1 else 'block'} of the {tower} tower")
+        if options:
+            fields.append(f"{tower} tower: {', '.join(f'{name} {value}' for name, value in options.items())}")
+    start = f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}"
+    where = f" in {' and '.join(places)}" if places else ""
+    return "; ".join([start + where, *fields, "merged into the weights"])
 
 
 def describe_sources(stage: dict[str, Any]) -> list[Markdown]:

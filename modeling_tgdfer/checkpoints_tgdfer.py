@@ -1,4 +1,4 @@
-"""Loading and saving whole models and adapters, starting a model from a CLIP, and attaching and merging LoRA.
+"""Loading and saving whole models and adapters, and starting a model from a CLIP.
 
 An adapter is a model without its CLIP: a small file of weights and a `config.json` in the same folder. The adapter
 format of peft is not used. It would lose parameters that are not in a submodule, and `AutoModel` would read the config
@@ -8,15 +8,12 @@ of CLIP. An adapter fits only one CLIP, so its config contains a fingerprint of 
 import copy
 import dataclasses
 import difflib
-import functools
-import hashlib
 import importlib.metadata
 import json
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +22,7 @@ from typing import Any, Self
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
@@ -36,15 +33,14 @@ from .dual_encoders_tgdfer import (
     DUAL_ENCODERS,
     context_start,
     empty_dual_encoders,
+    fingerprint,
     label_prompts,
-    lora_targets,
     require_dual_encoder,
     text_length,
 )
+from .lora_tgdfer import LORA_NAME, AdaptedModel
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
-# Name of our LoRA in peft. It differs from "default", which peft uses for LoRA that is added without a name.
-LORA_NAME = "tgdfer"
 # Pipelines of the saved code, by task.
 PIPELINES = {
     "emotion-timeline": "pipeline_tgdfer.EmotionTimelinePipeline",
@@ -53,7 +49,8 @@ PIPELINES = {
 # Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
 # Fields of the config that `from_clip` derives from the CLIP and the prompts. The caller cannot set them.
-DERIVED: tuple[str, ...] = ("clip_config", "clip_name", "clip_revision", "clip_sha256", "context_length", "id2label")
+DERIVED: tuple[str, ...] = ("clip_config", "clip_frozen_sha256", "clip_name", "clip_revision", "clip_sha256")
+DERIVED += ("context_length", "id2label")
 DERIVED += ("format_version", "label2id", "lora_attached", "max_descriptions", "prompt_length", "training_data")
 
 
@@ -117,27 +114,17 @@ def take_training_data(clip: Any, name_or_folder: str | os.PathLike) -> list[dic
     return [{"name": f"training data of {name_or_folder}", "kind": "not recorded", "source": source}]
 
 
-def _base_weights(clip: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yields the names and weights of a CLIP without LoRA."""
-    for name, weight in clip.state_dict().items():
-        if "lora_" not in name:
-            yield name.replace(".base_layer.", "."), weight
+def adapter_state(model: AdaptedModel) -> dict[str, Tensor]:
+    """Returns all weights except those of the base CLIP: LoRA, class prompts, context, temporal network and head.
 
-
-def fingerprint(clip: nn.Module) -> str:
-    """Computes the SHA-256 of all weights of a CLIP in float32. LoRA changes the result only after merging."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(_base_weights(clip)):
-        digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(weight.float().cpu().flatten().numpy().data)
-    return digest.hexdigest()
-
-
-def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Returns all weights except those of the base CLIP: LoRA, class prompts, context, temporal network and head."""
+    Biases of CLIP that were trained with LoRA belong to them.
+    """
     prefix = f"{model.base_model_prefix}.clip."
+    biases = {f"{prefix}{name}" for name in model.lora_biases}
     return {
-        name: weight for name, weight in model.state_dict().items() if "lora_" in name or not name.startswith(prefix)
+        name: weight
+        for name, weight in model.state_dict().items()
+        if "lora_" in name or name in biases or not name.startswith(prefix)
     }
 
 
@@ -166,7 +153,7 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
+def write_adapter(model: AdaptedModel, folder: str | os.PathLike) -> None:
     """Writes the adapter of a model and its config. An interrupted write leaves no adapter in the folder.
 
     Raises:
@@ -174,7 +161,7 @@ def write_adapter(model: PreTrainedModel, folder: str | os.PathLike) -> None:
     """
     config: Any = copy.deepcopy(model.config)
     clip: Any = model.base_model.clip
-    if fingerprint(clip) != config.clip_sha256:
+    if fingerprint(clip, model.lora_biases) != (config.clip_frozen_sha256 or config.clip_sha256):
         raise ValueError(
             "The CLIP of this model is not the one it started from (LoRA was merged into it, or its weights or their "
             "dtype were changed), so an adapter would not fit; save the whole model with `save_pretrained`."
@@ -234,30 +221,6 @@ def load_base(config: TGDFERConfig, clip: str | os.PathLike | None, **options: A
     return model
 
 
-class _KeepsLora:
-    """Mixin for layers of peft that keeps the LoRA of TG-DFER active when other adapters are activated.
-
-    Without it, `get_peft_model` would deactivate our LoRA.
-    """
-
-    def set_adapter(self, adapter_names: str | list[str], *args: Any, **kwargs: Any) -> None:
-        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        layer: Any = super()
-        layer.set_adapter([*(name for name in names if name != LORA_NAME), LORA_NAME], *args, **kwargs)
-
-
-@functools.cache
-def _with_kept_lora(layer: Any) -> Any:
-    """Derives a class from a class of peft layers. It keeps the LoRA of TG-DFER active."""
-    return type(f"TGDFER{layer.__name__}", (_KeepsLora, layer), {})
-
-
-def _is_lora(module: nn.Module) -> bool:
-    # If peft was not imported, no module can be an instance of its classes.
-    lora = sys.modules.get("peft.tuners.lora")
-    return lora is not None and isinstance(module, lora.LoraLayer)
-
-
 def require_complete(model: Any, report: Mapping[str, Any], name: Any) -> None:
     """Checks that all weights of a model were loaded. Otherwise its predictions could be wrong without a message.
 
@@ -289,8 +252,8 @@ def require_complete(model: Any, report: Mapping[str, Any], name: Any) -> None:
         )
 
 
-class CheckpointedModel(PreTrainedModel):
-    """Base class that saves and loads whole models, and attaches and merges LoRA.
+class CheckpointedModel(AdaptedModel):
+    """Base class that saves and loads whole models.
 
     CLIP is frozen in every model that is loaded.
     """
@@ -370,88 +333,6 @@ class CheckpointedModel(PreTrainedModel):
         model.config.format_version = FORMAT_VERSION
         model.freeze_clip()
         return (model, report) if output_loading_info else model
-
-    def freeze_clip(self) -> None:
-        """Freezes CLIP except for LoRA. Every method that loads a model calls this method."""
-        for name, parameter in self.base_model.clip.named_parameters():
-            parameter.requires_grad_("lora_" in name)
-
-    @property
-    def has_lora(self) -> bool:
-        """Whether LoRA is attached and not merged."""
-        return any(_is_lora(module) for module in self.modules())
-
-    def attach_lora(self) -> None:
-        """Attaches LoRA (Hu et al., 2021) to the last blocks of CLIP, as set by the config.
-
-        LoRA adapts the attention projections, or the linear layers and convolutions of blocks without attention. It
-        starts at zero, so the outputs do not change. All other weights of CLIP are frozen. LoRA that is already
-        attached is kept.
-
-        Raises:
-            ImportError: If peft is not installed.
-            ValueError: If the config sets more blocks than a tower has, or does not match LoRA that is already
-                attached.
-        """
-        # peft is slow to import. It is needed only in training, because LoRA is merged in published models.
-        try:
-            import peft
-        except ImportError as error:
-            raise ImportError("LoRA needs peft: `pip install peft`.") from error
-        clip: Any = self.base_model.clip
-        targets = []
-        for tower, count in (("vision", self.config.lora_layers), ("text", self.config.lora_text_layers)):
-            if count:
-                module = getattr(clip, f"{tower}_model")
-                targets += [f"{tower}_model.{name}" for name in lora_targets(module, count, tower)]
-        attached = {name: module for name, module in clip.named_modules() if _is_lora(module)}
-        if attached:
-            if set(targets) != set(attached) or any(
-                module.r != {LORA_NAME: self.config.lora_rank} for module in attached.values()
-            ):
-                raise ValueError(
-                    "The attached LoRA does not match the config (`lora_layers`, `lora_text_layers`, "
-                    "`lora_rank`); call `merge_lora` first, or leave these fields as they were."
-                )
-            return
-        if not targets:
-            return
-        lora = peft.LoraConfig(
-            r=self.config.lora_rank,
-            lora_alpha=self.config.lora_alpha,
-            lora_dropout=self.config.lora_dropout,
-            target_modules=targets,
-        )
-        peft.inject_adapter_in_model(lora, clip, LORA_NAME)
-        for module in clip.modules():
-            if _is_lora(module):
-                layer: Any = type(module)
-                module.__class__ = _with_kept_lora(layer)
-                for inner in module.modules():
-                    inner._is_hf_initialized = True  # otherwise transformers initialises LoRA again
-        self.config.lora_attached = True
-        self.freeze_clip()
-
-    def merge_lora(self) -> None:
-        """Merges LoRA into the weights that it adapts. The outputs do not change."""
-        for name, module in list(self.named_modules()):
-            if _is_lora(module):
-                module.merge(safe_merge=True)
-                self.set_submodule(name, module.get_base_layer())
-        self.base_model.clip.__dict__.pop("peft_config", None)
-        self.config.lora_attached = False
-        self.base_model.train(self.base_model.training)  # drops the cached class texts
-
-    def merged_copy(self, state_dict: Mapping[str, Tensor] | None = None) -> Self:
-        """Copies the model, with the weights of `state_dict` if it is given, and merges LoRA in the copy."""
-        if state_dict is None:
-            merged = copy.deepcopy(self)
-        else:  # Sharded weights of this model could not be copied.
-            with torch.device("meta"):
-                merged = type(self)(copy.deepcopy(self.config))
-            merged.load_state_dict(state_dict, assign=True)
-        merged.merge_lora()
-        return merged
 
 
 class ClassifierCheckpoints(CheckpointedModel):

@@ -62,6 +62,8 @@ class TGDFERConfig(PreTrainedConfig):
         clip_revision (`str`, *optional*): Commit of that Hub repository.
         clip_sha256 (`str`, *optional*): SHA-256 of the weights of that CLIP. An adapter is loaded only onto a CLIP
             with this hash.
+        clip_frozen_sha256 (`str`, *optional*): The same without the biases that are trained with LoRA. None if there
+            are none. `attach_lora` and `merge_lora` set this field.
         num_frames (`int`, *optional*, defaults to 16): Number of frames that are sampled from a clip. It is the size
             of the bag.
         frame_interval (`float`, *optional*, defaults to 0.125): Seconds between two frames if the caller gives no
@@ -118,6 +120,10 @@ class TGDFERConfig(PreTrainedConfig):
         lora_alpha (`int`, *optional*, defaults to 16): Scale of LoRA. Updates are multiplied by
             `lora_alpha / lora_rank`.
         lora_dropout (`float`, *optional*, defaults to 0.0): Dropout probability of the input of LoRA.
+        lora_options (`dict`, *optional*): Other fields of peft's `LoraConfig` for the vision tower, such as
+            `{"use_dora": True}`. They override the fields above. `target_modules` are names in the tower, and replace
+            the choice by `lora_layers`. `LORA_FIELDS` in `lora_tgdfer.py` has all fields that can be set.
+        lora_text_options (`dict`, *optional*): The same for the text tower.
         label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing in the cross-entropy of the clips.
         alignment_weight (`float`, *optional*, defaults to 0.1): Weight of the supervised contrastive loss between
             clips and class texts.
@@ -162,6 +168,7 @@ class TGDFERConfig(PreTrainedConfig):
     clip_name: str | None = None
     clip_revision: str | None = None
     clip_sha256: str | None = None
+    clip_frozen_sha256: str | None = None
 
     # Frames of a clip.
     num_frames: int = 16
@@ -234,6 +241,8 @@ class TGDFERConfig(PreTrainedConfig):
     lora_rank: int = 8
     lora_alpha: int = 16
     lora_dropout: float | int = 0.0
+    lora_options: dict | None = None
+    lora_text_options: dict | None = None
 
     # Loss. A smoothing of 0.1 follows Szegedy et al. (2016). The cross-entropy of the clips has weight 1. The
     # auxiliary terms must not dominate it, so their weights are well below 1. The instance term has a slightly larger

@@ -5,8 +5,9 @@ code inspects the modules of a tower instead of its `model_type`. In this way, L
 any tower.
 """
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -319,6 +320,27 @@ _LORA = re.compile(r"\.(?:base_layer|lora_)")  # modules of an earlier `attach_l
 
 def _is_adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+
+
+def _base_weights(clip: nn.Module, without: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    """Yields the names and weights of a CLIP without LoRA, and without some weights."""
+    for name, weight in clip.state_dict().items():
+        if "lora_" not in name and name not in without:
+            yield name.replace(".base_layer.", "."), weight
+
+
+def fingerprint(clip: nn.Module, without: Collection[str] = ()) -> str:
+    """Computes the SHA-256 of all weights of a CLIP in float32. LoRA changes the result only after merging.
+
+    Args:
+        clip (`nn.Module`): The CLIP.
+        without (`Collection[str]`, *optional*): Names of weights that are left out.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(_base_weights(clip, without)):
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(weight.float().cpu().flatten().numpy().data)
+    return digest.hexdigest()
 
 
 def label_prompts(tokenizer: Any, length: int | None) -> dict[str, Any]:

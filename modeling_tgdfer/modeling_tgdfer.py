@@ -425,13 +425,22 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         self.post_init()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Groups trainable parameters by learning rate: `lora`, `prompts` (texts, visual prompts), `new` (others)."""
+        """Groups trainable parameters by learning rate: `lora`, `prompts` (texts, visual prompts), `new` (others).
+
+        The group `clip` exists only if weights of CLIP itself are trained.
+        """
         groups: dict[str, list[nn.Parameter]] = {"lora": [], "prompts": [], "new": []}
+        biases = {f"tgdfer.clip.{name}" for name in self.lora_biases}
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue
-            prompts = "text_guidance" in name or "visual_prompts" in name
-            groups["lora" if "lora_" in name else "prompts" if prompts else "new"].append(parameter)
+            if "lora_" in name or name in biases:
+                group = "lora"
+            elif name.startswith("tgdfer.clip."):
+                group = "clip"
+            else:
+                group = "prompts" if "text_guidance" in name or "visual_prompts" in name else "new"
+            groups.setdefault(group, []).append(parameter)
         return groups
 
     def set_classes(self, class_prompts: Mapping[str, Any]) -> None:

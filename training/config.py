@@ -41,6 +41,10 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+# Texts, of which a single one need not be in a list.
+Texts = Annotated[list[str], BeforeValidator(_as_list)]
+
+
 class Section(BaseModel):
     """A section of options. The description of a field is its help text on the command line and in the YAML file."""
 
@@ -62,7 +66,7 @@ class DataConfig(Section):
     streaming: bool = Field(False, description="Read a data set of the Hub without preparing a copy of it")
     video_column: str | None = Field(
         None,
-        description="Column of the videos, of their bytes or of photographs; by default the only Video column",
+        description="Column of videos, their bytes or photographs; by default the only Video or Image column",
     )
     label_column: str | None = Field(
         None, description="Column of the labels; by default 'label' or the only ClassLabel column"
@@ -95,6 +99,17 @@ class DataConfig(Section):
         ge=0,
         description="Fold of a published data set to test on, from 1. Otherwise fold to hold out for validation, from"
         " 0; there are 1 / validation_fraction folds. By default the first",
+    )
+    stills: Location | None = Field(
+        None,
+        description="Labelled photographs to train on before the clips, as clips of one frame: a Hub id, a folder or a"
+        " Parquet file",
+    )
+    stills_label_column: str | None = Field(
+        None, description="Column of the labels of the photographs; by default as for label_column"
+    )
+    stills_vote_columns: dict[str, Any] = Field(
+        {}, description="Columns of the photographs with the votes for a label; as vote_columns"
     )
     augmentation: dict[str, Any] = Field(
         {}, description="Fields of Augmentation, which changes training clips, such as erase=0.25 or crop=0.8"
@@ -165,6 +180,14 @@ class ModelConfig(Section):
     model_options: dict[str, Any] = Field(
         {}, description="Fields of TGDFERConfig that are not set otherwise, such as lora_layers=2 or mil_pooling=mean"
     )
+    lora_options: dict[str, Any] = Field(
+        {},
+        description="Fields of peft's LoraConfig for the vision tower, such as use_dora=true, r=16 or"
+        " target_modules=[q_proj, v_proj]",
+    )
+    lora_text_options: dict[str, Any] = Field(
+        {}, description="Fields of LoraConfig for the text tower; also set lora_text_layers or target_modules"
+    )
 
     @property
     def source(self) -> str:
@@ -194,11 +217,24 @@ class OptimisationConfig(Section):
     """How the weights are updated."""
 
     epochs: int = Field(20, ge=1, description="Passes over the training clips")
+    stills_epochs: int | None = Field(
+        None, ge=1, description="Passes over the photographs of stills; by default as many as epochs"
+    )
+    early_stopping: int | None = Field(
+        None, ge=1, description="Stop after this many epochs in a row that are not better on the validation clips"
+    )
     batch_size: int = Field(16, ge=1, description="Clips per step and process")
     gradient_accumulation: int = Field(1, ge=1, description="Steps whose gradients are summed before an update")
     lora_lr: float = Field(2e-4, gt=0, description="Learning rate of the LoRA matrices")
     prompts_lr: float = Field(5e-4, gt=0, description="Learning rate of the class texts and the visual prompts")
     new_lr: float = Field(5e-4, gt=0, description="Learning rate of all other new modules")
+    clip_lr: float = Field(1e-5, gt=0, description="Learning rate of weights of CLIP that unfreeze trains")
+    freeze: Texts = Field(
+        [],
+        description="Parameters to keep as they are: vision, text, lora, context, short_term, long_range, relevance,"
+        " visual_prompts, head, or a pattern of names such as '*norm*'; once for each",
+    )
+    unfreeze: Texts = Field([], description="Frozen parameters to train, such as vision; as for freeze")
     lr_schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Learning rates after the warm-up: decrease to zero along a cosine, or stay constant"
     )
@@ -207,9 +243,25 @@ class OptimisationConfig(Section):
         0.05, ge=0, description="Weight decay of AdamW; not applied to biases, scales and norms"
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of a moving average of the weights, such as 0.999, which is validated and saved instead of"
+        " the weights themselves",
+    )
+    mixup: float = Field(
+        0.0, ge=0, description="Mix clips and their labels in pairs: parameter of the Beta distribution, such as 0.2"
+    )
     class_balance: Literal["none", "weights", "sampler", "adjustment"] = Field(
         "none",
         description="Remedy for imbalance: weight the loss, sample classes equally, or adjust the logits",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass, which saves memory and takes longer"
+    )
+    torch_compile: bool = Field(
+        False, description="Compile the network with torch.compile, which takes minutes and makes long runs faster"
     )
 
 

@@ -47,7 +47,7 @@ def start_model(
     _require_options(options.model_options)
     source, frames = model_source(options.source), options.num_frames
     pinned = HubName.parse(options.source).options
-    fields = {**options.model_options, "num_frames": frames}
+    fields = {**options.model_options, "num_frames": frames, **_lora_options(options)}
     with _model_errors(options.model):
         if _read_config(source, pinned).get("model_type") != "tgdfer":
             descriptions = descriptions_for(classes, options.descriptions)
@@ -73,6 +73,15 @@ def start_model(
             # It is only valid for the embeddings before this training.
             processor.search_reference = None
         return model, processor
+
+
+def _lora_options(options: ModelConfig) -> dict[str, Any]:
+    """Returns the fields of `LoraConfig` that are set, as fields of `TGDFERConfig`."""
+    given = {name: getattr(options, name) for name in ("lora_options", "lora_text_options")}
+    given = {name: dict(fields) for name, fields in given.items() if fields}
+    if given and options.frozen_features:
+        raise UserError(f"{min(given)} has fields, but frozen_features trains without LoRA: leave out one of them.")
+    return given
 
 
 def face_options(faces: FaceConfig, dataset: str) -> dict[str, Any]:
@@ -202,7 +211,8 @@ def _require_options(options: dict[str, Any]) -> None:
     # Users may not set fields that are derived from the data, the processor, the CLIP or the trained weights.
     derived = {"num_frames", "max_descriptions", "prompt_length", "context_length"}
     derived |= {"temperature", "unsure_below", "description_references"}
-    derived |= {"training_data", "clip_config", "clip_name", "clip_revision", "clip_sha256"}
+    derived |= {"training_data", "clip_config", "clip_name", "clip_revision", "clip_sha256", "clip_frozen_sha256"}
+    derived |= {"lora_attached", "lora_options", "lora_text_options"}  # The last two are options themselves.
     inherited = {option.name for option in fields(PreTrainedConfig)}
     known = {option.name for option in fields(TGDFERConfig)} - inherited - derived
     for name in options:

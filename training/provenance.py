@@ -93,6 +93,8 @@ def environment_facts(accelerator: Accelerator, model: TGDFERForVideoClassificat
         "alpha": config.lora_alpha,
         "dropout": config.lora_dropout,
     }
+    for name in ("options", "text_options"):
+        lora |= {name: fields} if (fields := getattr(config, f"lora_{name}")) else {}
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:

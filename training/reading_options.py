@@ -13,7 +13,7 @@ class ReadingOptions(TypedDict, total=False):
 
     Attributes:
         dataset_config (`str`, *optional*): Configuration of a data set with several configurations.
-        video_column (`str`, *optional*): Column of the videos. By default the only column of type `Video`.
+        video_column (`str`, *optional*): Column of the videos. By default the only `Video`, or else `Image`.
         label_column (`str`, *optional*): Column of the labels. By default `label`, or the only `ClassLabel`.
         data_root (`str`, *optional*): Folder of a published data set, such as DFEW.
         fold (`int`, *optional*): Fold of a published data set, from 1.

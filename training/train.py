@@ -41,6 +41,8 @@ from tgdfer.training.interruption import DeferredSigterm, Terminated, deferring_
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
+from tgdfer.training.optimisation.acceleration import accelerate_training, require_compiler
+from tgdfer.training.optimisation.freezing import choose_trainable, print_parameters
 from tgdfer.training.optimisation.loop import (
     DivergedError,
     TrainingData,
@@ -65,6 +67,7 @@ from tgdfer.training.runs.record import RunRecord
 from tgdfer.training.runs.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
 from tgdfer.training.runs.step_log import StepLog, describe_step
 from tgdfer.training.runs.trackers import require_trackers, start_trackers
+from tgdfer.training.stills import train_after_stills
 
 logger = logging.getLogger(__name__)
 
@@ -96,31 +99,64 @@ def train(config: TrainingConfig) -> Path:
         VideoDecodeError: If a clip turns out to be damaged when it is read.
         Terminated: After SIGTERM. It is a `SystemExit`.
     """
+    return run_stage(config) if config.data.stills is None else train_after_stills(config, run_stage)
+
+
+def run_stage(
+    config: TrainingConfig,
+    start: str | None = None,
+    labels: list[str] | None = None,
+    before_writing: Callable[[], None] | None = None,
+) -> Path:
+    """Trains a model as `train`, as one of the stages of a run.
+
+    Args:
+        config (`TrainingConfig`): The configuration of the stage.
+        start (`str`, *optional*): Folder of the model to start from, which an earlier stage of the run has trained. By
+            default it is the model in the configuration, and this is the first stage.
+        labels (`list[str]`, *optional*): Labels to train on, if the stage trains on photographs.
+        before_writing (`Callable[[], None]`, *optional*): Is called before the first file of the stage is written.
+
+    Returns:
+        The folder of the stage.
+    """
     require_trackers(config.run.report_to)
     folder, seed = Path(config.run.output), config.run.seed
     accelerator = start_accelerator(config.run.mixed_precision, config.optimisation.gradient_accumulation)
     # The precision given by the launcher is saved in the configuration, so that the run resumes with it.
     config = config.with_options(mixed_precision=accelerator.mixed_precision)
-    require_new_or_resumable(folder, config)
-    train_part, validation_part, held_out_by = load_parts(config.data, seed)
+    if start is None:
+        require_new_or_resumable(folder, config)
+    if config.optimisation.torch_compile:
+        require_compiler(accelerator.device)
+    train_part, validation_part, held_out_by = load_parts(config.data, seed, labels)
     if accelerator.is_main_process:
         _warn_about_shared_people(config.data, train_part)
     classes = train_part.clips.classes
+    if validation_part is None and config.optimisation.early_stopping:
+        raise UserError("early_stopping needs validation clips: set validation_fraction above 0, or leave it out.")
     if validation_part is not None:
         require_known(validation_part.clips, classes, "validation")
     clips_hash = hash_clips(folder, train_part, validation_part)
     set_seed(seed)
-    model, processor = start_model(config.model, classes, face_options(config.faces, config.data.dataset))
+    started = config if start is None else config.with_options(model=start, revision=None)
+    model, processor = start_model(started.model, classes, face_options(config.faces, config.data.dataset))
+    choose_trainable(model, config.optimisation.freeze, config.optimisation.unfreeze, config.model.frozen_features)
+    accelerate_training(model, config.optimisation)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    commit = model_commit(config.model.source, model)
-    facts = training_facts(config, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
+    commit = model_commit(started.model.source, model)
+    facts = training_facts(started, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
     learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
-    model.config.training_data = with_entry(model.config.training_data, config.model.source, learnt_from)
+    if labels is not None:
+        learnt_from["kind"] = "photographs"
+    model.config.training_data = with_entry(model.config.training_data, started.model.source, learnt_from)
     if config.data.label_kind == "multiple":
         model.config.problem_type = "multi_label_classification"
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     record = None
     if accelerator.is_main_process:
+        if before_writing is not None:
+            before_writing()
         record = prepare_folder(folder, config, facts, clips_hash, train_part, validation_part)
         for part in (train_part, validation_part):
             if part is not None and (part is train_part or part.clips is not train_part.clips):
@@ -153,6 +189,8 @@ class _Run:
         self.folder, self.workers = Path(config.run.output), workers
         self.names = [name for _, name in sorted(model.config.id2label.items())]
         groups = parameter_groups(model, options)
+        if accelerator.is_main_process:
+            print_parameters(model, groups)
         self.several = config.data.label_kind == "multiple"
         self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers, self.several)
         self.model = self.loop.model
@@ -185,7 +223,8 @@ class _Run:
         try:
             with deferring_sigterm() as self.sigterm, _progress_bar(self.accelerator.is_main_process) as self.bar:
                 self._train()
-            self.checkpoints.save_model(self.model, "last")
+            with self.loop.averaged_weights():
+                self.checkpoints.save_model(self.model, "last")
             self._calibrate()
         except DivergedError as error:
             kept = checkpoint_folders(self.folder)
@@ -212,6 +251,10 @@ class _Run:
         self._print_row("epoch", "loss", "val. loss", *figures, "seconds", "waiting")
         energy = GpuEnergy(self.accelerator)
         for epoch in range(len(self.progress.history), self.options.epochs):
+            if self._is_stopped:
+                if self.accelerator.is_main_process:
+                    self.bar.console.print(f"Stopped early: epoch {self.progress.best_epoch} was the best.")
+                break
             is_continued = self.loop.continues(epoch)
             self.epoch_start = time.perf_counter() - (self.progress.epoch_seconds if is_continued else 0.0)
             self.steps.start_clock()
@@ -259,6 +302,12 @@ class _Run:
         self.schedule.saved()
         self.is_saved = True
 
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether the last epochs were no better than an earlier one, so that training stops early."""
+        patience = self.options.early_stopping
+        return patience is not None and len(self.progress.history) - self.progress.best_epoch >= patience
+
     def _calibrate(self) -> None:
         """Calibrates the best model on the validation clips, and writes the result to `training.json`."""
         if self.validation_data is not None and not self.several:
@@ -274,7 +323,8 @@ class _Run:
     def _validate_or_stop(self) -> dict[str, float | None]:
         """Validates. After SIGTERM, saves a checkpoint with all steps of the epoch, and ends training."""
         try:
-            return self._validate()
+            with self.loop.averaged_weights():
+                return self._validate()
         except Terminated:
             if not self.is_saved:
                 self._save_checkpoint()
@@ -359,7 +409,8 @@ class _Run:
         figures = [0.0, 0.0] if value is None else [value, -record["validation_loss"]]
         if value is None or figures > progress.best:
             progress.best, progress.best_epoch = figures, record["epoch"]
-            self.checkpoints.save_model(self.model, "best")
+            with self.loop.averaged_weights():
+                self.checkpoints.save_model(self.model, "best")
         self.is_saved = False
         if self.schedule.by_epoch:
             self._save_checkpoint()
@@ -378,6 +429,8 @@ class _Run:
     def _write_facts(self, **more: Any) -> None:
         progress = self.progress
         facts = {**self.facts, "best_epoch": progress.best_epoch, "seconds": round(progress.seconds, 1), **more}
+        if self._is_stopped and len(progress.history) < self.options.epochs:
+            facts["stopped_after_epoch"] = len(progress.history)
         energy = [record.get("energy_kwh") for record in progress.history]
         if energy and None not in energy:
             facts["energy_kwh"] = sum(energy)

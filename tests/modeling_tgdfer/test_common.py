@@ -59,6 +59,7 @@ def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames:
         "checkpoints_tgdfer.py",
         "dual_encoders_tgdfer.py",
         "layers_tgdfer.py",
+        "lora_tgdfer.py",
         "losses_tgdfer.py",
         "regions_tgdfer.py",
         "visual_prompts_tgdfer.py",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, hard_labels
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
+from tgdfer.processing.video_reading_tgdfer import is_frame_files
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError, did_you_mean
@@ -131,8 +132,10 @@ class ClipDataset(torch.utils.data.Dataset):
         return batch
 
     def _process(self, items: list[dict[str, Any]]) -> Any:
+        # A list of files of pictures would be one clip, with a frame in each file.
+        videos = [[item["video"]] if is_frame_files([item["video"]]) else item["video"] for item in items]
         return self.video_processor(
-            [item["video"] for item in items],
+            videos,
             timestamps=[item["timestamps"] for item in items],
             num_frames=self.num_frames,
             return_metadata=True,

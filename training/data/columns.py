@@ -48,9 +48,9 @@ _GROUND_TRUTH: dict[str, tuple[TypeAdapter[Any], str]] = {
 
 
 def find_video_column(dataset: str, table: Table, name: str | None) -> str:
-    """Returns the column of the videos: the given one, or the only one of type `Video`.
+    """Returns the column of the videos: the given one, or the only one of type `Video`, or else of type `Image`.
 
-    A given column may also contain the bytes of videos, or photographs (`Image`), which are clips of one frame.
+    Photographs (`Image`) are clips of one frame. A given column may also contain the bytes of videos.
 
     Args:
         dataset (`str`): Name of the data set in messages.
@@ -58,9 +58,9 @@ def find_video_column(dataset: str, table: Table, name: str | None) -> str:
         name (`str`, *optional*): Column given by the user, if any.
 
     Raises:
-        UserError: If the column does not exist, or no name is given and there is not exactly one video column.
+        UserError: If the column does not exist, or no name is given and there is not exactly one such column.
     """
-    videos = table.videos
+    videos = table.videos or (table.photographs if len(table.photographs) == 1 else [])
     if name is not None and name not in (*videos, *table.media):
         raise UserError(f"{dataset} has no video column {name!r}: the columns of type Video are {videos or 'none'}.")
     if name is None and len(videos) != 1:

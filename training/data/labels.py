@@ -1,13 +1,19 @@
 """The labels of clips and their descriptions."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import yaml
 
 from tgdfer.processing.description_files_tgdfer import read_descriptions
 from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
 from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.soft_labels import SoftLabels
 from tgdfer.training.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def descriptions_for(
@@ -87,3 +93,42 @@ def require_known(clips: LabelledClips, labels: list[str], split: str) -> None:
             f"Split {split!r} has the labels {', '.join(unknown)}, which the model does not know: its classes are"
             f" {', '.join(labels)}."
         )
+
+
+def with_labels(clips: LabelledClips, labels: list[str], place: str) -> LabelledClips:
+    """Returns the photographs whose label the clips have too, and says how many others are left out.
+
+    Of votes, the photographs whose most frequent label the clips have are kept, with the votes for shared labels.
+
+    Args:
+        clips (`LabelledClips`): The photographs.
+        labels (`list[str]`): Labels of the clips.
+        place (`str`): Name of the photographs in messages, such as "split 'train' of photographs".
+
+    Raises:
+        UserError: If fewer than two labels are left.
+    """
+    shared = [label for label in clips.classes if label in labels]
+    if len(shared) < 2:
+        raise UserError(
+            f"The {place} has the labels {', '.join(clips.classes)}, but the clips have {', '.join(labels)}: stills"
+            " needs at least two labels that both have."
+        )
+    if shared == clips.classes:
+        return clips
+    kept = [index for index, label in enumerate(clips.labels) if label in shared]
+    clips_kept = clips
+    if clips.soft is not None:
+        votes = clips.soft.values[:, [clips.soft.names.index(label) for label in shared]]
+        shares = (votes / np.maximum(votes.sum(1, keepdims=True), 1e-9)).astype(np.float32)
+        clips_kept = replace(clips, soft=SoftLabels(clips.soft.kind, shared, shares))
+    clips_kept = clips_kept.select(kept)
+    others = ", ".join(label for label in clips.classes if label not in shared)
+    logger.warning(
+        "%d of the %d photographs in %s are left out, because no clip has their label (%s).",
+        len(clips) - len(clips_kept),
+        len(clips),
+        place,
+        others,
+    )
+    return clips_kept

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from tgdfer.training.config import DataConfig
 from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.labels import with_labels
 from tgdfer.training.data.loading import load_readable_clips, open_dataset
 from tgdfer.training.errors import UserError
 
@@ -32,12 +33,13 @@ class Part:
     indices: list[int]
 
 
-def load_parts(data: DataConfig, seed: int) -> tuple[Part, Part | None, str | None]:
+def load_parts(data: DataConfig, seed: int, labels: list[str] | None = None) -> tuple[Part, Part | None, str | None]:
     """Loads the training clips of a run, and the validation clips, which select its best epoch.
 
     Args:
         data (`DataConfig`): Names the data set and its splits.
         seed (`int`): Seed of the choice of held-out people, if there is no validation split.
+        labels (`list[str]`, *optional*): Labels to train on. Clips with other labels are left out. By default all.
 
     Returns:
         The training clips; the validation clips, or None if training uses all clips; and how they were separated: "by
@@ -46,10 +48,15 @@ def load_parts(data: DataConfig, seed: int) -> tuple[Part, Part | None, str | No
     Raises:
         UserError: As in `load_readable_clips` and `hold_out`, or if the validation split is the test split.
     """
-    clips = load_readable_clips(data.dataset, data.train_split, **data.reading)
+
+    def load(split: str) -> LabelledClips:
+        clips = load_readable_clips(data.dataset, split, **data.reading)
+        return clips if labels is None else with_labels(clips, labels, f"split {split!r} of {data.dataset}")
+
+    clips = load(data.train_split)
     all_clips = Part(clips, list(range(len(clips))))
     if (split := _validation_split(data)) is not None:
-        validation = load_readable_clips(data.dataset, split, **data.reading)
+        validation = load(split)
         return all_clips, Part(validation, list(range(len(validation)))), "by split"
     if not data.num_folds:
         return all_clips, None, None

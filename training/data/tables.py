@@ -40,6 +40,11 @@ class Table:
         return [name for name, feature in self.rows.features.items() if isinstance(feature, datasets.Video)]
 
     @property
+    def photographs(self) -> list[str]:
+        """Names of the columns of type `Image`."""
+        return [name for name, feature in self.rows.features.items() if isinstance(feature, datasets.Image)]
+
+    @property
     def media(self) -> list[str]:
         """Names of the columns that contain bytes or photographs, which can be named as videos."""
         kinds = {name: feature for name, feature in self.rows.features.items() if name not in self.videos}

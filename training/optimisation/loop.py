@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, cast
 
 import torch
@@ -23,6 +24,8 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
 from tgdfer.training.interruption import ignore_first_sigterm
 from tgdfer.training.optimisation.averages import Averages
+from tgdfer.training.optimisation.ema import WeightAverage
+from tgdfer.training.optimisation.mixup import Mixup
 from tgdfer.training.processes import PREFETCH, on_cpu, process_state
 
 logger = logging.getLogger(__name__)
@@ -111,6 +114,10 @@ class TrainingLoop:
         self.inputs = {
             name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
         }
+        self.mixup = Mixup(options.mixup, model.config.num_labels) if options.mixup else None
+        self.average = WeightAverage(model, options.ema) if options.ema else None
+        if self.average is not None:
+            accelerator.register_for_checkpointing(self.average)
 
     def train_epoch(self, epoch: int, track: Callable[[Any], Iterable[dict[str, Tensor]]] = iter) -> float:
         """Trains for one epoch. An epoch in whose middle the state was loaded is continued there.
@@ -136,6 +143,7 @@ class TrainingLoop:
         self.timer = WaitingTimer(self._remaining_batches())
         for batch in track(self.timer):
             with self.accelerator.accumulate(self.model):
+                batch = batch if self.mixup is None else self.mixup(batch)
                 output = self.model(**batch, **self.inputs)
                 self.accelerator.backward(output.loss)
                 if self.accelerator.sync_gradients:
@@ -144,6 +152,8 @@ class TrainingLoop:
                 self.optimizer.step()
                 self.schedule.step()
                 self.optimizer.zero_grad()
+                if self.average is not None and self.accelerator.sync_gradients:
+                    self.average.update()
             self.averages.add(output, len(batch["labels"]))
             self.batches += 1
             if self.accelerator.sync_gradients:
@@ -153,6 +163,10 @@ class TrainingLoop:
         if not math.isfinite(mean):
             raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
         return mean
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Context manager in which the model has its averaged weights, if they are averaged (`ema`)."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     @property
     def waiting(self) -> float:
@@ -270,7 +284,7 @@ def parameter_groups(model: TGDFERForVideoClassification, options: OptimisationC
         model (`TGDFERForVideoClassification`): Model to train.
         options (`OptimisationConfig`): Learning rates of the groups, and the weight decay.
     """
-    rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr}
+    rates = {"lora": options.lora_lr, "prompts": options.prompts_lr, "new": options.new_lr, "clip": options.clip_lr}
     groups = []
     for name, parameters in model.parameter_groups().items():
         for decays in (True, False):

@@ -18,6 +18,8 @@ from tgdfer.training.runs.checkpoints import Progress, checkpoint_folders, read_
 from tgdfer.training.runs.record import RECORD, RunRecord, read_record
 from tgdfer.weights import TGDFER_TINY
 
+# Folder in that of a run for its first stage, which trains on photographs (`training/stills.py`).
+STILLS = "stills"
 # Options that may change when a run is resumed.
 _MAY_CHANGE = {
     *("resume", "workers", "output", "face_model"),
@@ -69,12 +71,15 @@ def interruption_message(config: TrainingConfig) -> str:
     folder = Path(config.run.output)
     if not (folder / "config.yaml").is_file():
         return "Interrupted before the first epoch: nothing was written. Start again with the same command."
+    total, what = config.optimisation.epochs, "epochs"
+    if config.data.stills and not (folder / STILLS / "last").is_dir():  # Training on photographs comes first.
+        folder, total, what = folder / STILLS, config.optimisation.stills_epochs or total, "epochs on photographs"
     progress = _kept_progress(folder)
     epochs = len(progress.history)
     is_between = progress.loop.get("epoch", -1) < epochs
     more = "" if is_between else f", and the next one up to step {progress.step}"
     return (
-        f"Interrupted: {epochs} of {config.optimisation.epochs} epochs are kept in {folder}{more}. Continue with:"
+        f"Interrupted: {epochs} of {total} {what} are kept in {folder}{more}. Continue with:"
         f" tgdfer train --resume --output {shlex.quote(config.run.output)}"
     )
 
