@@ -61,7 +61,7 @@ from .layers_tgdfer import (
     top_frames,
     unit,
 )
-from .losses_tgdfer import auxiliary_loss, bag_loss, hard_labels
+from .losses_tgdfer import auxiliary_loss, bag_loss, hard_labels, num_processes
 from .regions_tgdfer import RegionEvidence
 from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
@@ -527,7 +527,8 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss.
+            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss. In training, the loss is that of the
+            clips of all processes of the default process group, which must have equally many.
 
         Raises:
             ValueError: As in `TGDFERModel.forward`.
@@ -565,10 +566,11 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
                 relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
             labels = labels.to(logits.device)
             several = self.config.problem_type == "multi_label_classification"
-            loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several)
+            processes = num_processes() if self.training else 1
+            loss = bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several, processes)
             labels = hard_labels(labels, several)
             terms = (scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
-            loss = loss + auxiliary_loss(self.config, scale, *terms)
+            loss = loss + auxiliary_loss(self.config, scale, *terms, processes)
         for name, value in output.items():
             output[name] = value.to(frames.dtype)
         return TGDFEROutput(**output, loss=loss, hidden_states=base.hidden_states, attentions=base.attentions)

@@ -21,7 +21,7 @@ from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
-from tgdfer.training.processes import PREFETCH, on_cpu, process_state
+from tgdfer.training.processes import PREFETCH, ignore_repeated_clips, on_cpu, process_state
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ class TrainingLoop:
         self.loader.set_epoch(epoch)
         total = torch.zeros((), device=self.accelerator.device)
         timer = WaitingTimer(self.loader)
-        for batch in track(timer):
+        for loaded in track(timer):
+            batch = ignore_repeated_clips(loaded, self.accelerator)
             with self.accelerator.accumulate(self.model):
                 loss = self.model(**batch, **self.inputs).loss
                 self.accelerator.backward(loss)
