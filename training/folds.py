@@ -144,10 +144,11 @@ def read_fold_tables(output: Path, data: DataConfig) -> FoldTables:
         run = read_json(folder / "training.json")
         facts.append(run)
         metrics = read_json(folder / _METRICS)
+        epochs = len((folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
         if run["validation"] is None:  # The last epoch counts as the best one.
-            last.append(FoldResult.from_metrics(number, run["epochs"], metrics))
+            last.append(FoldResult.from_metrics(number, epochs, metrics))
             continue
-        last.append(FoldResult.from_metrics(number, run["epochs"], read_json(folder / _LAST / _METRICS)))
+        last.append(FoldResult.from_metrics(number, epochs, read_json(folder / _LAST / _METRICS)))
         best.append(FoldResult.from_metrics(number, run["best_epoch"], metrics))
     found = sorted({name for result in last for name in result.recall})
     published = PUBLISHED[data.dataset].classes if data.is_published and data.dataset in PUBLISHED else ()

@@ -8,12 +8,16 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import distributed
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.batches import ClipDataset
+from tgdfer.training.models import start_model
 from tgdfer.training.optimisation import loop
 from tgdfer.training.processes import process_state
+from tgdfer.training.runs.checkpoints import Checkpoints
 from tgdfer.training.train import train
 
 
@@ -63,11 +67,33 @@ def order(folder: Path, accelerator: Accelerator) -> dict:
     return {"steps": steps}
 
 
+def sharded(folder: Path, accelerator: Accelerator) -> dict:
+    """Trains a step with sharded weights (FSDP2), and saves the whole model."""
+    options = json.loads((folder / "options.json").read_text())
+    model, processor = start_model(TrainingConfig.from_options(**options).model, ["happiness", "neutral", "sadness"])
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():  # Otherwise LoRA changes nothing.
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    if accelerator.num_processes > 1:
+        fully_shard(model)
+    batch = load_file(folder / "batch.safetensors")
+    rank, number = accelerator.process_index, accelerator.num_processes
+    own = {name: values.chunk(number)[rank] for name, values in batch.items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    loss = model.train()(**own).loss
+    loss.backward()
+    optimizer.step()
+    Checkpoints(folder, accelerator, processor).save_model(model, f"saved-{number}")
+    shards = sum(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return {"loss": float(accelerator.reduce(loss.detach(), "mean")), "shards": shards}
+
+
 def outcome(name: str, folder: Path) -> None:
     """Writes what this process finds."""
     state = process_state()
     accelerator = Accelerator(cpu=True)
-    found = {"gradients": gradients, "order": order}[name](folder, accelerator)
+    found = {"gradients": gradients, "order": order, "sharded": sharded}[name](folder, accelerator)
     (folder / f"rank-{state.process_index}-of-{state.num_processes}.json").write_text(json.dumps(found))
 
 
