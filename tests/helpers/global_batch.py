@@ -16,6 +16,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.models import start_model
 from tgdfer.training.optimisation import loop
+from tgdfer.training.optimisation.sharding import keep_scalars_whole
 from tgdfer.training.processes import process_state
 from tgdfer.training.runs.checkpoints import Checkpoints
 from tgdfer.training.train import train
@@ -76,13 +77,14 @@ def sharded(folder: Path, accelerator: Accelerator) -> dict:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     if accelerator.num_processes > 1:
-        fully_shard(model)
+        fully_shard(model, ignored_params=keep_scalars_whole(model))
     batch = load_file(folder / "batch.safetensors")
     rank, number = accelerator.process_index, accelerator.num_processes
     own = {name: values.chunk(number)[rank] for name, values in batch.items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     loss = model.train()(**own).loss
     loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
     optimizer.step()
     Checkpoints(folder, accelerator, processor).save_model(model, f"saved-{number}")
     shards = sum(isinstance(parameter, DTensor) for parameter in model.parameters())

@@ -21,6 +21,7 @@ from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
+from tgdfer.training.optimisation.sharding import prepare_sharding
 from tgdfer.training.processes import PREFETCH, ignore_repeated_clips, on_cpu, process_state
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class TrainingLoop:
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         updates = math.ceil(len(self.loader) / options.gradient_accumulation) * options.epochs
         schedule = _lr_schedule(optimizer, options, updates, accelerator.num_processes)
+        prepare_sharding(model, accelerator)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.inputs = {
             name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
