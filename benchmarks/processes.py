@@ -158,9 +158,9 @@ def report_sections(contents: dict[str, Any]) -> list[str]:
         f"`{contents['command']}` generates this page. Change the text in `benchmarks/processes.py`. Measured on"
         f" {facts['machine']}, commit {facts['commit']}, {installed}.",
         "Rendered clips are read, augmented and encoded by `clip-tiny-faces`, with 16 frames of each clip. Every"
-        f" process has one thread and decodes its clips itself. An update has {BATCH} clips of all processes together, so two"
-        " processes learn from the same clips in the same order as one. The seconds are those of the whole command,"
-        " from its start to its end, with importing, saving and calibrating.",
+        f" process has one thread and decodes its clips itself. An update has {BATCH} clips of all processes"
+        " together, so two processes learn from the same clips in the same order as one. The seconds are those of the"
+        " whole command, from its start to its end, with importing, saving and calibrating.",
         f"The target is a factor of {TARGET} with at least {MINUTES} minutes for one process.",
         markdown_table(["", "one process, s", "two processes, s", "factor"], rows),
     ]

@@ -1,7 +1,9 @@
 """A batch that several processes share: its losses, its gradients, and the clips that are in it."""
 
 import json
+from pathlib import Path
 
+import datasets
 import global_batch
 import pytest
 import torch
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, mean_of_clips, of_all_processes
 from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.loading import load_clips
 from tgdfer.training.models import start_model
 from tgdfer.training.processes import ignore_repeated_clips
 
@@ -66,13 +69,22 @@ def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(option
 
 @pytest.mark.slow
 def test_two_processes_see_the_clips_of_one_in_the_same_steps_and_learn_as_it_does(options, tmp_path):
-    """Twelve clips in steps of eight: in the last step, four clips are repeated, and do not count."""
+    """Twelve clips in steps of eight: in the last step, four clips are repeated, and do not count.
+
+    The two processes stream the data set, and each has a worker that decodes clips. Nothing is lost or read twice.
+    """
+    clips = load_clips(options["dataset"], "train")
+    contents = [Path(clips.video(index)).read_bytes() for index in range(len(clips))]
+    rows = {"clip": contents, "label": clips.labels, "person": clips.people}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "clips.parquet")
+    options |= {"dataset": str(tmp_path / "clips.parquet"), "video_column": "clip"}
     options |= {"model_options": STEADY | TERMS, "lora_lr": 1e-2, "epochs": 2}
     steps, logs = {}, {}
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
-        own = options | {"batch_size": 8 // processes, "workers": processes - 1, "output": str(folder / "run")}
+        own = options | {"batch_size": 8 // processes, "output": str(folder / "run")}
+        own |= {"workers": processes - 1, "streaming": processes > 1}
         (folder / "options.json").write_text(json.dumps(own))
         steps[processes] = [one["steps"] for one in outcomes("order", folder, processes)]
         logs[processes] = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
@@ -82,6 +94,15 @@ def test_two_processes_see_the_clips_of_one_in_the_same_steps_and_learn_as_it_do
         seen = len(alone["clips"])
         assert clips[:seen] == alone["clips"] and labels[:seen] == alone["labels"]
         assert labels[seen:] == [IGNORED] * (8 - seen), "repeated clips have no label"
+    for epoch in (slice(0, 2), slice(2, 4)):
+        steps_of_epoch = [step for process in steps[2] for step in process[epoch]]
+        counted = [
+            clip
+            for step in steps_of_epoch
+            for clip, label in zip(step["clips"], step["labels"], strict=True)
+            if label != IGNORED
+        ]
+        assert sorted(counted) == list(range(12)), "every clip once"
     for ours, theirs in zip(logs[1], logs[2], strict=True):
         for name in ("loss", "validation_loss", "war", "uar"):
             assert ours[name] == pytest.approx(theirs[name], abs=1e-4), name
