@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dfew_rehearsal.steps import Steps
+from benchmarks.dfew_rehearsal.tree import FRAMES
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json
 
@@ -36,13 +37,16 @@ def train_all_folds(place: Path, root: Path, model: Path, folds: str, steps: Ste
     """
     output = place / "folds"
     command = ["train", "--recipe", "dfew", "--data-root", str(root), "--folds", folds, "--output", str(output)]
-    command += ["--model", str(model), "--frozen-features", "--feature-views", "1", "--epochs", str(EPOCHS)]
+    command += ["--model", str(model), "--num-frames", str(FRAMES), "--epochs", str(EPOCHS)]
+    command += ["--frozen-features", "--feature-views", "1"]
     environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TGDFER_CACHE": str(place.absolute() / "cache")}
 
     def start(fold: int | None) -> dict[str, Any]:
         resume = ["--resume"] if (output / "folds.yaml").is_file() else []
         log = output / f"fold_{fold}" / "log.jsonl"
-        return {**_run_until(command + resume, log.is_file if fold else None, environment), "killed_in": fold}
+        before = _epochs(log)
+        is_reached = None if fold is None else lambda: _epochs(log) > before
+        return {**_run_until(command + resume, is_reached, environment), "killed_in": fold}
 
     parts = [
         steps.measure(f"train_folds_{number}", lambda fold=fold: start(fold))  # type: ignore[misc]
@@ -50,6 +54,11 @@ def train_all_folds(place: Path, root: Path, model: Path, folds: str, steps: Ste
     ]
     table = (output / "folds.md").read_text(encoding="utf-8")
     return {"parts": parts, "table": table, "figures": read_json(output / "folds.json")}
+
+
+def _epochs(log: Path) -> int:
+    """Returns the number of finished epochs of a run."""
+    return len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
 
 
 def _run_until(
