@@ -71,8 +71,8 @@ def order(folder: Path, accelerator: Accelerator) -> dict:
 def sharded(folder: Path, accelerator: Accelerator) -> dict:
     """Trains a step with sharded weights (FSDP2), and saves the whole model."""
     options = json.loads((folder / "options.json").read_text())
-    model, processor = start_model(TrainingConfig.from_options(**options).model, ["happiness", "neutral", "sadness"])
     torch.manual_seed(0)
+    model, processor = start_model(TrainingConfig.from_options(**options).model, ["happiness", "neutral", "sadness"])
     for name, parameter in model.named_parameters():  # Otherwise LoRA changes nothing.
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

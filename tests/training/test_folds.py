@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from launching import TORCHRUN, run
 from published_trees import DFEW_NAMES, write_dfew
 
 from tgdfer.command_line import main
@@ -146,3 +147,14 @@ def test_numbers_of_folds():
     assert chosen_folds(DataConfig(dataset="ravdess", data_root="d"), "all") == [1, 2, 3, 4, 5, 6]
     assert chosen_folds(DataConfig(dataset="clips", validation_fraction=0.25), "all") == [0, 1, 2, 3]
     assert chosen_folds(DataConfig(dataset="mafw", data_root="d"), "5, 2,5") == [2, 5]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_test_a_fold_together(fast, dfew, tmp_path):
+    (tmp_path / "options.yaml").write_text(json.dumps(fast | {"batch_size": 4}))
+    command = [*TORCHRUN, "-m", "tgdfer", "train", "--config", tmp_path / "options.yaml"]
+    shown = run(*command, "--folds", "4", ACCELERATE_USE_CPU="true", TGDFER_CACHE=str(tmp_path / "cache"))
+    assert shown.count("Fold 4 (1 of 1)") == shown.count("dfew, 1 of 5 folds: last epoch") == 1
+    shown = run(*command, "--folds", "4", "--resume", ACCELERATE_USE_CPU="true")
+    assert shown.count("Fold 4 is complete (1 of 1)") == 1 and "Frame features" not in shown
+    assert len((tmp_path / "folds" / "folds.csv").read_text().splitlines()) == 1 + 2 * 3

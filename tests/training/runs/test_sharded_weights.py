@@ -22,7 +22,8 @@ def test_two_processes_with_sharded_weights_learn_and_save_what_one_does(options
     global_batch.outcome("sharded", tmp_path)
     run(*TORCHRUN, global_batch.__file__, "sharded", tmp_path)
     alone, *together = (
-        json.loads((tmp_path / f"rank-{rank}-of-{number}.json").read_text()) for rank, number in ((0, 1), (0, 2), (1, 2))
+        json.loads((tmp_path / f"rank-{rank}-of-{number}.json").read_text())
+        for rank, number in ((0, 1), (0, 2), (1, 2))
     )
     assert alone["shards"] == 0 and all(one["shards"] > 20 for one in together)
     assert all(one["loss"] == pytest.approx(alone["loss"], abs=1e-5) for one in together)
