@@ -160,7 +160,7 @@ def report_sections(contents: dict[str, Any]) -> list[str]:
         "Rendered clips are read, augmented and encoded by `clip-tiny-faces`, with 16 frames of each clip. Every"
         f" process has one thread and decodes its clips itself. An update has {BATCH} clips of all processes"
         " together, so two processes learn from the same clips in the same order as one. The seconds are those of the"
-        " whole command, from its start to its end, with importing, saving and calibrating.",
+        " whole command, from its start to its end, with importing and saving.",
         f"The target is a factor of {TARGET} with at least {MINUTES} minutes for one process.",
         markdown_table(["", "one process, s", "two processes, s", "factor"], rows),
     ]
