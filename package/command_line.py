@@ -316,12 +316,12 @@ def faces(
     margin: Annotated[
         float, typer.Option(help="Margin around the face, as a fraction of its size", rich_help_panel="Faces")
     ] = 0.2,
-    every: Annotated[
+    detect_every: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Number of frames (not seconds) from one face detection to the next; 1 detects faces in every frame. "
-            "Positions in between are interpolated",
+            help="Number of frames from one face detection to the next; 1 detects faces in every frame. Positions in "
+            "between are interpolated",
             rich_help_panel="Faces",
         ),
     ] = 1,
@@ -343,7 +343,7 @@ def faces(
     from tgdfer.training.face_crops import cut_faces, print_report
 
     model = None if face_model is None else str(face_model)
-    settings = FaceSettings(face_crop, face_detector, model, size, margin, every, no_face)
+    settings = FaceSettings(face_crop, face_detector, model, size, margin, detect_every, no_face)
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
     print_once(f"The crops are in {output}, the report in {output / 'report.json'}.")

@@ -294,11 +294,11 @@ def test_help_comes_at_once_without_the_heavy_libraries():
 def test_defaults_of_faces_are_those_of_the_face_settings():
     """They are repeated in the signature because importing the settings would slow down the help."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(faces).parameters.items()}
-    flags = {"crop": "face_crop", "detector": "face_detector"}
+    flags = {"crop": "face_crop", "detector": "face_detector", "every": "detect_every"}
     for field in dataclasses.fields(FaceSettings):
         if (name := flags.get(field.name, field.name)) in defaults:
             assert defaults[name] == field.default, field.name
-    assert {"size", "margin", "every", "no_face"} <= set(defaults)
+    assert {"size", "margin", "detect_every", "no_face"} <= set(defaults)
 
 
 def test_messages_name_the_options_of_the_command_line():
