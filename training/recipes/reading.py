@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from tgdfer.training.errors import UserError, did_you_mean
@@ -57,5 +58,8 @@ def _read(kind: str, name: str) -> dict[str, Any]:
     known = recipe_titles(kind)
     if name not in known:
         raise UserError(f"There is no {kind} {name!r}{did_you_mean(name, known)}")
-    with resources.as_file(resources.files(__package__).joinpath(_FOLDERS[kind], f"{name}.yaml")) as path:
-        return read_yaml(path)
+    folder = Path(str(resources.files(__package__)))
+    options = read_yaml(folder / _FOLDERS[kind] / f"{name}.yaml")
+    if "descriptions" in options:  # A file beside the recipes.
+        options["descriptions"] = str(folder / options["descriptions"])
+    return options

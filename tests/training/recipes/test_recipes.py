@@ -8,6 +8,7 @@ import pytest
 from tgdfer.command_line import main
 from tgdfer.training import recipes
 from tgdfer.training.config import OPTIONS, TrainingConfig
+from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.data.published import PUBLISHED
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import parse_yaml, read_yaml
@@ -18,7 +19,7 @@ from tgdfer.weights import BUNDLED
 
 ROOT = Path(__file__).parents[3]
 FOLDER = Path(str(recipes.__file__)).resolve().parent
-FILES = sorted(FOLDER.glob("*/*.yaml"))
+FILES = sorted([*FOLDER.glob("data_sets/*.yaml"), *FOLDER.glob("backbones/*.yaml")])
 RECIPES, BACKBONES = recipe_titles("recipe"), recipe_titles("backbone")
 
 
@@ -84,6 +85,13 @@ def test_later_layers_override_earlier_ones_and_mappings_are_merged(tmp_path):
     assert config.model.model_options == {"lora_layers": 4, "mil_pooling": "topk", "lora_rank": 2}
     assert config.optimisation.warmup == OPTIONS["warmup"].default
     assert recipe["model_options"] == {"lora_layers": 4}, "a layer is not changed"
+
+
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) & set(PUBLISHED)))
+def test_all_labels_have_descriptions(recipe):
+    classes = PUBLISHED[recipe].classes
+    found = descriptions_for(classes, read_recipe(recipe).get("descriptions"))
+    assert list(found) == list(classes) and all(len(texts) > 1 for texts in found.values())
 
 
 def test_a_backbone_alone_leaves_the_data_set_to_the_user():
