@@ -527,8 +527,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss. In training, it is the loss of the
-            clips of all processes of the default group, which must have equally many.
+            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss (in training, over all processes).
 
         Raises:
             ValueError: As in `TGDFERModel.forward`.
