@@ -1,8 +1,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
-	bench-relabel bench-temporal bench-regions bench-find bench-live bench-predict bench-real bench-fairness bench-onnx \
-	ablation wheel docs
+	bench-relabel bench-temporal bench-regions bench-find bench-live bench-predict bench-processes bench-real \
+	bench-fairness bench-onnx ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -88,6 +88,10 @@ bench-real: .venv/installed  ## Measure on real faces and compare with fer (stop
 # TGDFER_FACE_MODEL names the file of YuNet; without it MTCNN alone is measured.
 bench-predict: .venv/installed  ## Compare time and memory of tgdfer predict with fer (30 minutes)
 	$(BIN)/python -m benchmarks.prediction
+
+# An interrupted run resumes. Nothing else should run on the machine meanwhile.
+bench-processes: .venv/installed  ## Compare training in two processes with one (45 minutes on two cores)
+	$(BIN)/python -m benchmarks.processes
 
 # Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect

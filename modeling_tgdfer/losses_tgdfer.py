@@ -1,10 +1,15 @@
 """Losses of TG-DFER: the cross-entropy of the clips, and the terms that the config adds to it.
 
 No loss reads values on the host, which would synchronise a GPU.
+
+Several processes that train a model each have a part of a batch, of the same size. The losses are those of the whole
+batch: means are over the labelled clips of all processes, and the alignment compares the clips of all of them. They
+are scaled such that the mean of the gradients over the processes, which data parallelism computes, is the gradient of
+the whole batch. With one process (`processes=1`), nothing is communicated.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from .configuration_tgdfer import TGDFERConfig
@@ -14,8 +19,46 @@ from .layers_tgdfer import cosines, neighbours, top_frames
 IGNORED = -100
 
 
+def num_processes() -> int:
+    """Returns the number of processes that train together: those of the default process group."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def of_all_processes(values: Tensor, processes: int) -> Tensor:
+    """Concatenates the values (B, ...) of all processes in the order of their ranks, with gradients.
+
+    Every process computes the same loss from the result. So the gradient of its own values is multiplied by the number
+    of processes. This is the sum that each process would receive from all others, without communication.
+    """
+    if processes == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(processes)]
+    distributed.all_gather(parts, values.detach().contiguous())
+    if values.requires_grad:
+        constant = values.detach()
+        parts[distributed.get_rank()] = constant + processes * (values - constant)
+    return torch.cat(parts)
+
+
+def mean_of_clips(total: Tensor, weight: Tensor, processes: int) -> Tensor:
+    """Divides a sum over the clips of this process by the mean weight of the clips of a process.
+
+    The mean of the results over the processes is then the sum over all clips divided by their weight. Without any
+    weight, the result is zero.
+    """
+    if processes > 1:
+        weight = weight.detach().clone()
+        distributed.all_reduce(weight)
+    return processes * total / torch.where(weight == 0, 1, weight)
+
+
 def bag_loss(
-    logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float, several: bool = False
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None,
+    smoothing: float,
+    several: bool = False,
+    processes: int = 1,
 ) -> Tensor:
     """Computes the mean loss of the labelled clips. It is zero if no clip is labelled.
 
@@ -28,6 +71,7 @@ def bag_loss(
             clips that have the label, relative to those that do not.
         smoothing (`float`): Label smoothing.
         several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
+        processes (`int`, *optional*, defaults to 1): Number of processes that share the batch.
     """
     if not labels.is_floating_point():
         is_labelled = labels != IGNORED
@@ -47,8 +91,7 @@ def bag_loss(
             losses = F.cross_entropy(logits, shares, weight=class_weights, label_smoothing=smoothing, reduction="none")
             total = (losses * weight).sum()
             weight = weight if class_weights is None else weight * (shares * class_weights).sum(-1)
-    total_weight = weight.sum()
-    return total / torch.where(total_weight == 0, 1.0, total_weight)
+    return mean_of_clips(total, weight.sum(), processes)
 
 
 def hard_labels(labels: Tensor, several: bool = False) -> Tensor:
@@ -62,11 +105,15 @@ def hard_labels(labels: Tensor, several: bool = False) -> Tensor:
     return labels.argmax(-1).masked_fill(~is_clear, IGNORED)
 
 
-def alignment_loss(video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+def alignment_loss(
+    video_embeds: Tensor, text_embeds: Tensor, labels: Tensor, scale: Tensor, processes: int = 1
+) -> Tensor:
     """Computes the supervised contrastive loss (Khosla et al., 2020) between clips (B, D) and class texts (K, D).
 
     It moves the text of each class that occurs in the batch closer to the clips of the class than to other clips.
+    These are the clips of all processes.
     """
+    video_embeds, labels = of_all_processes(video_embeds, processes), of_all_processes(labels, processes)
     is_labelled = labels != IGNORED
     similarity = scale * cosines(video_embeds, text_embeds)[:, labels.clamp(min=0)]  # clip i, text of clip j
     same = (labels.unsqueeze(0) == labels.unsqueeze(1)) & is_labelled
@@ -90,11 +137,11 @@ def smoothness_loss(relevance: Tensor, frame_mask: Tensor) -> Tensor:
     return jumps.masked_fill(~frame_mask, 0.0).sum(1)
 
 
-def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor) -> Tensor:
+def instance_loss(frame_logits: Tensor, labels: Tensor, frames: Tensor, processes: int = 1) -> Tensor:
     """Computes the cross-entropy of the selected frames: `s` (B, T, K), labels (B,), selection (B, T)."""
     labels = labels.unsqueeze(1).masked_fill(~frames, IGNORED)
     total = F.cross_entropy(frame_logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    return mean_of_clips(total, (labels != IGNORED).sum(), processes)
 
 
 def auxiliary_losses(
@@ -106,6 +153,7 @@ def auxiliary_losses(
     text_embeds: Tensor,
     labels: Tensor,
     frame_mask: Tensor,
+    processes: int = 1,
 ) -> dict[str, Tensor]:
     """Computes the weighted terms of the loss that the config enables besides the cross-entropy, by name.
 
@@ -120,19 +168,22 @@ def auxiliary_losses(
         text_embeds (`Tensor` of shape `(K, D)`): Class texts without visual prompts.
         labels (`Tensor` of shape `(B,)`): Class indices.
         frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+        processes (`int`, *optional*, defaults to 1): Number of processes that share the batch.
     """
     is_labelled = labels != IGNORED
     true_class = labels.clamp(min=0).view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
     relevance = relevance.gather(2, true_class).squeeze(2)  # (B, T)
     terms = {}
     if config.alignment_weight:
-        terms["alignment"] = config.alignment_weight * alignment_loss(video_embeds, text_embeds, labels, scale)
+        terms["alignment"] = config.alignment_weight * alignment_loss(
+            video_embeds, text_embeds, labels, scale, processes
+        )
     if config.separation_weight:
         terms["separation"] = config.separation_weight * separation_loss(text_embeds)
     if config.smoothness_weight:
         jumps = smoothness_loss(relevance, frame_mask) * is_labelled
-        terms["smoothness"] = config.smoothness_weight * jumps.sum() / is_labelled.sum().clamp(min=1)
+        terms["smoothness"] = config.smoothness_weight * mean_of_clips(jumps.sum(), is_labelled.sum(), processes)
     if config.instance_weight:
         top = top_frames(relevance, frame_mask, config.topk_fraction)
-        terms["instance"] = config.instance_weight * instance_loss(scores, labels, top)
+        terms["instance"] = config.instance_weight * instance_loss(scores, labels, top, processes)
     return terms

@@ -61,7 +61,7 @@ from .layers_tgdfer import (
     top_frames,
     unit,
 )
-from .losses_tgdfer import auxiliary_losses, bag_loss, hard_labels
+from .losses_tgdfer import auxiliary_losses, bag_loss, hard_labels, num_processes
 from .regions_tgdfer import RegionEvidence
 from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
@@ -539,7 +539,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss.
+            `TGDFEROutput`: Logits, relevance and, if labels are given, the loss (in training, over all processes).
 
         Raises:
             ValueError: As in `TGDFERModel.forward`.
@@ -577,10 +577,12 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
                 relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)
             labels = labels.to(logits.device)
             several = self.config.problem_type == "multi_label_classification"
-            terms = {"bag": bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several)}
+            processes = num_processes() if self.training else 1
+            smoothing = self.config.label_smoothing
+            terms = {"bag": bag_loss(adjusted, labels, class_weights, smoothing, several, processes)}
             labels = hard_labels(labels, several)
             inputs = (scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
-            terms |= auxiliary_losses(self.config, scale, *inputs)
+            terms |= auxiliary_losses(self.config, scale, *inputs, processes)
             loss = torch.stack([*terms.values()]).sum()
             terms = {name: term.detach() for name, term in terms.items()} if self.training else None
         for name, value in output.items():

@@ -1,16 +1,14 @@
 """The command line. Each command is a short function. It imports what it needs only when it runs, so help is fast."""
 
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import get_console
@@ -18,7 +16,6 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.logging import RichHandler
 from rich.markup import escape
-from ruamel.yaml import YAMLError
 
 from tgdfer import __version__
 from tgdfer.console import (
@@ -45,11 +42,11 @@ from tgdfer.prediction_commands import (
 )
 from tgdfer.publishing_commands import PUSH_EXAMPLES, push
 from tgdfer.search_commands import FIND_EXAMPLES, find
-from tgdfer.training.config import OPTIONS, Option, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError, error_message, is_lost_process_error, is_user_error
-from tgdfer.training.files import UNWRITABLE, parse_yaml, read_yaml, require_writable
+from tgdfer.training.files import UNWRITABLE, require_writable
 from tgdfer.training.interruption import Terminated, reporting_interruption
 from tgdfer.training.revisions import with_revision
+from tgdfer.training_command import TRAIN_EXAMPLES, train
 from tgdfer.weights import DEFAULT_MODEL
 
 app = App(
@@ -128,68 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds a flag for every option of a training run to a command `command(config=..., **given)`.
-
-    The help shows the flags in panels, one for each section of the configuration.
-    """
-    help_text = "YAML file with values for the options below; flags override them"
-    annotations: dict[str, Any] = {"config": Annotated[Path | None, typer.Option(help=help_text)]}
-    for name, option in OPTIONS.items():
-        # None means that the flag is not given, so that it does not override the file.
-        annotations[name] = Annotated[_flag_type(option.type) | None, typer.Option(**_flag(option))]
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            for name, annotation in annotations.items()
-        ]
-    )
-    command.__annotations__ = annotations
-    return command
-
-
-def _flag_type(hint: Any) -> Any:
-    """Returns the type of a flag. Choices and paths are strings, and mappings are lists of `field=value`.
-
-    The values of a list are given one by one, and checked with the configuration.
-    """
-    if get_origin(hint) in (Union, UnionType):
-        hint = get_args(hint)[0]
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    return {Literal: str, dict: list[str], list: list[str]}.get(get_origin(hint), hint)
-
-
-def _flag(option: Option) -> dict[str, Any]:
-    """Returns the arguments of `typer.Option` for a flag: help text, panel, default and choices."""
-    kinds = [hint for hint in (option.type, *get_args(option.type)) if get_origin(hint) in (Literal, dict)]
-    shown: dict[str, Any] = {"help": escape(option.help), "rich_help_panel": option.section.capitalize()}
-    # The default of the flag itself is None, so that it does not override the file.
-    shown["show_default"] = str(option.default) if option.default not in (None, {}, [], False) else False
-    if kinds:
-        shown["metavar"] = "FIELD=VALUE" if get_origin(kinds[0]) is dict else "|".join(get_args(kinds[0]))
-    return shown
-
-
-@app.command(
-    epilog="[bold]Examples[/]\n\n"
-    "tgdfer train --dataset clips/ --output runs/first --frozen-features\n\n"
-    "tgdfer train --dataset user/clips --model openai/clip-vit-base-patch16 --mixed-precision bf16\n\n"
-    "tgdfer train --config clips.yaml --epochs 30 --model-options lora_layers=2 --model-options mil_pooling=topk\n\n"
-    "tgdfer train --output runs/first --resume"
-)
-@_training_options
-def train(config: Path | None = None, **given: Any) -> None:
-    """Train a model on labelled clips."""
-    resolved = resolve_config(config, **given)
-    hide_loading_bars()
-    from tgdfer.training.runs.run_folder import interruption_message
-
-    with reporting_interruption(partial(interruption_message, resolved)):
-        from tgdfer.training.train import train as run_training
-
-        run = run_training(resolved)
-    print_once(f"The model is in {run / 'best'}. Next: tgdfer evaluate {run}")
+app.command(epilog=TRAIN_EXAMPLES)(train)
 
 
 @app.command(epilog="[bold]Example[/]\n\ntgdfer reproduce runs/first --output runs/first-again")
@@ -211,38 +147,6 @@ def reproduce(
         print_comparisons(comparisons)
     if not is_reproduced(comparisons):
         raise typer.Exit(NOT_REPRODUCED)
-
-
-def resolve_config(file: Path | None = None, **given: Any) -> TrainingConfig:
-    """Creates the configuration of a run.
-
-    The options come from a YAML file, or from the run to resume. Flags override them.
-
-    Args:
-        file (`Path`, *optional*): YAML file of options.
-        **given: Values of the flags. None if a flag is not given. Mappings may be lists of `field=value`.
-
-    Returns:
-        `TrainingConfig`: The configuration.
-
-    Raises:
-        UserError: If an option is unknown, a value is of the wrong type, or there is no run to resume.
-    """
-    given = {name: value for name, value in given.items() if value not in (None, [])}
-    mappings = [name for name, option in OPTIONS.items() if get_origin(option.type) is dict]
-    for name in mappings:
-        if isinstance(given.get(name), list):
-            given[name] = dict(_parse_assignment(name, text) for text in given[name])
-    values = read_yaml(file) if file else {}
-    saved = Path(given.get("output") or values.get("output") or str(OPTIONS["output"].default)) / "config.yaml"
-    if given.get("resume") and not saved.is_file():
-        raise UserError(f"There is no run to resume in {saved.parent}; give the folder of the run with --output.")
-    if given.get("resume") and file is None:
-        values = read_yaml(saved)
-    for name in mappings:
-        if name in given and isinstance(values.get(name), dict):
-            given[name] = {**values[name], **given[name]}
-    return TrainingConfig.from_options(**values | given)
 
 
 @app.command(
@@ -575,17 +479,6 @@ def _flags_of(arguments: Sequence[str]) -> dict[str, str]:
     else:
         return {}
     return {parameter.name: parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")}
-
-
-def _parse_assignment(option: str, text: str) -> tuple[str, Any]:
-    flag = "--" + option.replace("_", "-")
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"{flag} expects FIELD=VALUE, but got {text!r}.")
-    try:
-        return name.strip(), parse_yaml(value)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"In {flag} {text!r}, the value is not valid YAML.") from error
 
 
 def _print_error(sentence: str, code: int = 2) -> int:

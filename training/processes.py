@@ -8,9 +8,12 @@ from itertools import chain, zip_longest
 from typing import Any, TypeVar, cast
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED
 
 T = TypeVar("T")
 
@@ -112,6 +115,33 @@ def batch_rounds(count: int, batch_size: int) -> list[list[list[int]]]:
     """Returns the batches of `count` items in rounds. In a round, every process has at most one batch."""
     batches, per_round = _batches(count, batch_size), process_state().num_processes
     return [batches[start : start + per_round] for start in range(0, len(batches), per_round)]
+
+
+def ignore_repeated_clips(batch: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
+    """Removes the labels of clips that only fill the last batches of an epoch up to the size of the others.
+
+    All processes need batches of the same size. If too few clips are left, Accelerate repeats the first ones of the
+    epoch. Without a label they do not count in the loss, so several processes learn from each clip exactly once.
+
+    Args:
+        batch (`dict[str, Tensor]`): Batch of this process, from a loader that Accelerate iterates over, with `labels`.
+        accelerator (`Accelerator`): Accelerator that has prepared the loader.
+
+    Returns:
+        The batch. It is unchanged for a single process, and before the end of an epoch.
+    """
+    state, labels = accelerator.gradient_state, batch["labels"]
+    if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return batch
+    # In a step, the clips of an epoch are dealt out to the processes in the order of their ranks.
+    own = state.remainder - accelerator.process_index * len(labels)
+    places = torch.arange(len(labels), device=labels.device).view(-1, *[1] * (labels.ndim - 1))
+    return batch | {"labels": labels.masked_fill(places >= own, IGNORED)}
+
+
+def from_main_process(value: T) -> T:
+    """Returns the value of the main process. Every process must call it."""
+    return value if process_state().num_processes == 1 else broadcast_object_list([value])[0]
 
 
 def true_in_all_processes(own: bool) -> bool:

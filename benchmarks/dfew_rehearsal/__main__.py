@@ -34,12 +34,19 @@ def rehearsal(
     out: ReportFile = REPORTS / "dfew_rehearsal.md",
     figures: FiguresFile = FIGURES / "dfew_rehearsal.json",
     size: Annotated[list[int], typer.Option(help="Number of clips of a tree. Can be repeated.", min=200)] = SIZES,
+    folds: Annotated[
+        str | None,
+        typer.Option(metavar="all or N,N", help="Also train on these folds of the largest tree, killed twice."),
+    ] = None,
 ) -> None:
-    """Check, convert and evaluate generated trees like DFEW, and report time and memory."""
-    command = published_command("benchmarks.dfew_rehearsal", size=(size, SIZES))
+    """Check, convert and evaluate generated trees like DFEW, and report time and memory.
+
+    With --folds, also train on frozen features and test on the folds, with a process that is killed twice and resumed.
+    """
+    command = published_command("benchmarks.dfew_rehearsal", size=(size, SIZES), folds=(folds, None))
     hide_loading_bars()
     with errors_as_sentences():
-        sizes = [rehearse(work, total) for total in sorted(size)]
+        sizes = [rehearse(work, total, folds if total == max(size) else None) for total in sorted(size)]
         facts = {"commit": commit(), "machine": machine(), "versions": versions(("torch", "datasets"))}
         write_rehearsal({"command": command, "provenance": facts, "sizes": sizes}, out, figures)
     print_written(out)

@@ -6,17 +6,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tgdfer
+from benchmarks.dfew_rehearsal.folds import train_all_folds
+from benchmarks.dfew_rehearsal.steps import Steps
 from benchmarks.dfew_rehearsal.tree import DFEW, FRAMES, TOTAL, write_tree
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor, built_in_descriptions
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import read_json, write_text
 
 # Side of the pictures that the network reads.
 PIXELS = 48
@@ -78,35 +79,23 @@ def untrained_model(folder: Path) -> Path:
     return folder
 
 
-class _Steps:
-    """The measured steps of a rehearsal, in a file. A rehearsal that was interrupted continues with the next step."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.done: dict[str, dict[str, float]] = read_json(path) if path.is_file() else {}
-
-    def measure(self, name: str, run: Callable[[], dict[str, float]]) -> dict[str, float]:
-        if name not in self.done:
-            self.done[name] = run()
-            write_text(self.path, json.dumps(self.done, indent=2) + "\n")
-        return self.done[name]
-
-
-def rehearse(work: Path, total: int) -> dict[str, Any]:
+def rehearse(work: Path, total: int, folds: str | None = None) -> dict[str, Any]:
     """Generates a tree, and checks, converts and evaluates it.
 
     Args:
         work (`Path`): Folder of the rehearsal.
         total (`int`): Number of clips.
+        folds (`str`, *optional*): Folds to train on, as for `tgdfer train --folds`. By default nothing is trained.
 
     Returns:
         `total`, `listed`; `check`, `convert` and `evaluate` as in `run_commands`; `findings`, the number of findings
-        of each kind; `shards`; `parquet_bytes`; `folds`, the WAR and UAR of each fold; and `same_answers`, the share
-        of clips of the first fold that get the same answer from the converted data set.
+        of each kind; `shards`; `parquet_bytes`; `folds`, the WAR and UAR of each fold; `same_answers`, the share of
+        clips of the first fold that get the same answer from the converted data set; and with `folds` also
+        `training`, as in `train_all_folds`.
     """
     place = work / str(total)
     root, converted = write_tree(place / "DFEW", total), place / "dfew-parquet"
-    steps = _Steps(place / "steps.json")
+    steps = Steps(place / "steps.json")
     source = ["--data-root", str(root)]
     check = ["data", "check", "dfew", *source, "--output", str(place / "check"), "--workers", "1"]
     # A smaller tree cannot have folds of the published sizes.
@@ -132,6 +121,7 @@ def rehearse(work: Path, total: int) -> dict[str, Any]:
     metrics = [json.loads((place / f"fold_{fold}" / "metrics.json").read_text(encoding="utf-8")) for fold in folds]
     shards = list((converted / "data").glob("*.parquet"))
     kinds = {finding["kind"]: len(finding["names"]) for finding in report["findings"] if finding["kind"] != "short"}
+    training = train_all_folds(place, root, untrained_model(work / "untrained"), folds, steps) if folds else None
     return {
         "total": total,
         "listed": sum(entry["num_clips"] for entry in metrics),
@@ -145,6 +135,7 @@ def rehearse(work: Path, total: int) -> dict[str, Any]:
         "parquet_bytes": sum(shard.stat().st_size for shard in shards),
         "folds": [{name: entry[name] for name in ("num_clips", "war", "uar")} for entry in metrics],
         "same_answers": _same_answers(place / "fold_1", place / "from_parquet"),
+        **({"training": training} if training else {}),
     }
 
 

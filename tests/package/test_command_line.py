@@ -22,7 +22,7 @@ from small_clips import write_clip
 from typer.main import get_command
 
 import tgdfer
-from tgdfer.command_line import app, faces, main, resolve_config
+from tgdfer.command_line import app, faces, main
 from tgdfer.console import expand_home, with_flag_names
 from tgdfer.prediction_commands import FileOptions, HardwareOptions, ReadingOptions
 from tgdfer.processing.faces_tgdfer import FaceSettings
@@ -30,6 +30,7 @@ from tgdfer.training import train as loop
 from tgdfer.training.cache import kind_folder
 from tgdfer.training.config import OPTIONS, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
+from tgdfer.training_command import resolve_config
 
 
 def flags(options: dict) -> list[str]:

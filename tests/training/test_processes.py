@@ -11,6 +11,7 @@ from pathlib import Path
 import process_scripts
 import pytest
 import torch
+from launching import ACCELERATE, TORCHRUN, run
 from safetensors.torch import load_file
 
 from tgdfer.console import is_first_to_print
@@ -26,32 +27,8 @@ from tgdfer.training.runs.checkpoints import checkpoint_folders, read_progress
 from tgdfer.training.runs.step_log import read_steps
 from tgdfer.training.train import train
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "bf16"]
 # What random numbers and other clips of a batch decide is switched off, so that two processes learn as one does.
 STEADY = {"instance_dropout": 0, "feature_dropout": 0, "long_range_dropout": 0, "alignment_weight": 0}
-
-
-def run(*arguments, seconds=240, fails=False, **environment):
-    """Runs Python; a run that hangs fails, and none of its processes is left.
-
-    Returns:
-        What it prints, and where it `fails` also what it complains about.
-    """
-    command = [sys.executable, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            pytest.fail(f"hangs: {process.communicate()[1][-2000:]}")
-    if fails:
-        assert process.returncode != 0
-        return out, err
-    assert process.returncode == 0, err[-4000:]
-    return out
 
 
 def two_processes(name, options, folder):

@@ -26,7 +26,8 @@ from tgdfer.training.interruption import ignore_first_sigterm
 from tgdfer.training.optimisation.averages import Averages
 from tgdfer.training.optimisation.ema import WeightAverage
 from tgdfer.training.optimisation.mixup import Mixup
-from tgdfer.training.processes import PREFETCH, on_cpu, process_state
+from tgdfer.training.optimisation.sharding import prepare_sharding
+from tgdfer.training.processes import PREFETCH, ignore_repeated_clips, on_cpu, process_state
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class TrainingLoop:
         self.updates_per_epoch = math.ceil(len(self.loader) / options.gradient_accumulation)
         updates = self.updates_per_epoch * options.epochs
         schedule = _lr_schedule(optimizer, options, updates, accelerator.num_processes)
+        prepare_sharding(model, accelerator)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.inputs = {
             name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
@@ -141,7 +143,8 @@ class TrainingLoop:
             self.averages.start_epoch()
         self._is_resumed = False
         self.timer = WaitingTimer(self._remaining_batches())
-        for batch in track(self.timer):
+        for loaded in track(self.timer):
+            batch = ignore_repeated_clips(loaded, self.accelerator)
             with self.accelerator.accumulate(self.model):
                 batch = batch if self.mixup is None else self.mixup(batch)
                 output = self.model(**batch, **self.inputs)

@@ -28,6 +28,7 @@ from tgdfer.training.errors import UserError, is_lost_process_error
 from tgdfer.training.files import UNWRITABLE, write_text
 from tgdfer.training.optimisation.loop import DivergedError
 from tgdfer.training.processes import true_in_any_process
+from tgdfer.training.runs.sharded_weights import whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ class Checkpoints:
 
     def save_model(self, model: Any, name: str) -> None:
         """Writes the model, with LoRA merged, its processor and its adapter with LoRA to `RUN/name`."""
+        network = whole_model(self.accelerator, model)
         if self.accelerator.is_main_process:
             with _atomic_folder(self.folder / f".{name}.tmp", self.folder / name) as temporary:
-                network = self.accelerator.unwrap_model(model)
                 network.save_pretrained(temporary, merge_lora=True)
                 self.processor.save_pretrained(temporary)
                 # `tgdfer push --adapter` publishes the adapter. It cannot be separated from merged weights. A model

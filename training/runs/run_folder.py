@@ -42,7 +42,21 @@ def require_new_or_resumable(folder: Path, config: TrainingConfig) -> None:
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty: continue its run with --resume, or choose another --output.")
         return
-    before, now = (options.with_absolute_paths().options() for options in (read_run_config(folder), config))
+    require_same_options(folder, read_run_config(folder), config)
+
+
+def require_same_options(folder: Path, saved: TrainingConfig, config: TrainingConfig) -> None:
+    """Checks that a run that continues has the options that it started with.
+
+    Args:
+        folder (`Path`): Folder of the run.
+        saved (`TrainingConfig`): Configuration with which the run started.
+        config (`TrainingConfig`): Configuration with which it is about to continue.
+
+    Raises:
+        UserError: If options differ that may not change. The message names all of them.
+    """
+    before, now = (options.with_absolute_paths().options() for options in (saved, config))
     changed = [name for name in before if name not in _MAY_CHANGE and before[name] != now[name]]
     if changed:
         first, *others = changed
