@@ -85,6 +85,12 @@ class TGDFERConfig(PreTrainedConfig):
         long_range_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the long-range grain.
         long_range_layers (`int`, *optional*, defaults to 1): Number of Transformer layers over the whole clip.
         temporal_heads (`int`, *optional*, defaults to 4): Number of attention heads in both grains.
+        temporal_adapter (`bool`, *optional*, defaults to `False`): Whether frames pass through the temporal adapter of
+            S2D before the grains.
+        motion_weights (`bool`, *optional*, defaults to `False`): Whether the relevance of a frame is weighted by the
+            motion in it, as in GRACE.
+        residue_width (`int`, *optional*, defaults to 0): Number of directions of the residue that is removed from each
+            frame, as in PF-ViT. Zero removes nothing.
         relevance_text (`str`, *optional*, defaults to `"prompted"`): Text that the frames are compared with to compute
             their relevance: "prompted" for the class text with visual prompts, or "label" for the class text.
         relevance_width (`int`, *optional*, defaults to 32): Width of the gated attention that scores the frames.
@@ -192,6 +198,11 @@ class TGDFERConfig(PreTrainedConfig):
     long_range_width: int = 16
     long_range_layers: int = 1
     temporal_heads: int = 4
+
+    # Parts of neighbouring methods (docs/reference/neighbours.md). They are off because the paper does not have them.
+    temporal_adapter: bool = False
+    motion_weights: bool = False
+    residue_width: int = 0
 
     # Relevance. The default is "prompted", as in the paper. A text that depends on the whole clip could make every
     # frame look emotional, but on held-out people frame AP did not fall (docs/experiments.md). The scale starts at 10
@@ -330,6 +341,8 @@ class TGDFERConfig(PreTrainedConfig):
         for name in counts + widths:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.residue_width < 0:
+            raise ValueError(f"`residue_width` is {self.residue_width}; it must be at least 0.")
         for name in (
             "frame_interval",
             "initial_scale",

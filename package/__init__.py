@@ -110,6 +110,7 @@ _MUST_BE_COMPLETE = (
     "tgdfer.modeling_tgdfer.checkpoints_tgdfer",
     "tgdfer.modeling_tgdfer.layers_tgdfer",
     "tgdfer.modeling_tgdfer.losses_tgdfer",
+    "tgdfer.modeling_tgdfer.optional_parts_tgdfer",
     "tgdfer.modeling_tgdfer.regions_tgdfer",
     "tgdfer.modeling_tgdfer.visual_prompts_tgdfer",
 )

@@ -39,6 +39,7 @@ from tgdfer.training.files import write_text
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
+from tgdfer.training.objectives.registry import Objectives
 from tgdfer.training.optimisation.loop import (
     TrainingData,
     TrainingLoop,
@@ -104,6 +105,12 @@ def train(config: TrainingConfig) -> Path:
     model.config.training_data = with_entry(model.config.training_data, config.model.source, learnt_from)
     if config.data.label_kind == "multiple":
         model.config.problem_type = "multi_label_classification"
+    options = config.optimisation
+    objectives = (
+        Objectives(options.objectives, model, options.epochs, config.model.frozen_features)
+        if options.objectives
+        else None
+    )
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     if accelerator.is_main_process:
         prepare_folder(folder, config, clips_hash, train_part, validation_part)
@@ -114,7 +121,7 @@ def train(config: TrainingConfig) -> Path:
     if accelerator.is_main_process:
         write_quarantine(folder, config.data.train_split, train_part.clips)
     facts["num_quarantined"] = len(train_part.clips.quarantined)
-    _Run(config, accelerator, model, processor, *data, facts=facts).run()
+    _Run(config, accelerator, model, processor, *data, facts=facts, objectives=objectives).run()
     return folder
 
 
@@ -130,6 +137,7 @@ class _Run:
         train_data: TrainingData,
         validation_data: TrainingData | None,
         facts: dict[str, Any],
+        objectives: Objectives | None = None,
     ) -> None:
         options, seed, workers = config.optimisation, config.run.seed, num_workers(config.data.workers)
         self.options, self.resume, self.accelerator, self.facts = options, config.run.resume, accelerator, facts
@@ -137,7 +145,8 @@ class _Run:
         self.names = [name for _, name in sorted(model.config.id2label.items())]
         groups = parameter_groups(model, options)
         self.several = config.data.label_kind == "multiple"
-        self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers, self.several)
+        loop_options = (seed, workers, self.several, objectives)
+        self.loop = TrainingLoop(model, train_data, groups, options, accelerator, *loop_options)
         self.model = self.loop.model
         self.validation_data, self.validation_loader = validation_data, None
         if validation_data is not None:

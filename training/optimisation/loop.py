@@ -21,6 +21,7 @@ from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
+from tgdfer.training.objectives.registry import Objectives
 from tgdfer.training.processes import PREFETCH, on_cpu, process_state
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class TrainingLoop:
         seed (`int`, *optional*, defaults to 0): Seed of the order of the clips and of all dropout.
         workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
         several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
+        objectives (`Objectives`, *optional*): Losses that are added to the loss of the model.
 
     Attributes:
         waiting (`float`): Share of the time of the last epoch in which this process waited for data, 0 to 1.
@@ -71,8 +73,12 @@ class TrainingLoop:
         seed: int = 0,
         workers: int = 0,
         several: bool = False,
+        objectives: Objectives | None = None,
     ) -> None:
         self.options, self.accelerator, self.data = options, accelerator, data
+        self.objectives = objectives
+        if objectives is not None:
+            accelerator.register_for_checkpointing(objectives.to(accelerator.device))
         # The random state must not depend on whether features were cached. Each process has different dropout.
         set_seed(seed, device_specific=True)
         self.waiting = 0.0
@@ -103,11 +109,14 @@ class TrainingLoop:
         self.model.train()
         self.data.set_epoch(epoch)
         self.loader.set_epoch(epoch)
+        if self.objectives is not None:
+            self.objectives.start_epoch(epoch)
         total = torch.zeros((), device=self.accelerator.device)
         timer = WaitingTimer(self.loader)
         for batch in track(timer):
             with self.accelerator.accumulate(self.model):
-                loss = self.model(**batch, **self.inputs).loss
+                output = self.model(**batch, **self.inputs)
+                loss = output.loss if self.objectives is None else output.loss + self.objectives(output, batch)
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
