@@ -1,7 +1,7 @@
 """Intensity-aware loss (Li et al., 2022, arXiv 2208.10335).
 
-Expressions of low intensity look like those of another class. The loss is the cross-entropy over two logits only, those
-of the label and of its strongest rival, so it pushes apart the pair that is confused.
+Expressions of low intensity look like those of another class. The loss is the cross-entropy over two logits only:
+that of the label and that of its strongest rival. So it pushes apart the pair that is confused.
 """
 
 from collections.abc import Mapping
