@@ -21,7 +21,7 @@ from tgdfer.processing.explanation_tgdfer import Explanation
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.errors import UserError, did_you_mean
 
-# A sentence suggests at most this number of emotions, and only those with at least this probability, as in the paper.
+# A sentence suggests at most this number of emotions, and only those above this probability, as in the paper.
 MOST, LEAST = 2, 0.1
 # The beginning of the sentence of an `Explanation`, which names the answer and the times.
 _BEGINNING = re.compile(r"^[^:;]*(?:\d s|frames? \d+(?: to \d+)?)(?:$|: )")

@@ -12,12 +12,13 @@ from benchmarks.ablation import rows
 from benchmarks.ablation.neighbours import NEIGHBOURS, dataset_of, neighbour_head, neighbours_of
 from benchmarks.ablation.patches import GlobalConvolutionAttention, PatchDataset
 from benchmarks.ablation.probes import linear_probes
+from benchmarks.ablation.report import probes_table
 from benchmarks.ablation.variants import FULL, Variant, variant_model
 from benchmarks.harness.benchmark_dataset import Settings, real_dataset
 from benchmarks.harness.feature_dataset import FeatureDataset
 from benchmarks.harness.fitting import predict
 from benchmarks.harness.heads import TextGuidedHead
-from benchmarks.harness.results import read_results
+from benchmarks.harness.results import Results, read_results
 from benchmarks.harness.runner import run_rows
 
 BY_NAME = {one.name: one for one in NEIGHBOURS}
@@ -107,6 +108,21 @@ def test_probes_read_what_a_part_has(tmp_path):
     assert found["residue"]["person"] > 0.9 and found["emotion"]["person"] < 0.5
     assert found["emotion"]["label"] > 0.9 and found["residue"]["label"] < 0.5
     assert found["chance"] == {"person": 1 / people, "label": 1 / labels}
+
+
+def test_the_report_shows_what_probes_read():
+    parts = {name: {"person": 0.5, "label": 0.25} for name in ("frames", "emotion", "residue")}
+    runs = [{"predicted": [], "probes": parts | {"chance": {"person": 0.1, "label": value}}} for value in (0.2, 0.4)]
+    states = {"full": {"title": "TG-DFER", "parts": {"seed 0": {"predicted": []}}}}
+    results = Results("rendered", "", "", {}, None, {}, states, [])
+    assert probes_table(results) == []
+    states["residue"] = {"title": "+ emotion part", "parts": {"seed 0": runs[0], "seed 1": runs[1]}}
+    text = "\n".join(probes_table(results))
+    assert "### What linear probes read: emotion part" in text
+    assert "| residue | 50.0 ±0.0 | 25.0 ±0.0 |" in text and "| random answers | 10.0 ±0.0 | 30.0 ±14.1 |" in text
+    for run in runs:
+        run["probes"]["frames"] = {"person": None, "label": 0.25}
+    assert "| whole frames |  | 25.0 ±0.0 |" in "\n".join(probes_table(results))
 
 
 def test_given_features_have_no_patches(dataset, tmp_path):
