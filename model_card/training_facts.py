@@ -18,6 +18,7 @@ OPTIONS = (
     "weight_decay",
     "class_balance",
     "augmentation",
+    "objectives",
 )
 
 
@@ -29,7 +30,7 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         config (`dict[str, Any]`): Options of the training. Empty if they are not known.
     """
     hardware, versions = stage.get("hardware") or {}, stage.get("versions") or {}
-    options = [code(f"{key}: {config[key]}") for key in OPTIONS if config.get(key) not in (None, False, "none")]
+    options = [code(f"{key}: {config[key]}") for key in OPTIONS if config.get(key) not in (None, False, "none", {})]
     start = stage.get("base_model") and code(stage["base_model"])
     precision = hardware.get("mixed_precision")
     facts = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_backbones import save_resnet
 
-from benchmarks.ablation import rows
+from benchmarks.ablation import neighbours, rows
 from benchmarks.ablation.neighbours import NEIGHBOURS, dataset_of, neighbour_head, neighbours_of
 from benchmarks.ablation.patches import GlobalConvolutionAttention, PatchDataset
 from benchmarks.ablation.probes import linear_probes
@@ -134,7 +134,9 @@ def test_given_features_have_no_patches(dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_row_is_measured_by_its_name(dataset, tmp_path):
+def test_every_row_is_measured_by_its_name(dataset, tmp_path, monkeypatch):
+    narrow = [replace(one, options={"residue_width": 8}) if one.name == "residue" else one for one in NEIGHBOURS]
+    monkeypatch.setattr(neighbours, "NEIGHBOURS", narrow)
     names = list(BY_NAME)
     assert run_rows(dataset, rows.rows_of(dataset), tmp_path, "the command", time.monotonic() + 1e6, names)
     (results,) = read_results(tmp_path)
