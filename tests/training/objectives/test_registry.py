@@ -10,6 +10,7 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.objectives.intensity_aware import intensity_aware_loss
 from tgdfer.training.objectives.registry import OBJECTIVES, Objectives, check_weights
+from tgdfer.training.optimisation.loop import TrainingLoop
 from tgdfer.training.train import train
 
 
@@ -58,6 +59,29 @@ def test_a_run_trains_with_objectives(clips_folder, clip_folder, descriptions_fi
     losses = [json.loads((folder / "log.jsonl").read_text().splitlines()[0])["loss"] for folder in (run, plain)]
     assert losses[0] > losses[1] + 0.1
     assert json.loads((run / "best" / "config.json").read_text())["residue_width"] == 4
+
+
+def test_a_resumed_run_remembers_its_clips(clips_folder, clip_folder, descriptions_file, tmp_path, monkeypatch):
+    """After one of three epochs. The memory has a weight from the second one on."""
+    options = options_of(clips_folder, clip_folder, descriptions_file, tmp_path / "run") | {"epochs": 3}
+    config = TrainingConfig.from_options(**options, frozen_features=True, objectives={"memory": 5.0})
+    whole = train(config.with_options(output=str(tmp_path / "whole")))
+    train_epoch = TrainingLoop.train_epoch
+
+    def stop(loop, epoch, *rest):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return train_epoch(loop, epoch, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainingLoop, "train_epoch", stop)
+        train(config)
+    resumed = train(config.with_options(resume=True))
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (whole, resumed)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6) and len(losses[0]) == 3
 
 
 def test_a_run_from_pixels_aligns_patches(clips_folder, clip_folder, descriptions_file, tmp_path):
