@@ -24,6 +24,7 @@ OPTIONS = (
     "mixup",
     "ema",
     "early_stopping",
+    "objectives",
 )
 
 

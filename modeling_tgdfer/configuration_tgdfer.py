@@ -35,7 +35,7 @@ FORMAT_VERSION = 3
 # exceeds them is damaged, or was made to exhaust the memory of the machine that loads it.
 MAX_LAYERS, MAX_CLASSES, MAX_SIZE = 1000, 100_000, 2**24
 _LAYERS = {"depth", "depths", "layers", "num_layers", "num_hidden_layers"}
-_LAYERS |= {"long_range_layers", "lora_layers", "lora_text_layers"}
+_LAYERS |= {"localization_layers", "long_range_layers", "lora_layers", "lora_text_layers"}
 _CLASSES = {"num_classes", "num_labels"}
 # Sizes that must be at least 1 in every network.
 _SIZES = {"hidden_size", "image_size", "intermediate_size", "max_position_embeddings", "num_attention_heads"}
@@ -87,6 +87,15 @@ class TGDFERConfig(PreTrainedConfig):
         long_range_width (`int`, *optional*, defaults to 16): Width of the bottleneck of the long-range grain.
         long_range_layers (`int`, *optional*, defaults to 1): Number of Transformer layers over the whole clip.
         temporal_heads (`int`, *optional*, defaults to 4): Number of attention heads in both grains.
+        temporal_adapter (`bool`, *optional*, defaults to `False`): Whether frames pass through the temporal adapter of
+            S2D before the grains.
+        motion_weights (`bool`, *optional*, defaults to `False`): Whether the relevance of a frame is weighted by the
+            motion in it, as in GRACE.
+        residue_width (`int`, *optional*, defaults to 0): Number of directions of the residue that is removed from each
+            frame, as in PF-ViT. Zero removes nothing.
+        localization_width (`int`, *optional*, defaults to 32): Width of the head of `TGDFERForTemporalLocalization`.
+        localization_layers (`int`, *optional*, defaults to 4): Number of dilated convolutions of that head. The last
+            one compares a frame with frames at a distance of `2 ** (localization_layers - 1)`.
         relevance_text (`str`, *optional*, defaults to `"prompted"`): Text that the frames are compared with to compute
             their relevance: "prompted" for the class text with visual prompts, or "label" for the class text.
         relevance_width (`int`, *optional*, defaults to 32): Width of the gated attention that scores the frames.
@@ -199,6 +208,15 @@ class TGDFERConfig(PreTrainedConfig):
     long_range_width: int = 16
     long_range_layers: int = 1
     temporal_heads: int = 4
+
+    # Parts of neighbouring methods (docs/reference/neighbours.md). They are off because the paper does not have them.
+    # The head for localization exists only in `TGDFERForTemporalLocalization`. With 4 layers, a frame sees 15 frames
+    # on either side, almost two seconds at the default interval. Width and layers were not tuned.
+    temporal_adapter: bool = False
+    motion_weights: bool = False
+    residue_width: int = 0
+    localization_width: int = 32
+    localization_layers: int = 4
 
     # Relevance. The default is "prompted", as in the paper. A text that depends on the whole clip could make every
     # frame look emotional, but on held-out people frame AP did not fall (docs/experiments.md). The scale starts at 10
@@ -336,9 +354,12 @@ class TGDFERConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
         counts = ("num_frames", "max_descriptions", "prompt_length", "temporal_heads", "short_term_window")
         widths = ("short_term_width", "long_range_width", "long_range_layers", "relevance_width", "visual_prompt_rank")
+        widths += ("localization_width", "localization_layers")
         for name in counts + widths:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.residue_width < 0:
+            raise ValueError(f"`residue_width` is {self.residue_width}; it must be at least 0.")
         for name in (
             "frame_interval",
             "initial_scale",

@@ -459,7 +459,8 @@ class TGDFERRelevance(nn.Module):
     """Relevance of the frames to the classes: `A_tk = softmax_t(alpha_k s_tk + u_t)`.
 
     `s_tk` is the logit of frame t for class k. `u_t` is the score of the frame by gated attention (Ilse et al., 2018).
-    `alpha_k` is the learned sharpness of class k, as in auto-pooling (McFee et al., 2018).
+    `alpha_k` is the learned sharpness of class k, as in auto-pooling (McFee et al., 2018). With
+    `config.motion_weights` the softmax is weighted: the logarithm of the weight of the frame by motion is added.
 
     Args:
         config (`TGDFERConfig`): The configuration.
@@ -474,11 +475,15 @@ class TGDFERRelevance(nn.Module):
         self.gate = nn.Linear(dim, config.relevance_width)
         self.score = TGDFERZeroLinear(config.relevance_width, 1, bias=False)
 
-    def forward(self, frame_logits: Tensor, frame_embeds: Tensor, frame_mask: Tensor) -> Tensor:
-        """Computes the relevance: `s` (B, T, K), `f'` (B, T, D), mask (B, T) -> `A` (B, T, K)."""
+    def forward(
+        self, frame_logits: Tensor, frame_embeds: Tensor, frame_mask: Tensor, motion: Tensor | None = None
+    ) -> Tensor:
+        """Computes the relevance: `s` (B, T, K), `f'` (B, T, D), mask and motion (B, T) -> `A` (B, T, K)."""
         hidden = self.norm(frame_embeds)
         score = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden)))  # (B, T, 1)
         scores = at_least_fp32(self.sharpness) * frame_logits + at_least_fp32(score)
+        if motion is not None:
+            scores = scores + motion.clamp(min=torch.finfo(motion.dtype).tiny).log().unsqueeze(-1).to(scores.device)
         return masked_softmax(scores, frame_mask.unsqueeze(-1), dim=1)
 
     def set_classes(self, old_indices: Sequence[int | None]) -> None:

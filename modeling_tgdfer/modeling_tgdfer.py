@@ -62,6 +62,7 @@ from .layers_tgdfer import (
     unit,
 )
 from .losses_tgdfer import auxiliary_losses, bag_loss, hard_labels, num_processes
+from .optional_parts_tgdfer import TGDFERResidue, TGDFERTemporalAdapter, motion_weights
 from .regions_tgdfer import RegionEvidence
 from .visual_prompts_tgdfer import VISUAL_PROMPTS, TGDFERVisualPrompts, VisualPrompts
 
@@ -77,6 +78,7 @@ class TGDFERModelOutput(ModelOutput):
         text_embeds (`Tensor` of shape `(K, D)`): Class texts of unit length, `t`.
         description_embeds (`Tensor` of shape `(K, M, D)`): Descriptions of unit length, `g`. Padding is zero.
         frame_mask (`Tensor` of shape `(B, T)`): True for valid frames, except those that are dropped in training.
+        motion (`Tensor` of shape `(B, T)`, *optional*): Weights of the frames by motion, if `config.motion_weights`.
         hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): As in `TGDFEROutput`.
         attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): As in `TGDFEROutput`.
     """
@@ -87,6 +89,7 @@ class TGDFERModelOutput(ModelOutput):
     text_embeds: Tensor | None = None
     description_embeds: Tensor | None = None
     frame_mask: Tensor | None = None
+    motion: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -139,6 +142,8 @@ class TGDFERPreTrainedModel(CheckpointedModel):
     accepts_loss_kwargs = False
     _no_split_modules = [
         "TGDFERTextGuidance",
+        "TGDFERResidue",
+        "TGDFERTemporalAdapter",
         "TGDFERShortTerm",
         "TGDFERLongRange",
         "TGDFERRelevance",
@@ -171,6 +176,8 @@ class TGDFERPreTrainedModel(CheckpointedModel):
             init.ones_(module.description_mask)
         elif isinstance(module, TGDFERRelevance):
             init.constant_(module.sharpness, float(self.config.initial_sharpness))
+        elif isinstance(module, TGDFERResidue):
+            init.normal_(module.directions, std=module.directions.shape[0] ** -0.5)
         elif isinstance(module, TGDFERVisualPrompts):
             init.zeros_(module.strength)
         elif isinstance(module, TGDFERForVideoClassification):
@@ -190,6 +197,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         dim = embedding_width(config.clip_config)
         self.clip = build_dual_encoder(config.clip_config)
         self.text_guidance = TGDFERTextGuidance(config)
+        self.residue = TGDFERResidue(config, dim) if config.residue_width else None
+        self.temporal_adapter = TGDFERTemporalAdapter(config, dim) if config.temporal_adapter else None
         self.short_term = TGDFERShortTerm(config, dim) if config.short_term else None
         self.long_range = TGDFERLongRange(config, dim) if config.long_range else None
         self._text_cache = TextCache()
@@ -389,8 +398,13 @@ class TGDFERModel(TGDFERPreTrainedModel):
         # Cached features may have another dtype than the model.
         frame_features = frame_features.to(self.text_guidance.description_weight.dtype)
         frames = unit(frame_features.masked_fill(~frame_mask.unsqueeze(-1), 0.0))
+        if self.residue is not None:
+            frames = unit(frames - self.residue(frames).to(frames.device))
+        motion = motion_weights(frames, frame_mask) if self.config.motion_weights else None
         frames = F.dropout(frames, self.config.feature_dropout, self.training)
         frame_mask = self.drop_instances(frame_mask)
+        if self.temporal_adapter is not None:
+            frames = self.temporal_adapter(frames, timestamps, frame_mask).to(frames.device)
         if self.short_term is not None:
             frames = frames + self.short_term(frames, timestamps, frame_mask).to(frames.device)
         frame_embeds = frames
@@ -403,6 +417,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
             text_embeds=texts["text_embeds"],
             description_embeds=texts["description_embeds"].masked_fill(~texts["description_mask"].unsqueeze(-1), 0.0),
             frame_mask=frame_mask,
+            motion=motion,
         )
 
 
@@ -550,12 +565,12 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         short_term, both_grains = unit(at_least_fp32(base.frame_embeds)), unit(at_least_fp32(frames))
 
         scores = scale * cosines(short_term, texts) + bias
-        relevance = self.relevance(scores, base.frame_embeds, mask)
+        relevance = self.relevance(scores, base.frame_embeds, mask, base.motion)
         if self.visual_prompts is not None:
             texts = self.visual_prompts(texts, frames, relevance, mask)  # (B, K, D)
             if self.config.relevance_text == "prompted":
                 scores = scale * cosines(short_term, texts) + bias
-                relevance = self.relevance(scores, base.frame_embeds, mask)
+                relevance = self.relevance(scores, base.frame_embeds, mask, base.motion)
         evidence = scale * cosines(both_grains, texts) + bias
         weights = self.pool(evidence, relevance, mask)
         logits = (weights * evidence).sum(1)

@@ -13,6 +13,7 @@ from wrapt import when_imported
 
 if TYPE_CHECKING:
     from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
+    from tgdfer.modeling_tgdfer.localization_tgdfer import TGDFERForTemporalLocalization
     from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification, TGDFERModel
     from tgdfer.processing.descriptions import built_in_descriptions
     from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "TGDFERConfig": "tgdfer.modeling_tgdfer.configuration_tgdfer",
     "TGDFERModel": "tgdfer.modeling_tgdfer.modeling_tgdfer",
+    "TGDFERForTemporalLocalization": "tgdfer.modeling_tgdfer.localization_tgdfer",
     "TGDFERForVideoClassification": "tgdfer.modeling_tgdfer.modeling_tgdfer",
     "TGDFERVideoProcessor": "tgdfer.processing.video_processing_tgdfer",
     "TGDFERProcessor": "tgdfer.processing.processing_tgdfer",
@@ -37,6 +39,7 @@ __all__ = [
     "EmotionSearchPipeline",
     "EmotionTimelinePipeline",
     "TGDFERConfig",
+    "TGDFERForTemporalLocalization",
     "TGDFERForVideoClassification",
     "TGDFERModel",
     "TGDFERProcessor",
@@ -110,6 +113,7 @@ _MUST_BE_COMPLETE = (
     "tgdfer.modeling_tgdfer.checkpoints_tgdfer",
     "tgdfer.modeling_tgdfer.layers_tgdfer",
     "tgdfer.modeling_tgdfer.losses_tgdfer",
+    "tgdfer.modeling_tgdfer.optional_parts_tgdfer",
     "tgdfer.modeling_tgdfer.regions_tgdfer",
     "tgdfer.modeling_tgdfer.visual_prompts_tgdfer",
 )

@@ -257,6 +257,10 @@ class OptimisationConfig(Section):
         "none",
         description="Remedy for imbalance: weight the loss, sample classes equally, or adjust the logits",
     )
+    objectives: dict[str, Any] = Field(
+        {},
+        description="Losses of other methods to add, by name and weight: ial=0.1, memory=1, transport=0.1, identity=1",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass, which saves memory and takes longer"
     )

@@ -41,6 +41,7 @@ from tgdfer.training.interruption import DeferredSigterm, Terminated, deferring_
 from tgdfer.training.metrics import recognition_figures
 from tgdfer.training.metrics.label_kinds import multiple_label_figures
 from tgdfer.training.models import face_options, model_commit, start_model
+from tgdfer.training.objectives.registry import Objectives
 from tgdfer.training.optimisation.acceleration import accelerate_training, require_compiler
 from tgdfer.training.optimisation.freezing import choose_trainable, print_parameters
 from tgdfer.training.optimisation.loop import (
@@ -152,6 +153,12 @@ def run_stage(
     model.config.training_data = with_entry(model.config.training_data, started.model.source, learnt_from)
     if config.data.label_kind == "multiple":
         model.config.problem_type = "multi_label_classification"
+    options = config.optimisation
+    objectives = (
+        Objectives(options.objectives, model, options.epochs, config.model.frozen_features)
+        if options.objectives
+        else None
+    )
     accelerator.wait_for_everyone()  # Otherwise a slower process would find a folder that is no longer empty.
     record = None
     if accelerator.is_main_process:
@@ -165,7 +172,7 @@ def run_stage(
     if accelerator.is_main_process:
         write_quarantine(folder, config.data.train_split, train_part.clips)
     facts["num_quarantined"] = len(train_part.clips.quarantined)
-    _Run(config, accelerator, model, processor, *data, facts=facts, record=record).run()
+    _Run(config, accelerator, model, processor, *data, facts=facts, record=record, objectives=objectives).run()
     return folder
 
 
@@ -182,6 +189,7 @@ class _Run:
         validation_data: TrainingData | None,
         facts: dict[str, Any],
         record: RunRecord | None,
+        objectives: Objectives | None = None,
     ) -> None:
         options, seed, workers = config.optimisation, config.run.seed, num_workers(config.data.workers)
         self.config, self.options, self.accelerator, self.facts = config, options, accelerator, facts
@@ -192,7 +200,8 @@ class _Run:
         if accelerator.is_main_process:
             print_parameters(model, groups)
         self.several = config.data.label_kind == "multiple"
-        self.loop = TrainingLoop(model, train_data, groups, options, accelerator, seed, workers, self.several)
+        loop_options = (seed, workers, self.several, objectives)
+        self.loop = TrainingLoop(model, train_data, groups, options, accelerator, *loop_options)
         self.model = self.loop.model
         self.validation_data, self.validation_loader = validation_data, None
         if validation_data is not None:

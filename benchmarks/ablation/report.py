@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.ablation.neighbours import NEIGHBOURS
 from benchmarks.ablation.rows import ORDERS
 from benchmarks.ablation.variants import LADDER, WITH, WITHOUT
 from benchmarks.harness.command_options import FIGURES
@@ -32,6 +33,7 @@ from tgdfer.training.metrics.bootstrap import Interval
 
 FULL = "full"
 ORDER = ("frozen-mean", "frozen-top", *(variant.name for variant in LADDER + WITHOUT + WITH), "context", "lora")
+ORDER += tuple(one.name for one in NEIGHBOURS)
 LAST = ("oracle",)
 BASELINES = ("frozen-mean", "frozen-top")
 COLUMNS = (
@@ -45,6 +47,18 @@ COLUMNS = (
     "pairs",
     "parameters",
     "seconds",
+)
+# Parts of a frame that linear probes read, by their names in the results.
+PROBED = {
+    "frames": "whole frames",
+    "emotion": "emotion part",
+    "residue": "residue",
+    "chance": "random answers",
+}
+_PROBES = (
+    "Logistic regressions on the mean frame of each test clip recognise the person in clips of labels that they have"
+    " not seen, and the label in people that they have not seen. Values are accuracies in percent, as mean ± standard"
+    " deviation over seeds."
 )
 # Figures of the benchmark of pairs of clips, which are rendered faces too.
 PAIRS_OF, PAIRS = "rendered", FIGURES / "temporal.json"
@@ -159,7 +173,32 @@ def _section(
             for row, differences in compared.items()
         ]
         lines += ["", markdown_table(["TG-DFER, frozen, minus", "held-out UAR", "UAR", "frame AP"], rows)]
+    lines += probes_table(results)
     return "\n".join([*lines, "", "### Do the predictions depend on the top frames?", "", faithfulness_table(results)])
+
+
+def probes_table(results: Results) -> list[str]:
+    """Formats what linear probes find in the parts of a frame. Without a row that was probed, there are no lines."""
+    lines = []
+    for state in results.rows.values():
+        runs = [run["probes"] for run in runs_of(state).values() if "probes" in run]
+        if not runs:
+            continue
+        rows = []
+        for part, title in PROBED.items():
+            values = {target: [run[part][target] for run in runs] for target in ("person", "label")}
+            figures = (None if None in found else mean_and_spread(found) for found in values.values())
+            rows.append([title, *map(percent, figures)])
+        heading = f"### What linear probes read: {state['title'].removeprefix('+ ')}"
+        lines += [
+            "",
+            heading,
+            "",
+            paragraph(_PROBES),
+            "",
+            markdown_table(["part of a frame", "person", "label"], rows),
+        ]
+    return lines
 
 
 def _describe_bags(results: Results) -> str:

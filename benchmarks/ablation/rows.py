@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.ablation import other_methods
+from benchmarks.ablation.neighbours import Neighbour, dataset_of, neighbour_head, neighbours_of
 from benchmarks.ablation.variants import FULL, Variant, variant_model, variants_of
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.faithfulness import faithfulness, head_predictor
@@ -42,6 +44,7 @@ def rows_of(dataset: AnyDataset) -> list[Row]:
     # LoRA needs videos.
     if isinstance(dataset, BenchmarkDataset) and not isinstance(dataset, PhotographBags):
         rows.append(_adapted_row(dataset))
+    rows += [_neighbour_row(dataset, neighbour) for neighbour in neighbours_of(dataset)]
     heads = {"heads": code_hash(other_methods)}
     return rows + [_row(dataset, name, title, make, heads) for name, title, make in OTHER_METHODS]
 
@@ -66,6 +69,11 @@ def _variant_row(dataset: AnyDataset, variant: Variant) -> Row:
 
     config = {"options": variant.options, "words": variant.class_names, "network": source_hash(modeling_tgdfer)}
     return _row(dataset, variant.name, variant.title, make, config)
+
+
+def _neighbour_row(dataset: AnyDataset, neighbour: Neighbour) -> Row:
+    make = partial(neighbour_head, neighbour)
+    return _row(dataset_of(dataset, neighbour), neighbour.name, neighbour.title, make, neighbour.config)
 
 
 def _row(
@@ -129,6 +137,8 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     if result["scores"] is not None:
         bags = test.features[0].float(), test.frame_mask[0], test.timestamps[0]
         result["faithful"] = faithfulness(head_predictor(head), *bags)
+    if hasattr(head, "extra_figures"):
+        result |= head.extra_figures(dataset, seed)
     return result
 
 

@@ -25,6 +25,13 @@ DESCRIPTION_COLUMNS = {
     "any_class": "random, any label",
     "best": "best of the label",
 }
+RATIONALE_COLUMNS = {
+    "right": "right answers, consistent",
+    "wrong": "wrong answers, consistent",
+    "wrong_for_truth": "wrong answers, support the true label",
+    "described": "clips with a named description",
+    "reliability": "descriptions that suggest their own label",
+}
 FRAME_COLUMNS = {
     "right": "share of named frames that show the expression",
     "found": "share of frames with the expression that are named",
@@ -45,13 +52,14 @@ def write_explanation_report(work: Path, path: Path, figures: Path) -> None:
     """
     (results,) = read_results(work, ["tgdfer", "trained"])
     faithful = f"## Do the predictions depend on these frames?\n\n{faithfulness_table(results)}"
-    sections = [_introduction(results), _descriptions(results), _frames(results), faithful, _methods(results)]
+    sections = [_introduction(results), _descriptions(results), *_rationales(results), _frames(results), faithful]
+    sections.append(_methods(results))
     write_report(path, sections, figures, _published_figures(results))
 
 
 def _published_figures(results: Results) -> dict[str, Any]:
     """Returns all figures of the report, without the fields with one value per clip."""
-    groups = ("figures", "words", "frames", "faithful")
+    groups = ("figures", "words", "rationale", "frames", "faithful")
     return {
         "clips": results.clips,
         "rows": {
@@ -97,6 +105,26 @@ def _descriptions(results: Results) -> str:
     return f"## Are the descriptions true?\n\n{paragraph(introduction)}\n\n{table}" + (
         f"\n\nExplanations by TG-DFER for the first clip of each label:\n\n{examples}" if examples else ""
     )
+
+
+def _rationales(results: Results) -> list[str]:
+    """Returns the chapter on the sentences of explanations. It is empty if no row was measured with the verifier."""
+    measured = {name: means_over_runs(state, "rationale") for name, state in results.rows.items()}
+    rows = [
+        [results.rows[name]["title"], *(percent(figures.get(kind)) for kind in RATIONALE_COLUMNS)]
+        for name, figures in measured.items()
+        if figures
+    ]
+    if not rows:
+        return []
+    introduction = (
+        "An explanation is consistent if each of its descriptions suggests the answer to a reader who knows the other"
+        " descriptions ([the verifier](../reference/neighbours.md#consistent-rationale)). A description suggests at"
+        " most two labels. If explanations of wrong answers are consistent as often as those of right answers, then"
+        " consistency says nothing about whether an answer is right."
+    )
+    table = markdown_table(["descriptions", *RATIONALE_COLUMNS.values()], rows)
+    return [f"## Do the descriptions support the answer?\n\n{paragraph(introduction)}\n\n{table}"]
 
 
 def _frames(results: Results) -> str:

@@ -17,6 +17,7 @@ from benchmarks.harness.row import Row, Run, seed_of, seed_parts
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.harness.trained_tgdfer import tgdfer_config, train_tgdfer
 from tgdfer.processing import explanation_tgdfer
+from tgdfer.training import rationale
 from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.features import frame_features
 from tgdfer.training.files import write_text
@@ -117,4 +118,4 @@ def _linear_row(dataset: BenchmarkDataset, pooling: str, title: str) -> Row:
 
 def _measurement_hash() -> str:
     """Returns a hash of the code that explains and measures."""
-    return code_hash(explanation_tgdfer, named_units, faithfulness_module, truth)
+    return code_hash(explanation_tgdfer, named_units, faithfulness_module, rationale, truth)

@@ -21,6 +21,7 @@ from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.measure import frame_scores
+from tgdfer.training.rationale import RationaleVerifier
 from tgdfer.training.rendered_faces import ACTION_UNITS, INDEX
 
 # Lowest intensity at which an action unit counts as active. Captions always mention it from the same intensity on.
@@ -131,6 +132,36 @@ def check_frames(
     return dict(zip(("right", "found", "chance"), means, strict=True)) | {"clips": len(figures)}
 
 
+def check_rationales(
+    explanations: Sequence[Explanation], labels: Sequence[str], verifier: RationaleVerifier
+) -> dict[str, float | None]:
+    """Checks whether the sentences of explanations support the answers, for right and for wrong answers.
+
+    Clips whose explanation names no description are excluded.
+
+    Args:
+        explanations (`Sequence[Explanation]`): Explanations of N clips.
+        labels (`Sequence[str]`): True label of each clip.
+        verifier (`RationaleVerifier`): The verifier.
+
+    Returns:
+        `dict[str, float | None]`: Shares (0 to 1) of consistent explanations: `right` and `wrong` for these answers,
+        and `wrong_for_truth`, the share of the explanations of wrong answers that support the true label. `described`
+        is the share of all clips whose explanation names a description. `reliability` is the share of the descriptions
+        that the verifier assigns to their own label. Shares of no clips are None.
+    """
+    consistent: dict[str, list[bool | None]] = {"right": [], "wrong": [], "wrong_for_truth": []}
+    for explanation, label in zip(explanations, labels, strict=True):
+        checked = verifier.verify(explanation)
+        consistent["right" if checked.label == label else "wrong"].append(checked.is_consistent)
+        if checked.label != label:
+            consistent["wrong_for_truth"].append(verifier.verify(explanation, label).is_consistent)
+    known = {name: [value for value in values if value is not None] for name, values in consistent.items()}
+    figures = {name: float(np.mean(values)) if values else None for name, values in known.items()}
+    described = (len(known["right"]) + len(known["wrong"])) / max(len(explanations), 1)
+    return figures | {"described": described, "reliability": verifier.own_reliability()}
+
+
 def explained(
     dataset: BenchmarkDataset,
     model: TGDFERForVideoClassification,
@@ -178,6 +209,7 @@ def explained(
             for clip, label in enumerate(targets)
         ],
         "words": check_descriptions(explanations, active, processor.descriptions or {}),
+        "rationale": check_rationales(explanations, labels, RationaleVerifier(model, processor)),
         "frames": check_frames(explanations, labels, dataset.truth.intensity),
         "sentences": [str(explanation) for explanation in explanations],
     }

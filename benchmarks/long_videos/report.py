@@ -25,6 +25,12 @@ _MEASURES = (
     " probability of their label. Wrong segments with a low score therefore reduce mAP only slightly, but they reduce"
     " precision. Minus baseline: difference of the mean mAP, with its 95 % interval over videos."
 )
+_LOCALIZATION = (
+    "The rows of the dilated head are those of `TGDFERForTemporalLocalization`"
+    " ([segments](../reference/neighbours.md#segments)) on the same frozen `clip-tiny-faces`. It is trained on the"
+    " short clips of the benchmark for 20 epochs, either with their labels only or with the true segments of their"
+    " frames. The segments of its frame probabilities are found like those of predictions that are never unsure."
+)
 
 
 def write_segments_report(measured: SegmentResults, command: str, path: Path, figures: Path) -> None:
@@ -74,7 +80,8 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
     has_unsure = any(unsure.values())
     means = [f"mAP at {threshold}" for threshold in THRESHOLDS]
     head = ["method", "emotional segments", "precision", "recall", *means, "mean mAP", "minus baseline"]
-    rows = [_row(name, figures) for name in (PREDICTED, *([NEVER_UNSURE] if has_unsure else []), ARGMAX)]
+    others = [name for name in figures["methods"] if name not in (PREDICTED, NEVER_UNSURE, ARGMAX)]
+    rows = [_row(name, figures) for name in (PREDICTED, *([NEVER_UNSURE] if has_unsure else []), *others, ARGMAX)]
     measurement = (
         f"There are {videos['videos']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']}"
         " true segments of six emotions. By default, the model is trained on the short clips of the benchmark, which"
@@ -93,6 +100,7 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
         markdown_table(head, rows),
         paragraph(_MEASURES),
         *([paragraph(about_unsure)] if has_unsure else []),
+        *([paragraph(_LOCALIZATION)] if others else []),
         f"![The beginning of a rendered video with the predicted segments, and the true segments below]({picture})",
         f"Command: `{figures['command']}`",
     ]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings, render_if_needed, rendered_dataset
+from benchmarks.long_videos.localization import Segments, localized_segments
 from tgdfer import modeling_tgdfer
 from tgdfer.processing.explanation_tgdfer import UNSURE
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
@@ -30,9 +31,6 @@ ARGMAX = "argmax of every frame"
 
 # Intersection over union in time from which a segment counts as correct for precision and recall.
 CORRECT = 0.5
-
-# For each of several videos, its segments.
-Segments = list[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,18 @@ def measure_segments(work: Path, model: str | None, settings: LongVideos) -> Seg
     """
     folder = _render(work, settings)
     videos = _predict(model or _train(work), folder / "test")
-    return SegmentResults(compare_methods(videos) | {"videos": asdict(settings)}, videos[0])
+    located = {} if model else localized_segments(rendered_dataset(Settings(), work), video_files(folder / "test"))
+    return SegmentResults(compare_methods(videos, located) | {"videos": asdict(settings)}, videos[0])
 
 
-def compare_methods(videos: Sequence[LongVideo], draws: int = 1000) -> dict[str, Any]:
+def compare_methods(
+    videos: Sequence[LongVideo], located: Mapping[str, Segments] | None = None, draws: int = 1000
+) -> dict[str, Any]:
     """Computes the mAP of the predicted segments and of the baseline.
 
     Args:
         videos (`Sequence[LongVideo]`): Videos with their predictions.
+        located (`Mapping[str, Segments]`, *optional*): Segments of these videos by other methods, by name.
         draws (`int`, *optional*, defaults to `1000`): Number of bootstrap draws.
 
     Returns:
@@ -117,6 +119,7 @@ def compare_methods(videos: Sequence[LongVideo], draws: int = 1000) -> dict[str,
     methods: dict[str, Segments] = {
         PREDICTED: [_ranked(video.segments) for video in videos],
         NEVER_UNSURE: [_ranked(never_unsure(video.result)) for video in videos],
+        **(located or {}),
         ARGMAX: [argmax_segments(video.result) for video in videos],
     }
     return {
@@ -129,7 +132,9 @@ def compare_methods(videos: Sequence[LongVideo], draws: int = 1000) -> dict[str,
         },
         "correct": {name: sum(map(count_correct, segments, truths)) for name, segments in methods.items()},
         "differences": {
-            name: difference(methods[name], methods[ARGMAX], truths, draws) for name in (PREDICTED, NEVER_UNSURE)
+            name: difference(segments, methods[ARGMAX], truths, draws)
+            for name, segments in methods.items()
+            if name != ARGMAX
         },
     }
 
@@ -285,8 +290,15 @@ def _predict(model: str, folder: Path) -> list[LongVideo]:
     """Predicts the videos of a folder with a model."""
     network, processor = load_trained(model_source(model))
     pipeline = EmotionTimelinePipeline(model=network, video_processor=processor.video_processor)
-    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [
-        LongVideo(pipeline(str(folder / row["file_name"]), thumbnails=24), row["segments"])
-        for row in track(rows, "Predicting videos", console=get_console(), transient=True)
-    ]
+    truths = [row["segments"] for row in _metadata(folder)]
+    files = track(video_files(folder), "Predicting videos", console=get_console(), transient=True)
+    return [LongVideo(pipeline(str(file), thumbnails=24), truth) for file, truth in zip(files, truths, strict=True)]
+
+
+def video_files(folder: Path) -> list[Path]:
+    """Returns the files of the rendered videos of a split, in the order of its metadata."""
+    return [folder / row["file_name"] for row in _metadata(folder)]
+
+
+def _metadata(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -61,6 +61,7 @@ def test_save_load(network: Network, cls: type[Network], tmp_path: Path, frames:
         "layers_tgdfer.py",
         "lora_tgdfer.py",
         "losses_tgdfer.py",
+        "optional_parts_tgdfer.py",
         "regions_tgdfer.py",
         "visual_prompts_tgdfer.py",
     }

@@ -83,10 +83,31 @@ def long_range(grain, f, tau):
     return f + linear(grain.up, gelu(layer_norm(grain.output_norm, h)))
 
 
-def relevance(part, s, f):
+def temporal_adapter(part, f, tau):
+    """Of the unmasked frames alone: (T, D) -> (T, D)."""
+    h = linear(part.attention_down, layer_norm(part.attention_norm, f))
+    a = attention(part.attention, h, tau, np.full((len(f), len(f)), True))
+    f = f + linear(part.attention_up, a)
+    return f + linear(part.mlp_up, gelu(linear(part.mlp_down, layer_norm(part.mlp_norm, f))))
+
+
+def motion(f):
+    """(T, D) -> (T,)."""
+    steps = ((f[1:] - f[:-1]) ** 2).sum(-1)
+    d = np.array([steps[0], *(steps[1:] + steps[:-1]) / 2, steps[-1]])
+    return softmax(d / (d.mean() + 1e-6))
+
+
+def without_residue(part, f):
+    """(T, D) -> (T, D), by the projection onto the columns of the directions."""
+    directions = array(part.directions)
+    return norm(f - f @ directions @ np.linalg.inv(directions.T @ directions) @ directions.T)
+
+
+def relevance(part, s, f, m=None):
     hidden = layer_norm(part.norm, f)
     u = linear(part.score, np.tanh(linear(part.value, hidden)) / (1 + np.exp(-linear(part.gate, hidden))))
-    return softmax(array(part.sharpness) * s + u, axis=0)
+    return softmax(array(part.sharpness) * s + u + (0 if m is None else np.log(m)[:, None]), axis=0)
 
 
 def prompted(part, t, x, A):
@@ -133,18 +154,21 @@ def test_the_network_is_what_its_equations_say(part: str, clip_folder: Path, pro
     guidance = base.text_guidance
     w = softmax(np.where(guidance.description_mask.numpy(), array(guidance.description_weight), -np.inf))
     t = norm((w[..., None] * g).sum(1))
+    f = without_residue(base.residue, f) if base.residue else f
+    m = motion(f) if config.motion_weights else None
+    f = temporal_adapter(base.temporal_adapter, f, tau) if base.temporal_adapter else f
     near = short_term(base.short_term, f, tau) if base.short_term else f
     x = long_range(base.long_range, near, tau) if base.long_range else near
     scale, b = math.exp(model.log_scale.item()), array(model.bias)
     s = scale * norm(near) @ t.T + b
-    A = relevance(model.relevance, s, near)
+    A = relevance(model.relevance, s, near, m)
     texts = t
     if model.visual_prompts:
         rewrite = {"contrast": prompted, "cross_attention": attended}[config.visual_prompt_source]
         texts = rewrite(model.visual_prompts, t, x, A)
         if config.relevance_text == "prompted":
             s = scale * norm(near) @ texts.T + b
-            A = relevance(model.relevance, s, near)
+            A = relevance(model.relevance, s, near, m)
     e = scale * norm(x) @ texts.T + b
     P = pooled(config.mil_pooling, e, A)
     logits = (P * e).sum(0)

@@ -23,6 +23,7 @@ from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
 from tgdfer.training.interruption import ignore_first_sigterm
+from tgdfer.training.objectives.registry import Objectives
 from tgdfer.training.optimisation.averages import Averages
 from tgdfer.training.optimisation.ema import WeightAverage
 from tgdfer.training.optimisation.mixup import Mixup
@@ -69,6 +70,7 @@ class TrainingLoop:
         seed (`int`, *optional*, defaults to 0): Seed of the order of the clips and of all dropout.
         workers (`int`, *optional*, defaults to 0): Number of processes that decode clips.
         several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
+        objectives (`Objectives`, *optional*): Losses that are added to the loss of the model.
 
     Attributes:
         updates_per_epoch (`int`): Number of updates in an epoch.
@@ -93,8 +95,12 @@ class TrainingLoop:
         seed: int = 0,
         workers: int = 0,
         several: bool = False,
+        objectives: Objectives | None = None,
     ) -> None:
         self.options, self.accelerator, self.data = options, accelerator, data
+        self.objectives = objectives
+        if objectives is not None:
+            accelerator.register_for_checkpointing(objectives.to(accelerator.device))
         # The random state must not depend on whether features were cached. Each process has different dropout.
         set_seed(seed, device_specific=True)
         self.step = self.epoch = self.batches = 0
@@ -138,6 +144,8 @@ class TrainingLoop:
         self.model.train()
         self.data.set_epoch(epoch)
         self.loader.set_epoch(epoch)
+        if self.objectives is not None:
+            self.objectives.start_epoch(epoch)
         if not self.continues(epoch):
             self.epoch, self.batches, self.epoch_rates = epoch, 0, self.learning_rates
             self.averages.start_epoch()
@@ -148,6 +156,8 @@ class TrainingLoop:
             with self.accelerator.accumulate(self.model):
                 batch = batch if self.mixup is None else self.mixup(batch)
                 output = self.model(**batch, **self.inputs)
+                if self.objectives is not None:
+                    self._add_objectives(output, batch)
                 self.accelerator.backward(output.loss)
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
@@ -166,6 +176,12 @@ class TrainingLoop:
         if not math.isfinite(mean):
             raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
         return mean
+
+    def _add_objectives(self, output: Any, batch: dict[str, Tensor]) -> None:
+        """Adds the objectives to the loss of an output, and as a term of their own to its terms."""
+        added = self.objectives(output, batch)
+        output.loss = output.loss + added
+        output.loss_dict = {**output.loss_dict, "objectives": added.detach()}
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Context manager in which the model has its averaged weights, if they are averaged (`ema`)."""

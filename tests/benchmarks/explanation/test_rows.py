@@ -72,9 +72,11 @@ def test_report_says_what_was_measured(work, tmp_path):
         assert set(faithful) == {"all", "without_top", "without_random", "top_alone", "random_alone"}
         assert 0 < faithful["all"][0] <= 1 and faithful["without_top"][0] > 0
         assert bool(figures["words"]) == bool(figures["frames"]) == (not name.startswith("linear"))
+        assert bool(figures["rationale"]) == bool(figures["words"])
         cells = [f"{100 * figures['figures']['uar'][0]:.1f}", f"{100 * faithful['all'][0]:.1f}"]
         shown = [*cells, *(f"{faithful[kind][0]:.2f}" for kind in list(faithful)[1:])]
         assert f"| {row['title']} | {' | '.join(shown)} |" in text
+    assert "## Do the descriptions support the answer?" in text
     for label in EMOTIONS:
         assert f"\n- {label}: *" in text
     for secret in (str(work), str(tmp_path)):
@@ -150,7 +152,7 @@ def test_command_measures_a_trained_model_beside_the_others(dataset, trained, mo
     answer = CliRunner().invoke(command.app, [*arguments, "--figures", str(tmp_path / "out.json")])
     assert answer.exit_code == 0, answer.output
     text = (tmp_path / "out.md").read_text()
-    assert text.count("| TG-DFER, elsewhere |") == 3 and "--trained elsewhere" in text and str(tmp_path) not in text
+    assert text.count("| TG-DFER, elsewhere |") == 4 and "--trained elsewhere" in text and str(tmp_path) not in text
     facts = json.loads((tmp_path / "out.json").read_text())
     assert facts["rows"]["trained"]["figures"]["words"]["clips"]
 

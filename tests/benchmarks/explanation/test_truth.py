@@ -5,9 +5,10 @@ import pytest
 
 from benchmarks.explanation.named_units import NAMED_UNITS
 from benchmarks.explanation.rows import shuffled
-from benchmarks.explanation.truth import check_descriptions, check_frames
+from benchmarks.explanation.truth import check_descriptions, check_frames, check_rationales
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.processing.explanation_tgdfer import Description, Explanation, Span
+from tgdfer.training.rationale import SentenceCheck, Verification
 from tgdfer.training.rendered_faces import ACTION_UNITS
 
 BROWS, JAW, GASP = (list(NAMED_UNITS["surprise"])[index] for index in (0, 2, 3))
@@ -50,6 +51,34 @@ def test_truth_of_words_by_hand():
     found = check_descriptions([explanation("happiness", [SMILE, CHEEKS])], [active({"AU12"})], WORDS)
     assert found["explained"] == 0.5 and found["any_class"] == 0.125, "half of the smile is AU12"
     assert check_descriptions([explanation("neutral", [CALM])], [shown], WORDS) == {"clips": 0}
+
+
+class Verifier:
+    """Understands the words of surprise and nothing else."""
+
+    def verify(self, explanation, label=None):
+        label = label or explanation.label
+        checks = [SentenceCheck(text, (), 0.5, label == "surprise" and text != STARTLED) for text in explanation.named]
+        return Verification(label, tuple(checks))
+
+    def own_reliability(self):
+        return 0.75
+
+
+def test_explanations_of_right_and_wrong_answers_are_counted_apart():
+    right = explanation("surprise", [JAW, BROWS])
+    half = explanation("surprise", [JAW, STARTLED])  # one of two sentences
+    wrong = explanation("happiness", [JAW, BROWS])  # supports surprise
+    silent = explanation("surprise", [JAW], gains=(-1.0,) * 3)
+    found = check_rationales([right, half, wrong, silent], ["surprise"] * 4, Verifier())
+    assert found == {
+        "right": 0.5,
+        "wrong": 0.0,
+        "wrong_for_truth": 1.0,
+        "described": 0.75,
+        "reliability": 0.75,
+    }
+    assert check_rationales([right], ["surprise"], Verifier())["wrong"] is None
 
 
 def test_what_fits_like_any_clip_is_not_named():

@@ -1,0 +1,208 @@
+"""Temporal localization: a dilated head that labels every frame of a long video.
+
+It follows DCIN (Li et al., 2022, "Dilated Context Integrated Network with Cross-Modal Consensus for Temporal Emotion
+Localization in Videos", arXiv 2208.01954). A coarse stream sees the context of a frame at several granularities, by
+dilated convolutions over time. A fine stream sees the frame alone. DCIN compares video and subtitles in its
+consensus. Here the fine stream compares the frame with the descriptions of the classes, and the consensus is between
+the two streams.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.processing_utils import Unpack
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
+
+from .configuration_tgdfer import TGDFERConfig
+from .dual_encoders_tgdfer import embedding_width
+from .layers_tgdfer import TGDFERZeroLinear, at_least_fp32, cosines, gather_frames, top_frames, unit
+from .losses_tgdfer import IGNORED, bag_loss, instance_loss
+from .modeling_tgdfer import TGDFERForVideoClassification, TGDFERModel, TGDFERPreTrainedModel
+
+# Weight of the consensus of the two streams, without true segments. It must not dominate the loss of the labels.
+CONSENSUS_WEIGHT = 0.1
+
+
+@dataclass
+class TGDFERLocalizationOutput(ModelOutput):
+    """Output of `TGDFERForTemporalLocalization`.
+
+    Args:
+        loss (`Tensor` of shape `()`, *optional*): Training loss, if labels are given.
+        logits (`Tensor` of shape `(B, K)`): Logits of the clips: the mean of the highest `config.topk_fraction` of the
+            logits of the frames for each class.
+        frame_logits (`Tensor` of shape `(B, T, K)`): Logits of the frames, the mean of both streams. Masked frames
+            have meaningless values.
+        coarse_logits (`Tensor` of shape `(B, T, K)`): Logits of the coarse stream.
+        fine_logits (`Tensor` of shape `(B, T, K)`): Logits of the fine stream.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    frame_logits: Tensor | None = None
+    coarse_logits: Tensor | None = None
+    fine_logits: Tensor | None = None
+
+
+class TGDFERDilatedHead(nn.Module):
+    """The coarse stream: dilated convolutions over the unmasked frames, with residual connections.
+
+    Layer i compares a frame with those 2^i unmasked frames before and after it. The logits are computed from the sum
+    of all layers, so from context at every granularity. They are zero at the start.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        dim (`int`): Width D of the frames.
+    """
+
+    def __init__(self, config: TGDFERConfig, dim: int):
+        super().__init__()
+        width = config.localization_width
+        self.input_norm = nn.LayerNorm(dim)
+        self.down = nn.Linear(dim, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.localization_layers))
+        # A convolution with three taps is a linear layer on the concatenated states of three frames.
+        self.convolutions = nn.ModuleList(nn.Linear(3 * width, width) for _ in range(config.localization_layers))
+        self.output_norm = nn.LayerNorm(width)
+        self.output = TGDFERZeroLinear(width, config.num_labels)
+
+    def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        """Computes the logits of the frames: frames (B, T, D), mask (B, T) -> (B, T, K)."""
+        # Unmasked frames are moved to the front, so that neighbours are neighbours among them.
+        order = (~frame_mask).int().argsort(dim=1, stable=True)
+        valid = frame_mask.gather(1, order).unsqueeze(-1)
+        hidden = self.down(self.input_norm(gather_frames(frames, order)))
+        total = hidden
+        for layer, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
+            states, step = norm(hidden).masked_fill(~valid, 0.0), 2**layer
+            before = F.pad(states, (0, 0, step, 0))[:, : states.shape[1]]
+            after = F.pad(states, (0, 0, 0, step))[:, step:]
+            hidden = hidden + F.gelu(convolution(torch.cat([before, states, after], dim=-1)))
+            total = total + hidden
+        return gather_frames(self.output(self.output_norm(total)), order.argsort(dim=1))
+
+
+class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
+    """TG-DFER with a dilated temporal head: labels every frame of a video of any length.
+
+    It is trained with the labels of clips alone, or with the label of each frame. Before training, it gives the same
+    class to a frame as the descriptions do.
+
+    Args:
+        config (`TGDFERConfig`): The configuration. The head depends on `localization_width` and `localization_layers`.
+    """
+
+    def __init__(self, config: TGDFERConfig):
+        super().__init__(config)
+        self.tgdfer = TGDFERModel(config)
+        self.head = TGDFERDilatedHead(config, embedding_width(config.clip_config))
+        # The scale of the cosines of the fine stream, and the bias of each class.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.initial_scale)))
+        self.bias = nn.Parameter(torch.zeros(config.num_labels))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TGDFERForTemporalLocalization):
+            init.constant_(module.log_scale, math.log(self.config.initial_scale))
+            init.zeros_(module.bias)
+
+    @classmethod
+    def from_classifier(cls, model: TGDFERForVideoClassification) -> "TGDFERForTemporalLocalization":
+        """Creates a model with CLIP, texts and temporal network of a classifier. They are copied.
+
+        Args:
+            model (`TGDFERForVideoClassification`): A classifier, trained or not. LoRA must be merged.
+
+        Returns:
+            `TGDFERForTemporalLocalization`: The model, in `eval` mode and with a frozen CLIP.
+
+        Raises:
+            ValueError: If LoRA is attached to the classifier.
+        """
+        if model.has_lora:
+            raise ValueError("LoRA is attached to the classifier; call its method `merge_lora` first.")
+        config = type(model.config).from_dict(model.config.to_dict())
+        config.reset_calibration()
+        localizer = cls(config).to(model.device, model.dtype)
+        localizer.tgdfer.load_state_dict(model.tgdfer.state_dict())
+        localizer.log_scale.data.copy_(model.log_scale.data)
+        localizer.bias.data.copy_(model.bias.data)
+        localizer.freeze_clip()
+        return localizer.eval()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        timestamps: Tensor | None = None,
+        frame_features: Tensor | None = None,
+        labels: Tensor | None = None,
+        frame_labels: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TGDFERLocalizationOutput:
+        """Labels every frame.
+
+        Args:
+            pixel_values_videos (`Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames.
+            frame_mask (`Tensor` of shape `(B, T)`, *optional*): True for valid frames, at any positions.
+            timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
+            frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
+                `pixel_values_videos`.
+            labels (`Tensor` of shape `(B,)`, *optional*): Class indices of the clips, where -100 is ignored. They
+                train the frames weakly, unless `frame_labels` are given.
+            frame_labels (`Tensor` of shape `(B, T)`, *optional*): Class indices of the frames, where -100 is ignored.
+            **kwargs: `return_dict`.
+
+        Returns:
+            `TGDFERLocalizationOutput`: Logits of clips and frames and, if labels are given, the loss.
+
+        Raises:
+            ValueError: As in `TGDFERModel.forward`.
+        """
+        base = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
+        mask, frames = base.frame_mask, base.last_hidden_state
+        scale, bias = at_least_fp32(self.log_scale).exp(), at_least_fp32(self.bias)
+        fine = scale * cosines(unit(at_least_fp32(frames)), base.text_embeds) + bias
+        coarse = at_least_fp32(self.head(frames, mask))
+        frame_logits = (fine + coarse) / 2
+        top = top_frames(frame_logits, mask, self.config.topk_fraction)
+        logits = frame_logits.masked_fill(~top, 0.0).sum(1) / top.sum(1)
+        loss = None
+        if frame_labels is not None:
+            known = mask & (frame_labels != IGNORED)
+            # The labels of the frames go one by one through a loss that expects those of clips.
+            wanted = frame_labels.masked_fill(~known, IGNORED).flatten()
+            loss = bag_loss(frame_logits.flatten(0, 1), wanted, None, self.config.label_smoothing)
+        elif labels is not None:
+            loss = bag_loss(logits, labels, None, self.config.label_smoothing)
+            loss = loss + CONSENSUS_WEIGHT * consensus_loss(coarse, fine, mask)
+            if self.config.instance_weight:
+                chosen = top.gather(2, labels.clamp(min=0).view(-1, 1, 1).expand(-1, mask.shape[1], 1)).squeeze(2)
+                loss = loss + self.config.instance_weight * instance_loss(frame_logits, labels, chosen)
+        return TGDFERLocalizationOutput(loss, logits, frame_logits, coarse, fine)
+
+
+def consensus_loss(coarse: Tensor, fine: Tensor, frame_mask: Tensor) -> Tensor:
+    """Computes the mean Jensen-Shannon divergence of the two streams over the unmasked frames, 0 to log 2.
+
+    Args:
+        coarse (`Tensor` of shape `(B, T, K)`): Logits of the coarse stream.
+        fine (`Tensor` of shape `(B, T, K)`): Logits of the fine stream.
+        frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+    """
+    first, second = coarse.log_softmax(-1), fine.log_softmax(-1)
+    middle = torch.logaddexp(first, second) - torch.log(torch.tensor(2.0, device=first.device))
+    divergence = sum((one.exp() * (one - middle)).sum(-1) for one in (first, second)) / 2
+    return (divergence * frame_mask).sum() / frame_mask.sum().clamp(min=1)
+
+
+TGDFERForTemporalLocalization.register_for_auto_class("AutoModel")
+
+__all__ = ["TGDFERForTemporalLocalization", "TGDFERLocalizationOutput"]

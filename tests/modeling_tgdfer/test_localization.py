@@ -1,0 +1,119 @@
+"""The dilated head: its start, its context, masked frames, losses by hand, and training with and without segments."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tgdfer import TGDFERForTemporalLocalization
+from tgdfer.modeling_tgdfer.localization_tgdfer import CONSENSUS_WEIGHT, TGDFERDilatedHead, consensus_loss
+
+from .conftest import DIM, LABELS, Maker, differ, move_all_but_clip, switch_off_dropout
+
+FRAMES = 24
+
+
+def make(from_clip: Maker, **options: object) -> TGDFERForTemporalLocalization:
+    return TGDFERForTemporalLocalization.from_classifier(from_clip(**{"long_range": False} | options))
+
+
+def features(frames: int = FRAMES, clips: int = 1) -> torch.Tensor:
+    return torch.randn(clips, frames, DIM, generator=torch.Generator().manual_seed(5))
+
+
+@torch.no_grad()
+def test_starts_from_the_descriptions(from_clip: Maker) -> None:
+    classifier = from_clip(long_range=False, visual_prompts=False).eval()
+    model, frames = make(from_clip), features()
+    found, theirs = model(frame_features=frames), classifier(frame_features=frames)
+    torch.testing.assert_close(found.fine_logits, theirs.frame_logits, atol=1e-5, rtol=1e-5)
+    assert not found.coarse_logits.any()
+    torch.testing.assert_close(found.frame_logits, theirs.frame_logits / 2, atol=1e-5, rtol=1e-5)
+    top = found.frame_logits[0].topk(math.ceil(0.25 * FRAMES), dim=0).values.mean(0)
+    torch.testing.assert_close(found.logits[0], top)
+
+
+def test_sees_context_at_every_granularity_and_no_further(from_clip: Maker) -> None:
+    """Of the head alone: 1 + 2 + 4 frames on either side with three layers."""
+    head = TGDFERDilatedHead(make(from_clip, localization_layers=3).config, DIM)
+    torch.nn.init.normal_(head.output.weight)
+    frames = features().requires_grad_()
+    head(frames, torch.ones(1, FRAMES, dtype=torch.bool))[0, 12].sum().backward()
+    reached = frames.grad[0].abs().sum(-1).nonzero().flatten().tolist()
+    assert reached == list(range(12 - 7, 12 + 8))
+
+
+@torch.no_grad()
+def test_masked_frames_are_as_if_they_were_not_there(from_clip: Maker) -> None:
+    model = move_all_but_clip(make(from_clip))
+    frames, seconds = features(), torch.arange(FRAMES).float().unsqueeze(0)
+    mask = torch.rand(1, FRAMES, generator=torch.Generator().manual_seed(1)) > 0.3
+    kept = model(frame_features=frames[mask].unsqueeze(0), timestamps=seconds[mask].unsqueeze(0))
+    frames[~mask] = 100.0
+    whole = model(frame_features=frames, frame_mask=mask, timestamps=seconds)
+    assert differ(whole.frame_logits[mask], kept.frame_logits[0]) < 1e-4
+    assert differ(whole.logits, kept.logits) < 1e-4
+
+
+@torch.no_grad()
+def test_losses_by_hand(from_clip: Maker) -> None:
+    model = move_all_but_clip(make(from_clip, label_smoothing=0.0, instance_weight=0.0))
+    frames, wanted = features(4), torch.tensor([[1, 1, -100, 3]])
+    found = model(frame_features=frames, frame_labels=wanted, labels=torch.tensor([2]))
+    log_p = found.frame_logits[0].log_softmax(-1)
+    assert found.loss.item() == pytest.approx(-(log_p[0, 1] + log_p[1, 1] + log_p[3, 3]).item() / 3, rel=1e-5)
+    weak = model(frame_features=frames, labels=torch.tensor([2])).loss.item()
+    p, q = found.coarse_logits[0].softmax(-1), found.fine_logits[0].softmax(-1)
+    m = (p + q) / 2
+    divergence = ((p * (p / m).log()).sum(-1) + (q * (q / m).log()).sum(-1)).mean() / 2
+    expected = -found.logits[0].log_softmax(-1)[2] + CONSENSUS_WEIGHT * divergence
+    assert weak == pytest.approx(expected.item(), rel=1e-4)
+    same = consensus_loss(found.fine_logits, found.fine_logits, torch.ones(1, 4, dtype=torch.bool))
+    assert same.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("with_segments", [False, True])
+def test_learns_which_frames_show_a_class(with_segments: bool, from_clip: Maker) -> None:
+    """Frames of class 2 point in a direction of their own, and those of class 3 fill the rest of the clip."""
+    model = make(from_clip, localization_width=16)
+    switch_off_dropout(model)
+    axes = torch.eye(DIM)
+    clips = 0.1 * torch.randn(8, 12, DIM) + axes[1]
+    wanted = torch.full((8, 12), 3)
+    for clip in range(4):
+        clips[clip, clip : clip + 4] += 2 * axes[0]
+        wanted[clip, clip : clip + 4] = 2
+    labels = torch.tensor([2] * 4 + [3] * 4)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(60):
+        given = {"frame_labels": wanted} if with_segments else {"labels": labels}
+        loss = model.train()(frame_features=clips, **given).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        scores = model.eval()(frame_features=clips).frame_logits
+    if with_segments:
+        assert (scores.argmax(-1) == wanted).float().mean() > 0.95
+    margin = (scores[..., 2] - scores[..., 3])[:4]
+    shown = wanted[:4] == 2
+    assert margin[shown].min() > margin[~shown].max(), "frames that show the class rank first"
+
+
+@torch.no_grad()
+def test_save_and_load(from_clip: Maker, tmp_path: Path) -> None:
+    model, frames = move_all_but_clip(make(from_clip)), features()
+    model.save_pretrained(tmp_path)
+    assert {"localization_tgdfer.py", "modeling_tgdfer.py"} <= {path.name for path in tmp_path.iterdir()}
+    loaded = TGDFERForTemporalLocalization.from_pretrained(tmp_path)
+    expected, found = (one(frame_features=frames).frame_logits for one in (model, loaded))
+    assert torch.equal(found, expected) and list(loaded.config.id2label.values()) == LABELS
+    assert not [name for name, p in loaded.named_parameters() if p.requires_grad and ".clip." in name]
+
+
+def test_attached_lora_is_refused(from_clip: Maker) -> None:
+    classifier = from_clip(lora_layers=1)
+    classifier.attach_lora()
+    with pytest.raises(ValueError, match="call its method `merge_lora` first"):
+        TGDFERForTemporalLocalization.from_classifier(classifier)
