@@ -101,6 +101,32 @@ def top_frames(scores: Tensor, frame_mask: Tensor, share: float) -> Tensor:
     return (order.argsort(dim=1) < count) & mask
 
 
+def pooling_weights(config: TGDFERConfig, evidence: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
+    """Computes the weights of the frames in the logits, which depend on `config.mil_pooling`.
+
+    Args:
+        config (`TGDFERConfig`): The configuration.
+        evidence (`Tensor` of shape `(B, T, K)`): Evidence of each frame, `e`.
+        relevance (`Tensor` of shape `(B, T, K)`): Relevance of each frame, `A`.
+        frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+
+    Returns:
+        `Tensor` of shape `(B, T, K)`: Weights with sum one over the unmasked frames.
+    """
+    if config.mil_pooling == "attention":
+        return relevance
+    if config.mil_pooling == "mean":
+        return masked_softmax(torch.zeros_like(evidence), frame_mask.unsqueeze(-1), dim=1)
+    fraction = config.topk_fraction if config.mil_pooling == "topk" else 0.0  # 0 selects one frame
+    top = top_frames(evidence, frame_mask, fraction)
+    return top / top.sum(1, keepdim=True)
+
+
+def description_relevance(frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
+    """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
+    return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])
+
+
 class TGDFERZeroLinear(nn.Linear):
     """A linear layer that is initialised with zeros, so that the residual branch that it ends has no effect at first.
 

@@ -56,9 +56,10 @@ from .layers_tgdfer import (
     by_class,
     check_classes,
     cosines,
+    description_relevance,
     masked_mean,
     masked_softmax,
-    top_frames,
+    pooling_weights,
     unit,
 )
 from .losses_tgdfer import auxiliary_losses, bag_loss, hard_labels, num_processes
@@ -106,8 +107,7 @@ class TGDFEROutput(ModelOutput):
         frame_relevance (`Tensor` of shape `(B, T, K)`): Weight of each frame in the logit of each class, for every
             `mil_pooling`: `logits = (frame_relevance * frame_logits).sum(1)`. It sums to one over the unmasked frames
             and is zero on masked frames.
-        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; zero for
-            padding.
+        description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; 0 for padding.
         video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
             frames, weighted by their share in the prediction.
         text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts; one set per clip with visual prompts.
@@ -115,8 +115,7 @@ class TGDFEROutput(ModelOutput):
             long-range grain and the output of the last one, if requested. Empty without this grain.
         attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Attention weights of these layers, if
             requested. Empty without this grain.
-        loss_dict (`dict[str, Tensor]`, *optional*): In training, the weighted terms of the loss without gradient, by
-            name: "bag", and those that the config enables.
+        loss_dict (`dict[str, Tensor]`, *optional*): In training, the weighted terms of the loss by name.
     """
 
     loss: Tensor | None = None
@@ -514,16 +513,6 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         """Replaces the token embeddings of the text tower."""
         self.tgdfer.set_input_embeddings(value)
 
-    def pool(self, evidence: Tensor, relevance: Tensor, frame_mask: Tensor) -> Tensor:
-        """Computes the weights (B, T, K) of the frames in the logits, which depend on `config.mil_pooling`."""
-        if self.config.mil_pooling == "attention":
-            return relevance
-        if self.config.mil_pooling == "mean":
-            return masked_softmax(torch.zeros_like(evidence), frame_mask.unsqueeze(-1), dim=1)
-        fraction = self.config.topk_fraction if self.config.mil_pooling == "topk" else 0.0  # 0 selects one frame
-        top = top_frames(evidence, frame_mask, fraction)
-        return top / top.sum(1, keepdim=True)
-
     @can_return_tuple
     def forward(
         self,
@@ -572,7 +561,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
                 scores = scale * cosines(short_term, texts) + bias
                 relevance = self.relevance(scores, base.frame_embeds, mask, base.motion)
         evidence = scale * cosines(both_grains, texts) + bias
-        weights = self.pool(evidence, relevance, mask)
+        weights = pooling_weights(self.config, evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
 
         frame_shares = (weights * logits.softmax(-1).unsqueeze(1)).sum(-1, keepdim=True)  # (B, T, 1)
@@ -580,7 +569,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             logits=logits,
             frame_logits=evidence,
             frame_relevance=weights,
-            description_relevance=self.description_relevance(short_term, base.description_embeds),
+            description_relevance=description_relevance(short_term, base.description_embeds),
             video_embeds=unit((frame_shares * at_least_fp32(frames)).sum(1)),
             text_embeds=texts,
         )
@@ -593,8 +582,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             labels = labels.to(logits.device)
             several = self.config.problem_type == "multi_label_classification"
             processes = num_processes() if self.training else 1
-            smoothing = self.config.label_smoothing
-            terms = {"bag": bag_loss(adjusted, labels, class_weights, smoothing, several, processes)}
+            terms = {"bag": bag_loss(adjusted, labels, class_weights, self.config.label_smoothing, several, processes)}
             labels = hard_labels(labels, several)
             inputs = (scores, relevance, output.video_embeds, base.text_embeds, labels, mask)
             terms |= auxiliary_losses(self.config, scale, *inputs, processes)
@@ -604,10 +592,6 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             output[name] = value.to(frames.dtype)
         layers = {"hidden_states": base.hidden_states, "attentions": base.attentions}
         return TGDFEROutput(**output, loss=loss, loss_dict=terms, **layers)
-
-    def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
-        """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
-        return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])
 
 
 TGDFERModel.register_for_auto_class("AutoModel")
