@@ -50,13 +50,13 @@ class Sizes:
 
     Attributes:
         clips (`int`, *optional*, defaults to 40): Rendered clips of each of the seven labels.
-        epochs (`int`, *optional*, defaults to 6): Epochs of the training.
-        views (`int`, *optional*, defaults to 18): Views of each clip whose features are computed.
+        epochs (`int`, *optional*, defaults to 8): Epochs of the training.
+        views (`int`, *optional*, defaults to 24): Views of each clip whose features are computed.
     """
 
     clips: int = 40
-    epochs: int = 6
-    views: int = 18
+    epochs: int = 8
+    views: int = 24
 
 
 @app.command()
