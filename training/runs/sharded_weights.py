@@ -1,12 +1,12 @@
 """Whole weights of a model whose weights are sharded over processes (FSDP2, DeepSpeed ZeRO-3)."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 
@@ -33,7 +33,7 @@ def whole_model(accelerator: Accelerator, model: Any) -> Any:
     return _copy_with(network, state) if accelerator.is_main_process else None
 
 
-def _copy_with(network: Any, state: dict[str, Tensor]) -> Any:
+def _copy_with(network: Any, state: Mapping[str, Any]) -> Any:
     """Creates a model of the same configuration with the given weights."""
     with torch.device("meta"):
         whole = type(network)(copy.deepcopy(network.config))
