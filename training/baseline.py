@@ -56,7 +56,7 @@ def mean_baseline(
     """
     seed = config.run.seed
     frozen = config.model.model_copy(update={"model": base_model, "frozen_features": True, "model_options": {}})
-    model, processor = start_model(frozen, train.clips.classes, face_options(config.faces, config.data.dataset))
+    model, processor = start_model(frozen, train.clips.classes, face_options(config.faces, config.data.source))
     views = Views(
         config.model.feature_views,
         seed,

@@ -142,6 +142,11 @@ class DataConfig(Section):
         return self.data_root is not None
 
     @property
+    def source(self) -> str:
+        """Folder or Hub id that the clips are read from."""
+        return self.data_root or self.dataset
+
+    @property
     def held_out_fold(self) -> int:
         """Index of the fold of the training split that is held out for validation."""
         return 0 if self.is_published or self.fold is None else self.fold

@@ -141,7 +141,7 @@ def run_stage(
     clips_hash = hash_clips(folder, train_part, validation_part)
     set_seed(seed)
     started = config if start is None else config.with_options(model=start, revision=None)
-    model, processor = start_model(started.model, classes, face_options(config.faces, config.data.dataset))
+    model, processor = start_model(started.model, classes, face_options(config.faces, config.data.source))
     choose_trainable(model, config.optimisation.freeze, config.optimisation.unfreeze, config.model.frozen_features)
     accelerate_training(model, config.optimisation)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -152,9 +152,10 @@ class TrainingLoop:
         self._is_resumed = False
         self.timer = WaitingTimer(self._remaining_batches())
         for loaded in track(self.timer):
-            batch = ignore_repeated_clips(loaded, self.accelerator)
+            # Mixtures with repeated clips count, and their repetitions do not.
+            mixed = loaded if self.mixup is None else self.mixup(loaded)
+            batch = ignore_repeated_clips(mixed, self.accelerator)
             with self.accelerator.accumulate(self.model):
-                batch = batch if self.mixup is None else self.mixup(batch)
                 output = self.model(**batch, **self.inputs)
                 if self.objectives is not None:
                     self._add_objectives(output, batch)
