@@ -199,7 +199,8 @@ class OptimisationConfig(Section):
     )
     objectives: dict[str, Any] = Field(
         {},
-        description="Losses of other methods to add, by name and weight: ial=0.1, memory=1, transport=0.1, identity=10",
+        description="Losses of other methods to add, by name and weight: ial=0.1, memory=1, transport=0.1 or"
+        " identity=10",
     )
 
 

@@ -73,7 +73,7 @@ def identity_loss(identity: Tensor, emotion: Tensor, basis: Tensor) -> Tensor:
 class Identity(Objective):
     """The loss of the directions of the residue. It trains nothing else.
 
-    The scatters are running means over the batches, because a single batch has few clips of each label.
+    The scatters are running sums over the batches, because a single batch has few clips of each label.
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
@@ -112,9 +112,8 @@ class Identity(Objective):
         """Adds the frames of the last pass of the network to the scatters, and computes the loss: `identity_loss`."""
         frames = self.captured.pop().float()
         mask = batch.get("frame_mask", torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)).bool()
-        # The running means start at zero, which makes no difference to shares.
-        for mean, scatter in zip(
+        for total, scatter in zip(
             (self.identity, self.emotion), scatters(frames, mask, self.labels(batch)), strict=True
         ):
-            mean.mul_(MOMENTUM).add_(scatter)
+            total.mul_(MOMENTUM).add_(scatter)
         return identity_loss(self.identity.clone(), self.emotion.clone(), self.residue[0].basis())
