@@ -353,9 +353,9 @@ class TGDFERConfig(PreTrainedConfig):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; choose one of {', '.join(allowed)}.")
         counts = ("num_frames", "max_descriptions", "prompt_length", "temporal_heads", "short_term_window")
+        layers = ("localization_width", "localization_layers")
         widths = ("short_term_width", "long_range_width", "long_range_layers", "relevance_width", "visual_prompt_rank")
-        widths += ("localization_width", "localization_layers")
-        for name in counts + widths:
+        for name in counts + layers + widths:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
         if self.residue_width < 0:

@@ -9,6 +9,7 @@ the two streams.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +130,8 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
             raise ValueError("LoRA is attached to the classifier; call its method `merge_lora` first.")
         config = type(model.config).from_dict(model.config.to_dict())
         config.reset_calibration()
-        localizer = cls(config).to(model.device, model.dtype)
+        localizer: Any = cls(config)
+        localizer = localizer.to(device=model.device, dtype=model.dtype)
         localizer.tgdfer.load_state_dict(model.tgdfer.state_dict())
         localizer.log_scale.data.copy_(model.log_scale.data)
         localizer.bias.data.copy_(model.bias.data)

@@ -176,7 +176,8 @@ class TGDFERPreTrainedModel(CheckpointedModel):
         elif isinstance(module, TGDFERRelevance):
             init.constant_(module.sharpness, float(self.config.initial_sharpness))
         elif isinstance(module, TGDFERResidue):
-            init.normal_(module.directions, std=module.directions.shape[0] ** -0.5)
+            # Only the directions matter. The shorter the vectors are, the further a step of the optimizer turns them.
+            init.normal_(module.directions, std=0.3 * module.directions.shape[0] ** -0.5)
         elif isinstance(module, TGDFERVisualPrompts):
             init.zeros_(module.strength)
         elif isinstance(module, TGDFERForVideoClassification):

@@ -264,7 +264,8 @@ class OptimisationConfig(Section):
     )
     objectives: dict[str, Any] = Field(
         {},
-        description="Losses of other methods to add, by name and weight: ial=0.1, memory=1, transport=0.1, identity=1",
+        description="Losses of other methods to add, by name and weight: ial=0.1, memory=1, transport=0.1 or"
+        " identity=10",
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass, which saves memory and takes longer"

@@ -73,7 +73,7 @@ NEIGHBOURS = (
     Neighbour("motion", "+ weights of motion of GRACE", {"motion_weights": True}),
     Neighbour("patch-adapter", "+ adapter of patches", patches="adapter"),
     Neighbour("transport", "+ adapter of patches, transport of GRACE", patches="transport"),
-    Neighbour("residue", "+ emotion part of PF-ViT", {"residue_width": 32}, {"identity": 1.0}),
+    Neighbour("residue", "+ emotion part of PF-ViT", {"residue_width": 32}, {"identity": 10.0}),
 )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.ablation import other_methods
-from benchmarks.ablation.neighbours import Neighbour, dataset_of, neighbour_head, neighbours_of
+from benchmarks.ablation.neighbours import Neighbour, ProbedHead, dataset_of, neighbour_head, neighbours_of
 from benchmarks.ablation.variants import FULL, Variant, variant_model, variants_of
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.faithfulness import faithfulness, head_predictor
@@ -137,7 +137,7 @@ def train_and_test(dataset: AnyDataset, make: MakeHead, recipe: Recipe, rates: t
     if result["scores"] is not None:
         bags = test.features[0].float(), test.frame_mask[0], test.timestamps[0]
         result["faithful"] = faithfulness(head_predictor(head), *bags)
-    if hasattr(head, "extra_figures"):
+    if isinstance(head, ProbedHead):
         result |= head.extra_figures(dataset, seed)
     return result
 

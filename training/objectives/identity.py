@@ -17,47 +17,63 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.errors import UserError
 from tgdfer.training.objectives.objective import Objective
 
+# Share of the scatters of earlier batches that is kept when a batch is added.
+MOMENTUM = 0.95
 
-def identity_loss(frames: Tensor, basis: Tensor, frame_mask: Tensor, labels: Tensor) -> Tensor:
-    """Computes the share of the identity outside the residue plus the share of the emotion inside it.
 
-    The *identity* of a clip is its mean frame, minus the mean of the clips with the same label in the batch. The
-    *emotion* is what changes within the clips, and the differences between the labels. The share of the residue in
-    differences `x` is `sum |Q^T x|^2 / sum |x|^2`. The loss is zero if the residue has the whole identity and no
-    emotion, and it is at most 2.
+def scatters(frames: Tensor, frame_mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Computes the scatter matrices of the identity and of the emotion in a batch.
+
+    The *identity* of a clip is its mean frame, minus the mean of the clips with the same label. The *emotion* is what
+    changes within the clips, and the differences between the labels.
 
     Args:
         frames (`torch.Tensor` of shape `(B, T, D)`): Frames before the split.
-        basis (`torch.Tensor` of shape `(D, R)`): Orthonormal basis `Q` of the residue.
         frame_mask (`torch.Tensor` of shape `(B, T)`): True for valid frames.
         labels (`torch.Tensor` of shape `(B,)`): Class indices. Clips with -100 do not contribute.
 
     Returns:
-        `Tensor`: The loss, a scalar. A share of nothing is zero, so a batch without two clips of a label has no
-        identity outside the residue.
+        `tuple[Tensor, Tensor]`: The sums of `x x^T` over the differences `x`, both (D, D). The scatter of the identity
+        is zero if no two clips have the same label.
     """
-    known = labels != IGNORED
-    mask = frame_mask & known.unsqueeze(1)
-    clips = masked_mean(frames, frame_mask) * known.unsqueeze(1)  # (B, D)
-    same = ((labels.unsqueeze(0) == labels.unsqueeze(1)) & known).to(clips.dtype) * known.unsqueeze(1)
+    known = (labels != IGNORED).unsqueeze(1)
+    means = masked_mean(frames, frame_mask)
+    clips = means * known  # (B, D)
+    same = ((labels.unsqueeze(0) == labels.unsqueeze(1)) & known).to(clips.dtype)
     of_label = same @ clips / same.sum(1, keepdim=True).clamp(min=1)
     overall = clips.sum(0) / known.sum().clamp(min=1)
-    identity = (clips - of_label) * known.unsqueeze(1)
-    changes = (frames - masked_mean(frames, frame_mask).unsqueeze(1)) * mask.unsqueeze(-1)
-    # The mean over the frames, so that changes and labels count alike in clips of any length.
-    changes = changes / frame_mask.sum(1).clamp(min=1).sqrt().view(-1, 1, 1)
-    labels_differ = (of_label - overall) * known.unsqueeze(1)
-    emotion = torch.cat([changes.flatten(0, 1), labels_differ])
-    return _share(identity, identity - identity @ basis @ basis.T) + _share(emotion, emotion @ basis)
+    identity, between = (clips - of_label) * known, (of_label - overall) * known
+    changes = (frames - means.unsqueeze(1)) * (frame_mask & known).unsqueeze(-1)
+    # The mean over the frames of a clip, so that clips of any length count alike.
+    within = (changes / frame_mask.sum(1).clamp(min=1).sqrt().view(-1, 1, 1)).flatten(0, 1)
+    return identity.T @ identity, within.T @ within + between.T @ between
 
 
-def _share(whole: Tensor, part: Tensor) -> Tensor:
-    """Returns the share of the squares of one matrix in those of another, 0 if both are zero."""
-    return part.square().sum() / whole.square().sum().clamp(min=1e-12)
+def identity_loss(identity: Tensor, emotion: Tensor, basis: Tensor) -> Tensor:
+    """Computes the share of the identity outside the residue plus the share of the emotion inside it.
+
+    The share of the residue in a scatter `S` is `tr(Q^T S Q) / tr(S)`. The loss is zero if the residue has the whole
+    identity and no emotion, and it is at most 2.
+
+    Args:
+        identity (`torch.Tensor` of shape `(D, D)`): Scatter of the identity.
+        emotion (`torch.Tensor` of shape `(D, D)`): Scatter of the emotion.
+        basis (`torch.Tensor` of shape `(D, R)`): Orthonormal basis `Q` of the residue.
+
+    Returns:
+        `Tensor`: The loss, a scalar. A residue has no share of a scatter that is zero.
+    """
+
+    def share(scatter: Tensor) -> Tensor:
+        return (basis * (scatter @ basis)).sum() / scatter.trace().clamp(min=1e-12)
+
+    return 1 - share(identity) + share(emotion)
 
 
 class Identity(Objective):
     """The loss of the directions of the residue. It trains nothing else.
+
+    The scatters are running sums over the batches, because a single batch has few clips of each label.
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
@@ -66,6 +82,9 @@ class Identity(Objective):
     Raises:
         UserError: If the model has no residue.
     """
+
+    identity: Tensor
+    emotion: Tensor
 
     def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
         super().__init__(model, frozen_features)
@@ -83,11 +102,18 @@ class Identity(Objective):
                 captured[:] = [inputs[0].detach()]
 
         residue.register_forward_hook(capture)
+        dim = len(residue.directions)
+        self.register_buffer("identity", torch.zeros(dim, dim))
+        self.register_buffer("emotion", torch.zeros(dim, dim))
         # A list, so that the weights are no part of this module.
         self.residue = [residue]
 
     def forward(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
-        """Computes the loss of the frames of the last pass of the network: see `identity_loss`."""
+        """Adds the frames of the last pass of the network to the scatters, and computes the loss: `identity_loss`."""
         frames = self.captured.pop().float()
         mask = batch.get("frame_mask", torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)).bool()
-        return identity_loss(frames, self.residue[0].basis(), mask, self.labels(batch))
+        for total, scatter in zip(
+            (self.identity, self.emotion), scatters(frames, mask, self.labels(batch)), strict=True
+        ):
+            total.mul_(MOMENTUM).add_(scatter)
+        return identity_loss(self.identity.clone(), self.emotion.clone(), self.residue[0].basis())

@@ -19,6 +19,7 @@ from benchmarks.harness.feature_dataset import FeatureDataset
 from benchmarks.harness.fitting import predict
 from benchmarks.harness.heads import TextGuidedHead
 from benchmarks.harness.results import Results, read_results
+from benchmarks.harness.row import folds_of
 from benchmarks.harness.runner import run_rows
 
 BY_NAME = {one.name: one for one in NEIGHBOURS}
@@ -137,6 +138,8 @@ def test_given_features_have_no_patches(dataset, tmp_path):
 def test_every_row_is_measured_by_its_name(dataset, tmp_path, monkeypatch):
     narrow = [replace(one, options={"residue_width": 8}) if one.name == "residue" else one for one in NEIGHBOURS]
     monkeypatch.setattr(neighbours, "NEIGHBOURS", narrow)
+    monkeypatch.setattr(rows, "RATES", (1e-3,))
+    monkeypatch.setattr(rows, "folds_of", lambda *a: folds_of(*a)[:2])
     names = list(BY_NAME)
     assert run_rows(dataset, rows.rows_of(dataset), tmp_path, "the command", time.monotonic() + 1e6, names)
     (results,) = read_results(tmp_path)

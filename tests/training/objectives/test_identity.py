@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.objectives.identity import Identity, identity_loss
+from tgdfer.training.objectives.identity import Identity, identity_loss, scatters
 
 PEOPLE, LABELS, FRAMES = 4, 2, 5
 
@@ -21,8 +21,8 @@ def frames_of_known_parts() -> tuple[torch.Tensor, torch.Tensor]:
 
 def loss_of(*dimensions: int) -> float:
     frames, labels = frames_of_known_parts()
-    basis = torch.eye(6)[:, list(dimensions)]
-    return identity_loss(frames, basis, torch.ones(frames.shape[:2], dtype=torch.bool), labels).item()
+    mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+    return identity_loss(*scatters(frames, mask, labels), torch.eye(6)[:, list(dimensions)]).item()
 
 
 def test_is_zero_if_the_residue_has_the_identity_and_two_if_it_has_the_emotion():
@@ -39,13 +39,23 @@ def test_is_zero_if_the_residue_has_the_identity_and_two_if_it_has_the_emotion()
 def test_masked_frames_and_clips_without_a_label_do_not_count():
     frames, labels = frames_of_known_parts()
     mask = torch.ones(frames.shape[:2], dtype=torch.bool)
-    basis = torch.linalg.qr(torch.randn(6, 2)).Q
-    expected = identity_loss(frames, basis, mask, labels)
+    expected = scatters(frames, mask, labels)
     more = torch.cat([frames, torch.randn(1, FRAMES, 6)])
     padded = torch.cat([more, torch.zeros(len(more), 2, 6)], 1)
     masks = torch.cat([torch.ones(len(more), FRAMES), torch.zeros(len(more), 2)], 1).bool()
-    found = identity_loss(padded, basis, masks, torch.cat([labels, torch.tensor([-100])]))
+    found = scatters(padded, masks, torch.cat([labels, torch.tensor([-100])]))
     torch.testing.assert_close(found, expected)
+
+
+def test_scatters_by_hand():
+    """Two clips of one label and one of another, with one dimension for people and one for expressions."""
+    frames = torch.tensor([[[1.0, 0.0], [1.0, 2.0]], [[-1.0, 0.0], [-1.0, 2.0]], [[0.0, 4.0], [0.0, 4.0]]])
+    identity, emotion = scatters(frames, torch.ones(3, 2, dtype=torch.bool), torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(identity, torch.tensor([[2.0, 0.0], [0.0, 0.0]]))
+    # Within two clips the expression differs from its mean by one; the labels by -1, -1 and 2 from the mean of two.
+    torch.testing.assert_close(emotion, torch.tensor([[0.0, 0.0], [0.0, 2.0 + 1 + 1 + 4]]))
+    alone = scatters(frames, torch.ones(3, 2, dtype=torch.bool), torch.tensor([0, 1, 2]))[0]
+    assert alone.abs().sum() == 0 and identity_loss(alone, emotion, torch.eye(2)[:, :1]) == 1
 
 
 def test_training_finds_the_directions_of_the_identity(make_model):
