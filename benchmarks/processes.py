@@ -27,10 +27,11 @@ from benchmarks.harness.command_options import (
     print_written,
     published_command,
 )
-from benchmarks.harness.provenance import commit, machine, versions
+from benchmarks.harness.provenance import machine, versions
 from benchmarks.harness.tables import markdown_table, paragraph, write_report
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, write_text
+from tgdfer.training.provenance import commit
 from tgdfer.training.rendered_faces import write_dataset
 
 # Clips per update, of all processes together.

@@ -263,7 +263,9 @@ def _load(
     if task.zero_shot:
         clips = task.load_clips()
         texts = None if descriptions is None else str(descriptions)
-        network, processor = zero_shot_model(str(task.source), clips.classes, str(task.data.data_root or task.data.dataset), texts)
+        network, processor = zero_shot_model(
+            str(task.source), clips.classes, str(task.data.data_root or task.data.dataset), texts
+        )
         network = network.to(**hardware.loading_options()) if hardware.loading_options() else network
     else:
         network, processor = load_trained(task.source, **hardware.loading_options())
