@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.dfew_rehearsal.steps import Steps
 from benchmarks.dfew_rehearsal.tree import FRAMES
@@ -79,28 +83,32 @@ def _run_until(
     """
     start = time.perf_counter()
     words = [sys.executable, "-m", "tgdfer", *arguments]
-    with subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | environment
-    ) as child:
-        while is_reached is not None and child.poll() is None and not is_reached():
+    peak, used = 0, None
+    with tempfile.TemporaryFile("w+") as complaints:
+        child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=complaints, env=os.environ | environment)
+        process = psutil.Process(child.pid)
+        while used is None:
+            # `ru_maxrss` would include the memory of this process, which the child is forked from.
+            with suppress(psutil.Error):
+                peak = max(peak, process.memory_info().rss)
+            # Unlike `wait`, this also tells how much time a killed process has used.
+            ended, status, usage = os.wait4(child.pid, os.WNOHANG)
+            if ended:
+                used, code = usage, os.waitstatus_to_exitcode(status)
+                child.returncode = code
+                continue
+            if is_reached is not None and is_reached():
+                os.kill(child.pid, signal.SIGKILL)
             time.sleep(_PAUSE)
-        if is_reached is not None and child.returncode is None:
-            child.send_signal(signal.SIGKILL)
-        assert child.stderr is not None
-        complaints = child.stderr.read()
-        used = None
-        if child.returncode is None:
-            # Unlike `wait`, this also tells how much time and memory a killed process has used.
-            _, status, used = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-    if is_reached is not None and child.returncode == 0:
+        complaints.seek(0)
+        said = complaints.read()[-1500:]
+    if is_reached is not None and code == 0:
         raise UserError("The command ended before it could be killed: rehearse with more clips.")
     expected = 0 if is_reached is None else -signal.SIGKILL
-    if used is None or child.returncode != expected:
-        raise UserError(f"tgdfer {' '.join(arguments[:3])} failed: {complaints[-1500:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
+    if code != expected:
+        raise UserError(f"tgdfer {' '.join(arguments[:3])} failed: {said}")
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_bytes": used.ru_maxrss * unit,
+        "peak_bytes": peak,
     }

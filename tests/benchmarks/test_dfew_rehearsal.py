@@ -31,9 +31,9 @@ def test_a_command_is_killed_at_a_point_and_its_memory_is_known(stand_in, tmp_pa
     log = tmp_path / "log"
     used = folds._run_until([str(log), "wait"], lambda: folds._epochs(log) > 0, stand_in)
     assert log.read_text() == "line\n"
-    assert 1e8 < used["peak_bytes"] < 2e9 and 0 < used["cpu_seconds"] < used["seconds"] + 1
+    assert 1e8 < used["peak_bytes"] < 5e8 and 0 < used["cpu_seconds"] < used["seconds"] + 1
     used = folds._run_until([str(log), "0"], None, stand_in)
-    assert folds._epochs(log) == 2 and used["peak_bytes"] > 1e8
+    assert folds._epochs(log) == 2
 
 
 @pytest.mark.parametrize(

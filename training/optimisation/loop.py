@@ -228,8 +228,9 @@ class TrainingLoop:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The current learning rate of each parameter group, by name."""
-        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        """The current learning rate of each parameter group, by its name, or by its number if it has none."""
+        groups = self.optimizer.param_groups
+        return {group.get("name", str(number)): group["lr"] for number, group in enumerate(groups)}
 
 
 def start_accelerator(mixed_precision: str | None = None, gradient_accumulation: int = 1) -> Accelerator:
