@@ -585,8 +585,9 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             terms = {name: term.detach() for name, term in terms.items()} if self.training else None
         for name, value in output.items():
             output[name] = value.to(frames.dtype)
-        layers = {"hidden_states": base.hidden_states, "attentions": base.attentions}
-        return TGDFEROutput(**output, loss=loss, loss_dict=terms, **layers)
+        return TGDFEROutput(
+            **output, loss=loss, loss_dict=terms, hidden_states=base.hidden_states, attentions=base.attentions
+        )
 
     def description_relevance(self, frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
         """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""

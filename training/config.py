@@ -299,8 +299,9 @@ class RunConfig(Section):
     @property
     def checkpoint_steps(self) -> int | None:
         """Number of steps between checkpoints. None if they have no such distance."""
-        is_number = self.checkpoint_every is not None and self.checkpoint_every.isdigit()
-        return int(self.checkpoint_every) if is_number else None
+        if self.checkpoint_every is None or not self.checkpoint_every.isdigit():
+            return None
+        return int(self.checkpoint_every)
 
     @property
     def checkpoint_seconds(self) -> float | None:

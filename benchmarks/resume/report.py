@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.provenance import machine, versions
 from benchmarks.harness.tables import markdown_table, paragraph
@@ -23,7 +24,8 @@ def write_resume_report(
         out (`Path`): Markdown file of the report.
         figures (`Path`): JSON file of the figures.
     """
-    facts = {"commit": commit(), "machine": machine(), "versions": versions(("torch", "transformers", "accelerate"))}
+    facts: dict[str, Any] = {"commit": commit(), "machine": machine()}
+    facts["versions"] = versions(("torch", "transformers", "accelerate"))
     content = {title: {"options": dict(one.options), **asdict(outcome)} for title, (one, outcome) in outcomes.items()}
     write_text(figures, json.dumps({"command": command, **facts, "settings": content}, indent=2) + "\n")
     header = ["training", "steps", "checkpoint every", "runs", "kills", "while saving", "steps repeated, most"]

@@ -215,3 +215,14 @@ def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path
     assert min(named.values()) > 0.01, "each term has its say"
     expected = bag + sum(WEIGHTS[f"{name}_weight"] * value for name, value in named.items())
     assert found.loss.item() == pytest.approx(expected, abs=2e-4)
+
+
+def test_training_returns_the_terms_of_the_loss(clip_folder: Path, prompts: dict) -> None:
+    model = TGDFERForVideoClassification.from_clip(clip_folder, prompts, **WEIGHTS)
+    inputs = {"frame_features": torch.randn(2, FRAMES, model.config.clip_config.projection_dim)}
+    inputs["labels"] = torch.tensor([0, 3])
+    found = model.train()(**inputs)
+    assert set(found.loss_dict) == {"bag", "alignment", "separation", "smoothness", "instance"}
+    assert sum(found.loss_dict.values()).item() == pytest.approx(found.loss.item(), rel=1e-5)
+    assert found.loss.requires_grad and not any(term.requires_grad for term in found.loss_dict.values())
+    assert model.eval()(**inputs).loss_dict is None

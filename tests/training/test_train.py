@@ -309,7 +309,9 @@ def test_damaged_checkpoint_is_one_sentence(interrupted, tmp_path, name, damage)
     run = tmp_path / "run"
     shutil.copytree(kept, run)
     damage(run / "checkpoints" / "step-00000001" / name)
-    with pytest.raises(UserError, match="The checkpoint .*step-00000001 cannot be read: remove .* and train again"):
+    with pytest.raises(
+        UserError, match=r"The checkpoint .*step-00000001 cannot be read \(.*\): remove .* and train again"
+    ):
         train(config.with_options(output=str(run), resume=True))
 
 

@@ -125,48 +125,46 @@ class Checkpoints:
         folders = found[0]
         if not folders and self.accelerator.is_main_process:
             logger.warning("%s has no checkpoint yet: training starts from the beginning.", self.folder)
-        damaged: list[Path] = []
+        damaged: dict[Path, str] = {}
         for folder in reversed(folders):
             progress = self._load(folder)
-            if progress is None:
-                damaged.append(folder)
+            if isinstance(progress, str):
+                damaged[folder] = progress
                 continue
             if self.accelerator.is_main_process:
-                for other in damaged:
-                    logger.warning("The checkpoint %s is damaged. It is removed, and %s is used.", other, folder.name)
+                for other, reason in damaged.items():
+                    logger.warning(
+                        "The checkpoint %s is damaged (%s). It is removed, and %s is used.", other, reason, folder.name
+                    )
                     shutil.rmtree(other)
             return progress
         if damaged:
-            raise UserError(
-                f"The checkpoint {damaged[0]} cannot be read: remove {self.folder} and train again."
-                if len(damaged) == 1
-                else f"None of the checkpoints in {damaged[0].parent} can be read: remove {self.folder} and train"
-                " again."
-            )
+            newest, reason = next(iter(damaged.items()))
+            which = f"The checkpoint {newest} cannot" if len(damaged) == 1 else f"No checkpoint in {newest.parent} can"
+            raise UserError(f"{which} be read ({reason}): remove {self.folder} and train again.")
         return Progress()
 
-    def _load(self, folder: Path) -> Progress | None:
-        """Restores a checkpoint. Returns None if it is damaged, which all processes agree on."""
-        progress = None
+    def _load(self, folder: Path) -> Progress | str:
+        """Restores a checkpoint. Returns the reason if it cannot be read, which all processes agree on."""
+        progress, reason = Progress(), ""
         try:
             progress = read_progress(folder, verified=self.accelerator.is_main_process)
         except UserError as error:
-            logger.debug("%s", error)
-        if true_in_any_process(progress is None)[0]:
-            return None
-        assert progress is not None
+            reason = str(error.__cause__)
+        if true_in_any_process(bool(reason))[0]:
+            return reason or "another process cannot read it"
         if progress.processes != self.accelerator.num_processes:
             raise UserError(
                 f"The run in {self.folder} has {progress.processes} processes, but there are"
                 f" {self.accelerator.num_processes} now: resume it with as many, or start another run with --output."
             )
-        failed = False
         try:
             self.accelerator.load_state(str(folder))
         except Exception as error:  # Libraries raise all kinds of errors for damaged files.
-            logger.debug("%s cannot be restored: %s", folder, error)
-            failed = True
-        return None if true_in_any_process(failed)[0] else progress
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if true_in_any_process(bool(reason))[0]:
+            return reason or "another process cannot read it"
+        return progress
 
     def _require_finite(self, progress: Progress) -> None:
         """Checks the loss, and the weights and the states of the optimiser that training changes."""

@@ -104,7 +104,7 @@ def _compare_logs(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[
         pairs = [(a.get(field), b.get(field)) for a, b in zip(old, new, strict=True)]
         if all(pair == (None, None) for pair in pairs):
             continue
-        differences = [math.inf if None in pair else abs(pair[0] - pair[1]) for pair in pairs]
+        differences = [math.inf if a is None or b is None else abs(a - b) for a, b in pairs]
         worst = max(range(len(pairs)), key=differences.__getitem__)
         text = f"largest difference {differences[worst]:.2g}, in epoch {worst + 1}"
         compared.append(Comparison(f"{name} of {len(pairs)} epochs", not any(differences), text, is_result=True))

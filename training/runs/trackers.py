@@ -28,7 +28,8 @@ def require_trackers(names: Sequence[str]) -> None:
 def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path, options: dict[str, Any]) -> None:
     """Starts trackers, which then get the values that are passed to `accelerator.log`.
 
-    TensorBoard writes to `RUN/tensorboard`. The name of a run in trackio is that of its folder.
+    TensorBoard writes to `RUN/tensorboard`. The name of a run in trackio is that of its folder. A resumed run is
+    continued there. Otherwise trackio starts another run, even if there is one of this name.
 
     Args:
         accelerator (`Accelerator`): Accelerator of the training.
@@ -36,9 +37,10 @@ def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path,
         folder (`Path`): Folder of the run.
         options (`dict[str, Any]`): Options of the run.
     """
+    resume = "allow" if options["resume"] else "never"
     trackers: dict[str, GeneralTracker] = {
         "tensorboard": TensorBoardTracker("tensorboard", folder),
-        "trackio": TrackioTracker(PROJECT, name=folder.resolve().name, resume="allow"),
+        "trackio": TrackioTracker(PROJECT, name=folder.resolve().name, resume=resume),
     }
     accelerator.log_with = [trackers[name] for name in dict.fromkeys(names)]
     # TensorBoard has no lists and mappings.

@@ -152,7 +152,7 @@ def test_trackio_gets_the_rows(log, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trackers.TrackioTracker, "start", start)
     monkeypatch.setattr(trackers.TrackioTracker, "store_init_configuration", lambda self, values: None)
-    start_trackers(log.accelerator, ["trackio", "trackio"], tmp_path / "first", {"seed": 0})
+    start_trackers(log.accelerator, ["trackio", "trackio"], tmp_path / "first", {"seed": 0, "resume": True})
     steps(log, 2.0, 4.0)
     assert started == {"project": "tgdfer", "name": "first", "resume": "allow"} and logged == [(2, 3.0)]
 
