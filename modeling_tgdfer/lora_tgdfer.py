@@ -205,7 +205,8 @@ def _inject(tower: Any, fields: Mapping[str, Any], name: str) -> None:
                 raise ValueError(f"`{name}` has {pattern!r} in {field!r}, but no module with LoRA has this name.")
     for module in tower.modules():
         if _is_lora(module):
-            module.__class__ = _with_kept_lora(type(module))
+            layer: Any = type(module)
+            module.__class__ = _with_kept_lora(layer)
             for inner in module.modules():
                 inner._is_hf_initialized = True  # otherwise transformers initialises LoRA again
 

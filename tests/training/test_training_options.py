@@ -232,19 +232,38 @@ def test_missing_compiler_is_one_sentence(options, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+def assert_compiled_run_is_the_same(options, folder):
+    """Trains without and with `torch_compile`, without dropout and with few parts, which compile faster."""
+    still = {"instance_dropout": 0, "feature_dropout": 0, "context": "none", "visual_prompts": False}
+    base = options | {"epochs": 1, "frozen_features": True, "ema": 0.9, "model_options": still}
+    one = weights(train(TrainingConfig.from_options(**base)))
+    two = weights(
+        train(TrainingConfig.from_options(**base | {"torch_compile": True, "output": str(folder / "second")}))
+    )
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+
+
+def test_traced_network_learns_the_same(options, tmp_path, monkeypatch):
+    """The network is traced as for a compiler, but not compiled, which takes long."""
+    compile_, graphs = torch.compile, []
+
+    def count_graphs(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda network: compile_(network, backend=count_graphs))
+    monkeypatch.setattr(training, "require_compiler", lambda device: None)
+    assert_compiled_run_is_the_same(options, tmp_path)
+    assert graphs
+
+
 @pytest.mark.slow  # the compiler takes minutes
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_compiled_network_learns_the_same(options, tmp_path):
     if not (shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("torch.compile needs a C++ compiler.")
-    changes = {"epochs": 1, "frozen_features": True, "ema": 0.9}
-    calm = {"instance_dropout": 0, "feature_dropout": 0, "long_range_dropout": 0}
-    base = options | changes | {"model_options": calm}
-    plain = train(TrainingConfig.from_options(**base))
-    compiled = train(TrainingConfig.from_options(**base | {"torch_compile": True, "output": str(tmp_path / "second")}))
-    one, two = weights(plain), weights(compiled)
-    assert one.keys() == two.keys()
-    assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+    assert_compiled_run_is_the_same(options, tmp_path)
 
 
 def test_compiler_is_tried():

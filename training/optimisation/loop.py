@@ -122,7 +122,8 @@ class TrainingLoop:
         self.inputs = {
             name: values.to(accelerator.device) for name, values in balancing_inputs(data, options, several).items()
         }
-        self.mixup = Mixup(options.mixup, model.config.num_labels) if options.mixup else None
+        network: Any = model
+        self.mixup = Mixup(options.mixup, network.config.num_labels) if options.mixup else None
         self.average = WeightAverage(model, options.ema) if options.ema else None
         if self.average is not None:
             accelerator.register_for_checkpointing(self.average)
