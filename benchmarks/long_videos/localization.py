@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset
 from benchmarks.harness.fitting import Recipe
+from benchmarks.harness.heads import FROZEN_CLIP
 from benchmarks.harness.row import targets_of
 from tgdfer.modeling_tgdfer.localization_tgdfer import TGDFERForTemporalLocalization
 from tgdfer.processing.search_pipeline_tgdfer import EmotionSearchPipeline
@@ -20,6 +21,7 @@ from tgdfer.processing.search_tgdfer import FaceIndex
 from tgdfer.processing.segments_tgdfer import Presence, find_moments
 from tgdfer.training.data.batches import derived_seed
 from tgdfer.training.features import FeatureDataset, FrameFeatures
+from tgdfer.training.models import start_model
 from tgdfer.training.optimisation.loop import TrainingLoop, start_accelerator
 
 # For each of several videos, its segments.
@@ -84,7 +86,9 @@ def train_localizer(dataset: BenchmarkDataset, with_segments: bool, seed: int = 
         seed (`int`, *optional*, defaults to 0): Random seed.
     """
     torch.manual_seed(seed)
-    model = TGDFERForTemporalLocalization.from_classifier(dataset.network[0])
+    # The context of the texts is not trained, as in the rows of the ablation.
+    classifier, _ = start_model(dataset.config(frozen_features=True, model_options=FROZEN_CLIP).model, dataset.classes)
+    model = TGDFERForTemporalLocalization.from_classifier(classifier)
     features, targets = dataset.features("train", seed), targets_of(dataset)
     data: FeatureDataset = FeatureDataset(features, range(len(targets)), targets.tolist(), True, seed)
     if with_segments:

@@ -42,7 +42,7 @@ class NeighbourMemory(Objective):
 
     def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
         super().__init__(model, frozen_features)
-        classes = len(model.config.id2label)
+        classes = len(model.bias)
         # The last row is never read. Clips without a label are written there, which needs no values on the host.
         rows = (classes + 1, SLOTS)
         self.register_buffer("features", torch.zeros(*rows, embedding_width(model.config.clip_config)))
