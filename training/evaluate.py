@@ -354,7 +354,7 @@ def _subject_facts(
         "model_revision": model_commit(str(task.source), network),
     }
     return {
-        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
+        "dataset": Path(dataset).resolve().name if Path(dataset).exists() else HubName.parse(dataset).name,
         **{name: revision for name, revision in revisions.items() if revision},
         **({"fold": task.data.fold or 1} if task.data.data_root else {}),
         "split": task.data.split,

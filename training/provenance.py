@@ -32,14 +32,14 @@ def dataset_entry(dataset: str, split: str, num_clips: int) -> dict[str, Any]:
     no such file, or the file states no licence.
 
     Args:
-        dataset (`str`): Hub id or folder of the data set, or name of a published one. Of a folder only the last part
+        dataset (`str`): Hub id, folder or file of the data set, or name of a published one. Of a path only the last part
             is recorded.
         split (`str`): Name of the training split.
         num_clips (`int`): Number of training clips.
     """
     if dataset in PUBLISHED_NAMES:
         return {"name": dataset, "kind": "clips", "num_clips": num_clips, "split": split}
-    is_local = os.path.isdir(os.path.expanduser(dataset))
+    is_local = os.path.exists(os.path.expanduser(dataset))
     dataset = dataset if is_local else HubName.parse(dataset).name
     card = _read_card(dataset, is_local)
     entry: dict[str, Any] = {

@@ -109,16 +109,16 @@ def rehearse(work: Path, total: int, folds: str | None = None) -> dict[str, Any]
 
     made = steps.measure("convert", convert_anew)
     model = str(untrained_model(work / "untrained"))
-    folds = range(1, DFEW.folds + 1)
+    numbers = range(1, DFEW.folds + 1)
     commands = [
         ["evaluate", model, "--dataset", "dfew", *source, "--fold", str(fold), "--output", str(place / f"fold_{fold}")]
-        for fold in folds
+        for fold in numbers
     ]
     evaluated = steps.measure("evaluate", lambda: run_commands(*commands))
     again = ["evaluate", model, "--dataset", str(converted), "--dataset-config", "fold_1"]
     again += ["--output", str(place / "from_parquet")]
     from_parquet = steps.measure("evaluate_parquet", lambda: run_commands(again))
-    metrics = [json.loads((place / f"fold_{fold}" / "metrics.json").read_text(encoding="utf-8")) for fold in folds]
+    metrics = [json.loads((place / f"fold_{fold}" / "metrics.json").read_text(encoding="utf-8")) for fold in numbers]
     shards = list((converted / "data").glob("*.parquet"))
     kinds = {finding["kind"]: len(finding["names"]) for finding in report["findings"] if finding["kind"] != "short"}
     training = train_all_folds(place, root, untrained_model(work / "untrained"), folds, steps) if folds else None

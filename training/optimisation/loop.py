@@ -159,7 +159,7 @@ class TrainingLoop:
             with self.accelerator.accumulate(self.model):
                 output = self.model(**batch, **self.inputs)
                 if self.objectives is not None:
-                    self._add_objectives(output, batch)
+                    self._add_objectives(self.objectives, output, batch)
                 self.accelerator.backward(output.loss)
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
@@ -179,9 +179,9 @@ class TrainingLoop:
             raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
         return mean
 
-    def _add_objectives(self, output: Any, batch: dict[str, Tensor]) -> None:
-        """Adds the objectives to the loss of an output, and as a term of their own to its terms."""
-        added = self.objectives(output, batch)
+    def _add_objectives(self, objectives: Objectives, output: Any, batch: dict[str, Tensor]) -> None:
+        """Adds objectives to the loss of an output, and as a term of their own to its terms."""
+        added = objectives(output, batch)
         output.loss = output.loss + added
         output.loss_dict = {**output.loss_dict, "objectives": added.detach()}
 

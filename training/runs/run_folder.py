@@ -173,7 +173,7 @@ def training_facts(
         "base_model_revision": previous.get("base_model_revision") if previous else base_revision,
     }
     return {
-        "dataset": Path(dataset).resolve().name if Path(dataset).is_dir() else HubName.parse(dataset).name,
+        "dataset": Path(dataset).resolve().name if Path(dataset).exists() else HubName.parse(dataset).name,
         **({"fold": config.data.fold or 1} if config.data.is_published else {}),
         "split": config.data.train_split,
         "num_clips": len(train.indices),
