@@ -32,8 +32,8 @@ def dataset_entry(dataset: str, split: str, num_clips: int) -> dict[str, Any]:
     no such file, or the file states no licence.
 
     Args:
-        dataset (`str`): Hub id, folder or file of the data set, or name of a published one. Of a path only the last part
-            is recorded.
+        dataset (`str`): Hub id, folder or file of the data set, or name of a published one. Of a path, only the last
+            part is recorded.
         split (`str`): Name of the training split.
         num_clips (`int`): Number of training clips.
     """

@@ -29,6 +29,16 @@ def test_entry_of_a_folder(folder):
     }
 
 
+def test_a_file_is_recorded_by_its_name(tmp_path):
+    (tmp_path / "clips.parquet").touch()
+    assert dataset_entry(str(tmp_path / "clips.parquet"), "train", 3) == {
+        "name": "clips.parquet",
+        "kind": "clips",
+        "num_clips": 3,
+        "split": "train",
+    }
+
+
 @pytest.mark.parametrize(
     ("card", "license"),
     [
@@ -42,16 +52,6 @@ def test_entry_of_a_folder(folder):
         ("", None),
     ],
 )
-def test_a_file_is_recorded_by_its_name(tmp_path):
-    (tmp_path / "clips.parquet").touch()
-    assert dataset_entry(str(tmp_path / "clips.parquet"), "train", 3) == {
-        "name": "clips.parquet",
-        "kind": "clips",
-        "num_clips": 3,
-        "split": "train",
-    }
-
-
 def test_license_comes_from_the_card_of_the_data(folder, card, license):
     (folder / "README.md").write_text(card)
     assert dataset_entry(str(folder), "train", 3).get("license") == license
