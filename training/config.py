@@ -236,8 +236,9 @@ class OptimisationConfig(Section):
     clip_lr: float = Field(1e-5, gt=0, description="Learning rate of weights of CLIP that unfreeze trains")
     freeze: Texts = Field(
         [],
-        description="Parameters to keep as they are: vision, text, lora, context, short_term, long_range, relevance,"
-        " visual_prompts, head, or a pattern of names such as '*norm*'; once for each",
+        description="Parameters to keep as they are: vision, text, lora, context, residue, temporal_adapter,"
+        " short_term, long_range, relevance, visual_prompts, head, or a pattern of names such as '*norm*'; once for"
+        " each",
     )
     unfreeze: Texts = Field([], description="Frozen parameters to train, such as vision; as for freeze")
     lr_schedule: Literal["cosine", "constant"] = Field(

@@ -17,6 +17,8 @@ PARTS = {
     "text": "text tower",
     "lora": "LoRA",
     "context": "context and weights of descriptions",
+    "residue": "residue",
+    "temporal_adapter": "temporal adapter",
     "short_term": "short-term grain",
     "long_range": "long-range grain",
     "relevance": "relevance",

@@ -27,7 +27,8 @@ def trained(model):
 
 @pytest.fixture
 def model(options):
-    return model_of(options, model_options={"lora_layers": 1, "long_range": True})[0]
+    parts = {"long_range": True, "residue_width": 2, "temporal_adapter": True}
+    return model_of(options, model_options={"lora_layers": 1, **parts})[0]
 
 
 def test_every_parameter_belongs_to_a_part(model):
