@@ -1,10 +1,13 @@
 """Interruption of long computations: Ctrl-C, and SIGTERM, which batch systems send, keep the results so far."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich import get_console
@@ -116,6 +119,23 @@ def _accept_ended_workers() -> None:
     """
     if hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
         signal.signal(signal.SIGCHLD, lambda *_: None)
+
+
+@cache
+def kill_workers_at_exit() -> None:
+    """Kills the worker processes that are left when Python ends.
+
+    Python would end them with a single SIGTERM, which `ignore_first_sigterm` ignores, and wait for them forever.
+    """
+    atexit.register(_kill_workers)  # before the handler of `multiprocessing`, which was registered earlier
+
+
+def _kill_workers() -> None:
+    if hasattr(signal, "SIGCHLD"):  # The handler of `DataLoader` would raise an error for each of them.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def ignore_first_sigterm(worker: int = 0) -> None:

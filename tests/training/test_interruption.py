@@ -219,3 +219,21 @@ def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp
         progress = read_progress(checkpoint_folders(run)[-1])
         steps = read_steps(run / "steps.jsonl")
         assert progress.step == steps[-1]["step"] and f"{len(progress.history)} of 500 epochs" in out
+
+
+def test_workers_that_are_left_do_not_keep_python_from_ending(tmp_path):
+    """The iterator of a loader with workers may still be referenced when Python ends."""
+    script = tmp_path / "leave.py"
+    script.write_text(
+        "from types import SimpleNamespace\n"
+        "import torch\n"
+        "from tgdfer.training.optimisation.loop import clip_loader\n"
+        "if __name__ == '__main__':\n"
+        "    accelerator = SimpleNamespace(device=torch.device('cpu'))\n"
+        "    loader = clip_loader(torch.utils.data.TensorDataset(torch.zeros(8, 1)), 1, accelerator, workers=1)\n"
+        "    batches = iter(loader)\n"
+        "    next(batches)\n"
+        "    print('the end')\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")

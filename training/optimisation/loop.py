@@ -22,7 +22,7 @@ from tgdfer.training.data.batches import EpochSampler
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.features import FeatureDataset
-from tgdfer.training.interruption import ignore_first_sigterm
+from tgdfer.training.interruption import ignore_first_sigterm, kill_workers_at_exit
 from tgdfer.training.objectives.registry import Objectives
 from tgdfer.training.optimisation.averages import Averages
 from tgdfer.training.optimisation.ema import WeightAverage
@@ -271,13 +271,16 @@ def clip_loader(
     sampler: EpochSampler | None = None,
 ) -> DataLoader:
     """Creates a loader of a data set, in the order of the sampler or of the data."""
+    workers = loader_workers(data, workers)
+    if workers:
+        kill_workers_at_exit()
     return DataLoader(
         cast(Dataset, data),
         batch_size,
         sampler=sampler,
-        num_workers=loader_workers(data, workers),
-        persistent_workers=loader_workers(data, workers) > 0,
-        prefetch_factor=PREFETCH if loader_workers(data, workers) else None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=PREFETCH if workers else None,
         collate_fn=getattr(data, "collate", None),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
