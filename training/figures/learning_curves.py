@@ -63,6 +63,7 @@ def plot_learning_curves(
     validation.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     speed.set_ylim(bottom=0)
+    speed.set_xlim(0, 1.03 * max([1.0, *at, *ends]))  # Around a single epoch, matplotlib would show parts of epochs.
     for axes in (rates, gradient, speed):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
