@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check format bench bench-broken bench-baselines bench-explain bench-segments bench-speed \
 	bench-relabel bench-temporal bench-regions bench-find bench-live bench-predict bench-processes bench-real \
-	bench-fairness bench-onnx ablation wheel docs
+	bench-fairness bench-onnx bench-training ablation wheel docs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -92,6 +92,11 @@ bench-predict: .venv/installed  ## Compare time and memory of tgdfer predict wit
 # An interrupted run resumes. Nothing else should run on the machine meanwhile.
 bench-processes: .venv/installed  ## Compare training in two processes with one (45 minutes on two cores)
 	$(BIN)/python -m benchmarks.processes
+
+# An interrupted run resumes. TGDFER_REALCLIPS names a folder of clips and TGDFER_FERPLUS a file of photographs.
+bench-training: .venv/installed  ## Measure what the options of training bring (stops after 50 minutes; run it again to resume)
+	$(BIN)/python -m benchmarks.training run
+	$(BIN)/python -m benchmarks.training report
 
 # Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.
 bench-fairness: .venv/installed  ## Measure recall and calibration on rendered faces that differ in one respect

@@ -215,7 +215,9 @@ class _Run:
         self.checkpoints = Checkpoints(self.folder, accelerator, processor, config.run.keep)
         self.progress = Progress()
         self.schedule = CheckpointSchedule(config.run)
-        self.steps = StepLog(self.folder, accelerator, self.loop, config.run.log_every, self._show_step)
+        self.steps = StepLog(
+            self.folder, accelerator, self.loop, config.run.log_every, self.total_steps, self._show_step
+        )
         self.curves = CurvesFile(self.folder, self.loop.updates_per_epoch)
         self.loop.after_update = self._after_update
         self.sigterm = DeferredSigterm()

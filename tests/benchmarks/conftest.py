@@ -1,9 +1,15 @@
-"""Small data sets for tests of the benchmarks."""
+"""Small data sets and made-up photographs for tests of the benchmarks."""
 
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, real_dataset
+from benchmarks.real_faces import cropped_photographs
+from benchmarks.real_faces.photographs import PhotographDataset
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 
 
@@ -34,3 +40,51 @@ def settings(clip_folder, tmp_path_factory) -> Settings:
         epochs=2,
         lora_epochs=1,
     )
+
+
+def picture(label: str, seed: int) -> bytes:
+    """A grey square whose brightness tells the label, with noise."""
+    noise = np.random.default_rng(seed).normal(0, 4, (48, 48))
+    grey = np.clip(20 + 35 * EMOTIONS.index(label) + noise, 0, 255).astype(np.uint8)
+    return cv2.imencode(".png", grey)[1].tobytes()
+
+
+@pytest.fixture
+def photographs_file(tmp_path):
+    """Six photographs of each emotion in every split, and some that do not count."""
+    rows = [
+        {"image": {"bytes": picture(label, 100 * part + n), "path": ""}, "label": label, "split": split, "near": ""}
+        for part, split in enumerate(("train", "validation", "test"))
+        for n in range(6)
+        for label in EMOTIONS
+    ]
+    extra = {"image": {"bytes": picture("anger", 0), "path": ""}, "label": "anger", "split": "train", "near": ""}
+    rows += [
+        extra | {"label": "contempt"},
+        extra | {"label": ""},
+        extra | {"near": "test"},
+        extra | {"near": "realclips"},
+        extra | {"near": "test", "split": "validation"},
+    ]
+    path = tmp_path / "photographs.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.fixture
+def no_detector(monkeypatch):
+    """Finds no faces, and counts the photographs that it was given."""
+    seen = []
+
+    def nothing(name, model):
+        return lambda picture: seen.append(picture.shape) or np.zeros((0, 15))
+
+    monkeypatch.setattr("tgdfer.processing.detectors_tgdfer._detector", nothing)
+    return seen
+
+
+@pytest.fixture
+def photographs(photographs_file, clip_folder, tmp_path, no_detector, monkeypatch) -> PhotographDataset:
+    """The photographs as a data set, in files of at most 16 crops."""
+    monkeypatch.setattr(cropped_photographs, "_PART", 16)
+    return PhotographDataset(photographs_file, Settings(model=str(clip_folder)), tmp_path / "work")

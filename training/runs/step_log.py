@@ -26,7 +26,9 @@ STEPS = "steps.jsonl"
 
 
 class StepLog:
-    """Writes a row to `RUN/steps.jsonl` every few steps, and sends it to the trackers of the accelerator.
+    """Writes rows to `RUN/steps.jsonl`, and sends them to the trackers of the accelerator.
+
+    The first step, the last step and every few steps between them have a row.
 
     A row has the `step` and the `epoch`, counted from 1, and of the steps since the last row the mean `loss`, its
     mean `terms`, the share of the time spent `waiting` for data, and the `clips_per_second` of all processes. `lr` are
@@ -38,6 +40,7 @@ class StepLog:
         accelerator (`Accelerator`): Accelerator of the training.
         loop (`TrainingLoop`): The training loop.
         every (`int`): Number of steps between rows.
+        last (`int`): Number of steps of the whole run.
         show (`Callable[[dict[str, Any]], None]`): Is called with each row in the first process.
     """
 
@@ -47,9 +50,11 @@ class StepLog:
         accelerator: Accelerator,
         loop: TrainingLoop,
         every: int,
+        last: int,
         show: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.path, self.accelerator, self.loop, self.every, self.show = folder / STEPS, accelerator, loop, every, show
+        self.path, self.accelerator, self.loop, self.show = folder / STEPS, accelerator, loop, show
+        self.every, self.last = every, last
         self.reported = 0  # Last step that an interrupted run has sent to the trackers.
         self._seconds = self._waited = self._waited_before = 0.0
         self._started: float | None = None
@@ -82,7 +87,7 @@ class StepLog:
         Raises:
             DivergedError: If the mean loss is not finite.
         """
-        if self.loop.step % self.every:
+        if self.loop.step % self.every and self.loop.step not in (1, self.last):
             return
         clips = self.loop.averages.clips * self.accelerator.num_processes
         loss, terms = self.loop.averages.read()  # This waits for the GPU, so the time is that of all steps.

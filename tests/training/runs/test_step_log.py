@@ -38,7 +38,7 @@ def loop(accelerator: Accelerator) -> SimpleNamespace:
 @pytest.fixture
 def log(tmp_path):
     accelerator, shown = start_accelerator(), []
-    log = StepLog(tmp_path, accelerator, loop(accelerator), 2, shown.append)
+    log = StepLog(tmp_path, accelerator, loop(accelerator), 2, 9, shown.append)
     log.shown = shown
     log.start_clock()
     return log
@@ -52,11 +52,18 @@ def steps(log: StepLog, *losses: float) -> None:
 
 
 def test_rows_are_means_since_the_last_row(log):
-    steps(log, 2.0, 4.0, 3.0, 6.0, 5.0)
-    first, second = read_steps(log.path)
-    assert (first["step"], first["loss"], first["terms"]) == (2, 3.0, {"bag": 2.0, "instance": 1.0})
-    assert (second["step"], second["loss"], second["grad_norm"]) == (4, 4.5, 2.0)
-    assert log.shown == [first, second] and first["clips_per_second"] > 0
+    steps(log, 7.0, 3.0, 2.0, 4.0, 5.0)
+    rows = read_steps(log.path)
+    first, second, third = rows
+    assert (first["step"], first["loss"]) == (1, 7.0), "short runs have a row too"
+    assert (second["step"], second["loss"], second["terms"]) == (2, 3.0, {"bag": 2.0, "instance": 1.0})
+    assert (third["step"], third["loss"], third["grad_norm"]) == (4, 3.0, 2.0)
+    assert log.shown == rows and second["clips_per_second"] > 0
+
+
+def test_the_last_step_has_a_row(log):
+    steps(log, *[2.0] * 9)
+    assert [row["step"] for row in read_steps(log.path)] == [1, 2, 4, 6, 8, 9]
 
 
 def test_no_row_is_there_twice_after_a_resume(log):
@@ -65,15 +72,15 @@ def test_no_row_is_there_twice_after_a_resume(log):
         file.write('{"step": 8, "loss"')  # The process was killed here.
     log.continue_after(5)
     log.loop.step = 5
-    assert [row["step"] for row in read_steps(log.path)] == [2, 4] and log.reported == 6
+    assert [row["step"] for row in read_steps(log.path)] == [1, 2, 4] and log.reported == 6
     steps(log, 2.0, 2.0, 2.0)
-    assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [2, 4, 6, 8]
+    assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [1, 2, 4, 6, 8]
 
 
 def test_loss_that_is_not_finite_is_null_in_the_last_row(log):
     with pytest.raises(DivergedError, match="The loss is inf in epoch 1, after step 2"):
         steps(log, 1.0, float("inf"))
-    (row,) = read_steps(log.path)
+    _, row = read_steps(log.path)
     assert row["loss"] is None and "loss not finite" in describe_step(row, 10)
 
 
@@ -134,7 +141,7 @@ def test_tensorboard_gets_the_rows_once(log, tmp_path):
         tracker.finish()
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 6, 8]
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 4, 6, 8]
     assert {"loss/bag", "loss/instance", "lr/new", "train/grad_norm"} <= set(events.Tags()["scalars"])
 
 
@@ -154,7 +161,7 @@ def test_trackio_gets_the_rows(log, tmp_path, monkeypatch):
     monkeypatch.setattr(trackers.TrackioTracker, "store_init_configuration", lambda self, values: None)
     start_trackers(log.accelerator, ["trackio", "trackio"], tmp_path / "first", {"seed": 0, "resume": True})
     steps(log, 2.0, 4.0)
-    assert started == {"project": "tgdfer", "name": "first", "resume": "allow"} and logged == [(2, 3.0)]
+    assert started == {"project": "tgdfer", "name": "first", "resume": "allow"} and logged == [(1, 2.0), (2, 4.0)]
 
 
 def test_learning_curves_of_runs_with_missing_values(tmp_path):
