@@ -3,21 +3,16 @@
 import hashlib
 import inspect
 import json
-import logging
-import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather
 from rich import get_console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -35,14 +30,13 @@ from tgdfer.processing import (
 )
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.processing.video_source_tgdfer import VideoDecodeError
-from tgdfer.training.cache import cache_folder, cache_limit, kind_folder, mark_used, trim_cache
+from tgdfer.training.cache import cache_limit
 from tgdfer.training.data import augmentation
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import ClipDataset, derived_seed
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.processes import batch_loader, batch_rounds, gather_batches, process_state, true_in_all_processes
-
-logger = logging.getLogger(__name__)
+from tgdfer.training.feature_cache import CachedView
+from tgdfer.training.processes import batch_loader, batch_rounds, gather_batches, process_state
 
 
 @dataclass(frozen=True)
@@ -91,9 +85,10 @@ def frame_features(
 ) -> FrameFeatures:
     """Computes the frame features of clips, or reads them from the cache.
 
-    The cache (`training/cache.py`) has one file per view. `tgdfer cache` lists and clears it. A damaged file, or one
-    that cannot be written, causes a warning. Several processes share the clips. Every process must call this function,
-    and each one returns all features.
+    The cache keeps each clip in each view (`training/feature_cache.py`), so that only new clips are computed, for
+    example those of another fold. `tgdfer cache` lists and clears it. A damaged file, or one that cannot be written,
+    causes a warning. Several processes share the clips. Every process must call this function, and each one returns
+    all features.
 
     Args:
         model (`TGDFERForVideoClassification`): Model whose CLIP computes the features, on its device.
@@ -155,7 +150,7 @@ def frame_activations(
 
 
 class _CachedViews:
-    """Outputs of a frozen CLIP for clips, with one cache file per view.
+    """Outputs of a frozen CLIP for clips in several views.
 
     Args:
         kind: "features" or "activations".
@@ -177,89 +172,57 @@ class _CachedViews:
         accelerator: Accelerator | None = None,
         block: int | None = None,
     ) -> None:
-        self.kind, self.model, self.video_processor, self.clips, self.views = (
-            kind,
-            model,
-            video_processor,
-            clips,
-            views,
-        )
-        self.accelerator, self.num_frames = accelerator, model.config.num_frames
-        self.names = _file_names(model, video_processor, clips, views, accelerator, block)
+        self.model, self.video_processor, self.clips, self.views = model, video_processor, clips, views
+        self.accelerator = accelerator
+        main = process_state().is_local_main_process
+        hashes = clips.fingerprints()
+        self.cached = [
+            CachedView(kind, settings, hashes, model.config.num_frames, main)
+            for settings in view_settings(model, video_processor, views, accelerator, block)
+        ]
         self.unreadable: Tensor | None = None
 
     def read(self, encode: Callable[[Tensor, Tensor], Tensor]) -> FrameFeatures:
-        """Returns all views. A view that is not in the cache is computed with `encode(pixels, mask)`."""
+        """Returns all views. Clips that are not in the cache are computed with `encode(pixels, mask)`."""
         cache_limit()  # An invalid limit raises an error here, before anything is computed.
         tensors: dict[str, Tensor] = {}
         for view in range(self.views.number):
-            found = self._load(view)
-            # A process alone cannot compute its share of a view. So all processes read a view, or all compute it.
-            if not true_in_all_processes(found is not None):
-                found = self._compute(view, encode)
-                if process_state().is_local_main_process:
-                    self._save(view, found)
-                process_state().wait_for_everyone()
-            assert found is not None
-            for name, values in found.items():
+            for name, values in self._read_view(view, encode).items():
                 if view == 0:
                     tensors[name] = values.new_empty(self.views.number, *values.shape)
                 tensors[name][view] = values
         return FrameFeatures(**tensors)
 
-    def _path(self, view: int) -> Path:
-        return kind_folder(self.kind) / self.names[view]
-
-    def _load(self, view: int) -> dict[str, Tensor] | None:
-        """Reads a view from its file. Returns None if there is no file, or if it is damaged."""
-        try:
-            path = self._path(view)
-            if not path.is_file():
-                return None
-            found = load_file(path)
-            shapes = {name: tuple(values.shape[:2]) for name, values in found.items()}
-            if shapes != dict.fromkeys(_TENSORS, (len(self.clips), self.num_frames)):
-                raise ValueError("it has unexpected contents")
-        except (OSError, ValueError, SafetensorError) as error:
+    def _read_view(self, view: int, encode: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+        values, known = self.cached[view].load()
+        # Processes on different machines may know different clips. They compute together what one of them lacks.
+        known = torch.stack(gather_batches([known])).all(0)
+        missing = (~known).nonzero().flatten().tolist()
+        if missing:
+            computed = self._compute(view, missing, encode)
             if process_state().is_local_main_process:
-                logger.warning("Cached features cannot be read (%s). They are computed again.", error)
-            return None
-        with suppress(OSError):  # The cache may be readable but not writable.
-            mark_used(path)
-        return found
+                self.cached[view].save(computed, missing)
+            for name, found in computed.items():
+                if name not in values:
+                    values[name] = found.new_zeros(len(self.clips), *found.shape[1:])
+                values[name][missing] = found
+            process_state().wait_for_everyone()
+        return values
 
-    def _save(self, view: int, values: dict[str, Tensor]) -> None:
-        """Writes a view to its file atomically."""
-        try:
-            path = self._path(view)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            try:
-                save_file(values, temporary)
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            trim_cache()
-        except (OSError, ValueError, SafetensorError) as error:
-            logger.warning(
-                "Features cannot be cached in %s (%s). The next run computes them again, unless TGDFER_CACHE names a"
-                " writable folder with enough space.",
-                cache_folder(),
-                error,
-            )
-
-    def _compute(self, view: int, encode: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-        """Encodes a view of all clips. In each round, each process encodes one batch."""
+    def _compute(self, view: int, indices: list[int], encode: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+        """Encodes a view of some clips. In each round, each process encodes one batch."""
         views, state, device = self.views, process_state(), next(self.model.parameters()).device
         rank = state.process_index
+        unreadable = None if self.unreadable is None else self.unreadable[indices].share_memory_()
         data = ClipDataset(
-            self.clips,
+            self.clips.select(indices),
             self.clips.classes,
             self.video_processor,
-            self.num_frames,
+            self.model.config.num_frames,
             view > 0,
             views.seed,
             views.augment,
-            self.unreadable,
+            unreadable,
         )
         data.set_epoch(view)
         rounds = batch_rounds(len(data), views.batch_size)
@@ -275,27 +238,28 @@ class _CachedViews:
         self.model.eval()
         tensors: dict[str, Tensor] = {}
         for round_batches, batch in zip(rounds, loader, strict=True):
-            mask = batch["frame_mask"].to(device)
-            with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
-                features = encode(batch["pixel_values_videos"].to(device), mask)
-            # Folders of frames have no times. The network assumes the same ones for them.
-            assumed = self.model.config.frame_interval * torch.arange(mask.shape[1]).expand(mask.shape)
-            timestamps = batch.get("timestamps", assumed).to(device)
-            outputs = {"features": features.half(), "frame_mask": mask, "timestamps": timestamps}
-            for name, values in outputs.items():
+            for name, values in self._encode(batch, encode, device).items():
                 if name not in tensors:
                     tensors[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)
                 gathered = _gather_batch(values, views.batch_size)
-                for indices, batch_values in zip(round_batches, gathered, strict=False):
-                    tensors[name][indices] = batch_values[: len(indices)].to("cpu", values.dtype)
-        if self.unreadable is not None:
-            self.unreadable |= torch.stack(gather_batches([self.unreadable.clone()])).any(0)
-            tensors["frame_mask"][self.unreadable] = False
+                for places, batch_values in zip(round_batches, gathered, strict=False):
+                    tensors[name][places] = batch_values[: len(places)].to("cpu", values.dtype)
+        if unreadable is not None and self.unreadable is not None:
+            unreadable = torch.stack(gather_batches([unreadable.clone()])).any(0)
+            tensors["frame_mask"][unreadable] = False
+            self.unreadable[indices] |= unreadable
         return tensors
 
-
-# The tensors in a cache file.
-_TENSORS = ("features", "frame_mask", "timestamps")
+    def _encode(
+        self, batch: dict[str, Tensor], encode: Callable[[Tensor, Tensor], Tensor], device: torch.device
+    ) -> dict[str, Tensor]:
+        mask = batch["frame_mask"].to(device)
+        with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
+            features = encode(batch["pixel_values_videos"].to(device), mask)
+        # Folders of frames have no times. The network assumes the same ones for them.
+        assumed = self.model.config.frame_interval * torch.arange(mask.shape[1]).expand(mask.shape)
+        timestamps = batch.get("timestamps", assumed).to(device)
+        return {"features": features.half(), "frame_mask": mask, "timestamps": timestamps}
 
 
 def _gather_batch(values: Tensor, batch_size: int) -> list[Tensor]:
@@ -382,15 +346,14 @@ _SOURCES = (
 )
 
 
-def _file_names(
+def view_settings(
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
-    clips: LabelledClips,
     views: Views,
     accelerator: Accelerator | None = None,
     block: int | None = None,
 ) -> list[str]:
-    """Returns the name of the file of each view. It contains a hash of everything that the features depend on."""
+    """Returns for each view a hash of everything that the features depend on, besides the clips."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.tgdfer.clip.state_dict().items()):
         if name.startswith("vis"):  # The vision model and its projection.
@@ -403,15 +366,14 @@ def _file_names(
         "clip": model.config.clip_config.vision_config.to_dict(),
         "video_processor": video_processor.to_dict(),
         "num_frames": model.config.num_frames,
-        "clips": clips.fingerprint(),
         "mixed_precision": accelerator.mixed_precision if accelerator else "no",
         "block": block,
     }
-    names = []
+    hashes = []
     for view in range(views.number):
         # The first view does not depend on the seed and the augmentation.
         random = {"view": view, "seed": views.seed, "augmentation": asdict(views.augment)} if view else {}
         view_digest = digest.copy()
         view_digest.update(json.dumps(facts | random, sort_keys=True, default=str).encode())
-        names.append(f"{view_digest.hexdigest()[:32]}.safetensors")
-    return names
+        hashes.append(view_digest.hexdigest()[:32])
+    return hashes

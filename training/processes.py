@@ -144,11 +144,6 @@ def from_main_process(value: T) -> T:
     return value if process_state().num_processes == 1 else broadcast_object_list([value])[0]
 
 
-def true_in_all_processes(own: bool) -> bool:
-    """Returns whether a value is true in every process. Every process must call it."""
-    return all(gather_batches([own]))
-
-
 def true_in_any_process(*own: bool) -> list[bool]:
     """Returns for each value whether it is true in any process. Every process must call it.
 

@@ -8,13 +8,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from tgdfer.training import feature_cache
 from tgdfer.training import features as room
-from tgdfer.training.cache import cache_folder, kind_folder
+from tgdfer.training.cache import cache_folder, clear_cache, kind_folder
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.data.loading import load_clips
-from tgdfer.training.features import FeatureDataset, Views, frame_features
+from tgdfer.training.features import FeatureDataset, Views, frame_features, view_settings
 from tgdfer.training.models import start_model
 from tgdfer.training.optimisation.loop import start_accelerator
 
@@ -63,27 +64,17 @@ def test_second_time_reads_the_file_and_sees_no_clip(clips, start, cache, monkey
     assert torch.equal(first.features, again.features) and torch.equal(first.frame_mask, again.frame_mask)
 
 
-def _other_weights(start, clips):
+def _other_weights(start):
     with torch.no_grad():
         next(start[0].tgdfer.clip.vision_model.parameters()).add_(1e-3)
-    return start, clips, {}
 
 
-def _other_processor(start, clips):
+def _other_processor(start):
     start[1].image_mean = [0.1, 0.2, 0.3]
-    return start, clips, {}
 
 
-def _other_frames(start, clips):
+def _other_frames(start):
     start[0].config.num_frames = 3
-    return start, clips, {}
-
-
-def _other_file(start, clips):
-    path = clips.video(1)
-    now = os.stat(path).st_mtime
-    os.utime(path, (now + 5, now + 5))
-    return start, clips, {}
 
 
 @pytest.mark.parametrize(
@@ -92,47 +83,93 @@ def _other_file(start, clips):
         _other_weights,
         _other_processor,
         _other_frames,
-        _other_file,
-        lambda start, clips: (start, clips.select([1, 0, 2, 3]), {}),
-        lambda start, clips: (start, clips, {"augment": Augmentation(crop=0.9)}),
-        lambda start, clips: (start, clips, {"seed": 1}),
-        lambda start, clips: (start, clips, {"accelerator": start_accelerator("bf16")}),
+        {"augment": Augmentation(crop=0.9)},
+        {"seed": 1},
+        {"accelerator": start_accelerator("bf16")},
     ],
 )
-def test_key_changes_with_whatever_the_features_depend_on(clips, start, change):
+def test_key_changes_with_whatever_the_features_depend_on(start, change):
     usual = {"number": 2, "seed": 0}
-    before = room._file_names(*start, clips, Views(**usual))
-    assert before == room._file_names(*start, clips, Views(**usual)) and len(set(before)) == 2
-    start, clips, changed = change(start, clips)
+    before = view_settings(*start, Views(**usual))
+    assert before == view_settings(*start, Views(**usual)) and len(set(before)) == 2
+    changed = dict(change) if isinstance(change, dict) else change(start) or {}
     accelerator = changed.pop("accelerator", None)
-    assert room._file_names(*start, clips, Views(**usual | changed), accelerator)[1] != before[1]
+    assert view_settings(*start, Views(**usual | changed), accelerator)[1] != before[1]
 
 
-def test_key_changes_with_the_code_that_makes_the_frames(clips, start, monkeypatch):
-    keys = {room._file_names(*start, clips, Views())[0]}
+def test_key_changes_with_the_code_that_makes_the_frames(start, monkeypatch):
+    keys = {view_settings(*start, Views())[0]}
     assert "augment" in inspect.getsource(room._SOURCES[0])
     assert any("class TGDFERVideoProcessor" in inspect.getsource(module) for module in room._SOURCES)
     read = inspect.getsource
     for changed in room._SOURCES:
         with monkeypatch.context() as patch:
             patch.setattr(inspect, "getsource", lambda module, it=changed: read(module) + "#" * (module is it))
-            keys.add(room._file_names(*start, clips, Views())[0])
+            keys.add(view_settings(*start, Views())[0])
     monkeypatch.setattr(room, "version", lambda name: "0.0")
-    keys.add(room._file_names(*start, clips, Views())[0])
+    keys.add(view_settings(*start, Views())[0])
     assert len(keys) == 2 + len(room._SOURCES)
 
 
-def test_key_ignores_what_the_features_do_not_depend_on(clips, start):
+def test_key_ignores_what_the_features_do_not_depend_on(start):
     model, video_processor = start
-    before = room._file_names(model, video_processor, clips, Views(1))
+    before = view_settings(model, video_processor, Views(1))
     with torch.no_grad():
         model.bias.add_(1)
         next(model.tgdfer.clip.text_model.parameters()).add_(1)
-    assert room._file_names(model, video_processor, clips, Views(1, seed=7)) == before, "a plain view is not random"
-    more = room._file_names(model, video_processor, clips, Views(3))
-    assert more[:1] == before and more[:2] == room._file_names(model, video_processor, clips, Views(2)), (
-        "views are kept"
-    )
+    assert view_settings(model, video_processor, Views(1, seed=7)) == before, "a plain view is not random"
+    more = view_settings(model, video_processor, Views(3))
+    assert more[:1] == before and more[:2] == view_settings(model, video_processor, Views(2)), "views are kept"
+
+
+@pytest.fixture
+def encoded(start, monkeypatch) -> list[int]:
+    """The number of clips in each batch that is encoded."""
+    sizes, encode = [], start[0].get_frame_features
+
+    def count(pixels, mask):
+        sizes.append(len(mask))
+        return encode(pixels, mask)
+
+    monkeypatch.setattr(start[0], "get_frame_features", count)
+    return sizes
+
+
+def test_folds_share_their_clips(clips_folder, clips, start, cache, encoded):
+    """The clips of another fold are found in files of earlier folds. Only new ones are encoded."""
+    every = load_clips(str(clips_folder), "train")
+    first = frame_features(*start, clips, Views(2))
+    assert encoded == [4, 4]
+    fold = every.select([8, 5, 4, 6])
+    second = frame_features(*start, fold, Views(2))
+    assert encoded == [4, 4, 1, 1] and len(_files(cache)) == 4
+    assert torch.equal(second.features[:, 1:], first.features[:, [1, 0, 2]])
+    validation = frame_features(*start, every.select([8, 7]), Views(1))
+    assert torch.equal(validation.features[0], torch.stack([second.features[0, 0], first.features[0, 3]]))
+    assert len(encoded) == 4
+    # The random frames of a clip do not depend on the other clips either.
+    clear_cache()
+    alone = frame_features(*start, every.select([8]), Views(2))
+    torch.testing.assert_close(alone.features[:, 0], second.features[:, 0], rtol=2e-3, atol=2e-3)
+    assert torch.equal(alone.timestamps[:, 0], second.timestamps[:, 0])
+
+
+def test_a_clip_that_has_changed_is_encoded_again(clips, start, encoded):
+    frame_features(*start, clips)
+    path = clips.video(1)
+    times = os.stat(path)
+    os.utime(path, (times.st_atime + 5, times.st_mtime + 5))
+    frame_features(*start, clips)
+    os.utime(path, (times.st_atime, times.st_mtime))
+    assert encoded == [4, 1]
+
+
+def test_a_clip_that_occurs_twice_is_encoded_for_each_and_kept_once(clips, start, encoded):
+    twice = clips.select([0, 1, 0])
+    first = frame_features(*start, twice)
+    again = frame_features(*start, twice)
+    assert encoded == [3] and torch.equal(first.features, again.features)
+    assert torch.equal(again.features[:, 0], again.features[:, 2])
 
 
 def test_interrupted_computation_leaves_no_file(clips, start, cache, monkeypatch):
@@ -185,11 +222,11 @@ def _file_in_its_place(cache, monkeypatch):
 
 
 def _full_disk(cache, monkeypatch):
-    def save(values, path):
+    def save(values, path, metadata):
         path.write_bytes(bytes(10))
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(room, "save_file", save)
+    monkeypatch.setattr(feature_cache, "save_file", save)
 
 
 def _read_only(cache, monkeypatch):
@@ -216,7 +253,7 @@ def test_cache_of_somebody_else_is_read(clips, start, monkeypatch, caplog):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(room, "mark_used", refuse)
+    monkeypatch.setattr(feature_cache, "mark_used", refuse)
     monkeypatch.setattr(room, "ClipDataset", None)
     assert torch.equal(frame_features(*start, clips).features, expected.features) and not caplog.text
 

@@ -1,5 +1,6 @@
 """Training data sets of clips: sampling, augmenting and batching frames, and the order of the clips."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -22,9 +23,9 @@ _SUBSTITUTES = 10
 class ClipDataset(torch.utils.data.Dataset):
     """Labelled clips whose frames are sampled and batched by the video processor.
 
-    In training, one random frame of each segment is sampled, and the frames are augmented. Both depend on (seed,
-    epoch, index) only. So they are the same after resuming and with any number of workers. In evaluation, the middle
-    frames of the segments are sampled.
+    In training, one random frame of each segment is sampled, and the frames are augmented. Both depend only on the
+    seed, the epoch and the name of the clip. So they are the same after resuming, with any number of workers, and in
+    other folds. In evaluation, the middle frames of the segments are sampled.
 
     Args:
         clips (`LabelledClips`): The clips.
@@ -88,7 +89,7 @@ class ClipDataset(torch.utils.data.Dataset):
         raise error
 
     def _read_augmented(self, index: int) -> dict[str, Any]:
-        seed = derived_seed(self.seed, self.epoch, index)
+        seed = derived_seed(self.seed, self.epoch, zlib.crc32(self.clips.files[index].encode("utf-8", "replace")))
         generator = torch.Generator().manual_seed(seed)
         frames, timestamps = self.video_processor.read_clip(self.clips.video(index), self.num_frames, generator)
         return {"index": index, "video": self.augment(frames, seed), "timestamps": timestamps}

@@ -93,18 +93,22 @@ class LabelledClips:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of all videos: of their bytes if embedded, otherwise of name, size and modification time.
+        """Returns a hash of all videos, in their order: see `fingerprints`."""
+        return hashlib.sha256("".join(self.fingerprints()).encode()).hexdigest()
+
+    def fingerprints(self) -> list[str]:
+        """Returns a hash of each video: of its bytes if embedded, otherwise of name, size and modification time.
 
         A folder of frames counts with the names, sizes and modification times of its files. Files that are streamed
         count with their address.
         """
-        digest = hashlib.sha256()
+        hashes = []
         for index in range(len(self)):
             video = self.video(index)
             if isinstance(video, str):
                 video = f"{self.files[index]}|{_state_of(video)}".encode()
-            digest.update(hashlib.sha256(video).digest())
-        return digest.hexdigest()
+            hashes.append(hashlib.sha256(video).hexdigest())
+        return hashes
 
 
 def _state_of(video: str) -> str:
