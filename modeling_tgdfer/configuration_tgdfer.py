@@ -72,7 +72,7 @@ class TGDFERConfig(PreTrainedConfig):
             are padded and masked. `set_classes` sets this field.
         prompt_length (`int`, *optional*, defaults to 3): Number of tokens in the longest prompt, including the context
             and the start and end tokens. `set_classes` sets this field.
-        context (`str`, *optional*, defaults to `"shared"`): Context before each description. It starts from the token
+        context (`str`, *optional*, defaults to `"none"`): Context before each description. It starts from the token
             embeddings of the context phrase of the processor. "none" uses these embeddings unchanged, "shared" learns
             one context for all classes, and "class" learns one context for each class.
         context_length (`int`, *optional*, defaults to 0): Number of tokens in the context phrase. `from_clip` sets
@@ -183,13 +183,14 @@ class TGDFERConfig(PreTrainedConfig):
     num_frames: int = 16
     frame_interval: float | int = 0.125
 
-    # Text guidance. All classes share one context, as by default in CoOp. It can be learned from few clips, and new
-    # classes can use it. Learning the context changed UAR by at most 1.8 points, which is not significant. With
-    # "none", the text tower need not run in training. The context has the length of the phrase that it starts from, so
-    # an untrained model is equivalent to CLIP with that phrase.
+    # Text guidance. The context is not learned by default: a shared one, as by default in CoOp, did not change UAR on
+    # rendered faces (+0.6 points, not significant) and lowered it on real faces (-2.9, 95% interval -5.3 to -0.5, see
+    # docs/results/ablation.md). With "none", the text tower need not run in training. A learned context may help with
+    # thousands of clips or with LoRA. It has the length of the phrase that it starts from, so an untrained model is
+    # equivalent to CLIP with that phrase.
     max_descriptions: int = 1
     prompt_length: int = 3
-    context: str = "shared"
+    context: str = "none"
     context_length: int = 0
 
     # Temporal network. Its two parts, called grains, model different time scales. Their bottlenecks are narrow because

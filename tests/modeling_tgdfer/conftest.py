@@ -124,7 +124,7 @@ def from_clip(clip_folder: Path) -> Maker:
     def make(**options: object) -> TGDFERForVideoClassification:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            options = {"long_range": True} | options
+            options = {"long_range": True, "context": "shared"} | options
             return TGDFERForVideoClassification.from_clip(clip_folder, make_prompts(LABELS), **options)
 
     return lambda **options: copy.deepcopy(make(**options))

@@ -42,7 +42,9 @@ def shallow_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(shallow_clip: Path, prompts: dict) -> TGDFERForVideoClassification:
     """A model of which every part has left its start; LoRA would adapt a block of each tower."""
     return move_all_but_clip(
-        TGDFERForVideoClassification.from_clip(shallow_clip, prompts, lora_layers=1, lora_text_layers=1)
+        TGDFERForVideoClassification.from_clip(
+            shallow_clip, prompts, lora_layers=1, lora_text_layers=1, context="shared"
+        )
     )
 
 
