@@ -53,7 +53,7 @@ def compare_runs(first: Path, second: Path) -> list[Comparison]:
     old, new = before["sessions"][-1], now["sessions"][-1]
     data = {name: (before["data"][name], now["data"][name]) for name in ("fingerprint", "revision", "num_clips")}
     conditions = [
-        Comparison("clips", data["fingerprint"][0] == data["fingerprint"][1], "other files, labels or file times"),
+        Comparison("clips", data["fingerprint"][0] == data["fingerprint"][1], "other files or labels"),
         _compare_values("revision of the data set", *data["revision"]),
         _compare_mappings("base model", before["base_model"], now["base_model"]),
         _compare_values("commit of the code", old["commit"], new["commit"]),

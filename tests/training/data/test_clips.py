@@ -5,7 +5,9 @@ import logging
 import shutil
 from pathlib import Path
 
+import cv2
 import datasets
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from tgdfer.processing.descriptions import canonical_label
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import DataConfig
 from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
+from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.data.loading import load_clips, require_readable
 from tgdfer.training.data.splits import hold_out, load_parts
@@ -39,6 +42,31 @@ def test_labels_people_and_intensity_come_by_name(clips):
     assert (clips.labels[at], clips.people[at]) == ("happiness", "train-3")
     assert clips.intensity[at] == [0, 0, 1, 1, 1, 0, 0, 0]
     assert clips.left_out == []
+
+
+def test_copies_of_clips_have_the_same_fingerprint(tmp_path, clips_folder, clips):
+    copied = shutil.copytree(clips_folder, tmp_path / "copied", copy_function=shutil.copyfile)
+    assert load_clips(str(copied), "train").fingerprints() == clips.fingerprints()
+    changed = Path(load_clips(str(copied), "train").video(0))
+    contents = bytearray(changed.read_bytes())
+    contents[-1] ^= 1
+    changed.write_bytes(contents)
+    others = load_clips(str(copied), "train").fingerprints()
+    assert others[0] != clips.fingerprints()[0] and others[1:] == clips.fingerprints()[1:]
+
+
+@pytest.mark.parametrize("frame", ["0.png", "1.png", "2.png"])
+def test_a_frame_that_changes_changes_the_fingerprint(tmp_path, frame):
+    folder = tmp_path / "train" / "happy" / "clip"
+    folder.mkdir(parents=True)
+    for name in ("0.png", "1.png", "2.png"):
+        cv2.imwrite(str(folder / name), np.zeros((8, 8, 3), np.uint8))
+    rows = datasets.Dataset.from_list([{"video": {"path": str(folder), "bytes": None}}])
+    clips = LabelledClips(rows, "video", ["happy/clip"], ["happy"])
+    before = clips.fingerprint()
+    assert clips.fingerprint() == before
+    cv2.imwrite(str(folder / frame), np.full((9, 8, 3), 90, np.uint8))
+    assert clips.fingerprint() != before
 
 
 def test_folder_without_metadata_gives_the_same_labels(tmp_path, folder_writer, clips):

@@ -85,7 +85,7 @@ def test_differences_are_named_and_give_an_exit_code(run, copy, capsys, monkeypa
     (copy / "run.json").write_text(json.dumps(record))
     differences = {one.name: one.difference for one in compare_runs(run, copy) if not one.is_identical}
     assert differences.pop("versions").endswith("now 1.0") and differences == {
-        "clips": "other files, labels or file times",
+        "clips": "other files or labels",
         "training loss of 2 epochs": "largest difference 0.25, in epoch 2",
         "weights of the last model": "largest difference 0.5",
     }
