@@ -31,7 +31,7 @@ def rows_of(dataset: BenchmarkDataset, stills: PhotographFolder | None = None) -
         dataset (`BenchmarkDataset`): Clips, or photographs.
         stills (`PhotographFolder`, *optional*): Photographs to train on before the clips.
     """
-    rows = [
+    rows: list[tuple[str, str, Sequence[Options]]] = [
         ("frozen", "frozen CLIP", [{}]),
         ("ema", "+ moving average of the weights", [{"ema": 0.99}, {"ema": 0.999}]),
         ("mixup", "+ mixup", [{"mixup": 0.2}, {"mixup": 0.4}]),
