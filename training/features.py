@@ -213,23 +213,23 @@ class _CachedViews:
         """Encodes a view of some clips. In each round, each process encodes one batch."""
         views, state, device = self.views, process_state(), next(self.model.parameters()).device
         rank = state.process_index
-        unreadable = None if self.unreadable is None else self.unreadable[indices].share_memory_()
+        # All clips, because a clip that cannot be read is replaced by one of them.
         data = ClipDataset(
-            self.clips.select(indices),
+            self.clips,
             self.clips.classes,
             self.video_processor,
             self.model.config.num_frames,
             view > 0,
             views.seed,
             views.augment,
-            unreadable,
+            self.unreadable,
         )
         data.set_epoch(view)
-        rounds = batch_rounds(len(data), views.batch_size)
+        rounds = batch_rounds(len(indices), views.batch_size)
         # The last round may have fewer batches than processes. The others encode its first batch, which is discarded.
         own = [batches[rank] if rank < len(batches) else batches[0] for batches in rounds]
         loader = track(
-            batch_loader(data, own, views.workers),
+            batch_loader(data, [[indices[place] for place in places] for places in own], views.workers),
             f"Frame features, view {view + 1} of {views.number}",
             total=len(own),
             console=get_console(),
@@ -240,14 +240,13 @@ class _CachedViews:
         for round_batches, batch in zip(rounds, loader, strict=True):
             for name, values in self._encode(batch, encode, device).items():
                 if name not in tensors:
-                    tensors[name] = torch.zeros(len(data), *values.shape[1:], dtype=values.dtype)
+                    tensors[name] = torch.zeros(len(indices), *values.shape[1:], dtype=values.dtype)
                 gathered = _gather_batch(values, views.batch_size)
                 for places, batch_values in zip(round_batches, gathered, strict=False):
                     tensors[name][places] = batch_values[: len(places)].to("cpu", values.dtype)
-        if unreadable is not None and self.unreadable is not None:
-            unreadable = torch.stack(gather_batches([unreadable.clone()])).any(0)
-            tensors["frame_mask"][unreadable] = False
-            self.unreadable[indices] |= unreadable
+        if self.unreadable is not None:
+            self.unreadable |= torch.stack(gather_batches([self.unreadable.clone()])).any(0)
+            tensors["frame_mask"][self.unreadable[indices]] = False
         return tensors
 
     def _encode(

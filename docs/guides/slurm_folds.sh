@@ -28,7 +28,8 @@ GPUS=${SLURM_GPUS_ON_NODE:-4}
 FOLD=$SLURM_ARRAY_TASK_ID
 
 # The first machine of the job is the meeting point of all processes. Each fold has a port of its own.
-MAIN=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MAIN=${HOSTS%%$'\n'*}
 PORT=$((20000 + SLURM_JOB_ID % 10000 + FOLD))
 
 # The folder of the fold exists if this is not the first attempt.

@@ -86,7 +86,7 @@ def _other_frames(start):
         _other_frames,
         {"augment": Augmentation(crop=0.9)},
         {"seed": 1},
-        {"accelerator": start_accelerator("bf16")},
+        {"precision": "bf16"},
     ],
 )
 def test_key_changes_with_whatever_the_features_depend_on(start, change):
@@ -94,7 +94,8 @@ def test_key_changes_with_whatever_the_features_depend_on(start, change):
     before = view_settings(*start, Views(**usual))
     assert before == view_settings(*start, Views(**usual)) and len(set(before)) == 2
     changed = dict(change) if isinstance(change, dict) else change(start) or {}
-    accelerator = changed.pop("accelerator", None)
+    precision = changed.pop("precision", None)
+    accelerator = start_accelerator(precision) if precision else None
     assert view_settings(*start, Views(**usual | changed), accelerator)[1] != before[1]
 
 

@@ -82,9 +82,14 @@ def test_later_layers_override_earlier_ones_and_mappings_are_merged(tmp_path):
     assert config.optimisation.epochs == 3, "a flag overrides the file"
     assert config.optimisation.batch_size == 5, "the file overrides the backbone"
     assert config.model.model == "openai/clip-vit-base-patch16" and config.data.validation_fraction == 0.1
-    assert config.model.model_options == {"lora_layers": 4, "mil_pooling": "topk", "lora_rank": 2}
+    assert config.model.model_options == {
+        "lora_layers": 4,
+        "context": "shared",
+        "mil_pooling": "topk",
+        "lora_rank": 2,
+    }
     assert config.optimisation.warmup == OPTIONS["warmup"].default
-    assert recipe["model_options"] == {"lora_layers": 4}, "a layer is not changed"
+    assert recipe["model_options"] == {"lora_layers": 4, "context": "shared"}, "a layer is not changed"
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) & set(PUBLISHED)))
