@@ -95,7 +95,7 @@ bench-processes: .venv/installed  ## Compare training in two processes with one 
 
 # An interrupted run resumes. TGDFER_REALCLIPS names a folder of clips and TGDFER_FERPLUS a file of photographs.
 bench-training: .venv/installed  ## Measure what the options of training bring (stops after 50 minutes; run it again to resume)
-	$(BIN)/python -m benchmarks.training run --real '$(TGDFER_REALCLIPS)' --photographs '$(TGDFER_FERPLUS)'
+	$(BIN)/python -m benchmarks.training run
 	$(BIN)/python -m benchmarks.training report
 
 # Measures tgdfer-tiny, or the model that TGDFER_TRAINED names.

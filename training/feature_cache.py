@@ -59,19 +59,22 @@ class CachedView:
             except FileNotFoundError:
                 continue  # Another process has removed it in the meantime.
             except (OSError, ValueError, SafetensorError) as error:
-                if self.warn:
-                    logger.warning("Cached features cannot be read (%s). They are computed again.", error)
-                with suppress(OSError):
-                    path.unlink()
+                self._warn_unreadable(error)
+                if not isinstance(error, OSError):  # The file is damaged, and not only out of reach.
+                    with suppress(OSError):
+                        path.unlink()
         return values, known
+
+    def _warn_unreadable(self, error: Exception) -> None:
+        if self.warn:
+            logger.warning("Cached features cannot be read (%s). They are computed again.", error)
 
     def _files(self) -> list[Path]:
         """Returns the files of the settings, the most recent one first."""
         try:
             files = list(kind_folder(self.kind).glob(f"{self.settings}-*.safetensors"))
         except (OSError, ValueError) as error:
-            if self.warn:
-                logger.warning("Cached features cannot be read (%s). They are computed again.", error)
+            self._warn_unreadable(error)
             return []
         return sorted(files, key=lambda path: (-_modified(path), path.name))
 

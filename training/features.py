@@ -175,7 +175,7 @@ class _CachedViews:
         self.model, self.video_processor, self.clips, self.views = model, video_processor, clips, views
         self.accelerator = accelerator
         main = process_state().is_local_main_process
-        hashes = clips.fingerprints()
+        hashes = [clips.fingerprint_of(index) for index in range(len(clips))]
         self.cached = [
             CachedView(kind, settings, hashes, model.config.num_frames, main)
             for settings in view_settings(model, video_processor, views, accelerator, block)

@@ -29,7 +29,7 @@ from benchmarks.harness.command_options import (
     published_command,
 )
 from benchmarks.harness.feature_dataset import AnyDataset, FeatureDataset
-from benchmarks.harness.runner import run_rows
+from benchmarks.harness.runner import run_datasets
 from benchmarks.real_faces.photograph_bags import photograph_bags
 from benchmarks.real_faces.photographs import PhotographDataset
 from tgdfer.console import hide_loading_bars
@@ -77,16 +77,9 @@ def run(
             user_datasets.append(photograph_bags(faces, settings))
         for dataset in user_datasets:
             dataset.require_complete()
-        rendered = rendered_dataset(settings, clips)
-        for dataset in [rendered, *user_datasets]:
-            rows = rows_of(dataset)
-            names = {known_row.name for known_row in rows}
-            # Some rows exist only on rendered clips, so unknown names are an error only there.
-            selected = [name for name in row or () if dataset is rendered or name in names]
-            if row and not selected:
-                continue
-            if not run_rows(dataset, rows, work, command, end, selected):
-                return print_time_is_over(minutes)
+        planned = [(dataset, rows_of(dataset)) for dataset in [rendered_dataset(settings, clips), *user_datasets]]
+        if not run_datasets(planned, work, command, end, row or ()):
+            return print_time_is_over(minutes)
     get_console().print("All rows are finished. To write the report, run: python -m benchmarks.ablation report")
 
 

@@ -259,8 +259,7 @@ def _methods(results: Sequence[Results]) -> str:
 - **Lost if shuffled** and **lost if reversed** are the loss in UAR if the frames of the test clips are in another
   order, at the same times. **Seconds** is the time per seed, including cross-validation.
 - **Pairs** is the accuracy on pairs of rendered clips that differ only in the order of their frames, for the rows that
-  [the benchmark of order](temporal.md) trains on such pairs, with visual prompts by contrast. Without knowledge of the
-  order, it is at most 50.
+  [the benchmark of order](temporal.md) trains on such pairs. Without knowledge of the order, it is at most 50.
 - **Given features** are features of another network, without texts. The class vectors are learned. Only heads are
   measured on them.
 {lora}

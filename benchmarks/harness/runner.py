@@ -22,6 +22,40 @@ from tgdfer.training.files import write_text
 from tgdfer.training.provenance import commit
 
 
+def run_datasets(
+    planned: Sequence[tuple[AnyDataset, Sequence[Row]]], work: Path, command: str, end: float, only: Sequence[str] = ()
+) -> bool:
+    """Runs the rows of several data sets with `run_rows`. A data set that lacks all selected rows is skipped.
+
+    Args:
+        planned (`Sequence[tuple[AnyDataset, Sequence[Row]]]`): Each data set with its rows.
+        work (`Path`): As in `run_rows`.
+        command (`str`): As in `run_rows`.
+        end (`float`): As in `run_rows`.
+        only (`Sequence[str]`, *optional*, defaults to `()`): As in `run_rows`.
+
+    Returns:
+        `bool`: Whether all parts are finished.
+
+    Raises:
+        UserError: If a name is unknown on all data sets, or a stored file cannot be read.
+    """
+    _require_known(only, [row.name for _, rows in planned for row in rows])
+    for dataset, rows in planned:
+        selected = [row.name for row in rows if row.name in only]
+        if only and not selected:
+            continue
+        if not run_rows(dataset, rows, work, command, end, selected):
+            return False
+    return True
+
+
+def _require_known(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
+
+
 def run_rows(
     dataset: AnyDataset, rows: Sequence[Row], work: Path, command: str, end: float, only: Sequence[str] = ()
 ) -> bool:
@@ -45,9 +79,7 @@ def run_rows(
     Raises:
         UserError: If a name is unknown, or a stored file cannot be read.
     """
-    for name in only:
-        if name not in (known := [row.name for row in rows]):
-            raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
+    _require_known(only, [row.name for row in rows])
     folder = work / "results" / dataset.name
     folder.mkdir(parents=True, exist_ok=True)
     description = {

@@ -14,6 +14,8 @@ from benchmarks.harness.command_options import (
     FaceModel,
     FiguresFile,
     Minutes,
+    Photographs,
+    RealClips,
     ReportFile,
     RowNames,
     errors_as_sentences,
@@ -22,12 +24,13 @@ from benchmarks.harness.command_options import (
     print_written,
     published_command,
 )
-from benchmarks.harness.runner import run_rows
+from benchmarks.harness.runner import run_datasets
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.training.photograph_folder import photograph_folder
 from benchmarks.training.report import write_training_report
 from benchmarks.training.rows import rows_of
 from tgdfer.console import hide_loading_bars
+from tgdfer.training.errors import UserError
 
 app = new_app(__doc__)
 
@@ -36,19 +39,8 @@ WORK = Path("runs/training_options")
 
 @app.command()
 def run(
-    real: Annotated[
-        Path,
-        typer.Option(
-            envvar="TGDFER_REALCLIPS",
-            help="Folder of real clips with the splits train and test, and with person and intensity in the metadata.",
-        ),
-    ],
-    photographs: Annotated[
-        Path,
-        typer.Option(
-            envvar="TGDFER_FERPLUS", help="Parquet file of photographs with the columns image, label, split and near."
-        ),
-    ],
+    real: RealClips = None,
+    photographs: Photographs = None,
     work: Annotated[Path, typer.Option(help="Folder of the photographs and of the results.")] = WORK,
     face_model: FaceModel = None,
     row: RowNames = None,
@@ -62,18 +54,17 @@ def run(
     )
     hide_loading_bars()
     with errors_as_sentences():
+        if real is None or photographs is None:
+            raise UserError(
+                "The rows need clips and photographs: give a folder to --real and a file to --photographs."
+            )
         clips = real_dataset(settings, real)
         clips.require_complete()
         faces = PhotographDataset(photographs, settings, work, face_model)
         stills = photograph_folder(faces, settings, work / "photographs")
-        for dataset, rows in ((clips, rows_of(clips, stills)), (stills, rows_of(stills))):
-            names = {known_row.name for known_row in rows}
-            # Some rows exist only on photographs, so unknown names are an error only there.
-            selected = [name for name in row or () if dataset is stills or name in names]
-            if row and not selected:
-                continue
-            if not run_rows(dataset, rows, work, command, end, selected):
-                return print_time_is_over(minutes)
+        planned = [(clips, rows_of(clips, stills)), (stills, rows_of(stills))]
+        if not run_datasets(planned, work, command, end, row or ()):
+            return print_time_is_over(minutes)
     get_console().print("All rows are finished. To write the report, run: python -m benchmarks.training report")
 
 

@@ -165,8 +165,7 @@ def _draw_dataset(axes: Axes, results: Results, compared: Mapping[str, Mapping[s
         )
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(found)), [results.rows[name]["title"] for name in found])
-    axes.set(
-        title=results.title, xlabel="UAR minus the first row, in percentage points", ylim=(len(found) - 0.5, -0.5)
-    )
+    axes.invert_yaxis()
+    axes.set(title=results.title, xlabel="UAR minus the first row, in percentage points")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,5 @@
 """Training data sets of clips: sampling, augmenting and batching frames, and the order of the clips."""
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -24,8 +23,8 @@ class ClipDataset(torch.utils.data.Dataset):
     """Labelled clips whose frames are sampled and batched by the video processor.
 
     In training, one random frame of each segment is sampled, and the frames are augmented. Both depend only on the
-    seed, the epoch and the name of the clip. So they are the same after resuming, with any number of workers, and in
-    other folds. In evaluation, the middle frames of the segments are sampled.
+    seed, the epoch and the contents of the clip. So they are the same after resuming, with any number of workers, and
+    in other folds. In evaluation, the middle frames of the segments are sampled.
 
     Args:
         clips (`LabelledClips`): The clips.
@@ -62,6 +61,7 @@ class ClipDataset(torch.utils.data.Dataset):
         # The epoch is in shared memory, because worker processes persist across epochs.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.targets, self.soft_targets = clip_targets(clips, classes)
+        self._numbers: dict[int, int] = {}  # A number for each clip that was read, which depends on its contents.
 
     @property
     def epoch(self) -> int:
@@ -89,7 +89,9 @@ class ClipDataset(torch.utils.data.Dataset):
         raise error
 
     def _read_augmented(self, index: int) -> dict[str, Any]:
-        seed = derived_seed(self.seed, self.epoch, zlib.crc32(self.clips.files[index].encode("utf-8", "replace")))
+        if index not in self._numbers:
+            self._numbers[index] = int(self.clips.fingerprint_of(index)[:8], 16)
+        seed = derived_seed(self.seed, self.epoch, self._numbers[index])
         generator = torch.Generator().manual_seed(seed)
         frames, timestamps = self.video_processor.read_clip(self.clips.video(index), self.num_frames, generator)
         return {"index": index, "video": self.augment(frames, seed), "timestamps": timestamps}

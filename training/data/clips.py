@@ -1,10 +1,11 @@
 """The labelled clips of one split of a data set."""
 
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tgdfer.training.data.soft_labels import SoftLabels
 
@@ -97,44 +98,41 @@ class LabelledClips:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of all videos, in their order: see `fingerprints`."""
-        return hashlib.sha256("".join(self.fingerprints()).encode()).hexdigest()
+        """Returns a hash of all videos, in their order: see `fingerprint_of`."""
+        return hashlib.sha256("".join(self.fingerprint_of(index) for index in range(len(self))).encode()).hexdigest()
 
-    def fingerprints(self) -> list[str]:
-        """Returns a hash of each video: of its bytes if embedded, otherwise of its name, size, beginning and end.
+    def fingerprint_of(self, index: int) -> str:
+        """Returns a hash of a video: of its size, its beginning and its end.
 
-        Whole files are not read, because that would take minutes. Modification times do not count, so that copies of a
-        data set are the same data set. A folder of frames counts with the names and sizes of all files, and the
-        beginning and end of the first and the last one. Files that are streamed count with their address.
+        Whole files are not read, because that would take minutes for a data set. Names and modification times do not
+        count, so a copy is the same video, and so are the bytes of a file that a data set embeds. A folder of frames
+        counts with the names and sizes of all files, and the beginning and end of the first and the last one. A file
+        that is streamed counts with its address.
         """
-        hashes = []
-        for index in range(len(self)):
-            video = self.video(index)
-            if isinstance(video, str):
-                video = f"{self.files[index]}|{_state_of(video)}".encode()
-            hashes.append(hashlib.sha256(video).hexdigest())
-        return hashes
+        video = self.video(index)
+        ends = _ends_of(video) if isinstance(video, str) else _hash_ends(io.BytesIO(video))
+        return hashlib.sha256(ends.encode("utf-8", "replace")).hexdigest()
 
 
-def _state_of(video: str) -> str:
+def _ends_of(video: str) -> str:
     """Returns a text that changes with the contents of a file or of a folder of frames."""
     if "://" in video:
         return video
-    if not os.path.isdir(video):
-        return _ends_of(video)
-    frames = sorted(os.scandir(video), key=lambda entry: entry.name)
-    names = [f"{entry.name}|{entry.stat().st_size}" for entry in frames]
+    try:
+        if not os.path.isdir(video):
+            with open(video, "rb") as file:
+                return _hash_ends(file)
+        frames = sorted(os.scandir(video), key=lambda entry: entry.name)
+        names = [f"{entry.name}|{entry.stat().st_size}" for entry in frames]
+    except OSError:  # It is reported when the clip is read.
+        return "unreadable"
     return "|".join([*names, *(_ends_of(entry.path) for entry in frames[:1] + frames[1:][-1:] if entry.is_file())])
 
 
-def _ends_of(path: str) -> str:
-    """Returns the size of a file, and a hash of its beginning and its end."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(file.read(_END))
-            file.seek(max(size - _END, 0))
-            digest.update(file.read(_END))
-    except OSError:  # It is reported when the clip is read.
-        return "unreadable"
+def _hash_ends(file: BinaryIO) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    digest = hashlib.sha256(file.read(_END))
+    file.seek(max(size - _END, 0))
+    digest.update(file.read(_END))
     return f"{size}|{digest.hexdigest()}"

@@ -8,7 +8,7 @@ from made_up_results import FAR, FakeDataset, row
 
 from benchmarks.harness import runner
 from benchmarks.harness.results import read_results
-from benchmarks.harness.runner import row_key, run_rows
+from benchmarks.harness.runner import row_key, run_datasets, run_rows
 from tgdfer.training.errors import UserError
 
 
@@ -78,6 +78,19 @@ def test_rows_can_be_named_and_unknown_ones_are_refused(tmp_path):
     assert ran == ["seed 1", "seed 0"]
     with pytest.raises(UserError, match="no row 'tow'; did you mean 'two'"):
         run_rows(FakeDataset(), rows, tmp_path, "", FAR, only=["tow"])
+
+
+def test_a_row_need_not_exist_on_all_data_sets(tmp_path):
+    ran: list[str] = []
+    first, second = FakeDataset(name="first"), FakeDataset(name="second")
+    planned = [(first, [row(ran, "one")]), (second, [row(ran, "one"), row(ran, "two")])]
+    assert run_datasets(planned, tmp_path, "", FAR, ["two"])
+    assert ran == ["seed 0", "seed 1"] and not (tmp_path / "results" / "first").exists()
+    assert run_datasets(planned, tmp_path, "", FAR)
+    assert len(ran) == 6
+    with pytest.raises(UserError, match="There is no row 'tow'; did you mean 'two'"):
+        run_datasets(planned, tmp_path, "", FAR, ["tow"])
+    assert not run_datasets([(FakeDataset(name="third"), [row(ran)]), *planned], tmp_path, "", end=1.0)
 
 
 def test_damaged_results_are_named(tmp_path):

@@ -45,14 +45,22 @@ def test_labels_people_and_intensity_come_by_name(clips):
 
 
 def test_copies_of_clips_have_the_same_fingerprint(tmp_path, clips_folder, clips):
+    def fingerprints(found):
+        return [found.fingerprint_of(index) for index in range(len(found))]
+
+    expected = fingerprints(clips)
     copied = shutil.copytree(clips_folder, tmp_path / "copied", copy_function=shutil.copyfile)
-    assert load_clips(str(copied), "train").fingerprints() == clips.fingerprints()
+    assert fingerprints(load_clips(str(copied), "train")) == expected
+    contents = [Path(clips.video(index)).read_bytes() for index in range(len(clips))]
+    rows = datasets.Dataset.from_dict({"clip": contents, "label": clips.labels})
+    rows.to_parquet(tmp_path / "clips.parquet")
+    for streaming in (False, True):
+        embedded = load_clips(str(tmp_path / "clips.parquet"), "train", video_column="clip", streaming=streaming)
+        assert fingerprints(embedded) == expected
     changed = Path(load_clips(str(copied), "train").video(0))
-    contents = bytearray(changed.read_bytes())
-    contents[-1] ^= 1
-    changed.write_bytes(contents)
-    others = load_clips(str(copied), "train").fingerprints()
-    assert others[0] != clips.fingerprints()[0] and others[1:] == clips.fingerprints()[1:]
+    changed.write_bytes(contents[0][:-1] + bytes([contents[0][-1] ^ 1]))
+    others = fingerprints(load_clips(str(copied), "train"))
+    assert others[0] != expected[0] and others[1:] == expected[1:]
 
 
 @pytest.mark.parametrize("frame", ["0.png", "1.png", "2.png"])
