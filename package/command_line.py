@@ -98,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = RichHandler(console=get_console(), show_time=False, show_path=False)
     flags = _flags_of(arguments)
     handler.addFilter(partial(_add_flag_names, flags))
+    # Several processes read the same data and find the same problems.
+    handler.addFilter(lambda record: is_first_to_print(record.getMessage()))
     logger.addHandler(handler)
     try:
         app(arguments)

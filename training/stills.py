@@ -7,7 +7,7 @@ from typing import Protocol
 from rich import get_console
 
 from tgdfer.training.config import DataConfig, TrainingConfig
-from tgdfer.training.data.loading import load_clips
+from tgdfer.training.data.splits import load_parts
 from tgdfer.training.optimisation.loop import start_accelerator
 from tgdfer.training.processes import process_state
 from tgdfer.training.runs.run_folder import STILLS, require_new_or_resumable
@@ -49,8 +49,8 @@ def train_after_stills(config: TrainingConfig, run_stage: RunStage) -> Path:
     require_new_or_resumable(folder, config)
     stage = stills_config(config)
     if not (folder / STILLS / "last" / "config.json").is_file():
-        # Only the labels are read here.
-        labels = load_clips(config.data.dataset, config.data.train_split, **config.data.reading).classes
+        # Clips that cannot be trained on are an error now, and not hours later.
+        labels = load_parts(config.data, config.run.seed)[0].clips.classes
         is_started = (folder / STILLS / "config.yaml").is_file()
         _say(f"Stage 1 of 2: photographs of {config.data.stills}, in {folder / STILLS}")
 

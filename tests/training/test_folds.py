@@ -155,6 +155,7 @@ def test_two_processes_train_and_test_a_fold_together(fast, dfew, tmp_path):
     command = [*TORCHRUN, "-m", "tgdfer", "train", "--config", tmp_path / "options.yaml"]
     shown = run(*command, "--folds", "4", ACCELERATE_USE_CPU="true", TGDFER_CACHE=str(tmp_path / "cache"))
     assert shown.count("Fold 4 (1 of 1)") == shown.count("dfew, 1 of 5 folds: last epoch") == 1
+    assert " ".join(shown.split()).count("who is in a clip, so validation clips are held out by clip") == 1
     shown = run(*command, "--folds", "4", "--resume", ACCELERATE_USE_CPU="true")
     assert shown.count("Fold 4 is complete (1 of 1)") == 1 and "Frame features" not in shown
     assert len((tmp_path / "folds" / "folds.csv").read_text().splitlines()) == 1 + 2 * 3

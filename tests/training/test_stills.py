@@ -155,6 +155,13 @@ def test_too_few_shared_labels_and_nothing_is_written(options, stills, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_too_few_clips_are_an_error_before_the_photographs(options, stills, tmp_path):
+    config = TrainingConfig.from_options(**options | {"stills": str(stills), "validation_fraction": 0.01})
+    with pytest.raises(UserError, match="Too few people to hold out one of 100 folds"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_labels_that_are_all_shared_are_kept_without_a_word(stills, caplog):
     clips = load_clips(str(stills), "train")
     assert isinstance(clips, LabelledClips)
