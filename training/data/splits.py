@@ -104,10 +104,12 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
         train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
     lost = set(clips.classes) - clips.classes_of(train)
     if lost:
+        reason = f"no clips of {', '.join(sorted(lost))} would be left to train on"
+        if len(set(groups)) < num_folds:
+            reason = f"there are only {len(set(groups))}"
         raise UserError(
-            f"Too few {what} to hold out one of {num_folds} folds for validation (no clips of"
-            f" {', '.join(sorted(lost))} would be left to train on): name a --validation-split, or set"
-            " --validation-fraction 0."
+            f"Too few {what} to hold out one of {num_folds} folds for validation ({reason}): name a --validation-split,"
+            " or set --validation-fraction 0."
         )
     return train, held_out
 
