@@ -26,7 +26,7 @@ from tgdfer.training.metrics.bootstrap import Interval
 BASELINE = "frozen"
 ORDER = (BASELINE, "stills", "ema", "mixup", "weights", "sampler", "adjustment", "lora")
 # Names of chosen options in the table.
-_OPTIONS = {"ema": "--ema", "mixup": "--mixup", "stills_epochs": "--stills-epochs", "lora_lr": "--lora-lr"}
+_OPTIONS = {"ema": "--ema", "mixup": "--mixup", "stills_epochs": "--stills-epochs"}
 
 
 def write_training_report(work: Path, path: Path, figures: Path) -> None:
@@ -129,7 +129,8 @@ def _methods(results: Sequence[Results]) -> str:
     return f"""## Methods
 
 - All rows start from `clip-tiny-faces` and train with `tgdfer train`. The rows on a frozen CLIP train 20 epochs on
-  cached features, and LoRA trains 8 epochs on the videos or photographs themselves.
+  cached features. **LoRA** goes on from the model of the first row, for 5 epochs on the videos or photographs
+  themselves.
 - The model of the best epoch is tested. Epoch and option are those with the highest **held-out UAR**: on clips, a
   fifth of the people of the training split are held out. For equal UAR the lower loss decides.
 - **Photographs first:** the head is first trained on {NUMBERS["train"]:,} photographs of FER+ with seven labels, and

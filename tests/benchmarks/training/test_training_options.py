@@ -44,6 +44,8 @@ def test_rows_train_with_their_option(dataset, stills, tmp_path, monkeypatch):
     assert [options.get("ema") for options in trained] == [None, 0.99, 0.999, *[None] * (len(trained) - 3)]
     states = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results" / "real").glob("[!d]*.json")}
     assert set(states) == {"frozen", "ema", "mixup", "stills", "lora"}
+    *_, before, lora = trained
+    assert before["frozen_features"] and not lora["frozen_features"] and "/frozen/best" in lora["model"]
     part = states["ema"]["parts"]["seed 0"]
     assert part["chosen"]["held_out_uar"] == max(part["tried"]) and len(part["tried"]) == 2
     assert "stills" not in part["chosen"] and len(part["predicted"]) == len(dataset.test)
