@@ -108,8 +108,8 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
         if len(set(groups)) < num_folds:
             reason = f"there are only {len(set(groups))}"
         raise UserError(
-            f"Too few {what} to hold out one of {num_folds} folds for validation ({reason}): name a --validation-split,"
-            " or set --validation-fraction 0."
+            f"Too few {what} to hold out one of {num_folds} folds for validation ({reason}): name a"
+            " --validation-split, or set --validation-fraction 0."
         )
     return train, held_out
 

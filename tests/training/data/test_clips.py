@@ -201,9 +201,7 @@ def test_held_out_people_are_in_no_other_part_and_folds_share_out_everybody(clip
 
 
 def test_too_few_people_to_hold_some_out(clips):
-    with pytest.raises(
-        UserError, match=r"Too few people to hold out one of 6 folds .* \(there are only 5\)"
-    ):
+    with pytest.raises(UserError, match=r"Too few people to hold out one of 6 folds .* \(there are only 5\)"):
         hold_out(clips, 6, 0, seed=0)
     lonely = clips.select([0, 5, 6, 7, 8, 9])  # one person has all of the first label
     with pytest.raises(UserError, match="would be left to train on"):
