@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,19 @@ class Results:
     train: dict[str, list[str]]
     rows: dict[str, dict[str, Any]]
     unfinished: list[str]
+    # A report needs the outcomes of a row several times, and each time would take seconds.
+    _outcomes: dict[str, Outcomes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def outcomes(self, row: str) -> Outcomes:
         """Returns the outcomes of the runs of a row on the test clips."""
-        runs = list(runs_of(self.rows[row]).values())
-        if all(PER_CLIP in run for run in runs):
-            columns = zip(*(run[PER_CLIP] for run in runs), strict=True)
-            return Outcomes(*(np.array([_values(text) for text in texts]) for texts in columns))
-        return outcomes(runs, self.truth)
+        if row not in self._outcomes:
+            runs = list(runs_of(self.rows[row]).values())
+            if all(PER_CLIP in run for run in runs):
+                columns = zip(*(run[PER_CLIP] for run in runs), strict=True)
+                self._outcomes[row] = Outcomes(*(np.array([_values(text) for text in texts]) for texts in columns))
+            else:
+                self._outcomes[row] = outcomes(runs, self.truth)
+        return self._outcomes[row]
 
     def held_out(self, row: str) -> Outcomes | None:
         """Returns the outcomes of a row on the training clips while held out, or None without cross-validation."""
