@@ -134,7 +134,7 @@ def _methods(results: Sequence[Results]) -> str:
 - The model of the best epoch is tested. Epoch and option are those with the highest **held-out UAR**: on clips, a
   fifth of the people of the training split are held out. For equal UAR the lower loss decides.
 - **Photographs first:** the head is first trained on {NUMBERS["train"]:,} photographs of FER+ with seven labels, and
-  then on the clips. The difference to the first row is that of the start of the head, because CLIP stays frozen.
+  then on the clips. The difference from the first row is due to the start of the head, because CLIP stays frozen.
 - **Balancing:** the real clips have equally many clips of each label, so balancing changes nothing there.
 - **Seconds** are the mean time of a run with all its choices, on one thread.
 - **Intervals** are 95% intervals from 2,000 paired bootstrap draws of test people with all of their clips. The figure
@@ -166,7 +166,7 @@ def _draw_dataset(axes: Axes, results: Results, compared: Mapping[str, Mapping[s
         )
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(found)), [results.rows[name]["title"] for name in found])
-    axes.invert_yaxis()
-    axes.set(title=results.title, xlabel="UAR minus the first row, in percentage points")
+    axes.set_ylim(max(len(found), 1) - 0.5, -0.5)
+    axes.set(title=results.title, xlabel="change of UAR in points")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
