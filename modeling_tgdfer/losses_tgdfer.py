@@ -73,24 +73,30 @@ def bag_loss(
         several (`bool`, *optional*, defaults to `False`): Whether a clip may have several labels.
         processes (`int`, *optional*, defaults to 1): Number of processes that share the batch.
     """
+    # The smoothed part of a clip has the weight of its own label. Torch would give it the weights of all classes, so
+    # that a rare class with a large weight would become the best answer for every clip.
     if not labels.is_floating_point():
         is_labelled = labels != IGNORED
         weight = is_labelled.to(logits.dtype)
         if class_weights is not None:
             weight = class_weights[labels.clamp(min=0)] * is_labelled
-        total = F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=smoothing, reduction="sum")
+        losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none") * weight
     else:
         is_labelled = (labels >= 0).all(-1)
-        shares = labels.clamp(min=0).to(logits.dtype)
+        shares = labels.clamp(min=0).to(logits.dtype) * is_labelled.unsqueeze(-1)
         weight = is_labelled.to(logits.dtype)
         if several:
             soft = shares * (1 - smoothing) + smoothing / 2
-            losses = F.binary_cross_entropy_with_logits(logits, soft, pos_weight=class_weights, reduction="none")
-            total = (losses.mean(-1) * weight).sum()
+            losses = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
+            if class_weights is not None:
+                losses = losses * (1 + (class_weights - 1) * shares)
+            losses = losses.mean(-1) * weight
         else:
-            losses = F.cross_entropy(logits, shares, weight=class_weights, label_smoothing=smoothing, reduction="none")
-            total = (losses * weight).sum()
-            weight = weight if class_weights is None else weight * (shares * class_weights).sum(-1)
+            shares = shares if class_weights is None else shares * class_weights
+            weight = shares.sum(-1)
+            soft = shares * (1 - smoothing) + weight.unsqueeze(-1) * smoothing / shares.shape[-1]
+            losses = F.cross_entropy(logits, soft, reduction="none")
+    total = losses.sum()
     return mean_of_clips(total, weight.sum(), processes)
 
 

@@ -213,11 +213,11 @@ def test_the_loss_is_what_its_equations_say(labels: list[int], clip_folder: Path
         array(model.get_text_features().pooler_output),
     )
 
-    # Bag: the right class has 1 - 0.1 of the target, and all classes share the rest, each by its weight.
+    # Bag: the right class has 1 - 0.1 of the target, and all classes share the rest. Clips are weighted by label.
     log_p = log_softmax(array(found.logits + adjustment))
     w, smooth, K = array(weights), 0.1, 5
     exact = sum(w[y[b]] * -log_p[b, y[b]] for b in range(2))
-    spread = sum(w[k] * -log_p[b, k] for b in range(2) for k in range(K)) / K
+    spread = sum(w[y[b]] * -log_p[b, k] for b in range(2) for k in range(K)) / K
     bag = ((1 - smooth) * exact + smooth * spread) / sum(w[y])
 
     # Alignment: over the clips, for the text of each clip's label.

@@ -66,7 +66,7 @@ def test_losses_by_hand():
     assert bag_loss(logits, votes, None, 0.0) == pytest.approx(float(expected))
     one_hot = torch.eye(3)[[0, 2]]
     weights = torch.tensor([1.0, 2.0, 3.0])
-    for options in ((None, 0.0), (weights, 0.0), (None, 0.1)):
+    for options in ((None, 0.0), (weights, 0.0), (None, 0.1), (weights, 0.1)):
         assert bag_loss(logits, one_hot, *options) == pytest.approx(
             float(bag_loss(logits, torch.tensor([0, 2]), *options))
         )
@@ -76,6 +76,21 @@ def test_losses_by_hand():
     assert bag_loss(logits, torch.full((2, 3), -100.0), None, 0.0, several=True) == 0
     assert hard_labels(votes).tolist() == [0, IGNORED]
     assert hard_labels(several, several=True).tolist() == [IGNORED, 1]
+
+
+def test_a_weight_counts_a_clip_several_times_and_never_changes_its_best_answer():
+    """Also with smoothing, of which a rare class must not get more than its share."""
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0]])
+    labels, weights = torch.tensor([0, 2]), torch.tensor([1.0, 1.0, 3.0])
+    repeated = [0, 1, 1, 1]
+    expected = bag_loss(logits[repeated], labels[repeated], None, 0.1)
+    assert bag_loss(logits, labels, weights, 0.1) == pytest.approx(float(expected))
+    rare = torch.tensor([1.0, 1.0, 1000.0])
+    several = torch.tensor([[1.0, 0.0, 0.0]])
+    for target, is_multiple in ((labels[:1], False), (torch.eye(3)[:1], False), (several, True)):
+        answer = torch.zeros(1, 3, requires_grad=True)
+        bag_loss(answer, target, rare, 0.1, several=is_multiple).backward()
+        assert answer.grad[0, 0] < 0 < answer.grad[0, 2], "the label rises, and the rare class falls"
 
 
 def test_metrics_by_hand():
