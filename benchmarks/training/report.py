@@ -117,11 +117,11 @@ def _describe(results: Results) -> str:
     train, test = results.clips["train"], results.clips["test"]
     return paragraph(
         f"{train['labels']} labels. Training uses {train['clips']:,} photographs of FER+, drawn from its training"
-        f" split, and testing uses all {test['clips']:,} photographs of its test split with a clear majority for one of these"
-        f" labels. {NUMBERS['validation']:,} photographs of its validation split choose epoch and option. The classes"
-        " are as frequent as in FER+, so most photographs are neutral or happy. `clip-tiny-faces` was trained on the"
-        " training split, so little is left to gain. Every photograph counts as a person. Values are in percent, as"
-        " mean ± standard deviation over seeds."
+        f" split, and testing uses all {test['clips']:,} photographs of its test split with a clear majority for one"
+        f" of these labels. {NUMBERS['validation']:,} photographs of its validation split choose epoch and option."
+        " The classes are as frequent as in FER+, so most photographs are neutral or happy. `clip-tiny-faces` was"
+        " trained on the training split, so little is left to gain. Every photograph counts as a person. Values are"
+        " in percent, as mean ± standard deviation over seeds."
     )
 
 
