@@ -51,13 +51,13 @@ class Sizes:
 
     Attributes:
         clips (`int`, *optional*, defaults to 40): Rendered clips of each of the seven labels.
-        epochs (`int`, *optional*, defaults to 8): Epochs of the training.
-        views (`int`, *optional*, defaults to 24): Views of each clip whose features are computed.
+        epochs (`int`, *optional*, defaults to 13): Epochs of the training.
+        views (`int`, *optional*, defaults to 32): Views of each clip whose features are computed.
     """
 
     clips: int = 40
-    epochs: int = 8
-    views: int = 24
+    epochs: int = 13
+    views: int = 32
 
 
 @app.command()
