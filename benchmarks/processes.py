@@ -52,12 +52,12 @@ class Sizes:
     Attributes:
         clips (`int`, *optional*, defaults to 40): Rendered clips of each of the seven labels.
         epochs (`int`, *optional*, defaults to 13): Epochs of the training.
-        views (`int`, *optional*, defaults to 32): Views of each clip whose features are computed.
+        views (`int`, *optional*, defaults to 13): Views of each clip whose features are computed.
     """
 
     clips: int = 40
     epochs: int = 13
-    views: int = 32
+    views: int = 13
 
 
 @app.command()
