@@ -164,6 +164,8 @@ def report_sections(contents: dict[str, Any]) -> list[str]:
         " whole command, from its start to its end, with importing and saving.",
         f"The target is a factor of {TARGET} with at least {MINUTES} minutes for one process.",
         markdown_table(["", "one process, s", "two processes, s", "factor"], rows),
+        "Starting Python, importing the libraries and saving take about as long with two processes as with one. The"
+        " longer a training, the less this matters, so the factor of the epochs is that of a long training.",
     ]
     if short:
         texts.append(
