@@ -49,6 +49,7 @@ from tgdfer.training.optimisation.loop import (
     TrainingData,
     TrainingLoop,
     clip_loader,
+    end_workers,
     loader_workers,
     parameter_groups,
     start_accelerator,
@@ -242,6 +243,8 @@ class _Run:
             last = f"The last good checkpoint is {kept[-1]}." if kept else "There is no checkpoint yet."
             raise UserError(f"{error} {last}") from error
         finally:
+            self.loop.end_workers()
+            end_workers(self.validation_loader)
             for tracker in self.accelerator.trackers:
                 tracker.finish()
             if self.record is not None:

@@ -1,6 +1,7 @@
 """Training: what a run learns, keeps and refuses."""
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_resumed_run_ends_as_if_never_interrupted(options, tmp_path, monkeypatch
     run = tmp_path / "run"
     assert not (run / "last").exists() and [row["epoch"] for row in rows(run)] == [1]
     train(config.with_options(resume=True))
+    assert not multiprocessing.active_children(), "worker processes of a run end with it"
     assert rows(run) == rows(whole)
     for name in ("best", "last"):
         ours, theirs = weights(run, name), weights(whole, name)
@@ -133,6 +135,9 @@ def test_loop_trains_on_any_data_set_of_items_that_can_be_stacked(options, worke
     assert training.train_epoch(0) > 0 and set(data.epochs) == {0}
     after = [parameter for group in groups for parameter in group["params"]]
     assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert len(multiprocessing.active_children()) == workers
+    training.end_workers()
+    assert not multiprocessing.active_children()
 
 
 def test_frozen_features_leave_clip_as_it_was(options, tmp_path):

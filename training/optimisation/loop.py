@@ -113,6 +113,7 @@ class TrainingLoop:
         self._is_resumed = False
         sampler = EpochSampler(data.targets, seed, options.class_balance == "sampler")
         self.loader = accelerator.prepare(clip_loader(data, options.batch_size, accelerator, seed, workers, sampler))
+        self._rest: DataLoader | None = None  # Of an epoch that is continued.
         optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         self.updates_per_epoch = math.ceil(len(self.loader) / options.gradient_accumulation)
         updates = self.updates_per_epoch * options.epochs
@@ -174,6 +175,7 @@ class TrainingLoop:
             if self.accelerator.sync_gradients:
                 self.step += 1
                 self.after_update()
+        end_workers(self._rest)
         mean = self.averages.of_epoch(len(self.loader))
         if not math.isfinite(mean):
             raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
@@ -220,12 +222,18 @@ class TrainingLoop:
             return ()
         if not self.batches:
             return self.loader
-        rest, whole = skip_first_batches(self.loader, self.batches), self.loader.batch_sampler
+        self._rest = rest = skip_first_batches(self.loader, self.batches)
+        whole = self.loader.batch_sampler
         # From these, Accelerate computes how many clips are repeated to fill the last batches of the epoch.
         for name in ("batch_size", "num_processes", "split_batches"):
             if hasattr(whole, name):
                 setattr(rest.batch_sampler, name, getattr(whole, name))
         return rest
+
+    def end_workers(self) -> None:
+        """Ends the worker processes that decode clips. They would otherwise stay as long as this process."""
+        for loader in (self.loader, self._rest):
+            end_workers(loader)
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -286,6 +294,24 @@ def clip_loader(
         generator=torch.Generator().manual_seed(seed),
         worker_init_fn=ignore_first_sigterm,
     )
+
+
+def end_workers(loader: DataLoader | None) -> None:
+    """Ends the worker processes that a loader of `clip_loader` keeps between epochs.
+
+    `DataLoader` ends them as well when Python deletes it. If it is part of a reference cycle, their queues may be
+    deleted first. Then they are only sent SIGTERM, which `ignore_first_sigterm` ignores, and stay.
+
+    Args:
+        loader (`DataLoader`, *optional*): The loader, which may be prepared by Accelerate. None is ignored.
+    """
+    iterator = getattr(getattr(loader, "base_dataloader", loader), "_iterator", None)
+    if iterator is None:
+        return
+    iterator._shutdown_workers()
+    for worker in iterator._workers:  # A worker may still decode a long video.
+        if worker.is_alive():
+            worker.kill()
 
 
 def loader_workers(data: TrainingData, workers: int) -> int:
