@@ -20,7 +20,7 @@ from tgdfer.training.files import read_json
 
 # The process is killed after the first epoch of these folds.
 KILLED_IN = (2, 4)
-EPOCHS = 10
+EPOCHS = 3
 # Seconds between two looks at the folder of a run that is to be killed.
 _PAUSE = 0.05
 

@@ -26,7 +26,7 @@ def _where_the_demo_ran(tmp_path_factory: pytest.TempPathFactory):
         patch.chdir(folder)
         patch.setenv("TGDFER_CACHE", str(folder / "cache"))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "datasets")
-        assert main(["demo", "--clips", "5", "--epochs", "2", "--lora-epochs", "1"]) == 0
+        assert main(["demo", "--clips", "5", "--epochs", "1", "--lora-epochs", "1"]) == 0
         shutil.copy("runs/demo/rendered_faces/test/surprise/0000.mp4", "my_video.mp4")
         yield
 
