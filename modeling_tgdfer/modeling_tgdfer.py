@@ -13,7 +13,7 @@ Masked frames of a `frame_mask` (B, T) may be at any position, and do not affect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -228,13 +228,11 @@ class TGDFERModel(TGDFERPreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Returns the token embeddings of the text tower."""
-        clip: Any = self.clip
-        return clip.text_model.get_input_embeddings()
+        return cast(Any, self.clip).text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the token embeddings of the text tower."""
-        clip: Any = self.clip
-        clip.text_model.set_input_embeddings(value)
+        cast(Any, self.clip).text_model.set_input_embeddings(value)
 
     def _encode_descriptions(self, ids: Tensor, context: Tensor | None) -> Tensor:
         """Encodes descriptions as unit vectors: tokens (K, M, L), context (1 or K, n, C) or None -> (K, M, D)."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .video_reading_tgdfer import find_gaps
+from .frame_sampling_tgdfer import find_gaps
 
 # Label of a clip whose best class is not probable enough.
 UNSURE = "unsure"

@@ -15,10 +15,11 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
 from .explanation_tgdfer import UNSURE, at_temperature, candidates
+from .frame_sampling_tgdfer import sample_indices, windows
 from .quality_tgdfer import face_warnings, quality_of
 from .recordings_tgdfer import Recording
 from .segments_tgdfer import Presence, find_moments
-from .video_reading_tgdfer import ASSUMED_FPS, sample_indices, windows
+from .video_reading_tgdfer import ASSUMED_FPS
 
 TASK = "emotion-timeline"
 # Assumed maximum duration in seconds of the clips on which models are trained. The scores of a person who is visible

@@ -19,9 +19,10 @@ from .faces_tgdfer import (
     no_face_error,
     require_faces,
 )
+from .frame_sampling_tgdfer import close_gaps, sample_indices
 from .tracks_tgdfer import FacePath
 from .video_file_tgdfer import FrameTransform, VideoDecodeError, VideoFile
-from .video_reading_tgdfer import ASSUMED_FPS, close_gaps, sample_indices, stream
+from .video_reading_tgdfer import ASSUMED_FPS, stream
 
 # Number of frames of one person in a chunk.
 CHUNK = 16

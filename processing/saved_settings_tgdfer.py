@@ -9,7 +9,7 @@ from typing import Any
 
 from .detectors_tgdfer import DETECTORS
 from .faces_tgdfer import FACE_CROPS, NO_FACE
-from .video_reading_tgdfer import SAMPLINGS
+from .frame_sampling_tgdfer import SAMPLINGS
 
 # Settings that only the caller may set: limits for downloads, the decoder, and a path that is valid only on the
 # machine that saved the checkpoint.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .explanation_tgdfer import UNSURE
-from .video_reading_tgdfer import find_gaps
+from .frame_sampling_tgdfer import find_gaps
 
 # Minimum duration of a segment in seconds, if the person is visible for that long. Spontaneous expressions mostly last
 # half a second or more.

@@ -1,6 +1,5 @@
 """Video processor of TG-DFER: converts videos to frames, a frame mask and timestamps."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,26 +13,23 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, ChannelD
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
-from transformers.video_utils import VideoMetadata, is_valid_video
+from transformers.video_utils import VideoMetadata
 
 from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT
 from .detectors_tgdfer import load_detector
 from .faces_tgdfer import CROP_MARK, FaceClip, FaceSettings, crop_faces
+from .frame_sampling_tgdfer import Sampling, count_frames, dense_indices, sample_indices
 from .recordings_tgdfer import Recording, RecordingReader
 from .saved_settings_tgdfer import CALLER_SETTINGS, from_checkpoint
+from .video_batches_tgdfer import list_metadata, list_videos, per_video, stack_videos, video_name
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import (
     Clip,
     FrameTransform,
-    Sampling,
     VideoDecodeError,
-    count_frames,
-    dense_indices,
     in_unit_range,
-    is_frame_files,
     open_video,
     read,
-    sample_indices,
 )
 
 logger = logging.get_logger(__name__)
@@ -187,7 +183,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         """
         source = self.open_video(video)
         clip = self._read(source, self._own_sampling(num_frames, generator))
-        clip, _ = self._crop_faces(clip, self._face_settings(), source, _name(video))[0]
+        clip, _ = self._crop_faces(clip, self._face_settings(), source, video_name(video))[0]
         return self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds
 
     def read_faces(
@@ -212,7 +208,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         if settings is None:
             raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
         clip = self._read(self.open_video(video), self._own_sampling(num_frames, generator))
-        return crop_faces(self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds, settings, _name(video))
+        return crop_faces(self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds, settings, video_name(video))
 
     def read_recording(
         self,
@@ -254,7 +250,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             num_frames or self.num_frames,
             partial(self._to_uint8, is_unit_range=in_unit_range(source)),
             self._resizer() if settings is None and not hasattr(source, "ndim") else None,
-            _name(video),
+            video_name(video),
             progress or (lambda fraction: None),
         )
         return reader.read()
@@ -344,9 +340,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             VideoDecodeError: If a video cannot be read.
             ValueError: If options contradict each other.
         """
-        videos = _as_list(videos)
-        timestamps = _per_video("timestamps", kwargs.pop("timestamps", None), len(videos))
-        sources = _per_video("video_metadata", _flatten(kwargs.pop("video_metadata", None)), len(videos))
+        videos = list_videos(videos)
+        timestamps = per_video("timestamps", kwargs.pop("timestamps", None), len(videos))
+        sources = per_video("video_metadata", list_metadata(kwargs.pop("video_metadata", None)), len(videos))
         num_frames, fps = kwargs.pop("num_frames", None), kwargs.pop("fps", None)
         if num_frames is not None and fps is not None:
             raise ValueError(_CONFLICT)
@@ -368,7 +364,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         for number, (video, *times) in enumerate(zip(videos, timestamps, sources, strict=True)):
             source = open_video(video, **open_options)  # once, because it may be downloaded or not seekable
             clip = self._read(source, sampling, times, resize)
-            people += [(number, *person) for person in self._crop_faces(clip, settings, source, _name(video))]
+            people += [(number, *person) for person in self._crop_faces(clip, settings, source, video_name(video))]
         clips = [clip for _, clip, _ in people]
         rescale = _default(options.get("do_rescale"), self.do_rescale)
         frames = [_scale_to_255(clip.frames, clip.is_unit_range) if rescale else clip.frames for clip in clips]
@@ -376,7 +372,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             frames, **options, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
         )
         batch = VideoBatchFeature(
-            _pad(processed["pixel_values_videos"], clips, (num_frames or 0) if fps is None else 0),
+            stack_videos(processed["pixel_values_videos"], clips, (num_frames or 0) if fps is None else 0),
             tensor_type=return_tensors,
         )
         if _default(with_metadata, self.return_metadata):
@@ -528,30 +524,6 @@ def _scale_to_255(frames: torch.Tensor, is_unit_range: bool) -> torch.Tensor:
     return frames * 255.0 if is_unit_range and frames.is_floating_point() else frames
 
 
-def _pad(videos: list[torch.Tensor], clips: list[Clip], minimum: int) -> dict[str, torch.Tensor]:
-    """Batches videos (T_i, C, H, W), padded with their last frame to the longest one, and at least to `minimum`."""
-    if len({video.shape[1:] for video in videos}) > 1:
-        raise ValueError("The videos of a batch differ in size; enable `do_resize` and `do_center_crop`.")
-    lengths = torch.tensor([len(video) for video in videos], device=videos[0].device)
-    longest = max(int(lengths.max()), minimum)
-
-    def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
-        steps = torch.arange(longest, device=lengths.device)
-        padded = [t if len(t) == longest else t[steps.clamp(max=len(t) - 1)] for t in tensors]
-        return torch.stack(padded) if len(padded) > 1 else padded[0][None]
-
-    batch = {
-        "pixel_values_videos": stack(videos),
-        "frame_mask": torch.arange(longest, device=lengths.device) < lengths[:, None],
-    }
-    known = [clip.seconds.to(lengths.device) for clip in clips if clip.seconds is not None]
-    if len(known) == len(clips):
-        batch["timestamps"] = stack(known)
-    elif known:
-        logger.warning_once("Some videos of this batch have no timestamps, so the batch has no timestamps.")
-    return batch
-
-
 def _face_metadata(face: FaceClip | None) -> dict[str, Any]:
     if face is None:
         return {}
@@ -564,41 +536,6 @@ def _is_cropped(source: Any, settings: FaceSettings) -> bool:
         return source.tags().get("comment") == f"{CROP_MARK} {settings.size}"
     frames = read(source, lambda *_: np.array([0]))
     return frames.metadata.video_backend == "array" and frames.frames.shape[-2:] == (settings.size, settings.size)
-
-
-def _name(video: Any) -> str:
-    """Returns the name of a video for messages."""
-    if isinstance(video, dict):
-        video = video.get("path")
-    return os.fspath(video) if isinstance(video, str | os.PathLike) else str(getattr(video, "name", "The video"))
-
-
-def _as_list(videos: Any) -> list[Any]:
-    """Lists the videos of a batch. Nested lists are flattened, and a single video becomes a batch of one."""
-    if getattr(videos, "ndim", 0) == 5:
-        return list(videos)
-    if not isinstance(videos, list | tuple) or is_valid_video(videos) or is_frame_files(videos):
-        return [videos]
-    if not videos:
-        raise VideoDecodeError("An empty list contains no video; pass at least one.")
-    return [video for item in videos for video in _as_list(item)]
-
-
-def _flatten(metadata: Any) -> Any:
-    """Lists the metadata of each video. `transformers` also passes nested lists."""
-    if isinstance(metadata, dict | VideoMetadata):
-        return [metadata]
-    if metadata and isinstance(metadata[0], list):
-        return [item for items in metadata for item in items]
-    return metadata
-
-
-def _per_video(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    if values is None:
-        return [None] * count
-    if len(values) != count:
-        raise ValueError(f"Received {count} videos but {len(values)} entries in `{name}`; pass one for each video.")
-    return values
 
 
 def _default(value: Any, default: Any) -> Any:

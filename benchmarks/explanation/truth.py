@@ -17,8 +17,8 @@ from benchmarks.harness.row import Run, rounded
 from tgdfer.modeling_tgdfer.layers_tgdfer import top_frames
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import Explanation
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.measure import frame_scores
 from tgdfer.training.rationale import RationaleVerifier

@@ -16,8 +16,8 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.training import rendered_faces
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips

@@ -15,10 +15,10 @@ import torch
 
 from tgdfer.model_card.space.clips import with_classes
 from tgdfer.processing.explanation_tgdfer import explain_segment, references_of
+from tgdfer.processing.frame_sampling_tgdfer import windows
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.segments_tgdfer import Presence, find_moments
-from tgdfer.processing.video_reading_tgdfer import windows
 
 # Seconds that the curves show. Nothing older is kept.
 HISTORY = 20.0

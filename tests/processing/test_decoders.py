@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import VideoFile, _torchcodec
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 from .conftest import moving_picture, write_video
 from .test_video_decoding import ENCODINGS

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from tgdfer.processing.frame_sampling_tgdfer import Sampling, dense_indices, find_gaps, sample_indices, windows
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.processing.video_reading_tgdfer import Sampling, dense_indices, find_gaps, sample_indices, windows
 
 
 @pytest.fixture

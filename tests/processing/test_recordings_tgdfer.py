@@ -11,10 +11,10 @@ from drawn_faces import GONE, HEIGHT, TWO, WIDTH, drawn, make, seen, shades
 
 from tgdfer.processing import detectors_tgdfer, recordings_tgdfer
 from tgdfer.processing.faces_tgdfer import NoFaceError, crop_faces
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.recordings_tgdfer import CHUNK
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 from .conftest import numbered_picture
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tgdfer.processing.frame_sampling_tgdfer import close_gaps, dense_indices, find_gaps, sample_indices, windows
 from tgdfer.processing.recordings_tgdfer import Recording, _Plan
-from tgdfer.processing.video_reading_tgdfer import close_gaps, dense_indices, find_gaps, sample_indices, windows
 
 hypothesis = pytest.importorskip("hypothesis", reason="the sampling arithmetic is fuzzed by hypothesis")
 st = hypothesis.strategies

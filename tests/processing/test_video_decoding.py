@@ -16,9 +16,9 @@ from PIL import Image
 
 from benchmarks.broken_files.damaged_videos import external_data, replace_in_boxes, valid_video
 from tgdfer.processing import video_source_tgdfer
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 from tgdfer.processing.video_source_tgdfer import MAX_PIXELS
 
 from .conftest import moving_picture, number_of, write_video

@@ -10,8 +10,8 @@ from transformers import AutoVideoProcessor, CLIPImageProcessor, VideoMAEVideoPr
 from transformers.image_utils import SizeDict
 from transformers.video_utils import VideoMetadata
 
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 
 @pytest.fixture

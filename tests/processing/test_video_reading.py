@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from tgdfer.processing import addresses_tgdfer, detectors_tgdfer, video_reading_tgdfer
+from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
-from tgdfer.processing.video_reading_tgdfer import sample_indices
 
 from .conftest import moving_picture, numbered_picture
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tgdfer.processing.frame_sampling_tgdfer import Sampling
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError, VideoFile
-from tgdfer.processing.video_reading_tgdfer import Sampling, open_video, read
+from tgdfer.processing.video_reading_tgdfer import open_video, read
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import printable, write_text

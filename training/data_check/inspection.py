@@ -11,7 +11,8 @@ from PIL import Image
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tgdfer.processing.video_reading_tgdfer import IMAGE_FORMATS, IMAGE_SUFFIXES, Sampling, read
+from tgdfer.processing.frame_sampling_tgdfer import Sampling
+from tgdfer.processing.video_reading_tgdfer import IMAGE_FORMATS, IMAGE_SUFFIXES, read
 from tgdfer.processing.video_source_tgdfer import VideoDecodeError
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data_check.hashes import FRAMES, content_hash, perceptual_hash, thumbnails
