@@ -138,6 +138,9 @@ def test_loop_trains_on_any_data_set_of_items_that_can_be_stacked(options, worke
     assert len(multiprocessing.active_children()) == workers
     training.end_workers()
     assert not multiprocessing.active_children()
+    assert training.train_epoch(1) > 0, "a loop whose workers were ended can go on"
+    training.end_workers()
+    assert not multiprocessing.active_children()
 
 
 def test_frozen_features_leave_clip_as_it_was(options, tmp_path):

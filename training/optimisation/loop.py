@@ -305,9 +305,11 @@ def end_workers(loader: DataLoader | None) -> None:
     Args:
         loader (`DataLoader`, *optional*): The loader, which may be prepared by Accelerate. None is ignored.
     """
-    iterator = getattr(getattr(loader, "base_dataloader", loader), "_iterator", None)
+    base: Any = getattr(loader, "base_dataloader", loader)
+    iterator = getattr(base, "_iterator", None)
     if iterator is None:
         return
+    base._iterator = None  # If the loader is read again, it starts new workers.
     iterator._shutdown_workers()
     for worker in iterator._workers:  # A worker may still decode a long video.
         if worker.is_alive():
