@@ -55,11 +55,12 @@ PROBED = {
     "residue": "residue",
     "chance": "random answers",
 }
-_PROBES = (
-    "Logistic regressions on the mean frame of each test clip recognise the person in clips of labels that they have"
-    " not seen, and the label in people that they have not seen. Values are accuracies in percent, as mean ± standard"
-    " deviation over seeds."
-)
+# What the probes recognise, with the reason if the person cannot be probed.
+_PROBES = {
+    True: "the person in clips of labels that they have not seen, and the label in people that they have not seen.",
+    False: "the label in people that they have not seen. They cannot be tested on the person, because some people have"
+    " clips of one label only.",
+}
 # Figures of the benchmark of pairs of clips, which are rendered faces too.
 PAIRS_OF, PAIRS = "rendered", FIGURES / "temporal.json"
 
@@ -184,19 +185,23 @@ def probes_table(results: Results) -> list[str]:
         runs = [run["probes"] for run in runs_of(state).values() if "probes" in run]
         if not runs:
             continue
-        rows = []
-        for part, title in PROBED.items():
-            values = {target: [run[part][target] for run in runs] for target in ("person", "label")}
-            figures = (None if None in found else mean_and_spread(found) for found in values.values())
-            rows.append([title, *map(percent, figures)])
+        knows_person = all(run[part]["person"] is not None for run in runs for part in PROBED)
+        targets = ["person", "label"] if knows_person else ["label"]
+        rows = [
+            [title, *(percent(mean_and_spread([run[part][target] for run in runs])) for target in targets)]
+            for part, title in PROBED.items()
+        ]
         heading = f"### What linear probes read: {state['title'].removeprefix('+ ')}"
         lines += [
             "",
             heading,
             "",
-            paragraph(_PROBES),
+            paragraph(
+                "Logistic regressions on the mean frame of each test clip recognise"
+                f" {_PROBES[knows_person]} Values are accuracies in percent, as mean ± standard deviation over seeds."
+            ),
             "",
-            markdown_table(["part of a frame", "person", "label"], rows),
+            markdown_table(["part of a frame", *targets], rows),
         ]
     return lines
 

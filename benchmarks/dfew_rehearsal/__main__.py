@@ -20,7 +20,6 @@ from benchmarks.harness.command_options import (
 )
 from benchmarks.harness.provenance import machine, versions
 from tgdfer.console import hide_loading_bars
-from tgdfer.training.provenance import commit
 
 app = new_app()
 SIZES = [1000, TOTAL]
@@ -47,7 +46,7 @@ def rehearsal(
     hide_loading_bars()
     with errors_as_sentences():
         sizes = [rehearse(work, total, folds if total == max(size) else None) for total in sorted(size)]
-        facts = {"commit": commit(), "machine": machine(), "versions": versions(("torch", "datasets"))}
+        facts = {"machine": machine(), "versions": versions(("torch", "datasets"))}
         write_rehearsal({"command": command, "provenance": facts, "sizes": sizes}, out, figures)
     print_written(out)
 

@@ -73,7 +73,7 @@ def _sections(contents: dict[str, Any]) -> list[str]:
     return [
         "# Rehearsal of the DFEW protocol",
         f"`{contents['command']}` generates this page. Change the text in `benchmarks/dfew_rehearsal/report.py`."
-        f" Measured on {facts['machine']}, which other programs used at the same time, commit {facts['commit']},"
+        f" Measured on {facts['machine']}, which other programs used at the same time, {_commits(sizes)},"
         f" {versions}, with one process and one thread.",
         "DFEW may not be redistributed. Therefore a tree of the same shape is generated: the five folds with the"
         " published sizes, the published number of clips of each class in the first fold, and clips that no list"
@@ -104,6 +104,14 @@ def _sections(contents: dict[str, Any]) -> list[str]:
         markdown_table(["command", "CPU time", "peak memory"], growth),
         *(_training_sections(largest["training"]) if "training" in largest else []),
     ]
+
+
+def _commits(sizes: list[dict[str, Any]]) -> str:
+    """Names the commits at which the steps ran. A rehearsal can be continued at a later commit."""
+    steps = [size[step] for size in sizes for step in _STEPS]
+    steps += [part for size in sizes if "training" in size for part in size["training"]["parts"]]
+    names = list(dict.fromkeys(step["commit"] or "unknown" for step in steps))
+    return f"{'commit' if len(names) == 1 else 'commits'} {' and '.join(names)}"
 
 
 def _training_sections(training: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from benchmarks.dfew_rehearsal import folds
 from benchmarks.dfew_rehearsal.report import _training_sections
 from benchmarks.dfew_rehearsal.steps import Steps
 from tgdfer.training.errors import UserError
+from tgdfer.training.provenance import commit
 
 # A program in the place of `tgdfer`: `python -m tgdfer FILE TEXT` uses memory, writes a line, and waits or ends.
 STAND_IN = """
@@ -49,7 +50,8 @@ def test_finished_steps_are_not_repeated(tmp_path):
     calls = []
     for _ in range(2):
         steps = Steps(tmp_path / "steps.json")
-        assert steps.measure("first", lambda: calls.append(1) or {"seconds": 2.0}) == {"seconds": 2.0}
+        result = steps.measure("first", lambda: calls.append(1) or {"seconds": 2.0})
+        assert result == {"seconds": 2.0, "commit": commit()}
     assert calls == [1]
 
 

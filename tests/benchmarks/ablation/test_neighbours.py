@@ -123,7 +123,9 @@ def test_the_report_shows_what_probes_read():
     assert "| residue | 50.0 ±0.0 | 25.0 ±0.0 |" in text and "| random answers | 10.0 ±0.0 | 30.0 ±14.1 |" in text
     for run in runs:
         run["probes"]["frames"] = {"person": None, "label": 0.25}
-    assert "| whole frames |  | 25.0 ±0.0 |" in "\n".join(probes_table(results))
+    text = "\n".join(probes_table(results))
+    assert "| whole frames | 25.0 ±0.0 |" in text and "| part of a frame | label |" in text
+    assert "some people have clips of one label only" in " ".join(text.split())
 
 
 def test_given_features_have_no_patches(dataset, tmp_path):
