@@ -17,6 +17,7 @@ from benchmarks.harness.command_options import (
     print_written,
     published_command,
 )
+from benchmarks.harness.tables import percent
 from benchmarks.long_videos.report import write_segments_report
 from benchmarks.long_videos.segments import LongVideos, measure_segments
 from tgdfer.console import hide_loading_bars
@@ -30,7 +31,10 @@ def segments(
     out: ReportFile = REPORTS / "long_videos.md",
     figures: FiguresFile = FIGURES / "long_videos.json",
     model: Annotated[
-        str | None, typer.Option(help="Trained model. By default a model is trained on the rendered clips.")
+        str | None,
+        typer.Option(
+            help="Trained model. By default models are trained on the rendered clips, one for each of three seeds."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Length of each video in seconds.", min=10)] = LongVideos.seconds,
     videos: Annotated[int, typer.Option(help="Number of videos.", min=1)] = LongVideos.videos,
@@ -47,8 +51,7 @@ def segments(
         measured = measure_segments(work, model, LongVideos(seconds, videos))
         write_segments_report(measured, command, out, figures)
     for name, row in measured.figures["methods"].items():
-        values = ", ".join(f"{key} {100 * value:.1f}" for key, value in row.items())
-        get_console().print(f"{name}: {values}", highlight=False)
+        get_console().print(f"{name}: mean mAP {percent(row['map'])}", highlight=False)
     print_written(out)
 
 

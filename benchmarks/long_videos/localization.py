@@ -36,25 +36,29 @@ RECIPE = Recipe(rate=5e-4, epochs=20, batch_size=16)
 NO_EMOTION = "neutral"
 
 
-def localized_segments(dataset: BenchmarkDataset, files: Sequence[Path]) -> dict[str, Segments]:
+def localized_segments(
+    dataset: BenchmarkDataset, files: Sequence[Path], seeds: Sequence[int]
+) -> dict[str, list[Segments]]:
     """Trains the dilated head in both ways, and finds the segments of videos.
 
     Args:
         dataset (`BenchmarkDataset`): Rendered clips to train on, with their segments in the metadata.
         files (`Sequence[Path]`): Long videos.
+        seeds (`Sequence[int]`): Random seeds of the trainings.
 
     Returns:
-        `dict[str, Segments]`: The segments of each video, by the name of the method. Their confidence is the mean
-        probability of their label.
+        `dict[str, list[Segments]]`: For each method, by its name, and each seed the segments of each video. Their
+        confidence is the mean probability of their label.
     """
     network, processor = dataset.network
     pipeline = EmotionSearchPipeline(model=network, processor=processor)
     shown = track(files, "Encoding videos", console=get_console(), transient=True)
     indexes = [pipeline.index(str(file)) for file in shown]
-    found = {}
-    for name, with_segments in ((WEAK, False), (WITH_SEGMENTS, True)):
-        model = train_localizer(dataset, with_segments)
-        found[name] = [segments_of(model, index) for index in indexes]
+    found: dict[str, list[Segments]] = {WEAK: [], WITH_SEGMENTS: []}
+    for name, segments in found.items():
+        for seed in seeds:
+            model = train_localizer(dataset, name == WITH_SEGMENTS, seed)
+            segments.append([segments_of(model, index) for index in indexes])
     return found
 
 
@@ -77,13 +81,13 @@ class LocalizationClips(FeatureDataset):
         return super().__getitem__(index) | {"frame_labels": self.frame_labels[view, index]}
 
 
-def train_localizer(dataset: BenchmarkDataset, with_segments: bool, seed: int = 0) -> TGDFERForTemporalLocalization:
+def train_localizer(dataset: BenchmarkDataset, with_segments: bool, seed: int) -> TGDFERForTemporalLocalization:
     """Trains the dilated head and the temporal network on the frozen features of the training clips.
 
     Args:
         dataset (`BenchmarkDataset`): Rendered clips.
         with_segments (`bool`): Whether the head is trained with the true segments instead of the labels of the clips.
-        seed (`int`, *optional*, defaults to 0): Random seed.
+        seed (`int`): Random seed of the training.
     """
     torch.manual_seed(seed)
     # The context of the texts is not trained, as in the rows of the ablation.

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.tables import markdown_table, paragraph, write_report
+from benchmarks.harness.provenance import machine
+from benchmarks.harness.tables import markdown_table, paragraph, percent, write_report
 from benchmarks.long_videos.segments import ARGMAX, CORRECT, NEVER_UNSURE, PREDICTED, LongVideo, SegmentResults
 from tgdfer.training.figures.timeline import plot_timeline
 from tgdfer.training.metrics import THRESHOLDS
+from tgdfer.training.provenance import commit
 
 # Seconds of a video in the picture. The timeline of a longer video shows averages instead of the segments themselves.
 SHOWN = 45.0
@@ -23,7 +25,8 @@ _MEASURES = (
     f"Precision is the share of the predicted segments that are correct at {CORRECT}, and recall is the share of the"
     " true segments that are found at this overlap. mAP ranks the predicted segments by their score, which is the mean"
     " probability of their label. Wrong segments with a low score therefore reduce mAP only slightly, but they reduce"
-    " precision. Minus baseline: difference of the mean mAP, with its 95 % interval over videos."
+    " precision. Minus baseline: difference of the mean mAP, with its 95 % interval over videos, for the"
+    " mean over seeds."
 )
 _LOCALIZATION = (
     "The rows of the dilated head are those of `TGDFERForTemporalLocalization`"
@@ -46,7 +49,7 @@ def write_segments_report(measured: SegmentResults, command: str, path: Path, fi
     picture = path.with_suffix(".png")
     beginning = first_seconds(measured.example, SHOWN)
     plot_timeline(beginning.result, picture, truth=beginning.truth)
-    contents = {"command": command, **measured.figures}
+    contents = {"command": command, "commit": commit(), "machine": machine(), **measured.figures}
     write_report(path, _sections(contents, picture.name), figures, contents)
 
 
@@ -84,10 +87,11 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
     rows = [_row(name, figures) for name in (PREDICTED, *([NEVER_UNSURE] if has_unsure else []), *others, ARGMAX)]
     measurement = (
         f"There are {videos['videos']} rendered videos of {videos['seconds']:g} seconds with {figures['segments']}"
-        " true segments of six emotions. By default, the model is trained on the short clips of the benchmark, which"
-        " show other people. Nothing was chosen with these videos. A predicted segment is correct if it has the right"
-        " emotion and its temporal intersection over union with the true segment is at least 0.3, 0.5 or 0.7. All"
-        " values are in percent, except the number of segments."
+        " true segments of six emotions. By default, models are trained on the short clips of the benchmark, which"
+        " show other people, with three random seeds. Nothing was chosen with these videos. A predicted segment is"
+        " correct if it has the right emotion and its temporal intersection over union with the true segment is at"
+        " least 0.3, 0.5 or 0.7. All values except the number of segments are in percent. They are means ± standard"
+        " deviations over seeds."
     )
     about_unsure = (
         f'Segments that are "unsure" cover {100 * unsure["emotion"]:.0f} % of the time of true segments and'
@@ -102,16 +106,14 @@ def _sections(figures: dict[str, Any], picture: str) -> list[str]:
         *([paragraph(about_unsure)] if has_unsure else []),
         *([paragraph(_LOCALIZATION)] if others else []),
         f"![The beginning of a rendered video with the predicted segments, and the true segments below]({picture})",
-        f"Command: `{figures['command']}`",
+        f"Command: `{figures['command']}`. Commit: `{figures['commit']}`. Machine: {figures['machine']}.",
     ]
 
 
 def _row(name: str, figures: dict[str, Any]) -> list[str]:
     """Returns the row of a method."""
-    found, correct, row = figures["found"][name], figures["correct"][name], figures["methods"][name]
-    precision = f"{100 * correct / found:.1f}" if found else ""
-    keys = [f"map_{round(100 * threshold)}" for threshold in THRESHOLDS] + ["map"]
+    row = figures["methods"][name]
     value, low, high = (100 * part for part in figures["differences"].get(name, [0.0] * 3))
     difference = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" if name in figures["differences"] else ""
-    recall = f"{100 * correct / figures['segments']:.1f}"
-    return [name, str(found), precision, recall, *(f"{100 * row[key]:.1f}" for key in keys), difference]
+    keys = ["precision", "recall", *(f"map_{round(100 * threshold)}" for threshold in THRESHOLDS), "map"]
+    return [name, f"{row['found'][0]:.0f}", *(percent(row[key]) for key in keys), difference]

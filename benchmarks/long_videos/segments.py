@@ -13,6 +13,7 @@ from rich import get_console
 from rich.progress import track
 
 from benchmarks.harness.benchmark_dataset import Settings, render_if_needed, rendered_dataset
+from benchmarks.harness.comparison import Figure, mean_and_spread
 from benchmarks.long_videos.localization import Segments, localized_segments
 from tgdfer import modeling_tgdfer
 from tgdfer.processing.explanation_tgdfer import UNSURE
@@ -29,6 +30,8 @@ PREDICTED = "segments of predictions"
 NEVER_UNSURE = "the same, if no segment may be unsure"
 ARGMAX = "argmax of every frame"
 
+# Random seeds of the trainings.
+SEEDS = Settings().seeds
 # Intersection over union in time from which a segment counts as correct for precision and recall.
 CORRECT = 0.5
 
@@ -84,59 +87,68 @@ def measure_segments(work: Path, model: str | None, settings: LongVideos) -> Seg
     """Predicts long videos with the defaults of the pipeline, and compares their segments with the true ones.
 
     Args:
-        work (`Path`): Folder of the videos. Without a model, also the folder of the clips and of the model trained on
-            them.
+        work (`Path`): Folder of the videos. Without a model, also the folder of the clips and of the models trained on
+            them, one for each seed.
         model (`str`, *optional*): A trained model, as in `tgdfer predict`.
         settings (`LongVideos`): Number and length of the videos.
 
     Raises:
         UserError: If the model cannot be loaded, or the folder holds other files.
     """
-    folder = _render(work, settings)
-    videos = _predict(model or _train(work), folder / "test")
-    located = {} if model else localized_segments(rendered_dataset(Settings(), work), video_files(folder / "test"))
-    return SegmentResults(compare_methods(videos, located) | {"videos": asdict(settings)}, videos[0])
+    folder = _render(work, settings) / "test"
+    if model:
+        runs, located = [_predict(model, folder)], {}
+    else:
+        runs = [_predict(_train(work, seed), folder) for seed in SEEDS]
+        located = localized_segments(rendered_dataset(Settings(), work), video_files(folder), SEEDS)
+    return SegmentResults(compare_methods(runs, located) | {"videos": asdict(settings)}, runs[0][0])
 
 
 def compare_methods(
-    videos: Sequence[LongVideo], located: Mapping[str, Segments] | None = None, draws: int = 1000
+    runs: Sequence[Sequence[LongVideo]], located: Mapping[str, Sequence[Segments]] | None = None, draws: int = 1000
 ) -> dict[str, Any]:
-    """Computes the mAP of the predicted segments and of the baseline.
+    """Compares the predicted segments and those of the baseline with the true ones.
 
     Args:
-        videos (`Sequence[LongVideo]`): Videos with their predictions.
-        located (`Mapping[str, Segments]`, *optional*): Segments of these videos by other methods, by name.
+        runs (`Sequence[Sequence[LongVideo]]`): For each seed, the videos with their predictions.
+        located (`Mapping[str, Sequence[Segments]]`, *optional*): Segments of these videos by other methods, by name,
+            for each seed.
         draws (`int`, *optional*, defaults to `1000`): Number of bootstrap draws.
 
     Returns:
         `dict[str, Any]`: `segments`, the number of true segments; `unsure`, the shares of the time of true segments
-        (`emotion`) and of the rest (`rest`) that unsure segments cover (0 to 1); `methods`, the mAP of each method;
-        `found`, the number of emotional segments that it predicts; `correct`, the number of those that are correct;
-        and `differences`, its mAP minus that of the baseline with the 95% interval.
+        (`emotion`) and of the rest (`rest`) that unsure segments cover (0 to 1, mean over seeds); `methods`, for each
+        method the mean and the standard deviation over seeds of `found` (the number of emotional segments that it
+        predicts), `precision`, `recall` and the mAP; and `differences`, the mean mAP of each method minus that of the
+        baseline with the 95% interval over videos.
     """
-    truths = [video.truth for video in videos]
-    labels = {segment["label"] for truth in truths for segment in truth}
-    methods: dict[str, Segments] = {
-        PREDICTED: [_ranked(video.segments) for video in videos],
-        NEVER_UNSURE: [_ranked(never_unsure(video.result)) for video in videos],
+    truths = [video.truth for video in runs[0]]
+    methods: dict[str, Sequence[Segments]] = {
+        PREDICTED: [[_ranked(video.segments) for video in videos] for videos in runs],
+        NEVER_UNSURE: [[_ranked(never_unsure(video.result)) for video in videos] for videos in runs],
         **(located or {}),
-        ARGMAX: [argmax_segments(video.result) for video in videos],
+        ARGMAX: [[argmax_segments(video.result) for video in videos] for videos in runs],
     }
+    shares = [unsure_shares(videos) for videos in runs]
+    maps = {name: bootstrap_maps(found, truths, draws) for name, found in methods.items()}
     return {
         "segments": sum(map(len, truths)),
-        "unsure": unsure_shares(videos),
-        "methods": {name: mean_average_precision(segments, truths) for name, segments in methods.items()},
-        "found": {
-            name: sum(segment["label"] in labels for found in segments for segment in found)
-            for name, segments in methods.items()
-        },
-        "correct": {name: sum(map(count_correct, segments, truths)) for name, segments in methods.items()},
-        "differences": {
-            name: difference(segments, methods[ARGMAX], truths, draws)
-            for name, segments in methods.items()
-            if name != ARGMAX
-        },
+        "unsure": {part: float(np.mean([share[part] for share in shares])) for part in shares[0]},
+        "methods": {name: _figures(found, truths) for name, found in methods.items()},
+        "differences": {name: difference(ours, maps[ARGMAX]) for name, ours in maps.items() if name != ARGMAX},
     }
+
+
+def _figures(runs: Sequence[Segments], truths: Segments) -> dict[str, Figure]:
+    """Returns mean and standard deviation over seeds of the figures of a method."""
+    labels = {segment["label"] for truth in truths for segment in truth}
+    rows = []
+    for videos in runs:
+        found = sum(segment["label"] in labels for segments in videos for segment in segments)
+        correct = sum(map(count_correct, videos, truths))
+        shares = {"precision": correct / found if found else None, "recall": correct / sum(map(len, truths))}
+        rows.append({"found": found, **shares, **mean_average_precision(videos, truths)})
+    return {name: mean_and_spread([row[name] for row in rows]) for name in rows[0]}
 
 
 def never_unsure(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -227,31 +239,34 @@ def _total(segments: Sequence[dict[str, Any]]) -> float:
     return sum(segment["end"] - segment["start"] for segment in segments)
 
 
-def difference(first: Segments, second: Segments, truths: Segments, draws: int = 1000, seed: int = 0) -> list[float]:
-    """Computes the mAP of one method minus that of another, with its 95% bootstrap interval over videos.
-
-    Each draw samples videos with replacement, the same for both methods (paired bootstrap).
+def bootstrap_maps(runs: Sequence[Segments], truths: Segments, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """Computes the mean mAP of a method for all videos, and for bootstrap draws of the videos.
 
     Args:
-        first (`Segments`): Segments of the first method for each video.
-        second (`Segments`): Segments of the method that is subtracted.
+        runs (`Sequence[Segments]`): For each seed of training, the segments of each video.
         truths (`Segments`): True segments of each video.
-        draws (`int`, *optional*, defaults to `1000`): Number of draws.
+        draws (`int`, *optional*, defaults to `1000`): Number of draws with replacement. They are the same for all
+            methods, so methods are compared in pairs.
         seed (`int`, *optional*, defaults to `0`): Random seed of the draws.
 
     Returns:
-        `list[float]`: The difference, and the lower and the upper end of its interval.
+        `np.ndarray` of shape `(1 + draws,)`: The mean over the seeds of training. All videos come first.
     """
 
-    def gap(videos: Sequence[int]) -> float:
-        ours, theirs, true = ([segments[index] for index in videos] for segments in (first, second, truths))
-        return (mean_average_precision(ours, true)["map"] or 0.0) - (
-            mean_average_precision(theirs, true)["map"] or 0.0
-        )
+    def mean_map(videos: Sequence[int]) -> float:
+        true = [truths[index] for index in videos]
+        maps = [mean_average_precision([found[index] for index in videos], true)["map"] or 0.0 for found in runs]
+        return float(np.mean(maps))
 
-    rng = np.random.default_rng(seed)
-    drawn = [gap(rng.integers(len(truths), size=len(truths)).tolist()) for _ in range(draws)]
-    return [gap(range(len(truths))), *np.quantile(drawn, [0.025, 0.975]).tolist()]
+    rng, total = np.random.default_rng(seed), len(truths)
+    drawn = (rng.integers(total, size=total).tolist() for _ in range(draws))
+    return np.array([mean_map(range(total)), *map(mean_map, drawn)])
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> list[float]:
+    """Subtracts two results of `bootstrap_maps`. Returns the difference, and the ends of its 95% interval."""
+    value, *drawn = (first - second).tolist()
+    return [value, *np.quantile(drawn, [0.025, 0.975]).tolist()]
 
 
 def _render(work: Path, settings: LongVideos) -> Path:
@@ -272,17 +287,17 @@ def _render(work: Path, settings: LongVideos) -> Path:
     return render_if_needed(work / "long", asdict(settings), render, "Rendering long videos")
 
 
-def _train(work: Path) -> str:
+def _train(work: Path, seed: int) -> str:
     """Trains TG-DFER with a frozen CLIP on the rendered clips of the benchmark, unless it is already trained.
 
-    The name of its folder depends on the clips, the CLIP weights and the code of the network.
+    The name of its folder depends on the clips, the CLIP weights, the code of the network and the seed.
     """
     dataset = rendered_dataset(Settings(), work)
     key = hashlib.sha256((dataset.identity + source_hash(modeling_tgdfer)).encode()).hexdigest()[:12]
-    run = work / f"segments_model-{key}"
+    run = work / f"segments_model-{key}-{seed}"
     if not (run / "last").is_dir():
         resume = (run / "config.yaml").is_file()
-        train(dataset.config(output=str(run), frozen_features=True, resume=resume))
+        train(dataset.config(output=str(run), frozen_features=True, resume=resume, seed=seed))
     return str(run)
 
 

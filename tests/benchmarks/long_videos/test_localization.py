@@ -78,7 +78,9 @@ def test_segments_are_runs_of_frames():
 @pytest.mark.slow
 def test_both_trainings_find_segments(dataset):
     files = sorted((dataset.folder / "test" / "fear").glob("*.mp4"))
-    found = localized_segments(dataset, files)
+    found = localized_segments(dataset, files, seeds=(0, 1))
     assert set(found) == {WEAK, WITH_SEGMENTS}
-    for segments in found.values():
-        assert len(segments) == len(files) and all(one["end"] > one["start"] for one in segments[0])
+    for runs in found.values():
+        assert len(runs) == 2 and runs[0] != runs[1]
+        for segments in runs:
+            assert len(segments) == len(files) and all(one["end"] > one["start"] for one in segments[0])

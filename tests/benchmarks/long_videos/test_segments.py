@@ -16,6 +16,7 @@ from benchmarks.long_videos.segments import (
     LongVideos,
     SegmentResults,
     argmax_segments,
+    bootstrap_maps,
     compare_methods,
     count_correct,
     difference,
@@ -63,6 +64,12 @@ def result_of(curves, seconds, cuts=(), step=1.0):
     return {"people": [person], "timestamps": seconds, "cuts": list(cuts), "duration": seconds[-1] + step / 2}
 
 
+def counted(figures):
+    """For each method the number of emotional segments, and the shares of correct ones and of those that are found."""
+    names = ("found", "precision", "recall")
+    return {method: tuple(row[name][0] for name in names) for method, row in figures["methods"].items()}
+
+
 def told(found):
     return [(one["label"], round(one["start"], 3), round(one["end"], 3)) for one in found]
 
@@ -104,15 +111,28 @@ def test_segments_are_counted_as_correct_with_the_right_label_and_half_of_the_un
 def test_segments_of_the_pipeline_are_compared_with_the_runs_of_frames():
     """A flicker in the middle, which the segments of the pipeline bridge, cuts the run of frames in two."""
     whole = [predicted("neutral", 0, 2, 0.8), predicted("fear", 2, 5, 0.9), predicted("neutral", 5, 10, 0.8)]
-    figures = compare_methods([video(*whole, flicker=[40])] * 3, draws=20)
+    figures = compare_methods([[video(*whole, flicker=[40])] * 3], draws=20)
     assert figures["segments"] == 3 and figures["unsure"] == {"emotion": 0, "rest": 0}
-    assert figures["found"] == {PREDICTED: 3, NEVER_UNSURE: 3, ARGMAX: 6}
-    assert figures["correct"] == {PREDICTED: 3, NEVER_UNSURE: 3, ARGMAX: 3}
-    assert figures["methods"][PREDICTED]["map"] == pytest.approx(1.0)
-    baseline = figures["methods"][ARGMAX]
+    assert counted(figures) == {PREDICTED: (3, 1, 1), NEVER_UNSURE: (3, 1, 1), ARGMAX: (6, 0.5, 1)}
+    assert figures["methods"][PREDICTED]["map"] == (pytest.approx(1.0), None), "no spread over one seed"
+    baseline = {name: mean for name, (mean, _) in figures["methods"][ARGMAX].items()}
     assert 0.5 <= baseline["map_50"] < 1, "the longer piece overlaps by two thirds, the other one is wrong"
     assert baseline["map_70"] == 0
     assert figures["differences"][PREDICTED] == pytest.approx([1 - baseline["map"]] * 3, abs=0.1)
+
+
+def test_figures_are_means_over_seeds():
+    """The first model finds the segment. The second one finds nothing, and is unsure all the time."""
+    first = [video(predicted("fear", 2, 5, 0.9))] * 2
+    second = [video(predicted("unsure", 0, 10, 0.4, "fear", "neutral"))] * 2
+    located = {"other": [[[TRUE | {"confidence": 0.9}]] * 2, [[]] * 2]}
+    figures = compare_methods([first, second], located, draws=20)
+    spread = pytest.approx(0.5**0.5)
+    assert figures["methods"][PREDICTED]["recall"] == figures["methods"]["other"]["recall"] == (0.5, spread)
+    assert figures["methods"][PREDICTED]["precision"] == (1.0, None), "only one has segments"
+    assert figures["methods"][PREDICTED]["map"] == (pytest.approx(0.5), spread)
+    assert figures["unsure"] == {"emotion": 0.5, "rest": 0.5}
+    assert figures["differences"]["other"] == pytest.approx([-0.5] * 3)
 
 
 def test_unsure_segments_name_no_emotion():
@@ -122,27 +142,29 @@ def test_unsure_segments_name_no_emotion():
         predicted("fear", 4, 5, 0.9),
         predicted("unsure", 5, 10, 0.6, "neutral", "fear"),
     ]
-    figures = compare_methods([video(*unsure)] * 2, draws=20)
+    figures = compare_methods([[video(*unsure)] * 2], draws=20)
     assert figures["unsure"] == {"emotion": pytest.approx(2 / 3), "rest": pytest.approx(5 / 7)}
-    assert figures["found"] == {PREDICTED: 2, NEVER_UNSURE: 2, ARGMAX: 2}
-    assert figures["correct"] == {PREDICTED: 0, NEVER_UNSURE: 2, ARGMAX: 2}
-    assert figures["methods"][PREDICTED]["map_30"] == pytest.approx(1.0)
-    assert figures["methods"][PREDICTED]["map_50"] == 0.0
-    assert figures["methods"][NEVER_UNSURE]["map"] == pytest.approx(1.0)
+    assert counted(figures) == {PREDICTED: (2, 0, 0), NEVER_UNSURE: (2, 1, 1), ARGMAX: (2, 1, 1)}
+    assert figures["methods"][PREDICTED]["map_30"][0] == pytest.approx(1.0)
+    assert figures["methods"][PREDICTED]["map_50"][0] == 0.0
+    assert figures["methods"][NEVER_UNSURE]["map"][0] == pytest.approx(1.0)
 
 
 def test_segments_are_ranked_by_their_score():
     wrong = predicted("fear", 7, 9, 0.6)
-    low, high = (compare_methods([video(predicted("fear", 2, 5, score), wrong)], draws=1) for score in (0.5, 0.7))
-    assert low["methods"][PREDICTED]["map"] == pytest.approx(0.5)
-    assert high["methods"][PREDICTED]["map"] == pytest.approx(1.0)
+    low, high = (compare_methods([[video(predicted("fear", 2, 5, score), wrong)]], draws=1) for score in (0.5, 0.7))
+    assert low["methods"][PREDICTED]["map"][0] == pytest.approx(0.5)
+    assert high["methods"][PREDICTED]["map"][0] == pytest.approx(1.0)
 
 
 def test_difference_is_over_videos_and_paired():
     found = [{**TRUE, "confidence": 0.9}]
     truths = [[TRUE]] * 6
-    assert difference([found] * 6, [found] * 6, truths, draws=20) == [0.0, 0.0, 0.0]
-    value, low, high = difference([found] * 6, [[]] * 6, truths, draws=20)
+    # Whether the second half of the videos is found depends on the draw, but the difference of equal methods does not.
+    half, all_of_them = (bootstrap_maps([one], truths, 20) for one in ([found] * 3 + [[]] * 3, [found] * 6))
+    assert len(half) == 21 and half[0] == pytest.approx(0.5, abs=0.02) and half[1:].std() > 0.05
+    assert difference(half, half) == [0.0, 0.0, 0.0]
+    value, low, high = difference(all_of_them, bootstrap_maps([[[]] * 6], truths, 20))
     assert value == low == high == pytest.approx(1.0)
 
 
@@ -175,7 +197,8 @@ def test_pipeline_is_measured_with_its_default_settings(tmp_path, monkeypatch):
     paths = [str(tmp_path / "long" / "test" / name) for name in ("0000.mp4", "0001.mp4")]
     assert calls == [(path, {"thumbnails": 24}) for path in paths]
     assert measured.figures["videos"] == {"seconds": 12.0, "videos": 2, "seed": 1}
-    assert measured.figures["found"][PREDICTED] == 2 and measured.figures["methods"][PREDICTED]["map"] == 1.0
+    assert counted(measured.figures)[PREDICTED] == (2, 1, 1)
+    assert measured.figures["methods"][PREDICTED]["map"] == (1.0, None)
     assert measured.example.segments == [predicted("fear", 2, 5, 0.9)]
 
 
@@ -213,14 +236,14 @@ def test_people_who_come_later_are_not_in_the_picture():
 
 @pytest.mark.parametrize("has_unsure", [False, True])
 def test_command_writes_report_and_figures_apart(has_unsure, tmp_path, monkeypatch):
-    means = {"map_30": 0.7, "map_50": 0.6, "map_70": 0.4, "map": 0.5666}
+    means = {"map_30": [0.7, 0.01], "map_50": [0.6, None], "map_70": [0.4, None], "map": [0.5666, 0.02]}
+    precise = {"found": [8.4, 0.5], "precision": [0.75, 0.1], "recall": [0.6, 0.0]} | means
+    nothing = {"found": [0, 0], "precision": None, "recall": [0.0, 0.0]} | means
     figures = {
         "videos": {"seconds": 12.0, "videos": 2, "seed": 1},
         "segments": 10,
         "unsure": {"emotion": 0.251, "rest": 0.8} if has_unsure else {"emotion": 0.0, "rest": 0.0},
-        "methods": {PREDICTED: means, NEVER_UNSURE: means, ARGMAX: means},
-        "found": {PREDICTED: 8, NEVER_UNSURE: 0, ARGMAX: 20},
-        "correct": {PREDICTED: 6, NEVER_UNSURE: 0, ARGMAX: 7},
+        "methods": {PREDICTED: precise, NEVER_UNSURE: nothing, ARGMAX: precise | {"found": [20, 0]}},
         "differences": {PREDICTED: [0.026, -0.009, 0.051], NEVER_UNSURE: [0.03, 0.01, 0.05]},
     }
     example = video(predicted("fear", 2, 5, 0.9))
@@ -234,9 +257,11 @@ def test_command_writes_report_and_figures_apart(has_unsure, tmp_path, monkeypat
     answer = CliRunner().invoke(command.app, [*arguments, "--work", str(tmp_path)])
     assert answer.exit_code == 0, answer.output
     text, published = out.read_text(), "python -m benchmarks.long_videos --seconds 12 --videos 2"
-    assert f"| {PREDICTED} | 8 | 75.0 | 60.0 | 70.0 | 60.0 | 40.0 | 56.7 | +2.6 [-0.9, +5.1] |" in text
-    assert f"| {ARGMAX} | 20 | 35.0 | 70.0 | 70.0 | 60.0 | 40.0 | 56.7 |  |" in text and f"`{published}`" in text
-    assert (f"| {NEVER_UNSURE} | 0 |  | 0.0 |" in text) == ("cover 25 % of the time" in text) == has_unsure
+    shown = "75.0 ±10.0 | 60.0 ±0.0 | 70.0 ±1.0 | 60.0 | 40.0 | 56.7 ±2.0"
+    assert f"| {PREDICTED} | 8 | {shown} | +2.6 [-0.9, +5.1] |" in text
+    assert f"| {ARGMAX} | 20 | {shown} |  |" in text and f"`{published}`" in text
+    assert (f"| {NEVER_UNSURE} | 0 |  | 0.0 ±0.0 |" in text) == ("cover 25 % of the time" in text) == has_unsure
     assert "](long.png)" in text and (out.parent / "long.png").is_file()
     assert drawn[0][0]["people"][0]["segments"] == example.segments and drawn[0][1] == {"truth": [TRUE]}
-    assert json.loads(facts.read_text()) == {"command": published, **figures}
+    written = json.loads(facts.read_text())
+    assert written | figures == written and written["command"] == published and written["machine"]
