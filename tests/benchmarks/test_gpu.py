@@ -9,6 +9,8 @@ import torch
 from benchmarks import gpu
 from benchmarks.speed.networks import VIT_B_16, Sizes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def result() -> dict:

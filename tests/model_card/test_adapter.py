@@ -14,6 +14,8 @@ from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME
 from tgdfer.training.errors import UserError
 from tgdfer.training.models import load_trained
 
+pytestmark = pytest.mark.slow
+
 PUSH_AND_LOAD = """
 import sys
 import torch

@@ -520,6 +520,7 @@ def test_examples_in_the_template_are_valid_python(run):
         compile(block, "card", "exec")
 
 
+@pytest.mark.slow
 def test_examples_run(model_folder, clip_file, tmp_path, monkeypatch, capsys):
     """All blocks of Python and all commands of the card of a model in a folder, with a video of the given name."""
     shutil.copytree(model_folder, tmp_path / "smile")

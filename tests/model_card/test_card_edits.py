@@ -5,6 +5,8 @@ from hub_client import HubClient
 
 from tgdfer.model_card.hub.card_edits import Card, keep_edits
 
+pytestmark = pytest.mark.slow
+
 OLD = """---
 license: apache-2.0
 tags:

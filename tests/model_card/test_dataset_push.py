@@ -12,6 +12,8 @@ from tgdfer.training.data import shards as shard_files
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 PUSH_AND_READ = """
 import json, sys
 from tgdfer.command_line import main

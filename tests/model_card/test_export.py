@@ -20,6 +20,8 @@ from tgdfer.training.config import ModelConfig
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.rendered_faces import write_dataset
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
 

@@ -102,6 +102,7 @@ def here():
     return handler.EndpointHandler(str(tgdfer.tgdfer_tiny()))
 
 
+@pytest.mark.slow
 def test_other_classes_are_those_of_one_request(here):
     before = here({"inputs": EXAMPLE.read_bytes()})
     own = here({"inputs": EXAMPLE.read_bytes(), "parameters": {"labels": LABELS}})

@@ -17,6 +17,8 @@ from tgdfer.model_card.card import build_card
 
 from .conftest import write_run
 
+pytestmark = pytest.mark.slow
+
 PUBLISH = """
 import sys
 from tgdfer.model_card.publish import publish

@@ -16,6 +16,8 @@ from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_yaml
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "README.md",
     "config.json",

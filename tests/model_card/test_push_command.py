@@ -6,6 +6,8 @@ import pytest
 import yaml
 from hub_failures import FAULTS
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_branch(hub_client, run):
     hub_client.tgdfer("push", run, "user/smile")

@@ -12,6 +12,8 @@ from hub_server import TOKEN, Hub
 
 from .conftest import write_run
 
+pytestmark = pytest.mark.slow
+
 CALLS = (
     "create_repo",
     "repo_info",

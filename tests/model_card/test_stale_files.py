@@ -8,6 +8,8 @@ import pytest
 from hub_client import HubClient
 from safetensors.numpy import save_file
 
+pytestmark = pytest.mark.slow
+
 RECORD = "tgdfer_push.json"
 
 

@@ -72,6 +72,7 @@ def assert_compiles(network: torch.nn.Module, given: str, shape: tuple[int, ...]
         assert_same(dict(compiled(**clip)), dict(network(**clip)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @torch.no_grad()
 def test_compile(shallow_clip: Path, prompts: dict, options: dict) -> None:
@@ -90,6 +91,7 @@ def test_compile_from_pixels_with_lora(
     assert_compiles(model.tgdfer if is_base else model, "pixel_values_videos", (3, SIDE, SIDE), lengths)
 
 
+@pytest.mark.slow
 def test_compile_in_training(model: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
     """With learnable context, so that the texts are read inside the graph."""
     switch_off_dropout(model)
@@ -127,6 +129,7 @@ def assert_exports(model: torch.nn.Module, given: str, shape: tuple[int, ...]) -
         assert_same(program(*example), network(*example))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_export(model: TGDFERForVideoClassification) -> None:
     assert_exports(model, "frame_features", (DIM,))

@@ -151,6 +151,7 @@ def test_context_starts_at_the_phrase_and_is_read_in_its_place(
     )
 
 
+@pytest.mark.slow
 @every_kind
 @torch.no_grad()
 def test_save_load_and_new_classes(
@@ -183,6 +184,7 @@ def test_the_last_block_of_each_tower_is_adapted(kind: str, untrained: TGDFERFor
     assert len(words) == 4 and all(name.startswith(text) for name in words)
 
 
+@pytest.mark.slow
 @every_kind
 def test_lora_trains_merges_and_leaves_the_backbone(
     kind: str, folder: Path, untrained: TGDFERForVideoClassification, tmp_path: Path, frames: torch.Tensor
@@ -298,7 +300,8 @@ def test_half_precision(
     assert differ(found.description_relevance.float(), expected.description_relevance) < tolerance
 
 
-@pytest.mark.parametrize("kind", ["resnet", pytest.param("siglip", marks=pytest.mark.slow)], scope="module")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["resnet", "siglip"], scope="module")
 @torch.no_grad()
 def test_compiles_as_one_graph(kind: str, adapting: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
     expected = adapting(frames).logits

@@ -54,6 +54,7 @@ def adapting(from_clip: Maker, options: dict) -> TGDFERForVideoClassification:
     return move_trained(model)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_merged_saved_and_adapted_models_give_the_same_outputs(
     adapting: TGDFERForVideoClassification, clip_folder: Path, tmp_path: Path, frames: torch.Tensor

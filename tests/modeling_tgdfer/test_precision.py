@@ -59,6 +59,7 @@ def test_autocast(model: TGDFERForVideoClassification, frames: torch.Tensor, mas
     assert differ(found.logits.softmax(-1), expected.logits.softmax(-1)) < 2e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 def test_every_part_learns_in_half_precision(from_clip: Maker, options: dict, dtype: torch.dtype) -> None:
@@ -146,6 +147,7 @@ def test_the_loss_on_the_bag_is_that_of_pytorch(model: TGDFERForVideoClassificat
 # Devices.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
 def test_no_value_is_looked_at_on_the_way(from_clip: Maker, options: dict) -> None:
     """Tensors on the meta device have no values: whatever a GPU would have to wait for fails there."""
@@ -188,6 +190,7 @@ def test_on_a_gpu(model: TGDFERForVideoClassification, frames: torch.Tensor, dty
     assert differ(found.logits.float().softmax(-1).cpu(), expected) < (1e-3 if dtype == torch.float32 else 2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
 @torch.no_grad()

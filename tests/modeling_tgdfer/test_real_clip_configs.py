@@ -117,6 +117,7 @@ def warnings_of_transformers(caplog: pytest.LogCaptureFixture, monkeypatch: pyte
     return caplog
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_all_of_it_is_taken_over(published: Path, warnings_of_transformers: pytest.LogCaptureFixture) -> None:
     words = prompts()

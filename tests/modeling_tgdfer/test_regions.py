@@ -101,6 +101,7 @@ def test_points_to_what_the_text_says() -> None:
     assert red.argmin() == blue.argmax() and red.min() < 0 < red.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(of_any_tower: TGDFERForVideoClassification, dtype: torch.dtype, frames: torch.Tensor) -> None:
     frames[:, :, :, :8, 20:] *= 6.0  # a place that matters

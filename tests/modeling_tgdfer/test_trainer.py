@@ -94,6 +94,7 @@ class Stop(TrainerCallback):
             control.should_training_stop = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
 def test_train_stop_resume(
     started: TGDFERForVideoClassification, from_clip: Maker, tmp_path: Path, lora: bool

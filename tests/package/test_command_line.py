@@ -51,6 +51,7 @@ def output(capsys):
     return lambda: " ".join("".join(capsys.readouterr()).split())
 
 
+@pytest.mark.slow
 def test_train_interrupt_resume_evaluate(options, tmp_path, monkeypatch, output):
     validate, calls = loop._Run._validate, []
 
@@ -429,6 +430,7 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     assert not list(kind_folder("features").iterdir())
 
 
+@pytest.mark.slow
 def test_a_prediction_imports_nothing_that_it_does_not_need(tmp_path):
     """What draws and what trains takes seconds to import. Notebooks set MPLBACKEND, which changes nothing here."""
     clip = write_clip(tmp_path / "a.mp4")

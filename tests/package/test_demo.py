@@ -14,6 +14,8 @@ from tgdfer.training import features
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
 
+pytestmark = pytest.mark.slow
+
 # Clips that take little to draw: a third of the frames, and a ninth of the pixels that are drawn for each.
 FACES = RenderedFaces(frames=(16, 18), supersampling=1)
 

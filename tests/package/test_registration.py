@@ -45,9 +45,8 @@ def run(code: str) -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize(
-    "first", [pytest.param(name, marks=[] if name == "ours" else pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("first", NAMES)
 def test_after_tgdfer(first: str) -> None:
     run(f"import tgdfer\n{NAMES[first]}\n{CHECK}")
 

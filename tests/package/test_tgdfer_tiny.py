@@ -44,6 +44,7 @@ def test_the_package_names_its_models():
     assert models.model_source("clip-tiny-faces") == str(tgdfer.clip_tiny_faces())
 
 
+@pytest.mark.slow
 def test_commands_use_it_when_no_model_is_named(stand_in, clips_folder, capsys, tmp_path):
     video = str(next((clips_folder / "test").rglob("*.mp4")))
     assert main(["predict", video, "--face-crop", "none", "--json", str(tmp_path / "found.json")]) == 0

@@ -15,6 +15,8 @@ from hub_server import serve
 from tgdfer.command_line import main
 from tgdfer.training import train as loop
 
+pytestmark = pytest.mark.slow
+
 CLI = "import sys; from tgdfer.command_line import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -67,7 +69,6 @@ def test_another_training_starts_from_the_run(trained, clips_folder, description
     assert facts["continued_from"] == json.loads((trained / "training.json").read_text())
 
 
-@pytest.mark.slow
 def test_model_goes_to_the_hub_and_is_measured_by_id(trained, clips_folder, tmp_path):
     with serve() as hub:
         hub.python(CLI, "push", trained, "user/smile", "--private", home=tmp_path)

@@ -225,6 +225,7 @@ def test_apex_frames_of_files(tmp_path):
         file_apexes(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_linear_probe_is_fitted_on_other_people(tmp_path, parts):
     faces = RenderedFaces(frames=(8, 10), supersampling=1, strength=(1.0, 1.0))
     clips, people = {"train": 5, "test": 1}, {"train": 5, "test": 1}

@@ -15,6 +15,8 @@ from tgdfer.training.features import FeatureDataset, FrameFeatures
 from tgdfer.training.models import load_trained
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces
 
+pytestmark = pytest.mark.slow
+
 NEUTRAL, CLASSES = 1, 3
 
 

@@ -136,6 +136,7 @@ def test_the_teacher_is_kept_in_half_precision(tmp_path):
         load_net(tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow
 def test_training_resumes_where_it_stopped(tmp_path, ground):
     whole, tokenizer, seconds = train(tmp_path / "whole", TINY, ground, WEIGHTS)
     assert seconds > 0
@@ -271,6 +272,7 @@ def test_scores_and_their_intervals():
     assert by_person[1] - by_person[0] > 1.5 * (alone[1] - alone[0])
 
 
+@pytest.mark.slow
 def test_shuffled_descriptions_and_class_names_are_measured():
     model, tokenizer = load_dual_encoder(WEIGHTS)
     parts = Parts(model, tokenizer, build_image_processor())

@@ -126,6 +126,7 @@ def test_mean_leaves_out_padding():
     np.testing.assert_allclose(clip_means(FrameFeatures(features, mask, mask)), [[[0.5, 0.5]]])
 
 
+@pytest.mark.slow
 def test_run_with_few_people_is_measured_beside_the_clips_it_trained_on(options, tmp_path, folder_writer, monkeypatch):
     folder = folder_writer(tmp_path / "few", people=3)
     run = train(
@@ -139,6 +140,7 @@ def test_run_with_few_people_is_measured_beside_the_clips_it_trained_on(options,
     assert seen[0].indices == load_parts(config.data, config.run.seed)[0].indices and len(seen[0].indices) == 6
 
 
+@pytest.mark.slow
 def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     facts = json.loads((run / "training.json").read_text())
@@ -151,6 +153,7 @@ def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
     assert (run / "predictions.csv").is_file() and (run / "figures" / "confusion_matrix.png").is_file()
 
 
+@pytest.mark.slow
 def test_trained_model_as_base_is_said_in_the_name(options, tmp_path):
     first = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     (first / "best").rename(tmp_path / "published")  # as from the Hub: nobody knows what it was trained from

@@ -128,6 +128,7 @@ def test_class_that_is_called_unsure_is_never_taken_for_the_answer(options, tmp_
     assert config.unsure_below is None and config.temperature != 1
 
 
+@pytest.mark.slow
 def test_training_calibrates_its_best_model_and_no_other(options, tmp_path, monkeypatch, capsys):
     run = train(TrainingConfig.from_options(**options))
     best, last = (json.loads((run / name / "config.json").read_text()) for name in ("best", "last"))
@@ -146,6 +147,7 @@ def test_training_calibrates_its_best_model_and_no_other(options, tmp_path, monk
     assert not start_model(continued, LABELS)[0].config.is_calibrated
 
 
+@pytest.mark.slow
 def test_resumed_after_the_calibration_was_cut_off(options, tmp_path, monkeypatch):
     def cut_off(*_):
         raise KeyboardInterrupt

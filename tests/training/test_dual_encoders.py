@@ -28,6 +28,7 @@ def backbones(tmp_path_factory, clip_folder) -> dict[str, Path]:
     return {"resnet": save_resnet(folder / "resnet", clip_folder), "siglip": save_siglip(folder / "siglip")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True], ids=["lora", "frozen"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_evaluate_predict_explain(kind, frozen, options, backbones, clips_folder):

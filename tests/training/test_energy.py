@@ -60,6 +60,7 @@ def test_no_energy_without_a_counter_of_ones_own(gpu, monkeypatch):
     assert GpuEnergy(Accelerator(cpu=True)).since_last() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("energy", [None, 0.25])
 def test_facts_of_a_run_have_the_energy_of_all_epochs(options, tmp_path, monkeypatch, energy):
     monkeypatch.setattr(GpuEnergy, "since_last", lambda self: energy)

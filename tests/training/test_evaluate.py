@@ -79,6 +79,7 @@ def test_writes_figures_predictions_and_picture(run, clips_folder):
     assert not list(run.glob("**/.*"))
 
 
+@pytest.mark.slow
 def test_command_says_all_that_was_given(run, clips_folder, tmp_path):
     """As the shell reads it, blanks included; what the run decides is not repeated."""
     output = tmp_path / "a folder"
@@ -205,6 +206,7 @@ def test_model_folder_alone_is_measured_without_writing(run, clips_folder, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_baseline_stands_beside_the_model(run, tmp_path, capsys):
     metrics = evaluate_model(run, baseline=True, output=tmp_path / "elsewhere")
     assert metrics["command"].endswith(" --baseline")
@@ -258,6 +260,7 @@ def test_activity_gain_compares_the_deciding_frames_with_the_clip():
     assert activity_gain(skipped) is None
 
 
+@pytest.mark.slow
 def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path, capsys):
     """The groups come from a column of the metadata, and the card shows them."""
     from tgdfer.model_card.card import build_card

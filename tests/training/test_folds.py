@@ -13,6 +13,8 @@ from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.folds import chosen_folds, folds_interruption_message, train_folds
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dfew(tmp_path_factory):
@@ -37,7 +39,6 @@ def fast(dfew, clip_folder, tmp_path):
     }
 
 
-@pytest.mark.slow
 def test_killed_twice_and_resumed_the_table_is_that_of_a_whole_run(fast, tmp_path, monkeypatch, capsys):
     config = TrainingConfig.from_options(**fast)
     whole = train_folds(config.with_options(output=str(tmp_path / "whole")), "1,3")
@@ -149,7 +150,6 @@ def test_numbers_of_folds():
     assert chosen_folds(DataConfig(dataset="mafw", data_root="d"), "5, 2,5") == [2, 5]
 
 
-@pytest.mark.slow
 def test_two_processes_train_and_test_a_fold_together(fast, dfew, tmp_path):
     (tmp_path / "options.yaml").write_text(json.dumps(fast | {"batch_size": 4}))
     command = [*TORCHRUN, "-m", "tgdfer", "train", "--config", tmp_path / "options.yaml"]

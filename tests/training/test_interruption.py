@@ -134,6 +134,7 @@ def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypa
     assert said().count(sentence) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["save_model", "save", "replace"])
 def test_no_temporary_folder_stays_and_no_model_is_lost(place, options, tmp_path, monkeypatch):
     """Whether a model is being written, or a checkpoint, or the new model just takes the place of the earlier one."""
@@ -169,6 +170,7 @@ def test_no_temporary_folder_stays_and_no_model_is_lost(place, options, tmp_path
     assert not list(run.rglob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", CODES)
 def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monkeypatch, said):
     options |= {"frozen_features": True, "feature_views": 1, "epochs": 1}
@@ -221,6 +223,7 @@ def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp
         assert progress.step == steps[-1]["step"] and f"{len(progress.history)} of 500 epochs" in out
 
 
+@pytest.mark.slow
 def test_workers_that_are_left_do_not_keep_python_from_ending(tmp_path):
     """The iterator of a loader with workers may still be referenced when Python ends."""
     script = tmp_path / "leave.py"

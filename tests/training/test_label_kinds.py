@@ -179,6 +179,7 @@ def test_several_labels_are_trained_and_measured(options, rows, capsys):
     assert "average precision" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_votes_are_trained_and_measured(options, rows, frozen):
     def votes(row):
@@ -198,6 +199,7 @@ def test_votes_are_trained_and_measured(options, rows, frozen):
     assert set(metrics["recall"]) == {"happiness", "neutral", "sadness"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_unreadable_clips_are_quarantined_in_training_and_evaluation(options, rows, frozen, caplog):
     """The header of a folder of frames looks right, and one of its frames is damaged."""

@@ -207,6 +207,7 @@ def test_one_process_agrees_with_itself():
     assert true_in_any_process(True, False) == [True, False]
 
 
+@pytest.mark.slow
 def test_precision_is_that_of_the_launcher_where_none_is_named(options, monkeypatch, caplog):
     config = TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True, "feature_views": 1})
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")

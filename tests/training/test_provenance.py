@@ -73,6 +73,7 @@ def test_entries_are_added_to_those_of_the_initial_model(folder):
     assert with_entry(None, str(folder))[0]["name"] == "training data of clips"
 
 
+@pytest.mark.slow
 def test_data_are_carried_from_the_clip_to_every_model(clip_folder, clips_folder, descriptions_file, tmp_path):
     """A CLIP, a model that is trained on it, one that is fine-tuned from that, and its adapter."""
     clip = tmp_path / "clip"

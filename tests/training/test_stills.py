@@ -55,6 +55,7 @@ def assert_same_models(one: Path, other: Path) -> None:
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_stills_are_trained_on_before_clips(staged, caplog, capsys):
     run = train(staged)
     assert len(rows(run / "stills")) == 3 and len(rows(run)) == 2
@@ -88,6 +89,7 @@ def interrupted(config, stage, epoch, monkeypatch):
         train(config)
 
 
+@pytest.mark.slow
 def test_both_stages_are_resumed(staged, tmp_path, monkeypatch):
     whole = train(staged.with_options(output=str(tmp_path / "whole")))
     interrupted(staged, "stills", 1, monkeypatch)
@@ -108,6 +110,7 @@ def test_both_stages_are_resumed(staged, tmp_path, monkeypatch):
         train(staged.with_options(resume=True, stills_epochs=1))
 
 
+@pytest.mark.slow
 def test_stills_with_lora_start_the_clips_with_new_lora(options, stills):
     changes = {"stills": str(stills), "epochs": 1, "lora_options": {"use_rslora": True}}
     run = train(TrainingConfig.from_options(**options | changes))

@@ -48,6 +48,7 @@ def interrupted_after(config, epochs, monkeypatch):
         train(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -174,6 +175,7 @@ def test_facts_of_the_run(options, tmp_path):
     assert "continued_from" not in facts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run", "run/best", "run/last"])
 def test_run_goes_on_from_another_and_says_so(options, tmp_path, name):
     first = json.loads((train(TrainingConfig.from_options(**options | {"epochs": 1})) / "training.json").read_text())
@@ -199,6 +201,7 @@ def test_damaged_facts_of_an_earlier_run_are_named(options, tmp_path):
     assert not (tmp_path / "second").exists()
 
 
+@pytest.mark.slow
 def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
     run = train(TrainingConfig.from_options(**options))
     folder = folder_writer(tmp_path / "more", people=2)
@@ -283,6 +286,7 @@ def test_checkpoint_of_another_architecture(options, tmp_path):
         train(TrainingConfig.from_options(**options | {"model": str(tmp_path / "bert")}))
 
 
+@pytest.mark.slow
 def test_run_is_neither_overwritten_nor_continued_as_another(options, tmp_path):
     config = TrainingConfig.from_options(**options | {"epochs": 1})
     run = train(config)
@@ -339,6 +343,7 @@ def interrupted(clips_folder, clip_folder, descriptions_file, tmp_path_factory):
     return config, Path(config.run.output)
 
 
+@pytest.mark.slow
 def test_clips_that_changed_are_not_trained_on_further(options, tmp_path, folder_writer, monkeypatch):
     folder = folder_writer(tmp_path / "clips")
     config = TrainingConfig.from_options(**options | {"dataset": str(folder)})
@@ -358,6 +363,7 @@ def test_clips_that_changed_are_not_trained_on_further(options, tmp_path, folder
     assert len((train(config.with_options(resume=True)) / "log.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_people_in_training_and_test_are_counted(options, tmp_path, folder_writer, caplog):
     folder = folder_writer(tmp_path / "clips")
     train(TrainingConfig.from_options(**options | {"dataset": str(folder), "epochs": 1}))
@@ -395,6 +401,7 @@ def test_broken_clip_is_named_before_anything_is_written(options, tmp_path, fold
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_left_out_files_of_every_split_are_listed(options, tmp_path, folder_writer, clip_writer):
     splits = ("train", "validation", "test")
     folder = folder_writer(tmp_path / "clips", people=2, splits=splits)

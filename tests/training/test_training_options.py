@@ -51,6 +51,7 @@ def interrupted_after_step(config, step, monkeypatch):
 EVERYTHING = {"ema": 0.9, "mixup": 0.4, "gradient_checkpointing": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -70,6 +71,7 @@ def test_resumed_run_ends_as_if_never_interrupted(options, tmp_path, monkeypatch
         assert_same_weights(weights(run, name), weights(whole, name))
 
 
+@pytest.mark.slow
 def test_checkpoint_within_the_validation_has_the_trained_weights(options, tmp_path, monkeypatch):
     """SIGTERM may arrive while the averaged weights are validated."""
     config = TrainingConfig.from_options(**options | {"epochs": 1, "ema": 0.9, "frozen_features": True})
@@ -124,6 +126,7 @@ def test_averaged_weights_are_validated_and_saved(options, monkeypatch):
 CURVE = [0.5, 0.7, 0.7, 0.6, 0.65, 0.9, 0.1, 0.1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (3, 5), (4, 8), (None, 8)])
 def test_early_stopping_on_a_curve(options, monkeypatch, patience, epochs):
     curve = iter(CURVE)
@@ -146,6 +149,7 @@ def test_early_stopping_on_a_curve(options, monkeypatch, patience, epochs):
         assert len(rows(run)) == epochs and (run / "last").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen_features", [True, False], ids=["features", "pixels"])
 def test_mixed_clips_are_learnt(options, tmp_path, folder_writer, frozen_features):
     still = {"instance_dropout": 0, "feature_dropout": 0, "label_smoothing": 0, "lora_layers": 1}
@@ -166,6 +170,7 @@ def test_mixup_of_several_labels(options, tmp_path, folder_writer):
     assert rows(train(TrainingConfig.from_options(**options | changes)))[0]["loss"] > 0
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_weight(options, tmp_path, monkeypatch):
     """It is switched on in both towers, and the result is the same."""
     switched = []
@@ -244,6 +249,7 @@ def assert_compiled_run_is_the_same(options, folder):
     assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
 
 
+@pytest.mark.slow
 def test_traced_network_learns_the_same(options, tmp_path, monkeypatch):
     """The network is traced as for a compiler, but not compiled, which takes long."""
     compile_, graphs = torch.compile, []
@@ -266,6 +272,7 @@ def test_compiled_network_learns_the_same(options, tmp_path):
     assert_compiled_run_is_the_same(options, tmp_path)
 
 
+@pytest.mark.slow
 def test_compiler_is_tried():
     if not (shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("torch.compile needs a C++ compiler.")

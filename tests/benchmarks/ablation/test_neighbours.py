@@ -39,6 +39,7 @@ def head_of(dataset, name):
     return neighbour_head(neighbour, features, features.features("train"), np.arange(len(dataset.train)), 0), features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gca", "patch-adapter", "transport", "s2d-adapter", "ial", "s2d-memory"])
 def test_heads_start_at_the_full_network(dataset, name):
     """Of the cached maps of the last block, or of the features of whole frames."""

@@ -3,6 +3,7 @@
 from itertools import islice
 
 import numpy as np
+import pytest
 import torch
 from made_up_results import bags, separable
 
@@ -28,6 +29,7 @@ def test_folds_never_share_people_and_check_everybody_once():
     assert not np.array_equal(folds[0][1], people_folds(labels, people, seed=4)[0][1])
 
 
+@pytest.mark.slow
 def test_cross_validation_chooses_the_rate_that_learns():
     # The other one may find the labels as well, but is less sure of them.
     seen, targets = separable()

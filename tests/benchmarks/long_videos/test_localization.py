@@ -23,6 +23,7 @@ def dataset(settings, tmp_path_factory):
     return rendered_dataset(settings, tmp_path_factory.mktemp("clips"))
 
 
+@pytest.mark.slow
 def test_frames_in_segments_have_their_label(dataset):
     features = dataset.features("train")
     labels = labels_of_frames(dataset, features)

@@ -125,6 +125,7 @@ def test_too_few_photographs_are_one_sentence(bags_of, numbers, message):
         bags_of(numbers).require_complete()
 
 
+@pytest.mark.slow
 def test_rows_and_section_of_the_ablation(bags, tmp_path):
     rows = rows_of(bags)
     assert "lora" not in [row.name for row in rows]

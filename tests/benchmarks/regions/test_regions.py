@@ -100,6 +100,7 @@ def test_the_order_of_the_classes_makes_no_difference(clip_folder: Path, train: 
         )
 
 
+@pytest.mark.slow
 def test_the_command_writes_report_picture_and_figures(clip_folder: Path, tmp_path: Path) -> None:
     report, figures = tmp_path / "docs" / "regions.md", tmp_path / "regions.json"
     options = ["--model", str(clip_folder), "--people", "3", "--out", str(report), "--figures", str(figures)]

@@ -89,6 +89,7 @@ def check_both_the_same(logits, dataset):
     assert (predicted == truth).float().mean() <= 0.5
 
 
+@pytest.mark.slow
 def test_run_and_report(dataset, tmp_path):
     rows = [row for row in temporal_rows(dataset) if row.name in ("frozen-top", "full", "curves")]
     assert run_rows(dataset, rows, tmp_path, "a command", np.inf)

@@ -86,6 +86,7 @@ def test_people_get_boxes_and_answers(session, pictures):
     assert answer.calibrated and not answer.own_classes
 
 
+@pytest.mark.slow
 def test_no_frame_is_kept_after_it_was_shown_and_analysed(session, pictures):
     class Picture(np.ndarray):
         """An array that can be watched."""

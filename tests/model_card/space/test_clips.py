@@ -36,6 +36,7 @@ def answers(analysis):
     return [(one["person"], one["label"], one["scores"], one["segments"]) for one in analysis.result["people"]]
 
 
+@pytest.mark.slow
 def test_a_clip_is_answered_as_by_tgdfer_predict(analysis):
     path = str(EXAMPLES / "several_expressions.mp4")
     (expected,) = predict([path]).values()
@@ -54,6 +55,7 @@ def test_the_pictures_are_frames_of_the_strip(analysis):
     assert max(len(one) for one in analysis.pictures.values()) < 50_000
 
 
+@pytest.mark.slow
 def test_every_example_shows_something_else(recogniser, analysis):
     single = recogniser.analyse(EXAMPLES / "one_expression.mp4")
     several = recogniser.analyse(EXAMPLES / "two_people.mp4")
@@ -204,6 +206,7 @@ def test_the_limits_of_a_model_are_what_was_measured(tmp_path):
     assert limits_of(tmp_path).weak == []
 
 
+@pytest.mark.slow
 def test_the_functions_do_not_import_gradio():
     code = (
         "import sys; import tgdfer.model_card.space, tgdfer.model_card.space.clips, tgdfer.model_card.space.views;"

@@ -58,6 +58,7 @@ def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_fol
         TrainingConfig.from_options(dataset="x", face_crop="all")
 
 
+@pytest.mark.slow
 def test_a_run_cuts_what_it_trained_on_wherever_it_is_used(options, tmp_path, monkeypatch):
     """Train on crops, evaluate on crops, predict on what they were cut from: the model is given the same faces."""
     clips, out, run = tmp_path / "clips", tmp_path / "crops", tmp_path / "run"

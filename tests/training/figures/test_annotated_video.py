@@ -126,6 +126,7 @@ def test_a_person_who_is_absent_has_neither_box_nor_label(tmp_path: Path) -> Non
         assert (box_of(picture[:480], "anger") is None) == (1.0 <= second < 2.0), second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(72, 96), (96, 72), (360, 640), (1920, 1080), (720, 16), (1, 50)])
 def test_text_and_panel_fit_into_every_picture(size: tuple[int, int]) -> None:
     """Long labels are broken into lines that lie inside; the panel takes at most a quarter of the picture."""

@@ -50,6 +50,7 @@ def options_of(clips_folder, clip_folder, descriptions_file, output):
     }
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_objectives(clips_folder, clip_folder, descriptions_file, tmp_path):
     options = options_of(clips_folder, clip_folder, descriptions_file, tmp_path / "run")
     weights = {"ial": 0.1, "memory": 1, "identity": 1.0}
@@ -61,6 +62,7 @@ def test_a_run_trains_with_objectives(clips_folder, clip_folder, descriptions_fi
     assert json.loads((run / "best" / "config.json").read_text())["residue_width"] == 4
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers_its_clips(clips_folder, clip_folder, descriptions_file, tmp_path, monkeypatch):
     """After one of three epochs. The memory has a weight from the second one on."""
     options = options_of(clips_folder, clip_folder, descriptions_file, tmp_path / "run") | {"epochs": 3}

@@ -70,6 +70,7 @@ def test_apex_varies_within_its_prototype():
         assert label == "neutral" or len(np.unique(units, axis=0)) > 10
 
 
+@pytest.mark.slow
 def test_only_contempt_has_a_side(courses):
     sides = np.array([course.side[course.intensity.argmax()] for course in courses["contempt"]])
     assert (np.abs(sides) >= 0.7).all() and 0.3 < (sides > 0).mean() < 0.7
@@ -148,6 +149,7 @@ def intensities() -> list[np.ndarray]:
     return [sample_course("fear", quiet(frames=(16, 96)), np.random.default_rng(n)).intensity for n in range(5000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampled", [None, 16])
 def test_where_the_emotion_is_cannot_be_guessed_from_the_position(intensities, sampled):
     gains = position_gains(intensities, sampled)
@@ -266,6 +268,7 @@ def decode(path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+@pytest.mark.slow
 def test_rows_say_everything_about_every_frame(folder):
     for row in rows(folder, "train"):
         frames = decode(folder / "train" / row["file_name"])
@@ -391,6 +394,7 @@ def test_the_shortest_long_clip_still_holds_an_emotion(seconds):
         assert course.segments and course.intensity.max() > 0.95 and course.intensity.min() < 0.5
 
 
+@pytest.mark.slow
 def test_long_videos_load_with_their_segments(tmp_path):
     seen = []
     folder = write_long_videos(

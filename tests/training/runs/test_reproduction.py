@@ -62,6 +62,7 @@ def test_commits_of_the_hub_are_pinned(copy):
     assert config.data.dataset == f"user/clips@{'2' * 40}" and config.model.source == f"user/model@{'1' * 40}"
 
 
+@pytest.mark.slow
 def test_repetition_is_identical_and_can_be_continued(run, tmp_path, capsys):
     again = tmp_path / "again"
     assert main(["reproduce", str(run), "--output", str(again)]) == 0

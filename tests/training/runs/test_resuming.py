@@ -76,6 +76,7 @@ def whole(quick) -> Path:
     return train(quick)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 5, 10])
 def test_run_stopped_at_any_step_ends_as_if_it_was_not(quick, whole, tmp_path, monkeypatch, step):
     config = quick.with_options(output=str(tmp_path / "run"))
@@ -89,6 +90,7 @@ def test_run_stopped_at_any_step_ends_as_if_it_was_not(quick, whole, tmp_path, m
     assert_identical(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -174,6 +176,7 @@ def interrupted(quick, stopped, tmp_path) -> TrainingConfig:
     return quick.with_options(output=str(tmp_path / "run"), resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "random_states_0.pkl", "progression.json"])
 def test_the_checkpoint_before_a_damaged_one_is_used(interrupted, whole, tmp_path, caplog, name):
     run = tmp_path / "run"
@@ -210,6 +213,7 @@ def test_all_options_that_differ_are_named(interrupted, tmp_path):
     assert len(checkpoint_folders(tmp_path / "run")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["checkpoint", "model"])
 def test_a_full_disk_leaves_the_earlier_checkpoints(quick, whole, tmp_path, monkeypatch, where):
     """A limit of the size of files raises the same errors in all libraries as a disk without space."""
