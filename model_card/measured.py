@@ -42,6 +42,10 @@ FIGURES = [
     Figure("frame_ap", "frame AP", "average_precision"),
     Figure("pointing", "pointing"),
     Figure("activity_gain", "activity gain", percent=False),
+    # Of clips with several labels.
+    Figure("map", "mAP", "average_precision", {"average": "macro"}),
+    Figure("macro_f1", "macro F1", "f1", {"average": "macro"}),
+    Figure("exact_match", "exact match"),
 ]
 # Metrics of the confidence of the model.
 CONFIDENCE = [
@@ -133,8 +137,32 @@ class DatasetResults:
             headings += ["precision", "F1"]
             for row in rows:
                 figures = per_class.get(row[0]) or {}
-                row += ["" if figures.get(name) is None else percent(figures[name]) for name in ("precision", "f1")]
+                row += [_percent_or_empty(figures.get(name)) for name in ("precision", "f1")]
         return table(headings, rows, range(1, len(headings))) if rows else None
+
+    def label_table(self) -> Markdown | None:
+        """Formats clips, average precision and F1 of each label as a table. None if clips have one label each."""
+        counts = self.metrics.get("clips_with") or {}
+        rows = [
+            [
+                label,
+                str(count),
+                *(_percent_or_empty(self.metrics[name][label]) for name in ("average_precision", "f1")),
+            ]
+            for label, count in counts.items()
+        ]
+        return table(["label", "clips", "average precision", "F1"], rows, range(1, 4)) if rows else None
+
+    def votes(self) -> Markdown | None:
+        """Says how close the probabilities are to the votes. None if the clips have no votes."""
+        votes = self.metrics.get("votes")
+        if not votes:
+            return None
+        return Markdown(
+            "The Kullback-Leibler divergence of the probabilities from the votes is"
+            f" {votes['kl_divergence']:.2f} nats. In {percent(votes['top_vote_accuracy'])} of the clips no label has"
+            " more votes than the most probable one."
+        )
 
     def intervals(self) -> Markdown | None:
         """Says in which intervals WAR and UAR lie. None if there is no confusion matrix."""
@@ -235,6 +263,10 @@ class DatasetResults:
             for figure in self.figures
             if figure.metric
         ]
+
+
+def _percent_or_empty(value: float | None) -> str:
+    return "" if value is None else percent(value)
 
 
 def _measured_interval(figures: dict[str, Any], name: str) -> Any:

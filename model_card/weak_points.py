@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tgdfer.model_card.intervals import percent_range
+from tgdfer.model_card.intervals import percent, percent_range
 from tgdfer.model_card.markdown import Markdown, code, escape, join
 from tgdfer.model_card.measured import DatasetResults
 
@@ -26,10 +26,12 @@ def weak_points(results: DatasetResults) -> list[Markdown]:
         results (`DatasetResults`): Results on the data set.
 
     Returns:
-        `list[Markdown]`: Sentences. At least the class with the lowest recall is named.
+        `list[Markdown]`: Sentences. At least the class with the lowest recall is named, or the label with the lowest
+        average precision if clips have several labels.
     """
     return [
         *_classes_with_low_recall(results),
+        *_labels_with_low_precision(results),
         *_unreliable_answers(results),
         *_rare_classes(results),
         *_probabilities(results),
@@ -53,6 +55,18 @@ def _classes_with_low_recall(results: DatasetResults) -> Iterator[Markdown]:
             other = max(mistakes, key=lambda name: mistakes[name])
             text += f" Its most frequent mistake calls {_share(mistakes[other], total)} of them {escape(other)}."
         yield Markdown(text)
+
+
+def _labels_with_low_precision(results: DatasetResults) -> Iterator[Markdown]:
+    """Names the labels of clips with several labels that the model ranks badly."""
+    counts, total = results.metrics.get("clips_with") or {}, results.metrics.get("num_clips", 0)
+    known = {label: results.metrics["average_precision"][label] for label, count in counts.items() if count}
+    ranked = sorted(known.items(), key=lambda item: item[1])
+    for label, precision in [item for item in ranked if item[1] < WEAK] or ranked[:1]:
+        yield Markdown(
+            f"The average precision of {escape(label)} is {percent(precision)}. {_share(counts[label], total)} of the"
+            " clips have this label."
+        )
 
 
 def _unreliable_answers(results: DatasetResults) -> Iterator[Markdown]:

@@ -57,3 +57,38 @@ def test_intervals_labels_and_views_are_those_that_evaluate_measured(run):
     assert "| child | 10 | 40.0% | 20.0% to 60.0% | 45.0% | 30.0% to 70.0% |" in text
     assert "Calibration error without temperature scaling: 25.0% (95% interval 20.0% to 30.0%)" in text
     assert "It finds 40% (4 of 10) of the neutral clips (95% interval 11.0% to 69.0%)." in text
+
+
+def test_clips_with_several_labels_have_their_own_figures(run):
+    several = {
+        "war": None,
+        "uar": None,
+        "frame_ap": None,
+        "pointing": None,
+        "activity_gain": None,
+        "confusion_matrix": None,
+        "num_clips": 40,
+        "clips_with": {"anger": 30, "happiness": 20, "neutral": 0},
+        "average_precision": {"anger": 0.55, "happiness": 0.9, "neutral": None},
+        "f1": {"anger": 0.5, "happiness": 0.8, "neutral": None},
+        "map": 0.725,
+        "macro_f1": 0.65,
+        "exact_match": 0.4,
+        "baseline": None,
+    }
+    edit_metrics(run, **several)
+    card = build_card(run, "user/smile")
+    assert "| this model | 72.5% | 65.0% | 40.0% |" in card.text and "mAP is the mean" in card.text
+    assert "| label | clips | average precision | F1 |" in card.text and "| neutral | 0 |  |  |" in card.text
+    assert "| anger | 30 | 55.0% | 50.0% |" in card.text and "WAR" not in card.text
+    assert "- The average precision of anger is 55.0%. 75% (30 of 40) of the clips have this label." in card.text
+    assert "average precision of happiness is" not in card.text, "only the weak ones"
+    assert {"average_precision": 0.725, "f1": 0.65}.items() <= {
+        result.metric_type: result.metric_value for result in card.data.eval_results
+    }.items()
+
+
+def test_votes_are_compared_with_the_probabilities(run):
+    edit_metrics(run, votes={"kl_divergence": 0.525, "top_vote_accuracy": 0.81})
+    text = " ".join(build_card(run, "user/smile").text.split())
+    assert "from the votes is 0.53 nats. In 81.0% of the clips no label has more votes than the most" in text

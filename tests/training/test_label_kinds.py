@@ -9,6 +9,7 @@ import torch
 from published_trees import write_frames
 
 from tgdfer.command_line import main
+from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
 from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.config import OptimisationConfig, TrainingConfig
@@ -177,6 +178,7 @@ def test_several_labels_are_trained_and_measured(options, rows, capsys):
     assert metrics["clips_with"] == {"happiness": 5, "neutral": 5, "sadness": 10}
     assert 0 <= metrics["map"] <= 1 and "happiness + sadness" in (run / "predictions.csv").read_text()
     assert "average precision" in capsys.readouterr().out
+    assert f"| this model | {100 * metrics['map']:.1f}% |" in build_card(run).text
 
 
 @pytest.mark.slow
