@@ -8,6 +8,7 @@ from small_backbones import save_resnet, save_siglip
 
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
 from tgdfer.training.errors import UserError
+from tgdfer.training.objectives import transport
 from tgdfer.training.objectives.transport import (
     Transport,
     description_words,
@@ -26,7 +27,20 @@ def test_plans_have_equal_masses_on_rows_and_columns():
     torch.testing.assert_close(plan.sum(-2), torch.full((2, 7), 1 / 7), atol=1e-5, rtol=0)
 
 
-def test_padding_has_no_mass_and_no_influence():
+def test_products_and_logarithms_give_the_same_plan(monkeypatch):
+    """Also at the largest differences of cost that there are."""
+    cost = 2 * torch.rand(3, 6, 5).round()
+    rows, columns = torch.arange(6) < 4, torch.tensor([False, True, True, True, False])
+    plans = []
+    for small in (0.0, 1.0):
+        monkeypatch.setattr(transport, "SMALL_EPSILON", small)
+        plans.append(sinkhorn(cost, rows, columns, epsilon=0.03))
+    torch.testing.assert_close(*plans, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("small_epsilon", [0.0, 1.0])
+def test_padding_has_no_mass_and_no_influence(small_epsilon, monkeypatch):
+    monkeypatch.setattr(transport, "SMALL_EPSILON", small_epsilon)
     cost = torch.rand(4, 3)
     whole = sinkhorn(cost, iterations=300)
     longer = torch.full((6, 5), 9.0)
