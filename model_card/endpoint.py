@@ -1,5 +1,6 @@
 """The files with which Inference Endpoints serve a published model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tgdfer.model_card.requirements import pinned
@@ -18,6 +19,11 @@ PACKAGES = (
 )
 
 
-def endpoint_files() -> dict[str, bytes | Path]:
-    """Returns the files that are added to the repository of a model: `handler.py` and `requirements.txt`."""
-    return {"handler.py": HANDLER, "requirements.txt": pinned(PACKAGES).encode()}
+def endpoint_files(packages: Sequence[str] = ()) -> dict[str, bytes | Path]:
+    """Returns the files that are added to the repository of a model: `handler.py` and `requirements.txt`.
+
+    Args:
+        packages (`Sequence[str]`, *optional*): Packages that this model needs in addition to `PACKAGES`, such as timm.
+    """
+    names = dict.fromkeys([*PACKAGES, *packages])
+    return {"handler.py": HANDLER, "requirements.txt": pinned(names).encode()}

@@ -9,6 +9,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from tgdfer.model_card.card import CardData, examples_of
+from tgdfer.model_card.endpoint import endpoint_files
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import RECORD, Files
 from tgdfer.model_card.run_files import model_folder, pictures_of
@@ -40,13 +41,20 @@ ALLOWED = (
 )
 # Files of a run that may be in the folder of a model. They are uploaded under another name or as part of
 # `metrics.json`.
-RUN_FILES = ("config.yaml", "examples", "figures", "handler.py", "onnx", "training.json", RECORD)
+RUN_FILES = (
+    "config.yaml",
+    "examples",
+    "figures",
+    "handler.py",
+    "onnx",
+    "requirements.txt",
+    "training.json",
+    RECORD,
+)
 # Results that name or show single clips. They are never uploaded.
 PRIVATE_RESULTS = ("errors", "per_class.csv", "predictions.csv")
 # Files of an export.
 EXPORTED = ("*.onnx", "*.onnx.data", "*.onnx_data", "*.json", "*.txt", "onnx_predict.py")
-# Answers requests of Inference Endpoints.
-HANDLER = Path(__file__).parents[1] / "handler.py"
 # Folders beside a model that are never uploaded with it. `tgdfer push --adapter` uploads the adapter instead.
 IGNORED = ("__pycache__", "adapter")
 # What writes each config and the code that it refers to.
@@ -89,8 +97,8 @@ def files_to_publish(run: str | Path, repo_id: str, pictures: bool = True, licen
     # The card of a run is always generated. A model folder without a run may contain a handwritten card.
     if folder != run or "README.md" not in files:
         files["README.md"] = str(card.card()).encode()
-    files["handler.py"] = HANDLER
-    return dict(sorted((files | result_files(run, card, pictures) | export_files(run, folder)).items()))
+    added = endpoint_files(card.packages) | result_files(run, card, pictures) | export_files(run, folder)
+    return dict(sorted((files | added).items()))
 
 
 def result_files(run: Path, card: CardData, pictures: bool) -> Files:

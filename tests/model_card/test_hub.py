@@ -295,6 +295,7 @@ def test_tgdfer_push_sends_all_of_a_run_in_one_commit(hub, real_run, tmp_path):
         "README.md",
         "handler.py",
         "metrics.json",
+        "requirements.txt",
         "tgdfer_push.json",
         "training_config.yaml",
     }

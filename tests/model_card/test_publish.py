@@ -30,6 +30,7 @@ FILES = {
     "model.safetensors",
     "processing_x.py",
     "processor_config.json",
+    "requirements.txt",
     "training_config.yaml",
 }
 RECORD = "tgdfer_push.json"
