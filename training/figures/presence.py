@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tgdfer.processing.frame_sampling_tgdfer import GAP_STEPS, SHORTEST_GAP
+
 # Tolerance for comparing float32 times of results with float64 times.
 TOLERANCE = 1e-3
-# Consecutive frames of a person are in different stretches if the gap has more than this many steps and seconds.
-_GAP_STEPS, _GAP_SECONDS = 3.0, 1.0
+# Seconds that stand for the sampling step of a video with a single sampled frame.
+_ONLY_STEP = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def stretches(result: Mapping[str, Any], person: Mapping[str, Any]) -> list[Stre
     cuts = np.asarray(result["cuts"], dtype=float)
     places = np.searchsorted(sampled, seconds - TOLERANCE)
     shots = np.searchsorted(cuts - TOLERANCE, seconds, side="right")
-    has_gap = np.diff(seconds) > max(_GAP_SECONDS, _GAP_STEPS * step)
+    has_gap = np.diff(seconds) > max(SHORTEST_GAP, GAP_STEPS * step)
     borders = np.flatnonzero((np.diff(places) > 1) | (np.diff(shots) > 0) | has_gap) + 1
     found = []
     for part in np.split(np.arange(len(seconds)), borders):
@@ -94,7 +96,7 @@ def segment_at(person: Mapping[str, Any], second: float) -> Mapping[str, Any] | 
 def _sampled_seconds(result: Mapping[str, Any]) -> tuple[np.ndarray, float]:
     """Returns the times (N,) of all sampled frames, and the median step between them."""
     sampled = np.asarray(result["timestamps"], dtype=float)
-    return sampled, float(np.median(np.diff(sampled))) if len(sampled) > 1 else _GAP_SECONDS
+    return sampled, float(np.median(np.diff(sampled))) if len(sampled) > 1 else _ONLY_STEP
 
 
 def _border(sampled: np.ndarray, neighbour: int, second: float, step: float) -> float:
