@@ -1,4 +1,4 @@
-"""Visual prompts of TG-DFER: each class text is rewritten in the words of the face in the clip."""
+"""Visual prompts of TG-DFER: a vector that is computed from the frames of a clip is added to each class text."""
 
 import math
 from collections.abc import Sequence

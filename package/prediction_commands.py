@@ -160,7 +160,8 @@ class HardwareOptions:
         ),
     ] = "auto"
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Number of clips or windows per step", rich_help_panel="Hardware")
+        int | None,
+        typer.Option(min=1, help="Number of clips per step, or of groups of 16 frames", rich_help_panel="Hardware"),
     ] = None
 
 

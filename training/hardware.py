@@ -24,7 +24,8 @@ class Hardware:
             PyTorch device, such as "cpu" or "cuda:1".
         dtype (`str`, *optional*, defaults to `"auto"`): Number format of the parameters, one of `DTYPES`. "auto" is
             the format in which they were saved.
-        batch_size (`int`, *optional*): Clips or windows per step. None for the default of the caller.
+        batch_size (`int`, *optional*): Clips per step, or groups of 16 frames of a recording. None for the
+            default of the caller.
     """
 
     device: str = "auto"

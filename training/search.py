@@ -81,8 +81,9 @@ def find(
         raise UserError(" ".join(errors.values()))
     if processor.search_reference is None:
         logger.warning(
-            "%s has no reference faces, because it was saved by an earlier version. Scores are compared with the"
-            " frames of these videos instead, and cannot be compared with those of another search.",
+            "%s has no reference faces, because it was trained without validation clips, or saved by an earlier"
+            " version. Scores are compared with the frames of these videos instead, and cannot be compared with those"
+            " of another search.",
             model,
         )
     try:

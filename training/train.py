@@ -98,7 +98,8 @@ def train(config: TrainingConfig) -> Path:
     Raises:
         UserError: If the configuration cannot be used (nothing is written then), if the loss diverges, or if a
             checkpoint cannot be written.
-        VideoDecodeError: If a clip turns out to be damaged when it is read.
+        VideoDecodeError: If a clip turns out to be damaged when it is read, and either `strict` is set, or none of the
+            clips that are tried in its place can be read.
         Terminated: After SIGTERM. It is a `SystemExit`.
     """
     return run_stage(config) if config.data.stills is None else train_after_stills(config, run_stage)

@@ -128,10 +128,11 @@ def print_parameters(model: TGDFERForVideoClassification, groups: Sequence[Mappi
             of_part[part] = rates[id(parameter)]
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("Part")
+    table.add_column("Name in options")
     for heading in ("Parameters", "Trained", "Learning rate"):
         table.add_column(heading, justify="right")
     for part, (total, trained) in parameter_counts(model).items():
         shown = "frozen" if not trained else "all" if trained == total else f"{trained:,}"
         rate = f"{of_part[part]:g}" if part in of_part else ""
-        table.add_row(PARTS[part], f"{total:,}", shown, rate, style="" if trained else "dim")
+        table.add_row(PARTS[part], part, f"{total:,}", shown, rate, style="" if trained else "dim")
     get_console().print(table)

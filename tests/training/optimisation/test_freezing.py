@@ -93,7 +93,7 @@ def test_table(options, monkeypatch):
     print_parameters(model, parameter_groups(model, config.optimisation))
     rows = {line.split("  ")[0].strip(): line.split() for line in console.export_text().splitlines()}
     lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
-    assert rows["LoRA"][1:] == [f"{lora:,}", "all", "0.0003"]
+    assert rows["LoRA"][1:] == ["lora", f"{lora:,}", "all", "0.0003"]
     assert rows["vision tower"][-1] == rows["relevance"][-1] == "frozen"
     assert torch.tensor([float(rows["short-term grain"][-1])]).item() == pytest.approx(5e-4)
     assert "long-range grain" not in rows
