@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -135,3 +136,34 @@ def require_writable(path: str | Path) -> None:
         raise UserError(f"Cannot write {path}: {folder} is not a folder; name another place.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"Cannot write {path}: you may not write to {folder}; name another place.")
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder to write to, which replaces `folder` if the `with` block succeeds.
+
+    Raises:
+        OSError: If the files cannot be written, for example because the disk is full. The error names `folder`.
+    """
+    folder = Path(os.path.abspath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft, old = (folder.with_name(f".tgdfer-{secrets.token_hex(4)}") for _ in range(2))
+    try:
+        draft.mkdir()
+        yield draft
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(draft, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
+    finally:
+        for leftover in (draft, old):
+            with suppress(OSError):
+                shutil.rmtree(leftover)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from benchmarks.fairness.measure import GroupFigures
 from benchmarks.harness.provenance import machine
-from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
-from tgdfer.training.metrics.bootstrap import Interval
+from benchmarks.harness.tables import interval, markdown_table, paragraph, percent_with_interval, write_report
 from tgdfer.training.provenance import commit
 
 # Figures by the names of factor and group.
@@ -22,9 +21,9 @@ def factor_table(factor: str, groups: Mapping[str, GroupFigures]) -> str:
     rows = [
         [
             group,
-            _value(figures.uar),
+            percent_with_interval(figures.uar),
             interval(figures.uar_difference),
-            _value(figures.ece),
+            percent_with_interval(figures.ece),
             interval(figures.ece_difference),
             *(f"{100 * figures.recall[label]:.0f}" for label in labels),
         ]
@@ -94,11 +93,3 @@ def write_fairness_report(
     }
     sections = [head, paragraph(introduction), *tables, weak, paragraph(limits), paragraph(provenance)]
     write_report(path, sections, figures, contents)
-
-
-def _value(figure: Interval) -> str:
-    """Formats a figure with its interval in percent. None gives an empty string."""
-    if figure is None:
-        return ""
-    value, low, high = (100 * number for number in figure)
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"

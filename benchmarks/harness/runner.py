@@ -40,7 +40,7 @@ def run_datasets(
     Raises:
         UserError: If a name is unknown on all data sets, or a stored file cannot be read.
     """
-    _require_known(only, [row.name for _, rows in planned for row in rows])
+    require_known_rows(only, [row.name for _, rows in planned for row in rows])
     for dataset, rows in planned:
         selected = [row.name for row in rows if row.name in only]
         if only and not selected:
@@ -50,7 +50,12 @@ def run_datasets(
     return True
 
 
-def _require_known(names: Sequence[str], known: Sequence[str]) -> None:
+def require_known_rows(names: Sequence[str], known: Sequence[str]) -> None:
+    """Checks that the rows that the user names exist.
+
+    Raises:
+        UserError: If there is no row of this name.
+    """
     for name in names:
         if name not in known:
             raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
@@ -79,7 +84,7 @@ def run_rows(
     Raises:
         UserError: If a name is unknown, or a stored file cannot be read.
     """
-    _require_known(only, [row.name for row in rows])
+    require_known_rows(only, [row.name for row in rows])
     folder = work / "results" / dataset.name
     folder.mkdir(parents=True, exist_ok=True)
     description = {

@@ -57,6 +57,14 @@ def percent(figure: Figure) -> str:
     return _with_spread(figure, 100, 1)
 
 
+def percent_with_interval(figure: Interval) -> str:
+    """Formats a figure between 0 and 1 with its interval in percent. None gives an empty string."""
+    if figure is None:
+        return ""
+    value, low, high = (100 * number for number in figure)
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
 def factor(figure: Figure) -> str:
     """Formats mean and standard deviation of a factor. None gives an empty string."""
     return _with_spread(figure, 1, 2)

@@ -27,7 +27,7 @@ from benchmarks.harness.command_options import (
     settings_options,
 )
 from benchmarks.harness.row import Row
-from benchmarks.harness.runner import run_rows
+from benchmarks.harness.runner import require_known_rows, run_rows
 from benchmarks.harness.trained_model import TrainedModel
 from benchmarks.real_faces.clip_rows import clip_rows
 from benchmarks.real_faces.fer_environment import FerEnvironment
@@ -36,7 +36,7 @@ from benchmarks.real_faces.photograph_rows import photograph_rows
 from benchmarks.real_faces.photographs import PhotographDataset
 from benchmarks.real_faces.report import write_real_faces_report
 from tgdfer.console import hide_loading_bars
-from tgdfer.training.errors import UserError, did_you_mean
+from tgdfer.training.errors import UserError
 from tgdfer.weights import DEFAULT_MODEL
 
 app = new_app(__doc__)
@@ -86,19 +86,13 @@ def run(
             clips = real_dataset(settings, real)
             clips.require_complete()
             planned.append((clips, clip_rows(clips, fer, trained_model)))
-        _require_known(row or [], [planned_row.name for _, rows in planned for planned_row in rows])
+        require_known_rows(row or [], [planned_row.name for _, rows in planned for planned_row in rows])
         for dataset, rows in planned:
             selected = [planned_row for planned_row in rows if not row or planned_row.name in row]
             if not run_rows(dataset, selected, work, command, end):
                 return print_time_is_over(minutes)
         write_descriptions(work, trained_model, settings)
     get_console().print("All rows are finished. To write the report, run: python -m benchmarks.real_faces report")
-
-
-def _require_known(names: list[str], known: list[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise UserError(f"There is no row {name!r}{did_you_mean(name, known)}")
 
 
 @app.command()

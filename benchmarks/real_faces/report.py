@@ -15,6 +15,7 @@ from benchmarks.harness.tables import (
     markdown_table,
     paragraph,
     percent,
+    percent_with_interval,
     unfinished_rows,
     write_report,
 )
@@ -23,7 +24,7 @@ from benchmarks.real_faces.named_descriptions import descriptions_file
 from benchmarks.real_faces.photographs import ENOUGH, frequent
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.metrics import recognition_figures
-from tgdfer.training.metrics.bootstrap import Interval, bootstrap_weights, weighted_calibration_error, with_interval
+from tgdfer.training.metrics.bootstrap import bootstrap_weights, weighted_calibration_error, with_interval
 
 ORDER = (
     *("random", "position", "words", "descriptions", "shuffled", "probe"),
@@ -155,9 +156,9 @@ def _photographs(results: Results, measured: Mapping[str, Any], path: Path) -> s
     rows = [
         [
             results.rows[name]["title"],
-            _value(row["figures"]["war"]),
-            _value(row["frequent"]["uar"]),
-            _value(row["figures"]["uar"]),
+            percent_with_interval(row["figures"]["war"]),
+            percent_with_interval(row["frequent"]["uar"]),
+            percent_with_interval(row["figures"]["uar"]),
             _error(row),
             interval(row.get("minus", {}).get("war")),
             interval(row.get("minus frequent", {}).get("uar")),
@@ -256,14 +257,6 @@ def _methods(results: list[Results]) -> str:
 def _shuffles(results: list[Results]) -> dict[str, Any]:
     rows = next((dataset.rows for dataset in results if "shuffled" in dataset.rows), {})
     return runs_of(rows["shuffled"]) if rows else {}
-
-
-def _value(figure: Interval) -> str:
-    """Formats a figure with its interval in percent. None gives an empty string."""
-    if figure is None:
-        return ""
-    value, low, high = (100 * number for number in figure)
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _error(row: Mapping[str, Any]) -> str:

@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure as Picture
 
 from benchmarks.harness.provenance import machine
-from benchmarks.harness.tables import interval, markdown_table, paragraph, write_report
+from benchmarks.harness.tables import interval, markdown_table, paragraph, percent_with_interval, write_report
 from benchmarks.regions.faces import CHANGED, MOVEMENTS, TOLERANCE, MovedFace
 from benchmarks.regions.measure import CENTRE, FIXED, MODEL, OTHER_PART, OTHER_WORDS, Pointing, points_of
 from tgdfer.modeling_tgdfer.regions_tgdfer import GRID
 from tgdfer.training.figures.regions import heat_map
 from tgdfer.training.figures.saving import save_figure
-from tgdfer.training.metrics.bootstrap import Interval
 from tgdfer.training.provenance import commit
 
 TITLES = {
@@ -40,7 +39,7 @@ def method_table(pointing: Pointing) -> str:
     rows = [
         [
             title,
-            _value(pointing.accuracy(method)),
+            percent_with_interval(pointing.accuracy(method)),
             interval(None if method == MODEL else pointing.accuracy(MODEL, method)),
         ]
         for method, title in TITLES.items()
@@ -168,11 +167,3 @@ def draw(examples: Sequence[Example]) -> Picture:
 def _cells(pointing: Pointing) -> list[str]:
     values = [pointing.accuracy(method) for method in TITLES]
     return [f"{100 * value[0]:.0f}" for value in values if value is not None]
-
-
-def _value(figure: Interval) -> str:
-    """Formats an accuracy with its interval in percent."""
-    if figure is None:
-        return ""
-    value, low, high = (100 * number for number in figure)
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"

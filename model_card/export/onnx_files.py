@@ -3,10 +3,7 @@
 import json
 import logging
 import os
-import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import UNWRITABLE, require_writable
+from tgdfer.training.files import replaced_folder, require_writable
 from tgdfer.training.revisions import HubName
 
 MODEL = "model.onnx"
@@ -122,37 +119,6 @@ def require_export_folder(folder: Path) -> None:
             f"{folder} contains other files than an ONNX export, and would be replaced; name a new folder with"
             " --output."
         )
-
-
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder to write to, which replaces `folder` if the `with` block succeeds.
-
-    Raises:
-        OSError: If the files cannot be written, for example because the disk is full. The error names `folder`.
-    """
-    folder = Path(os.path.abspath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (folder.with_name(f".tgdfer-{secrets.token_hex(4)}") for _ in range(2))
-    try:
-        draft.mkdir()
-        yield draft
-        if folder.exists():
-            os.replace(folder, old)
-        try:
-            os.replace(draft, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
-    finally:
-        for leftover in (draft, old):
-            with suppress(OSError):
-                shutil.rmtree(leftover)
 
 
 def _write_processor(processor: Any, folder: Path) -> None:

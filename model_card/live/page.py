@@ -12,13 +12,11 @@ from tgdfer.model_card.live.server import HERE, LiveServer
 from tgdfer.model_card.live.session import LiveSession
 from tgdfer.model_card.live.sources import open_camera, open_file
 from tgdfer.model_card.space.limits import limits_of
-from tgdfer.model_card.space.views import limits_html
+from tgdfer.model_card.space.views import OWN_CLASSES, limits_html
 from tgdfer.processing.detectors_tgdfer import load_detector
 from tgdfer.training.interruption import raising_on_sigterm
 from tgdfer.training.predict import PredictionOptions, load
 from tgdfer.weights import DEFAULT_MODEL
-
-OWN_CLASSES = "smiling: a broad smile, cheeks raised\nbored: half-closed eyes; a slack mouth\nastonished: jaw dropped"
 
 
 def run_live(

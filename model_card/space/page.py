@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tgdfer.model_card.space.clips import STRIP, Analysis, Limits, Recogniser
 from tgdfer.model_card.space.limits import limits_of
-from tgdfer.model_card.space.views import answers_html, error_html, limits_html
+from tgdfer.model_card.space.views import OWN_CLASSES, answers_html, error_html, limits_html
 from tgdfer.training.errors import UserError
 from tgdfer.training.interruption import raising_on_sigterm
 from tgdfer.weights import DEFAULT_MODEL
@@ -30,7 +30,6 @@ EXAMPLES = {
     "Two people": "two_people.mp4",
 }
 EXAMPLE_FOLDER = Path(__file__).parent / "examples"
-OWN_CLASSES = "smiling: a broad smile, cheeks raised\nbored: half-closed eyes; a slack mouth\nastonished: jaw dropped"
 # Seconds for which the answers of a session are kept, so that they can be given again with other classes.
 SESSION_SECONDS = 20 * 60
 # Clips that may wait. Clips are analysed one after the other.

@@ -28,6 +28,8 @@ CURVES, BARS = 4, 3
 HEIGHT, WIDTH = 100, 1000
 # Side of the faces in the film strip in pixels, and margin around a face as a share of its size.
 THUMBNAIL, MARGIN = 88, 0.25
+# Example of the classes that a person may enter, one in each line.
+OWN_CLASSES = "smiling: a broad smile, cheeks raised\nbored: half-closed eyes; a slack mouth\nastonished: jaw dropped"
 MEDIA_TYPES = {".csv": "text/csv", ".json": "application/json", ".vtt": "text/vtt"}
 
 

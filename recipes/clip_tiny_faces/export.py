@@ -9,8 +9,9 @@ import numpy as np
 from recipes.clip_tiny_faces.measure import Parts, measure_rendered
 from recipes.clip_tiny_faces.train import Recipe, TrainingData
 from recipes.training_data import FERPLUS, PUBLIC_FIGURES, RENDERED_PICTURES, counted, write_training_data
-from recipes.weights_folder import replaced_folder, require_weights_folder
+from recipes.weights_folder import require_weights_folder
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import replaced_folder
 
 # Model types of dual encoders. A folder with a model of these types may be replaced.
 KINDS = ("clip", "vision-text-dual-encoder")

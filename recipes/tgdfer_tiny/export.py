@@ -18,14 +18,13 @@ from recipes.tgdfer_tiny.search_reference import Faces, write_reference
 from recipes.tgdfer_tiny.train import Recipe, Trained, figures, validation_clips
 from recipes.tgdfer_tiny.training_clips import MixedSources, Photographs
 from recipes.training_data import CLIPS_OF_PUBLIC_FIGURES, RENDERED_CLIPS, counted
-from recipes.weights_folder import replaced_folder
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.calibration import Calibration, calibrate
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.evaluate import weights_sha256
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
-from tgdfer.training.files import read_json, write_text
+from tgdfer.training.files import read_json, replaced_folder, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
