@@ -1,7 +1,9 @@
 """Rows of neighbouring methods: patches that give the features, heads that start at the full network, and probes."""
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from benchmarks.harness.results import Results, read_results
 from benchmarks.harness.row import folds_of
 from benchmarks.harness.runner import run_rows
 
+ROOT = Path(__file__).parents[3]
 BY_NAME = {one.name: one for one in NEIGHBOURS}
 
 
@@ -152,3 +155,37 @@ def test_every_row_is_measured_by_its_name(dataset, tmp_path, monkeypatch):
     sizes = {name: results.rows[name]["parts"]["seed 0"]["trained_parameters"] for name in names}
     assert sizes["motion"] == sizes["ial"] < sizes["residue"] < sizes["s2d-adapter"] == sizes["s2d"]
     assert sizes["patch-adapter"] == sizes["transport"] > sizes["ial"]
+
+
+# Rows of the table in docs/reference/neighbours.md, by the names of the rows of the ablation.
+DOCUMENTED = {
+    "ial": "intensity-aware loss",
+    "gca": "global convolution-attention",
+    "s2d-adapter": "temporal adapter",
+    "s2d-memory": "soft targets from a memory",
+    "s2d": "adapter and soft targets",
+    "motion": "weights of motion",
+    "patch-adapter": "adapter of patches",
+    "transport": "transport, with that adapter",
+    "residue": "emotion part and residue",
+}
+
+
+def documented(difference: list[float] | None) -> str:
+    """Formats the full network minus a row as the row minus the full network, in percentage points."""
+    if difference is None:
+        return "not measured"
+    value, high, low = (round(-100 * number, 1) + 0.0 for number in difference)
+    text = f"{value:+.1f} [{low:.1f}, {high:.1f}]".replace("+0.0", "0.0")
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def test_the_table_of_the_documentation_has_the_measured_figures():
+    measured = json.loads((ROOT / "benchmarks/results/ablation.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/reference/neighbours.md").read_text(encoding="utf-8")
+    for row, name in DOCUMENTED.items():
+        cells = []
+        for data in ("rendered", "real", "bags"):
+            differences = measured[data]["full minus"].get(row, {})
+            cells += [documented(differences.get(figure)) for figure in ("uar", "frame_ap")]
+        assert f"| {name} | {' | '.join(cells)} |" in page
