@@ -1,4 +1,4 @@
-"""Peak memory and time of `tgdfer predict` on a long file: `python -m benchmarks.long_videos.memory --model MODEL`.
+"""Peak memory and time of `tgdfer predict` on a long file: `python -m benchmarks.long_videos.memory`.
 
 The file repeats the packets of one minute of a rendered face. Writing half an hour of video therefore takes seconds.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, sample_long_clip, sample_person
+from tgdfer.weights import DEFAULT_MODEL
 
 # Code of the child process. It runs `tgdfer` and prints the peak memory.
 _CHILD = """
@@ -70,7 +71,7 @@ def repeat(path: Path, times: int, out: Path) -> None:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="Trained model: a name, a folder or a Hub id.")],
+    model: Annotated[str, typer.Option(help="Trained model: a name, a folder or a Hub id.")] = DEFAULT_MODEL,
     minutes: Annotated[int, typer.Option(help="Length of the file in minutes.", min=1)] = 30,
     size: Annotated[str, typer.Option(help="Size of the frames, as WIDTHxHEIGHT.")] = "1280x720",
     face_model: Annotated[
