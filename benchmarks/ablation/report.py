@@ -58,8 +58,8 @@ PROBED = {
 # What the probes recognise, with the reason if the person cannot be probed.
 _PROBES = {
     True: "the person in clips of labels that they have not seen, and the label in people that they have not seen.",
-    False: "the label in people that they have not seen. They cannot be tested on the person, because some people have"
-    " clips of one label only.",
+    False: "the label in people that they have not seen. The probes cannot be tested on the person, because some"
+    " people have clips of one label only.",
 }
 # Figures of the benchmark of pairs of clips, which are rendered faces too.
 PAIRS_OF, PAIRS = "rendered", FIGURES / "temporal.json"
