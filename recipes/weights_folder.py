@@ -1,14 +1,26 @@
 """The folders of the weights in the package, which are never written over other files."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import replaced_folder
 
 # Folder of the weights in the repository. The editable installation contains links to its files. Replacing a folder
 # among the links would not change the repository.
 WEIGHTS = Path(__file__).parents[1] / "package" / "weights"
+
+
+@contextmanager
+def new_weights(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder, which replaces `folder` as in `replaced_folder`, with files that every user can read."""
+    with replaced_folder(folder) as draft:
+        yield draft
+        # safetensors writes files that only their owner can read, and a wheel would keep that.
+        for file in draft.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
 
 
 def require_weights_folder(folder: Path, kinds: Collection[str]) -> None:

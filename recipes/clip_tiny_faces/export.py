@@ -9,9 +9,8 @@ import numpy as np
 from recipes.clip_tiny_faces.measure import Parts, measure_rendered
 from recipes.clip_tiny_faces.train import Recipe, TrainingData
 from recipes.training_data import FERPLUS, PUBLIC_FIGURES, RENDERED_PICTURES, counted, write_training_data
-from recipes.weights_folder import require_weights_folder
+from recipes.weights_folder import new_weights, require_weights_folder
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import replaced_folder
 
 # Model types of dual encoders. A folder with a model of these types may be replaced.
 KINDS = ("clip", "vision-text-dual-encoder")
@@ -114,7 +113,7 @@ def save_weights(folder: Path, parts: Parts, recipe: Recipe, seconds: float, dat
         minutes=round(seconds / 60),
         figures="\n".join(f"| {name} | {figure} |" for name, figure in measure_rendered(parts)),
     )
-    with replaced_folder(folder) as draft:
+    with new_weights(folder) as draft:
         for part in parts:
             part.save_pretrained(draft)
         write_training_data(draft, training_data(len(data.voted), len(data.stills), len(data.rendered.images)))

@@ -18,13 +18,14 @@ from recipes.tgdfer_tiny.search_reference import Faces, write_reference
 from recipes.tgdfer_tiny.train import Recipe, Trained, figures, validation_clips
 from recipes.tgdfer_tiny.training_clips import MixedSources, Photographs
 from recipes.training_data import CLIPS_OF_PUBLIC_FIGURES, RENDERED_CLIPS, counted
+from recipes.weights_folder import new_weights
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.calibration import Calibration, calibrate
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.evaluate import weights_sha256
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
-from tgdfer.training.files import read_json, replaced_folder, write_text
+from tgdfer.training.files import read_json, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
@@ -76,7 +77,7 @@ def save_model(out: Path, material: Material, recipe: Recipe, trained: Trained, 
     Returns:
         `dict[str, Any]`: The figures, with the contents of `metrics.json`.
     """
-    with replaced_folder(out) as draft:
+    with new_weights(out) as draft:
         training_clips = (material.real_clips("train"), material.rendered_clips("train"))
         trained.model.config.training_data = [
             *(trained.model.config.training_data or []),  # That of the dual encoder.

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from recipes.clip_tiny_faces.augmentation import augment_photographs, augment_rendered, tint
@@ -14,7 +15,7 @@ from recipes.clip_tiny_faces.export import KINDS
 from recipes.clip_tiny_faces.muon import Muon, orthogonalise
 from recipes.clip_tiny_faces.stills import Stills, _draw_job, render_stills
 from recipes.clip_tiny_faces.train import balanced_cross_entropy, contrastive_loss
-from recipes.weights_folder import require_weights_folder
+from recipes.weights_folder import new_weights, require_weights_folder
 from tgdfer.processing.descriptions import built_in_descriptions
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
@@ -233,3 +234,9 @@ def test_a_linear_probe_is_fitted_on_other_people(tmp_path, parts):
     processor = AutoImageProcessor.from_pretrained(WEIGHTS)
     figures = linear_probe(parts[0], processor, folder / "train", folder / "test")
     assert figures["train"] > 0.4 and figures["train"] >= figures["validation"] and 0 <= figures["test"] <= 1
+
+
+def test_new_weights_can_be_read_by_every_user(tmp_path):
+    with new_weights(tmp_path / "weights") as draft:
+        save_file({"one": torch.ones(1)}, draft / "model.safetensors")
+    assert (tmp_path / "weights" / "model.safetensors").stat().st_mode & 0o777 == 0o644
