@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from multiprocessing.context import ForkProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich import get_console
 
-import tgdfer.training.train  # noqa: F401  Children of this process then need not import it.
 from tgdfer import command_line
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
@@ -27,8 +26,10 @@ from tgdfer.training.runs.step_log import STEPS, read_steps
 
 # Fields of logs that no two runs share.
 TIMES = ("seconds", "waiting", "clips_per_second", "memory_gb")
-# A forked process starts without importing all libraries again. This one must have no threads of its own.
-_FORK = get_context("fork")
+# The server imports all libraries once, and every training is a fork of it. A fork of this process could not train:
+# whatever used PyTorch or OpenCV here may have left threads that a fork does not have.
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tgdfer.command_line", "tgdfer.training.train", "tgdfer.training.rendered_faces"])
 # Seconds that a process may take from one kill to the next.
 PATIENCE = 1200
 
@@ -103,11 +104,9 @@ def measure(setting: Setting, work: Path, seed: int = 0) -> Outcome:
     Raises:
         UserError: If a training fails.
     """
-    torch.set_num_threads(1)
     clips = work / "clips"
     if not clips.is_dir():
-        # Threads of OpenCV in this process would not exist in its children.
-        rendering = _FORK.Process(target=_render, args=(clips,))
+        rendering = _CONTEXT.Process(target=_render, args=(clips,))
         rendering.start()
         rendering.join()
     folder = work / setting.title.replace(" ", "_")
@@ -141,11 +140,11 @@ class _Training:
         run.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.config, json.dumps({**options, "dataset": str(clips), "output": str(run)}))
 
-    def start(self) -> ForkProcess:
+    def start(self) -> ForkServerProcess:
         """Starts or resumes the training."""
         arguments = ["train", "--config", str(self.config)]
         arguments += ["--resume"] if (self.run / "config.yaml").is_file() else []
-        process = _FORK.Process(
+        process = _CONTEXT.Process(
             target=_run_command, args=(arguments, self.run.with_suffix(".log"), self.run.parents[1])
         )
         process.start()
@@ -166,6 +165,7 @@ def _run_command(arguments: list[str], log: Path, work: Path) -> None:
         for descriptor in (1, 2):  # Standard output and standard error.
             os.dup2(file.fileno(), descriptor)
     os.environ["TGDFER_CACHE"] = str(work / "cache")
+    torch.set_num_threads(1)
     sys.exit(command_line.main(arguments))
 
 
