@@ -6,6 +6,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
+def percent_or_empty(share: float | None) -> str:
+    """Formats a share as a percentage. A missing share becomes an empty string."""
+    return "" if share is None else percent(share)
+
+
 def percent_range(limits: tuple[float, float]) -> str:
     """Formats an interval as percentages."""
     return f"{percent(limits[0])} to {percent(limits[1])}"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
-from tgdfer.model_card.intervals import percent, percent_range
+from tgdfer.model_card.intervals import percent, percent_or_empty, percent_range
 from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line, table
 from tgdfer.training.metrics.shares import mean_interval, share_interval
 
@@ -31,9 +31,9 @@ class Figure(NamedTuple):
 
     def format(self, value: float | None) -> str:
         """Formats a value for the table. A missing value becomes an empty string."""
-        if value is None:
-            return ""
-        return percent(value) if self.percent else f"{value:.2f}"
+        if self.percent or value is None:
+            return percent_or_empty(value)
+        return f"{value:.2f}"
 
 
 FIGURES = [
@@ -137,7 +137,7 @@ class DatasetResults:
             headings += ["precision", "F1"]
             for row in rows:
                 figures = per_class.get(row[0]) or {}
-                row += [_percent_or_empty(figures.get(name)) for name in ("precision", "f1")]
+                row += [percent_or_empty(figures.get(name)) for name in ("precision", "f1")]
         return table(headings, rows, range(1, len(headings))) if rows else None
 
     def label_table(self) -> Markdown | None:
@@ -147,7 +147,7 @@ class DatasetResults:
             [
                 label,
                 str(count),
-                *(_percent_or_empty(self.metrics[name][label]) for name in ("average_precision", "f1")),
+                *(percent_or_empty(self.metrics[name][label]) for name in ("average_precision", "f1")),
             ]
             for label, count in counts.items()
         ]
@@ -263,10 +263,6 @@ class DatasetResults:
             for figure in self.figures
             if figure.metric
         ]
-
-
-def _percent_or_empty(value: float | None) -> str:
-    return "" if value is None else percent(value)
 
 
 def _measured_interval(figures: dict[str, Any], name: str) -> Any:

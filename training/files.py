@@ -76,6 +76,25 @@ def source_hash(package: ModuleType) -> str:
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
+def source_state(path: Path) -> dict[str, int] | None:
+    """Returns the state of a video, by which a changed video is recognised.
+
+    Args:
+        path (`Path`): A file, or a folder of frames.
+
+    Returns:
+        Size in bytes and modification time in nanoseconds. None if the video is not a file or a folder.
+    """
+    try:
+        files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+        stats = [file.stat() for file in files]
+    except OSError:
+        return None
+    if not stats:
+        return None
+    return {"size": sum(stat.st_size for stat in stats), "mtime": max(stat.st_mtime_ns for stat in stats)}
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file atomically: under a temporary name first, then renamed."""
     with atomic_write(path) as temporary:

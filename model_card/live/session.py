@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import cv2
 import numpy as np
 import torch
 
 from tgdfer.model_card.live.expressions import Expressions
 from tgdfer.model_card.live.following import FaceFollower, FoundFace
 from tgdfer.model_card.live.sources import Frame
-from tgdfer.model_card.space.clips import read_classes
+from tgdfer.model_card.space.clips import encode_jpeg, read_classes
 from tgdfer.processing.faces_tgdfer import align
 from tgdfer.training.errors import unexpected_error_message
 
@@ -22,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 # Number of people whose expressions are predicted, the largest faces first.
 MAX_PEOPLE = 4
-# Larger side in pixels of a frame that is sent to the page, and its JPEG quality.
-SHOWN_SIDE, JPEG_QUALITY = 960, 80
+# Larger side in pixels of a frame that is sent to the page.
+SHOWN_SIDE = 960
 # Seconds without a request after which the page counts as closed, and after it has said that it closes. A page that is
 # loaded again closes as well.
 SILENCE, GRACE = 10.0, 3.0
@@ -133,7 +132,7 @@ class LiveSession:
     def frame(self, timeout: float) -> tuple[float, bytes] | None:
         """Waits for the next frame for the page, and returns its time and the JPEG. None if there is none in time."""
         taken = self.to_show.take(timeout)
-        return None if taken is None else (taken[0], _jpeg(taken[1]))
+        return None if taken is None else (taken[0], encode_jpeg(taken[1], SHOWN_SIDE))
 
     def run_source(self, frames: Iterable[Frame], sentence: str) -> None:
         """Offers all frames of a source once a page is open, and ends the session when there are no more.
@@ -248,12 +247,3 @@ class LiveSession:
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1)
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    """Encodes an RGB picture (H, W, 3), which is reduced if it is large."""
-    scale = min(1.0, SHOWN_SIDE / max(picture.shape[:2]))
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -310,17 +310,24 @@ def _pictures(source: Any, seconds: Sequence[float]) -> dict[float, bytes]:
 
     pictures: dict[float, bytes] = {}
     for number, _, frame in stream(source, nearest):
-        encoded = _jpeg(frame[:3].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
+        picture = frame[:3].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+        encoded = encode_jpeg(picture, PICTURE_SIDE)
         pictures |= dict.fromkeys(wanted[number], encoded)
     return pictures
 
 
-def _jpeg(picture: np.ndarray) -> bytes:
-    """Encodes an RGB picture (H, W, 3), which is reduced if it is large."""
-    scale = min(1.0, PICTURE_SIDE / max(picture.shape[:2]))
-    size = [max(1, round(scale * side)) for side in picture.shape[1::-1]]
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+def encode_jpeg(picture: np.ndarray, side: int) -> bytes:
+    """Encodes a picture, which is reduced if it is large.
+
+    Args:
+        picture (`np.ndarray`): RGB picture (H, W, 3).
+        side (`int`): Length of its longer side in pixels, at most.
+    """
+    scale = min(1.0, side / max(picture.shape[:2]))
+    if scale < 1:
+        size = [max(1, round(scale * length)) for length in picture.shape[1::-1]]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import numpy as np
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
     HAIR_COLORS,
-    PROTOTYPES,
     SKIN_TONES,
     Identity,
     Pose,
@@ -335,13 +334,6 @@ def facts_of(
             grades[emotion] = grade(strength, 0.2, 0.4) if emotion == label else 0
     values = np.array([grades.get(fact, 0) for fact in FACTS])
     return values == 2, values >= 1
-
-
-def facts_of_prototype(emotion: str, rng: np.random.Generator) -> np.ndarray:
-    """Returns the facts (F,) that are true of a random variant of an emotion, for any person."""
-    present = set(rng.choice(np.array(PROTOTYPES[emotion], dtype=object)))
-    absent = {"no " + unit for unit in ACTION_UNITS if unit not in present}
-    return np.array([fact in present or fact in absent or fact == emotion for fact in FACTS])
 
 
 def caption(certain: np.ndarray, rng: np.random.Generator) -> tuple[str, np.ndarray]:

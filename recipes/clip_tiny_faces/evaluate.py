@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessor, CLIPTokenizer
 from recipes.clip_tiny_faces.captions import FACE
 from recipes.clip_tiny_faces.stills import render_stills
 from recipes.clip_tiny_faces.towers import DualEncoder
-from tgdfer.processing.descriptions import built_in_descriptions, canonical_label
+from tgdfer.processing.descriptions import canonical_label
 from tgdfer.training.errors import UserError
 from tgdfer.training.rendered_faces import (
     ACTION_UNITS,
@@ -200,11 +200,3 @@ def action_unit_retrieval(
         text = embed_texts(model, tokenizer, [f"{CONTEXT} {phrase}" for phrase in phrases]).mean(0)
         scores[name] = float(average_precision_score(stills.action_units[:, i] >= 0.35, (images @ text).numpy()))
     return scores
-
-
-def zero_shot_recalls(
-    model: DualEncoder, tokenizer: CLIPTokenizer, processor: CLIPImageProcessor, images: list, labels: list[str]
-) -> dict[str, float]:
-    """Returns the recall of each class in zero-shot classification by the descriptions of the classes that occur."""
-    descriptions = built_in_descriptions(sorted(set(labels)))
-    return recalls(labels, zero_shot(model, tokenizer, processor, images, descriptions))

@@ -13,8 +13,8 @@ from typing import Any
 from tgdfer.processing.detectors_tgdfer import load_detector
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training.errors import UserError
-from tgdfer.training.face_crops.sources import Job, source_state
-from tgdfer.training.files import read_json, require_writable, write_text
+from tgdfer.training.face_crops.sources import Job
+from tgdfer.training.files import read_json, require_writable, source_state, write_text
 
 SETTINGS, ROWS, REPORT = "faces.json", "clips.jsonl", "report.json"
 

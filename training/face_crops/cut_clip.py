@@ -14,8 +14,8 @@ from tgdfer.processing.faces_tgdfer import CROP_MARK, NoFaceError, crop_face, lo
 from tgdfer.processing.tracks_tgdfer import FacePath, join_paths
 from tgdfer.processing.video_reading_tgdfer import ASSUMED_FPS, VideoDecodeError, open_video, stream
 from tgdfer.training.errors import unexpected_error_message
-from tgdfer.training.face_crops.sources import Job, source_state
-from tgdfer.training.files import UNWRITABLE
+from tgdfer.training.face_crops.sources import Job
+from tgdfer.training.files import UNWRITABLE, source_state
 from tgdfer.training.video_writing import writing
 
 logger = logging.getLogger(__name__)
@@ -93,11 +93,7 @@ def use_one_thread() -> None:
 
 def _empty_row(job: Job) -> dict[str, Any]:
     """Returns the row of a clip without crops."""
-    try:
-        state = source_state(job.source)
-    except OSError:  # The source has been removed in the meantime.
-        state = None
-    return {"file": job.file, "source": state, "crops": [], "kept": []}
+    return {"file": job.file, "source": source_state(job.source), "crops": [], "kept": []}
 
 
 def _is_below(folder: Path, name: Any) -> bool:

@@ -74,13 +74,6 @@ def skipped_files(source: Path) -> list[str]:
     ]
 
 
-def source_state(path: Path) -> list[int]:
-    """Returns size in bytes and modification time in nanoseconds. They are used to recognise changed sources."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
-    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
-
-
 def _videos(source: Path) -> Iterator[Path]:
     """Yields videos and folders of frames, sorted by path."""
     if source.is_file():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import source_state
 from tgdfer.training.outputs.document import SCHEMA_VERSION, Run, without_pixels
 from tgdfer.training.outputs.shards import Shard
 
@@ -132,17 +133,16 @@ class ResultLog:
     def _is_done(self, video: str, line: Mapping[str, Any]) -> bool:
         """Returns whether a line is a valid result of a video that has not changed. Errors are tried again."""
         # Changes of standard input cannot be detected.
-        return (
-            "result" in line and video in self.part.videos and video != "-" and line["source"] == source_state(video)
-        )
+        is_wanted = video in self.part.videos and video != "-"
+        return is_wanted and "result" in line and line["source"] == source_state(Path(video))
 
     def add(self, video: str, result: Mapping[str, Any]) -> None:
         """Appends the result of a video."""
-        self._add({"file": video, "source": source_state(video), "result": without_pixels(result)})
+        self._add({"file": video, "source": source_state(Path(video)), "result": without_pixels(result)})
 
     def add_error(self, video: str, reason: str) -> None:
         """Appends the reason why a video has no result."""
-        self._add({"file": video, "source": source_state(video), "error": reason})
+        self._add({"file": video, "source": source_state(Path(video)), "error": reason})
 
     def _add(self, line: dict[str, Any]) -> None:
         self._append(line)
@@ -152,26 +152,6 @@ class ResultLog:
         # A line is written at once and the file is closed. If the process is killed, at most the last line is partial.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
-
-
-def source_state(video: str) -> dict[str, int] | None:
-    """Returns the state of a video, which changes if the video does.
-
-    Args:
-        video (`str`): Path of a file or of a folder of frames.
-
-    Returns:
-        Size in bytes and modification time in nanoseconds. None if the video is not a file or a folder.
-    """
-    path = Path(video)
-    try:
-        files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
-        stats = [file.stat() for file in files]
-    except OSError:
-        return None
-    if not stats:
-        return None
-    return {"size": sum(stat.st_size for stat in stats), "mtime": max(stat.st_mtime_ns for stat in stats)}
 
 
 def _remove_partial_line(path: Path) -> None:
