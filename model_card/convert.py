@@ -59,9 +59,9 @@ def convert_dataset(
     plan = _plan(dataset, splits, shards)
     done = _finished(folder, plan, shards)
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    if done is None:
-        write_text(folder / CONVERTED, json.dumps({"plan": plan, "complete": False}) + "\n")
     todo = shards.without(done or set())
+    if done is None or todo:
+        write_text(folder / CONVERTED, json.dumps({"plan": plan, "complete": False}) + "\n")
     _write(todo, len(shards), folder, workers)
     published = PUBLISHED[dataset] if is_published(dataset, options.get("data_root")) else None
     notes, use = _notes(published, configs)

@@ -369,7 +369,10 @@ def faces(
     from tgdfer.training.face_crops import cut_faces, print_report
 
     model = None if face_model is None else str(face_model)
-    settings = FaceSettings(face_crop, face_detector, model, size, margin, detect_every, no_face)
+    try:
+        settings = FaceSettings(face_crop, face_detector, model, size, margin, detect_every, no_face)
+    except ValueError as error:
+        raise UserError(f"--margin is {margin:g}, but must be above -0.5 and below 4.") from error
     report = cut_faces(source, output, settings, annotations, workers or os.cpu_count() or 1)
     print_report(report)
     print_once(f"The crops are in {output}, the report in {output / 'report.json'}.")

@@ -69,8 +69,9 @@ class ReadingFlags:
 
     def options(self) -> dict[str, Any]:
         """Returns the flags as keyword arguments of `load_clips`. Flags that are not given are left out."""
+        # A fold of 0 is given, although it equals False.
         values: dict[str, Any] = {
-            name: value for name, value in asdict(self).items() if value not in (None, [], False)
+            name: value for name, value in asdict(self).items() if not (value is None or value is False or value == [])
         }
         for name in ("split_map", "vote_columns"):
             if name in values:

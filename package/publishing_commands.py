@@ -118,7 +118,10 @@ def push(
     contents.check()
     hide_loading_bars()
     from tgdfer.model_card import publish
+    from tgdfer.model_card.hub.adapter_files import require_base_on_hub
 
+    if contents.adapter and contents.space:
+        require_base_on_hub(run)
     arguments = {**options.arguments(), "dry_run": dry_run}
     if contents.dataset:
         url = publish.publish_dataset(run, repository, **arguments)

@@ -12,6 +12,8 @@ from PIL import Image, ImageSequence
 _DEFAULT_MILLISECONDS = 100
 # Size in bytes above which a spooled temporary file is moved from memory to disk.
 _IN_MEMORY = 2**26
+# Maximum number of pixels in all frames. Conversion takes about a minute for as many.
+_MAX_PIXELS_IN_ALL = 2**32
 # Number of bytes that identify an animated WebP. The flag for animation is in the last byte.
 HEAD = 21
 
@@ -33,7 +35,8 @@ def copy_animated_webp(source: BinaryIO, max_pixels: int) -> BinaryIO:
         `BinaryIO`: A temporary file that is deleted when it is closed.
 
     Raises:
-        ValueError: If the file is damaged or its frames are too large. The message names the cause and the remedy.
+        ValueError: If the file is damaged, or its frames are too large or too many. The message names the cause and
+            the remedy.
     """
     target: Any = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
     try:
@@ -41,6 +44,10 @@ def copy_animated_webp(source: BinaryIO, max_pixels: int) -> BinaryIO:
             if image.width * image.height > max_pixels:
                 size = f"{image.width} x {image.height} pixels"
                 raise ValueError(f"it has {size}, more than the maximum of {max_pixels}; reduce its size")
+            number: int = image.n_frames  # type: ignore[attr-defined]
+            if image.width * image.height * number > _MAX_PIXELS_IN_ALL:
+                size = f"{number} frames of {image.width} x {image.height} pixels"
+                raise ValueError(f"it has {size}, which take too long to convert; save it as a video, such as MP4")
             with av.open(target, "w", format="matroska") as container:
                 _copy_frames(image, container)
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

@@ -303,7 +303,7 @@ class RecordingReader:
         first = next(pictures, None)
         if first is None:
             raise self._undecodable()
-        recording = self._recording(located, None, [None], self._whole_frames(first, pictures))
+        recording = self._recording(located, None, [None], self._whole_frames(located, first, pictures))
         if located is None:
             recording.size = self.original_size
         return recording
@@ -325,13 +325,15 @@ class RecordingReader:
             yield number, self.as_bytes(frame)
 
     def _whole_frames(
-        self, first: tuple[int, torch.Tensor], others: Iterator[tuple[int, torch.Tensor]]
+        self, located: Located | None, first: tuple[int, torch.Tensor], others: Iterator[tuple[int, torch.Tensor]]
     ) -> Iterator[Chunk]:
+        # Detection has left out the frames that cannot be decoded.
+        indices = self.plan.indices if located is None else located.indices
         rows: list[tuple[int, torch.Tensor, np.ndarray]] = []
         no_box = np.full(4, np.nan)
         for number, frame in itertools.chain((first,), others):
-            place = int(np.searchsorted(self.plan.indices, number))
-            self.progress(place / len(self.plan.indices))
+            place = int(np.searchsorted(indices, number))
+            self.progress(place / len(indices))
             rows.append((place, frame, no_box))
             if len(rows) == CHUNK:
                 yield _chunk(0, rows)

@@ -111,12 +111,18 @@ def stream(
         todo = sampler(seconds, total, duration)
         return todo[:_FRAMES_AT_ONCE]
 
-    clip = read(video, choose, transform)
+    clip, last = read(video, choose, transform), -1.0
     for start in range(0, len(todo), _FRAMES_AT_ONCE):
         part = todo[start : start + _FRAMES_AT_ONCE]
         clip = read(video, lambda *_, part=part: part, transform) if start else clip
-        times = [None] * len(part) if clip.seconds is None else clip.seconds.tolist()
-        yield from zip(part.tolist(), times, clip.frames, strict=True)
+        # A decoder leaves out the repetitions of a frame that is shown for a long time.
+        indices = clip.metadata.frames_indices
+        assert indices is not None
+        times = [None] * len(indices) if clip.seconds is None else clip.seconds.tolist()
+        for index, second, frame in zip(indices, times, clip.frames, strict=True):
+            if second is None or second > last:
+                yield int(index), second, frame
+                last = last if second is None else second
 
 
 def open_video(video: Any, **options: Any) -> Any:

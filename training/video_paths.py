@@ -115,7 +115,11 @@ def _videos_in_folder(top: Path) -> list[str]:
             found.append(Path(name))
     if found:
         return [str(path) for path in sorted(found, key=natural_sort_key)]
-    if any(file.suffix.lower() in IMAGE_SUFFIXES for file in top.iterdir()):
+    try:
+        files_here = list(top.iterdir())
+    except OSError as error:
+        raise UserError(f"The folder {top} cannot be read ({error.strerror}); check its permissions.") from error
+    if any(file.suffix.lower() in IMAGE_SUFFIXES for file in files_here):
         return [str(top)]
     raise UserError(
         f"The folder {top} contains neither videos ({', '.join(VIDEO_SUFFIXES)}) nor images; check the path."

@@ -30,7 +30,8 @@ def default_output(model: str) -> Path:
     run = Path(model).expanduser()
     if (run / "best" / "config.json").is_file():
         return run / "onnx"
-    return Path(f"{HubName.parse(model).name.rstrip('/').rpartition('/')[2]}-onnx")
+    name = run.resolve().name if run.is_dir() else HubName.parse(model).name.rpartition("/")[2]
+    return Path(f"{name}-onnx")
 
 
 def export_onnx(model: str, output: str | Path | None = None, int8: bool = False) -> Path:
@@ -44,7 +45,7 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
     - `onnx_predict.py`, a script that needs only onnxruntime, numpy and av;
     - `browser/`, a page for static web servers.
 
-    LoRA is merged. An earlier export in the folder is replaced.
+    LoRA is merged. An earlier export in the folder is replaced. Other files in its folder are kept.
 
     Args:
         model (`str`): Hub id, folder of a run (its best model is used) or of a model, or `tgdfer-tiny`.
@@ -83,7 +84,18 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
         (draft / PAGE).mkdir()
         for path in sorted(Path(__file__).with_name(PAGE).iterdir()):
             shutil.copyfile(path, draft / PAGE / path.name)
+        _keep_other_files(folder, draft)
     return folder
+
+
+def _keep_other_files(folder: Path, draft: Path) -> None:
+    """Copies the files that an export does not write, such as the runtime of the page, from an earlier export."""
+    graphs = [name.replace(".onnx", f"{ending}.onnx") for name in (MODEL, TEXT_MODEL) for ending in ("", QUANTISED)]
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name.as_posix() not in graphs and not (draft / name).exists():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, draft / name)
 
 
 def require_libraries() -> None:

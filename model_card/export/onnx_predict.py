@@ -99,6 +99,7 @@ class Classifier:
 
     def set_classes(self, descriptions: dict[str, list[str]]) -> None:
         """Replaces the classes by those with the given descriptions. Probabilities are then not calibrated."""
+        require_classes(descriptions)
         labels = sorted(descriptions)
         most = max(map(len, descriptions.values()))
         phrase = self.processor["context_phrase"]
@@ -140,6 +141,15 @@ class Classifier:
             sys.exit(f"error: A description has {longest} tokens, but the model accepts at most {limit}; shorten it.")
         length = limit if self.processor.get("text_padding") == "max_length" else longest
         return [row + [tower["pad_token_id"]] * (length - len(row)) for row in rows]
+
+
+def require_classes(descriptions: Any) -> None:
+    """Ends the script unless there are two labels or more, each with a list of descriptions."""
+    if not isinstance(descriptions, dict) or len(descriptions) < 2:
+        sys.exit('error: The descriptions need at least two labels, as in {"boredom": ["..."], "interest": ["..."]}.')
+    for label, texts in descriptions.items():
+        if not isinstance(texts, list) or not texts or not all(isinstance(one, str) and one.strip() for one in texts):
+            sys.exit(f"error: The descriptions of {label!r} are not a list of texts; write a list of at least one.")
 
 
 class ClipTokenizer:

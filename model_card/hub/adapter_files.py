@@ -149,6 +149,23 @@ def require_public_base(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
+def require_base_on_hub(run: str | Path) -> None:
+    """Checks that a Space can load the CLIP of an adapter. A Space does not contain the weights of this package.
+
+    Args:
+        run (`str` or `Path`): As in `adapter_files_to_publish`.
+
+    Raises:
+        UserError: If the CLIP is not on the Hub.
+    """
+    folder = model_folder(Path(run))
+    if not read_json(folder / "config.json").get("clip_name"):
+        raise UserError(
+            f"A Space cannot load an adapter of {folder}, because its CLIP is not on the Hub; publish the whole model"
+            " without --adapter, or leave out --space."
+        )
+
+
 def adapter_card(data: CardData, config: dict[str, Any]) -> str:
     """Writes the card of an adapter: that of its model with another way to load it."""
     card = Card.parse(str(data.card()))

@@ -12,6 +12,7 @@ from tgdfer.model_card.markdown import code_block, escape, table
 from tgdfer.training.data.loading import load_clips, open_dataset
 from tgdfer.training.data.shards import Shards, Split, label_counts, split_of, write_shard
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import read_json
 
 TAGS = ("tgdfer", "facial-expression-recognition", "video")
 # Numbers of rows that the Hub distinguishes.
@@ -68,7 +69,7 @@ def _converted_files(folder: Path) -> Files:
     Raises:
         UserError: If it has not finished.
     """
-    if not (folder / "README.md").is_file():
+    if not (read_json(folder / CONVERTED).get("complete") and (folder / "README.md").is_file()):
         raise UserError(f"The conversion to {folder} is not finished: run `tgdfer data convert` again first.")
     shards = sorted((folder / "data").glob("*.parquet"))
     files: Files = {"README.md": folder / "README.md"}

@@ -116,8 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.session.leave(self._page())
             self._send(204)
         elif name == "gone":
-            self._for_newest_page(lambda: self.server.session.end("The camera of the browser has gone."))
-            self._send(204)
+            self._for_newest_page(self._lose_camera)
         else:
             self._for_newest_page(lambda: self._take_frame(body) if name == "frame" else self._take_classes(body))
 
@@ -168,6 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_stop(self, sentence: str) -> None:
         """Tells the page to stop. The status is 200, because browsers report any other one as a failure."""
         self._send_json({"problem": sentence}, {"X-Stop": "1"})
+
+    def _lose_camera(self) -> None:
+        self.server.session.end("The camera of the browser has gone.")
+        self._send(204)
 
     def _take_frame(self, body: bytes) -> None:
         """Takes a frame of the camera of the page. It was captured some milliseconds ago."""

@@ -9,6 +9,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from tgdfer.training.models import model_source
+from tgdfer.training.revisions import HubName
 
 GENERAL = (
     "The answer names an expression: what a face shows. It does not tell what somebody feels, and no decision about a"
@@ -70,6 +71,7 @@ def _read(model: str | Path, name: str) -> dict[str, Any]:
         found = cached_file(
             model_source(model),
             name,
+            **HubName.parse(str(model)).options,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )

@@ -9,6 +9,7 @@ from hub_server import serve
 from safetensors import safe_open
 
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor, clip_tiny_faces
+from tgdfer.command_line import main
 from tgdfer.model_card.hub.adapter_files import adapter_files_to_publish
 from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME
 from tgdfer.training.errors import UserError
@@ -140,3 +141,9 @@ def test_a_damaged_adapter(lora_run, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"tgdfer_adapter\.safetensors is damaged"):
         adapter_files_to_publish(tmp_path / "run", "user/smile")
+
+
+def test_a_space_needs_a_clip_of_the_hub(lora_run, tmp_path, capsys):
+    """It does not contain the weights of this package."""
+    assert main(["push", str(lora_run), "user/smile", "--adapter", "--space", "--dry-run"]) == 2
+    assert "A Space cannot load an adapter of" in " ".join(capsys.readouterr().err.split())

@@ -273,6 +273,7 @@ def test_card_says_who_finds_the_face(run):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"video_processor": {"face_crop": "largest"}}))
     text = build_card(run, "user/smile").text
     assert "finds and tracks the face" in text and "clips that are cropped to one face" not in text
+    assert "`pip install transformers torchvision av opencv-python-headless`" in text
 
 
 def test_nothing_measured(run):

@@ -96,6 +96,13 @@ def test_an_interrupted_conversion_continues(tmp_path, monkeypatch):
     assert all((output / "data" / name).stat().st_mtime_ns == time for name, time in times.items())
     clips = load_clips(str(output), "test")
     assert len(clips) == 6 and clips.groups == {"group": ["Action"] * 3 + ["Crisis"] * 3}
+    (output / "data" / min(times)).unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(convert, "write_shard", stop_after_two)
+        convert.convert_dataset("ferv39k", output, **options)
+    with pytest.raises(UserError, match="is not finished"):
+        dataset_files_to_publish(output, "user/x", tmp_path)
+    assert convert.convert_dataset("ferv39k", output, **options)["num_new_shards"] == 1
     with pytest.raises(UserError, match="the conversion of other data or other options"):
         convert.convert_dataset("ferv39k", output, **options | {"shard_size": 50_000})
     (tmp_path / "other").mkdir()

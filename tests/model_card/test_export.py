@@ -188,6 +188,11 @@ def test_script_runs_in_an_empty_environment(tiny, rendered, tmp_path):
     (tmp_path / "others.json").write_text(json.dumps(texts))
     model.set_classes(processor.encode_classes(texts))
     assert_probabilities(classify("--descriptions", "others.json"), 1.0, 0.005)
+    for unusable in ({"boredom": ["a"]}, {"boredom": "a", "interest": ["b"]}, {"boredom": [], "interest": ["b"]}, []):
+        (tmp_path / "others.json").write_text(json.dumps(unusable))
+        command = [*python, str(tiny / "onnx_predict.py"), *videos, "--descriptions", "others.json"]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: The descri")
 
 
 @pytest.mark.parametrize("size", [(40, 64), (112, 112), (300, 217), (90, 70)])
@@ -275,8 +280,12 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(fast_export, tmp_pat
     folder = tmp_path / "deep" / "onnx"
     assert main(["export", "--int8", "--output", str(folder)]) == 0
     assert (folder / "model_quantized.onnx").is_file()
+    (folder / "browser" / "ort").mkdir()
+    for mine in ("clip.mp4", "browser/ort/runtime.js"):
+        (folder / mine).write_text("mine")
     assert main(["export", "--output", str(folder)]) == 0
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == FILES | {"clip.mp4"}
+    assert (folder / "clip.mp4").read_text() == (folder / "browser" / "ort" / "runtime.js").read_text() == "mine"
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("mine")
     for output, reason in ((tmp_path / "notes", "contains other files"), (folder / "config.json", "it is a file")):

@@ -207,6 +207,8 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("predict x.mp4 --resume", "--resume needs the file to continue: name it with --jsonl."),
         ("predict x.mp4 --device abacus", "There is no device 'abacus' on this machine"),
         ("predict x*.mp4", "No file matches 'x*.mp4'; check the pattern."),
+        ("faces {clips} {tmp}/crops --margin 5", "--margin is 5, but must be above -0.5 and below 4."),
+        ("data check dfew --data-root {clips} --fold 0", "fold is 0, but DFEW has folds 1 to 5"),
         ("predict x.mp4 --subtitles x.txt", "x.txt is not a file name for subtitles: it must end in .vtt or .srt."),
         ("join x.jsonl --csv x.csv", "Cannot read x.jsonl: No such file"),
         ("evaluate m --dataset {clips} --output {tmp}/typo.yaml", "Cannot write {tmp}/typo.yaml/metrics.json"),

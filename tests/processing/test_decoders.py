@@ -141,3 +141,31 @@ def test_a_decoder_is_asked_for_the_sampled_frames_alone(reader, picture):
     assert batch["video_metadata"][0].frames_indices == [5, 15, 25, 35]
     assert torch.allclose(batch["timestamps"], torch.tensor([[0.5, 1.5, 2.5, 3.5]]))
     assert reader([Decoder()], fps=2)["timestamps"].shape == (1, 8)
+
+
+def test_a_recording_of_a_decoder_with_a_frame_that_is_shown_for_long(picture):
+    """Frame 5 is shown from 0.5 s to 3 s, so it is the frame at most of the sampled times."""
+    shown = np.concatenate([np.arange(6) / 10, 3 + np.arange(34) / 10])
+
+    class Decoder:
+        class metadata:  # noqa: N801
+            average_fps, begin_stream_seconds = 40 / 6.4, 0.0
+
+        def __len__(self):
+            return 40
+
+        def get_frames_at(self, indices):
+            class Batch:
+                data = torch.stack([torch.from_numpy(picture(index)).permute(2, 0, 1) for index in indices])
+                pts_seconds = torch.from_numpy(shown[indices])
+
+            return Batch
+
+        def get_frames_played_at(self, seconds):
+            return self.get_frames_at((np.searchsorted(shown, seconds, side="right") - 1).tolist())
+
+    recording = TGDFERVideoProcessor(num_frames=4, do_resize=False).read_recording(Decoder(), interval=0.1)
+    chunks = list(recording.chunks)
+    frames, places = torch.cat([chunk.frames for chunk in chunks]), np.concatenate([chunk.places for chunk in chunks])
+    assert 8 < len(frames) < len(recording.indices) and (np.diff(places) > 0).all()
+    assert (frames.flatten(1).diff(dim=0) != 0).any(1).all(), "each frame comes once"

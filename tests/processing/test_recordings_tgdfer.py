@@ -366,7 +366,7 @@ def test_an_aligned_video_passes_unchanged(tmp_path, portrait, real_detector, vi
         assert (recording.detector, recording.paths, recording.size) == (None, [None], (224, 224))
         ((places, frames, boxes),) = collect(recording)
         assert places.tolist() == [*range(10)] and np.isnan(boxes).all()
-        assert (frames[0].permute(1, 2, 0).numpy().astype(int) - crop).max() <= 1
+        assert np.abs(frames[0].permute(1, 2, 0).numpy().astype(int) - crop).max() <= 1
 
 
 def test_crops_at_hand_are_not_cropped_again(looks):
@@ -383,3 +383,16 @@ def test_gone_and_back_within_a_clip(squares):
     ((places, frames, _),) = collect(recording)
     inside = [row for row, place in enumerate(places) if 12 <= place < 36]
     assert 21 <= len(inside) <= 24 and shades(frames[inside]) == [200] * len(inside), "half a look early or late"
+
+
+def test_an_aligned_video_with_a_frame_that_cannot_be_decoded(squares, monkeypatch):
+    def without_the_third(*arguments, **options):
+        yield from (one for one in original(*arguments, **options) if one[0] != 2)
+
+    original = recordings_tgdfer.stream
+    monkeypatch.setattr(recordings_tgdfer, "stream", without_the_third)
+    monkeypatch.setattr(recordings_tgdfer, "is_aligned", lambda *_: True)
+    recording = make(face_crop="largest").read_recording(np.concatenate([TWO] * 2), interval=0.04)
+    ((places, frames, _),) = collect(recording)
+    assert 2 not in recording.indices and len(frames) == len(recording.seconds) == len(recording.indices)
+    assert places.tolist() == [*range(len(frames))]

@@ -112,3 +112,11 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch):
         VideoDecodeError, match=r"private\.mp4 cannot be opened \(Permission denied\); check its permissions"
     ):
         VideoFile(str(path))
+
+
+def test_animations_that_take_too_long_are_refused(tmp_path, reader, monkeypatch):
+    first, *others = pictures()
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others)
+    monkeypatch.setattr("tgdfer.processing.animated_images_tgdfer._MAX_PIXELS_IN_ALL", 3 * 64 * 48)
+    with pytest.raises(VideoDecodeError, match="it has 4 frames of 64 x 48 pixels, which take too long to convert"):
+        reader.read_clip(tmp_path / "a.webp")

@@ -160,3 +160,13 @@ def test_files_and_addresses_are_given_as_they_are() -> None:
     for video in ("clip.mp4", "https://host/clip.mp4"):
         with readable_source(video) as source:
             assert source == video
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"The folder .*private cannot be read \(Permission denied\); check its per"):
+        find_videos([str(tmp_path / "private")])

@@ -149,6 +149,7 @@ function readClasses(text) {
     const [label, words] = line.split(/:(.*)/s).map((part) => part.trim());
     const texts = (words ?? "").split(";").map((one) => one.trim());
     if (!label || !words || texts.some((one) => !one)) throw new Error(`write "${line}" as label: what the face does`);
+    if (Object.hasOwn(classes, label)) throw new Error(`give "${label}" only once`);
     classes[label] = texts;
   }
   if (lines.length < 2) throw new Error("give at least two emotions");

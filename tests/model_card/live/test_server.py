@@ -167,5 +167,20 @@ def test_the_page_is_told_why_the_session_has_ended(served):
 
 def test_the_camera_of_the_browser_can_disappear(served):
     served.ask("GET", "")
-    served.ask("POST", "gone?page=1", b"")
+    assert served.ask("POST", "gone?page=1", b"").status == 204
     assert served.session.wait() == "The camera of the browser has gone."
+
+
+def test_a_request_has_one_response(served):
+    """A second response would be taken for that of the next request on the same connection."""
+    for _ in range(2):
+        served.ask("GET", "")
+    connection = http.client.HTTPConnection("127.0.0.1", served.server.server_address[1], timeout=20)
+    origin = {"Origin": f"http://{served.server.host}"}
+    found = []
+    for method, name in (("POST", "gone?page=1"), ("GET", "live.css")):
+        connection.request(method, f"/{served.server.token}/{name}", b"" if method == "POST" else None, origin)
+        response = connection.getresponse()
+        found.append((response.status, response.headers["X-Stop"], response.read()[:1]))
+    connection.close()
+    assert found[0][:2] == (200, "1") and found[1][:2] == (200, None) and found[1][2]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import webvtt
 
+from tgdfer.model_card.space import limits as space_limits
 from tgdfer.model_card.space.clips import (
     MAX_CLASSES,
     STRIP,
@@ -204,6 +205,21 @@ def test_the_limits_of_a_model_are_what_was_measured(tmp_path):
     assert limits_of(tmp_path) == replace(limits, weak=[], remarks=[])
     (tmp_path / "metrics.json").write_text("[]")
     assert limits_of(tmp_path).weak == []
+
+
+def test_the_limits_are_those_of_the_revision(tmp_path, monkeypatch):
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"labels": ["fear"], "recall": {"fear": 0.5}, "confusion_matrix": [[4]]})
+    )
+
+    def cached(model, name, revision=None, **_):
+        return str(tmp_path / name) if (model, name, revision) == ("user/model", "metrics.json", "v1") else None
+
+    monkeypatch.setattr(space_limits, "cached_file", cached)
+    assert limits_of("user/model@v1").weak == [
+        "In its test, the model named the right expression only for 50% of 4 for fear."
+    ]
+    assert limits_of("user/model").weak == []
 
 
 @pytest.mark.slow
