@@ -55,6 +55,8 @@ def convert_dataset(
     require_writable(folder / CONVERTED)
     options = {"strict": False, **options}
     splits, configs = _splits(dataset, options)
+    for split in splits.values():
+        split.clips.require_at_hand()
     shards = Shards(splits, folder / "data", shard_size)
     plan = _plan(dataset, splits, shards)
     done = _finished(folder, plan, shards)

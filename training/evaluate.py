@@ -319,10 +319,15 @@ def _is_calibration_split(task: _EvaluationTask) -> bool:
     if task.run is None or not task.facts or not task.facts.get("validation"):
         return False
     run = task.run.data
-    if os.path.realpath(str(task.data.dataset)) != os.path.realpath(run.dataset):
+    if not _is_same_dataset(str(task.data.dataset), run.dataset):
         return False
     by_split = task.facts["validation"] == "by split"
     return task.data.split == ((run.validation_split or "validation") if by_split else run.train_split)
+
+
+def _is_same_dataset(one: str, other: str) -> bool:
+    """Returns whether two names are those of the same data set. The configuration of a run has absolute paths."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
 def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:
@@ -336,7 +341,8 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     if not (folder / which).is_dir():
         raise UserError(f"{model} has no {which!r} model yet: finish its training with `tgdfer train --resume`.")
     trained_on: dict[str, Any] = {"dataset": run.data.dataset, "split": run.data.test_split, **run.data.reading}
-    if data.dataset not in (None, run.data.dataset):  # The columns of another data set may have other names.
+    # The columns of another data set may have other names.
+    if data.dataset is not None and not _is_same_dataset(data.dataset, run.data.dataset):
         trained_on = {"split": run.data.test_split}
     requested = {name: value for name, value in asdict(data).items() if value is not None}
     facts = read_json(folder / "training.json")

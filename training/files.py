@@ -1,7 +1,9 @@
 """Reading and writing small files (YAML, JSON and text). Files are written atomically."""
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -55,6 +57,27 @@ def parse_yaml(text: str) -> Any:
         YAMLError: If the text is not valid YAML.
     """
     return _YAML.load(text)
+
+
+def csv_rows(text: str) -> list[dict[str, str | None]]:
+    """Parses a CSV table with a header.
+
+    Args:
+        text (`str`): Contents of the file.
+
+    Returns:
+        The cells of each row by their column. Missing cells are None.
+
+    Raises:
+        ValueError: If a row has more cells than the header.
+        csv.Error: If the text is not CSV.
+    """
+    rows = []
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1):
+        if any(row.pop(None, [])):
+            raise ValueError(f"row {number} has more cells than the header")
+        rows.append(row)
+    return rows
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -258,6 +258,7 @@ class _Run:
         if self.progress.loop:
             self.loop.load_state_dict(self.progress.loop)
             self.is_saved = True
+        self._restore_quarantine()
         self.steps.continue_after(self.progress.step)
         self.reported_epochs = len(reported)
 
@@ -409,9 +410,24 @@ class _Run:
             self.reported.setdefault(split, set()).update(reasons)
             found = {data.clips.files[index]: reason for index, reason in reasons.items()}
             data.clips.quarantined.update(found)
+            self.progress.quarantined.setdefault(split, {}).update(found)
             warn_about_quarantine(f"the {split} clips", replace(data.clips, quarantined=found))
             write_quarantine(self.folder, self.split_names[split], data.clips)
             self.facts["num_quarantined"] += len(found) if split == "train" else 0
+
+    def _restore_quarantine(self) -> None:
+        """Leaves out the clips that could not be read before the interruption."""
+        for split, data in {"train": self.loop.data, "validation": self.validation_data}.items():
+            found = self.progress.quarantined.get(split)
+            if not found or not isinstance(data, ClipDataset) or data.unreadable is None:
+                continue
+            indices = [index for index, file in enumerate(data.clips.files) if file in found]
+            data.unreadable[indices] = True
+            self.reported[split] = set(indices)
+            data.clips.quarantined.update(found)
+            self.facts["num_quarantined"] += len(found) if split == "train" else 0
+            if self.accelerator.is_main_process:
+                write_quarantine(self.folder, self.split_names[split], data.clips)
 
     def _save_epoch(self, record: dict[str, Any]) -> None:
         """Saves an epoch. The best model is saved first, so that an epoch interrupted here is validated again."""
@@ -512,6 +528,9 @@ def _datasets(
             part.clips.quarantined.update({part.clips.files[index]: reason for index, reason in reasons.items()})
             if accelerator.is_main_process:
                 warn_about_quarantine("the data set", part.clips)
+            if not indices:
+                which = "training" if training else "validation"
+                raise UserError(f"None of the {which} clips of {config.data.dataset} can be read: encode them again.")
         targets, soft_targets = clip_targets(part.clips.select(indices), names)
         return FeatureDataset(features, indices, targets, training, seed, soft_targets=soft_targets)
 

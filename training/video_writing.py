@@ -114,7 +114,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int, crf: i
         fps (`int`): Frames per second.
         crf (`int`, *optional*, defaults to 18): Constant rate factor, from 0 (lossless) to 51.
     """
-    with av.open(str(path), "w") as container:
+    with atomic_write(path) as draft, av.open(str(draft), "w") as container:
         # With x264's macroblock tree, the bytes differ from run to run.
         stream = _add_h264_stream(container, fps, crf, {"x264-params": "mbtree=0"})
         for index, frame in enumerate(frames):

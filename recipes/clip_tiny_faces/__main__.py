@@ -35,6 +35,7 @@ from recipes.clip_tiny_faces.train_teacher import (
     train_teacher,
     validate,
 )
+from recipes.command_errors import errors_as_sentences
 from recipes.weights_folder import WEIGHTS, require_weights_folder
 from tgdfer.processing.detectors_tgdfer import load_detector
 from tgdfer.training.errors import UserError
@@ -78,7 +79,7 @@ def prepare_command(
     workers: Annotated[int, typer.Option(help="Number of processes that render.")] = os.cpu_count() or 1,
 ) -> None:
     """Crop the photographs and render faces. All trainings use the result."""
-    with _errors_as_sentences(), _bars("cropping", "rendering") as show:
+    with errors_as_sentences(), _bars("cropping", "rendering") as show:
         prepare_ferplus(ferplus, work / "ferplus.safetensors", face_model, partial(show, "cropping"))
         cached_stills(work / "rendered", images, PEOPLE, seed, 0, workers=workers, progress=partial(show, "rendering"))
 
@@ -98,7 +99,7 @@ def teacher_command(
 ) -> None:
     """Train the convolutional teacher. An interrupted training is resumed by the same command."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _errors_as_sentences(), _bars("teacher", minutes=minutes) as show:
+    with errors_as_sentences(), _bars("teacher", minutes=minutes) as show:
         data = TeachingData(
             load_ferplus(work / "ferplus.safetensors", "train"),
             load_ferplus(work / "ferplus.safetensors", "validation"),
@@ -126,7 +127,7 @@ def train_command(
     minutes: Minutes = 60.0,
 ) -> None:
     """Train the dual encoder. An interrupted training is resumed by the same command."""
-    with _errors_as_sentences(), _bars("pupil", minutes=minutes) as show:
+    with errors_as_sentences(), _bars("pupil", minutes=minutes) as show:
         require_weights_folder(out, KINDS)
         net = load_net(teacher)
         data = TrainingData(
@@ -161,7 +162,7 @@ def evaluate_command(
     rendered: Annotated[bool, typer.Option(help="Also measure on rendered people.")] = True,
 ) -> None:
     """Measure zero-shot classification and linear probes, with 95% intervals."""
-    with _errors_as_sentences():
+    with errors_as_sentences():
         parts = Parts(*load_dual_encoder(weights), build_image_processor())
         if work:
             cache = work / "ferplus.safetensors"
@@ -188,7 +189,7 @@ def look_command(
     work: Work = WORK,
 ) -> None:
     """Predict pictures with the teacher. Without pictures, measure it on aligned and uncropped photographs of FER+."""
-    with _errors_as_sentences():
+    with errors_as_sentences():
         net = load_net(teacher)
         if pictures:
             detector = load_detector("yunet", str(face_model) if face_model else None)[1]
@@ -224,16 +225,6 @@ def _bars(*names: str, minutes: float = math.inf) -> Iterator[Callable[[str, int
                 )
 
         yield show
-
-
-@contextmanager
-def _errors_as_sentences() -> Iterator[None]:
-    """Prints user errors as one sentence, with exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -33,16 +33,16 @@ def embed_images(model: DualEncoder, processor: CLIPImageProcessor, images: Sequ
     parts = []
     for start in range(0, len(images), 128):
         chunk = [image if image.ndim == 3 else np.stack([image] * 3, -1) for image in images[start : start + 128]]
-        pixels = processor(chunk, return_tensors="pt").pixel_values
-        parts.append(model.get_image_features(pixel_values=pixels).pooler_output)
+        pixels = processor(chunk, return_tensors="pt").pixel_values.to(model.device)
+        parts.append(model.get_image_features(pixel_values=pixels).pooler_output.cpu())
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
 @torch.inference_mode()
 def embed_texts(model: DualEncoder, tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     """Returns normalised embeddings (N, D) of texts."""
-    tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
-    return torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    tokens = tokenizer(list(texts), padding=True, return_tensors="pt").to(model.device)
+    return torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output.cpu(), dim=-1)
 
 
 def embed_classes(model: DualEncoder, tokenizer: CLIPTokenizer, descriptions: Mapping[str, Sequence[str]]) -> Tensor:

@@ -51,10 +51,13 @@ class ResumableTraining:
         for part, saved in zip(parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         torch.set_rng_state(state["random"])
+        if torch.cuda.is_available() and state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
         self.step, self.seconds = state["step"], state["seconds"]
         # Steps after the last save are repeated, so their log is removed.
         lines = self.log_file.read_text("utf-8").splitlines() if self.log_file.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        # A killed process may have left an incomplete last line.
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
         self.log_file.write_text("".join(line + "\n" for line in kept), "utf-8")
 
     def steps(self, total: int, progress: Callable[[str, int, int], None]) -> Iterator[int]:
@@ -90,6 +93,7 @@ class ResumableTraining:
             "recipe": self.recipe,
             "data": self.data,
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "module": self.module.state_dict(),
             "parts": [part.state_dict() for part in self.parts],
             "step": self.step,

@@ -127,9 +127,8 @@ def train_teacher(
     optimizer = torch.optim.SGD(net.parameters(), recipe.rate, 0.9, weight_decay=recipe.decay, nesterov=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, steps))
     both = nn.ModuleList([net, average])
-    run = ResumableTraining(
-        folder, "teacher", recipe, both, [optimizer, schedule], recipe.checkpoint_every, data.voted.fingerprint
-    )
+    pictures = data.voted.fingerprint + data.labelled.fingerprint
+    run = ResumableTraining(folder, "teacher", recipe, both, [optimizer, schedule], recipe.checkpoint_every, pictures)
     for step in run.steps(steps, progress):
         net.train()
         losses = _losses(net, recipe, teaching_batch(recipe, data, step, epoch), device)

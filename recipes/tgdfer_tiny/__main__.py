@@ -1,7 +1,6 @@
 """Train `tgdfer-tiny`: `python -m recipes.tgdfer_tiny train` trains, calibrates, measures and writes the model."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +8,12 @@ import typer
 from rich import get_console
 from rich.table import Table
 
+from recipes.command_errors import errors_as_sentences
 from recipes.tgdfer_tiny.export import NAME, save_model
 from recipes.tgdfer_tiny.material import Material, Sources
 from recipes.tgdfer_tiny.search_reference import Faces, write_reference
 from recipes.tgdfer_tiny.train import Recipe, train, validate
 from recipes.weights_folder import WEIGHTS, require_weights_folder
-from tgdfer.training.errors import UserError, error_message, is_user_error
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
@@ -40,7 +39,7 @@ def train_command(
     seed: Seed = 0,
 ) -> None:
     """Train the model, calibrate it on held-out people, and measure it once on the test splits."""
-    with _errors_as_sentences():
+    with errors_as_sentences():
         require_weights_folder(out, ["tgdfer"])
         material, recipe = Material(Sources(ferplus, clips, work, clip, face_model), seed=seed), Recipe(seed=seed)
         trained = train(material, recipe)
@@ -60,7 +59,7 @@ def reference_command(
 
     It is written to the `processor_config.json` of the model. The weights do not change. `train` does the same.
     """
-    with _errors_as_sentences():
+    with errors_as_sentences():
         reference = write_reference(out, Faces(ferplus, face_model, seed=seed), get_console().print)
     get_console().print(f"The reference was computed from {reference.source}.")
 
@@ -78,7 +77,7 @@ def validate_command(
     seed: Seed = 0,
 ) -> None:
     """Measure the training on held-out people, without the test splits."""
-    with _errors_as_sentences():
+    with errors_as_sentences():
         material = Material(Sources(ferplus, clips, work, clip, face_model), seed=seed)
         for fold in range(folds):
             _print_figures(validate(material, Recipe(fold=fold, seed=seed)), f"fold {fold}")
@@ -94,18 +93,6 @@ def _print_figures(
         values = [figures.get(key) for key in names]
         table.add_row(name, *("" if value is None else f"{100 * value:.1f}" for value in values))
     get_console().print(table)
-
-
-@contextmanager
-def _errors_as_sentences() -> Iterator[None]:
-    """Prints user errors as one sentence, with exit code 2."""
-    try:
-        yield
-    except ValueError as error:
-        if not isinstance(error, UserError) and not is_user_error(error):
-            raise
-        typer.secho(f"error: {error_message(error)}", fg="red", err=True)
-        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.splits import hold_out
 from tgdfer.training.features import FeatureDataset, FrameFeatures, Views, frame_features
-from tgdfer.training.files import source_hash
+from tgdfer.training.files import atomic_write, source_hash
 from tgdfer.training.models import start_model
 from tgdfer.training.rendered_faces import EMOTIONS, RenderedFaces, write_dataset
 
@@ -150,7 +150,8 @@ class Material:
                 with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
                     parts.append(model.get_frame_features(normalise(pixels)[:, None])[:, 0].half())
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"features": torch.cat(parts).contiguous()}, path)
+            with atomic_write(path) as temporary:
+                save_file({"features": torch.cat(parts).contiguous()}, temporary)
         return load_file(path)["features"]
 
     def real_clips(self, split: str) -> LabelledClips:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import EvaluationData, evaluate_model
+from tgdfer.training.evaluate import EvaluationData, _resolve_task, evaluate_model
 from tgdfer.training.evaluation.result_files import plot_figures
 from tgdfer.training.evaluation.tables import print_metrics
 from tgdfer.training.files import read_yaml
@@ -286,3 +287,15 @@ def test_results_by_group_where_the_data_have_groups(run, clips_folder, tmp_path
     assert "By age" in capsys.readouterr().out
     text = build_card(output, "user/smile").text
     assert "\nBy age:\n" in text and f"| child | {groups['child']['num_clips']} |" in text
+
+
+def test_the_data_set_of_a_run_by_another_path_has_its_columns(run, tmp_path, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("label_column: null", "label_column: emotion"))
+    dataset = Path(read_yaml(copy / "config.yaml")["dataset"])
+    monkeypatch.chdir(dataset.parent)
+    for name, column in ((dataset.name, "emotion"), (str(dataset), "emotion"), ("others", None)):
+        task = _resolve_task(copy, EvaluationData(name), "best", None)
+        assert (task.data.dataset, task.data.label_column) == (name, column)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from published_trees import write_frames
 from tgdfer.command_line import main
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
+from tgdfer.training import train as loop
 from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.config import OptimisationConfig, TrainingConfig
 from tgdfer.training.data.batches import ClipDataset, no_marks
@@ -58,6 +60,9 @@ def test_a_vote_file_finds_its_clips_by_name(tmp_path):
     assert columns["1happy"] == ["0", "4", None]
     with pytest.raises(UserError, match="No column of the vote_file"):
         read_vote_file(str(path), ["x.mp4"])
+    path.write_text(path.read_text() + "00003,1,2,3,4,5,6,7,8,9\n")
+    with pytest.raises(UserError, match=r"Cannot read the vote_file .* has more cells than the header\)"):
+        read_vote_file(str(path), ["Clip/00003"])
 
 
 def test_losses_by_hand():
@@ -201,11 +206,8 @@ def test_votes_are_trained_and_measured(options, rows, frozen):
     assert set(metrics["recall"]) == {"happiness", "neutral", "sadness"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("frozen", [False, True])
-def test_unreadable_clips_are_quarantined_in_training_and_evaluation(options, rows, frozen, caplog):
-    """The header of a folder of frames looks right, and one of its frames is damaged."""
-    folder = rows(lambda row: row)
+def add_unreadable_clips(folder):
+    """Adds three clips to both splits: no video, no file, and a folder with a good header and damaged frames."""
     for split in ("train", "test"):
         (folder / split / "happy" / "happy_1.mp4").write_bytes(b"no video")
         write_frames(folder / split / "happy" / "frames.mp4", frames=8)
@@ -214,6 +216,29 @@ def test_unreadable_clips_are_quarantined_in_training_and_evaluation(options, ro
         with (folder / split / "metadata.jsonl").open("a") as file:
             file.write(json.dumps({"file_name": "happy/frames.mp4", "label": "happy", "person": "train-1"}) + "\n")
             file.write(json.dumps({"file_name": "happy/gone.mp4", "label": "happy", "person": "train-1"}) + "\n")
+
+
+@pytest.mark.slow
+def test_a_resumed_training_keeps_its_quarantine(options, rows, monkeypatch):
+    add_unreadable_clips(rows(lambda row: row))
+    config = TrainingConfig.from_options(**options, frozen_features=False, validation_fraction=0.0)
+
+    def stop(run):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "_calibrate", stop)
+        train(config)
+    listed = (Path(config.run.output) / "quarantined_train.txt").read_text()
+    run = train(config.with_options(resume=True))
+    assert "frames.mp4\tThe frame" in listed and (run / "quarantined_train.txt").read_text() == listed
+    assert json.loads((run / "training.json").read_text())["num_quarantined"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True])
+def test_unreadable_clips_are_quarantined_in_training_and_evaluation(options, rows, frozen, caplog):
+    add_unreadable_clips(rows(lambda row: row))
     config = TrainingConfig.from_options(**options, frozen_features=frozen, feature_views=1, validation_fraction=0.0)
     with caplog.at_level(logging.WARNING, "tgdfer"):
         run = train(config)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class ClipDataset(torch.utils.data.Dataset):
         if self.unreadable is None:
             return self._read_augmented(index)
         error = None
-        for candidate in self._substitutes(index, self.unreadable):
+        for candidate in self._candidates(index, self.unreadable):
             try:
                 return self._read_augmented(candidate)
             except VideoDecodeError as raised:
@@ -96,12 +97,19 @@ class ClipDataset(torch.utils.data.Dataset):
         frames, timestamps = self.video_processor.read_clip(self.clips.video(index), self.num_frames, generator)
         return {"index": index, "video": self.augment(frames, seed), "timestamps": timestamps}
 
-    def _substitutes(self, index: int, unreadable: Tensor) -> list[int]:
-        """Returns a clip and those of the same class that follow it, without clips known to be unreadable."""
+    def _candidates(self, index: int, unreadable: Tensor) -> Iterator[int]:
+        """Yields a clip and those of the same class that follow it, without clips known to be unreadable.
+
+        The others are searched only if the clip cannot be read, because this takes time that grows with the data set.
+        """
+        if not unreadable[index]:
+            yield index
         same = [other for other, target in enumerate(self.targets) if target == self.targets[index]]
         at = same.index(index)
-        usable = [other for other in [*same[at:], *same[:at]] if not unreadable[other]]
-        return [*usable, index][:_SUBSTITUTES]
+        usable = (other for other in [*same[at + 1 :], *same[:at]] if not unreadable[other])
+        yield from islice(usable, _SUBSTITUTES)
+        if unreadable[index]:
+            yield index
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Makes a batch of clips.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tgdfer.training.data.soft_labels import SoftLabels
+from tgdfer.training.errors import UserError
 
 if TYPE_CHECKING:  # The import takes a second, and predictions do not need it.
     import datasets
@@ -64,6 +65,16 @@ class LabelledClips:
         """Returns a clip as an input of the video processor: its path, or its bytes if the data set embeds them."""
         video = self.rows[index][self.video_column]
         return video["path"] if video["bytes"] is None else video["bytes"]
+
+    def require_at_hand(self) -> None:
+        """Checks that the videos are files or bytes, and not addresses on the Hub.
+
+        Raises:
+            UserError: If they are addresses, as in a data set of video files that is streamed.
+        """
+        video = self.video(0) if len(self) else b""
+        if isinstance(video, str) and "://" in video:
+            raise UserError(f"The videos of the data set stay on the Hub, such as {video}: leave out --streaming.")
 
     @property
     def classes(self) -> list[str]:

@@ -19,6 +19,7 @@ from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.tables import Table
 from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import csv_rows
 
 # Suffixes that the `videofolder` builder of `datasets` reads. So a folder has the same clips locally and on the Hub.
 VIDEOFOLDER_SUFFIXES = (".mkv", ".mp4", ".avi", ".mpeg", ".mov")
@@ -166,7 +167,7 @@ def _metadata_rows(
     # File systems and editors encode accents in different Unicode normal forms.
     composed = {unicodedata.normalize("NFC", str(path)): path for path in found}
     for file in files:
-        for number, row in _metadata_lines(folder / file):
+        for number, row in metadata_lines(folder / file):
             name = row.pop("file_name", None)
             where = f"Row {number} of {folder / file}"
             if not isinstance(name, str) or not name:
@@ -185,7 +186,7 @@ def _metadata_rows(
     return rows
 
 
-def _metadata_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def metadata_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the rows of a metadata file with their numbers, which start at 1."""
     try:
         if file.suffix == ".parquet":
@@ -194,7 +195,7 @@ def _metadata_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             rows: Any = enumerate(parquet.read_table(file).to_pylist(), 1)
         elif file.suffix == ".csv":
             # Empty cells are unknown values.
-            cells = csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines())
+            cells = csv_rows(file.read_text(encoding="utf-8-sig"))
             rows = enumerate(({name: value or None for name, value in row.items()} for row in cells), 1)
         else:
             lines = file.read_text(encoding="utf-8-sig").split("\n")

@@ -12,6 +12,7 @@ import numpy as np
 from tgdfer.processing.descriptions import canonical_label
 from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import csv_rows
 
 # Characters between the labels of a clip that are written as one text. Compound labels of MAFW are joined by "_".
 _SEPARATOR = re.compile(r"\s*[_,;+|]\s*")
@@ -139,10 +140,9 @@ def read_vote_file(path: str, keys: Sequence[str]) -> dict[str, list[Any]]:
         UserError: If the file cannot be read, or no column has the names of clips.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        rows = csv_rows(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"Cannot read the vote_file {path} ({error}): give a CSV file in UTF-8.") from error
-    rows = list(csv.DictReader(text.splitlines()))
     wanted = [_name_of(key) for key in keys]
     columns = list(rows[0]) if rows else []
     matches = {column: len({_name_of(row[column] or "") for row in rows} & set(wanted)) for column in columns}

@@ -98,12 +98,13 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
     groups = clips.people or [str(index) for index in range(len(clips))]
     what = "people" if clips.people else "clips"
     train: list[int] = []
+    held_out: list[int] = []
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    # sklearn warns about classes with few clips and raises an error for too few people. Both are checked below.
+    # sklearn warns about classes with few clips. For too few people it raises an error or leaves a fold empty.
     with warnings.catch_warnings(action="ignore"), suppress(ValueError):
         train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
     lost = set(clips.classes) - clips.classes_of(train)
-    if lost:
+    if lost or not held_out:
         reason = f"no clips of {', '.join(sorted(lost))} would be left to train on"
         if len(set(groups)) < num_folds:
             reason = f"there are only {len(set(groups))}"

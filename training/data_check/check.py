@@ -63,6 +63,8 @@ def check_dataset(
             findings.append(Finding("error", "fold size", "The lists have other numbers than are published.", sizes))
     else:
         splits, findings = _load(dataset, open_dataset(dataset, **options), options)
+    for clips in splits.values():
+        clips.require_at_hand()
     facts = inspect_clips(splits, workers)
     for split, clips in splits.items():
         # Some published data sets have more clips than their lists, by design.

@@ -1,5 +1,6 @@
 """Evaluation with several windows and crops of each clip, whose logits are averaged."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,11 +15,15 @@ from torchvision.transforms.v2 import functional as tvF
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import at_temperature
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.errors import UserError
+from tgdfer.training.files import printable
 from tgdfer.training.measure import ClipPrediction
 from tgdfer.training.processes import batch_loader, gather_batches, own_batches, process_state
+
+logger = logging.getLogger(__name__)
 
 # One crop is that of training. Five are the four corners and the centre, and ten are these and their mirror images.
 CROPS = (1, 5, 10)
@@ -108,7 +113,17 @@ class _ViewedClips(torch.utils.data.Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> list[tuple[Tensor, Tensor | None]]:
-        frames, seconds = self.video_processor.read_clip(self.clips.video(index), self.num_frames * self.views.windows)
+        video, count = self.clips.video(index), self.num_frames * self.views.windows
+        try:
+            frames, seconds = self.video_processor.read_clip(video, count)
+        except VideoDecodeError as error:
+            # Its middle frames were read before. They stand for all windows.
+            logger.warning(
+                "%s has no windows, because more frames of it cannot be read: %s",
+                printable(self.clips.files[index]),
+                error,
+            )
+            frames, seconds = self.video_processor.read_clip(video, self.num_frames)
         chosen = window_indices(len(frames), self.num_frames, self.views.windows, self.video_processor.sampling)
         return [
             (crop, None if seconds is None else seconds[window])

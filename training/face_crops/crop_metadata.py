@@ -1,48 +1,73 @@
-"""Writing the `metadata.jsonl` files of a data set for its crops."""
+"""The `metadata.jsonl` files of a data set, and those of its crops."""
 
 import json
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tgdfer.training.data.folders import metadata_lines
 from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops.annotations import frames_of
 from tgdfer.training.files import write_text
 
 
-def write_metadata(source: Path, output: Path, rows: Sequence[dict[str, Any]]) -> dict[str, int | None]:
-    """Writes the `metadata.jsonl` files of a data set for its crops.
+def read_metadata(source: Path) -> dict[Path, list[dict[str, Any]]]:
+    """Reads the `metadata.jsonl` files of a data set.
+
+    Args:
+        source (`Path`): Folder of the data set. A single video has no metadata.
+
+    Returns:
+        The rows of each file, by its folder relative to the data set.
+
+    Raises:
+        UserError: If a file is not valid.
+    """
+    found = {}
+    for file in sorted(source.rglob("metadata.jsonl")) if source.is_dir() else []:
+        rows = []
+        for number, row in metadata_lines(file):
+            where = f"Row {number} of {file}"
+            if not isinstance(row.get("file_name"), str):
+                raise UserError(f"{where} has no file_name: give the path of its clip below {file.parent}.")
+            try:
+                frames_of(row)
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{where} is not valid ({error}): repair it or remove it.") from error
+            rows.append(row)
+        found[file.parent.relative_to(source)] = rows
+    return found
+
+
+def write_metadata(
+    metadata: Mapping[Path, Sequence[dict[str, Any]]], output: Path, rows: Sequence[dict[str, Any]]
+) -> dict[str, int | None]:
+    """Writes the `metadata.jsonl` files of the crops.
 
     A clip with several crops has a row for each of them, and a clip without a crop has none. Lists with a value for
     each frame are reduced to the frames of the crop.
 
     Args:
-        source (`Path`): Folder of the data set. A single video has no metadata.
+        metadata (`Mapping[Path, Sequence[dict[str, Any]]]`): Metadata of the data set, as returned by `read_metadata`.
         output (`Path`): Folder of the crops.
         rows (`Sequence[dict[str, Any]]`): Rows of the clips, as returned by `cut_clip`.
 
     Returns:
         The number of frames of each clip in the metadata, or None if the metadata does not contain it.
-
-    Raises:
-        UserError: If a file is not valid.
     """
     listed: dict[str, int | None] = {}
-    by_file = {row["file"]: row for row in rows}
-    for file in sorted(source.rglob("metadata.jsonl")) if source.is_dir() else []:
-        folder = file.parent.relative_to(source)
+    # File systems and editors encode accents in different Unicode normal forms.
+    by_name = {unicodedata.normalize("NFC", row["file"]): row for row in rows}
+    for folder, clips in metadata.items():
         lines = []
-        try:
-            for line in file.read_text(encoding="utf-8").splitlines():
-                metadata = json.loads(line)
-                name = (folder / metadata["file_name"]).as_posix()
-                listed[name] = frames_of(metadata)
-                row = by_file.get(name, {"crops": [], "kept": []})
-                for crop, kept in zip(row["crops"], row["kept"], strict=True):
-                    values = metadata if kept is None else _select_frames(metadata, kept, row["frames"])
-                    lines.append(json.dumps(values | {"file_name": Path(crop).relative_to(folder).as_posix()}) + "\n")
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is not valid ({error!r}): repair it or move it away.") from error
+        for clip in clips:
+            name = (folder / clip["file_name"]).as_posix()
+            row = by_name.get(unicodedata.normalize("NFC", name), {"file": name, "crops": [], "kept": []})
+            listed[row["file"]] = frames_of(clip)
+            for crop, kept in zip(row["crops"], row["kept"], strict=True):
+                values = clip if kept is None else _select_frames(clip, kept, row["frames"])
+                lines.append(json.dumps(values | {"file_name": Path(crop).relative_to(folder).as_posix()}) + "\n")
         (output / folder).mkdir(parents=True, exist_ok=True)
         write_text(output / folder / "metadata.jsonl", "".join(lines))
     return listed

@@ -12,7 +12,7 @@ from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.training.errors import PartialResultError
 from tgdfer.training.face_crops.annotations import read_annotations
 from tgdfer.training.face_crops.crop_folder import REPORT, ROWS, claim_folder, finished_rows
-from tgdfer.training.face_crops.crop_metadata import write_metadata
+from tgdfer.training.face_crops.crop_metadata import read_metadata, write_metadata
 from tgdfer.training.face_crops.crop_report import make_report, print_report
 from tgdfer.training.face_crops.cut_clip import crashed_row, cut_clip, use_one_thread
 from tgdfer.training.face_crops.sources import Job, find_jobs, skipped_files
@@ -58,9 +58,10 @@ def cut_faces(
     source, output, settings = Path(source), Path(output), settings or FaceSettings()
     listed = None if annotations is None else read_annotations(Path(annotations))
     settings = claim_folder(source, output, settings)
+    metadata = read_metadata(source)
     rows = _cut_all(find_jobs(source, output, settings), output, workers)
-    metadata = write_metadata(source, output, rows)
-    report = make_report(rows, settings, metadata if listed is None else listed, skipped_files(source))
+    in_metadata = write_metadata(metadata, output, rows)
+    report = make_report(rows, settings, in_metadata if listed is None else listed, skipped_files(source))
     write_text(output / REPORT, json.dumps(report, indent=2) + "\n")
     if report["unreadable"]:
         print_report(report)

@@ -1,5 +1,6 @@
 """The sources of face crops: the videos and folders of frames of a data set, and the names of their crops."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
 from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 
+# Ending of the names of the crops of several people.
+_NUMBER = re.compile(r"-[1-9]\d*$")
 # Suffixes of files that data sets contain in addition to videos.
 _COMPANIONS = (".csv", ".json", ".jsonl", ".md", ".pdf", ".tsv", ".txt", ".wav", ".xlsx", ".xml", ".yaml", ".yml")
 
@@ -53,11 +56,14 @@ def find_jobs(source: Path, output: Path, settings: FaceSettings) -> list[Job]:
         name.as_posix() if video.is_dir() else name.with_suffix("").as_posix()
         for name, video in zip(names, videos, strict=True)
     ]
-    # If "a.avi" and "a.mp4" are in the same folder, the names of their crops are "a.avi.mp4" and "a.mp4.mp4".
+    # If "a.avi" and "a.mp4" are in the same folder, the names of their crops are "a.avi.mp4" and "a.mp4.mp4". If
+    # "a.mp4" and "a-1.mp4" are, those of several people in "a.mp4" are "a.mp4-1.mp4" and so on.
     count = Counter(stems)
+    numbered = {_NUMBER.sub("", stem) for stem in stems if _NUMBER.search(stem)} if settings.crop == "all" else set()
+    is_unique = [count[stem] == 1 and stem not in numbered for stem in stems]
     return [
-        Job(video, name.as_posix(), output, (stem if count[stem] == 1 else name.as_posix()) + ".mp4", settings)
-        for video, name, stem in zip(videos, names, stems, strict=True)
+        Job(video, name.as_posix(), output, f"{stem if unique else name.as_posix()}.mp4", settings)
+        for video, name, stem, unique in zip(videos, names, stems, is_unique, strict=True)
     ]
 
 

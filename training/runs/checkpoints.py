@@ -47,6 +47,8 @@ class Progress:
         epoch_seconds (`float`, *optional*, defaults to 0.0): Training time of the unfinished epoch so far.
         loop (`dict[str, Any]`, *optional*): Position of the training loop, as `TrainingLoop.state_dict` returns it.
         processes (`int`, *optional*, defaults to 1): Number of processes that trained.
+        quarantined (`dict[str, dict[str, str]]`, *optional*): Clips that could not be read in training ("train") or
+            validation ("validation"), with the reasons.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Progress:
     epoch_seconds: float = 0.0
     loop: dict[str, Any] = field(default_factory=dict)
     processes: int = 1
+    quarantined: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def step(self) -> int:

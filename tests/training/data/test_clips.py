@@ -1,5 +1,6 @@
 """Loading, splitting and batching of labelled clips."""
 
+import contextlib
 import json
 import logging
 import shutil
@@ -203,6 +204,11 @@ def test_held_out_people_are_in_no_other_part_and_folds_share_out_everybody(clip
 def test_too_few_people_to_hold_some_out(clips):
     with pytest.raises(UserError, match=r"Too few people to hold out one of 6 folds .* \(there are only 5\)"):
         hold_out(clips, 6, 0, seed=0)
+    few = clips.select([index for index in range(15) if clips.people[index] != clips.people[0]] * 2)
+    assert len(set(few.people)) == 4
+    for fold in range(5):  # sklearn leaves one of the folds empty.
+        with contextlib.suppress(UserError):
+            assert all(hold_out(few, 5, fold, seed=0))
     lonely = clips.select([0, 5, 6, 7, 8, 9])  # one person has all of the first label
     with pytest.raises(UserError, match="would be left to train on"):
         for fold in range(2):

@@ -281,3 +281,14 @@ def test_a_single_label_folder_that_datasets_reads_is_named(write, folder) -> No
     (folder / "README.md").write_text(f"---\n{files}---\n", encoding="utf-8")
     with pytest.raises(UserError, match="has only one class, 'fear': at least two label folders are needed"):
         load_clips(str(folder), "train")
+
+
+@pytest.mark.parametrize("extra", ["", "more"])
+def test_a_row_of_csv_with_too_many_cells(extra, write, folder):
+    write("a.mp4", "b.mp4")
+    (folder / "metadata.csv").write_text(f"file_name,label\na.mp4,joy,{extra}\nb.mp4,fear\n")
+    if not extra:
+        assert load_clips(str(folder), "train").labels == ["happiness", "fear"]
+    else:
+        with pytest.raises(UserError, match=r"metadata.csv cannot be read \(row 1 has more cells than the header\)"):
+            load_clips(str(folder), "train")

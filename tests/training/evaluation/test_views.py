@@ -1,9 +1,12 @@
 """Windows and crops of clips, and the mean of their logits."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 
+from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import EvaluationData, evaluate_model
@@ -85,3 +88,22 @@ def test_views_that_cannot_be(random_model):
     EvaluationViews(crops=5).require_possible(processor)
     with pytest.raises(UserError, match="samples frames by 'fps', which has no windows"):
         EvaluationViews(windows=2).require_possible(processor)
+
+
+def test_a_clip_whose_further_frames_cannot_be_read_has_no_windows(random_model, clips_folder, monkeypatch, caplog):
+    model, processor = load_trained(random_model)
+    clips = load_clips(str(clips_folder), "test").select([0, 7])
+    plain = predict_clips(model, processor.video_processor, clips)
+    read = type(processor.video_processor).read_clip
+
+    def damaged(self, video, num_frames=None, *others):
+        if video == clips.video(1) and num_frames == 8:
+            raise VideoDecodeError("The frame 7.jpg cannot be read.")
+        return read(self, video, num_frames, *others)
+
+    monkeypatch.setattr(type(processor.video_processor), "read_clip", damaged)
+    with caplog.at_level(logging.WARNING, "tgdfer"):
+        found = with_views(plain, model, processor.video_processor, clips, EvaluationViews(2))
+    assert found[1].logits == pytest.approx(plain[1].logits, abs=1e-4)
+    assert found[0].logits != pytest.approx(plain[0].logits, abs=1e-4)
+    assert f"{clips.files[1]} has no windows, because more frames of it cannot be read: The frame 7" in caplog.text

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,3 +182,39 @@ def test_what_cannot_be_is_one_sentence(clips, tmp_path):
     cut_faces(clips, tmp_path / "crops", SETTINGS)
     with pytest.raises(UserError, match="has crops with other settings"):
         cut_faces(clips, tmp_path / "crops", FaceSettings(detector="yunet", size=64))
+
+
+def test_crops_of_several_people_have_names_of_their_own(tmp_path):
+    """Those of a.mp4 would otherwise be a-1.mp4 and a-2.mp4."""
+    for name in ("a", "a-1", "a-2b", "c"):
+        write(tmp_path / "clips" / f"{name}.mp4", [True])
+
+    def outputs(crop):
+        jobs = find_jobs(tmp_path / "clips", tmp_path / "out", replace(SETTINGS, crop=crop))
+        return [job.output for job in jobs]
+
+    assert outputs("all") == ["a-1.mp4", "a-2b.mp4", "a.mp4.mp4", "c.mp4"]
+    assert outputs("largest") == ["a-1.mp4", "a-2b.mp4", "a.mp4", "c.mp4"]
+
+
+def test_metadata_as_in_training(tmp_path):
+    """With a mark at its start, a blank line, a line separator in a text, and a name in the other normal form."""
+    write(tmp_path / "clips" / "caf\u00e9.mp4", [True] * 3)
+    text = '\ufeff{"file_name": "cafe\u0301.mp4", "label": "joy", "note": "a\u2028b"}\n\n'
+    (tmp_path / "clips" / "metadata.jsonl").write_text(text, encoding="utf-8")
+    report = cut_faces(tmp_path / "clips", tmp_path / "out", SETTINGS)
+    (row,) = (json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().split("\n") if line)
+    assert row == {"file_name": "caf\u00e9.mp4", "label": "joy", "note": "a\u2028b"}
+    assert report["mismatches"] == {"missing": [], "unlisted": [], "frames": {}}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [("{", "cannot be read"), ('{"label": "joy"}', "has no file_name"), ('{"file_name": "a", "frames": "x"}', "not")],
+)
+def test_metadata_are_checked_before_anything_is_cut(line, sentence, tmp_path):
+    write(tmp_path / "clips" / "a.mp4", [True] * 3)
+    (tmp_path / "clips" / "metadata.jsonl").write_text(line)
+    with pytest.raises(UserError, match=sentence):
+        cut_faces(tmp_path / "clips", tmp_path / "out", SETTINGS)
+    assert not (tmp_path / "out" / "a.mp4").exists()
