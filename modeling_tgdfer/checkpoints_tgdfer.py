@@ -303,8 +303,16 @@ class CheckpointedModel(AdaptedModel):
         }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
         if is_main_process:
-            for path in Path(save_directory).glob("model*.safetensors"):
-                write_metadata(path, weights_metadata(self.config))
+            self._write_weights_metadata(save_directory)
+
+    def _write_weights_metadata(self, folder: str | os.PathLike) -> None:
+        for path in Path(folder).glob("model*.safetensors"):
+            write_metadata(path, weights_metadata(self.config))
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        # With `push_to_hub`, transformers uploads the files before `save_pretrained` returns.
+        self._write_weights_metadata(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
         """Uploads the model and its code to the Hub. LoRA is merged only in the uploaded copy."""

@@ -199,7 +199,9 @@ class TextCache:
         states = [*map(_state, weights), *adapters]
         same = self._states == states
         bits = self._bits if same else [_bits(weight) for weight in weights]
-        sums = None if model.training else torch.stack([memory.sum(dtype=torch.int64) for memory in bits])
+        sums = None
+        if not model.training:  # The weights may lie on several devices.
+            sums = torch.stack([memory.sum(dtype=torch.int64).to(bits[0].device) for memory in bits])
         if same and (sums is None or self._sums is None or torch.equal(sums, self._sums)):
             return
         self.__init__()  # type: ignore[misc]
