@@ -111,6 +111,8 @@ def _splits(dataset: str, options: ReadingOptions) -> tuple[dict[str, Split], li
     if published is None or published.folds == 1:
         tables = open_dataset(dataset, **options)
         return {name: _load(dataset, name, tables, options) for name in tables}, None
+    if options.get("fold") is not None:
+        raise UserError(f"All {published.folds} folds of {published.title} are converted: leave out --fold.")
     groups = {}
     folds = range(1, published.folds + 1)
     for fold in folds:

@@ -1,5 +1,6 @@
 """The command `tgdfer find`."""
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ def find(
     videos, phrases = split_words(words)
     if every is not None and not 0 < every < float("inf"):
         raise UserError(f"--every is {every:g}, but must be above 0.")
+    if not math.isfinite(min_score):
+        raise UserError(f"--min-score is {min_score:g}, but must be a finite number.")
     # OpenMP reads this variable when PyTorch is loaded. PASSIVE lets waiting threads sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     hide_loading_bars()

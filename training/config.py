@@ -91,8 +91,8 @@ class DataConfig(Section):
         0.2,
         ge=0,
         le=0.5,
-        description="Share of the training split that is held out if there is no validation split; with 0, training"
-        " uses all clips, and the last epoch counts as the best",
+        description="Share of the training split that is held out if there is no validation split: 1/2, 1/3 and so on;"
+        " with 0, training uses all clips, and the last epoch counts as the best",
     )
     fold: int | None = Field(
         None,
@@ -127,6 +127,13 @@ class DataConfig(Section):
         for name in ("test_split", "validation_split"):
             if getattr(self, name) == self.train_split:
                 raise ValueError(f"{name} is {self.train_split!r}, but must differ from the split to train on")
+        if self.stills is None and (self.stills_label_column or self.stills_vote_columns):
+            raise ValueError("stills_label_column and stills_vote_columns are given, but stills is not")
+        if self.validation_fraction and abs(self.validation_fraction * self.num_folds - 1) > 0.05:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction:g}, but one of several equal folds is held out: use"
+                f" 1/2, 1/3, 1/4 and so on, such as {1 / self.num_folds:.3g}"
+            )
         if not self.is_published and (self.fold or 0) >= max(self.num_folds, 1):
             raise ValueError(f"fold is {self.fold}, but must be below the number of folds, {self.num_folds}")
         return self
@@ -134,7 +141,7 @@ class DataConfig(Section):
     @property
     def num_folds(self) -> int:
         """Number of folds of the training split; 0 if no clips are held out."""
-        return round(1 / self.validation_fraction) if self.validation_fraction else 0
+        return round(1 / max(self.validation_fraction, 1e-6)) if self.validation_fraction else 0
 
     @property
     def is_published(self) -> bool:
@@ -360,9 +367,12 @@ class TrainingConfig(BaseModel):
         for name, value in options.items():
             sections[OPTIONS[name].section][name] = value
         try:
-            return cls(**sections)
+            config = cls(**sections)
         except ValidationError as error:
             raise UserError(_first_error(error)) from error
+        if config.optimisation.stills_epochs is not None and config.data.stills is None:
+            raise UserError("stills_epochs is given, but stills is not: name the photographs with --stills.")
+        return config
 
     def options(self) -> dict[str, Any]:
         """Returns all options by name, without their sections."""

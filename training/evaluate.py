@@ -187,6 +187,8 @@ def evaluate_model(
     # Accelerate chooses the device if none is given.
     device = None if hardware.device == "auto" else hardware.torch_device()
     network, processor, clips, match = _load(task, hardware, descriptions)
+    if baseline and clips.soft is not None and clips.soft.kind == "multiple":
+        raise UserError("The baseline predicts one label, and these clips have several: leave out --baseline.")
     video_processor = processor.video_processor
     views.require_possible(video_processor)
     size, workers = hardware.batch_size or batch_size, num_workers(workers)
@@ -202,17 +204,20 @@ def evaluate_model(
     )
     if views.number > 1:
         predictions = with_views(predictions, network, video_processor, clips, views, size, workers, device)
-    if clips.soft is not None and clips.soft.kind == "multiple":
-        return _evaluate_several_labels(task, network, clips, predictions)
     flags = {"dataset": requested.dataset, "split": requested.split, "output": output}
     flags |= {"which": None if which == "best" else which} | asdict(requested)
     flags |= {name: value for name, value in asdict(views).items() if value > 1}
     flags |= {"descriptions": descriptions, "dtype": None if hardware.dtype == "auto" else hardware.dtype}
-    metrics = {
+    subject = {
         **_subject_facts(task, clips, network),
         **({"zero_shot": {"descriptions": processor.descriptions}} if task.zero_shot else {}),
         **({"views": asdict(views)} if views.number > 1 else {}),
         "command": _command(str(model), baseline, flags),
+    }
+    if clips.soft is not None and clips.soft.kind == "multiple":
+        return _evaluate_several_labels(task, network, subject, clips, predictions)
+    metrics = {
+        **subject,
         **_measured(task, network.config, clips, predictions),
         **vote_metrics(clips, predictions, network.config),
         **(
@@ -239,12 +244,13 @@ def evaluate_model(
 def _evaluate_several_labels(
     task: _EvaluationTask,
     network: TGDFERForVideoClassification,
+    subject: Mapping[str, Any],
     clips: LabelledClips,
     predictions: Sequence[ClipPrediction],
 ) -> dict[str, Any]:
     """Measures clips with several labels, which have other metrics and other files."""
     metrics = {
-        **_subject_facts(task, clips, network),
+        **subject,
         **several_label_metrics(clips, predictions, network.config),
         **({"training": task.facts} if task.facts else {}),
     }

@@ -10,6 +10,7 @@ from rich.rule import Rule
 from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.data.opening import open_dataset
 from tgdfer.training.data.published import PUBLISHED
+from tgdfer.training.data.splits import require_no_fold, validation_split_of
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import evaluate_model
 from tgdfer.training.evaluation.fold_tables import FoldResult, FoldTables, print_fold_tables, write_fold_tables
@@ -176,6 +177,8 @@ def _require_usable(config: TrainingConfig, output: Path, numbers: Sequence[int]
     """Checks before the first fold that the output has no other runs, and that there are clips for testing."""
     require_writable(output / SAVED)
     data = config.data
+    if not data.is_published and (split := validation_split_of(data)) is not None:
+        require_no_fold(data.model_copy(update={"fold": numbers[0]}), split)
     if (output / "config.yaml").is_file():
         raise UserError(f"{output} is the folder of a single run: choose another --output for the folds.")
     if (output / SAVED).is_file():

@@ -131,12 +131,13 @@ def predict(
     shard = batch.resolve_shard(files)
     files.require_writable()
     all_videos = find_videos(videos)
+    files.require_no_input(all_videos, batch.jsonl)
     own = shard.of(all_videos)
     network, processor, run = load(model, options)
     log = None
     if batch.jsonl is not None:
         log = ResultLog(shard.path(batch.jsonl), run, shard, own, len(all_videos), batch.resume)
-    prediction = _Prediction(network, processor, own, files, options, log)
+    prediction = _Prediction(network, processor, own, all_videos, files, options, log)
     try:
         with raising_on_sigterm():
             prediction.read_all()
@@ -147,7 +148,7 @@ def predict(
     finally:
         # Results are also written after an interruption.
         if prediction.results:
-            prediction.unwritten |= files.write(prediction.results, prediction.errors, run, own)
+            prediction.unwritten |= files.write(prediction.results, prediction.errors, run, all_videos)
     if prediction.unwritten:
         print_results(prediction.results)
         raise UserError(_unwritten_message(prediction.unwritten))
@@ -217,19 +218,21 @@ class _Prediction:
         network: Any,
         processor: TGDFERProcessor,
         videos: list[str],
+        all_videos: list[str],
         files: PredictionFiles,
         options: PredictionOptions,
         log: ResultLog | None,
     ):
         self.processor, self.videos, self.options, self.log = processor, videos, options, log
-        self.files, self.per_video = files, files.per_video_paths(videos)
+        # The files of a video have the same names whichever part of the list it is in.
+        self.files, self.per_video = files, files.per_video_paths(all_videos)
         self.pipeline = EmotionTimelinePipeline(
             model=network, video_processor=processor.video_processor, device=network.device
         )
-        self.names = short_names(videos)
-        self.pictures = output_paths(videos, files.plot)
-        self.annotated = output_paths(videos, files.annotate)
-        self.regions = output_paths(videos, files.regions)
+        self.names = short_names(all_videos)
+        self.pictures = output_paths(all_videos, files.plot)
+        self.annotated = output_paths(all_videos, files.annotate)
+        self.regions = output_paths(all_videos, files.regions)
         self.found: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, str] = {}
         # The reason for each output that could not be written.

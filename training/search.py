@@ -16,7 +16,7 @@ from tgdfer.training.outputs import PredictionProgress, recording_write_errors, 
 from tgdfer.training.outputs.moments import MomentFiles, MomentResults, print_moments
 from tgdfer.training.predict import PredictionOptions, declared_seconds, load
 from tgdfer.training.search_index import IndexCache
-from tgdfer.training.video_paths import STANDARD_INPUT, find_videos
+from tgdfer.training.video_paths import STANDARD_INPUT, find_videos, is_pipe
 from tgdfer.weights import DEFAULT_MODEL
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,11 @@ def find(
     files, options = files or MomentFiles(), options or PredictionOptions()
     files.require_writable()
     found = find_videos(videos)
+    files.require_no_input(found)
     if files.plot is not None and STANDARD_INPUT in found:
         raise UserError("Standard input can be read only once, so --plot needs a file; save the video, and name it.")
+    if files.plot is not None and (pipes := [video for video in found if is_pipe(video)]):
+        raise UserError(f"{pipes[0]} can be read only once, so --plot needs a file; save the video, and name it.")
     network, processor, run = load(model, options)
     search = EmotionSearchPipeline(model=network, processor=processor, device=network.device)
     phrases = list(dict.fromkeys(" ".join(phrase.split()) for phrase in query.phrases))

@@ -1,6 +1,7 @@
 """Training on labelled photographs first, as clips of one frame, and on clips afterwards (`stills`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,7 @@ from rich import get_console
 
 from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.data.splits import load_parts
+from tgdfer.training.errors import UserError
 from tgdfer.training.optimisation.loop import start_accelerator
 from tgdfer.training.processes import process_state
 from tgdfer.training.runs.run_folder import STILLS, require_new_or_resumable
@@ -59,9 +61,22 @@ def train_after_stills(config: TrainingConfig, run_stage: RunStage) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             config.with_options(resume=False).with_absolute_paths().save(folder / "config.yaml")
 
-        run_stage(stage.with_options(resume=is_started), labels=labels, before_writing=save_config)
+        with _naming_options_of_photographs():
+            run_stage(stage.with_options(resume=is_started), labels=labels, before_writing=save_config)
     _say(f"Stage 2 of 2: clips of {config.data.dataset}, in {folder}")
     return run_stage(config, start=str(folder / STILLS / "best"))
+
+
+@contextmanager
+def _naming_options_of_photographs() -> Iterator[None]:
+    """Replaces options of clips in messages by those of photographs."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error).replace("--label-column", "--stills-label-column")
+        message = message.replace("--vote-columns", "--stills-vote-columns")
+        message = message.replace("name one with --video-column", "keep one column of pictures")
+        raise UserError(message) from error
 
 
 def _say(message: str) -> None:

@@ -69,7 +69,7 @@ def readable_source(video: str) -> Iterator[Any]:
         # Given a path, FFmpeg might read an image as the first one of a numbered sequence.
         yield {"path": video, "bytes": Path(video).read_bytes()}
         return
-    if video != STANDARD_INPUT and not _is_pipe(video):
+    if video != STANDARD_INPUT and not is_pipe(video):
         yield video
         return
     name = "Standard input" if video == STANDARD_INPUT else video
@@ -133,7 +133,8 @@ def _natural_key(text: str) -> list[tuple[int, int, str]]:
     ] + [(2, 0, text)]
 
 
-def _is_pipe(path: str) -> bool:
+def is_pipe(path: str) -> bool:
+    """Returns whether a path is that of a named pipe, which can be read only once."""
     try:
         return "://" not in path and stat.S_ISFIFO(os.stat(path).st_mode)
     except OSError:

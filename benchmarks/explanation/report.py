@@ -16,7 +16,7 @@ from benchmarks.harness.tables import (
 
 # Titles of the columns of the tables, by the names of the figures.
 DESCRIPTION_COLUMNS = {
-    "named": "clips with a named description",
+    "named": "emotional clips with a named description",
     "precision": "named first",
     "base_rate": "random, any label, same clips",
     "cosine": "highest cosine",
@@ -97,7 +97,8 @@ def _descriptions(results: Results) -> str:
     introduction = (
         "The score of a description is the share of its action units that are active in the quarter of the frames with"
         " the highest relevance for the predicted label. Descriptions of situations are excluded, because they mention"
-        " no action units. Descriptions of neutral are excluded, because they say what a face does not do."
+        " no action units. Descriptions of neutral are excluded, because they say what a face does not do,"
+        " and so are clips that are predicted as neutral."
     )
     ratio = "ratio of named first to random, any label, same clips"
     table = markdown_table(["descriptions", *DESCRIPTION_COLUMNS.values(), ratio], rows)

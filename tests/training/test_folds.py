@@ -12,6 +12,7 @@ from tgdfer.training import train as training
 from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.folds import chosen_folds, folds_interruption_message, train_folds
+from tgdfer.training.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +127,17 @@ def test_without_a_test_split_nothing_is_trained(options, tmp_path):
     config = TrainingConfig.from_options(**options | {"test_split": "exam"})
     with pytest.raises(UserError, match="has no split 'exam' on which the folds are tested"):
         train_folds(config, "all")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("folds", ["all", "3"])
+def test_with_a_validation_split_there_are_no_folds(options, tmp_path, folder_writer, folds):
+    folder = folder_writer(tmp_path / "clips", splits=("train", "validation", "test"))
+    config = TrainingConfig.from_options(**options | {"dataset": str(folder)})
+    with pytest.raises(UserError, match="'validation' of .* is used for validation: leave out --fold or --folds"):
+        train_folds(config, folds)
+    with pytest.raises(UserError, match="leave out --fold"):
+        train(config.with_options(fold=3))
     assert not (tmp_path / "run").exists()
 
 

@@ -65,6 +65,17 @@ def test_a_vote_file_finds_its_clips_by_name(tmp_path):
         read_vote_file(str(path), ["Clip/00003"])
 
 
+def test_rows_of_a_vote_file_are_found_by_their_folders_where_names_repeat(tmp_path):
+    path = tmp_path / "votes.csv"
+    path.write_text("file,joy\nanger/0001.mp4,1\nfear/0001.mp4,2\nfear/0002.mp4,3\n")
+    keys = ["train/fear/0001.mp4", "train/anger/0001.mp4", "train/joy/2.avi"]
+    assert read_vote_file(str(path), keys)["joy"] == ["2", "1", "3"]
+    with pytest.raises(UserError, match="Several rows of the vote_file .* are about 0001.mp4"):
+        read_vote_file(str(path), ["0001.mp4"])
+    with pytest.raises(UserError, match="a/0002.mp4 and b/0002.mp4 have the same row of the vote_file"):
+        read_vote_file(str(path), ["a/0002.mp4", "b/0002.mp4"])
+
+
 def test_losses_by_hand():
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0]])
     votes = torch.tensor([[0.5, 0.5, 0.0], [-100.0, -100.0, -100.0]])

@@ -499,7 +499,34 @@ def test_options_of_long_lists_that_do_not_fit(model_folder: Path, videos: list[
     refused("A part of a list needs a file for its results", Batch(shard=Shard(1, 2)))
     refused("t.csv would contain all videos", Batch(found, shard=Shard(1, 2)), files(tmp_path, "csv"))
     refused("is a folder; name the file to write", Batch(tmp_path))
+    refused("is read as well, and would be overwritten", Batch(Path(videos[0])))
+    refused("is read as well", Batch(tmp_path / "t.json"), files(tmp_path, "json"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_never_replace_videos(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    own = shutil.copy(videos[0], tmp_path / "t.mp4")
+    other = shutil.copy(videos[1], tmp_path / "t-other.mp4")
+    shutil.copy(videos[1], tmp_path / "other.mp4")
+    for given in ([own], [str(own), str(tmp_path / "other.mp4"), str(other)]):
+        with pytest.raises(UserError, match=r"t(-other)?\.mp4 is read as well, and would be overwritten"):
+            predict(list(map(str, given)), model_folder, files(tmp_path, "mp4"))
+    assert own.read_bytes() == Path(videos[0]).read_bytes()
+
+
+def test_files_of_parts_have_names_of_the_whole_list(
+    model_folder: Path, videos: list[str], tmp_path: Path
+) -> None:
+    names = set()
+    for number in (1, 2, 3):
+        batch = Batch(tmp_path / "found.jsonl", shard=Shard(number, 3))
+        predict(videos, model_folder, files(tmp_path, "vtt"), PredictionOptions({"face_crop": "none"}), batch)
+        new = {path.name for path in tmp_path.glob("t*.vtt")} - names
+        assert len(new) == 1 and "t.vtt" not in new
+        names |= new
+    whole = tmp_path / "whole"
+    predict(videos, model_folder, files(whole, "vtt"), PredictionOptions({"face_crop": "none"}))
+    assert {path.name for path in whole.glob("t*.vtt")} == names
 
 
 RUN_CLI = "import sys; from tgdfer.command_line import main; sys.exit(main(sys.argv[1:]))"

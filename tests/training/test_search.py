@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -103,8 +104,12 @@ def test_files_have_the_moments(model_folder, videos, tmp_path):
 def test_good_videos_are_searched_in_spite_of_bad_ones(model_folder, videos, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
+    files = MomentFiles(json=tmp_path / "t.json", subtitles=tmp_path / "t.vtt")
     with pytest.raises(PartialResultError, match=r"1 of 3 videos cannot be used.*\n.*bad.mp4"):
-        find([*videos, str(bad)], query(), model_folder, MomentFiles(json=tmp_path / "t.json"))
+        find([*videos, str(bad)], query(), model_folder, files)
+    with pytest.raises(PartialResultError):
+        find([videos[0], str(bad)], query(), model_folder, MomentFiles(subtitles=files.subtitles))
+    assert len(list(tmp_path.glob("t-*.vtt"))) >= 2 and not (tmp_path / "t.vtt").exists()
     document = json.loads((tmp_path / "t.json").read_text())
     assert len(document["videos"]) == 2 and document["errors"][0]["file"] == str(bad)
     with pytest.raises(UserError, match="bad.mp4"):
@@ -135,6 +140,15 @@ def test_outputs_are_checked_before_videos_are_read(files, message, model_folder
         find(["missing.mp4"], query(), model_folder, files)
     with pytest.raises(UserError, match="Standard input can be read only once"):
         find(["-"], query(), model_folder, MomentFiles(plot=Path("a.png")))
+
+
+def test_outputs_never_replace_videos_and_pipes_have_no_pictures(model_folder, videos, tmp_path):
+    own = str(shutil.copy(videos[0], tmp_path / "own.mp4"))
+    with pytest.raises(UserError, match="own.mp4 is read as well, and would be overwritten"):
+        find([own], query(), model_folder, MomentFiles(csv=Path(own)))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe can be read only once, so --plot needs a file"):
+        find([str(tmp_path / "pipe")], query(), model_folder, MomentFiles(plot=tmp_path / "a.png"))
 
 
 def test_the_command_prints_moments_and_no_match(model_folder, videos, capsys):

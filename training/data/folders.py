@@ -30,7 +30,7 @@ SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLIT_OF = {folder: split for split, folders in SPLITS.items() for folder in folders}
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # Suffixes of files that other builders of `datasets` read.
 _OTHER_FORMATS = (".arrow", ".parquet", ".tar", ".tgz", ".zip")
 _REMEDY = "give a folder of SPLIT/LABEL/CLIP.mp4 with a metadata.jsonl in every split or in none"
@@ -59,7 +59,7 @@ def read_folder(folder: Path) -> dict[str, Table] | None:
     names = [path.name for path in found]
     if not any(map(VIDEO_NAME.search, names)) or _has_other_format(folder, names):
         return None
-    metadata = [path for path in found if path.name in _METADATA]
+    metadata = [path for path in found if path.name in METADATA]
     all_videos = [path for path in found if VIDEO_NAME.search(path.name)]
     # Metadata may list videos with any suffix.
     videos, left_out = (all_videos, {}) if metadata else _usable_videos(folder, all_videos)
@@ -93,7 +93,7 @@ def _walk(folder: Path) -> Iterator[_RelativePath]:
                 continue
             path = below / entry.name
             is_folder = entry.is_dir()
-            if entry.is_symlink() and (is_folder or VIDEO_NAME.search(entry.name) or entry.name in _METADATA):
+            if entry.is_symlink() and (is_folder or VIDEO_NAME.search(entry.name) or entry.name in METADATA):
                 require_inside(folder, path)
             if not is_folder:
                 yield path
@@ -104,7 +104,7 @@ def _walk(folder: Path) -> Iterator[_RelativePath]:
 
 def _has_other_format(folder: Path, names: list[str]) -> bool:
     """Returns whether `datasets` must read a folder: it has archives or tables, or a README that configures files."""
-    if any(name.endswith(_OTHER_FORMATS) and name not in _METADATA for name in names):
+    if any(name.endswith(_OTHER_FORMATS) and name not in METADATA for name in names):
         return True
     card = folder / "README.md"
     try:

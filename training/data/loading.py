@@ -120,6 +120,8 @@ def _read_labels(
         columns = read_vote_file(file, files) if file else {name: table.values(name) for name in _plain(table)}
         soft, unusable = read_votes(place, columns, options.get("vote_columns"), files)
         return soft.texts(), soft, unusable
+    if options.get("vote_columns") or options.get("vote_file"):
+        raise UserError(f"label_kind is {kind!r}, but votes are given: leave them out, or set it to 'votes'.")
     column = find_label_column(dataset, table, label_column, names)
     values = table.values(column)
     if kind == "multiple":

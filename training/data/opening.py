@@ -50,6 +50,8 @@ def _open(dataset: str, options: ReadingOptions) -> Mapping[str, Table]:
         return published_tables(read_listing(dataset, options.get("data_root"), options.get("fold")))
     if options.get("data_root") is not None:
         raise UserError(f"data_root is only for the data sets {', '.join(PUBLISHED)}, and {dataset} is none of them.")
+    if options.get("fold") is not None:
+        raise UserError(f"fold is only for the data sets {', '.join(PUBLISHED)}, and {dataset} is none of them.")
     config = options.get("dataset_config")
     place = Path(dataset).expanduser()
     if place.is_dir():

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +128,7 @@ def read_vote_file(path: str, keys: Sequence[str]) -> dict[str, list[Any]]:
     """Reads the columns of a CSV file with a row per clip, in the order of the clips.
 
     The first column whose values are the names of clips says which clip a row is about. Names are compared without
-    folders, suffixes and leading zeros.
+    suffixes and leading zeros. Their folders matter only if several rows have the same name.
 
     Args:
         path (`str`): The CSV file.
@@ -137,20 +138,55 @@ def read_vote_file(path: str, keys: Sequence[str]) -> dict[str, list[Any]]:
         The values by column. The values of a clip without a row are None.
 
     Raises:
-        UserError: If the file cannot be read, or no column has the names of clips.
+        UserError: If the file cannot be read, no column has the names of clips, or the names are ambiguous.
     """
     try:
         rows = csv_rows(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"Cannot read the vote_file {path} ({error}): give a CSV file in UTF-8.") from error
-    wanted = [_name_of(key) for key in keys]
+    wanted = {_name_of(key) for key in keys}
     columns = list(rows[0]) if rows else []
-    matches = {column: len({_name_of(row[column] or "") for row in rows} & set(wanted)) for column in columns}
+    matches = {column: len({_name_of(row[column] or "") for row in rows} & wanted) for column in columns}
     best = max(columns, key=lambda column: matches[column], default=None)
     if best is None or not matches[best]:
         raise UserError(f"No column of the vote_file {path} has the names of the clips, such as {keys[0]!r}.")
-    by_name = {_name_of(row[best] or ""): row for row in rows}
-    return {column: [by_name.get(name, {}).get(column) for name in wanted] for column in columns}
+    found = _rows_of([row[best] or "" for row in rows], keys, path)
+    return {column: [None if row is None else rows[row][column] for row in found] for column in columns}
+
+
+def _rows_of(names: Sequence[str], keys: Sequence[str], path: str) -> list[int | None]:
+    """Finds the row of each clip in a vote file, by its name and, if this is not unique, by its folders.
+
+    Raises:
+        UserError: If several rows fit a clip equally well, or several clips a row.
+    """
+    rows_by_name: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows_by_name.setdefault(_name_of(name), []).append(row)
+    found: list[int | None] = []
+    taken: dict[int, str] = {}
+    for key in keys:
+        candidates = rows_by_name.get(_name_of(key), [])
+        if not candidates:
+            found.append(None)
+            continue
+        common = [_common_folders(names[row], key) for row in candidates]
+        if common.count(max(common)) > 1:
+            raise UserError(
+                f"Several rows of the vote_file {path} are about {key}: give paths, or remove all but one."
+            )
+        row = candidates[common.index(max(common))]
+        if row in taken:
+            raise UserError(f"{taken[row]} and {key} have the same row of the vote_file {path}: give paths in it.")
+        taken[row] = key
+        found.append(row)
+    return found
+
+
+def _common_folders(one: str, other: str) -> int:
+    """Returns how many folders two paths have in common, counted from their ends."""
+    pairs = zip(*(reversed(Path(path.strip().replace("\\", "/")).parts[:-1]) for path in (one, other)), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs))
 
 
 def _vote_column(place: str, columns: Mapping[str, Sequence[Any]], text: str, files: Sequence[str]) -> list[float]:

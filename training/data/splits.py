@@ -55,7 +55,8 @@ def load_parts(data: DataConfig, seed: int, labels: list[str] | None = None) -> 
 
     clips = load(data.train_split)
     all_clips = Part(clips, list(range(len(clips))))
-    if (split := _validation_split(data)) is not None:
+    if (split := validation_split_of(data)) is not None:
+        require_no_fold(data, split)
         validation = load(split)
         return all_clips, Part(validation, list(range(len(validation)))), "by split"
     if not data.num_folds:
@@ -70,7 +71,20 @@ def load_parts(data: DataConfig, seed: int, labels: list[str] | None = None) -> 
     return Part(clips, train), Part(clips, held_out), "by clip" if clips.people is None else "by person"
 
 
-def _validation_split(data: DataConfig) -> str | None:
+def require_no_fold(data: DataConfig, split: str) -> None:
+    """Checks that no fold is held out, because a validation split selects the best epoch.
+
+    Raises:
+        UserError: Otherwise. All folds would be the same.
+    """
+    if data.fold is not None and not data.is_published:
+        raise UserError(
+            f"fold is {data.fold}, but the split {split!r} of {data.dataset} is used for validation: leave out"
+            " --fold or --folds."
+        )
+
+
+def validation_split_of(data: DataConfig) -> str | None:
     """Returns the split that selects the best epoch. None if people of the training split are held out instead."""
     split = data.validation_split
     if split is None and "validation" in open_dataset(data.dataset, **data.reading):

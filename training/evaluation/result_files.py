@@ -118,6 +118,8 @@ def read_results(path: str | Path) -> Results:
     try:
         with open(folder / PREDICTIONS, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
+        if rows and "labels" in rows[0] and "label" not in rows[0]:
+            raise UserError(f"{folder / PREDICTIONS} has clips with several labels, which cannot be compared.")
         missing = [name for name in _COLUMNS if rows and name not in rows[0]]
         if missing or not rows:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The `metadata.jsonl` files of a data set, and those of its crops."""
+"""The metadata files of a data set, and those of its crops."""
 
 import json
 import unicodedata
@@ -6,27 +6,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tgdfer.training.data.folders import metadata_lines
+from tgdfer.training.data.folders import METADATA, metadata_lines
 from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops.annotations import frames_of
 from tgdfer.training.files import write_text
 
 
 def read_metadata(source: Path) -> dict[Path, list[dict[str, Any]]]:
-    """Reads the `metadata.jsonl` files of a data set.
+    """Reads the metadata files of a data set: `metadata.jsonl`, `metadata.csv` and `metadata.parquet`.
 
     Args:
         source (`Path`): Folder of the data set. A single video has no metadata.
 
     Returns:
-        The rows of each file, by its folder relative to the data set.
+        The rows of the files in each folder, by the folder relative to the data set.
 
     Raises:
         UserError: If a file is not valid.
     """
-    found = {}
-    for file in sorted(source.rglob("metadata.jsonl")) if source.is_dir() else []:
-        rows = []
+    found: dict[Path, list[dict[str, Any]]] = {}
+    files = [file for name in METADATA for file in source.rglob(name)] if source.is_dir() else []
+    for file in sorted(files):
+        rows = found.setdefault(file.parent.relative_to(source), [])
         for number, row in metadata_lines(file):
             where = f"Row {number} of {file}"
             if not isinstance(row.get("file_name"), str):
@@ -36,7 +37,6 @@ def read_metadata(source: Path) -> dict[Path, list[dict[str, Any]]]:
             except (TypeError, ValueError) as error:
                 raise UserError(f"{where} is not valid ({error}): repair it or remove it.") from error
             rows.append(row)
-        found[file.parent.relative_to(source)] = rows
     return found
 
 
@@ -67,7 +67,8 @@ def write_metadata(
             listed[row["file"]] = frames_of(clip)
             for crop, kept in zip(row["crops"], row["kept"], strict=True):
                 values = clip if kept is None else _select_frames(clip, kept, row["frames"])
-                lines.append(json.dumps(values | {"file_name": Path(crop).relative_to(folder).as_posix()}) + "\n")
+                values = values | {"file_name": Path(crop).relative_to(folder).as_posix()}
+                lines.append(json.dumps(values, default=str) + "\n")  # Tables may contain dates.
         (output / folder).mkdir(parents=True, exist_ok=True)
         write_text(output / folder / "metadata.jsonl", "".join(lines))
     return listed

@@ -81,14 +81,17 @@ def metric_intervals(outcomes: ClipOutcomes, draws: int = DRAWS, seed: int = 0) 
     Returns:
         `dict[str, Any]`: `over` ("people" or "clips"), `units` (their number) and `draws`; the lower and the upper end
         of `uar`, `war`, `ece`, `frame_ap` and `pointing`, and of the `recall` of each class. None where a metric is
-        undefined, and if there is only one person.
+        undefined, and if only one person is counted in it.
     """
     units = outcomes.units
     values = bootstrap_values(lambda weights: _metrics(outcomes, units, weights), units.max() + 1, draws, seed)
     found = {name: with_share_interval(value, outcomes.units_of(name)) for name, value in values.items()}
     found["ece"] = with_error_interval(values["ece"])
     ends = {
-        name: None if interval is None or not units.max() else [max(0.0, interval[1]), min(1.0, interval[2])]
+        # Draws of a single person or clip all have the same value. Shares of 0 and 1 have another interval.
+        name: None
+        if interval is None or not units.max() or (outcomes.units_of(name) < 2 and interval[1] == interval[2])
+        else [max(0.0, interval[1]), min(1.0, interval[2])]
         for name, interval in found.items()
     }
     return {"over": outcomes.over, "units": int(units.max()) + 1, "draws": draws, **_nested(ends)}
@@ -107,7 +110,7 @@ def paired_differences(first: ClipOutcomes, second: ClipOutcomes, draws: int = D
 
     Returns:
         `dict[str, Any]`: As `metric_intervals`, but each metric has `first`, `second`, `difference` and `interval`,
-        the ends of the interval of the difference, which is None if there is only one person. A metric is None if a
+        the ends of the interval of the difference, which is None if only one person is counted. A metric is None if a
         model lacks it.
     """
     units = first.units
@@ -125,7 +128,7 @@ def paired_differences(first: ClipOutcomes, second: ClipOutcomes, draws: int = D
             "first": float(one[0]),
             "second": float(other[0]),
             "difference": interval[0],
-            "interval": list(interval[1:]) if units.max() else None,
+            "interval": list(interval[1:]) if first.units_of(name) > 1 else None,
         }
     return {"over": first.over, "units": int(units.max()) + 1, "draws": draws, **_nested(found)}
 

@@ -1,7 +1,7 @@
 """The files that a prediction writes: their paths, checks before the prediction, and writing them."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -100,6 +100,23 @@ class PredictionFiles:
             if getattr(self, kind) is not None:
                 import_optional(module, distribution)
 
+    def require_no_input(self, videos: Sequence[str], jsonl: Path | None = None) -> None:
+        """Checks that no output is one of the videos or the file to which results are appended.
+
+        Args:
+            videos (`Sequence[str]`): All videos.
+            jsonl (`Path`, *optional*): File to which results are appended.
+
+        Raises:
+            UserError: Otherwise. Writing the output would destroy it.
+        """
+        per_video = [self.subtitles, self.elan, self.textgrid, self.plot, self.annotate, self.regions]
+        outputs = [*self.shared_paths, *(path for one in per_video for path in output_paths(videos, one).values())]
+        require_no_input(outputs, videos)
+        if jsonl is not None:
+            require_no_input([jsonl], videos)
+            require_no_input(outputs, [str(jsonl)])
+
     def write(
         self, results: Mapping[str, dict[str, Any]], errors: Mapping[str, str], run: Run, videos: Sequence[str]
     ) -> dict[Path, str]:
@@ -156,6 +173,18 @@ class PredictionFiles:
             with recording_write_errors(paths[video], unwritten):
                 _write_video_file(kind, result, paths[video], video)
         return unwritten
+
+
+def require_no_input(outputs: Iterable[Path], inputs: Iterable[str]) -> None:
+    """Checks that outputs are not files that are also read.
+
+    Raises:
+        UserError: Otherwise. Writing the output would destroy it.
+    """
+    taken = {os.path.realpath(path) for path in inputs if "://" not in path}
+    for output in outputs:
+        if os.path.realpath(output) in taken:
+            raise UserError(f"{output} is read as well, and would be overwritten: name another file to write.")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from rich.table import Table
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import printable, require_writable, write_text
 from tgdfer.training.outputs.document import Run, json_text
-from tgdfer.training.outputs.files import recording_write_errors
+from tgdfer.training.outputs.files import recording_write_errors, require_no_input
 from tgdfer.training.outputs.names import format_time, output_paths, short_names
 from tgdfer.training.outputs.optional_imports import import_optional
 from tgdfer.training.outputs.subtitles import SUBTITLE_FORMATS, plain
@@ -122,6 +122,15 @@ class MomentFiles:
 
             require_picture_format(self.plot)
 
+    def require_no_input(self, videos: Sequence[str]) -> None:
+        """Checks that no output is one of the videos.
+
+        Raises:
+            UserError: Otherwise.
+        """
+        shared = [path for path in (self.csv, self.json, self.plot) if path is not None]
+        require_no_input([*shared, *output_paths(videos, self.subtitles).values()], videos)
+
     def write(self, results: MomentResults) -> dict[Path, str]:
         """Writes all files except the figure, each of them atomically.
 
@@ -133,8 +142,10 @@ class MomentFiles:
             texts[self.csv] = lambda: moment_table(results)
         if self.json is not None:
             texts[self.json] = lambda: json_text(results.document())
-        for file, path in output_paths(list(results.videos), self.subtitles).items():
-            texts[path] = partial(moment_subtitles, results, file, path.suffix.lower())
+        # Videos that cannot be read count as well, so that names do not depend on them.
+        paths = output_paths([*results.videos, *results.errors], self.subtitles)
+        for file in results.videos if paths else ():
+            texts[paths[file]] = partial(moment_subtitles, results, file, paths[file].suffix.lower())
         unwritten: dict[Path, str] = {}
         for path, text in texts.items():
             with recording_write_errors(path, unwritten):

@@ -208,6 +208,14 @@ def test_metadata_as_in_training(tmp_path):
     assert report["mismatches"] == {"missing": [], "unlisted": [], "frames": {}}
 
 
+def test_metadata_of_other_formats(tmp_path):
+    write(tmp_path / "clips" / "a.mp4", [True] * 3)
+    (tmp_path / "clips" / "metadata.csv").write_text("file_name,label,person\na.mp4,joy,p1\n")
+    cut_faces(tmp_path / "clips", tmp_path / "out", SETTINGS)
+    row = json.loads((tmp_path / "out" / "metadata.jsonl").read_text())
+    assert row == {"file_name": "a.mp4", "label": "joy", "person": "p1"}
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [("{", "cannot be read"), ('{"label": "joy"}', "has no file_name"), ('{"file_name": "a", "frames": "x"}', "not")],

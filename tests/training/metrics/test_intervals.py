@@ -1,5 +1,7 @@
 """Intervals of metrics, each on what is known by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,18 @@ def test_one_person_has_no_interval():
     found = metric_intervals(one)
     assert found["units"] == 1 and found["war"] is found["uar"] is found["ece"] is found["recall"]["a"] is None
     assert paired_differences(one, one)["war"] == {"first": 2 / 3, "second": 2 / 3, "difference": 0, "interval": None}
+
+
+def test_a_class_of_one_person_has_no_interval():
+    """Every draw gives the same value. A share of 0 or 1 has the interval of a share."""
+    labels = np.array(["a"] * 6 + ["b"] * 2)
+    one = outcomes([True, False, True, True, True, False, True, False], people=[*"uvwxyz", "s", "s"])
+    one = replace(one, labels=labels)
+    found = metric_intervals(one)
+    assert found["recall"]["b"] is None and found["recall"]["a"][0] < found["recall"]["a"][1]
+    assert paired_differences(one, one)["recall"]["b"]["interval"] is None
+    low, high = metric_intervals(replace(one, right=np.ones(8)))["recall"]["b"]
+    assert low < 0.5 and high == 1
 
 
 def test_class_figures_by_hand():
