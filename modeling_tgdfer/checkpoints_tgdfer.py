@@ -139,12 +139,13 @@ def weights_metadata(config: TGDFERConfig) -> dict[str, str]:
 
 
 def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Replaces the metadata in the header of a file of weights. The weights are copied as they are."""
+    """Adds metadata to the header of a file of weights. The weights are copied as they are."""
     draft = path.with_name(f".{path.name}.draft")
     try:
         with path.open("rb") as old, draft.open("wb") as new:
             header = json.loads(old.read(int.from_bytes(old.read(8), "little")))
-            text = json.dumps({**header, "__metadata__": dict(metadata)}).encode()
+            # transformers keeps the metadata of a quantisation here.
+            text = json.dumps({**header, "__metadata__": header.get("__metadata__", {}) | metadata}).encode()
             text = text.ljust(-(-len(text) // 8) * 8)  # The weights are aligned to 8 bytes.
             new.write(len(text).to_bytes(8, "little") + text)
             shutil.copyfileobj(old, new, 1 << 20)
@@ -302,7 +303,7 @@ class CheckpointedModel(AdaptedModel):
             for task, implementation in PIPELINES.items()
         }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
-        if is_main_process:
+        if self.should_save_on_this_rank(is_main_process):
             self._write_weights_metadata(save_directory)
 
     def _write_weights_metadata(self, folder: str | os.PathLike) -> None:

@@ -166,6 +166,8 @@ class TGDFERConfig(PreTrainedConfig):
         "description_relevance",
         "video_embeds",
         "text_embeds",
+        "coarse_logits",
+        "fine_logits",
         "hidden_states",
         "attentions",
     ]

@@ -195,7 +195,7 @@ class TextCache:
         contents are not compared, because that would synchronise a GPU at every step. The texts are then cached only
         if the weights are frozen.
         """
-        adapters = [_adapter_state(module) for module in model.clip.modules() if hasattr(module, "lora_A")]
+        adapters = [_adapter_state(module) for module in model.clip.modules() if _is_adapted(module)]
         states = [*map(_state, weights), *adapters]
         same = self._states == states
         bits = self._bits if same else [_bits(weight) for weight in weights]
@@ -231,9 +231,15 @@ def _state(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.dtype, tensor.device, version
 
 
+def _is_adapted(module: Any) -> bool:
+    """Whether a module is a layer of peft, which wraps a layer, or a module that peft trains, which wraps its copy."""
+    return hasattr(module, "base_layer") or hasattr(module, "modules_to_save")
+
+
 def _adapter_state(module: Any) -> tuple[Any, ...]:
     """Returns the adapters of a peft layer that are active or merged, and the scaling of all its adapters."""
-    return module.disable_adapters, *module.active_adapters, *module.merged_adapters, *module.scaling.items()
+    merged, scaling = getattr(module, "merged_adapters", ()), getattr(module, "scaling", None) or {}
+    return module.disable_adapters, *module.active_adapters, *merged, *scaling.items()
 
 
 def _bits(tensor: Tensor) -> Tensor:

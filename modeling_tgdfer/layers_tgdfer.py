@@ -122,6 +122,13 @@ def pooling_weights(config: TGDFERConfig, evidence: Tensor, relevance: Tensor, f
     return top / top.sum(1, keepdim=True)
 
 
+def drop_instances(frame_mask: Tensor, share: float) -> Tensor:
+    """Drops a share of the frames at random, but never all frames of a clip: mask (B, T) -> mask (B, T)."""
+    chance = torch.rand(frame_mask.shape, device=frame_mask.device).masked_fill(~frame_mask, -1.0)
+    kept = chance.argmax(1, keepdim=True) == torch.arange(frame_mask.shape[1], device=frame_mask.device)
+    return frame_mask & ((chance >= share) | kept)
+
+
 def description_relevance(frame_embeds: Tensor, description_embeds: Tensor) -> Tensor:
     """Computes the cosine of each frame and each description: (B, T, D), (K, M, D) -> (B, T, K, M)."""
     return cosines(frame_embeds, description_embeds.flatten(0, 1)).unflatten(-1, description_embeds.shape[:2])

@@ -146,7 +146,6 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
         timestamps: Tensor | None = None,
         frame_features: Tensor | None = None,
         labels: Tensor | None = None,
-        frame_labels: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TGDFERLocalizationOutput:
         """Labels every frame.
@@ -157,9 +156,8 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
             timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds, by default `config.frame_interval` apart.
             frame_features (`Tensor` of shape `(B, T, D)`, *optional*): Output of `get_frame_features`, instead of
                 `pixel_values_videos`.
-            labels (`Tensor` of shape `(B,)`, *optional*): Class indices of the clips, where -100 is ignored. They
-                train the frames weakly, unless `frame_labels` are given.
-            frame_labels (`Tensor` of shape `(B, T)`, *optional*): Class indices of the frames, where -100 is ignored.
+            labels (`Tensor` of shape `(B,)` or `(B, T)`, *optional*): Class indices of the clips, which train the
+                frames weakly, or of the frames. -100 is ignored.
             **kwargs: `return_dict`.
 
         Returns:
@@ -168,7 +166,8 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
         Raises:
             ValueError: As in `TGDFERModel.forward`.
         """
-        base = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
+        inputs = (pixel_values_videos, frame_mask, timestamps, frame_features)
+        base = self.tgdfer(*inputs, return_dict=True, **kwargs)
         mask, frames = base.frame_mask, base.last_hidden_state
         scale, bias = at_least_fp32(self.log_scale).exp(), at_least_fp32(self.bias)
         fine = scale * cosines(unit(at_least_fp32(frames)), base.text_embeds) + bias
@@ -177,10 +176,9 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
         top = top_frames(frame_logits, mask, self.config.topk_fraction)
         logits = frame_logits.masked_fill(~top, 0.0).sum(1) / top.sum(1)
         loss = None
-        if frame_labels is not None:
-            known = mask & (frame_labels != IGNORED)
+        if labels is not None and labels.ndim == 2:
             # The labels of the frames go one by one through a loss that expects those of clips.
-            wanted = frame_labels.masked_fill(~known, IGNORED).flatten()
+            wanted = labels.masked_fill(~mask, IGNORED).flatten()
             loss = bag_loss(frame_logits.flatten(0, 1), wanted, None, self.config.label_smoothing)
         elif labels is not None:
             loss = bag_loss(logits, labels, None, self.config.label_smoothing)

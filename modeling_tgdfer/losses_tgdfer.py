@@ -103,11 +103,11 @@ def bag_loss(
 def hard_labels(labels: Tensor, several: bool = False) -> Tensor:
     """Returns class indices (B,) for labels (B,) or (B, K): the class with most votes, or the only one of the clip.
 
-    Clips with several labels count as unlabelled.
+    Clips with several labels, and clips without votes, count as unlabelled.
     """
     if not labels.is_floating_point():
         return labels
-    is_clear = (labels >= 0).all(-1) & ((labels > 0).sum(-1) == 1 if several else True)
+    is_clear = (labels >= 0).all(-1) & ((labels > 0).sum(-1) == 1 if several else (labels > 0).any(-1))
     return labels.argmax(-1).masked_fill(~is_clear, IGNORED)
 
 

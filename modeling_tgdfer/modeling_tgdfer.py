@@ -57,6 +57,7 @@ from .layers_tgdfer import (
     check_classes,
     cosines,
     description_relevance,
+    drop_instances,
     masked_mean,
     masked_softmax,
     pooling_weights,
@@ -110,7 +111,7 @@ class TGDFEROutput(ModelOutput):
         description_relevance (`Tensor` of shape `(B, T, K, M)`): Cosine of each frame and description; 0 for padding.
         video_embeds (`Tensor` of shape `(B, D)`): Clip in CLIP's joint space, of unit length. It is the mean of the
             frames, weighted by their share in the prediction.
-        text_embeds (`Tensor` of shape `(K, D)` or `(B, K, D)`): Class texts; one set per clip with visual prompts.
+        text_embeds (`Tensor` of shape `(B, K, D)`): Class texts of each clip; the same ones without visual prompts.
         hidden_states (`tuple(Tensor)` of shape `(B, T, long_range_width)`, *optional*): Inputs of the layers of the
             long-range grain and the output of the last one, if requested. Empty without this grain.
         attentions (`tuple(Tensor)` of shape `(B, heads, T, T)`, *optional*): Attention weights of these layers, if
@@ -305,7 +306,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         """
         guidance, context = self.text_guidance, None
         if guidance.context is not None and not guidance.has_context_per_class:
-            context = guidance.context.weight.unsqueeze(0)
+            numbers = torch.arange(guidance.context.num_embeddings, device=input_ids.device)
+            context = guidance.context(numbers).unsqueeze(0)
         return self._encode_descriptions(input_ids.unsqueeze(1), context).squeeze(1)
 
     def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
@@ -328,15 +330,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
             )
         features = encode_images(self.clip, pixel_values_videos.flatten(0, 1))
         features = features.unflatten(0, pixel_values_videos.shape[:2])
-        return features if frame_mask is None else features.masked_fill(~frame_mask.bool().unsqueeze(-1), 0.0)
-
-    def drop_instances(self, frame_mask: Tensor) -> Tensor:
-        """Drops random frames in training, but never all frames of a clip: mask (B, T) -> mask (B, T)."""
-        if not self.training or not self.config.instance_dropout:
-            return frame_mask
-        chance = torch.rand(frame_mask.shape, device=frame_mask.device).masked_fill(~frame_mask, -1.0)
-        kept = chance.argmax(1, keepdim=True) == torch.arange(frame_mask.shape[1], device=frame_mask.device)
-        return frame_mask & ((chance >= self.config.instance_dropout) | kept)
+        return features if frame_mask is None else features.masked_fill(~frame_mask.to(features).bool()[..., None], 0)
 
     def prepare_time(
         self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
@@ -400,7 +394,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
             frames = unit(frames - self.residue(frames).to(frames.device))
         motion = motion_weights(frames, frame_mask) if self.config.motion_weights else None
         frames = F.dropout(frames, self.config.feature_dropout, self.training)
-        frame_mask = self.drop_instances(frame_mask)
+        if self.training and self.config.instance_dropout:
+            frame_mask = drop_instances(frame_mask, self.config.instance_dropout)
         if self.temporal_adapter is not None:
             frames = self.temporal_adapter(frames, timestamps, frame_mask).to(frames.device)
         if self.short_term is not None:
@@ -408,6 +403,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         frame_embeds = frames
         if self.long_range is not None:
             frames = frames + self.long_range(frames, timestamps, frame_mask, **kwargs).to(frames.device)
+        texts = ModelOutput({name: value.to(frames.device) for name, value in texts.items()})
         return TGDFERModelOutput(
             last_hidden_state=frames,
             pooler_output=masked_mean(frames, frame_mask),
@@ -547,18 +543,20 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         Raises:
             ValueError: As in `TGDFERModel.forward`.
         """
-        base: TGDFERModelOutput = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, **kwargs)
+        base = self.tgdfer(pixel_values_videos, frame_mask, timestamps, frame_features, return_dict=True, **kwargs)
         mask, texts, frames = base.frame_mask, base.text_embeds, base.last_hidden_state
-        scale, bias = at_least_fp32(self.log_scale).exp(), at_least_fp32(self.bias)
+        # The parts of a model may lie on several devices.
+        log_scale, bias = (at_least_fp32(value).to(frames.device) for value in (self.log_scale, self.bias))
+        scale = log_scale.exp()
         short_term, both_grains = unit(at_least_fp32(base.frame_embeds)), unit(at_least_fp32(frames))
 
         scores = scale * cosines(short_term, texts) + bias
-        relevance = self.relevance(scores, base.frame_embeds, mask, base.motion)
+        relevance = self.relevance(scores, base.frame_embeds, mask, base.motion).to(frames.device)
         if self.visual_prompts is not None:
-            texts = self.visual_prompts(texts, frames, relevance, mask)  # (B, K, D)
+            texts = self.visual_prompts(texts, frames, relevance, mask).to(frames.device)  # (B, K, D)
             if self.config.relevance_text == "prompted":
                 scores = scale * cosines(short_term, texts) + bias
-                relevance = self.relevance(scores, base.frame_embeds, mask, base.motion)
+                relevance = self.relevance(scores, base.frame_embeds, mask, base.motion).to(frames.device)
         evidence = scale * cosines(both_grains, texts) + bias
         weights = pooling_weights(self.config, evidence, relevance, mask)
         logits = (weights * evidence).sum(1)
@@ -570,11 +568,11 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             frame_relevance=weights,
             description_relevance=description_relevance(short_term, base.description_embeds),
             video_embeds=unit((frame_shares * at_least_fp32(frames)).sum(1)),
-            text_embeds=texts,
+            text_embeds=texts if texts.ndim == 3 else texts.expand(len(frames), -1, -1),
         )
         loss, terms = None, None
         if labels is not None:
-            adjusted = logits if logit_adjustment is None else logits + logit_adjustment
+            adjusted = logits if logit_adjustment is None else logits + logit_adjustment.to(logits.device)
             if self.config.mil_pooling != "attention":
                 # `A` does not decide here, and the weights of these poolings have no gradient.
                 relevance = masked_softmax(evidence, mask.unsqueeze(-1), dim=1)

@@ -39,6 +39,22 @@ def at_temperature(logits: Tensor, config: Any = None) -> Tensor:
     return logits / getattr(config, "temperature", 1.0)
 
 
+def probabilities(logits: Tensor, config: Any = None) -> Tensor:
+    """Converts logits to calibrated probabilities.
+
+    Args:
+        logits (`Tensor` of shape `(..., K)`): Logits of the network.
+        config (`TGDFERConfig`, *optional*): Config of the model. By default a clip has one label.
+
+    Returns:
+        `Tensor` of shape `(..., K)`: Probabilities. Their sum is one, unless the model was trained on clips with
+        several labels.
+    """
+    scaled = at_temperature(logits, config)
+    several = getattr(config, "problem_type", None) == "multi_label_classification"
+    return scaled.sigmoid() if several else scaled.softmax(-1)
+
+
 def candidates(scores: Sequence[float], names: Sequence[str], config: Any = None) -> list[str]:
     """Returns the possible labels of a clip, the most probable one first.
 

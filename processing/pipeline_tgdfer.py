@@ -14,7 +14,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 
-from .explanation_tgdfer import UNSURE, at_temperature, candidates
+from .explanation_tgdfer import UNSURE, candidates, probabilities
 from .frame_sampling_tgdfer import sample_indices, windows
 from .quality_tgdfer import face_warnings, quality_of
 from .recordings_tgdfer import Recording
@@ -129,6 +129,9 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
         preprocess_names = ("num_frames", "interval", "progress", "thumbnails", *FACE_OPTIONS)
         postprocess_names = ("num_frames", "longest_clip")
+        if unknown := sorted(set(kwargs) - {*preprocess_names, *postprocess_names}):
+            known = ", ".join(dict.fromkeys([*preprocess_names, *postprocess_names]))
+            raise TypeError(f"The emotion-timeline pipeline has no option {unknown[0]!r}; its options are {known}.")
         preprocess_options, postprocess_options = (
             {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             for names in (preprocess_names, postprocess_names)
@@ -284,8 +287,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
                     frame_mask=mask.to(self.device),
                     timestamps=times.to(self.device),
                 )
-            scores = at_temperature(outputs.logits.float(), self.model.config).softmax(-1)
-            frames = at_temperature(outputs.frame_logits.float(), self.model.config).softmax(-1)
+            scores = probabilities(outputs.logits.float(), self.model.config)
+            frames = probabilities(outputs.frame_logits.float(), self.model.config)
             for row, length in enumerate(lengths.tolist()):
                 predictions.append(
                     {
@@ -305,7 +308,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
             **kwargs (`Any`): Options of `Pipeline.save_pretrained`.
         """
         super().save_pretrained(save_directory, **kwargs)
-        self.video_processor.save_pretrained(save_directory)
+        self.video_processor.save_pretrained(save_directory, **kwargs)
 
     def get_iterator(
         self,

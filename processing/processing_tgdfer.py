@@ -11,7 +11,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 
 from .description_files_tgdfer import read_descriptions
-from .explanation_tgdfer import Explanation, at_temperature, candidates, explain_clip, references_of
+from .explanation_tgdfer import Explanation, candidates, explain_clip, probabilities, references_of
 from .saved_settings_tgdfer import from_checkpoint
 from .search_tgdfer import LIMIT, MIN_SCORE, FaceIndex, SearchReference, search_indexes
 from .video_processing_tgdfer import TGDFERVideoProcessor, TGDFERVideoProcessorKwargs, VideoBatchFeature
@@ -172,11 +172,19 @@ class TGDFERProcessor(ProcessorMixin):
             `list[str]`: Paths of the files that the processor wrote.
         """
         os.makedirs(save_directory, exist_ok=True)
+        self._save_image_settings(save_directory)
+        return super().save_pretrained(save_directory, push_to_hub, **kwargs)
+
+    def _save_image_settings(self, folder: str | os.PathLike) -> None:
         settings = self.video_processor.to_dict()
         known = CLIPImageProcessor.valid_kwargs.__annotations__
         images = CLIPImageProcessor(**{name: settings[name] for name in IMAGE_SETTINGS if name in known})
-        images.save_pretrained(save_directory)
-        return super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        images.save_pretrained(folder)
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        # With `push_to_hub`, transformers uploads only files that are written after its own bookkeeping starts.
+        self._save_image_settings(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
 
     def class_prompts(self, descriptions: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """Tokenizes the descriptions of K classes, sorted by name.
@@ -279,7 +287,7 @@ class TGDFERProcessor(ProcessorMixin):
                 f"The outputs have {cosines.shape[2]} classes with up to {cosines.shape[3]} descriptions, which are"
                 " not those of the processor; set `processor.descriptions` to the descriptions of the model's classes."
             )
-        scores = at_temperature(outputs["logits"].detach().float().cpu(), config).softmax(-1)
+        scores = probabilities(outputs["logits"].detach().float().cpu(), config)
         explanations = []
         for clip, index in enumerate(scores.argmax(-1).tolist()):
             explanations.append(

@@ -131,7 +131,7 @@ class EmotionSearchPipeline(EmotionTimelinePipeline):
             **kwargs (`Any`): Options of `Pipeline.save_pretrained`.
         """
         super().save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory)
+        self.processor.save_pretrained(save_directory, **kwargs)
 
 
 PIPELINE_REGISTRY.register_pipeline(

@@ -78,7 +78,7 @@ class LocalizationClips(FeatureDataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         view = derived_seed(self.seed, self.epoch, index) % len(self.frame_labels)  # as in `FeatureDataset`
-        return super().__getitem__(index) | {"frame_labels": self.frame_labels[view, index]}
+        return super().__getitem__(index) | {"labels": self.frame_labels[view, index]}
 
 
 def train_localizer(dataset: BenchmarkDataset, with_segments: bool, seed: int) -> TGDFERForTemporalLocalization:

@@ -100,6 +100,7 @@ with torch.no_grad():
 assert not torch.allclose(adapted, plain, atol=1e-2)
 
 model.save_pretrained("saved", push_to_hub=True, repo_id="user/saved")
+processor.save_pretrained("saved", push_to_hub=True, repo_id="user/saved")
 model.push_to_hub("user/pushed", private=True)
 processor.push_to_hub("user/pushed")
 assert model.has_lora
@@ -317,6 +318,7 @@ def test_push_to_hub_merges_lora(with_tgdfer, model_folder):
     assert set(pushed) == set(load_file(model_folder / "model.safetensors"))
     assert json.loads(repo.head.files["config.json"].data)["auto_map"]["AutoModelForVideoClassification"]
     for name in ("user/pushed", "user/saved"):
+        assert {"preprocessor_config.json", "processor_config.json"} <= set(with_tgdfer.hub.model(name).head.files)
         data = with_tgdfer.hub.model(name).head.files["model.safetensors"].data
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         assert {"format_version", "tgdfer_version", "training_data"} <= set(header["__metadata__"])

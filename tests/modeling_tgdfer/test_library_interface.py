@@ -33,10 +33,17 @@ def test_text_features_are_the_same_of_both_classes(model: TGDFERForVideoClassif
 
 @torch.no_grad()
 def test_text_embeds(from_clip: Maker, frames: torch.Tensor) -> None:
-    """(B, K, D) where the clips rewrite the texts, else (K, D)."""
+    """(B, K, D), the same for all clips unless these rewrite the texts. Pipelines take each output apart by clips."""
     assert from_clip()(frames).text_embeds.shape == (2, 5, DIM)
     plain = from_clip(visual_prompts=False)
-    assert torch.equal(plain(frames).text_embeds, plain.get_text_features().pooler_output)
+    found = plain(frames).text_embeds
+    assert found.shape == (2, 5, DIM) and torch.equal(found[1], plain.get_text_features().pooler_output)
+
+
+@torch.no_grad()
+def test_the_config_may_ask_for_tuples(from_clip: Maker, frames: torch.Tensor) -> None:
+    expected, model = from_clip()(frames).logits, from_clip(return_dict=False)
+    assert torch.equal(model(frames)[0], expected)
 
 
 @torch.no_grad()

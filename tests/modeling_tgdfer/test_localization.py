@@ -60,7 +60,7 @@ def test_masked_frames_are_as_if_they_were_not_there(from_clip: Maker) -> None:
 def test_losses_by_hand(from_clip: Maker) -> None:
     model = move_all_but_clip(make(from_clip, label_smoothing=0.0, instance_weight=0.0))
     frames, wanted = features(4), torch.tensor([[1, 1, -100, 3]])
-    found = model(frame_features=frames, frame_labels=wanted, labels=torch.tensor([2]))
+    found = model(frame_features=frames, labels=wanted)
     log_p = found.frame_logits[0].log_softmax(-1)
     assert found.loss.item() == pytest.approx(-(log_p[0, 1] + log_p[1, 1] + log_p[3, 3]).item() / 3, rel=1e-5)
     weak = model(frame_features=frames, labels=torch.tensor([2])).loss.item()
@@ -87,8 +87,7 @@ def test_learns_which_frames_show_a_class(with_segments: bool, from_clip: Maker)
     labels = torch.tensor([2] * 4 + [3] * 4)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
     for _ in range(60):
-        given = {"frame_labels": wanted} if with_segments else {"labels": labels}
-        loss = model.train()(frame_features=clips, **given).loss
+        loss = model.train()(frame_features=clips, labels=wanted if with_segments else labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -216,3 +216,19 @@ def test_a_switched_off_adapter_is_not_heard(untrained: TGDFERForVideoClassifica
         for module in lora:
             module.enable_adapters(enabled)
         assert torch.equal(untrained.get_text_features().pooler_output, expected)
+
+
+@torch.no_grad()
+def test_adapters_of_every_kind_are_noticed(untrained: TGDFERForVideoClassification) -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.IA3Config(target_modules=r".*text_model.*(k_proj|v_proj)", feedforward_modules=[])
+    adapted = peft.get_peft_model(untrained, config).eval()
+    for name, parameter in adapted.named_parameters():
+        if "ia3_" in name:
+            parameter.mul_(3.0)
+    frames = torch.randn(2, 6, DIM)
+    with_it = adapted(frame_features=frames).text_embeds
+    with adapted.disable_adapter():
+        without = adapted(frame_features=frames).text_embeds
+    assert differ(with_it, without) > 1e-3
+    assert differ(adapted(frame_features=frames).text_embeds, with_it) < 1e-6

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tgdfer import TGDFERForVideoClassification
+from tgdfer.modeling_tgdfer.layers_tgdfer import drop_instances
 
 from .conftest import DIM, PARTS
 
@@ -46,13 +47,14 @@ def test_every_trainable_parameter_learns(
 
 
 def test_dropped_instances_spare_one(untrained: TGDFERForVideoClassification) -> None:
-    untrained.config.instance_dropout = 0.99
-    untrained.train()
     mask = torch.tensor([[True] * 6, [False, True, True, False, False, False]])
     for _ in range(20):
-        kept = untrained.tgdfer.drop_instances(mask)
+        kept = drop_instances(mask, 0.99)
         assert kept.any(1).all() and not (kept & ~mask).any()
-    assert torch.equal(untrained.eval().tgdfer.drop_instances(mask), mask)
+    frames = torch.randn(2, 6, DIM)
+    untrained.config.instance_dropout = 0.99
+    assert torch.equal(untrained.eval().tgdfer(frame_features=frames, frame_mask=mask).frame_mask, mask)
+    assert untrained.train().tgdfer(frame_features=frames, frame_mask=mask).frame_mask.sum() < mask.sum()
 
 
 def test_imbalance_changes_the_loss_alone(model: TGDFERForVideoClassification, frames: torch.Tensor) -> None:

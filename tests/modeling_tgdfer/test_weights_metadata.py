@@ -82,3 +82,12 @@ def test_only_the_header_changes(tmp_path, text):
         write_metadata(path, {"format": "pt", "text": text})
         assert header(path) == {"format": "pt", "text": text}
         assert all(torch.equal(load_file(path)[name], weight) for name, weight in weights.items())
+
+
+def test_metadata_of_others_are_kept(model, tmp_path):
+    """transformers writes those of a quantisation, without which the weights cannot be loaded."""
+    model.save_pretrained(tmp_path)
+    write_metadata(tmp_path / "model.safetensors", {"quantisation": "int8"})
+    model.config.save_pretrained(tmp_path)
+    assert_described(tmp_path / "model.safetensors")
+    assert header(tmp_path / "model.safetensors")["quantisation"] == "int8"

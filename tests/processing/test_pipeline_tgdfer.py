@@ -360,3 +360,18 @@ def test_nothing_is_said_over_a_cut_or_a_gap(timeline, numbered, monkeypatch):
     assert edges[0][0] == 0 and edges[-1][1] == second["segments"][0]["start"] == result["cuts"][0]
     assert {0.96} <= {end for _, end in edges} and {3.2} <= {start for start, _ in edges}
     assert all(end <= 0.96 or start >= 3.2 for start, end in edges)
+
+
+@pytest.mark.parametrize("option", ["intervall", "top_k", "sampling"])
+def test_unknown_options_are_refused(timeline, clip, option):
+    with pytest.raises(TypeError, match=f"has no option '{option}'; its options are num_frames, interval"):
+        timeline(clip, **{option: 1})
+
+
+def test_each_of_several_labels_has_a_probability_of_its_own(timeline, clip, monkeypatch):
+    monkeypatch.setattr(timeline.model.config, "problem_type", "multi_label_classification")
+    with torch.no_grad():
+        logits = timeline.model(**timeline.video_processor([clip], return_tensors="pt")).logits[0]
+    scores = timeline(clip)["people"][0]["scores"]
+    assert list(scores.values()) == pytest.approx(logits.sigmoid().tolist(), abs=0.05)
+    assert sum(scores.values()) != pytest.approx(1, abs=1e-3)

@@ -92,6 +92,7 @@ def test_losses_by_hand():
     assert bag_loss(logits, several, None, 0.0, several=True) == pytest.approx(float(expected))
     assert bag_loss(logits, torch.full((2, 3), -100.0), None, 0.0, several=True) == 0
     assert hard_labels(votes).tolist() == [0, IGNORED]
+    assert hard_labels(torch.zeros(2, 3)).tolist() == [IGNORED] * 2, "nobody has voted"
     assert hard_labels(several, several=True).tolist() == [IGNORED, 1]
 
 

@@ -514,9 +514,7 @@ def test_outputs_never_replace_videos(model_folder: Path, videos: list[str], tmp
     assert own.read_bytes() == Path(videos[0]).read_bytes()
 
 
-def test_files_of_parts_have_names_of_the_whole_list(
-    model_folder: Path, videos: list[str], tmp_path: Path
-) -> None:
+def test_files_of_parts_have_names_of_the_whole_list(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
     names = set()
     for number in (1, 2, 3):
         batch = Batch(tmp_path / "found.jsonl", shard=Shard(number, 3))

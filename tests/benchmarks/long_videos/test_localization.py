@@ -47,7 +47,7 @@ def test_items_have_the_labels_of_their_view(dataset):
         clips.set_epoch(epoch)
         for index in range(5):
             item = clips[index]
-            torch.testing.assert_close(item["frame_labels"] % 100, item["timestamps"], atol=1e-4, rtol=0)
+            torch.testing.assert_close(item["labels"] % 100, item["timestamps"], atol=1e-4, rtol=0)
 
 
 class Localizer:
