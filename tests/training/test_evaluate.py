@@ -293,7 +293,7 @@ def test_the_data_set_of_a_run_by_another_path_has_its_columns(run, tmp_path, mo
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     config = (copy / "config.yaml").read_text()
-    (copy / "config.yaml").write_text(config.replace("label_column: null", "label_column: emotion"))
+    (copy / "config.yaml").write_text(config.replace("\nlabel_column: null", "\nlabel_column: emotion"))
     dataset = Path(read_yaml(copy / "config.yaml")["dataset"])
     monkeypatch.chdir(dataset.parent)
     for name, column in ((dataset.name, "emotion"), (str(dataset), "emotion"), ("others", None)):
