@@ -289,6 +289,8 @@ class CheckpointedModel(AdaptedModel):
             merged = self.merged_copy(state_dict)
             merged.save_pretrained(save_directory, is_main_process, None, push_to_hub, *args, **kwargs)
             return
+        if not self.has_lora:
+            self.forget_lora()
         self.config.format_version = FORMAT_VERSION
         home = "modeling_tgdfer"
         # transformers would record only the class that is saved, but both classes can load the weights.

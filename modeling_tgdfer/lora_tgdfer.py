@@ -290,11 +290,26 @@ class AdaptedModel(PreTrainedModel):
                 module.merge(safe_merge=True)
                 self.set_submodule(name, module.get_base_layer())
         clip: Any = self.base_model.clip
-        for module in (clip, clip.vision_model, clip.text_model):
+        for module in (self, clip, clip.vision_model, clip.text_model):
             module.__dict__.pop("peft_config", None)
+        self._hf_peft_config_loaded = False  # otherwise transformers would look for adapters when it saves
+        self.forget_lora()
+        self.base_model.train(self.base_model.training)  # drops the cached class texts
+
+    def forget_lora(self) -> None:
+        """Records that LoRA is not attached. peft's `merge_and_unload` merges it without telling the model."""
         self.base_model.__dict__.pop("_attached_lora", None)
         self.config.lora_attached, self.config.clip_frozen_sha256 = False, None
-        self.base_model.train(self.base_model.training)  # drops the cached class texts
+
+    def add_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Adds an adapter as `PreTrainedModel.add_adapter`.
+
+        Raises:
+            ValueError: If the LoRA of TG-DFER is attached, because transformers cannot save both.
+        """
+        if self.config.lora_attached:
+            raise ValueError("LoRA is attached already; call `merge_lora` first, or use `peft.get_peft_model`.")
+        super().add_adapter(*args, **kwargs)
 
     def merged_copy(self, state_dict: Mapping[str, Tensor] | None = None) -> Self:
         """Copies the model, with the weights of `state_dict` if it is given, and merges LoRA in the copy."""

@@ -161,3 +161,30 @@ def test_text_arguments_are_refused(model: TGDFERForVideoClassification, frames:
         model(frames, attention_mask=torch.ones(2, 6))
     with pytest.raises(ValueError, match="`input_ids` is not an input of TG-DFER"):
         model.tgdfer(frame_features=torch.randn(1, 2, DIM), input_ids=torch.ones(2, 6))
+
+
+def test_lora_that_peft_has_merged_is_not_missed(untrained, frames, tmp_path):
+    untrained.config.lora_layers = 1
+    untrained.attach_lora()
+    move_lora(untrained)
+    expected = untrained.eval()(frames).logits
+    config = peft.LoraConfig(target_modules=["tgdfer.short_term.down"])
+    merged = peft.get_peft_model(untrained, config).merge_and_unload()
+    merged.save_pretrained(tmp_path)
+    again = TGDFERForVideoClassification.from_pretrained(tmp_path)
+    assert not again.has_lora and differ(again(frames).logits, expected) < 1e-4
+
+
+def test_adapters_of_transformers(untrained, frames, tmp_path, monkeypatch):
+    """They are merged with ours, and are not added beside ours. transformers may ask for a later version of peft."""
+    monkeypatch.setattr("transformers.integrations.peft.check_peft_version", lambda **_: None)
+    config = peft.LoraConfig(target_modules=["tgdfer.short_term.down"], init_lora_weights=False)
+    untrained.add_adapter(config)
+    expected = untrained.eval()(frames).logits
+    untrained.save_pretrained(tmp_path, merge_lora=True)
+    again = TGDFERForVideoClassification.from_pretrained(tmp_path)
+    assert not again.has_lora and differ(again(frames).logits, expected) < 1e-4
+    again.config.lora_layers = 1
+    again.attach_lora()
+    with pytest.raises(ValueError, match="LoRA is attached already; call `merge_lora` first"):
+        again.add_adapter(config)
