@@ -568,7 +568,7 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
             frame_relevance=weights,
             description_relevance=description_relevance(short_term, base.description_embeds),
             video_embeds=unit((frame_shares * at_least_fp32(frames)).sum(1)),
-            text_embeds=texts if texts.ndim == 3 else texts.expand(len(frames), -1, -1),
+            text_embeds=texts if texts.ndim == 3 else texts.expand(frames.shape[0], -1, -1),
         )
         loss, terms = None, None
         if labels is not None:

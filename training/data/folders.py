@@ -4,8 +4,6 @@
 folders. Therefore this module reads local folders itself. It uses the same folder layout.
 """
 
-import csv
-import json
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -16,10 +14,10 @@ import datasets
 from huggingface_hub import metadata_load
 
 from tgdfer.training.data.links import require_inside
+from tgdfer.training.data.metadata_files import METADATA, metadata_lines
 from tgdfer.training.data.tables import Table
 from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import csv_rows
 
 # Suffixes that the `videofolder` builder of `datasets` reads. So a folder has the same clips locally and on the Hub.
 VIDEOFOLDER_SUFFIXES = (".mkv", ".mp4", ".avi", ".mpeg", ".mov")
@@ -30,7 +28,6 @@ SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLIT_OF = {folder: split for split, folders in SPLITS.items() for folder in folders}
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # Suffixes of files that other builders of `datasets` read.
 _OTHER_FORMATS = (".arrow", ".parquet", ".tar", ".tgz", ".zip")
 _REMEDY = "give a folder of SPLIT/LABEL/CLIP.mp4 with a metadata.jsonl in every split or in none"
@@ -184,32 +181,6 @@ def _metadata_rows(
             require_inside(folder, path)
             rows[path] = row
     return rows
-
-
-def metadata_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields the rows of a metadata file with their numbers, which start at 1."""
-    try:
-        if file.suffix == ".parquet":
-            from pyarrow import parquet
-
-            rows: Any = enumerate(parquet.read_table(file).to_pylist(), 1)
-        elif file.suffix == ".csv":
-            # Empty cells are unknown values.
-            cells = csv_rows(file.read_text(encoding="utf-8-sig"))
-            rows = enumerate(({name: value or None for name, value in row.items()} for row in cells), 1)
-        else:
-            lines = file.read_text(encoding="utf-8-sig").split("\n")
-            rows = ((number, json.loads(line)) for number, line in enumerate(lines, 1) if line.strip())
-        for number, row in rows:
-            if not isinstance(row, dict):
-                raise UserError(
-                    f'Row {number} of {file} is not an object: write a line such as {{"file_name": "a.mp4"}}.'
-                )
-            yield number, row
-    except UserError:
-        raise
-    except (OSError, ValueError, csv.Error, RecursionError) as error:  # Errors of pyarrow are subclasses of these.
-        raise UserError(f"{file} cannot be read ({' '.join(str(error).split())}): repair it or remove it.") from error
 
 
 def _table(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tgdfer.training.data.folders import METADATA, metadata_lines
+from tgdfer.training.data.metadata_files import METADATA, metadata_lines
 from tgdfer.training.errors import UserError
 from tgdfer.training.face_crops.annotations import frames_of
 from tgdfer.training.files import write_text
