@@ -1,5 +1,6 @@
 """`Trainer` with our model: what it saves is what it loads, with and without LoRA."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,8 @@ def test_other_weights_are_saved_where_they_are_given(
 
 
 def test_lora_that_is_missing_is_named(model: TGDFERForVideoClassification, tmp_path: Path) -> None:
-    model.config.lora_attached = True
     model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"lora_attached": True}))
     with pytest.raises(ValueError, match="says that LoRA is attached, but the weights of LoRA are missing"):
         TGDFERForVideoClassification.from_pretrained(tmp_path)
