@@ -333,7 +333,7 @@ def _is_calibration_split(task: _EvaluationTask) -> bool:
 
 def _is_same_dataset(one: str, other: str) -> bool:
     """Returns whether two names are those of the same data set. The configuration of a run has absolute paths."""
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:

@@ -119,7 +119,7 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
         train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
     lost = set(clips.classes) - clips.classes_of(train)
     if lost or not held_out:
-        reason = f"no clips of {', '.join(sorted(lost))} would be left to train on"
+        reason = f"no clips of {', '.join(sorted(lost))} would be left to train on" if lost else "the fold is empty"
         if len(set(groups)) < num_folds:
             reason = f"there are only {len(set(groups))}"
         raise UserError(
