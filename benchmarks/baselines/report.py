@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.harness.comparison import FIGURES, paired_bootstrap
-from benchmarks.harness.results import Results, published_facts, read_results
+from benchmarks.harness.published_rows import published_results, with_published_rows
+from benchmarks.harness.results import Results, read_results
 from benchmarks.harness.tables import (
     describe_clips,
     how_it_was_run,
@@ -20,6 +21,7 @@ from benchmarks.harness.tables import (
     write_report,
 )
 from tgdfer.training.figures.saving import save_figure
+from tgdfer.training.files import read_json
 from tgdfer.training.metrics.bootstrap import Interval
 
 TITLES = {"war": "WAR", "uar": "UAR", "frame_ap": "frame AP", "pointing": "pointing"}
@@ -57,6 +59,8 @@ def differences(results: Results) -> dict[str, dict[str, dict[str, Interval]]]:
 def write_baselines_report(work: Path, path: Path, figures: Path) -> None:
     """Writes the report, its chart and its figures.
 
+    Rows that are in the published figures and were not measured again are kept.
+
     Args:
         work (`Path`): Folder of the results.
         path (`Path`): Path of the Markdown file. The chart is written beside it.
@@ -65,13 +69,15 @@ def write_baselines_report(work: Path, path: Path, figures: Path) -> None:
     Raises:
         UserError: If nothing has been measured yet, or the results cannot be read.
     """
-    results = read_results(work, ORDER)
+    published = read_json(figures) if figures.is_file() else {}
+    results = with_published_rows(read_results(work, ORDER), published, ORDER)
     compared = {dataset.name: differences(dataset) for dataset in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(results, path.with_suffix(".png"))
     sections = [_introduction(results, path.with_suffix(".png").name)]
     sections += [_section(dataset, compared[dataset.name]) for dataset in results]
-    write_report(path, [*sections, _methods(results)], figures, published_facts(results, "differences", compared))
+    contents = {data.name: {**published_results(data), "differences": compared[data.name]} for data in results}
+    write_report(path, [*sections, _methods(results)], figures, contents)
 
 
 def _introduction(results: Sequence[Results], picture: str) -> str:
