@@ -21,8 +21,9 @@ from .faces_tgdfer import (
 )
 from .frame_sampling_tgdfer import close_gaps, sample_indices
 from .tracks_tgdfer import FacePath
-from .video_file_tgdfer import FrameTransform, VideoDecodeError, VideoFile
+from .video_file_tgdfer import FrameTransform, VideoFile
 from .video_reading_tgdfer import ASSUMED_FPS, stream
+from .video_source_tgdfer import undecodable_error
 
 # Number of frames of one person in a chunk.
 CHUNK = 16
@@ -173,7 +174,7 @@ class RecordingReader:
             return self._uncropped()
         views = self._views()
         if not self.decoded:
-            raise self._undecodable()
+            raise undecodable_error(self.name)
         if not views and self.settings.no_face != "full_frame":
             raise no_face_error(self.name, "any of the frames that were searched")
         steps = max(self.plan.steps_within(_DETECTION_INTERVAL), self.settings.every)
@@ -202,9 +203,6 @@ class RecordingReader:
             plan.timed,
             chunks,
         )
-
-    def _undecodable(self) -> VideoDecodeError:
-        return VideoDecodeError(f"No frame of {self.name} can be decoded; download or encode it again.")
 
     # Passes
 
@@ -302,7 +300,7 @@ class RecordingReader:
         pictures = self._pictures(located is not None)
         first = next(pictures, None)
         if first is None:
-            raise self._undecodable()
+            raise undecodable_error(self.name)
         recording = self._recording(located, None, [None], self._whole_frames(located, first, pictures))
         if located is None:
             recording.size = self.original_size

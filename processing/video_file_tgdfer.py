@@ -20,7 +20,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
-from .video_source_tgdfer import LIMITS, VideoDecodeError, VideoSource
+from .video_source_tgdfer import LIMITS, VideoDecodeError, VideoSource, undecodable_error
 
 logger = logging.get_logger(__name__)
 
@@ -250,11 +250,8 @@ class VideoFile(VideoSource):
             indices.append(index)
             del picture  # Otherwise it would stay in memory until the next one is decoded.
         if frames is None:
-            raise self._undecodable()
+            raise undecodable_error(self.name)
         return frames[: len(indices)], np.array(indices), size
-
-    def _undecodable(self) -> VideoDecodeError:
-        return VideoDecodeError(f"No frame of {self.name} can be decoded; download or encode it again.")
 
     # Times
 
@@ -306,7 +303,7 @@ class VideoFile(VideoSource):
             unit = float(stream.time_base or 0)
             stamps = [frame.pts for frame in self._frames(container, stream)]
         if not stamps:
-            raise self._undecodable()
+            raise undecodable_error(self.name)
         if None in stamps or (np.diff(stamps) <= 0).any():
             seconds = np.arange(len(stamps)) / rate
         else:

@@ -42,6 +42,15 @@ class VideoDecodeError(ValueError):
     """Raised if a video cannot be read. The message is one sentence that names the video, the cause and the remedy."""
 
 
+def undecodable_error(name: str) -> VideoDecodeError:
+    """Creates the error for a video without a frame that can be decoded.
+
+    Args:
+        name (`str`): Name of the video.
+    """
+    return VideoDecodeError(f"No frame of {name} can be decoded; download or encode it again.")
+
+
 class VideoSource:
     """A video file. It is reopened for every pass, because seeking is not reliable in damaged files.
 
