@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
@@ -415,6 +415,11 @@ class TGDFERConfig(PreTrainedConfig):
             for text, reference in descriptions.items():
                 if not _is_reference(reference):
                     raise ValueError(f"`description_references` has {reference!r} for {text!r} of {label!r}; {remedy}")
+
+    @property
+    def text_config(self) -> PreTrainedConfig:
+        """Configuration of the text tower, which transformers and DeepSpeed look up for its vocabulary and width."""
+        return cast(PreTrainedConfig, self.clip_config).text_config
 
     @property
     def is_calibrated(self) -> bool:

@@ -61,6 +61,17 @@ def test_input_embeddings(model: TGDFERForVideoClassification) -> None:
     assert model.tgdfer.clip.text_model.embeddings.token_embedding is new
 
 
+def test_the_vocabulary_can_be_resized_and_saved(model: TGDFERForVideoClassification, tmp_path: Path) -> None:
+    """Both look the text tower up in the config, as the option "auto" of DeepSpeed does for its width."""
+    text = model.config.clip_config.text_config
+    assert model.config.get_text_config() is text and "text_config" not in model.config.to_dict()
+    model.resize_token_embeddings(text.vocab_size + 3)
+    model.save_pretrained(tmp_path)
+    loaded = TGDFERForVideoClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    assert loaded.config.clip_config.text_config.vocab_size == len(loaded.get_input_embeddings().weight)
+
+
 def test_names_and_types() -> None:
     assert TGDFERModel.input_modalities == TGDFERForVideoClassification.input_modalities == ("video",)
     assert TGDFERForVideoClassification.accepts_loss_kwargs is False
