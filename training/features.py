@@ -16,20 +16,9 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tgdfer import processing
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import blocks_of
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
-from tgdfer.processing import (
-    detectors_tgdfer,
-    faces_tgdfer,
-    frame_sampling_tgdfer,
-    shots_tgdfer,
-    tracks_tgdfer,
-    video_batches_tgdfer,
-    video_file_tgdfer,
-    video_processing_tgdfer,
-    video_reading_tgdfer,
-    video_source_tgdfer,
-)
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.processing.video_source_tgdfer import VideoDecodeError
 from tgdfer.training.cache import cache_limit
@@ -38,6 +27,7 @@ from tgdfer.training.data.augmentation import Augmentation
 from tgdfer.training.data.batches import ClipDataset, derived_seed
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.feature_cache import CachedView
+from tgdfer.training.files import source_hash
 from tgdfer.training.processes import batch_loader, batch_rounds, gather_batches, process_state
 
 
@@ -333,22 +323,6 @@ class FeatureDataset(Dataset):
         return priority.argsort()[: self.frames].sort().values
 
 
-# Source code that determines the input pixels of CLIP, in addition to the settings of the video processor.
-_SOURCES = (
-    augmentation,
-    detectors_tgdfer,
-    faces_tgdfer,
-    frame_sampling_tgdfer,
-    shots_tgdfer,
-    tracks_tgdfer,
-    video_batches_tgdfer,
-    video_file_tgdfer,
-    video_processing_tgdfer,
-    video_reading_tgdfer,
-    video_source_tgdfer,
-)
-
-
 def view_settings(
     model: TGDFERForVideoClassification,
     video_processor: TGDFERVideoProcessor,
@@ -362,8 +336,8 @@ def view_settings(
         if name.startswith("vis"):  # The vision model and its projection.
             digest.update(name.encode())
             digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    for module in _SOURCES:
-        digest.update(inspect.getsource(module).encode())
+    # Besides the settings of the video processor, this code determines the input pixels of CLIP.
+    digest.update((source_hash(processing) + inspect.getsource(augmentation)).encode())
     facts = {
         "tgdfer": version("tgdfer"),
         "clip": model.config.clip_config.vision_config.to_dict(),

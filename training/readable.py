@@ -39,7 +39,7 @@ def predict_readable_clips(
     marks = no_marks(clips)
     predictions = predict_clips(model, video_processor, clips, **options, unreadable=marks)
     marks = torch.stack(gather_batches([marks])).any(0)
-    reasons = unreadable_reasons(clips, marks, video_processor, model.config.num_frames)
+    reasons = unreadable_reasons(clips, marks, video_processor)
     kept = quarantine(clips, place, reasons)
     warn_about_quarantine(place, kept)
     return kept, [prediction for index, prediction in enumerate(predictions) if index not in reasons]

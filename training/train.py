@@ -66,7 +66,13 @@ from tgdfer.training.runs.checkpoints import Checkpoints, CheckpointSchedule, Pr
 from tgdfer.training.runs.curves import CurvesFile
 from tgdfer.training.runs.epoch_log import LOG, log_rows, tracked_epoch
 from tgdfer.training.runs.record import RunRecord
-from tgdfer.training.runs.run_folder import hash_clips, prepare_folder, require_new_or_resumable, training_facts
+from tgdfer.training.runs.run_folder import (
+    hash_clips,
+    prepare_folder,
+    require_new_or_resumable,
+    training_facts,
+    write_clip_lists,
+)
 from tgdfer.training.runs.step_log import StepLog, describe_step
 from tgdfer.training.runs.trackers import require_trackers, start_trackers
 from tgdfer.training.stills import train_after_stills
@@ -172,7 +178,7 @@ def run_stage(
                 warn_about_quarantine(config.data.dataset, part.clips)
     data = _datasets(config, accelerator, model, processor, train_part, validation_part)
     if accelerator.is_main_process:
-        write_quarantine(folder, config.data.train_split, train_part.clips)
+        write_clip_lists(folder, config.data, train_part, validation_part)
     facts["num_quarantined"] = len(train_part.clips.quarantined)
     _Run(config, accelerator, model, processor, *data, facts=facts, record=record, objectives=objectives).run()
     return folder
@@ -406,7 +412,7 @@ class _Run:
             new[list(self.reported.get(split, []))] = False
             if not new.any() or not self.accelerator.is_main_process:
                 continue
-            reasons = unreadable_reasons(data.clips, new, data.video_processor, data.num_frames)
+            reasons = unreadable_reasons(data.clips, new, data.video_processor)
             self.reported.setdefault(split, set()).update(reasons)
             found = {data.clips.files[index]: reason for index, reason in reasons.items()}
             data.clips.quarantined.update(found)
@@ -524,7 +530,7 @@ def _datasets(
         indices = part.indices
         if marks is not None and marks.any():
             indices = [index for index in indices if not marks[index]]
-            reasons = unreadable_reasons(part.clips, marks, processor.video_processor, frames)
+            reasons = unreadable_reasons(part.clips, marks, processor.video_processor)
             part.clips.quarantined.update({part.clips.files[index]: reason for index, reason in reasons.items()})
             if accelerator.is_main_process:
                 warn_about_quarantine("the data set", part.clips)

@@ -11,19 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tgdfer.processing.video_file_tgdfer import VideoDecodeError
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
+from tgdfer.processing.video_source_tgdfer import VideoDecodeError
+from tgdfer.training.data.video_names import VIDEO_SUFFIXES
 from tgdfer.training.errors import UserError
 
 # The argument that stands for standard input.
 STANDARD_INPUT = "-"
 # Maximum number of bytes that are read from standard input or a pipe.
 MAX_SPOOLED_BYTES = 4 * 2**30
-# Suffixes of the videos that are found in folders. A file that is named itself may have any suffix.
-VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".mxf", ".ogv", ".ts", ".webm", ".wmv"),
-)
 
 
 def find_videos(arguments: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from tgdfer import processing
 from tgdfer.training import feature_cache
 from tgdfer.training import features as room
 from tgdfer.training.cache import cache_folder, clear_cache, kind_folder
@@ -101,16 +102,18 @@ def test_key_changes_with_whatever_the_features_depend_on(start, change):
 
 def test_key_changes_with_the_code_that_makes_the_frames(start, monkeypatch):
     keys = {view_settings(*start, Views())[0]}
-    assert "augment" in inspect.getsource(room._SOURCES[0])
-    assert any("class TGDFERVideoProcessor" in inspect.getsource(module) for module in room._SOURCES)
+    assert "class Augmentation" in inspect.getsource(room.augmentation) and room.processing is processing
     read = inspect.getsource
-    for changed in room._SOURCES:
+    changes = (
+        (inspect, "getsource", lambda module: read(module) + "#"),
+        (room, "source_hash", lambda package: "changed"),
+        (room, "version", lambda name: "0.0"),
+    )
+    for change in changes:
         with monkeypatch.context() as patch:
-            patch.setattr(inspect, "getsource", lambda module, it=changed: read(module) + "#" * (module is it))
+            patch.setattr(*change)
             keys.add(view_settings(*start, Views())[0])
-    monkeypatch.setattr(room, "version", lambda name: "0.0")
-    keys.add(view_settings(*start, Views())[0])
-    assert len(keys) == 2 + len(room._SOURCES)
+    assert len(keys) == 1 + len(changes)
 
 
 def test_key_ignores_what_the_features_do_not_depend_on(start):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -167,9 +168,6 @@ def test_waiting_is_measured():
 @pytest.fixture
 def rows(options):
     """Rewrites the metadata of a copy of the data set, row by row."""
-    import shutil
-    from pathlib import Path
-
     source, folder = Path(options["dataset"]), Path(options["output"]).parent / "clips"
     shutil.copytree(source, folder)
     options["dataset"] = str(folder)
@@ -250,13 +248,16 @@ def test_a_resumed_training_keeps_its_quarantine(options, rows, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_unreadable_clips_are_quarantined_in_training_and_evaluation(options, rows, frozen, caplog):
-    add_unreadable_clips(rows(lambda row: row))
-    config = TrainingConfig.from_options(**options, frozen_features=frozen, feature_views=1, validation_fraction=0.0)
+    folder = rows(lambda row: row)
+    add_unreadable_clips(folder)
+    shutil.copytree(folder / "test", folder / "validation")
+    config = TrainingConfig.from_options(**options, frozen_features=frozen, feature_views=1)
     with caplog.at_level(logging.WARNING, "tgdfer"):
         run = train(config)
-    listed = (run / "quarantined_train.txt").read_text()
-    for name in ("happy_1.mp4", "gone.mp4\tit does not exist", "frames.mp4\tThe frame"):
-        assert name in listed, listed
+    for split in ("train", "validation"):
+        listed = (run / f"quarantined_{split}.txt").read_text()
+        for name in ("happy_1.mp4", "gone.mp4\tit does not exist", "frames.mp4\tThe frame"):
+            assert name in listed, listed
     assert json.loads((run / "training.json").read_text())["num_quarantined"] == 3
     assert "put into quarantine" in caplog.text
     metrics = evaluate_model(run)

@@ -1,13 +1,13 @@
 """The columns of a data set: finding videos and labels, and checking the values."""
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import datasets
-import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from tgdfer.processing.descriptions import canonical_label
@@ -141,18 +141,28 @@ def read_people(place: str, values: Sequence[Any], split: str, files: Sequence[s
     Raises:
         UserError: If a value is neither a name nor a number.
     """
-    # Tables that contain numbers and missing values store the numbers as floats.
-    values = [int(person) if isinstance(person, float) and person.is_integer() else person for person in values]
-    values = [None if isinstance(person, float) and np.isnan(person) else person for person in values]
-    if wrong := _first_wrong(_PERSON, values):
+    if wrong := _first_wrong(_PERSON, [None if is_nan(person) else person for person in values]):
         row, value = wrong
         raise UserError(
             f"{place} has {_short_repr(value)} in column 'person' of row {row} ({files[row]}), but it must be a name"
             " or a number: correct or remove the column."
         )
-    return [
-        f"clip {row} of {split}" if _is_blank(person) else str(person).strip() for row, person in enumerate(values)
-    ]
+    return [name_of(person) or f"clip {row} of {split}" for row, person in enumerate(values)]
+
+
+def name_of(value: Any) -> str:
+    """Converts a value of a column such as `person` or `gender` to a name. The name is empty if the value is missing.
+
+    Tables that contain numbers and missing values store the numbers as floats, and missing ones as NaN.
+    """
+    if value is None or is_nan(value):
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def is_nan(value: Any) -> bool:
+    """Whether a value is the number NaN."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def read_ground_truth(place: str, table: Table, column: str, files: Sequence[str]) -> list[Any] | None:

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from tgdfer.training.data.columns import name_of
 from tgdfer.training.data.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def read_groups(place: str, table: Table) -> dict[str, list[str]] | None:
     for name in table.names:
         if name.lower() not in GROUP_COLUMNS:
             continue
-        values = [_group_name(value) for value in table.values(name)]
+        values = [name_of(value) for value in table.values(name)]
         found = len(set(values) - {""})
         if found > MAX_GROUPS:
             logger.warning("%s has %d values in column %r, too many to report results by it.", place, found, name)
@@ -59,12 +59,3 @@ def group_members(groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, li
         }
         for attribute, values in groups.items()
     }
-
-
-def _group_name(value: Any) -> str:
-    """Converts a value to the name of a group. Numbers that are missing are not a number."""
-    if value is None or value != value:  # noqa: PLR0124 (only NaN differs from itself)
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()

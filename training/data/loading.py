@@ -10,6 +10,7 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.columns import (
     find_label_column,
     find_video_column,
+    name_of,
     names_and_paths,
     read_frame_counts,
     read_ground_truth,
@@ -150,8 +151,8 @@ def people_of(dataset: str, split: str, **options: Unpack[ReadingOptions]) -> se
     if split not in splits or "person" not in splits[split].names:
         return set()
     # Invalid values in the test split must not stop training.
-    people = [person for person in splits[split].values("person") if isinstance(person, str | int | float)]
-    return {str(int(person) if isinstance(person, float) and person.is_integer() else person) for person in people}
+    people = [name_of(person) for person in splits[split].values("person") if isinstance(person, str | int | float)]
+    return {person for person in people if person}
 
 
 def require_readable(clips: LabelledClips) -> None:

@@ -65,14 +65,13 @@ def quarantine(clips: LabelledClips, place: str, reasons: Mapping[int, str], str
     return replace(kept, quarantined={**clips.quarantined, **found})
 
 
-def unreadable_reasons(clips: LabelledClips, marked: Any, video_processor: Any, num_frames: int) -> dict[int, str]:
+def unreadable_reasons(clips: LabelledClips, marked: Any, video_processor: Any) -> dict[int, str]:
     """Returns why clips that a `ClipDataset` has marked could not be read, by their index.
 
     Args:
         clips (`LabelledClips`): The clips.
         marked (`Any` of shape `(N,)`): True for the clips that could not be read.
         video_processor (`Any`): Video processor that could not read them.
-        num_frames (`int`): Number of frames of a clip.
     """
     reasons = {}
     for index in [index for index, is_marked in enumerate(marked.tolist()) if is_marked]:

@@ -2,5 +2,9 @@
 
 import re
 
-# Suffixes of videos. The `videofolder` builder of `datasets` reads only some of them.
-VIDEO_NAME = re.compile(r"\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)$", re.IGNORECASE)
+# Suffixes of the videos that are found in folders. The `videofolder` builder of `datasets` reads only some of them.
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+VIDEO_NAME = re.compile(rf"({'|'.join(map(re.escape, VIDEO_SUFFIXES))})$", re.IGNORECASE)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tgdfer.training.config import TrainingConfig
+from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import Part
@@ -140,12 +140,18 @@ def prepare_folder(
     record = RunRecord(folder, config, facts, clips_hash)
     config.save(folder / "config.yaml")
     record.start(0)
-    write_left_out(folder, config.data.train_split, train.clips)
-    write_quarantine(folder, config.data.train_split, train.clips)
-    if validation is not None and validation.clips is not train.clips:
-        write_left_out(folder, config.data.validation_split or "validation", validation.clips)
-        write_quarantine(folder, config.data.validation_split or "validation", validation.clips)
+    write_clip_lists(folder, config.data, train, validation)
     return record
+
+
+def write_clip_lists(folder: Path, data: DataConfig, train: Part, validation: Part | None) -> None:
+    """Writes the lists of the videos that are not used, of the training split and of a separate validation split."""
+    splits = {data.train_split: train.clips}
+    if validation is not None and validation.clips is not train.clips:
+        splits[data.validation_split or "validation"] = validation.clips
+    for split, clips in splits.items():
+        write_left_out(folder, split, clips)
+        write_quarantine(folder, split, clips)
 
 
 def training_facts(
