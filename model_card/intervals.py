@@ -11,6 +11,6 @@ def percent_or_empty(share: float | None) -> str:
     return "" if share is None else percent(share)
 
 
-def percent_range(limits: tuple[float, float]) -> str:
-    """Formats an interval as percentages."""
-    return f"{percent(limits[0])} to {percent(limits[1])}"
+def percent_range(limits: tuple[float, float] | None) -> str:
+    """Formats an interval as percentages. The text is empty if there is no interval."""
+    return "" if limits is None else f"{percent(limits[0])} to {percent(limits[1])}"

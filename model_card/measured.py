@@ -118,10 +118,15 @@ class DatasetResults:
             if sum(row)
         }
 
-    def recall_interval(self, label: str) -> tuple[float, float]:
-        """Returns the 95% interval of the recall of a class: that of the bootstrap, or one from the counts."""
-        measured = ((self.metrics.get("intervals") or {}).get("recall") or {}).get(label)
-        return (measured[0], measured[1]) if measured else share_interval(*self.class_counts[label])
+    def recall_interval(self, label: str) -> tuple[float, float] | None:
+        """Returns the 95% interval of the recall of a class: that of the bootstrap, or one from the counts.
+
+        It is None if the evaluation found no interval, because too few people show the class.
+        """
+        recalls = (self.metrics.get("intervals") or {}).get("recall") or {}
+        if label not in recalls:
+            return share_interval(*self.class_counts[label])
+        return None if recalls[label] is None else (recalls[label][0], recalls[label][1])
 
     def recall_table(self) -> Markdown | None:
         """Formats clips, recall, precision and F1 of each class as a table. None if there is no confusion matrix.

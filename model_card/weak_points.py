@@ -47,10 +47,9 @@ def _classes_with_low_recall(results: DatasetResults) -> Iterator[Markdown]:
     for label, (correct, total) in weak or counts[:1]:
         row = results.metrics["confusion_matrix"][labels.index(label)]
         mistakes = {other: number for other, number in zip(labels, row, strict=True) if other != label}
-        text = (
-            f"It finds {_share(correct, total)} of the {escape(label)} clips"
-            f" (95% interval {percent_range(results.recall_interval(label))})."
-        )
+        interval = percent_range(results.recall_interval(label))
+        text = f"It finds {_share(correct, total)} of the {escape(label)} clips"
+        text += f" (95% interval {interval})." if interval else ", which show too few people for an interval."
         if mistakes and max(mistakes.values()) >= max(FREQUENT * total, 1):
             other = max(mistakes, key=lambda name: mistakes[name])
             text += f" Its most frequent mistake calls {_share(mistakes[other], total)} of them {escape(other)}."

@@ -300,6 +300,9 @@ class TGDFERConfig(PreTrainedConfig):
             ValueError: If the format is newer than this version can read, or if it is older and has fields that no
                 longer exist.
         """
+        # Fields among the options are checked as those of the dictionary.
+        fields = {field.name for field in dataclasses.fields(cls)}
+        config_dict = config_dict | {name: kwargs.pop(name) for name in fields & kwargs.keys()}
         require_sizes(config_dict)
         saved = config_dict.get("format_version", 0 if config_dict.get("model_type") == cls.model_type else None)
         if saved is not None and not isinstance(saved, int):
@@ -315,7 +318,7 @@ class TGDFERConfig(PreTrainedConfig):
                 "`trust_remote_code=True`."
             )
         if saved < FORMAT_VERSION:
-            known = {field.name for field in dataclasses.fields(cls)} | set(_TRANSFORMERS_FIELDS)
+            known = fields | set(_TRANSFORMERS_FIELDS)
             unknown = sorted(name for name in config_dict if name not in known and not name.startswith("_"))
             if unknown:
                 raise ValueError(
@@ -333,7 +336,7 @@ class TGDFERConfig(PreTrainedConfig):
         require_sizes({**vars(self), **kwargs})
         if self.id2label is not None and not _are_labels(self.id2label):
             raise ValueError(
-                f"`id2label` is {str(self.id2label)[:80]}, but must map the index of each class to its name."
+                f"`id2label` is {str(self.id2label)[:80]}, but must map the indices 0, 1, ... to different names."
             )
         if self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(BASIC_EMOTIONS))
@@ -422,6 +425,11 @@ class TGDFERConfig(PreTrainedConfig):
         return cast(PreTrainedConfig, self.clip_config).text_config
 
     @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the logits."""
+        return [name for _, name in sorted(self.id2label.items())]
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether the temperature or the threshold was fitted on data with the current classes."""
         return self.temperature != 1.0 or self.unsure_below is not None
@@ -482,9 +490,12 @@ def _require_size(name: str, value: float) -> None:
 
 
 def _are_labels(value: Any) -> bool:
-    """Whether a value maps class indices to names. JSON stores the indices as strings."""
-    return isinstance(value, Mapping) and all(
-        isinstance(label, str) and str(index).isdecimal() for index, label in value.items()
+    """Whether a value maps the indices of all classes to different names. JSON stores the indices as strings."""
+    return (
+        isinstance(value, Mapping)
+        and all(isinstance(label, str) and str(index).isdecimal() for index, label in value.items())
+        and {int(index) for index in value} == set(range(len(value)))
+        and len(set(value.values())) == len(value)
     )
 
 

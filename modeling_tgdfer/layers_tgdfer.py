@@ -29,11 +29,14 @@ def at_least_fp32(values: Tensor) -> Tensor:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Normalises vectors (..., D) to unit length and keeps their dtype. Zero vectors stay zero.
+    """Normalises vectors (..., D) to unit length and keeps their dtype. Zero vectors stay zero and get no gradient.
 
     The division is computed in float32, because the epsilon of `normalize` is zero in float16.
     """
-    return F.normalize(at_least_fp32(vectors), dim=-1).to(vectors.dtype)
+    values = at_least_fp32(vectors)
+    # The features of a masked frame are zero. If they are used without the mask, the gradient of `normalize` is 1e12.
+    is_zero = (values == 0).all(-1, keepdim=True)
+    return F.normalize(values, dim=-1).masked_fill(is_zero, 0.0).to(vectors.dtype)
 
 
 def matmul_fp32(left: Tensor, right: Tensor) -> Tensor:
@@ -61,6 +64,30 @@ def masked_mean(frames: Tensor, frame_mask: Tensor) -> Tensor:
     """Computes the mean of the unmasked frames: (B, T, C), (B, T) -> (B, C)."""
     weight = frame_mask.unsqueeze(-1).to(at_least_fp32(frames).dtype)
     return ((frames * weight).sum(1) / weight.sum(1).clamp(min=1.0)).to(frames.dtype)
+
+
+def clip_times(timestamps: Tensor | None, frame_mask: Tensor, interval: float) -> Tensor:
+    """Computes the times of the frames since the first unmasked frame of their clip. Masked frames have the time 0.
+
+    Only differences in time matter. Their precision in float32 would be lost in the seconds since 1970.
+
+    Args:
+        timestamps (`Tensor` of shape `(B, T)`, *optional*): Seconds. A clip whose unmasked frames include NaN has
+            unknown times.
+        frame_mask (`Tensor` of shape `(B, T)`): True for valid frames.
+        interval (`float`): Seconds between two frames of a clip with unknown times.
+
+    Returns:
+        `Tensor` of shape `(B, T)`: Seconds, in float32.
+    """
+    default = (frame_mask.long().cumsum(1) - 1) * interval
+    if timestamps is None:
+        return default.float().masked_fill(~frame_mask, 0.0)
+    is_unknown = (timestamps.isnan() & frame_mask).any(1, keepdim=True)
+    # Invalid timestamps of masked frames, such as NaN, must not reach other frames through attention.
+    times = torch.where(is_unknown, default.to(timestamps.dtype), timestamps).masked_fill(~frame_mask, 0.0)
+    start = times.masked_fill(~frame_mask, torch.inf).amin(1, keepdim=True)
+    return (times - start).float().masked_fill(~frame_mask, 0.0)
 
 
 def neighbours(frame_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +146,7 @@ def pooling_weights(config: TGDFERConfig, evidence: Tensor, relevance: Tensor, f
         return masked_softmax(torch.zeros_like(evidence), frame_mask.unsqueeze(-1), dim=1)
     fraction = config.topk_fraction if config.mil_pooling == "topk" else 0.0  # 0 selects one frame
     top = top_frames(evidence, frame_mask, fraction)
-    return top / top.sum(1, keepdim=True)
+    return top / top.sum(1, keepdim=True).clamp(min=1)  # A clip whose frames are all masked has no top frames.
 
 
 def drop_instances(frame_mask: Tensor, share: float) -> Tensor:

@@ -75,15 +75,21 @@ def bag_loss(
     """
     # The smoothed part of a clip has the weight of its own label. Torch would give it the weights of all classes, so
     # that a rare class with a large weight would become the best answer for every clip.
-    if not labels.is_floating_point():
+    if labels.ndim == 1:
         is_labelled = labels != IGNORED
         weight = is_labelled.to(logits.dtype)
         if class_weights is not None:
             weight = class_weights[labels.clamp(min=0)] * is_labelled
         losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none") * weight
     else:
-        is_labelled = (labels >= 0).all(-1)
-        shares = labels.clamp(min=0).to(logits.dtype) * is_labelled.unsqueeze(-1)
+        if not (several or labels.is_floating_point()):
+            raise ValueError(
+                f"`labels` of shape {tuple(labels.shape)} are {labels.dtype}; give shares of votes as floats, or set "
+                '`problem_type` to "multi_label_classification" if a clip may have several labels.'
+            )
+        shares = labels.to(logits.dtype)
+        is_labelled = (shares >= 0).all(-1)
+        shares = shares.clamp(min=0) * is_labelled.unsqueeze(-1)
         weight = is_labelled.to(logits.dtype)
         if several:
             soft = shares * (1 - smoothing) + smoothing / 2
@@ -105,8 +111,9 @@ def hard_labels(labels: Tensor, several: bool = False) -> Tensor:
 
     Clips with several labels, and clips without votes, count as unlabelled.
     """
-    if not labels.is_floating_point():
+    if labels.ndim == 1:
         return labels
+    labels = labels.float()
     is_clear = (labels >= 0).all(-1) & ((labels > 0).sum(-1) == 1 if several else (labels > 0).any(-1))
     return labels.argmax(-1).masked_fill(~is_clear, IGNORED)
 

@@ -55,6 +55,7 @@ from .layers_tgdfer import (
     at_least_fp32,
     by_class,
     check_classes,
+    clip_times,
     cosines,
     description_relevance,
     drop_instances,
@@ -208,8 +209,9 @@ class TGDFERModel(TGDFERPreTrainedModel):
             self.attach_lora()
 
     def train(self, mode: bool = True) -> "TGDFERModel":
-        """Sets the mode of all modules except the frozen weights of CLIP, and drops the cached class texts."""
-        self._text_cache = TextCache()
+        """Sets the mode of all modules except the frozen weights of CLIP. A new mode drops the cached class texts."""
+        if mode != self.training:  # `Trainer` sets the mode at every step.
+            self._text_cache = TextCache()
         super().train(mode)
         if mode:
             set_mode(self.clip, mode)
@@ -335,7 +337,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
     def prepare_time(
         self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Replaces a missing mask and missing timestamps by defaults, and sets timestamps of masked frames to zero."""
+        """Replaces a missing mask by a mask of all frames, and converts timestamps as `clip_times`."""
         if frame_mask is None:
             frame_mask = torch.ones(frame_features.shape[:2], dtype=torch.bool, device=frame_features.device)
         # Checking the mask would synchronise a GPU, and a compiled graph cannot read its values.
@@ -343,10 +345,8 @@ class TGDFERModel(TGDFERPreTrainedModel):
         frame_mask = frame_mask.to(frame_features.device, torch.bool)
         if on_cpu and not bool(frame_mask.any(1).all()):
             raise ValueError("Every frame of a clip is masked in `frame_mask`; leave at least one unmasked.")
-        if timestamps is None:
-            timestamps = (frame_mask.long().cumsum(1) - 1) * self.config.frame_interval
-        # Invalid timestamps of masked frames, such as NaN, must not reach other frames through attention.
-        return frame_mask, timestamps.to(frame_features.device).float().masked_fill(~frame_mask, 0.0)
+        timestamps = None if timestamps is None else timestamps.to(frame_features.device)
+        return frame_mask, clip_times(timestamps, frame_mask, self.config.frame_interval)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -471,8 +471,8 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
         mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
         check_classes(self.config, labels, ids, mask, int(class_prompts["context_length"]))
-        label2id = self.config.label2id
-        old_indices = [int(label2id[label]) if label in label2id else None for label in labels]
+        old = {label: index for index, label in enumerate(self.config.class_names)}
+        old_indices = [old.get(label) for label in labels]
 
         self.bias = by_class(self.bias, old_indices)
         self.tgdfer.text_guidance.set_classes(ids, mask, old_indices)

@@ -240,7 +240,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
     def _segment_result(self, segment: dict[str, Any], person: int | None, descriptions: np.ndarray) -> dict[str, Any]:
         """Creates the dictionary of one segment; `descriptions` are the cosines (T, K, M) of the person."""
         first, last = segment.pop("frames")
-        index = self.model.config.label2id[segment["candidates"][0]]
+        index = self.model.config.class_names.index(segment["candidates"][0])
         cosines = descriptions[first : last + 1, index, self._description_mask(index)].mean(0)
         times = {side: _rounded(segment[side]) for side in ("start", "end")}
         return {**segment, **times, "person": person, "description_relevance": cosines.tolist()}

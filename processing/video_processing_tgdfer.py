@@ -271,6 +271,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         images: Any = self.convert_to_rgb(_scale_to_255(frames, is_unit_range))
         return images if images.dtype == torch.uint8 else images.round().clamp(0, 255).to(torch.uint8)
 
+    def resolve_face_detector(self) -> None:
+        """Replaces the face detector "auto" by the one that it selects, as the first video would.
+
+        Copies of this processor in other processes then use the same detector, and its name can be recorded.
+        """
+        self._face_settings()
+
     def _face_settings(self, **overrides: Any) -> FaceSettings | None:
         """Returns the settings for cropping faces, or None if faces are not cropped.
 

@@ -99,7 +99,7 @@ def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: 
     """
     model, processor = load_trained(folder, dtype=torch.float32)
     logits, targets, cosines, frames = _outputs(model.to(device), batches)
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     temperature = fit_temperature(logits, targets)
     correct = (logits.argmax(-1) == targets).numpy()
     before, confidences = (_confidences(logits / value) for value in (1.0, temperature))
@@ -285,7 +285,8 @@ def _write_config(folder: Path, calibration: Calibration) -> None:
         "unsure_below": calibration.unsure_below,
         "description_references": calibration.references,
     }
-    write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    # The keys of `id2label` are texts here. Sorted as texts, 10 would come before 2.
+    write_text(path, json.dumps(dict(sorted(config.items())), indent=2) + "\n")
     path, reference = folder / "processor_config.json", calibration.search_reference
     config = read_json(path) | {"search_reference": None if reference is None else reference.to_dict()}
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -31,7 +31,12 @@ from tgdfer.training.evaluation.views import EvaluationViews, with_views
 from tgdfer.training.evaluation.zero_shot import zero_shot_model
 from tgdfer.training.files import read_json, require_writable
 from tgdfer.training.hardware import Hardware
-from tgdfer.training.label_kinds import several_label_metrics, vote_metrics, write_several_labels
+from tgdfer.training.label_kinds import (
+    require_several_labels,
+    several_label_metrics,
+    vote_metrics,
+    write_several_labels,
+)
 from tgdfer.training.measure import ClipPrediction, clip_outcomes, measure_groups, measure_model
 from tgdfer.training.metrics import class_figures
 from tgdfer.training.metrics.intervals import metric_intervals
@@ -278,12 +283,14 @@ def _load(
         clips = task.load_clips()
     if task.run is not None:  # A model is saved without the path of its detector, which is valid on this machine only.
         processor.video_processor.face_model = task.run.faces.face_model
-    labels = list(network.config.id2label.values())
+    labels = network.config.class_names
     if clips.soft is not None:  # Several labels and votes are about all classes together.
         require_known(clips, labels, str(task.data.split))
     match = match_labels(clips.labels if clips.soft is None else clips.classes, labels, place)
     if not match.is_complete and process_state().is_main_process:
         logger.warning("%s", match)
+    if clips.soft is not None and clips.soft.kind == "multiple":
+        require_several_labels(network.config)
     return network, processor, clips if clips.soft is not None else select_shared(clips, match), match
 
 
@@ -291,7 +298,7 @@ def _measured(
     task: _EvaluationTask, config: TGDFERConfig, clips: LabelledClips, predictions: Sequence[ClipPrediction]
 ) -> dict[str, Any]:
     """Computes all metrics of the clips, with their intervals."""
-    labels = list(config.id2label.values())
+    labels = config.class_names
     metrics = measure_model(clips.labels, predictions, config)
     intervals = metric_intervals(clip_outcomes(clips.labels, predictions, clips.people))
     per_class = {

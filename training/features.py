@@ -193,7 +193,11 @@ class _CachedViews:
         if missing:
             computed = self._compute(view, missing, encode)
             if process_state().is_local_main_process:
-                self.cached[view].save(computed, missing)
+                # A clip that could not be read is tried again next time, because the reason may have passed.
+                readable = computed["frame_mask"].any(-1)
+                kept = {name: found[readable] for name, found in computed.items()}
+                if readable.any():
+                    self.cached[view].save(kept, [missing[row] for row in readable.nonzero().flatten().tolist()])
             for name, found in computed.items():
                 if name not in values:
                     values[name] = found.new_zeros(len(self.clips), *found.shape[1:])
@@ -247,9 +251,8 @@ class _CachedViews:
         mask = batch["frame_mask"].to(device)
         with torch.inference_mode(), self.accelerator.autocast() if self.accelerator else nullcontext():
             features = encode(batch["pixel_values_videos"].to(device), mask)
-        # Folders of frames have no times. The network assumes the same ones for them.
-        assumed = self.model.config.frame_interval * torch.arange(mask.shape[1]).expand(mask.shape)
-        timestamps = batch.get("timestamps", assumed).to(device)
+        # Folders of frames have no times. The network replaces NaN by times from its config.
+        timestamps = batch.get("timestamps", torch.full(mask.shape, torch.nan)).to(device)
         return {"features": features.half(), "frame_mask": mask, "timestamps": timestamps}
 
 

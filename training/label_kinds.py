@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 from tgdfer.modeling_tgdfer.configuration_tgdfer import TGDFERConfig
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.soft_labels import JOINT
+from tgdfer.training.errors import UserError
 from tgdfer.training.files import write_text
 from tgdfer.training.measure import ClipPrediction
 from tgdfer.training.metrics.label_kinds import multiple_label_figures, vote_figures
@@ -41,6 +42,19 @@ def vote_metrics(
         return {}
     probabilities = softmax(_logits(predictions) / (config.temperature or 1.0), axis=1)
     return {"votes": vote_figures(probabilities, clips.soft.ordered(_names(config)))}
+
+
+def require_several_labels(config: TGDFERConfig) -> None:
+    """Checks that a model can be evaluated on clips with several labels.
+
+    Raises:
+        UserError: If the model was trained for one label per clip.
+    """
+    if config.problem_type != "multi_label_classification":
+        raise UserError(
+            "The model gives each clip one label, so it cannot be evaluated on clips with several labels: train one"
+            " with --label-kind multiple, or evaluate with another --label-kind."
+        )
 
 
 def several_label_metrics(
@@ -99,7 +113,7 @@ def print_several_labels(metrics: dict[str, Any]) -> None:
 
 
 def _names(config: TGDFERConfig) -> list[str]:
-    return [name for _, name in sorted(config.id2label.items())]
+    return config.class_names
 
 
 def _logits(predictions: Sequence[ClipPrediction]) -> np.ndarray:

@@ -94,7 +94,7 @@ def predict_clips(
         unreadable (`Tensor` of shape `(N,)`, *optional*): Marks of the clips that cannot be read, as in `ClipDataset`.
             Their predictions are those of another clip. By default such a clip is an error.
     """
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     data = ClipDataset(clips, names, video_processor, model.config.num_frames, unreadable=unreadable)
     batches = own_batches(len(data), batch_size)
     stream = predict_batches(model, batch_loader(data, batches, workers), device)
@@ -116,7 +116,7 @@ def predict_batches(
         device (`torch.device`, *optional*): Device of the model. By default Accelerate chooses it.
     """
     model = model.eval().to(device or process_state().device)
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     hidden = not process_state().is_main_process
     for batch in track(batches, "Evaluating", console=get_console(), disable=hidden):
         inputs = {name: value.to(model.device) for name, value in batch.items() if name not in _GROUND_TRUTH}
@@ -152,7 +152,7 @@ def measure_model(
         config (`TGDFERConfig`): Config of the model.
     """
     return {
-        **measure(true_labels, predictions, list(config.id2label.values())),
+        **measure(true_labels, predictions, config.class_names),
         "calibrated": config.is_calibrated,
         **measure_confidence(true_labels, predictions, config.unsure_below),
     }

@@ -61,11 +61,12 @@ def start_model(
             model, processor = load_trained(options.source, dtype=torch.float32, **fields)
             processor.video_processor.num_frames = frames
             descriptions = descriptions_for(classes, options.descriptions, processor.descriptions)
-            if descriptions != processor.descriptions or list(model.config.id2label.values()) != list(classes):
+            if descriptions != processor.descriptions or model.config.class_names != list(classes):
                 processor.descriptions = descriptions
                 model.set_classes(processor.class_prompts())
         for name, value in (faces or {}).items():
             setattr(processor.video_processor, name, value)
+        processor.video_processor.resolve_face_detector()
         model.config.reset_calibration()  # The calibration is only valid for the weights before this training.
         model.freeze_clip()
         if not options.frozen_features:

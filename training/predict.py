@@ -180,10 +180,11 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
     for name, value in faces.items():
         setattr(processor.video_processor, name, value)
     processor.video_processor.url_allow_private = options.url_allow_private
+    processor.video_processor.resolve_face_detector()
     run = Run(
         model=str(model),
         weights=_weights_hash(network),
-        labels=list(network.config.id2label.values()),
+        labels=network.config.class_names,
         options={
             "interval": options.interval,
             "dtype": str(network.dtype).removeprefix("torch."),

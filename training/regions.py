@@ -48,7 +48,7 @@ def face_regions(
         number, label = person["person"], person["candidates"][0]
         texts = _shown(person["explanation"]["descriptions"])
         relevance = pipeline.model.get_region_relevance(pixels[number])[0, 0].cpu().numpy()  # (K, M, P)
-        of_label = relevance[pipeline.model.config.label2id[label]]
+        of_label = relevance[pipeline.model.config.class_names.index(label)]
         known = (processor.descriptions or {}).get(label, [])
         time = f", {seconds[number]:.1f} s" if len(person["timestamps"]) > 1 else ""
         title = f"{'' if number is None else f'Person {number}: '}{answer_with_score(person)}{time}"

@@ -159,8 +159,8 @@ def run_stage(
     if labels is not None:
         learnt_from["kind"] = "photographs"
     model.config.training_data = with_entry(model.config.training_data, started.model.source, learnt_from)
-    if config.data.label_kind == "multiple":
-        model.config.problem_type = "multi_label_classification"
+    several = config.data.label_kind == "multiple"
+    model.config.problem_type = "multi_label_classification" if several else None
     options = config.optimisation
     objectives = (
         Objectives(options.objectives, model, options.epochs, config.model.frozen_features)
@@ -203,7 +203,7 @@ class _Run:
         self.config, self.options, self.accelerator, self.facts = config, options, accelerator, facts
         self.record = record  # None in all processes but the first.
         self.folder, self.workers = Path(config.run.output), workers
-        self.names = [name for _, name in sorted(model.config.id2label.items())]
+        self.names = model.config.class_names
         groups = parameter_groups(model, options)
         if accelerator.is_main_process:
             print_parameters(model, groups)

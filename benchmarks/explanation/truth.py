@@ -195,7 +195,7 @@ def explained(
     config = copy.copy(model.config)
     config.unsure_below = None
     explanations = processor.post_process_explanation(output, seconds, mask, config=config)
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     predicted = [names.index(explanation.label) for explanation in explanations]
     clips = range(len(labels))
     scores = frame_scores(output, mask, model.config)

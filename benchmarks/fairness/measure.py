@@ -69,7 +69,7 @@ def predict_pictures(
     model: TGDFERForVideoClassification, video_processor: TGDFERVideoProcessor, pictures: Iterable[Picture]
 ) -> Predictions:
     """Predicts pictures, each as a clip of one frame. The faces are already aligned and are not cropped again."""
-    names = np.array([name for _, name in sorted(model.config.id2label.items())])
+    names = np.array(model.config.class_names)
     metadata: list[tuple[str, str, int, str]] = []
     logits: list[torch.Tensor] = []
     batch: list[np.ndarray] = []

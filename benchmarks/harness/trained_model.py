@@ -42,7 +42,7 @@ class TrainedModel:
     @property
     def classes(self) -> list[str]:
         """Names of the classes of the model, in the order of its logits."""
-        return [name for _, name in sorted(self.network[0].config.id2label.items())]
+        return self.network[0].config.class_names
 
     def class_indices(self, classes: Sequence[str]) -> list[int]:
         """Returns the indices of `classes` in the logits of the model.

@@ -140,7 +140,7 @@ def segments_of(model: TGDFERForTemporalLocalization, index: FaceIndex) -> list[
     frames = torch.from_numpy(index.embeddings).float().unsqueeze(0)
     seconds = torch.from_numpy(index.seconds).unsqueeze(0)
     scores = model(frame_features=frames, timestamps=seconds).frame_logits[0].softmax(-1).numpy()
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     edges = np.append(index.spans[:, 0], index.spans[-1, 1]).astype(float)
     presence = Presence(np.arange(len(index)), edges, seconds=index.seconds.astype(float))
     return [segment | {"confidence": segment["score"]} for segment in find_moments(scores, names, presence)]

@@ -56,7 +56,7 @@ def write_descriptions(work: Path, trained: TrainedModel | None, settings: Setti
     )
     with torch.inference_mode():
         output = model(pixel_values_videos=batch["pixel_values_videos"], frame_mask=batch["frame_mask"])
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     explanations = processor.post_process_explanation(output, None, batch["frame_mask"], names, config=model.config)
     results: dict[str, Any] = {"model": "the CLIP by descriptions" if trained is None else trained.title}
     results["faces"] = [

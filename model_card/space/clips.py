@@ -177,7 +177,7 @@ class Recogniser:
         )
         texts = {label: list(words) for label, words in descriptions.items()}
         result = explain_timeline(pipeline.postprocess(features), texts, network.config)
-        labels = list(network.config.id2label.values())
+        labels = network.config.class_names
         options = self.run.options | {"descriptions": texts if relabelled else None}
         references = dict(getattr(network.config, "description_references", None) or {})
         run = replace(self.run, labels=labels, options=options)

@@ -149,7 +149,7 @@ def validation_clips(material: Material, recipe: Recipe) -> dict[str, MixedSourc
 
 def figures(model: TGDFERForVideoClassification, data: MixedSources) -> dict[str, Any]:
     """Computes the figures of a model on clips, as in `tgdfer evaluate`."""
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     predictions = list(predict_batches(model, DataLoader(data, 64)))
     return measure_model([names[target] for target in data.targets], predictions, model.config)
 

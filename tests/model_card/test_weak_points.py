@@ -39,6 +39,15 @@ def test_classes_that_are_missed_are_named_with_their_numbers():
     assert not any("finds" in point for point in found[1:]) and not any("happiness" in point for point in found)
 
 
+def test_an_interval_that_the_evaluation_calls_undefined_is_not_computed_from_the_counts():
+    found = results([[30, 10], [0, 40]], intervals={"recall": {"anger": None, "happiness": [0.9, 1.0]}})
+    assert found.recall_interval("anger") is None and found.recall_interval("happiness") == (0.9, 1.0)
+    assert "| anger | 40 | 75.0% |  |" in str(found.recall_table())
+    low = results([[10, 30], [0, 40]], intervals={"recall": {"anger": None, "happiness": [0.9, 1.0]}})
+    sentence = "It finds 25% (10 of 40) of the anger clips, which show too few people for an interval."
+    assert weak_points(low)[0].startswith(sentence)
+
+
 def test_the_lowest_recall_is_named_of_a_good_model():
     (only,) = weak_points(results([[39, 1, 0], [0, 40, 0], [0, 0, 40]]))
     assert only == "It finds 98% (39 of 40) of the anger clips (95% interval 87.1% to 99.6%)."

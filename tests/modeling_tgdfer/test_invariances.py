@@ -200,3 +200,48 @@ def test_bad_input_is_named(model: TGDFERForVideoClassification, frames: torch.T
         model(frames, frame_features=torch.randn(2, 6, DIM))
     with pytest.raises(ValueError, match="shape"):
         model(frames[0])
+
+
+@torch.no_grad()
+def test_times_may_count_from_any_moment(variant: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    """Only differences in time matter, also for seconds since 1970, which float32 cannot tell apart."""
+    assert_same(variant(frames, timestamps=SECONDS.double() + 1.7e9), variant(frames, timestamps=SECONDS))
+
+
+@torch.no_grad()
+def test_unknown_times_are_those_of_the_config(variant: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    """A clip whose times are not known does not change the other clips of its batch."""
+    times = SECONDS.clone()
+    times[1] = torch.nan
+    found = variant(frames, timestamps=times)
+    for row, expected in enumerate([variant(frames, timestamps=SECONDS), variant(frames)]):
+        assert differ(found.logits[row], expected.logits[row]) < 1e-3
+        assert differ(found.frame_relevance[row], expected.frame_relevance[row]) < 1e-5
+    times[0, 2] = torch.nan
+    mask = torch.arange(6).expand(2, 6) != 2
+    assert_same(variant(frames, mask, times), variant(frames, mask, torch.where(mask, times, 0)))
+
+
+def test_zero_features_get_no_gradient(from_clip: Maker) -> None:
+    """Cached features of masked frames are zero. Used without the mask, they must not drown the other gradients."""
+    model = from_clip().train()
+    model.config.feature_dropout = model.config.instance_dropout = model.config.long_range_dropout = 0.0
+    features = torch.randn(2, 6, DIM, generator=torch.Generator().manual_seed(0))
+    features[1, 4:] = 0
+    model(frame_features=features, labels=torch.tensor([0, 3])).loss.backward()
+    norms = {name: p.grad.norm() for name, p in model.named_parameters() if p.grad is not None}
+    assert max(norms.values()) < 100, max(norms.items(), key=lambda item: item[1])
+    assert norms["tgdfer.short_term.up.weight"] > 0
+
+
+@pytest.mark.parametrize("pooling", ["attention", "topk", "mean", "max"])
+def test_a_masked_clip_leaves_the_gradients_of_the_others(
+    from_clip: Maker, pooling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiled graph and a GPU cannot refuse it."""
+    model = from_clip(mil_pooling=pooling)
+    mask = torch.tensor([[True] * 6, [False] * 6])
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    model(frame_features=torch.randn(2, 6, DIM), frame_mask=mask, labels=torch.tensor([1, -100])).loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)

@@ -40,6 +40,19 @@ def test_texts_are_read_once(untrained: TGDFERForVideoClassification) -> None:
     assert reads() == 0
 
 
+@torch.no_grad()
+def test_texts_are_kept_from_step_to_step(untrained: TGDFERForVideoClassification) -> None:
+    """`Trainer` sets the mode at every step. Frozen texts need not be read again."""
+    untrained.config.context = "none"
+    untrained.train()
+    reads = count_reads(untrained)
+    counts = []
+    for _ in range(3):
+        untrained.train()
+        counts.append(reads())
+    assert counts == [1, 0, 0]
+
+
 STALE: dict[str, Callable[[TGDFERForVideoClassification], object]] = {
     "train": lambda model: model.train().eval(),
     "train_of_the_base_model": lambda model: model.tgdfer.train().eval(),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tgdfer import TGDFERConfig
 from tgdfer.processing.explanation_tgdfer import decisive_frames
 from tgdfer.processing.search_tgdfer import SearchReference
 from tgdfer.training import calibration
@@ -113,6 +114,16 @@ def test_calibration_is_written_and_nothing_else(options, clips_folder, tmp_path
     assert references[processor.descriptions["sadness"][1]] == pytest.approx([np.mean(first), np.std(first)], rel=1e-3)
     assert found.num_clips == 15 and 0 <= found.coverage <= 1 and found.coverage >= 0.5
     assert str(found).startswith("Calibrated on 15 validation clips: temperature ")
+
+
+def test_calibration_keeps_the_order_of_the_classes(tmp_path):
+    """The indices are texts in JSON, where 10 comes before 2 if they are sorted as texts."""
+    names = {index: f"class {index}" for index in range(11)}
+    TGDFERConfig(id2label=names).save_pretrained(tmp_path)
+    (tmp_path / "processor_config.json").write_text("{}")
+    calibration._write_config(tmp_path, calibration.Calibration(9, 2.0, None, {}, None, 0.2, 0.1, 1.0, 0.5))
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["temperature"] == 2.0 and list(saved["id2label"]) == [str(index) for index in range(11)]
 
 
 def test_class_that_is_called_unsure_is_never_taken_for_the_answer(options, tmp_path, folder_writer):

@@ -1,15 +1,19 @@
 """The cache of frame features."""
 
 import inspect
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from published_trees import write_frames
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tgdfer import processing
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.processing.video_source_tgdfer import VideoDecodeError
 from tgdfer.training import feature_cache
 from tgdfer.training import features as room
 from tgdfer.training.cache import cache_folder, clear_cache, kind_folder
@@ -179,6 +183,41 @@ def test_a_clip_that_occurs_twice_is_encoded_for_each_and_kept_once(clips, start
     again = frame_features(*start, twice)
     assert encoded == [3] and torch.equal(first.features, again.features)
     assert torch.equal(again.features[:, 0], again.features[:, 2])
+
+
+def test_a_clip_that_could_not_be_read_is_tried_again(clips, start, monkeypatch):
+    """A network file system may fail for a moment."""
+    away, usual = clips.video(1), (TGDFERVideoProcessor.__call__, TGDFERVideoProcessor.read_clip)
+
+    def failing(function):
+        def fail(self, source, *args, **options):
+            if source == away or away in source:
+                raise VideoDecodeError("The file system is away.")
+            return function(self, source, *args, **options)
+
+        return fail
+
+    marks = torch.zeros(len(clips), dtype=torch.bool)
+    with monkeypatch.context() as patch:
+        for name, function in zip(("__call__", "read_clip"), usual, strict=True):
+            patch.setattr(TGDFERVideoProcessor, name, failing(function))
+        found = frame_features(*start, clips, unreadable=marks)
+    assert marks.tolist() == [False, True, False, False] and not found.frame_mask[0, 1].any()
+    marks.zero_()
+    again = frame_features(*start, clips, unreadable=marks)
+    assert not marks.any() and again.frame_mask.all()
+    assert torch.equal(again.features[0, 0], found.features[0, 0])
+
+
+def test_folders_of_frames_have_no_times(tmp_path, start):
+    """The network gives them times of its config, which may be changed later."""
+    lines = []
+    for label in ("happy", "sad"):
+        write_frames(tmp_path / "train" / label / "clip.mp4")
+        lines.append(json.dumps({"file_name": f"{label}/clip.mp4", "label": label}) + "\n")
+    (tmp_path / "train" / "metadata.jsonl").write_text("".join(lines))
+    found = frame_features(*start, load_clips(str(tmp_path), "train"))
+    assert found.timestamps.isnan().all()
 
 
 def test_interrupted_computation_leaves_no_file(clips, start, cache, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from published_trees import write_frames
 
+from tgdfer import TGDFERConfig
 from tgdfer.command_line import main
 from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
@@ -22,7 +23,9 @@ from tgdfer.training.data.soft_labels import read_multiple_labels, read_vote_fil
 from tgdfer.training.data.waiting import WaitingTimer
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import evaluate_model
+from tgdfer.training.label_kinds import require_several_labels
 from tgdfer.training.metrics.label_kinds import multiple_label_figures, vote_figures
+from tgdfer.training.models import start_model
 from tgdfer.training.train import train
 
 # Labels, losses and metrics by hand
@@ -214,6 +217,35 @@ def test_votes_are_trained_and_measured(options, rows, frozen):
     metrics = evaluate_model(run)
     assert metrics["votes"]["kl_divergence"] >= 0 and 0 <= metrics["votes"]["top_vote_accuracy"] <= 1
     assert set(metrics["recall"]) == {"happiness", "neutral", "sadness"}
+
+
+@pytest.mark.parametrize("kind", ["multiple", "single"])
+def test_loss_of_a_model_that_goes_on_from_another_kind_of_labels(options, kind, monkeypatch):
+    """Several labels have a loss of their own, and the model says which one it was trained with."""
+    config = TrainingConfig.from_options(**options, frozen_features=True, feature_views=1, label_kind=kind)
+    other = None if kind == "multiple" else "multi_label_classification"
+    seen = []
+
+    def start(*args):
+        model, processor = start_model(*args)
+        model.config.problem_type = other
+        return model, processor
+
+    def stop(self, config, accelerator, model, *args, **kwargs):
+        seen.append(model.config.problem_type)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "start_model", start)
+    monkeypatch.setattr(loop._Run, "__init__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert seen == ["multi_label_classification" if kind == "multiple" else None]
+
+
+def test_a_model_of_single_labels_is_not_evaluated_on_several():
+    require_several_labels(TGDFERConfig(problem_type="multi_label_classification"))
+    with pytest.raises(UserError, match="--label-kind multiple"):
+        require_several_labels(TGDFERConfig())
 
 
 def add_unreadable_clips(folder):

@@ -98,7 +98,7 @@ def _film_strip(
     ).to(model.device)
     with torch.inference_mode():
         output = model(**inputs)
-    scores = frame_scores(output, inputs["frame_mask"], config)[0, :, config.label2id[prediction.label]]
+    scores = frame_scores(output, inputs["frame_mask"], config)[0, :, config.class_names.index(prediction.label)]
     return FilmStrip(
         f"{clips.labels[index]}, called {prediction.label} ({prediction.score:.0%}): {printable(clips.files[index])}",
         [frame.permute(1, 2, 0).numpy() for frame in frames],

@@ -104,7 +104,7 @@ def shared_label_facts(
         `dict[str, Any]`: `matched`, `left_out`, `num_left_out`, `only_model`, and the `war` and `uar` of the
         restricted answers with `intervals`.
     """
-    classes = [name for _, name in sorted(config.id2label.items())]
+    classes = config.class_names
     answers = restricted_answers(predictions, classes, list(match.matched.values()))
     figures = recognition_figures([answer.label for answer in answers], clips.labels, sorted(match.matched.values()))
     intervals = metric_intervals(clip_outcomes(clips.labels, answers, clips.people))

@@ -186,7 +186,7 @@ def with_views(
         logits = torch.cat([_logits(model, batch, start, batch_size) for start in _starts(batch, batch_size)])
         found.append(logits.unflatten(0, (-1, views.number)).mean(1))
     logits = torch.cat(gather_batches(found))
-    names = [name for _, name in sorted(model.config.id2label.items())]
+    names = model.config.class_names
     scores, best = at_temperature(logits, model.config).softmax(-1).max(-1)
     return [
         replace(prediction, label=names[index], score=score, logits=values)
