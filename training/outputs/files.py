@@ -23,6 +23,7 @@ _SUFFIXES = {
     "textgrid": (".textgrid",),
     "annotate": (".mp4", ".mkv", ".mov"),
 }
+_PICTURES = ("plot", "regions")
 _LIBRARIES = {
     "subtitles": ("pysubs2", "pysubs2"),
     "elan": ("pympi.Elan", "pympi-ling"),
@@ -34,6 +35,38 @@ _NAMES = {
     "textgrid": "a TextGrid",
     "annotate": "a video",
 }
+
+
+def require_outputs(paths: Mapping[str, Path | None]) -> None:
+    """Checks the paths of output files before any video is read.
+
+    Args:
+        paths (`Mapping[str, Path | None]`): The path of each kind of file, such as "csv" or "plot". None for those
+            that are not wanted.
+
+    Raises:
+        UserError: If a path is not writable, has the wrong suffix or is used twice, or a library is not installed.
+    """
+    taken: set[Path] = set()
+    for kind, path in paths.items():
+        if path is None:
+            continue
+        if os.path.isdir(path):  # `Path.is_dir` would raise an error if the name is too long.
+            raise UserError(f"{path} is a folder; name the file to write.")
+        require_writable(path)
+        if path.absolute() in taken:
+            raise UserError(f"{path} is named for two outputs; give each its own file.")
+        taken.add(path.absolute())
+        suffixes = _SUFFIXES.get(kind)
+        if suffixes is not None and path.suffix.lower() not in suffixes:
+            shown = " or ".join(".TextGrid" if suffix == ".textgrid" else suffix for suffix in suffixes[:2])
+            raise UserError(f"{path} is not a file name for {_NAMES[kind]}: it must end in {shown}.")
+        if kind in _PICTURES:
+            from tgdfer.training.figures.saving import require_picture_format
+
+            require_picture_format(path)
+        if kind in _LIBRARIES:
+            import_optional(*_LIBRARIES[kind])
 
 
 @dataclass(frozen=True)
@@ -76,29 +109,7 @@ class PredictionFiles:
         Raises:
             UserError: If a path is not writable, has the wrong suffix or is used twice, or a library is not installed.
         """
-        taken: set[Path] = set()
-        for field in fields(self):
-            path = getattr(self, field.name)
-            if path is None:
-                continue
-            if os.path.isdir(path):  # `Path.is_dir` would raise an error if the name is too long.
-                raise UserError(f"{path} is a folder; name the file to write.")
-            require_writable(path)
-            if path.absolute() in taken:
-                raise UserError(f"{path} is named for two outputs; give each its own file.")
-            taken.add(path.absolute())
-            suffixes = _SUFFIXES.get(field.name)
-            if suffixes is not None and path.suffix.lower() not in suffixes:
-                shown = " or ".join(".TextGrid" if suffix == ".textgrid" else suffix for suffix in suffixes[:2])
-                raise UserError(f"{path} is not a file name for {_NAMES[field.name]}: it must end in {shown}.")
-        for picture in (self.plot, self.regions):
-            if picture is not None:
-                from tgdfer.training.figures.saving import require_picture_format
-
-                require_picture_format(picture)
-        for kind, (module, distribution) in _LIBRARIES.items():
-            if getattr(self, kind) is not None:
-                import_optional(module, distribution)
+        require_outputs({field.name: getattr(self, field.name) for field in fields(self)})
 
     def require_no_input(self, videos: Sequence[str], jsonl: Path | None = None) -> None:
         """Checks that no output is one of the videos or the file to which results are appended.

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -13,10 +12,9 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
-from tgdfer.training.errors import UserError
-from tgdfer.training.files import printable, require_writable, write_text
+from tgdfer.training.files import printable, write_text
 from tgdfer.training.outputs.document import Run, json_text
-from tgdfer.training.outputs.files import recording_write_errors, require_no_input
+from tgdfer.training.outputs.files import recording_write_errors, require_no_input, require_outputs
 from tgdfer.training.outputs.names import format_time, output_paths, short_names
 from tgdfer.training.outputs.optional_imports import import_optional
 from tgdfer.training.outputs.subtitles import SUBTITLE_FORMATS, plain
@@ -102,25 +100,7 @@ class MomentFiles:
         Raises:
             UserError: If a path is not writable, has the wrong suffix or is used twice, or a library is not installed.
         """
-        taken: set[Path] = set()
-        for field in fields(self):
-            path = getattr(self, field.name)
-            if path is None:
-                continue
-            if os.path.isdir(path):
-                raise UserError(f"{path} is a folder; name the file to write.")
-            require_writable(path)
-            if path.absolute() in taken:
-                raise UserError(f"{path} is named for two outputs; give each its own file.")
-            taken.add(path.absolute())
-        if self.subtitles is not None:
-            if self.subtitles.suffix.lower() not in SUBTITLE_FORMATS:
-                raise UserError(f"{self.subtitles} is not a file name for subtitles: it must end in .vtt or .srt.")
-            import_optional("pysubs2", "pysubs2")
-        if self.plot is not None:
-            from tgdfer.training.figures.saving import require_picture_format
-
-            require_picture_format(self.plot)
+        require_outputs({field.name: getattr(self, field.name) for field in fields(self)})
 
     def require_no_input(self, videos: Sequence[str]) -> None:
         """Checks that no output is one of the videos.
