@@ -39,7 +39,7 @@ def with_published_rows(
     """Adds published rows that were not measured again.
 
     Rows are added only if they were measured with the same clips and the same CLIP. A published data set that was not
-    measured again is added as a whole.
+    measured again is added as a whole. The order of the data sets stays that of the published ones.
 
     Args:
         results (`Sequence[Results]`): New results.
@@ -57,7 +57,7 @@ def with_published_rows(
             rows = {**facts["rows"], **found[name].rows}
             names = [*order, *sorted(rows.keys() - {*order, *last}), *last]
             found[name] = replace(found[name], rows={row: rows[row] for row in names if row in rows})
-    return list(found.values())
+    return [found[name] for name in dict.fromkeys([*published, *found]) if name in found]
 
 
 def _published_row(results: Results, name: str) -> dict[str, Any]:

@@ -216,6 +216,8 @@ def test_published_rows_are_compared_with_new_rows(measured, tmp_path):
     assert set(with_published_rows([other], {"features": facts})[0].rows) == set(other.rows)
     without_outcomes = {name: facts[name] for name in ("rows", "full minus", "gap")}
     assert with_published_rows([], {"features": without_outcomes}) == []
+    both = {"features": facts, "others": facts}
+    assert [data.name for data in with_published_rows([replace(other, name="others")], both)] == ["features", "others"]
     (alone,) = with_published_rows([], {"features": facts})
     assert set(alone.rows) == set(facts["rows"])
     found = report.part_differences(alone)["dsmil"]
