@@ -395,7 +395,7 @@ def space(
     """
     hide_loading_bars()
     if find_spec("gradio") is None:
-        raise UserError("The page needs the library gradio: `pip install 'tgdfer[space]'`.")
+        raise UserError("The page needs the library gradio: `pip install '.[space]'` in the clone of tgdfer.")
     from tgdfer.model_card.space.page import run_space
 
     run_space(with_revision(model, revision))
