@@ -42,7 +42,8 @@ CAPTIONS = {
     "confusion_matrix": "Confusion matrix of true classes (rows) and predicted classes (columns)",
     "risk_coverage": "Share of wrong labels (risk) if only the most confident share of the clips (coverage) get a"
     " label",
-    "timeline": "Scores of the classes in each frame of a clip (curves), and relevance of each frame (bars)",
+    "timeline": "Probabilities of the classes over time for each person (curves), relevance of each frame (grey area),"
+    " and segments (bars)",
 }
 # Pictures that exist for each data set. The rest of the file name is the name of the data set.
 PER_DATASET_PICTURES = ("confusion_matrix", "risk_coverage")

@@ -244,9 +244,9 @@ def evaluate(
     """Measure a model on a split, or a CLIP without training (zero-shot).
 
     The metrics are accuracy (WAR), mean recall (UAR), the recall and precision of each class, and the calibration
-    error before and after temperature scaling, with 95% bootstrap intervals over people or clips. If the data set has
-    the intensity of every frame, they also include frame AP and pointing. If the data set has other labels than the
-    model, the labels that both have are measured.
+    error before and after temperature scaling. If the data set has the intensity of every frame, they also include
+    frame AP and pointing. WAR, UAR, recall, calibration error, frame AP and pointing have 95% bootstrap intervals over
+    people or clips. If the data set has other labels than the model, the labels that both have are measured.
     """
     hide_loading_bars()
     with reporting_interruption(lambda: _UNFINISHED_EVALUATION):
@@ -395,7 +395,7 @@ def space(
     """
     hide_loading_bars()
     if find_spec("gradio") is None:
-        raise UserError("The page needs the library gradio: `pip install 'tgdfer[space]'`.")
+        raise UserError("The page needs the library gradio: `pip install '.[space]'` in the clone of tgdfer.")
     from tgdfer.model_card.space.page import run_space
 
     run_space(with_revision(model, revision))

@@ -29,7 +29,10 @@ class ReadingFlags:
     ] = None
     fold: Annotated[
         int | None,
-        typer.Option(help="Fold of a published data set, from 1 (default)", rich_help_panel="Data"),
+        typer.Option(
+            help="Fold of a published data set, from 1. Default: that of the run if there is one, otherwise 1",
+            rich_help_panel="Data",
+        ),
     ] = None
     dataset_config: Annotated[
         str | None, typer.Option(help="Configuration of the data set, if it has several", rich_help_panel="Data")
@@ -52,7 +55,11 @@ class ReadingFlags:
     label_column: Annotated[str | None, typer.Option(help="Column with the labels", rich_help_panel="Data")] = None
     label_kind: Annotated[
         Literal["single", "multiple", "votes"] | None,
-        typer.Option(help="Labels of a clip: one (default), several, or the votes of people", rich_help_panel="Data"),
+        typer.Option(
+            help="Labels of a clip: one, several, or the votes of people. Default: as in the run if there is one, "
+            "otherwise one",
+            rich_help_panel="Data",
+        ),
     ] = None
     vote_columns: Annotated[
         list[str],

@@ -161,7 +161,12 @@ class HardwareOptions:
     ] = "auto"
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of clips per step, or of groups of 16 frames", rich_help_panel="Hardware"),
+        typer.Option(
+            min=1,
+            help="Number of clips per step (16 by default), or of groups of 16 frames in predict and find (1 by "
+            "default)",
+            rich_help_panel="Hardware",
+        ),
     ] = None
 
 

@@ -110,7 +110,7 @@ def require_libraries() -> None:
         except ImportError as error:
             raise UserError(
                 f"Exporting to ONNX needs the library {library}, which is not installed; "
-                '`pip install "tgdfer[export]"` installs it.'
+                "`pip install '.[export]'` in the clone of tgdfer installs it."
             ) from error
 
 

@@ -35,7 +35,14 @@ def person(number: int | None, segments: list[dict[str, Any]], **changes: Any) -
         "without_face": [],
         "warnings": [],
         "segments": segments,
-        "explanation": {"sentence": "happiness, 1.0 s to 2.0 s: lip corners raised"},
+        "explanation": {
+            "sentence": "happiness, 1.0 s to 2.0 s: lip corners raised",
+            "label": "happiness",
+            "score": 0.87,
+            "spans": [{"first": 0, "last": 0, "start": 1.0, "end": 2.0, "relevance": 1 / count}],
+            "descriptions": [{"text": "lip corners raised", "cosine": 0.2, "gain": None, "z_score": 1.5}],
+            "candidates": ["happiness"],
+        },
     }
     if number is not None:
         found["boxes"] = [[10.0, 20.0, 50.0, 60.5]] * (count - 1) + [None]

@@ -481,7 +481,7 @@ def test_what_pictures_show_is_said_once(run):
     for name in ("timeline-0000", "timeline-0000-2", "loss curve"):
         (run / "figures" / f"{name}.png").write_bytes(b"\x89PNG")
     text = build_card(run, "user/smile").text
-    for start in ("Confusion matrix of true classes (rows)", "Scores of the classes in each frame", "Loss curve"):
+    for start in ("Confusion matrix of true classes (rows)", "Probabilities of the classes over time", "Loss curve"):
         assert len(re.findall(f"^{re.escape(start)}.*:$", text, re.MULTILINE)) == 1
     assert re.findall(r"timeline-0000[-\d]*", text) == ["timeline-0000", "timeline-0000-2"]
     assert "(figures/loss%20curve.png)" in text

@@ -319,7 +319,7 @@ def test_a_missing_extra_gives_a_sentence(library, monkeypatch, capsys, tmp_path
     monkeypatch.setitem(sys.modules, library, None)
     assert main(["export", "--output", str(tmp_path / "onnx")]) == 2
     shown = " ".join(capsys.readouterr().err.split())
-    assert f"needs the library {library}" in shown and 'pip install "tgdfer[export]"' in shown
+    assert f"needs the library {library}" in shown and "pip install '.[export]'" in shown
 
 
 def test_default_folder(tmp_path):

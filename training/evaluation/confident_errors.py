@@ -21,7 +21,7 @@ from tgdfer.training.measure import ClipPrediction, frame_scores
 FOLDER = "errors"
 # Default number of film strips.
 SHOWN = 12
-_NOTE = "Bars: relevance of each frame for the answer, compared with the most relevant frame of the clip."
+_NOTE = "Bars: score of each frame for the answer, compared with the highest score in the clip."
 
 
 def confident_errors(
@@ -85,7 +85,7 @@ def _film_strip(
     index: int,
     prediction: ClipPrediction,
 ) -> FilmStrip:
-    """Reads the frames of a clip as the model sees them, with their relevance for the answer."""
+    """Reads the frames of a clip as the model sees them, with their scores for the answer: see `frame_scores`."""
     config: Any = model.config
     frames, seconds = video_processor.read_clip(clips.video(index), config.num_frames)
     inputs = video_processor(

@@ -33,9 +33,8 @@ def plot_timeline(
 ) -> None:
     """Draws one figure of a video with its people: curves, relevance, segments and thumbnails over time.
 
-    Only the six people who are present for the longest time are drawn. The figure says how many are omitted. A
-    recording of more than 400 sampled frames is averaged over spans, whose length is in the figure. A photograph is
-    drawn as bars.
+    Only the six most prominent people are drawn. The figure says how many are omitted. A recording of more than 400
+    sampled frames is averaged over spans, whose length is in the figure. A photograph is drawn as bars.
 
     Args:
         result (`Mapping[str, Any]`): Output of `EmotionTimelinePipeline`. Thumbnails are drawn if its people have
@@ -97,7 +96,7 @@ def _note(result: Mapping[str, Any], span: float) -> str:
     """Returns a note about what the figure omits and averages, and about the meaning of its lines."""
     left_out, cuts, notes = len(result["people"]) - MAX_PEOPLE, len(result["cuts"]), []
     if left_out > 0:
-        notes.append(f"{left_out} more {'people' if left_out > 1 else 'person'}, present for less time, not drawn")
+        notes.append(f"{left_out} less prominent {'people' if left_out > 1 else 'person'} not drawn")
     if span:
         notes.append(f"averages over {_format_time(span, span)}{' s' if span < 120 else ''}")
     if cuts:

@@ -22,7 +22,9 @@ def require_trackers(names: Sequence[str]) -> None:
     """
     for name in names:
         if find_spec(name) is None:
-            raise UserError(f"report_to={name!r} needs the library {name}: `pip install 'tgdfer[{name}]'`.")
+            raise UserError(
+                f"report_to={name!r} needs the library {name}: `pip install '.[{name}]'` in the clone of tgdfer."
+            )
 
 
 def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path, options: dict[str, Any]) -> None:

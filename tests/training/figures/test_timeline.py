@@ -201,12 +201,12 @@ def test_long_recordings_are_averaged() -> None:
     assert {"0:00", "30:00"} <= set(texts(drawn(figure)))
 
 
-def test_the_people_who_are_there_for_less_time_are_counted() -> None:
+def test_the_less_prominent_people_are_counted() -> None:
     every = np.arange(0.5, 4)
     people = [made_up_person(number, every, [(0.0, 4.0, "fear")], every) for number in range(1, 9)]
     figure = draw_timeline(made_up_result(people, every, 4.0))
     assert len(curves(figure)) == 6
-    assert "2 more people, present for less time, not drawn" in texts(figure)
+    assert "2 less prominent people not drawn" in texts(figure)
 
 
 @pytest.mark.parametrize("label", [LONG, "x" * 200, " ".join(["sehr"] * 60), "$\\frac{"])

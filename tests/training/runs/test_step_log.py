@@ -119,7 +119,7 @@ def test_memory_of_this_process_is_plausible():
 
 def test_missing_tracker_is_one_sentence(options, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="report_to='trackio' needs the library trackio: `pip install 'tgdfer"):
+    with pytest.raises(UserError, match=r"report_to='trackio' needs the library trackio: `pip install '\.\[trackio"):
         require_trackers(["trackio"])
     arguments = ["train", "--dataset", options["dataset"], "--output", str(tmp_path / "run")]
     assert main([*arguments, "--report-to", "tensorboard"]) == 2
