@@ -187,9 +187,9 @@ class TGDFERConfig(PreTrainedConfig):
 
     # Text guidance. The context is not learned by default: a shared one, as by default in CoOp, did not change UAR on
     # rendered faces (+0.6 points, not significant) and lowered it on real faces (-2.9, 95% interval -5.3 to -0.5) and
-    # on bags of photographs (-2.1, -3.9 to -0.4, see docs/results/ablation.md). With "none", the text tower need not run in training. A learned context may help with
-    # thousands of clips or with LoRA. It has the length of the phrase that it starts from, so an untrained model is
-    # equivalent to CLIP with that phrase.
+    # on bags of photographs (-2.1, -3.9 to -0.4, see docs/results/ablation.md). With "none", the text tower need not
+    # run in training. A learned context may help with thousands of clips or with LoRA. It has the length of the phrase
+    # that it starts from, so an untrained model is equivalent to CLIP with that phrase.
     max_descriptions: int = 1
     prompt_length: int = 3
     context: str = "none"
