@@ -117,9 +117,13 @@ def _read_labels(
     """Reads the labels of any kind, and the reasons why clips cannot be used, by row."""
     kind, label_column = options.get("label_kind", "single"), options.get("label_column")
     if kind == "votes":
-        file = options.get("vote_file")
-        columns = read_vote_file(file, files) if file else {name: table.values(name) for name in _plain(table)}
-        soft, unusable = read_votes(place, columns, options.get("vote_columns"), files)
+        file, votes = options.get("vote_file"), options.get("vote_columns") or {}
+        columns = (
+            read_vote_file(file, files, votes.values())
+            if file
+            else {name: table.values(name) for name in _plain(table)}
+        )
+        soft, unusable = read_votes(place, columns, votes, files)
         return soft.texts(), soft, unusable
     if options.get("vote_columns") or options.get("vote_file"):
         raise UserError(f"label_kind is {kind!r}, but votes are given: leave them out, or set it to 'votes'.")

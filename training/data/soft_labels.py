@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -124,34 +124,59 @@ def read_votes(
     return SoftLabels("votes", names, (votes / np.maximum(totals, 1e-9)).astype(np.float32)), without
 
 
-def read_vote_file(path: str, keys: Sequence[str]) -> dict[str, list[Any]]:
+def read_vote_file(path: str, keys: Sequence[str], votes: Collection[str] = ()) -> dict[str, list[Any]]:
     """Reads the columns of a CSV file with a row per clip, in the order of the clips.
 
-    The first column whose values are the names of clips says which clip a row is about. Names are compared without
-    suffixes and leading zeros. Their folders matter only if several rows have the same name.
+    The column whose values are the names of clips says which clip a row is about. Names are compared without suffixes
+    and, if no column has them as they are, without leading zeros. Their folders matter only if several rows have the
+    same name.
 
     Args:
         path (`str`): The CSV file.
         keys (`Sequence[str]`): Name or path of each clip.
+        votes (`Collection[str]`, *optional*): Columns of votes, which are not names.
 
     Returns:
         The values by column. The values of a clip without a row are None.
 
     Raises:
-        UserError: If the file cannot be read, no column has the names of clips, or the names are ambiguous.
+        UserError: If the file cannot be read, no column has the names of clips, or it is not clear which row a clip
+            has.
     """
     try:
         rows = csv_rows(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"Cannot read the vote_file {path} ({error}): give a CSV file in UTF-8.") from error
-    wanted = {_name_of(key) for key in keys}
-    columns = list(rows[0]) if rows else []
-    matches = {column: len({_name_of(row[column] or "") for row in rows} & wanted) for column in columns}
-    best = max(columns, key=lambda column: matches[column], default=None)
-    if best is None or not matches[best]:
-        raise UserError(f"No column of the vote_file {path} has the names of the clips, such as {keys[0]!r}.")
-    found = _rows_of([row[best] or "" for row in rows], keys, path)
+    columns = {column: [row[column] or "" for row in rows] for column in (rows[0] if rows else [])}
+    names = _names_in({column: texts for column, texts in columns.items() if column not in votes}, keys, path)
+    found = _rows_of(names, keys, path)
     return {column: [None if row is None else rows[row][column] for row in found] for column in columns}
+
+
+def _names_in(columns: Mapping[str, list[str]], keys: Sequence[str], path: str) -> list[str]:
+    """Returns the column of a vote file that has the names of the clips.
+
+    Raises:
+        UserError: If there is none, or two columns name different clips in a row.
+    """
+    wanted, exact = {_name_of(key) for key in keys}, {_stem_of(key) for key in keys}
+    found = {column: {_name_of(text) for text in texts} & wanted for column, texts in columns.items()}
+    candidates = [column for column in columns if found[column]]
+    # Most names are different. Ages, for example, are also numbers, but repeat.
+    candidates = [name for name in candidates if 2 * len(set(columns[name])) > len(columns[name])] or candidates
+    # The first column of pandas counts the rows. It may have the numbers of clips, but not their leading zeros.
+    candidates = [name for name in candidates if exact & {_stem_of(text) for text in columns[name]}] or candidates
+    if not candidates:
+        raise UserError(f"No column of the vote_file {path} has the names of the clips, such as {keys[0]!r}.")
+    best = max(candidates, key=lambda column: (len(found[column]), len(set(columns[column]))))
+    for other in candidates:
+        pairs = ((_name_of(one), _name_of(two)) for one, two in zip(columns[best], columns[other], strict=True))
+        if any(one != two and two in wanted for one, two in pairs):
+            raise UserError(
+                f"The columns {best!r} and {other!r} of the vote_file {path} name different clips in the same row:"
+                " remove the one that does not name the clips."
+            )
+    return columns[best]
 
 
 def _rows_of(names: Sequence[str], keys: Sequence[str], path: str) -> list[int | None]:
@@ -209,5 +234,10 @@ def _vote_column(place: str, columns: Mapping[str, Sequence[Any]], text: str, fi
 
 
 def _name_of(key: str) -> str:
-    name = VIDEO_NAME.sub("", Path(key.strip().replace("\\", "/")).name)
-    return str(int(name)) if name.isdecimal() else name.lower()
+    name = _stem_of(key)
+    return str(int(name)) if name.isdecimal() else name
+
+
+def _stem_of(key: str) -> str:
+    """Returns the name of a clip without folders and suffix, with its leading zeros."""
+    return VIDEO_NAME.sub("", Path(key.strip().replace("\\", "/")).name).lower()
