@@ -17,6 +17,7 @@ from tgdfer.training import train as loop
 from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.config import OptimisationConfig, TrainingConfig
 from tgdfer.training.data.batches import ClipDataset, no_marks
+from tgdfer.training.data.columns import read_labels
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.soft_labels import read_multiple_labels, read_vote_file, read_votes
 from tgdfer.training.data.waiting import WaitingTimer
@@ -39,6 +40,21 @@ def test_several_labels_are_lists_or_joined_texts():
             read_multiple_labels("here", ["anger", value], "label", ["a", "b"])
 
 
+def test_labels_that_are_read_as_one_are_named(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert read_labels("here", ["Happy", " happy", "HAPPY", "fear"], "label", list("abcd"))[2:] == [
+            "happiness",
+            "fear",
+        ]
+        assert caplog.messages == []
+        read_labels("here", ["joy", "Happy", "happy", "afraid", "scared", "sad"], "label", list("abcdef"))
+        read_multiple_labels("there", ["joy_sad", ["happy"]], "label", ["a", "b"])
+    assert [message.split(". ")[0] for message in caplog.messages] == [
+        "here has several names for a label, which are read as one: afraid, scared as fear; happy, joy as happiness",
+        "there has several names for a label, which are read as one: happy, joy as happiness",
+    ]
+
+
 def test_votes_come_from_columns_or_from_positions_in_a_list():
     columns = {"hap": [3, 0, 0], "votes": [[1, 0], [2, 2], [0, 0]]}
     soft, without = read_votes("here", columns, {"happy": "hap", "fear": "votes[1]", "anger": "votes[0]"}, ["a"] * 3)
@@ -49,6 +65,7 @@ def test_votes_come_from_columns_or_from_positions_in_a_list():
         ({"a": "hap", "b": "gone"}, "no column 'gone'"),
         ({"a": "hap", "b": "votes[2]"}, "numbers of votes"),
         ({"a": "hap"}, "--vote-columns"),
+        ({"happy": "hap", "joy": "votes[0]"}, "The vote_columns of happy and joy are about one label, happiness: add"),
     ):
         with pytest.raises(UserError, match=sentence):
             read_votes("here", columns, wanted, ["a"] * 3)

@@ -11,6 +11,7 @@ import datasets
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from tgdfer.processing.descriptions import canonical_label
+from tgdfer.training.data.soft_labels import warn_about_merged
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
 
@@ -126,6 +127,7 @@ def read_labels(place: str, values: Sequence[Any], column: str, files: Sequence[
             f"Column {column!r} of {place} contains {type(value).__name__}s: labels are read by name, so make it"
             f" strings or a ClassLabel (the first one is in row {row}, {files[row]})."
         )
+    warn_about_merged(place, set(values))
     return [canonical_label(value) for value in values]
 
 

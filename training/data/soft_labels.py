@@ -1,8 +1,10 @@
 """Labels other than a single one: several labels of a clip, and the votes of the people who labelled it."""
 
 import csv
+import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -14,6 +16,8 @@ from tgdfer.processing.descriptions import canonical_label
 from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import csv_rows
+
+logger = logging.getLogger(__name__)
 
 # Characters between the labels of a clip that are written as one text. Compound labels of MAFW are joined by "_".
 _SEPARATOR = re.compile(r"\s*[_,;+|]\s*")
@@ -61,6 +65,32 @@ class SoftLabels:
         return [JOINT.join(np.asarray(self.names)[row > 0]) for row in self.values]
 
 
+def warn_about_merged(place: str, names: Iterable[str]) -> None:
+    """Warns if different names of labels are read as one label. Case and spaces make no difference.
+
+    Args:
+        place (`str`): Name of the split in the warning.
+        names (`Iterable[str]`): Names of the labels, as the data set has them.
+    """
+    merged = _spellings(unicodedata.normalize("NFC", " ".join(name.lower().split())) for name in names)
+    texts = [f"{', '.join(spellings)} as {label}" for label, spellings in sorted(merged.items()) if len(spellings) > 1]
+    if texts:
+        logger.warning(
+            "%s has several names for a label, which are read as one: %s. To train on them separately, rename them to"
+            " words that are no other name of a label.",
+            place,
+            "; ".join(texts),
+        )
+
+
+def _spellings(names: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the names of each canonical label, sorted."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(canonical_label(name), set()).add(name)
+    return {label: sorted(spellings) for label, spellings in found.items()}
+
+
 def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: Sequence[str]) -> SoftLabels:
     """Reads a column with several labels of each clip: lists of names, or texts such as "anger_sadness".
 
@@ -73,7 +103,7 @@ def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: 
     Raises:
         UserError: If a clip has no label, or labels are not names.
     """
-    found = []
+    found: list[set[str]] = []
     for file, value in zip(files, values, strict=True):
         parts = _SEPARATOR.split(value) if isinstance(value, str) else value
         if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
@@ -81,10 +111,11 @@ def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: 
                 f"Column {column!r} of {place} has {value!r} for {file}, but several labels are a list of names, or a"
                 " text such as anger_sadness."
             )
-        labels = {canonical_label(part) for part in parts if part.strip()}
-        if not labels:
+        if not (raw := {part for part in parts if part.strip()}):
             raise UserError(f"Column {column!r} of {place} has no label for {file}: add one, or remove the clip.")
-        found.append(labels)
+        found.append(raw)
+    warn_about_merged(place, set().union(*found))
+    found = [{canonical_label(part) for part in raw} for raw in found]
     names = sorted(set().union(*found))
     return SoftLabels(
         "multiple", names, np.array([[name in labels for name in names] for labels in found], np.float32)
@@ -114,6 +145,12 @@ def read_votes(
     """
     if not vote_columns or len(vote_columns) < 2:
         raise UserError("label_kind is 'votes', so give the column of each label as --vote-columns LABEL=COLUMN.")
+    for label, spellings in _spellings(vote_columns).items():
+        if len(spellings) > 1:
+            raise UserError(
+                f"The vote_columns of {' and '.join(spellings)} are about one label, {label}: add their votes up in"
+                " one column, or leave one out."
+            )
     by_label = {
         canonical_label(label): _vote_column(place, columns, column, files) for label, column in vote_columns.items()
     }
