@@ -8,6 +8,7 @@ import numpy as np
 
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.columns import (
+    clip_names,
     find_label_column,
     find_video_column,
     name_of,
@@ -18,7 +19,6 @@ from tgdfer.training.data.columns import (
     read_people,
     require_files,
     require_videos,
-    short_name,
     unusable_files,
 )
 from tgdfer.training.data.groups import read_groups
@@ -63,7 +63,7 @@ def load_clips(
     video_column = find_video_column(dataset, table, options.get("video_column"))
     rows = _as_videos(table.rows, video_column)
     names, paths, embedded = names_and_paths(rows, video_column)
-    files = [short_name(name, table.root, split, index) for index, name in enumerate(names)]
+    files = clip_names(names, table.root, split)
     labels, soft, unusable = _read_labels(dataset, place, table, files, names, options)
     require_videos(place, names, embedded)
     missing, empty = unusable_files(paths)
