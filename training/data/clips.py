@@ -105,6 +105,7 @@ class LabelledClips:
             groups=self.groups and {name: pick(values) for name, values in self.groups.items()},
             num_frames=pick(self.num_frames),
             table_rows=pick(self.table_rows) if self.table_rows else [],
+            quarantined=dict(self.quarantined),  # More clips are added to it in training.
             soft=self.soft and self.soft.select(indices),
         )
 

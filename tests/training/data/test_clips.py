@@ -111,6 +111,12 @@ def test_clips_that_share_a_file_name_are_quarantined_one_by_one(tmp_path):
     assert len(kept.quarantined) == 3 and len(kept) == 6
 
 
+def test_selections_have_their_own_quarantine(clips):
+    one, other = clips.select([0, 1]), clips.select([2, 3])
+    one.quarantined["broken.mp4"] = "it is empty."
+    assert not other.quarantined and not clips.quarantined
+
+
 def test_parquet_with_embedded_videos_and_other_columns(tmp_path, clips_folder, clips, video_processor):
     rows = {"clip": [], "feeling": []}
     for index in range(len(clips)):
