@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import av
 import cv2
 import datasets
 import numpy as np
@@ -77,6 +78,32 @@ def test_a_frame_that_changes_changes_the_fingerprint(tmp_path, frame):
     before = clips.fingerprint()
     assert clips.fingerprint() == before
     cv2.imwrite(str(folder / frame), np.full((9, 8, 3), 90, np.uint8))
+    assert clips.fingerprint() != before
+
+
+@pytest.mark.parametrize("frames", [10, 16, 17])
+def test_uncompressed_videos_with_black_bars_have_different_fingerprints(tmp_path, frames):
+    """Their sizes, beginnings and ends are the same."""
+    paths = [tmp_path / "one.avi", tmp_path / "other.avi"]
+    for seed, path in enumerate(paths):
+        picture = np.zeros((480, 640, 3), np.uint8)
+        picture[60:420] = np.random.default_rng(seed).integers(0, 256, (360, 640, 3))
+        with av.open(str(path), "w", format="avi") as container:
+            stream = container.add_stream("rawvideo", rate=25, width=640, height=480, pix_fmt="bgr24")
+            for _ in range(frames):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+    rows = datasets.Dataset.from_list([{"video": {"path": str(path), "bytes": None}} for path in paths])
+    clips = LabelledClips(rows, "video", ["one", "other"], ["happy", "sad"])
+    assert clips.fingerprint_of(0) != clips.fingerprint_of(1)
+
+
+def test_a_change_inside_a_folder_of_frames_of_equal_size_changes_the_fingerprint(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.bmp").write_bytes(bytes(100))
+    rows = datasets.Dataset.from_list([{"video": {"path": str(tmp_path), "bytes": None}}])
+    clips = LabelledClips(rows, "video", ["happy/clip"], ["happy"])
+    before = clips.fingerprint()
+    (tmp_path / "4.bmp").write_bytes(bytes(99) + b"1")
     assert clips.fingerprint() != before
 
 
