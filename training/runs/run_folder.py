@@ -2,6 +2,7 @@
 
 import hashlib
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -116,18 +117,49 @@ def hash_clips(folder: Path, *parts: Part | None) -> str:
     Raises:
         UserError: If the run in the folder started with other clips.
     """
-    hashes = [f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}" for part in parts if part]
+    hashes = [
+        f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}{_votes_of(part)}" for part in parts if part
+    ]
     found = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     if (folder / RECORD).is_file() and read_record(folder)["data"]["fingerprint"] != found:
         raise UserError(
-            f"The clips have changed since the run in {folder} started: restore them, or start another run with"
-            " --output."
+            f"The clips have changed since the run in {folder} started (files, labels or votes): restore"
+            " them, or start another run with --output."
         )
     return found
 
 
+def _votes_of(part: Part) -> str:
+    soft = part.clips.soft
+    return "" if soft is None or soft.kind != "votes" else f" {soft.names} {soft.values.tolist()}"
+
+
+def require_same_descriptions(folder: Path, descriptions: Mapping[str, list[str]]) -> None:
+    """Checks that the classes have the descriptions with which the run in a folder started, if there is one.
+
+    Args:
+        folder (`Path`): Folder of the run.
+        descriptions (`Mapping[str, list[str]]`): Descriptions of each class, whose text the checkpoints have encoded.
+
+    Raises:
+        UserError: If descriptions differ.
+    """
+    saved = read_record(folder).get("descriptions") if (folder / RECORD).is_file() else None
+    if changed := sorted(label for label in saved or {} if saved[label] != descriptions.get(label)):
+        raise UserError(
+            f"The descriptions of {', '.join(changed)} have changed since the run in {folder} started: restore"
+            " their file, or start another run with --output."
+        )
+
+
 def prepare_folder(
-    folder: Path, config: TrainingConfig, facts: dict[str, Any], clips_hash: str, train: Part, validation: Part | None
+    folder: Path,
+    config: TrainingConfig,
+    facts: dict[str, Any],
+    clips_hash: str,
+    descriptions: Mapping[str, list[str]],
+    train: Part,
+    validation: Part | None,
 ) -> RunRecord:
     """Writes `config.yaml`, `run.json` and the lists of unused videos, and removes what a killed process left.
 
@@ -137,7 +169,7 @@ def prepare_folder(
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     config = config.with_options(resume=False).with_absolute_paths()
-    record = RunRecord(folder, config, facts, clips_hash)
+    record = RunRecord(folder, config, facts, clips_hash, descriptions)
     config.save(folder / "config.yaml")
     record.start(0)
     write_clip_lists(folder, config.data, train, validation)
