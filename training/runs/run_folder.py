@@ -1,6 +1,7 @@
 """The folder of a training run: checks before the first epoch, and the files that describe the run."""
 
 import hashlib
+import os
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ from tgdfer.training.models import model_source
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.runs.checkpoints import Progress, checkpoint_folders, read_progress, remove_leftovers
 from tgdfer.training.runs.record import RECORD, RunRecord, read_record
-from tgdfer.weights import TGDFER_TINY
+from tgdfer.weights import BUNDLED, TGDFER_TINY
 
 # Folder in that of a run for its first stage, which trains on photographs (`training/stills.py`).
 STILLS = "stills"
@@ -219,11 +220,35 @@ def training_facts(
         "validation": held_out_by,
         "epochs": config.optimisation.epochs,
         "seed": config.run.seed,
-        "base_model": (previous or {}).get("base_model", HubName.parse(config.model.model).name),
+        "base_model": (previous or {}).get("base_model") or _short_name(config.model.model),
         "trainable_parameters": parameters,
         **{name: revision for name, revision in revisions.items() if revision},
         **({"continued_from": previous} if previous else {}),
     }
+
+
+def _short_name(model: str) -> str:
+    """Returns a Hub id without its revision, the name of a model in the package, or the last part of a path."""
+    folder = os.path.abspath(os.path.expanduser(model))
+    return Path(folder).name if model not in BUNDLED and os.path.exists(folder) else HubName.parse(model).name
+
+
+def first_model(config: TrainingConfig, facts: dict[str, Any]) -> str:
+    """Returns the model that the first of the trainings started from that led to a run.
+
+    Args:
+        config (`TrainingConfig`): Configuration of the run, with absolute paths.
+        facts (`dict[str, Any]`): Facts of the run, as in `training.json`.
+
+    Returns:
+        The path of a folder, the name of a model in the package, or a Hub id with the recorded revision.
+    """
+    name, revision, start = facts["base_model"], facts.get("base_model_revision"), config.model.model
+    while (folder := Path(model_source(start)).parent / "config.yaml").is_file() and previous_run_facts(start):
+        start = read_run_config(folder.parent).model.model  # The run continues another one.
+    if revision is None and os.path.isdir(start) and _short_name(start) == Path(name).name:
+        return start
+    return f"{name}@{revision}" if revision else name
 
 
 def previous_run_facts(name: str) -> dict[str, Any] | None:
