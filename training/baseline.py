@@ -23,6 +23,7 @@ from tgdfer.training.features import FrameFeatures, Views, frame_features
 from tgdfer.training.measure import ClipPrediction, measure
 from tgdfer.training.models import face_options, is_trained, start_model
 from tgdfer.training.processes import num_workers
+from tgdfer.training.revisions import HubName
 
 NAME = "mean of the frozen frame features + linear layer"
 # Inverse strengths of the L2 penalty that cross-validation tries.
@@ -42,7 +43,8 @@ def mean_baseline(
 
     Args:
         config (`TrainingConfig`): Configuration of the run to compare with.
-        base_model (`str`): Model that the run started from: a CLIP, or a trained model, whose CLIP is used.
+        base_model (`str`): Model that the run started from, with its revision if it has one: a CLIP, or a trained
+            model, whose CLIP is used.
         train (`Part`): Training clips of the run.
         test (`LabelledClips`): Clips to evaluate on.
         model_predictions (`Sequence[ClipPrediction]`): Predictions of the run's model for the test clips. They contain
@@ -55,7 +57,9 @@ def mean_baseline(
         UserError: If the base model cannot be read.
     """
     seed = config.run.seed
-    frozen = config.model.model_copy(update={"model": base_model, "frozen_features": True, "model_options": {}})
+    frozen = config.model.model_copy(
+        update={"model": base_model, "revision": None, "frozen_features": True, "model_options": {}}
+    )
     model, processor = start_model(frozen, train.clips.classes, face_options(config.faces, config.data.source))
     views = Views(
         config.model.feature_views,
@@ -89,7 +93,7 @@ def mean_baseline(
     ]
     figures = measure(test.labels, predictions, names)
     trained = is_trained(base_model)
-    name = f"{NAME}, on the CLIP of the trained model {Path(base_model).name}" if trained else NAME
+    name = f"{NAME}, on the CLIP of the trained model {Path(HubName.parse(base_model).name).name}" if trained else NAME
     return {"name": name} | {name: figures[name] for name in ("war", "uar", "frame_ap", "pointing", "activity_gain")}
 
 

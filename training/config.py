@@ -6,12 +6,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from tgdfer.training.errors import UserError, did_you_mean
-from tgdfer.training.files import write_text
+from tgdfer.training.files import dump_yaml, write_text
 from tgdfer.training.reading_options import ReadingOptions
 from tgdfer.training.revisions import with_revision
 from tgdfer.weights import BUNDLED
@@ -406,7 +405,7 @@ class TrainingConfig(BaseModel):
         for section, values in self.model_dump().items():
             text.write(f"# {section.capitalize()}\n\n")
             for name, value in values.items():
-                text.write(f"# {OPTIONS[name].help}\n{yaml.safe_dump({name: value}, sort_keys=False)}\n")
+                text.write(f"# {OPTIONS[name].help}\n{dump_yaml({name: value})}\n")
         write_text(path, text.getvalue())
 
 

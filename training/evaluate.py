@@ -45,7 +45,7 @@ from tgdfer.training.processes import num_workers, process_state
 from tgdfer.training.readable import predict_readable_clips
 from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
-from tgdfer.training.runs.run_folder import read_run_config
+from tgdfer.training.runs.run_folder import first_model, read_run_config
 from tgdfer.weights import DEFAULT_MODEL
 
 logger = logging.getLogger(__name__)
@@ -415,6 +415,6 @@ def _baseline_metrics(
     assert task.run is not None and task.facts is not None
     try:
         part = load_parts(task.run.data, task.run.run.seed)[0]
-        return mean_baseline(task.run, task.facts["base_model"], part, clips, predictions)
+        return mean_baseline(task.run, first_model(task.run, task.facts), part, clips, predictions)
     except UserError as error:
         raise UserError(f"The baseline failed, all other results are in {task.output}: {error}") from error

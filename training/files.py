@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML, YAMLError
 
 from tgdfer.training.errors import UserError
@@ -57,6 +58,25 @@ def parse_yaml(text: str) -> Any:
         YAMLError: If the text is not valid YAML.
     """
     return _YAML.load(text)
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Writes a mapping as YAML that versions 1.1 and 1.2 read back as the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that YAML 1.2 would read as something else, such as `1234e56`. PyYAML itself follows YAML 1.1."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        try:
+            is_plain = parse_yaml(text) == text
+        except (YAMLError, ValueError):
+            is_plain = False
+        return self.represent_scalar("tag:yaml.org,2002:str", text, None if is_plain else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def csv_rows(text: str) -> list[dict[str, str | None]]:

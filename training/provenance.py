@@ -62,14 +62,17 @@ def with_entry(
         before (`list[dict[str, Any]]`, *optional*): `training_data` of the initial model. If nothing was recorded, an
             entry says so.
         model (`str`): Hub id, folder or name of the initial model.
-        entry (`dict[str, Any]`, *optional*): Data of the training. An earlier entry of the same data is replaced.
+        entry (`dict[str, Any]`, *optional*): Data of the training. An earlier entry of the same data is replaced. Data
+            on the Hub and published data are the same if their names are, whatever their number of clips. Of folders
+            only the last part is recorded, so the number must be the same, too. Another licence is never replaced.
     """
     if not before:
         name = Path(model).expanduser().resolve().name if os.path.isdir(os.path.expanduser(model)) else model
         before = [{"name": f"training data of {name}", "kind": "not recorded"}]
     if entry is None:
         return before
-    key = ("name", "source", "split")
+    is_known = "source" in entry or entry["name"] in PUBLISHED_NAMES
+    key = ("name", "source", "split", "license", "kind", *(() if is_known else ("num_clips",)))
     kept = [other for other in before if any(other.get(name) != entry.get(name) for name in key)]
     return [*kept, entry]
 

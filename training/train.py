@@ -70,6 +70,7 @@ from tgdfer.training.runs.run_folder import (
     hash_clips,
     prepare_folder,
     require_new_or_resumable,
+    require_same_descriptions,
     training_facts,
     write_clip_lists,
 )
@@ -150,6 +151,7 @@ def run_stage(
     set_seed(seed)
     started = config if start is None else config.with_options(model=start, revision=None)
     model, processor = start_model(started.model, classes, face_options(config.faces, config.data.source))
+    require_same_descriptions(folder, processor.descriptions)
     choose_trainable(model, config.optimisation.freeze, config.optimisation.unfreeze, config.model.frozen_features)
     accelerate_training(model, config.optimisation)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -172,7 +174,7 @@ def run_stage(
     if accelerator.is_main_process:
         if before_writing is not None:
             before_writing()
-        record = prepare_folder(folder, config, facts, clips_hash, train_part, validation_part)
+        record = prepare_folder(folder, config, facts, clips_hash, processor.descriptions, train_part, validation_part)
         for part in (train_part, validation_part):
             if part is not None and (part is train_part or part.clips is not train_part.clips):
                 warn_about_quarantine(config.data.dataset, part.clips)

@@ -5,7 +5,6 @@ import re
 from fnmatch import fnmatch
 from pathlib import Path
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from tgdfer.model_card.card import CardData, examples_of
@@ -14,7 +13,7 @@ from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import RECORD, Files
 from tgdfer.model_card.run_files import model_folder, pictures_of
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import read_json
+from tgdfer.training.files import dump_yaml, read_json
 
 # The only files that are uploaded, besides the code of the model and the processor. Pickle files are excluded, because
 # loading them can run code.
@@ -110,7 +109,7 @@ def result_files(run: Path, card: CardData, pictures: bool) -> Files:
     if (run / "metrics.json").is_file():
         files["metrics.json"] = (json.dumps(card.metrics, indent=2) + "\n").encode()
     if card.config:
-        files["training_config.yaml"] = yaml.safe_dump(card.config, sort_keys=False, allow_unicode=True).encode()
+        files["training_config.yaml"] = dump_yaml(card.config).encode()
     return files
 
 

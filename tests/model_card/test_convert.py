@@ -120,6 +120,7 @@ def test_unreadable_clips_are_listed(tmp_path, clips_folder):
     assert "happy_0.mp4\tit does not exist" in (tmp_path / "out/quarantined_test.txt").read_text()
     before, after = load_clips(str(clips_folder), "train"), load_clips(str(tmp_path / "out"), "train")
     kept = [index for index, file in enumerate(before.files) if not file.endswith("happy_0.mp4")]
+    assert after.files == before.select(kept).files
     assert after.people == before.select(kept).people and after.intensity == before.select(kept).intensity
     with pytest.raises(UserError, match="happy_0.mp4"):
         convert.convert_dataset(str(tmp_path / "clips"), tmp_path / "strict", strict=True)

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tgdfer.model_card.card import CardData
 from tgdfer.training import baseline as room
 from tgdfer.training import evaluate
 from tgdfer.training.baseline import NAME, clip_means, fit_classifier, mean_baseline
@@ -17,6 +20,7 @@ from tgdfer.training.errors import UserError
 from tgdfer.training.evaluate import evaluate_model
 from tgdfer.training.features import FrameFeatures
 from tgdfer.training.measure import ClipPrediction
+from tgdfer.training.runs.run_folder import first_model, read_run_config, training_facts
 from tgdfer.training.train import train
 
 LABELS = ["happiness", "neutral", "sadness"]
@@ -140,6 +144,34 @@ def test_run_with_few_people_is_measured_beside_the_clips_it_trained_on(options,
     assert seen[0].indices == load_parts(config.data, config.run.seed)[0].indices and len(seen[0].indices) == 6
 
 
+def test_the_first_model_is_found_from_any_folder(tmp_path, clip_folder, monkeypatch):
+    facts = {"base_model": Path(clip_folder).name}
+    for name, model in (("first", clip_folder), ("second", tmp_path / "first"), ("third", tmp_path / "second/last")):
+        for kind in ("best", "last"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            (tmp_path / name / kind / "config.json").touch()
+        TrainingConfig.from_options(dataset="clips", model=str(model)).save(tmp_path / name / "config.yaml")
+        (tmp_path / name / "training.json").write_text(json.dumps(facts))
+        assert first_model(read_run_config(tmp_path / name), facts) == str(clip_folder)
+    monkeypatch.chdir(tmp_path)
+    config = TrainingConfig.from_options(dataset="clips", model="user/clip", revision="main")
+    assert first_model(config, {"base_model": "user/clip", "base_model_revision": "1a"}) == "user/clip@1a"
+    assert first_model(config, {"base_model": "clip-tiny-faces"}) == "clip-tiny-faces"
+
+
+@pytest.mark.parametrize("model", ["backbones/clip-l14", "./backbones/clip-l14", "{here}/backbones/clip-l14"])
+def test_of_a_folder_only_the_last_part_is_recorded(tmp_path, monkeypatch, clip_folder, model):
+    (tmp_path / "backbones").mkdir()
+    (tmp_path / "backbones" / "clip-l14").symlink_to(clip_folder)
+    monkeypatch.chdir(tmp_path)
+    config = TrainingConfig.from_options(dataset="dfew", data_root="x", model=model.format(here=tmp_path))
+    part = SimpleNamespace(indices=[0], clips=SimpleNamespace(quarantined={}))
+    facts = training_facts(config, part, None, 1)
+    assert facts["base_model"] == "clip-l14"
+    card = CardData("x", "user/x", ["a", "b"], metrics={"training": facts})
+    assert card.metadata().base_model is None and "](" not in card.key_facts()["Base model"]
+
+
 @pytest.mark.slow
 def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
@@ -159,5 +191,5 @@ def test_trained_model_as_base_is_said_in_the_name(options, tmp_path):
     (first / "best").rename(tmp_path / "published")  # as from the Hub: nobody knows what it was trained from
     changes = {"model": str(tmp_path / "published"), "output": str(tmp_path / "second"), "epochs": 1}
     metrics = evaluate_model(train(TrainingConfig.from_options(**options | changes)), baseline=True)
-    assert metrics["training"]["base_model"] == str(tmp_path / "published")
+    assert metrics["training"]["base_model"] == "published"
     assert metrics["baseline"]["name"] == f"{NAME}, on the CLIP of the trained model published"

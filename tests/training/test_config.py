@@ -1,6 +1,7 @@
 """The configuration of a training run."""
 
 import pytest
+import yaml
 
 from tgdfer.training.config import OPTIONS, TrainingConfig
 from tgdfer.training.data.labels import descriptions_for
@@ -15,6 +16,72 @@ def test_survives_a_round_trip_through_yaml(tmp_path):
     config.save(tmp_path / "config.yaml")
     assert TrainingConfig.from_options(**read_yaml(tmp_path / "config.yaml")) == config
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "1234e56",
+            "0x10",
+            "0o7",
+            "010",
+            "on",
+            "no",
+            "True",
+            "1_000",
+            "12:30",
+            "null",
+            "~",
+            "2024-01-01",
+            "",
+            " ",
+            ".",
+        ),
+        *(
+            "1e5",
+            ".5",
+            "+1",
+            ".inf",
+            ".NaN",
+            "-",
+            "- a",
+            "? a",
+            "a: b",
+            "a #b",
+            "# a",
+            "<<",
+            "=",
+            "!a",
+            "&a",
+            "*a",
+            "%a",
+        ),
+        *(
+            "[",
+            "{a}",
+            "'a",
+            '"a',
+            "`",
+            "@a",
+            " a ",
+            "a\nb",
+            "a\n",
+            "\t",
+            "\\n",
+            "caf\u00e9",
+            "\u0085",
+            "\u2028",
+            "\ufeffa",
+        ),
+        *("\U0001f600", "long words " * 30, "---", "...", "a: " * 60, "\x07"),
+    ],
+)
+def test_texts_survive_a_round_trip_through_yaml(tmp_path, text):
+    config = TrainingConfig.from_options(dataset="clips", split_map={text: text}, model_options={"a": [text, 1, None]})
+    config.save(tmp_path / "config.yaml")
+    assert TrainingConfig.from_options(**read_yaml(tmp_path / "config.yaml")) == config
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["split_map"] == {text: text}
 
 
 def test_every_field_explains_itself():

@@ -18,6 +18,7 @@ from tgdfer.training import train as loop
 from tgdfer.training.balancing import balancing_inputs
 from tgdfer.training.config import OptimisationConfig, TrainingConfig
 from tgdfer.training.data.batches import ClipDataset, no_marks
+from tgdfer.training.data.columns import read_labels
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.soft_labels import read_multiple_labels, read_vote_file, read_votes
 from tgdfer.training.data.waiting import WaitingTimer
@@ -42,6 +43,21 @@ def test_several_labels_are_lists_or_joined_texts():
             read_multiple_labels("here", ["anger", value], "label", ["a", "b"])
 
 
+def test_labels_that_are_read_as_one_are_named(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert read_labels("here", ["Happy", " happy", "HAPPY", "fear"], "label", list("abcd"))[2:] == [
+            "happiness",
+            "fear",
+        ]
+        assert caplog.messages == []
+        read_labels("here", ["joy", "Happy", "happy", "afraid", "scared", "sad"], "label", list("abcdef"))
+        read_multiple_labels("there", ["joy_sad", ["happy"]], "label", ["a", "b"])
+    assert [message.split(". ")[0] for message in caplog.messages] == [
+        "here has several names for a label, which are read as one: afraid, scared as fear; happy, joy as happiness",
+        "there has several names for a label, which are read as one: happy, joy as happiness",
+    ]
+
+
 def test_votes_come_from_columns_or_from_positions_in_a_list():
     columns = {"hap": [3, 0, 0], "votes": [[1, 0], [2, 2], [0, 0]]}
     soft, without = read_votes("here", columns, {"happy": "hap", "fear": "votes[1]", "anger": "votes[0]"}, ["a"] * 3)
@@ -52,6 +68,7 @@ def test_votes_come_from_columns_or_from_positions_in_a_list():
         ({"a": "hap", "b": "gone"}, "no column 'gone'"),
         ({"a": "hap", "b": "votes[2]"}, "numbers of votes"),
         ({"a": "hap"}, "--vote-columns"),
+        ({"happy": "hap", "joy": "votes[0]"}, "The vote_columns of happy and joy are about one label, happiness: add"),
     ):
         with pytest.raises(UserError, match=sentence):
             read_votes("here", columns, wanted, ["a"] * 3)
@@ -60,7 +77,8 @@ def test_votes_come_from_columns_or_from_positions_in_a_list():
 def test_a_vote_file_finds_its_clips_by_name(tmp_path):
     path = tmp_path / "votes.csv"
     path.write_text("order,1happy,2sad\n2,4,1\n1,0,5\n7,1,1\n")
-    columns = read_vote_file(str(path), ["Clip/clip_224x224/00001", "Clip/clip_224x224/00002", "Clip/00003"])
+    keys = ["Clip/clip_224x224/00001", "Clip/clip_224x224/00002", "Clip/00003"]
+    columns = read_vote_file(str(path), keys, ["1happy", "2sad"])
     assert columns["1happy"] == ["0", "4", None]
     with pytest.raises(UserError, match="No column of the vote_file"):
         read_vote_file(str(path), ["x.mp4"])
@@ -69,11 +87,24 @@ def test_a_vote_file_finds_its_clips_by_name(tmp_path):
         read_vote_file(str(path), ["Clip/00003"])
 
 
+def test_the_numbers_of_rows_are_no_names_of_clips(tmp_path):
+    path, keys = tmp_path / "votes.csv", ["train/00001", "train/00002", "train/00003"]
+    path.write_text(",clip,hap,sad\n0,00003,10,0\n1,00001,0,10\n2,00002,10,0\n3,00005,0,10\n4,00004,10,0\n")
+    assert read_vote_file(str(path), keys)["hap"] == ["0", "10", "10"]
+    path.write_text("row,clip,hap\n1,00003,10\n2,00009,0\n3,00008,0\n")  # More numbers of rows than names fit.
+    assert read_vote_file(str(path), keys)["hap"] == [None, None, "10"]
+    path.write_text("row,clip,hap\n1,3,10\n2,1,0\n3,2,10\n")
+    with pytest.raises(UserError, match="The columns 'row' and 'clip' of the vote_file .*: remove the one"):
+        read_vote_file(str(path), keys, ["hap"])
+    path.write_text("name,path\n1.mp4,a/1.mp4\n1.mp4,b/1.mp4\n2.mp4,b/2.mp4\n")
+    assert read_vote_file(str(path), ["x/b/1.avi", "x/a/1.avi"])["path"] == ["b/1.mp4", "a/1.mp4"]
+
+
 def test_rows_of_a_vote_file_are_found_by_their_folders_where_names_repeat(tmp_path):
     path = tmp_path / "votes.csv"
     path.write_text("file,joy\nanger/0001.mp4,1\nfear/0001.mp4,2\nfear/0002.mp4,3\n")
     keys = ["train/fear/0001.mp4", "train/anger/0001.mp4", "train/joy/2.avi"]
-    assert read_vote_file(str(path), keys)["joy"] == ["2", "1", "3"]
+    assert read_vote_file(str(path), keys, ["joy"])["joy"] == ["2", "1", "3"]
     with pytest.raises(UserError, match="Several rows of the vote_file .* are about 0001.mp4"):
         read_vote_file(str(path), ["0001.mp4"])
     with pytest.raises(UserError, match="a/0002.mp4 and b/0002.mp4 have the same row of the vote_file"):

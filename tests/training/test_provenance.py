@@ -68,8 +68,17 @@ def test_entries_are_added_to_those_of_the_initial_model(folder):
     unknown = {"name": "training data of user/model", "kind": "not recorded"}
     assert with_entry(None, "user/model", first) == [unknown, first]
     assert with_entry([second], "user/model", first) == [second, first]
-    # The same data are named once, with their latest number of clips.
-    assert with_entry([first, second], "user/model", first | {"num_clips": 9}) == [second, first | {"num_clips": 9}]
+    assert with_entry([first, second], "user/model", first) == [second, first]
+    # The same data are named once, with their latest number of clips. Folders of the same name may have other data.
+    for name in ({"name": "dfew"}, {"name": "user/clips", "source": "https://huggingface.co/datasets/user/clips"}):
+        known = {**name, "kind": "clips", "split": "train", "num_clips": 3, "license": "cc-by-nc-4.0"}
+        assert with_entry([known, second], "user/model", known | {"num_clips": 9}) == [
+            second,
+            known | {"num_clips": 9},
+        ]
+        assert with_entry([known], "user/model", known | {"license": "mit"}) == [known, known | {"license": "mit"}]
+    for change in ({"num_clips": 9}, {"license": "mit"}, {"kind": "photographs"}):
+        assert with_entry([first], "user/model", first | change) == [first, first | change]
     assert with_entry(None, str(folder))[0]["name"] == "training data of clips"
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # The import takes a second, and predictions do not need it.
 
 # Bytes that are read at each end of a file. The tables of a video, which change with its frames, are at one of them.
 _END = 2**16
+# Number and bytes of the blocks that are read between the ends. Videos that are not compressed differ only there.
+_BLOCKS, _BLOCK = 16, 2**12
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class LabelledClips:
             groups=self.groups and {name: pick(values) for name, values in self.groups.items()},
             num_frames=pick(self.num_frames),
             table_rows=pick(self.table_rows) if self.table_rows else [],
+            quarantined=dict(self.quarantined),  # More clips are added to it in training.
             soft=self.soft and self.soft.select(indices),
         )
 
@@ -113,37 +116,42 @@ class LabelledClips:
         return hashlib.sha256("".join(self.fingerprint_of(index) for index in range(len(self))).encode()).hexdigest()
 
     def fingerprint_of(self, index: int) -> str:
-        """Returns a hash of a video: of its size, its beginning and its end.
+        """Returns a hash of a video: of its size, its beginning, its end, and blocks between them.
 
         Whole files are not read, because that would take minutes for a data set. Names and modification times do not
         count, so a copy is the same video, and so are the bytes of a file that a data set embeds. A folder of frames
-        counts with the names and sizes of all files, and the beginning and end of the first and the last one. A file
-        that is streamed counts with its address.
+        counts with the names and sizes of all files, and the contents of five of them: the first, the last, and three
+        between them. A file that is streamed counts with its address.
         """
         video = self.video(index)
-        ends = _ends_of(video) if isinstance(video, str) else _hash_ends(io.BytesIO(video))
-        return hashlib.sha256(ends.encode("utf-8", "replace")).hexdigest()
+        sample = _sample_of(video) if isinstance(video, str) else _hash_sample(io.BytesIO(video))
+        return hashlib.sha256(sample.encode("utf-8", "replace")).hexdigest()
 
 
-def _ends_of(video: str) -> str:
+def _sample_of(video: str) -> str:
     """Returns a text that changes with the contents of a file or of a folder of frames."""
     if "://" in video:
         return video
     try:
         if not os.path.isdir(video):
             with open(video, "rb") as file:
-                return _hash_ends(file)
+                return _hash_sample(file)
         frames = sorted(os.scandir(video), key=lambda entry: entry.name)
         names = [f"{entry.name}|{entry.stat().st_size}" for entry in frames]
     except OSError:  # It is reported when the clip is read.
         return "unreadable"
-    return "|".join([*names, *(_ends_of(entry.path) for entry in frames[:1] + frames[1:][-1:] if entry.is_file())])
+    places = sorted({(len(frames) - 1) * quarter // 4 for quarter in range(5)}) if frames else []
+    return "|".join([*names, *(_sample_of(frames[place].path) for place in places if frames[place].is_file())])
 
 
-def _hash_ends(file: BinaryIO) -> str:
+def _hash_sample(file: BinaryIO) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     digest = hashlib.sha256(file.read(_END))
+    for block in range(_BLOCKS if size > 2 * _END else 0):
+        # Not quite evenly spaced (golden section), so that they are in different parts of the frames.
+        file.seek(int(size * (block + block * 0.618 % 1) / _BLOCKS))
+        digest.update(file.read(_BLOCK))
     file.seek(max(size - _END, 0))
     digest.update(file.read(_END))
     return f"{size}|{digest.hexdigest()}"

@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import datasets
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from tgdfer.processing.descriptions import canonical_label
+from tgdfer.training.data.soft_labels import warn_about_merged
 from tgdfer.training.data.tables import Table
 from tgdfer.training.errors import UserError
 
@@ -29,6 +32,8 @@ _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _STRICT = ConfigDict(strict=True)
 # Names, in lower case, of columns with the number of frames of a clip.
 FRAME_COUNTS = ("frames", "num_frames", "frame_count", "n_frames")
+# Start of the address of a file in a data set on the Hub.
+_REPOSITORY = re.compile(r"^hf://datasets/[^/]+/[^/@]+(@[^/]+)?/")
 # The schema of all columns with fixed names, and how messages describe valid values.
 _LABEL: TypeAdapter[Any] = TypeAdapter(
     Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], config=_STRICT
@@ -126,6 +131,7 @@ def read_labels(place: str, values: Sequence[Any], column: str, files: Sequence[
             f"Column {column!r} of {place} contains {type(value).__name__}s: labels are read by name, so make it"
             f" strings or a ClassLabel (the first one is in row {row}, {files[row]})."
         )
+    warn_about_merged(place, set(values))
     return [canonical_label(value) for value in values]
 
 
@@ -311,10 +317,29 @@ def _is_empty(path: str) -> bool:
     return not any(os.scandir(path)) if os.path.isdir(path) else not os.path.getsize(path)
 
 
-def short_name(name: str | None, root: Path | None, split: str, index: int) -> str:
-    """Returns the path of a video below the folder of its data set, otherwise its file name, or its split and row."""
-    if not name:
-        return f"{split}/{index}"
-    if root is not None and Path(name).is_relative_to(root):
-        return Path(name).relative_to(root).as_posix()
-    return Path(name).name
+def clip_names(names: Sequence[str | None], root: Path | None, split: str) -> list[str]:
+    """Returns a different name for each clip of a split.
+
+    It is the path of a video below the folder or the repository of its data set, the relative path that a data set has
+    stored, or the last part of another path or address. Videos without a path, and those whose names would repeat, are
+    named by their split and row, as `train/7` and `train/7/0001.mp4`.
+
+    Args:
+        names (`Sequence[str | None]`): Path of each video, if known.
+        root (`Path`, *optional*): Folder of the data set, if it is a local one.
+        split (`str`): Name of the split.
+    """
+    short = [name and _short_name(name, root) for name in names]
+    repeated = {name for name, count in Counter(short).items() if count > 1}
+    own = [
+        name and (f"{split}/{row}/{Path(name).name}" if name in repeated else name) for row, name in enumerate(short)
+    ]
+    return [name or f"{split}/{row}" for row, name in enumerate(own)]
+
+
+def _short_name(name: str, root: Path | None) -> str:
+    name = _REPOSITORY.sub("", name)
+    path = Path(name)
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path.name if path.is_absolute() or "://" in name else path.as_posix()

@@ -8,6 +8,7 @@ import numpy as np
 
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.columns import (
+    clip_names,
     find_label_column,
     find_video_column,
     name_of,
@@ -18,7 +19,6 @@ from tgdfer.training.data.columns import (
     read_people,
     require_files,
     require_videos,
-    short_name,
     unusable_files,
 )
 from tgdfer.training.data.groups import read_groups
@@ -63,7 +63,7 @@ def load_clips(
     video_column = find_video_column(dataset, table, options.get("video_column"))
     rows = _as_videos(table.rows, video_column)
     names, paths, embedded = names_and_paths(rows, video_column)
-    files = [short_name(name, table.root, split, index) for index, name in enumerate(names)]
+    files = clip_names(names, table.root, split)
     labels, soft, unusable = _read_labels(dataset, place, table, files, names, options)
     require_videos(place, names, embedded)
     missing, empty = unusable_files(paths)
@@ -117,9 +117,13 @@ def _read_labels(
     """Reads the labels of any kind, and the reasons why clips cannot be used, by row."""
     kind, label_column = options.get("label_kind", "single"), options.get("label_column")
     if kind == "votes":
-        file = options.get("vote_file")
-        columns = read_vote_file(file, files) if file else {name: table.values(name) for name in _plain(table)}
-        soft, unusable = read_votes(place, columns, options.get("vote_columns"), files)
+        file, votes = options.get("vote_file"), options.get("vote_columns") or {}
+        columns = (
+            read_vote_file(file, files, votes.values())
+            if file
+            else {name: table.values(name) for name in _plain(table)}
+        )
+        soft, unusable = read_votes(place, columns, votes, files)
         return soft.texts(), soft, unusable
     if options.get("vote_columns") or options.get("vote_file"):
         raise UserError(f"label_kind is {kind!r}, but votes are given: leave them out, or set it to 'votes'.")

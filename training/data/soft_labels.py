@@ -1,8 +1,10 @@
 """Labels other than a single one: several labels of a clip, and the votes of the people who labelled it."""
 
 import csv
+import logging
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -14,6 +16,8 @@ from tgdfer.processing.descriptions import canonical_label
 from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import csv_rows
+
+logger = logging.getLogger(__name__)
 
 # Characters between the labels of a clip that are written as one text. Compound labels of MAFW are joined by "_".
 _SEPARATOR = re.compile(r"\s*[_,;+|]\s*")
@@ -61,6 +65,32 @@ class SoftLabels:
         return [JOINT.join(np.asarray(self.names)[row > 0]) for row in self.values]
 
 
+def warn_about_merged(place: str, names: Iterable[str]) -> None:
+    """Warns if different names of labels are read as one label. Case and spaces make no difference.
+
+    Args:
+        place (`str`): Name of the split in the warning.
+        names (`Iterable[str]`): Names of the labels, as the data set has them.
+    """
+    merged = _spellings(unicodedata.normalize("NFC", " ".join(name.lower().split())) for name in names)
+    texts = [f"{', '.join(spellings)} as {label}" for label, spellings in sorted(merged.items()) if len(spellings) > 1]
+    if texts:
+        logger.warning(
+            "%s has several names for a label, which are read as one: %s. To train on them separately, rename them to"
+            " words that are no other name of a label.",
+            place,
+            "; ".join(texts),
+        )
+
+
+def _spellings(names: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the names of each canonical label, sorted."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        found.setdefault(canonical_label(name), set()).add(name)
+    return {label: sorted(spellings) for label, spellings in found.items()}
+
+
 def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: Sequence[str]) -> SoftLabels:
     """Reads a column with several labels of each clip: lists of names, or texts such as "anger_sadness".
 
@@ -73,7 +103,7 @@ def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: 
     Raises:
         UserError: If a clip has no label, or labels are not names.
     """
-    found = []
+    found: list[set[str]] = []
     for file, value in zip(files, values, strict=True):
         parts = _SEPARATOR.split(value) if isinstance(value, str) else value
         if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
@@ -81,10 +111,11 @@ def read_multiple_labels(place: str, values: Sequence[Any], column: str, files: 
                 f"Column {column!r} of {place} has {value!r} for {file}, but several labels are a list of names, or a"
                 " text such as anger_sadness."
             )
-        labels = {canonical_label(part) for part in parts if part.strip()}
-        if not labels:
+        if not (raw := {part for part in parts if part.strip()}):
             raise UserError(f"Column {column!r} of {place} has no label for {file}: add one, or remove the clip.")
-        found.append(labels)
+        found.append(raw)
+    warn_about_merged(place, set().union(*found))
+    found = [{canonical_label(part) for part in raw} for raw in found]
     names = sorted(set().union(*found))
     return SoftLabels(
         "multiple", names, np.array([[name in labels for name in names] for labels in found], np.float32)
@@ -114,6 +145,12 @@ def read_votes(
     """
     if not vote_columns or len(vote_columns) < 2:
         raise UserError("label_kind is 'votes', so give the column of each label as --vote-columns LABEL=COLUMN.")
+    for label, spellings in _spellings(vote_columns).items():
+        if len(spellings) > 1:
+            raise UserError(
+                f"The vote_columns of {' and '.join(spellings)} are about one label, {label}: add their votes up in"
+                " one column, or leave one out."
+            )
     by_label = {
         canonical_label(label): _vote_column(place, columns, column, files) for label, column in vote_columns.items()
     }
@@ -124,34 +161,59 @@ def read_votes(
     return SoftLabels("votes", names, (votes / np.maximum(totals, 1e-9)).astype(np.float32)), without
 
 
-def read_vote_file(path: str, keys: Sequence[str]) -> dict[str, list[Any]]:
+def read_vote_file(path: str, keys: Sequence[str], votes: Collection[str] = ()) -> dict[str, list[Any]]:
     """Reads the columns of a CSV file with a row per clip, in the order of the clips.
 
-    The first column whose values are the names of clips says which clip a row is about. Names are compared without
-    suffixes and leading zeros. Their folders matter only if several rows have the same name.
+    The column whose values are the names of clips says which clip a row is about. Names are compared without suffixes
+    and, if no column has them as they are, without leading zeros. Their folders matter only if several rows have the
+    same name.
 
     Args:
         path (`str`): The CSV file.
         keys (`Sequence[str]`): Name or path of each clip.
+        votes (`Collection[str]`, *optional*): Columns of votes, which are not names.
 
     Returns:
         The values by column. The values of a clip without a row are None.
 
     Raises:
-        UserError: If the file cannot be read, no column has the names of clips, or the names are ambiguous.
+        UserError: If the file cannot be read, no column has the names of clips, or it is not clear which row a clip
+            has.
     """
     try:
         rows = csv_rows(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"Cannot read the vote_file {path} ({error}): give a CSV file in UTF-8.") from error
-    wanted = {_name_of(key) for key in keys}
-    columns = list(rows[0]) if rows else []
-    matches = {column: len({_name_of(row[column] or "") for row in rows} & wanted) for column in columns}
-    best = max(columns, key=lambda column: matches[column], default=None)
-    if best is None or not matches[best]:
-        raise UserError(f"No column of the vote_file {path} has the names of the clips, such as {keys[0]!r}.")
-    found = _rows_of([row[best] or "" for row in rows], keys, path)
+    columns = {column: [row[column] or "" for row in rows] for column in (rows[0] if rows else [])}
+    names = _names_in({column: texts for column, texts in columns.items() if column not in votes}, keys, path)
+    found = _rows_of(names, keys, path)
     return {column: [None if row is None else rows[row][column] for row in found] for column in columns}
+
+
+def _names_in(columns: Mapping[str, list[str]], keys: Sequence[str], path: str) -> list[str]:
+    """Returns the column of a vote file that has the names of the clips.
+
+    Raises:
+        UserError: If there is none, or two columns name different clips in a row.
+    """
+    wanted, exact = {_name_of(key) for key in keys}, {_stem_of(key) for key in keys}
+    found = {column: {_name_of(text) for text in texts} & wanted for column, texts in columns.items()}
+    candidates = [column for column in columns if found[column]]
+    # Most names are different. Ages, for example, are also numbers, but repeat.
+    candidates = [name for name in candidates if 2 * len(set(columns[name])) > len(columns[name])] or candidates
+    # The first column of pandas counts the rows. It may have the numbers of clips, but not their leading zeros.
+    candidates = [name for name in candidates if exact & {_stem_of(text) for text in columns[name]}] or candidates
+    if not candidates:
+        raise UserError(f"No column of the vote_file {path} has the names of the clips, such as {keys[0]!r}.")
+    best = max(candidates, key=lambda column: (len(found[column]), len(set(columns[column]))))
+    for other in candidates:
+        pairs = ((_name_of(one), _name_of(two)) for one, two in zip(columns[best], columns[other], strict=True))
+        if any(one != two and two in wanted for one, two in pairs):
+            raise UserError(
+                f"The columns {best!r} and {other!r} of the vote_file {path} name different clips in the same row:"
+                " remove the one that does not name the clips."
+            )
+    return columns[best]
 
 
 def _rows_of(names: Sequence[str], keys: Sequence[str], path: str) -> list[int | None]:
@@ -209,5 +271,10 @@ def _vote_column(place: str, columns: Mapping[str, Sequence[Any]], text: str, fi
 
 
 def _name_of(key: str) -> str:
-    name = VIDEO_NAME.sub("", Path(key.strip().replace("\\", "/")).name)
-    return str(int(name)) if name.isdecimal() else name.lower()
+    name = _stem_of(key)
+    return str(int(name)) if name.isdecimal() else name
+
+
+def _stem_of(key: str) -> str:
+    """Returns the name of a clip without folders and suffix, with its leading zeros."""
+    return VIDEO_NAME.sub("", Path(key.strip().replace("\\", "/")).name).lower()

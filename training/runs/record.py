@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +22,9 @@ class RunRecord:
     """The record of a run.
 
     `configuration` has all options, `data` and `base_model` what it was trained on and started from, with the
-    fingerprint of the clips and the commits on the Hub. Each of the `sessions` is a start of the run: its time in UTC,
-    its first and last step, the command, the commit of the code, the versions, and the hardware. `seconds` is the time
-    of training.
+    fingerprint of the clips and the commits on the Hub. `descriptions` are those of each class. Each of the `sessions`
+    is a start of the run: its time in UTC, its first and last step, the command, the commit of the code, the versions,
+    and the hardware. `seconds` is the time of training.
 
     The values that `training.json` also has come from the same dictionary. `training.json` is published with a model
     and contains no paths. This file stays on the machine.
@@ -33,12 +34,20 @@ class RunRecord:
         config (`TrainingConfig`): Configuration of the run.
         facts (`dict[str, Any]`): Facts of the run, as in `training.json`.
         fingerprint (`str`): Hash of the clips.
+        descriptions (`Mapping[str, list[str]]`): Descriptions of each class.
 
     Raises:
         UserError: If the run is resumed, and its record cannot be read.
     """
 
-    def __init__(self, folder: Path, config: TrainingConfig, facts: dict[str, Any], fingerprint: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainingConfig,
+        facts: dict[str, Any],
+        fingerprint: str,
+        descriptions: Mapping[str, list[str]],
+    ) -> None:
         self.path = folder / RECORD
         earlier = read_record(folder)["sessions"] if self.path.is_file() else []
         self.session: dict[str, Any] = {
@@ -63,6 +72,7 @@ class RunRecord:
                 "revision": facts.get("dataset_revision"),
             },
             "base_model": {"name": facts["base_model"], "revision": facts.get("base_model_revision")},
+            "descriptions": dict(descriptions),
             "seed": facts["seed"],
             "seconds": 0.0,
             "sessions": [*earlier, self.session],

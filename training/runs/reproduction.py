@@ -43,8 +43,8 @@ def compare_runs(first: Path, second: Path) -> list[Comparison]:
         second (`Path`): Folder of its repetition.
 
     Returns:
-        Comparisons of the conditions (clips, commits on the Hub, code, versions and hardware), and of the results
-        (loss and figures of each epoch, weights of the best and of the last model).
+        Comparisons of the conditions (clips, commits on the Hub, descriptions, code, versions and hardware), and of
+        the results (loss and figures of each epoch, weights of the best and of the last model).
 
     Raises:
         UserError: If a file of a run cannot be read.
@@ -53,9 +53,10 @@ def compare_runs(first: Path, second: Path) -> list[Comparison]:
     old, new = before["sessions"][-1], now["sessions"][-1]
     data = {name: (before["data"][name], now["data"][name]) for name in ("fingerprint", "revision", "num_clips")}
     conditions = [
-        Comparison("clips", data["fingerprint"][0] == data["fingerprint"][1], "other files or labels"),
+        Comparison("clips", data["fingerprint"][0] == data["fingerprint"][1], "other files, labels or votes"),
         _compare_values("revision of the data set", *data["revision"]),
         _compare_mappings("base model", before["base_model"], now["base_model"]),
+        Comparison("descriptions", before.get("descriptions") == now.get("descriptions"), "other texts"),
         _compare_values("commit of the code", old["commit"], new["commit"]),
         _compare_mappings("versions", old["versions"], new["versions"]),
         _compare_mappings("hardware", old["hardware"], new["hardware"]),

@@ -1,7 +1,9 @@
 """The folder of a training run: checks before the first epoch, and the files that describe the run."""
 
 import hashlib
+import os
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tgdfer.training.models import model_source
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.runs.checkpoints import Progress, checkpoint_folders, read_progress, remove_leftovers
 from tgdfer.training.runs.record import RECORD, RunRecord, read_record
-from tgdfer.weights import TGDFER_TINY
+from tgdfer.weights import BUNDLED, TGDFER_TINY
 
 # Folder in that of a run for its first stage, which trains on photographs (`training/stills.py`).
 STILLS = "stills"
@@ -116,18 +118,49 @@ def hash_clips(folder: Path, *parts: Part | None) -> str:
     Raises:
         UserError: If the run in the folder started with other clips.
     """
-    hashes = [f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}" for part in parts if part]
+    hashes = [
+        f"{part.clips.fingerprint()} {part.clips.labels} {part.indices}{_votes_of(part)}" for part in parts if part
+    ]
     found = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     if (folder / RECORD).is_file() and read_record(folder)["data"]["fingerprint"] != found:
         raise UserError(
-            f"The clips have changed since the run in {folder} started: restore them, or start another run with"
-            " --output."
+            f"The clips have changed since the run in {folder} started (files, labels or votes): restore"
+            " them, or start another run with --output."
         )
     return found
 
 
+def _votes_of(part: Part) -> str:
+    soft = part.clips.soft
+    return "" if soft is None or soft.kind != "votes" else f" {soft.names} {soft.values.tolist()}"
+
+
+def require_same_descriptions(folder: Path, descriptions: Mapping[str, list[str]]) -> None:
+    """Checks that the classes have the descriptions with which the run in a folder started, if there is one.
+
+    Args:
+        folder (`Path`): Folder of the run.
+        descriptions (`Mapping[str, list[str]]`): Descriptions of each class, whose text the checkpoints have encoded.
+
+    Raises:
+        UserError: If descriptions differ.
+    """
+    saved = read_record(folder).get("descriptions") if (folder / RECORD).is_file() else None
+    if changed := sorted(label for label in saved or {} if saved[label] != descriptions.get(label)):
+        raise UserError(
+            f"The descriptions of {', '.join(changed)} have changed since the run in {folder} started: restore"
+            " their file, or start another run with --output."
+        )
+
+
 def prepare_folder(
-    folder: Path, config: TrainingConfig, facts: dict[str, Any], clips_hash: str, train: Part, validation: Part | None
+    folder: Path,
+    config: TrainingConfig,
+    facts: dict[str, Any],
+    clips_hash: str,
+    descriptions: Mapping[str, list[str]],
+    train: Part,
+    validation: Part | None,
 ) -> RunRecord:
     """Writes `config.yaml`, `run.json` and the lists of unused videos, and removes what a killed process left.
 
@@ -137,7 +170,7 @@ def prepare_folder(
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     config = config.with_options(resume=False).with_absolute_paths()
-    record = RunRecord(folder, config, facts, clips_hash)
+    record = RunRecord(folder, config, facts, clips_hash, descriptions)
     config.save(folder / "config.yaml")
     record.start(0)
     write_clip_lists(folder, config.data, train, validation)
@@ -187,11 +220,35 @@ def training_facts(
         "validation": held_out_by,
         "epochs": config.optimisation.epochs,
         "seed": config.run.seed,
-        "base_model": (previous or {}).get("base_model", HubName.parse(config.model.model).name),
+        "base_model": (previous or {}).get("base_model") or _short_name(config.model.model),
         "trainable_parameters": parameters,
         **{name: revision for name, revision in revisions.items() if revision},
         **({"continued_from": previous} if previous else {}),
     }
+
+
+def _short_name(model: str) -> str:
+    """Returns a Hub id without its revision, the name of a model in the package, or the last part of a path."""
+    folder = os.path.abspath(os.path.expanduser(model))
+    return Path(folder).name if model not in BUNDLED and os.path.exists(folder) else HubName.parse(model).name
+
+
+def first_model(config: TrainingConfig, facts: dict[str, Any]) -> str:
+    """Returns the model that the first of the trainings started from that led to a run.
+
+    Args:
+        config (`TrainingConfig`): Configuration of the run, with absolute paths.
+        facts (`dict[str, Any]`): Facts of the run, as in `training.json`.
+
+    Returns:
+        The path of a folder, the name of a model in the package, or a Hub id with the recorded revision.
+    """
+    name, revision, start = facts["base_model"], facts.get("base_model_revision"), config.model.model
+    while (folder := Path(model_source(start)).parent / "config.yaml").is_file() and previous_run_facts(start):
+        start = read_run_config(folder.parent).model.model  # The run continues another one.
+    if revision is None and os.path.isdir(start) and _short_name(start) == Path(name).name:
+        return start
+    return f"{name}@{revision}" if revision else name
 
 
 def previous_run_facts(name: str) -> dict[str, Any] | None:

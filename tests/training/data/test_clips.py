@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import av
 import cv2
 import datasets
 import numpy as np
@@ -17,8 +18,10 @@ from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import DataConfig
 from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
 from tgdfer.training.data.clips import LabelledClips
+from tgdfer.training.data.columns import clip_names
 from tgdfer.training.data.labels import descriptions_for
 from tgdfer.training.data.loading import load_clips, require_readable
+from tgdfer.training.data.quarantine import quarantine
 from tgdfer.training.data.splits import hold_out, load_parts
 from tgdfer.training.errors import UserError
 
@@ -78,10 +81,67 @@ def test_a_frame_that_changes_changes_the_fingerprint(tmp_path, frame):
     assert clips.fingerprint() != before
 
 
+@pytest.mark.parametrize("frames", [10, 16, 17])
+def test_uncompressed_videos_with_black_bars_have_different_fingerprints(tmp_path, frames):
+    """Their sizes, beginnings and ends are the same."""
+    paths = [tmp_path / "one.avi", tmp_path / "other.avi"]
+    for seed, path in enumerate(paths):
+        picture = np.zeros((480, 640, 3), np.uint8)
+        picture[60:420] = np.random.default_rng(seed).integers(0, 256, (360, 640, 3))
+        with av.open(str(path), "w", format="avi") as container:
+            stream = container.add_stream("rawvideo", rate=25, width=640, height=480, pix_fmt="bgr24")
+            for _ in range(frames):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+    rows = datasets.Dataset.from_list([{"video": {"path": str(path), "bytes": None}} for path in paths])
+    clips = LabelledClips(rows, "video", ["one", "other"], ["happy", "sad"])
+    assert clips.fingerprint_of(0) != clips.fingerprint_of(1)
+
+
+def test_a_change_inside_a_folder_of_frames_of_equal_size_changes_the_fingerprint(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.bmp").write_bytes(bytes(100))
+    rows = datasets.Dataset.from_list([{"video": {"path": str(tmp_path), "bytes": None}}])
+    clips = LabelledClips(rows, "video", ["happy/clip"], ["happy"])
+    before = clips.fingerprint()
+    (tmp_path / "4.bmp").write_bytes(bytes(99) + b"1")
+    assert clips.fingerprint() != before
+
+
 def test_folder_without_metadata_gives_the_same_labels(tmp_path, folder_writer, clips):
     plain = load_clips(str(folder_writer(tmp_path / "plain", metadata=False)), "train")
     assert sorted(zip(plain.files, plain.labels, strict=True)) == sorted(zip(clips.files, clips.labels, strict=True))
     assert plain.people is None and plain.intensity is None
+
+
+def test_names_of_clips_are_unique():
+    root = Path("/data/clips")
+    for names, expected in (
+        ([f"train/{label}/0.mp4" for label in ("happy", "sad")], ["train/happy/0.mp4", "train/sad/0.mp4"]),
+        (["/data/clips/happy/0.mp4", "/data/clips/sad/0.mp4"], ["happy/0.mp4", "sad/0.mp4"]),
+        (["/home/a/0.mp4", "/home/b/0.mp4", "/home/1.mp4"], ["train/0/0.mp4", "train/1/0.mp4", "1.mp4"]),
+        (["hf://datasets/user/clips@1a/happy/0.mp4", "https://x.org/sad/0.mp4"], ["happy/0.mp4", "0.mp4"]),
+        ([None, "0.mp4", None, "0.mp4"], ["train/0", "train/1/0.mp4", "train/2", "train/3/0.mp4"]),
+    ):
+        assert clip_names(names, root, "train") == expected
+
+
+def test_clips_that_share_a_file_name_are_quarantined_one_by_one(tmp_path):
+    """As in shards whose clips were named without their folders."""
+    labels = [label for label in ("happy", "sad", "neutral") for _ in range(3)]
+    videos = [{"path": f"{row % 3}.mp4", "bytes": b"no video"} for row in range(9)]
+    features = datasets.Features({"video": datasets.Video(decode=False), "label": datasets.Value("string")})
+    rows = datasets.Dataset.from_dict({"video": videos, "label": labels}, features=features)
+    rows.to_parquet(tmp_path / "clips.parquet")
+    clips = load_clips(str(tmp_path / "clips.parquet"), "train")
+    assert len(set(clips.files)) == 9 and clips.files[4] == "train/4/1.mp4"
+    kept = quarantine(clips, "here", {0: "broken", 3: "broken", 6: "broken"})
+    assert len(kept.quarantined) == 3 and len(kept) == 6
+
+
+def test_selections_have_their_own_quarantine(clips):
+    one, other = clips.select([0, 1]), clips.select([2, 3])
+    one.quarantined["broken.mp4"] = "it is empty."
+    assert not other.quarantined and not clips.quarantined
 
 
 def test_parquet_with_embedded_videos_and_other_columns(tmp_path, clips_folder, clips, video_processor):

@@ -83,10 +83,12 @@ def test_differences_are_named_and_give_an_exit_code(run, copy, capsys, monkeypa
     record = read_record(copy)
     record["sessions"][-1]["versions"]["torch"] = "1.0"
     record["data"]["fingerprint"] = "0"
+    record["descriptions"]["sadness"] = ["a frown"]
     (copy / "run.json").write_text(json.dumps(record))
     differences = {one.name: one.difference for one in compare_runs(run, copy) if not one.is_identical}
     assert differences.pop("versions").endswith("now 1.0") and differences == {
-        "clips": "other files or labels",
+        "clips": "other files, labels or votes",
+        "descriptions": "other texts",
         "training loss of 2 epochs": "largest difference 0.25, in epoch 2",
         "weights of the last model": "largest difference 0.5",
     }

@@ -1,5 +1,6 @@
 """Runs that are stopped within an epoch end as if they had never been interrupted."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,18 +8,26 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tgdfer.training import models
 from tgdfer.training import train as training
 from tgdfer.training.config import TrainingConfig
+from tgdfer.training.data.labels import descriptions_for
+from tgdfer.training.data.loading import load_clips
+from tgdfer.training.data.soft_labels import SoftLabels
+from tgdfer.training.data.splits import Part
 from tgdfer.training.errors import UserError
 from tgdfer.training.interruption import Terminated
 from tgdfer.training.runs import checkpoints
 from tgdfer.training.runs.checkpoints import checkpoint_folders, read_progress, remove_leftovers
+from tgdfer.training.runs.run_folder import hash_clips
 from tgdfer.training.runs.step_log import STEPS, read_steps
 from tgdfer.training.train import train
 
@@ -211,6 +220,26 @@ def test_all_options_that_differ_are_named(interrupted, tmp_path):
         train(interrupted.with_options(seed=1, batch_size=3))
     train(interrupted.with_options(keep=1, log_every=1, checkpoint_every=None))
     assert len(checkpoint_folders(tmp_path / "run")) == 1
+
+
+def test_descriptions_that_were_edited_are_named(interrupted, tmp_path, monkeypatch):
+    before = (tmp_path / "run" / "run.json").read_text()
+    monkeypatch.setattr(models, "descriptions_for", lambda *args: descriptions_for(*args) | {"sadness": ["a scowl"]})
+    with pytest.raises(UserError, match=r"The descriptions of sadness have changed since the run in .*run started"):
+        train(interrupted)
+    assert (tmp_path / "run" / "run.json").read_text() == before
+
+
+def test_votes_that_changed_are_other_clips(clips_folder, tmp_path):
+    clips = load_clips(str(clips_folder), "train").select([0, 1])
+
+    def hashed(values):
+        soft = values and SoftLabels("votes", ["happiness", "sadness"], np.array(values, np.float32))
+        return hash_clips(tmp_path, Part(replace(clips, soft=soft), [0, 1]))
+
+    assert hashed([[0.6, 0.4], [1, 0]]) != hashed([[0.9, 0.1], [1, 0]])
+    expected = hashlib.sha256(f"{clips.fingerprint()} {clips.labels} [0, 1]".encode()).hexdigest()
+    assert hashed(None) == expected
 
 
 @pytest.mark.slow
