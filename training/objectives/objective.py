@@ -12,6 +12,9 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 class Objective(nn.Module):
     """Base class of the objectives. An objective has no trainable weights. Its buffers are its state.
 
+    Each of several processes has a part of the batch. The losses are those of the whole batch, scaled as in
+    `losses_tgdfer.py`. The buffers are equal in all processes, because checkpoints have those of the main process.
+
     Args:
         model (`TGDFERForVideoClassification`): Model to train.
         frozen_features (`bool`, *optional*, defaults to `False`): Whether the batches have `frame_features` instead of
