@@ -161,7 +161,7 @@ class TrainingLoop:
                 output = self.model(**batch, **self.inputs)
                 if self.objectives is not None:
                     self._add_objectives(self.objectives, output, batch)
-                self.accelerator.backward(output.loss)
+                self.accelerator.backward(output.loss * self._update_scale())
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
                     self.gradient_norm, self.rates = norm, self.learning_rates
@@ -180,6 +180,15 @@ class TrainingLoop:
         if not math.isfinite(mean):
             raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
         return mean
+
+    def _update_scale(self) -> float:
+        """Returns the factor of the loss of the current batch with which an update has the mean of its gradients.
+
+        Accelerate divides each one by `gradient_accumulation`, but the last update of an epoch may have fewer batches.
+        """
+        accumulation, batches = self.options.gradient_accumulation, len(self.loader)
+        left_over = batches % accumulation
+        return accumulation / left_over if self.batches >= batches - left_over else 1.0
 
     def _add_objectives(self, objectives: Objectives, output: Any, batch: dict[str, Tensor]) -> None:
         """Adds objectives to the loss of an output, and as a term of their own to its terms."""
