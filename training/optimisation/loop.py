@@ -48,7 +48,8 @@ class TrainingData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> Any:
+        """Returns an item. With `class_balance="sampler"`, see `EpochSampler` for indices from the length on."""
 
 
 class DivergedError(UserError):

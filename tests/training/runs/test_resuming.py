@@ -94,7 +94,7 @@ def test_run_stopped_at_any_step_ends_as_if_it_was_not(quick, whole, tmp_path, m
 @pytest.mark.parametrize(
     "changes",
     [
-        {"frozen_features": False, "model_options": {"lora_layers": 1}, "workers": 1},
+        {"frozen_features": False, "model_options": {"lora_layers": 1}, "workers": 1, "class_balance": "sampler"},
         {"gradient_accumulation": 4, "class_balance": "sampler", "mixed_precision": "bf16"},
     ],
     ids=["lora", "accumulated"],
