@@ -261,6 +261,10 @@ class _Run:
         """Continues after the last checkpoint. Rows of logs that training writes again are removed."""
         reported = log_rows(self.folder)
         self.progress = self.checkpoints.load()
+        found = self.checkpoints.weights_hash("best")
+        if self.progress.best_weights and self.progress.best_weights != found:
+            # `best` was replaced after the checkpoint. On a GPU, the epoch that replaced it may come out differently.
+            self.progress.best = []
         if self.progress.loop:
             self.loop.load_state_dict(self.progress.loop)
             self.is_saved = True
@@ -448,6 +452,7 @@ class _Run:
             progress.best, progress.best_epoch = figures, record["epoch"]
             with self.loop.averaged_weights():
                 self.checkpoints.save_model(self.model, "best")
+            progress.best_weights = self.checkpoints.weights_hash("best")
         self.is_saved = False
         if self.schedule.by_epoch:
             self._save_checkpoint()
