@@ -78,7 +78,6 @@ class Identity(Objective):
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
-        frozen_features (`bool`, *optional*, defaults to `False`): As in `Objective`.
 
     Raises:
         UserError: If the model has no residue.
@@ -87,8 +86,8 @@ class Identity(Objective):
     identity: Tensor
     emotion: Tensor
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
-        super().__init__(model, frozen_features)
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__(model)
         residue = model.tgdfer.residue
         if residue is None:
             raise UserError(

@@ -34,15 +34,14 @@ class NeighbourMemory(Objective):
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
-        frozen_features (`bool`, *optional*, defaults to `False`): As in `Objective`.
     """
 
     features: Tensor
     predictions: Tensor
     written: Tensor
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
-        super().__init__(model, frozen_features)
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__(model)
         classes = len(model.bias)
         # The last row is never read. Clips without a label are written there, which needs no values on the host.
         rows = (classes + 1, SLOTS)

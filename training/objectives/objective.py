@@ -17,14 +17,17 @@ class Objective(nn.Module):
 
     Args:
         model (`TGDFERForVideoClassification`): Model to train.
-        frozen_features (`bool`, *optional*, defaults to `False`): Whether the batches have `frame_features` instead of
-            `pixel_values_videos`.
+
+    Attributes:
+        needs_pixels (`bool`): Whether batches must have `pixel_values_videos`, which frozen features replace.
 
     Raises:
         UserError: If the objective cannot be computed for this model.
     """
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
+    needs_pixels = False
+
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
         super().__init__()
         self.several = model.config.problem_type == "multi_label_classification"
 

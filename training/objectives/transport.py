@@ -19,7 +19,6 @@ from tgdfer.modeling_tgdfer.layers_tgdfer import unit
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, mean_of_clips, num_processes
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer.optional_parts_tgdfer import motion_weights
-from tgdfer.training.errors import UserError
 from tgdfer.training.objectives.objective import Objective
 
 # Weight of the entropy of a plan, and iterations. Costs are between 0 and 2.
@@ -166,22 +165,14 @@ class Transport(Objective):
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
-        frozen_features (`bool`, *optional*, defaults to `False`): As in `Objective`.
-
-    Raises:
-        UserError: If the training uses frozen features.
     """
 
     words: Tensor
     word_mask: Tensor
+    needs_pixels = True
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
-        super().__init__(model, frozen_features)
-        if frozen_features:
-            raise UserError(
-                "The objective 'transport' needs the patches of the frames, which frozen features lack: train without"
-                " frozen_features, or leave the objective out."
-            )
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__(model)
         words, word_mask = description_words(model)
         self.register_buffer("words", words)
         self.register_buffer("word_mask", word_mask)
