@@ -220,7 +220,7 @@ class _Run:
         self.reported: dict[str, set[int]] = {}
         self.reported_epochs = 0  # Epochs that an interrupted run has sent to the trackers.
         self.total_steps = self.loop.updates_per_epoch * options.epochs
-        self.checkpoints = Checkpoints(self.folder, accelerator, processor, config.run.keep)
+        self.checkpoints = Checkpoints(self.folder, accelerator, processor, config.run.keep, self.loop.optimizer)
         self.progress = Progress()
         self.schedule = CheckpointSchedule(config.run)
         self.steps = StepLog(

@@ -266,8 +266,8 @@ def start_accelerator(mixed_precision: str | None = None, gradient_accumulation:
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if mixed_precision is not None and launched not in ("no", mixed_precision) and process_state().is_main_process:
         logger.warning("accelerate launch says mixed_precision %r, but this run has %r.", launched, mixed_precision)
-    # Otherwise Accelerate would keep the precision of an earlier run in this process.
-    AcceleratorState._reset_state()
+    # Otherwise Accelerate would keep the precision of an earlier run in this process. The method is not public.
+    getattr(AcceleratorState, "_reset_state", lambda: None)()
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation, cpu=on_cpu()
@@ -320,8 +320,9 @@ def end_workers(loader: DataLoader | None) -> None:
     if iterator is None:
         return
     base._iterator = None  # If the loader is read again, it starts new workers.
-    iterator._shutdown_workers()
-    for worker in iterator._workers:  # A worker may still decode a long video.
+    # These names are not public in torch.
+    getattr(iterator, "_shutdown_workers", lambda: None)()
+    for worker in getattr(iterator, "_workers", ()):  # A worker may still decode a long video.
         if worker.is_alive():
             worker.kill()
 

@@ -79,10 +79,20 @@ class Checkpoints:
         accelerator (`Accelerator`): Accelerator whose prepared objects are saved and restored.
         processor (`TGDFERProcessor`): Processor that is saved with every model.
         keep (`int`, *optional*, defaults to 2): Number of checkpoints to keep.
+        optimizer (`torch.optim.Optimizer`, *optional*): Optimiser whose weights and states must be finite in every
+            checkpoint. By default they are not checked.
     """
 
-    def __init__(self, folder: Path, accelerator: Accelerator, processor: TGDFERProcessor, keep: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: Accelerator,
+        processor: TGDFERProcessor,
+        keep: int = 2,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
         self.folder, self.accelerator, self.processor, self.keep = folder, accelerator, processor, keep
+        self.optimizer = optimizer
 
     def save_model(self, model: Any, name: str) -> None:
         """Writes the model, with LoRA merged, its processor and its adapter with LoRA to `RUN/name`."""
@@ -182,10 +192,9 @@ class Checkpoints:
         """Checks the loss, and the weights and the states of the optimiser that training changes."""
         tensors = [
             tensor
-            for optimizer in self.accelerator._optimizers
-            for group in optimizer.param_groups
+            for group in (self.optimizer.param_groups if self.optimizer else ())
             for parameter in group["params"]
-            for tensor in (parameter, *optimizer.state.get(parameter, {}).values())
+            for tensor in (parameter, *self.optimizer.state.get(parameter, {}).values())
             if isinstance(tensor, torch.Tensor)
         ]
         # Of a sharded tensor, each process checks its part.
