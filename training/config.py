@@ -235,7 +235,7 @@ class OptimisationConfig(Section):
         None, ge=1, description="Stop after this many epochs in a row that are not better on the validation clips"
     )
     batch_size: int = Field(16, ge=1, description="Clips per step and process")
-    gradient_accumulation: int = Field(1, ge=1, description="Steps whose gradients are summed before an update")
+    gradient_accumulation: int = Field(1, ge=1, description="Steps whose gradients are averaged for an update")
     lora_lr: float = Field(2e-4, gt=0, description="Learning rate of the LoRA matrices")
     prompts_lr: float = Field(5e-4, gt=0, description="Learning rate of the class texts and the visual prompts")
     new_lr: float = Field(5e-4, gt=0, description="Learning rate of all other new modules")

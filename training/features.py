@@ -268,6 +268,8 @@ def _gather_batch(values: Tensor, batch_size: int) -> list[Tensor]:
 class FeatureDataset(Dataset):
     """Cached frame features as training data. The view and the frames of an item depend on (seed, epoch, index) only.
 
+    In training, the index also says how often the item was drawn before in this epoch: see `EpochSampler`.
+
     Args:
         features (`FrameFeatures`): Features of all clips.
         indices (`Sequence[int]`): Indices of the clips to use.
@@ -304,12 +306,12 @@ class FeatureDataset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        views = len(self.features.features)
-        view = derived_seed(self.seed, self.epoch, index) % views if self.training else 0
+    def __getitem__(self, draw: int) -> dict[str, Tensor]:
+        views, index = len(self.features.features), draw % len(self)
+        view = derived_seed(self.seed, self.epoch, draw) % views if self.training else 0
         position = (view, self.indices[index])
         mask = self.features.frame_mask[position]
-        chosen = self._choose_frames(mask, index)
+        chosen = self._choose_frames(mask, draw)
         return {
             "frame_features": self.features.features[position][chosen].float(),
             "frame_mask": mask[chosen],
@@ -317,11 +319,11 @@ class FeatureDataset(Dataset):
             "labels": torch.tensor(self.targets[index]) if self.soft_targets is None else self.soft_targets[index],
         }
 
-    def _choose_frames(self, mask: Tensor, index: int) -> Tensor | slice:
+    def _choose_frames(self, mask: Tensor, draw: int) -> Tensor | slice:
         """Chooses random frames in their original order. Masked frames are chosen only if there are too few others."""
         if not self.training or self.frames is None or self.frames >= len(mask):
             return slice(None)
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch, index, 1))
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch, draw, 1))
         priority = torch.rand(mask.shape, generator=generator).masked_fill(~mask, 2.0)
         return priority.argsort()[: self.frames].sort().values
 

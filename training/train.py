@@ -222,7 +222,7 @@ class _Run:
         self.reported: dict[str, set[int]] = {}
         self.reported_epochs = 0  # Epochs that an interrupted run has sent to the trackers.
         self.total_steps = self.loop.updates_per_epoch * options.epochs
-        self.checkpoints = Checkpoints(self.folder, accelerator, processor, config.run.keep)
+        self.checkpoints = Checkpoints(self.folder, accelerator, processor, config.run.keep, self.loop.optimizer)
         self.progress = Progress()
         self.schedule = CheckpointSchedule(config.run)
         self.steps = StepLog(
@@ -263,6 +263,10 @@ class _Run:
         """Continues after the last checkpoint. Rows of logs that training writes again are removed."""
         reported = log_rows(self.folder)
         self.progress = self.checkpoints.load()
+        found = self.checkpoints.weights_hash("best")
+        if self.progress.best_weights and self.progress.best_weights != found:
+            # `best` was replaced after the checkpoint. On a GPU, the epoch that replaced it may come out differently.
+            self.progress.best = []
         if self.progress.loop:
             self.loop.load_state_dict(self.progress.loop)
             self.is_saved = True
@@ -450,6 +454,7 @@ class _Run:
             progress.best, progress.best_epoch = figures, record["epoch"]
             with self.loop.averaged_weights():
                 self.checkpoints.save_model(self.model, "best")
+            progress.best_weights = self.checkpoints.weights_hash("best")
         self.is_saved = False
         if self.schedule.by_epoch:
             self._save_checkpoint()

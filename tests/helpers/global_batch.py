@@ -15,6 +15,7 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.models import start_model
+from tgdfer.training.objectives.registry import OBJECTIVES, Objectives
 from tgdfer.training.optimisation import loop
 from tgdfer.training.optimisation.sharding import keep_scalars_whole
 from tgdfer.training.processes import process_state
@@ -91,11 +92,37 @@ def sharded(folder: Path, accelerator: Accelerator) -> dict:
     return {"loss": float(accelerator.reduce(loss.detach(), "mean")), "shards": shards}
 
 
+def objectives(folder: Path, accelerator: Accelerator) -> dict:
+    """The objectives of two steps, their gradients, and what they remember of the clips."""
+    options = json.loads((folder / "options.json").read_text())
+    torch.manual_seed(0)
+    model, _ = start_model(TrainingConfig.from_options(**options).model, ["happiness", "neutral", "sadness"])
+    for name, parameter in model.named_parameters():  # Otherwise LoRA changes nothing.
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    losses = Objectives(dict.fromkeys(OBJECTIVES, 1.0), model, epochs=10)
+    losses.start_epoch(9)
+    rank, number = accelerator.process_index, accelerator.num_processes
+    found = {}
+    for step in (1, 2):
+        batch = load_file(folder / f"step-{step}.safetensors")
+        own = {name: values.chunk(number)[rank] for name, values in batch.items()}
+        terms = [part(model.train()(**own), own) for part in losses.parts.values()]
+        sum(terms).backward()
+        found[f"step-{step}"] = accelerator.reduce(torch.stack(terms).detach(), "mean").tolist()
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    means = {name: accelerator.reduce(grad, "mean").contiguous() for name, grad in grads.items()}
+    save_file(means, folder / f"gradients-{number}.safetensors")
+    save_file(losses.state_dict(), folder / f"memories-{rank}-of-{number}.safetensors")
+    return found
+
+
 def outcome(name: str, folder: Path) -> None:
     """Writes what this process finds."""
     state = process_state()
     accelerator = Accelerator(cpu=True)
-    found = {"gradients": gradients, "order": order, "sharded": sharded}[name](folder, accelerator)
+    tasks = {"gradients": gradients, "order": order, "sharded": sharded, "objectives": objectives}
+    found = tasks[name](folder, accelerator)
     (folder / f"rank-{state.process_index}-of-{state.num_processes}.json").write_text(json.dumps(found))
 
 

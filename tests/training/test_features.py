@@ -335,6 +335,12 @@ def test_training_draws_any_view_and_validation_the_plain_one(clips, start):
         assert torch.equal(item["frame_features"], training[0]["frame_features"])
         seen |= {view for view in range(3) if torch.equal(kept.features[view, 2].float(), item["frame_features"])}
     assert seen == {0, 1, 2}
+    again = [training[2 * repetition] for repetition in range(12)]  # The clip is drawn twelve times in an epoch.
+    assert all(item["labels"] == 1 for item in again)
+    for view in range(3):
+        assert any(torch.equal(kept.features[view, 2].float(), item["frame_features"]) for item in again)
+    some = FeatureDataset(kept, [2, 0], [1, 0], training=True, seed=0, frames=2)
+    assert len({tuple(some[2 * repetition]["timestamps"].tolist()) for repetition in range(12)}) > 3
     plain = FeatureDataset(kept, [2, 0], [1, 0], training=False, seed=0)[1]
     assert torch.equal(plain["frame_features"], kept.features[0, 0].float()) and plain["labels"] == 0
 

@@ -68,6 +68,33 @@ def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(option
 
 
 @pytest.mark.slow
+def test_two_processes_have_the_objectives_of_the_whole_batch_and_remember_all_of_it(options, tmp_path):
+    """In each step, the second process has fewer clips that count. Checkpoints have the memory of the first one."""
+    more = {"model_options": STEADY | {"residue_width": 4}}
+    (tmp_path / "options.json").write_text(json.dumps(options | more))
+    generator = torch.Generator().manual_seed(0)
+    for step, labels in ((1, [0, 1, 2, 0, 1, 0, IGNORED, IGNORED]), (2, [0, 1, 2, 0, 1, IGNORED, IGNORED, IGNORED])):
+        batch = {
+            "pixel_values_videos": torch.randn(8, 3, 3, 32, 32, generator=generator),
+            "frame_mask": torch.tensor([[True, True, True]] * 7 + [[True, False, False]]),
+            "labels": torch.tensor(labels),
+        }
+        save_file(batch, tmp_path / f"step-{step}.safetensors")
+    (alone,), together = outcomes("objectives", tmp_path, 1), outcomes("objectives", tmp_path, 2)
+    for step, terms in alone.items():
+        assert together[0][step] == pytest.approx(terms, abs=1e-4), step
+    assert all(term > 0 for term in alone["step-2"]), "the memory has neighbours"
+    ours, theirs = (load_file(tmp_path / f"gradients-{number}.safetensors") for number in (1, 2))
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        assert torch.allclose(gradient, theirs[name], atol=1e-4, rtol=1e-3), name
+    memories = [load_file(tmp_path / f"memories-{name}.safetensors") for name in ("0-of-1", "0-of-2", "1-of-2")]
+    for name, values in memories[0].items():
+        assert torch.allclose(values, memories[1][name], atol=1e-4), name
+        assert torch.equal(memories[1][name], memories[2][name]), name
+
+
+@pytest.mark.slow
 def test_two_processes_see_the_clips_of_one_in_the_same_steps_and_learn_as_it_does(options, tmp_path):
     """Twelve clips in steps of eight: in the last step, four clips are repeated, and do not count.
 

@@ -1,5 +1,6 @@
 """Training data sets of clips: sampling, augmenting and batching frames, and the order of the clips."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
@@ -24,8 +25,9 @@ class ClipDataset(torch.utils.data.Dataset):
     """Labelled clips whose frames are sampled and batched by the video processor.
 
     In training, one random frame of each segment is sampled, and the frames are augmented. Both depend only on the
-    seed, the epoch and the contents of the clip. So they are the same after resuming, with any number of workers, and
-    in other folds. In evaluation, the middle frames of the segments are sampled.
+    seed, the epoch, the contents of the clip, and how often it was drawn before in this epoch (see `EpochSampler`). So
+    they are the same after resuming, with any number of workers, and in other folds. In evaluation, the middle frames
+    of the segments are sampled.
 
     Args:
         clips (`LabelledClips`): The clips.
@@ -77,22 +79,24 @@ class ClipDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not self.training:
             return {"index": index, "video": self.clips.video(index), "timestamps": None}
+        repetition, index = divmod(index, len(self))
         if self.unreadable is None:
-            return self._read_augmented(index)
+            return self._read_augmented(index, repetition)
         error = None
         for candidate in self._candidates(index, self.unreadable):
             try:
-                return self._read_augmented(candidate)
+                return self._read_augmented(candidate, repetition)
             except VideoDecodeError as raised:
                 self.unreadable[candidate] = True
                 error = error or raised
         assert error is not None
         raise error
 
-    def _read_augmented(self, index: int) -> dict[str, Any]:
+    def _read_augmented(self, index: int, repetition: int) -> dict[str, Any]:
         if index not in self._numbers:
             self._numbers[index] = int(self.clips.fingerprint_of(index)[:8], 16)
-        seed = derived_seed(self.seed, self.epoch, self._numbers[index])
+        # The number of a clip has 32 bits.
+        seed = derived_seed(self.seed, self.epoch, self._numbers[index] + (repetition << 32))
         generator = torch.Generator().manual_seed(seed)
         frames, timestamps = self.video_processor.read_clip(self.clips.video(index), self.num_frames, generator)
         return {"index": index, "video": self.augment(frames, seed), "timestamps": timestamps}
@@ -216,6 +220,9 @@ def clip_targets(clips: LabelledClips, classes: Sequence[str]) -> tuple[list[int
 class EpochSampler(torch.utils.data.Sampler[int]):
     """A random order of the clips in every epoch. It depends on (seed, epoch) only.
 
+    A balanced order has some clips several times. Each draw has another value: `index + n * len(targets)` stands for
+    the n-th repetition of a clip, so that data sets can show other frames of it.
+
     Args:
         targets (`Sequence[int]`): Class of each clip.
         seed (`int`): Seed of the order.
@@ -239,8 +246,16 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
         if self.balanced:
             weights = 1.0 / torch.bincount(self.targets)[self.targets]
-            return iter(torch.multinomial(weights, len(self), replacement=True, generator=generator).tolist())
+            drawn = torch.multinomial(weights, len(self), replacement=True, generator=generator).tolist()
+            return self._distinct(drawn)
         return iter(torch.randperm(len(self), generator=generator).tolist())
+
+    def _distinct(self, drawn: list[int]) -> Iterator[int]:
+        """Yields the indices, and a number of its own for each repetition."""
+        before: Counter[int] = Counter()
+        for index in drawn:
+            yield index + before[index] * len(self)
+            before[index] += 1
 
 
 def derived_seed(*numbers: int) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tgdfer.modeling_tgdfer.layers_tgdfer import masked_mean
-from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, num_processes, of_all_processes
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.errors import UserError
 from tgdfer.training.objectives.objective import Objective
@@ -73,11 +73,11 @@ def identity_loss(identity: Tensor, emotion: Tensor, basis: Tensor) -> Tensor:
 class Identity(Objective):
     """The loss of the directions of the residue. It trains nothing else.
 
-    The scatters are running sums over the batches, because a single batch has few clips of each label.
+    The scatters are running sums over the batches, because a single batch has few clips of each label. They are those
+    of the clips of all processes.
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
-        frozen_features (`bool`, *optional*, defaults to `False`): As in `Objective`.
 
     Raises:
         UserError: If the model has no residue.
@@ -86,8 +86,8 @@ class Identity(Objective):
     identity: Tensor
     emotion: Tensor
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
-        super().__init__(model, frozen_features)
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__(model)
         residue = model.tgdfer.residue
         if residue is None:
             raise UserError(
@@ -112,8 +112,8 @@ class Identity(Objective):
         """Adds the frames of the last pass of the network to the scatters, and computes the loss: `identity_loss`."""
         frames = self.captured.pop().float()
         mask = batch.get("frame_mask", torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)).bool()
-        for total, scatter in zip(
-            (self.identity, self.emotion), scatters(frames, mask, self.labels(batch)), strict=True
-        ):
+        own, processes = (frames, mask, self.labels(batch)), num_processes()
+        found = scatters(*(of_all_processes(values, processes) for values in own))
+        for total, scatter in zip((self.identity, self.emotion), found, strict=True):
             total.mul_(MOMENTUM).add_(scatter)
         return identity_loss(self.identity.clone(), self.emotion.clone(), self.residue[0].basis())

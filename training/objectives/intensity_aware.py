@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, mean_of_clips, num_processes
 from tgdfer.training.objectives.objective import Objective
 
 
-def intensity_aware_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def intensity_aware_loss(logits: Tensor, labels: Tensor, processes: int = 1) -> Tensor:
     """Computes the mean of `softplus(z_rival - z_label)` over the labelled clips.
 
     The rival is the class with the highest logit besides the label. All other classes have a gradient of zero.
@@ -23,6 +23,7 @@ def intensity_aware_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits (`torch.Tensor` of shape `(B, K)`): Logits of the clips.
         labels (`torch.Tensor` of shape `(B,)`): Class indices, where -100 is ignored.
+        processes (`int`, *optional*, defaults to 1): Number of processes that share the batch.
 
     Returns:
         `Tensor`: The loss, a scalar. It is zero if no clip is labelled.
@@ -32,7 +33,7 @@ def intensity_aware_loss(logits: Tensor, labels: Tensor) -> Tensor:
     others = logits.scatter(1, index, torch.finfo(logits.dtype).min)
     rival = others.max(1).values
     losses = F.softplus(rival - logits.gather(1, index).squeeze(1))
-    return (losses * known).sum() / known.sum().clamp(min=1)
+    return mean_of_clips((losses * known).sum(), known.sum(), processes)
 
 
 class IntensityAware(Objective):
@@ -40,4 +41,4 @@ class IntensityAware(Objective):
 
     def forward(self, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Computes the loss: see `intensity_aware_loss`."""
-        return intensity_aware_loss(output.logits.float(), self.labels(batch))
+        return intensity_aware_loss(output.logits.float(), self.labels(batch), num_processes())

@@ -1,7 +1,8 @@
 """Soft targets from the nearest neighbours in a memory (S2D, Chen et al., 2023, arXiv 2312.05447).
 
 Labels of expressions are ambiguous. The memory keeps the features and the predictions of the last clips of each class.
-The predictions for the two clips that resemble a clip most are its soft targets (self-distillation).
+The predictions for the two clips that resemble a clip most are its soft targets (self-distillation). Several processes
+remember the clips of all of them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import embedding_width
 from tgdfer.modeling_tgdfer.layers_tgdfer import unit
-from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, mean_of_clips, num_processes, of_all_processes
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.objectives.objective import Objective
 
@@ -33,15 +34,14 @@ class NeighbourMemory(Objective):
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
-        frozen_features (`bool`, *optional*, defaults to `False`): As in `Objective`.
     """
 
     features: Tensor
     predictions: Tensor
     written: Tensor
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
-        super().__init__(model, frozen_features)
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__(model)
         classes = len(model.bias)
         # The last row is never read. Clips without a label are written there, which needs no values on the host.
         rows = (classes + 1, SLOTS)
@@ -60,8 +60,9 @@ class NeighbourMemory(Objective):
         clips = unit(output.video_embeds.detach().float())
         targets, known = self.soft_targets(clips, labels)
         losses = F.kl_div(logits.log_softmax(-1), targets, reduction="none").sum(-1)
-        self.remember(clips, logits.detach().softmax(-1), labels)
-        return self.weight * (losses * known).sum() / known.sum().clamp(min=1)
+        processes, predictions = num_processes(), logits.detach().softmax(-1)
+        self.remember(*(of_all_processes(values, processes) for values in (clips, predictions, labels)))
+        return self.weight * mean_of_clips((losses * known).sum(), known.sum(), processes)
 
     def soft_targets(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean prediction for the two clips of the same class that are most similar.

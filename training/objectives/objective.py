@@ -12,16 +12,22 @@ from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 class Objective(nn.Module):
     """Base class of the objectives. An objective has no trainable weights. Its buffers are its state.
 
+    Each of several processes has a part of the batch. The losses are those of the whole batch, scaled as in
+    `losses_tgdfer.py`. The buffers are equal in all processes, because checkpoints have those of the main process.
+
     Args:
         model (`TGDFERForVideoClassification`): Model to train.
-        frozen_features (`bool`, *optional*, defaults to `False`): Whether the batches have `frame_features` instead of
-            `pixel_values_videos`.
+
+    Attributes:
+        needs_pixels (`bool`): Whether batches must have `pixel_values_videos`, which frozen features replace.
 
     Raises:
         UserError: If the objective cannot be computed for this model.
     """
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
+    needs_pixels = False
+
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
         super().__init__()
         self.several = model.config.problem_type == "multi_label_classification"
 

@@ -46,7 +46,7 @@ class Objectives(nn.Module):
         frozen_features (`bool`, *optional*, defaults to `False`): Whether the training uses cached features.
 
     Raises:
-        UserError: As in `check_weights`, or if an objective cannot be computed for this model.
+        UserError: As in `check_weights`, or if an objective cannot be computed for this model or from frozen features.
     """
 
     def __init__(
@@ -59,7 +59,13 @@ class Objectives(nn.Module):
         super().__init__()
         check_weights(weights)
         self.weights, self.epochs = dict(weights), epochs
-        self.parts = nn.ModuleDict({name: OBJECTIVES[name](model, frozen_features) for name in weights})
+        for name in weights:
+            if frozen_features and OBJECTIVES[name].needs_pixels:
+                raise UserError(
+                    f"The objective {name!r} needs the patches of the frames, which frozen features lack: train"
+                    " without frozen_features, or leave the objective out."
+                )
+        self.parts = nn.ModuleDict({name: OBJECTIVES[name](model) for name in weights})
 
     def start_epoch(self, epoch: int) -> None:
         """Is called before each epoch, with its index from 0."""

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from tgdfer.modeling_tgdfer.dual_encoders_tgdfer import BERT_LIKE, context_start
 from tgdfer.modeling_tgdfer.layers_tgdfer import unit
-from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED
+from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, mean_of_clips, num_processes
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.modeling_tgdfer.optional_parts_tgdfer import motion_weights
-from tgdfer.training.errors import UserError
 from tgdfer.training.objectives.objective import Objective
 
 # Weight of the entropy of a plan, and iterations. Costs are between 0 and 2.
@@ -103,7 +102,9 @@ def transport_costs(patches: Tensor, words: Tensor, word_mask: Tensor) -> Tensor
     return per_description.sum(-1) / word_mask.any(-1).sum(-1).clamp(min=1)
 
 
-def transport_loss(patches: Tensor, frame_mask: Tensor, labels: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+def transport_loss(
+    patches: Tensor, frame_mask: Tensor, labels: Tensor, words: Tensor, word_mask: Tensor, processes: int = 1
+) -> Tensor:
     """Computes the cross-entropy of the labels, where the logits are the negative costs over a temperature of 0.1.
 
     Args:
@@ -112,6 +113,7 @@ def transport_loss(patches: Tensor, frame_mask: Tensor, labels: Tensor, words: T
         labels (`torch.Tensor` of shape `(B,)`): Class indices, where -100 is ignored.
         words (`torch.Tensor` of shape `(K, M, L, D)`): As in `transport_costs`.
         word_mask (`torch.Tensor` of shape `(K, M, L)`): As in `transport_costs`.
+        processes (`int`, *optional*, defaults to 1): Number of processes that share the batch.
 
     Returns:
         `Tensor`: The loss, a scalar. It is zero if no clip is labelled.
@@ -121,7 +123,7 @@ def transport_loss(patches: Tensor, frame_mask: Tensor, labels: Tensor, words: T
     clips = unit(torch.einsum("bt,btpd->bpd", weights, patches))
     logits = -transport_costs(clips, words, word_mask) / TEMPERATURE
     total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    return mean_of_clips(total, (labels != IGNORED).sum(), processes)
 
 
 @torch.no_grad()
@@ -163,22 +165,14 @@ class Transport(Objective):
 
     Args:
         model (`TGDFERForVideoClassification`): As in `Objective`.
-        frozen_features (`bool`, *optional*, defaults to `False`): As in `Objective`.
-
-    Raises:
-        UserError: If the training uses frozen features.
     """
 
     words: Tensor
     word_mask: Tensor
+    needs_pixels = True
 
-    def __init__(self, model: TGDFERForVideoClassification, frozen_features: bool = False) -> None:
-        super().__init__(model, frozen_features)
-        if frozen_features:
-            raise UserError(
-                "The objective 'transport' needs the patches of the frames, which frozen features lack: train without"
-                " frozen_features, or leave the objective out."
-            )
+    def __init__(self, model: TGDFERForVideoClassification) -> None:
+        super().__init__(model)
         words, word_mask = description_words(model)
         self.register_buffer("words", words)
         self.register_buffer("word_mask", word_mask)
@@ -199,7 +193,7 @@ class Transport(Objective):
         shape = batch["pixel_values_videos"].shape[:2]
         patches = patch_embeddings(self.clip[0], self.captured.pop()).unflatten(0, shape)
         mask = batch.get("frame_mask", torch.ones(shape, dtype=torch.bool, device=patches.device)).bool()
-        return transport_loss(patches, mask, self.labels(batch), self.words, self.word_mask)
+        return transport_loss(patches, mask, self.labels(batch), self.words, self.word_mask, num_processes())
 
 
 def patch_embeddings(clip: Any, states: Tensor) -> Tensor:

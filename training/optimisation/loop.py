@@ -48,7 +48,8 @@ class TrainingData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> Any:
+        """Returns an item. With `class_balance="sampler"`, see `EpochSampler` for indices from the length on."""
 
 
 class DivergedError(UserError):
@@ -161,7 +162,7 @@ class TrainingLoop:
                 output = self.model(**batch, **self.inputs)
                 if self.objectives is not None:
                     self._add_objectives(self.objectives, output, batch)
-                self.accelerator.backward(output.loss)
+                self.accelerator.backward(output.loss * self._update_scale())
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
                     self.gradient_norm, self.rates = norm, self.learning_rates
@@ -180,6 +181,15 @@ class TrainingLoop:
         if not math.isfinite(mean):
             raise DivergedError(f"The loss is {mean} in epoch {epoch + 1}")
         return mean
+
+    def _update_scale(self) -> float:
+        """Returns the factor of the loss of the current batch with which an update has the mean of its gradients.
+
+        Accelerate divides each one by `gradient_accumulation`, but the last update of an epoch may have fewer batches.
+        """
+        accumulation, batches = self.options.gradient_accumulation, len(self.loader)
+        left_over = batches % accumulation
+        return accumulation / left_over if self.batches >= batches - left_over else 1.0
 
     def _add_objectives(self, objectives: Objectives, output: Any, batch: dict[str, Tensor]) -> None:
         """Adds objectives to the loss of an output, and as a term of their own to its terms."""
@@ -256,8 +266,8 @@ def start_accelerator(mixed_precision: str | None = None, gradient_accumulation:
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if mixed_precision is not None and launched not in ("no", mixed_precision) and process_state().is_main_process:
         logger.warning("accelerate launch says mixed_precision %r, but this run has %r.", launched, mixed_precision)
-    # Otherwise Accelerate would keep the precision of an earlier run in this process.
-    AcceleratorState._reset_state()
+    # Otherwise Accelerate would keep the precision of an earlier run in this process. The method is not public.
+    getattr(AcceleratorState, "_reset_state", lambda: None)()
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision, gradient_accumulation_steps=gradient_accumulation, cpu=on_cpu()
@@ -310,8 +320,9 @@ def end_workers(loader: DataLoader | None) -> None:
     if iterator is None:
         return
     base._iterator = None  # If the loader is read again, it starts new workers.
-    iterator._shutdown_workers()
-    for worker in iterator._workers:  # A worker may still decode a long video.
+    # These names are not public in torch.
+    getattr(iterator, "_shutdown_workers", lambda: None)()
+    for worker in getattr(iterator, "_workers", ()):  # A worker may still decode a long video.
         if worker.is_alive():
             worker.kill()
 

@@ -27,7 +27,7 @@ from tgdfer.training.config import RunConfig
 from tgdfer.training.errors import UserError, is_lost_process_error
 from tgdfer.training.files import UNWRITABLE, write_text
 from tgdfer.training.optimisation.loop import DivergedError
-from tgdfer.training.processes import true_in_any_process
+from tgdfer.training.processes import from_main_process, true_in_any_process
 from tgdfer.training.runs.sharded_weights import whole_model
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,9 @@ class Progress:
     Attributes:
         history (`list[dict[str, Any]]`, *optional*): One record per finished epoch, as in `log.jsonl`.
         best_epoch (`int`, *optional*, defaults to 0): Epoch of `RUN/best`, counted from 1. 0 if there is none yet.
-        best (`list[float]`, *optional*): Validation UAR and negative validation loss of this epoch.
+        best (`list[float]`, *optional*): Validation UAR and negative validation loss of this epoch. Empty if the next
+            epoch becomes the best one in any case.
+        best_weights (`str`, *optional*, defaults to `""`): Hash of the weights in `RUN/best`.
         seconds (`float`, *optional*, defaults to 0.0): Training time of the finished epochs, in seconds.
         epoch_seconds (`float`, *optional*, defaults to 0.0): Training time of the unfinished epoch so far.
         loop (`dict[str, Any]`, *optional*): Position of the training loop, as `TrainingLoop.state_dict` returns it.
@@ -54,6 +56,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best: list[float] = field(default_factory=list)
+    best_weights: str = ""
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     loop: dict[str, Any] = field(default_factory=dict)
@@ -76,10 +79,20 @@ class Checkpoints:
         accelerator (`Accelerator`): Accelerator whose prepared objects are saved and restored.
         processor (`TGDFERProcessor`): Processor that is saved with every model.
         keep (`int`, *optional*, defaults to 2): Number of checkpoints to keep.
+        optimizer (`torch.optim.Optimizer`, *optional*): Optimiser whose weights and states must be finite in every
+            checkpoint. By default they are not checked.
     """
 
-    def __init__(self, folder: Path, accelerator: Accelerator, processor: TGDFERProcessor, keep: int = 2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: Accelerator,
+        processor: TGDFERProcessor,
+        keep: int = 2,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
         self.folder, self.accelerator, self.processor, self.keep = folder, accelerator, processor, keep
+        self.optimizer = optimizer
 
     def save_model(self, model: Any, name: str) -> None:
         """Writes the model, with LoRA merged, its processor and its adapter with LoRA to `RUN/name`."""
@@ -94,6 +107,11 @@ class Checkpoints:
                     if network.has_lora:
                         network.save_adapter(temporary / "adapter")
         self.accelerator.wait_for_everyone()
+
+    def weights_hash(self, name: str) -> str:
+        """Returns a hash of the weights in `RUN/name`, or "" if there are none. All processes call it."""
+        paths = sorted((self.folder / name).glob("*.safetensors")) if self.accelerator.is_main_process else []
+        return from_main_process(" ".join(map(_hash, paths)))
 
     def save(self, progress: Progress) -> None:
         """Saves the state of the run after an update, and removes the oldest checkpoints. All processes call it.
@@ -174,10 +192,9 @@ class Checkpoints:
         """Checks the loss, and the weights and the states of the optimiser that training changes."""
         tensors = [
             tensor
-            for optimizer in self.accelerator._optimizers
-            for group in optimizer.param_groups
+            for group in (self.optimizer.param_groups if self.optimizer else ())
             for parameter in group["params"]
-            for tensor in (parameter, *optimizer.state.get(parameter, {}).values())
+            for tensor in (parameter, *self.optimizer.state.get(parameter, {}).values())
             if isinstance(tensor, torch.Tensor)
         ]
         # Of a sharded tensor, each process checks its part.

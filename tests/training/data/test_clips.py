@@ -16,7 +16,7 @@ import torch
 from tgdfer.processing.descriptions import canonical_label
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
 from tgdfer.training.config import DataConfig
-from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation
+from tgdfer.training.data.batches import ClipDataset, EpochSampler, augmentation, derived_seed
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.columns import clip_names
 from tgdfer.training.data.labels import descriptions_for
@@ -409,8 +409,25 @@ def test_sampler_visits_every_clip_once_in_another_order_each_epoch():
 
 def test_balanced_sampler_draws_classes_equally_often():
     targets = [0] * 900 + [1] * 100
-    drawn = torch.tensor(targets)[list(EpochSampler(targets, seed=0, balanced=True))]
+    draws = list(EpochSampler(targets, seed=0, balanced=True))
+    drawn = torch.tensor(targets)[[draw % 1000 for draw in draws]]
     assert len(drawn) == 1000 and 0.45 < drawn.float().mean() < 0.55
+    assert len(set(draws)) == 1000 and list(EpochSampler(targets, seed=0, balanced=True)) == draws
+
+
+def test_clips_that_are_drawn_again_in_an_epoch_show_other_frames(clips, video_processor):
+    """The first draw is that of a sampler that draws every clip once."""
+    data = ClipDataset(clips, clips.classes, video_processor, 4, training=True, seed=5)
+    targets = [0] + [1] * (len(clips) - 1)  # The first clip is the only one of its class.
+    draws = [draw for draw in EpochSampler(targets, seed=0, balanced=True) if draw % len(clips) == 0]
+    assert draws[:4] == [0, len(clips), 2 * len(clips), 3 * len(clips)]
+    items = [data[draw] for draw in draws[:4]]
+    assert all(item["index"] == 0 for item in items) and data.collate(items)["labels"].unique().numel() == 1
+    shown = [torch.as_tensor(np.asarray(item["video"])) for item in items]
+    assert not any(torch.equal(shown[0], other) for other in shown[1:])
+    seed = derived_seed(5, 0, int(clips.fingerprint_of(0)[:8], 16))
+    frames, _ = video_processor.read_clip(clips.video(0), 4, torch.Generator().manual_seed(seed))
+    assert torch.equal(torch.as_tensor(np.asarray(data.augment(frames, seed))), shown[0])
 
 
 def test_broken_clip_is_named_before_training(tmp_path, folder_writer, video_processor):

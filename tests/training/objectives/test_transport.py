@@ -9,6 +9,7 @@ from small_backbones import save_resnet, save_siglip
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
 from tgdfer.training.errors import UserError
 from tgdfer.training.objectives import transport
+from tgdfer.training.objectives.registry import Objectives
 from tgdfer.training.objectives.transport import (
     Transport,
     description_words,
@@ -131,4 +132,4 @@ def test_the_mean_of_the_patches_of_a_resnet_is_its_feature(clip_folder, tmp_pat
 
 def test_frozen_features_have_no_patches(make_model):
     with pytest.raises(UserError, match="'transport' needs the patches"):
-        Transport(make_model(), frozen_features=True)
+        Objectives({"transport": 1.0}, make_model(), epochs=1, frozen_features=True)

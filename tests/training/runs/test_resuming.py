@@ -103,7 +103,7 @@ def test_run_stopped_at_any_step_ends_as_if_it_was_not(quick, whole, tmp_path, m
 @pytest.mark.parametrize(
     "changes",
     [
-        {"frozen_features": False, "model_options": {"lora_layers": 1}, "workers": 1},
+        {"frozen_features": False, "model_options": {"lora_layers": 1}, "workers": 1, "class_balance": "sampler"},
         {"gradient_accumulation": 4, "class_balance": "sampler", "mixed_precision": "bf16"},
     ],
     ids=["lora", "accumulated"],
@@ -166,6 +166,38 @@ def test_sigterm_during_the_validation_keeps_the_whole_epoch(quick, whole, tmp_p
     assert (progress.step, len(progress.history), progress.loop["batches"]) == (12, 1, 6)
     train(config.with_options(resume=True))
     assert_identical(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replaced", [True, False])
+def test_best_is_an_epoch_in_the_log_also_if_the_resumed_run_comes_out_differently(
+    quick, tmp_path, monkeypatch, replaced
+):
+    """As on a GPU. The first run is killed after its second epoch, which was better, or within it."""
+    run, config = tmp_path / "run", quick.with_options(output=str(tmp_path / "run"), checkpoint_every="8")
+    validate, uars = training._Run._validate, [0.5, 0.9]
+
+    def validate_to(self):
+        return validate(self) | {"uar": uars[self.loop.epoch]}
+
+    monkeypatch.setattr(training._Run, "_validate", validate_to)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if replaced:
+            patch.setattr(training._Run, "_stop_after_sigterm", _stop_after_the_second_epoch)
+        else:
+            stop_after(9, patch)
+        train(config)
+    uars[1] = 0.1
+    train(config.with_options(resume=True))
+    best, last = (load_file(run / name / "model.safetensors") for name in ("best", "last"))
+    is_last = all(torch.equal(best[key], last[key]) for key in best)
+    facts = json.loads((run / "training.json").read_text())
+    assert (facts["best_epoch"], is_last) == ((2, True) if replaced else (1, False))
+
+
+def _stop_after_the_second_epoch(run):
+    if run.loop.epoch == 1:
+        raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
