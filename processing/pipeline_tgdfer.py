@@ -161,8 +161,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
         thumbnail_places = [_thumbnail_places(recording, person, thumbnails) for person in range(len(recording.paths))]
         metadata = replace(recording, chunks=())
         for chunk, is_last in _mark_last(recording.chunks):
-            # The frames are already cropped.
-            batch = processor([chunk.frames], num_frames=len(chunk.frames), face_crop="none", return_tensors="pt")
+            # The frames are already sampled and cropped.
+            batch = processor([chunk.frames], do_sample_frames=False, face_crop="none", return_tensors="pt")
             has_thumbnail = np.isin(chunk.places, thumbnail_places[chunk.person])
             quality = quality_of(chunk.frames, processor.face_margin)
             yield {

@@ -159,8 +159,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Reads sampled frames at their original size, before they are resized and normalised.
 
-        The frames can then be augmented. `video_processor([frames], timestamps=[seconds])` gives the same result for
-        them as `video_processor(video)`.
+        The frames can then be augmented. `video_processor([frames], timestamps=[seconds], do_sample_frames=False)`
+        gives the same result for them as `video_processor(video)`, except that it does not pad a short video.
 
         Args:
             video (`Any`): A path, bytes or a binary file object of a video; a URL (`http://`, `https://`, `hf://`,
@@ -198,7 +198,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         Returns:
             `list[FaceClip]`: The crops, the boxes and the person of each face, most prominent first. The processor
-            accepts the crops: `video_processor([face.frames], timestamps=[face.seconds])`.
+            accepts the crops: `video_processor([face.frames], timestamps=[face.seconds], do_sample_frames=False)`.
 
         Raises:
             VideoDecodeError: If no frame can be read, or `NoFaceError` if there is no face, depending on `no_face`.

@@ -166,6 +166,12 @@ def test_result_is_what_the_model_says(timeline, clip):
     assert torch.allclose(torch.tensor(found["description_relevance"]).float(), words.T, atol=1e-5)
 
 
+def test_frames_are_analysed_at_the_interval_however_the_processor_samples_clips(model_folder, timeline, clip):
+    dense = pipeline("emotion-timeline", model=str(model_folder))
+    dense.video_processor.sampling, dense.video_processor.stride = "dense", 3
+    assert close(dense(str(clip)), timeline(str(clip)))
+
+
 def test_calibrated_model_gives_calibrated_answers(timeline, clip, monkeypatch):
     config = timeline.model.config
     plain = alone(timeline(clip))

@@ -194,10 +194,13 @@ def test_call_return_tensors_numpy(processor, clip):
     assert {name: type(value) for name, value in batch.items()} == dict.fromkeys(batch, np.ndarray)
 
 
-def test_a_clip_read_before_gives_the_same_batch(processor, clip):
+@pytest.mark.parametrize("settings", [{}, {"sampling": "dense", "stride": 2}, {"fps": 7.0}])
+def test_a_clip_read_before_gives_the_same_batch(processor, clip, settings):
+    for name, value in settings.items():
+        setattr(processor, name, value)
     frames, seconds = processor.read_clip(clip)
     direct = processor(clip, return_tensors="pt")
-    again = processor([frames], timestamps=[seconds], return_tensors="pt")
+    again = processor([frames], timestamps=[seconds], do_sample_frames=False, return_tensors="pt")
     assert set(direct) == set(again) == {"pixel_values_videos", "frame_mask", "timestamps"}
     for name in direct:
         assert torch.equal(direct[name], again[name]), name

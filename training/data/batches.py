@@ -149,6 +149,8 @@ class ClipDataset(torch.utils.data.Dataset):
             videos,
             timestamps=[item["timestamps"] for item in items],
             num_frames=self.num_frames,
+            # In training, the frames were sampled when they were read.
+            sampling="segments" if self.training else None,
             return_metadata=True,
             return_tensors="pt",
         )
