@@ -334,7 +334,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Returns:
             `BatchFeature`: For B videos, or for the B faces in them with `face_crop="all"`: `pixel_values_videos`
             (B, T, 3, S, S), float32; `frame_mask` (B, T), bool, which is False on padding; `timestamps` (B, T) in
-            seconds, float32. `timestamps` is missing if those of any video are unknown.
+            seconds, float32. Times that are unknown are NaN, and `timestamps` is missing if those of all videos are.
 
         Raises:
             VideoDecodeError: If a video cannot be read.

@@ -227,9 +227,15 @@ def test_times_of_arrays(processor):
     assert torch.equal(told, torch.arange(8)[None] / 4)
     given = [0, 1, 2, 3, 5, 8, 13, 21]
     assert processor([clip], timestamps=[given], num_frames=8)["timestamps"].tolist() == [given]
-    assert "timestamps" not in processor([clip, clip], timestamps=[given, None])
+    assert "timestamps" not in processor(clip)
     with pytest.raises(ValueError, match="8 frames needs 8 timestamps"):
         processor([clip], timestamps=[[1.0, 2.0]])
+
+
+def test_a_video_without_times_does_not_change_the_others_of_its_batch(processor, clip):
+    seconds = processor([array(3), clip])["timestamps"]
+    assert seconds[0].isnan().all() and seconds.dtype == torch.float32
+    assert torch.equal(seconds[1:], processor(clip)["timestamps"])
 
 
 def test_floats_in_either_range(processor):
