@@ -168,7 +168,8 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             video (`Any`): A path, bytes or a binary file object of a video; a URL (`http://`, `https://`, `hf://`,
                 `s3://`, `gs://`, `gcs://`, `az://` or `abfs://`); a value of a video column of `datasets`
                 (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; a folder of frames or a
-                list of their files, in natural order; an array (T, H, W, 3) or (T, 3, H, W), or a list of T images.
+                list of their files, in natural order; an array (T, H, W, 3) or (T, 3, H, W), or a list of T images; a
+                single image, which is a video of one frame.
                 Floating-point values are in the range 0 to 1, or 0 to 255 if any value in the video is above 1.
             num_frames (`int`, *optional*): Number of frames. Defaults to `self.num_frames`, or to `self.fps` frames
                 per second if that is set. With `sampling="fps"`, a given number of frames is taken in segments.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
-from transformers.video_utils import VideoMetadata, is_valid_video
+from transformers.video_utils import VideoMetadata, is_valid_video, is_valid_video_frame
 
 from .video_file_tgdfer import FrameTransform, Sampler, VideoDecodeError, VideoFile, on_white
 from .video_source_tgdfer import MAX_PIXELS
@@ -128,10 +128,12 @@ def stream(
 def open_video(video: Any, **options: Any) -> Any:
     """Opens a video file as a `VideoFile`, which is downloaded once and can be read several times.
 
-    Videos that are not files, such as arrays, are returned unchanged.
+    A single picture becomes a video of one frame. Other videos that are not files are returned unchanged.
     """
     file, name = _file(video)
-    return video if file is None else _opened(file, name, **options)
+    if file is not None:
+        return _opened(file, name, **options)
+    return [video] if is_valid_video_frame(video) else video
 
 
 def in_unit_range(video: Any) -> bool:

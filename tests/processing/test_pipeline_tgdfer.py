@@ -219,6 +219,7 @@ def test_a_photograph_is_a_clip_of_one_frame(timeline, picture, tmp_path):
     found = alone(result)
     assert result["timestamps"] == [0.0] and found["frame_relevance"] == [1.0] and found["warnings"] == []
     assert [segment["start"] for segment in found["segments"]] == [0.0]
+    assert close(timeline(Image.fromarray(picture(3))), result) and close(timeline(picture(3)), result)
 
 
 def test_num_frames_interval_and_generators(timeline, clips):

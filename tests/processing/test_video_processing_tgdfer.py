@@ -87,6 +87,17 @@ def test_call_numpy_4_channels(processor):
         assert processor(videos[0], **options)["pixel_values_videos"].shape == (1, 8, 3, 32, 32)
 
 
+def test_a_picture_is_a_video_of_one_frame(processor, clip):
+    picture = array(1)
+    expected = processor(picture, return_tensors="pt")
+    for single in (Image.fromarray(picture[0]), picture[0], torch.from_numpy(picture[0]).permute(2, 0, 1)):
+        found = processor(single, return_tensors="pt")
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert torch.equal(processor.read_clip(single)[0], torch.from_numpy(picture).permute(0, 3, 1, 2))
+    mixed = processor([Image.fromarray(picture[0]), clip], return_tensors="pt")
+    assert mixed["frame_mask"].sum(1).tolist() == [1, 8]
+
+
 @pytest.mark.parametrize("kind", ["pil", "numpy", "pytorch"])
 def test_call(kind, processor):
     clips = [array(seed=0), array(seed=1, height=64)]
