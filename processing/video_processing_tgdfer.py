@@ -68,8 +68,9 @@ class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
         video_backend (`str`): "pyav" or "torchcodec". PyAV is also used if torchcodec is not available, or would give
             other frames or timestamps. The option is not saved, because the frames are the same.
         face_crop (`str`): "none" uses whole images. "largest" and "center" crop one face. "all" crops each face, and
-            gives each its own row in the batch. Arrays that already have the size of the crops, and files of crops of
-            that size that were written by `tgdfer faces`, are not cropped again.
+            gives each its own row in the batch. `pipeline("video-classification")` expects one row for each video, so
+            use `pipeline("emotion-timeline")` for several faces. Arrays that already have the size of the crops, and
+            files of crops of that size that were written by `tgdfer faces`, are not cropped again.
         face_detector (`str`): "yunet", "mtcnn" or "auto", which selects YuNet if its model is available.
         face_model (`str`, *optional*): Path of the model of YuNet. None loads it from the Hub. It is not saved.
         face_size (`int`): Height and width of the crops in pixels, before `size` is applied.

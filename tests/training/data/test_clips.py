@@ -329,6 +329,12 @@ def test_frames_are_sampled_once(clips, video_processor, training):
     assert torch.allclose(batch["timestamps"].diff(), torch.tensor(2 / 25))
 
 
+def test_a_clip_is_not_read_with_all_faces(clips, video_processor):
+    video_processor.face_crop = "all"
+    with pytest.raises(UserError, match="set face_crop to"):
+        ClipDataset(clips, clips.classes, video_processor, 4)
+
+
 def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):
     data = ClipDataset(clips, clips.classes, video_processor, 4)
     batch = data.collate([data[0], data[9]])
