@@ -73,10 +73,8 @@ def read(video: Any, sampler: Sampler, transform: FrameTransform | None = None, 
         return _clip(
             result.frames, result.seconds, result.duration, result.indices, total, result.backend, result.size
         )
-    if isinstance(video, str | os.PathLike):
-        return _read_images(frame_files(Path(video)), sampler, transform)
-    if is_frame_files(video):
-        return _read_images(sorted(map(Path, video), key=_natural), sampler, transform)
+    if (files := _image_files(video)) is not None:
+        return _read_images(files, sampler, transform)
     if hasattr(video, "get_frames_at"):
         return _read_decoder(video, sampler)
     return _read_array(video, sampler, transform)
@@ -147,10 +145,8 @@ def in_unit_range(video: Any) -> bool:
     """
     if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
         return False
-    if isinstance(video, str | os.PathLike):
-        return _unit_files(frame_files(Path(video)))
-    if is_frame_files(video):
-        return _unit_files(sorted(map(Path, video), key=_natural))
+    if (files := _image_files(video)) is not None:
+        return _unit_files(files)
     if not is_valid_video(video):
         return False
     # Frames are checked one by one, because the first value above 1 is decisive.
@@ -184,6 +180,13 @@ def is_frame_files(video: Any) -> bool:
         and len(video) > 0
         and all(isinstance(file, str | os.PathLike) and Path(file).suffix.lower() in IMAGE_SUFFIXES for file in video)
     )
+
+
+def _image_files(video: Any) -> list[Path] | None:
+    """Returns the files of the frames of a folder or a list, in natural order, and None for other videos."""
+    if isinstance(video, str | os.PathLike):
+        return frame_files(Path(video))
+    return sorted(map(Path, video), key=_natural) if is_frame_files(video) else None
 
 
 def _file(video: Any) -> tuple[Any, str]:
