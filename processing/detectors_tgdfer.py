@@ -98,7 +98,7 @@ def _yunet_model(path: str | None) -> str:
             ) from error
     try:
         with open(path, "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise VideoDecodeError(f"The face model {path} cannot be read ({error.strerror}); check the path.") from error
     if digest != YUNET_SHA256:

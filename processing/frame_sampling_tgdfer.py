@@ -55,9 +55,15 @@ class Sampling:
             return np.arange(total)
         if self.method == "dense":
             return dense_indices(total, self.num_frames or 0, self.stride, self.generator)
-        shown = duration if duration is None or seconds is None else close_gaps(seconds, duration)[1]
+        # A single frame is taken at any rate, so its duration does not matter.
+        shown = 0.0 if total == 1 else duration
+        if seconds is not None and shown is not None:
+            shown = close_gaps(seconds, shown)[1]
         count = count_frames(self.num_frames, self.fps, shown)
         return sample_indices(total, count, seconds, duration, self.generator)
+
+
+ALL_FRAMES = Sampling("segments")
 
 
 def count_frames(num_frames: int | None, fps: float | None, duration: float | None) -> int:
@@ -73,7 +79,8 @@ def count_frames(num_frames: int | None, fps: float | None, duration: float | No
         raise VideoDecodeError(f"Frames cannot be sampled at an fps of {fps:g}; it must be above 0.")
     if duration is None:
         raise ValueError("Sampling by `fps` needs the times of the frames; pass `timestamps` for arrays.")
-    return max(1, int(duration * fps))
+    # A clip that is sampled at its own rate must not lose a frame by rounding.
+    return max(1, int(duration * fps + 1e-6))
 
 
 def sample_indices(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForVideoClassification
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
@@ -49,9 +49,19 @@ class EmotionTimelinePipeline(ChunkPipeline):
     video_processor: Any
     _load_processor: Any = False
     _load_image_processor: Any = False
-    _load_video_processor: Any = True
+    # None tries to load it, because the caller may give a processor instead.
+    _load_video_processor: Any = None
     _load_feature_extractor: Any = False
     _load_tokenizer: Any = False
+
+    def __init__(self, model: Any, video_processor: Any = None, processor: Any = None, **kwargs: Any):
+        if processor is not None:
+            video_processor = processor.video_processor
+        if video_processor is None and os.path.isdir(model.name_or_path):
+            video_processor = AutoVideoProcessor.from_pretrained(model.name_or_path)  # Its error says what is wrong.
+        if video_processor is None:
+            raise ValueError("The pipeline has no video processor; pass `processor` or `video_processor`.")
+        super().__init__(model=model, video_processor=video_processor, processor=processor, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Analyses one or several videos.
@@ -161,8 +171,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
         thumbnail_places = [_thumbnail_places(recording, person, thumbnails) for person in range(len(recording.paths))]
         metadata = replace(recording, chunks=())
         for chunk, is_last in _mark_last(recording.chunks):
-            # The frames are already cropped.
-            batch = processor([chunk.frames], num_frames=len(chunk.frames), face_crop="none", return_tensors="pt")
+            # The frames are already sampled and cropped.
+            batch = processor([chunk.frames], do_sample_frames=False, face_crop="none", return_tensors="pt")
             has_thumbnail = np.isin(chunk.places, thumbnail_places[chunk.person])
             quality = quality_of(chunk.frames, processor.face_margin)
             yield {

@@ -147,7 +147,10 @@ class TGDFERProcessor(ProcessorMixin):
 
         Raises:
             VideoDecodeError: If a video cannot be read.
+            ValueError: If there are `images`.
         """
+        if kwargs.get("images") is not None:
+            raise ValueError("`images` is not an input of TG-DFER; pass pictures as `videos` of one frame.")
         if text is not None:
             text_options: Any = kwargs.get("text_kwargs", {})
             has_padding = "padding" in kwargs or "padding" in text_options or "padding" in self.tokenizer.init_kwargs

@@ -35,9 +35,9 @@ class EmotionSearchPipeline(EmotionTimelinePipeline):
     _load_processor: Any = True
     _load_video_processor: Any = False
 
-    def __init__(self, model: Any, processor: Any, **kwargs: Any):
-        kwargs.setdefault("video_processor", processor.video_processor)
-        super().__init__(model=model, processor=processor, **kwargs)
+    def __init__(self, model: Any, processor: Any, video_processor: Any = None, **kwargs: Any):
+        super().__init__(model, video_processor or processor.video_processor, **kwargs)
+        self.processor = processor
 
     def index(self, inputs: Any, **kwargs: Any) -> Any:
         """Reads videos and encodes the faces in them.

@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.utils import logging
 from transformers.video_utils import VideoMetadata, is_valid_video
 
 from .video_file_tgdfer import VideoDecodeError
 from .video_reading_tgdfer import Clip, is_frame_files
-
-logger = logging.get_logger(__name__)
 
 
 def video_name(video: Any) -> str:
@@ -66,9 +63,8 @@ def stack_videos(videos: list[torch.Tensor], clips: list[Clip], minimum: int) ->
         "pixel_values_videos": stack(videos),
         "frame_mask": torch.arange(longest, device=lengths.device) < lengths[:, None],
     }
-    known = [clip.seconds.to(lengths.device) for clip in clips if clip.seconds is not None]
-    if len(known) == len(clips):
-        batch["timestamps"] = stack(known)
-    elif known:
-        logger.warning_once("Some videos of this batch have no timestamps, so the batch has no timestamps.")
+    if any(clip.seconds is not None for clip in clips):
+        unknown = torch.tensor(torch.nan)
+        seconds = [unknown.expand(len(clip.frames)) if clip.seconds is None else clip.seconds for clip in clips]
+        batch["timestamps"] = stack([times.to(lengths.device) for times in seconds])
     return batch

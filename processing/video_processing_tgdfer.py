@@ -18,7 +18,7 @@ from transformers.video_utils import VideoMetadata
 from .addresses_tgdfer import URL_MAX_BYTES, URL_TIMEOUT
 from .detectors_tgdfer import load_detector
 from .faces_tgdfer import CROP_MARK, FaceClip, FaceSettings, crop_faces
-from .frame_sampling_tgdfer import Sampling, count_frames, dense_indices, sample_indices
+from .frame_sampling_tgdfer import ALL_FRAMES, Sampling
 from .recordings_tgdfer import Recording, RecordingReader
 from .saved_settings_tgdfer import CALLER_SETTINGS, from_checkpoint
 from .video_batches_tgdfer import list_metadata, list_videos, per_video, stack_videos, video_name
@@ -42,6 +42,7 @@ from .search_pipeline_tgdfer import EmotionSearchPipeline
 from .processing_tgdfer import TGDFERProcessor
 """
 
+SAMPLING_OPTIONS = ("num_frames", "fps", "sampling", "stride")
 OPEN_OPTIONS = ("url_timeout", "url_max_bytes", "url_allow_private", "video_backend")
 FACE_OPTIONS = ("face_crop", "face_detector", "face_model", "face_size", "face_margin", "face_every", "no_face")
 # Maximum ratio of the sides of an image. More elongated images are center-cropped, because they would take gigabytes
@@ -57,7 +58,8 @@ class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
         timestamps (`Sequence`): For each video the times (T,) of its frames in seconds, or None if they are unknown.
             They are needed only for arrays and lists of images. Video files have timestamps.
         sampling (`str`): "segments" takes one frame of each of `num_frames` equal parts of the video. "dense" takes
-            `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second.
+            `num_frames` frames with a distance of `stride`. "fps" takes `fps` frames per second, and samples in
+            segments if the caller gives `num_frames`.
         stride (`int`): Distance between two frames with `sampling="dense"`.
         url_timeout (`float`): Maximum time in seconds for downloading a URL. This option and the next two are not
             saved, so a checkpoint cannot set them.
@@ -66,8 +68,9 @@ class TGDFERVideoProcessorKwargs(VideosKwargs, total=False):
         video_backend (`str`): "pyav" or "torchcodec". PyAV is also used if torchcodec is not available, or would give
             other frames or timestamps. The option is not saved, because the frames are the same.
         face_crop (`str`): "none" uses whole images. "largest" and "center" crop one face. "all" crops each face, and
-            gives each its own row in the batch. Arrays that already have the size of the crops, and files of crops of
-            that size that were written by `tgdfer faces`, are not cropped again.
+            gives each its own row in the batch. `pipeline("video-classification")` expects one row for each video, so
+            use `pipeline("emotion-timeline")` for several faces. Arrays that already have the size of the crops, and
+            files of crops of that size that were written by `tgdfer faces`, are not cropped again.
         face_detector (`str`): "yunet", "mtcnn" or "auto", which selects YuNet if its model is available.
         face_model (`str`, *optional*): Path of the model of YuNet. None loads it from the Hub. It is not saved.
         face_size (`int`): Height and width of the crops in pixels, before `size` is applied.
@@ -159,17 +162,18 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Reads sampled frames at their original size, before they are resized and normalised.
 
-        The frames can then be augmented. `video_processor([frames], timestamps=[seconds])` gives the same result for
-        them as `video_processor(video)`.
+        The frames can then be augmented. `video_processor([frames], timestamps=[seconds], do_sample_frames=False)`
+        gives the same result for them as `video_processor(video)`, except that it does not pad a short video.
 
         Args:
             video (`Any`): A path, bytes or a binary file object of a video; a URL (`http://`, `https://`, `hf://`,
                 `s3://`, `gs://`, `gcs://`, `az://` or `abfs://`); a value of a video column of `datasets`
                 (`{"path": ..., "bytes": ...}`); an open PyAV container or torchcodec decoder; a folder of frames or a
-                list of their files, in natural order; an array (T, H, W, 3) or (T, 3, H, W), or a list of T images.
+                list of their files, in natural order; an array (T, H, W, 3) or (T, 3, H, W), or a list of T images; a
+                single image, which is a video of one frame.
                 Floating-point values are in the range 0 to 1, or 0 to 255 if any value in the video is above 1.
             num_frames (`int`, *optional*): Number of frames. Defaults to `self.num_frames`, or to `self.fps` frames
-                per second if that is set.
+                per second if that is set. With `sampling="fps"`, a given number of frames is taken in segments.
             generator (`torch.Generator`, *optional*): Draws random frames, for training. None takes the middle ones.
 
         Returns:
@@ -182,7 +186,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             VideoDecodeError: If no frame can be read.
         """
         source = self.open_video(video)
-        clip = self._read(source, self._own_sampling(num_frames, generator))
+        clip = self._read(source, self._sampling(num_frames, generator=generator))
         clip, _ = self._crop_faces(clip, self._face_settings(), source, video_name(video))[0]
         return self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds
 
@@ -198,7 +202,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         Returns:
             `list[FaceClip]`: The crops, the boxes and the person of each face, most prominent first. The processor
-            accepts the crops: `video_processor([face.frames], timestamps=[face.seconds])`.
+            accepts the crops: `video_processor([face.frames], timestamps=[face.seconds], do_sample_frames=False)`.
 
         Raises:
             VideoDecodeError: If no frame can be read, or `NoFaceError` if there is no face, depending on `no_face`.
@@ -207,7 +211,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         settings = self._face_settings()
         if settings is None:
             raise ValueError('face_crop is "none"; set it to "largest", "center" or "all" to read faces.')
-        clip = self._read(self.open_video(video), self._own_sampling(num_frames, generator))
+        clip = self._read(self.open_video(video), self._sampling(num_frames, generator=generator))
         return crop_faces(self._to_uint8(clip.frames, clip.is_unit_range), clip.seconds, settings, video_name(video))
 
     def read_recording(
@@ -341,7 +345,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Returns:
             `BatchFeature`: For B videos, or for the B faces in them with `face_crop="all"`: `pixel_values_videos`
             (B, T, 3, S, S), float32; `frame_mask` (B, T), bool, which is False on padding; `timestamps` (B, T) in
-            seconds, float32. `timestamps` is missing if those of any video are unknown.
+            seconds, float32. Times that are unknown are NaN, and `timestamps` is missing if those of all videos are.
 
         Raises:
             VideoDecodeError: If a video cannot be read.
@@ -350,20 +354,13 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         videos = list_videos(videos)
         timestamps = per_video("timestamps", kwargs.pop("timestamps", None), len(videos))
         sources = per_video("video_metadata", list_metadata(kwargs.pop("video_metadata", None)), len(videos))
-        num_frames, fps = kwargs.pop("num_frames", None), kwargs.pop("fps", None)
-        if num_frames is not None and fps is not None:
-            raise ValueError(_CONFLICT)
-        if num_frames is None and fps is None:
-            num_frames, fps = self.num_frames, self.fps
-        if not _default(kwargs.pop("do_sample_frames", None), self.do_sample_frames):
-            num_frames = fps = None
+        do_sample_frames = _default(kwargs.pop("do_sample_frames", None), self.do_sample_frames)
         return_tensors, with_metadata = kwargs.pop("return_tensors", None), kwargs.pop("return_metadata", None)
         kwargs.pop("input_data_format", None)
 
         options: dict[str, Any] = {**kwargs}
-        sampling = self._sampling(
-            num_frames, fps, **{name: options.pop(name, None) for name in ("sampling", "stride")}
-        )
+        sampling_options = {name: options.pop(name, None) for name in SAMPLING_OPTIONS}
+        sampling = self._sampling(**sampling_options) if do_sample_frames else ALL_FRAMES
         open_options = self._open_options(**{name: options.pop(name, None) for name in OPEN_OPTIONS})
         settings = self._face_settings(**{name: options.pop(name, None) for name in FACE_OPTIONS})
         resize = self._resizer(**options) if settings is None else None
@@ -379,7 +376,7 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
             frames, **options, do_sample_frames=False, return_metadata=False, input_data_format=ChannelDimension.FIRST
         )
         batch = VideoBatchFeature(
-            stack_videos(processed["pixel_values_videos"], clips, (num_frames or 0) if fps is None else 0),
+            stack_videos(processed["pixel_values_videos"], clips, sampling.num_frames or 0),
             tensor_type=return_tensors,
         )
         if _default(with_metadata, self.return_metadata):
@@ -388,20 +385,23 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
                 batch["faces"] = [{"video": number, **_face_metadata(face)} for number, _, face in people]
         return batch
 
-    def _own_sampling(self, num_frames: int | None, generator: torch.Generator | None) -> Sampling:
-        """Returns the sampling of the processor, with another number of frames if one is given."""
-        fps = self.fps if num_frames is None else None
-        return self._sampling(num_frames or self.num_frames, fps, generator=generator)
-
     def _sampling(
         self,
-        num_frames: int | None,
+        num_frames: int | None = None,
         fps: float | None = None,
         sampling: str | None = None,
         stride: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Sampling:
-        method = "fps" if fps is not None else _default(sampling, self.sampling)
+        """Returns how frames are sampled. Options that are None are those of the processor."""
+        if num_frames is not None and fps is not None:
+            raise ValueError(_CONFLICT)
+        method = _default(sampling, self.sampling)
+        if num_frames is None and fps is None:
+            num_frames, fps = (self.num_frames, None) if self.fps is None else (None, self.fps)
+        elif sampling is None and method == "fps":
+            method = "segments"  # for a given number of frames
+        method = "fps" if fps is not None else method
         return Sampling(method, num_frames, fps, _default(stride, self.stride), generator)
 
     def _open_options(
@@ -472,15 +472,9 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
         Raises:
             ValueError: If both are given, or if `fps` is given and the frame rate of the video is unknown.
         """
-        if num_frames is not None and fps is not None:
-            raise ValueError(_CONFLICT)
         total, rate = metadata.total_num_frames, metadata.fps
-        if num_frames is None and fps is None:
-            num_frames, fps = self.num_frames, self.fps
-        if self.sampling == "dense" and fps is None:
-            return dense_indices(total, num_frames or 0, self.stride)
-        seconds = np.arange(total) / rate if rate else None
-        return sample_indices(total, count_frames(num_frames, fps, total / rate if rate else None), seconds)
+        seconds, duration = (np.arange(total) / rate, total / rate) if rate else (None, None)
+        return self._sampling(num_frames, fps).indices(total, seconds, duration)
 
     def resize(self, image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Resizes images (..., H, W). Images with an aspect ratio above `MAX_ASPECT` are center-cropped first."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
-from transformers.video_utils import VideoMetadata, is_valid_video
+from transformers.video_utils import VideoMetadata, is_valid_video, is_valid_video_frame
 
 from .video_file_tgdfer import FrameTransform, Sampler, VideoDecodeError, VideoFile, on_white
 from .video_source_tgdfer import MAX_PIXELS
@@ -73,10 +73,8 @@ def read(video: Any, sampler: Sampler, transform: FrameTransform | None = None, 
         return _clip(
             result.frames, result.seconds, result.duration, result.indices, total, result.backend, result.size
         )
-    if isinstance(video, str | os.PathLike):
-        return _read_images(frame_files(Path(video)), sampler, transform)
-    if is_frame_files(video):
-        return _read_images(sorted(map(Path, video), key=_natural), sampler, transform)
+    if (files := _image_files(video)) is not None:
+        return _read_images(files, sampler, transform)
     if hasattr(video, "get_frames_at"):
         return _read_decoder(video, sampler)
     return _read_array(video, sampler, transform)
@@ -128,10 +126,12 @@ def stream(
 def open_video(video: Any, **options: Any) -> Any:
     """Opens a video file as a `VideoFile`, which is downloaded once and can be read several times.
 
-    Videos that are not files, such as arrays, are returned unchanged.
+    A single picture becomes a video of one frame. Other videos that are not files are returned unchanged.
     """
     file, name = _file(video)
-    return video if file is None else _opened(file, name, **options)
+    if file is not None:
+        return _opened(file, name, **options)
+    return [video] if is_valid_video_frame(video) else video
 
 
 def in_unit_range(video: Any) -> bool:
@@ -145,10 +145,8 @@ def in_unit_range(video: Any) -> bool:
     """
     if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
         return False
-    if isinstance(video, str | os.PathLike):
-        return _unit_files(frame_files(Path(video)))
-    if is_frame_files(video):
-        return _unit_files(sorted(map(Path, video), key=_natural))
+    if (files := _image_files(video)) is not None:
+        return _unit_files(files)
     if not is_valid_video(video):
         return False
     # Frames are checked one by one, because the first value above 1 is decisive.
@@ -182,6 +180,13 @@ def is_frame_files(video: Any) -> bool:
         and len(video) > 0
         and all(isinstance(file, str | os.PathLike) and Path(file).suffix.lower() in IMAGE_SUFFIXES for file in video)
     )
+
+
+def _image_files(video: Any) -> list[Path] | None:
+    """Returns the files of the frames of a folder or a list, in natural order, and None for other videos."""
+    if isinstance(video, str | os.PathLike):
+        return frame_files(Path(video))
+    return sorted(map(Path, video), key=_natural) if is_frame_files(video) else None
 
 
 def _file(video: Any) -> tuple[Any, str]:

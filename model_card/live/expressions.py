@@ -33,7 +33,7 @@ class _WindowPipeline(EmotionTimelinePipeline):
 
     def encode(self, crops: torch.Tensor) -> np.ndarray:
         """Encodes the crops (N, 3, S, S), and returns features (N, D)."""
-        batch = self.video_processor([crops], num_frames=len(crops), face_crop="none", return_tensors="pt")
+        batch = self.video_processor([crops], do_sample_frames=False, face_crop="none", return_tensors="pt")
         pixels, mask = (batch[name].to(self.device) for name in ("pixel_values_videos", "frame_mask"))
         with self.get_inference_context()():
             features = self.model.get_frame_features(pixels.to(self.dtype), mask)

@@ -55,6 +55,32 @@ def test_frames_a_second(clip, reader, numbers):
         TGDFERVideoProcessor()(clip, sampling="often")
 
 
+def test_a_given_number_of_frames_is_sampled_in_segments_if_the_processor_samples_by_rate(clip):
+    rate = TGDFERVideoProcessor(num_frames=4, sampling="fps", fps=5.0)
+    segments = TGDFERVideoProcessor(num_frames=4)
+    assert rate(clip)["timestamps"].shape == (1, 8) and len(rate.read_clip(clip)[0]) == 8
+    expected = segments(clip, num_frames=3)["timestamps"]
+    assert torch.equal(rate(clip, num_frames=3)["timestamps"], expected)
+    assert torch.equal(rate.read_clip(clip, 3)[1], expected[0])
+    assert rate(clip, do_sample_frames=False)["timestamps"].shape == (1, 40)
+    with pytest.raises(ValueError, match="set `fps`"):
+        rate(clip, sampling="fps", num_frames=3)
+
+
+def test_a_clip_that_is_sampled_at_its_own_rate_keeps_all_frames():
+    for rate in (24.0, 25.0, 30.0, 29.97):
+        for total in range(1, 200):
+            seconds = np.arange(total) / rate
+            duration = seconds[-1] * total / max(1, total - 1)
+            assert len(Sampling("fps", fps=rate).indices(total, seconds, duration)) == total
+
+
+def test_a_single_frame_is_taken_at_any_rate(reader):
+    frame = np.zeros((1, 40, 56, 3), np.uint8)
+    for options in ({}, {"timestamps": [[0.0]]}):
+        assert reader(frame, fps=5, **options)["frame_mask"].tolist() == [[True]]
+
+
 def test_windows_overlap_by_half_and_end_with_the_last_frame():
     assert [window.tolist() for window in windows(10, 4)] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [6, 7, 8, 9]]
     assert [window.tolist() for window in windows(7, 4)] == [[0, 1, 2, 3], [2, 3, 4, 5], [3, 4, 5, 6]]

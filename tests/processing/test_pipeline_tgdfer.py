@@ -166,6 +166,31 @@ def test_result_is_what_the_model_says(timeline, clip):
     assert torch.allclose(torch.tensor(found["description_relevance"]).float(), words.T, atol=1e-5)
 
 
+def test_a_given_processor_is_used(model_folder, timeline, clip, tmp_path):
+    processor = TGDFERProcessor.from_pretrained(model_folder)
+    processor.video_processor.image_mean = [0.1, 0.1, 0.1]
+    expected = EmotionTimelinePipeline(timeline.model, video_processor=processor.video_processor)(str(clip))
+    for model in (str(model_folder), timeline.model):
+        given = pipeline("emotion-timeline", model=model, processor=processor)
+        assert given.video_processor is processor.video_processor and close(given(str(clip)), expected)
+
+
+def test_a_pipeline_without_a_processor_says_why(timeline, monkeypatch, tmp_path):
+    monkeypatch.setattr(timeline.model, "name_or_path", "")
+    with pytest.raises(ValueError, match="pass `processor` or `video_processor`"):
+        pipeline("emotion-timeline", model=timeline.model)
+    timeline.save_pretrained(tmp_path)
+    (tmp_path / "video_preprocessor_config.json").write_text('{"num_frames": -1}')
+    with pytest.raises(ValueError, match="num_frames -1, but it must be a whole number"):
+        pipeline("emotion-timeline", model=str(tmp_path))
+
+
+def test_frames_are_analysed_at_the_interval_however_the_processor_samples_clips(model_folder, timeline, clip):
+    dense = pipeline("emotion-timeline", model=str(model_folder))
+    dense.video_processor.sampling, dense.video_processor.stride = "dense", 3
+    assert close(dense(str(clip)), timeline(str(clip)))
+
+
 def test_calibrated_model_gives_calibrated_answers(timeline, clip, monkeypatch):
     config = timeline.model.config
     plain = alone(timeline(clip))
@@ -213,6 +238,7 @@ def test_a_photograph_is_a_clip_of_one_frame(timeline, picture, tmp_path):
     found = alone(result)
     assert result["timestamps"] == [0.0] and found["frame_relevance"] == [1.0] and found["warnings"] == []
     assert [segment["start"] for segment in found["segments"]] == [0.0]
+    assert close(timeline(Image.fromarray(picture(3))), result) and close(timeline(picture(3)), result)
 
 
 def test_num_frames_interval_and_generators(timeline, clips):

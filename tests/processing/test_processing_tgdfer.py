@@ -6,9 +6,11 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from small_backbones import make_backbone, save_siglip
 from transformers import (
     AutoProcessor,
@@ -75,6 +77,12 @@ def test_call_takes_clips_texts_or_both(processor, clip):
     assert again.to(torch.float16)["timestamps"].dtype == torch.float32
     with pytest.raises(ValueError, match="at least one input"):
         processor()
+
+
+@pytest.mark.parametrize("others", [{}, {"videos": np.zeros((4, 32, 32, 3), np.uint8)}, {"text": "a smile"}])
+def test_images_are_refused(processor, others):
+    with pytest.raises(ValueError, match="pass pictures as `videos`"):
+        processor(images=Image.new("RGB", (32, 32)), **others)
 
 
 def test_prompts_are_those_of_plain_tokenization(processor, clip_folder):

@@ -55,6 +55,14 @@ def test_searching_in_a_video_and_in_its_index_is_the_same(search, clip):
     assert search([index, str(clip)], phrases="raised brows", min_score=99.0)[0]["moments"] == []
 
 
+def test_a_given_video_processor_is_used(search, model_folder):
+    other = TGDFERProcessor.from_pretrained(model_folder)
+    given = pipeline("emotion-search", model=str(model_folder), processor=other)
+    assert given.processor is other and given.video_processor is other.video_processor
+    given = EmotionSearchPipeline(search.model, other, video_processor=search.video_processor)
+    assert given.processor is other and given.video_processor is search.video_processor
+
+
 def test_phrases_are_encoded_like_descriptions(search):
     texts = [text for label in sorted(DESCRIPTIONS) for text in DESCRIPTIONS[label]]
     descriptions = search.model.get_text_features().last_hidden_state

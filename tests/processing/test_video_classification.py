@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoVideoProcessor, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -47,6 +48,13 @@ def test_batches(folder: Path, clips: list[str], kind: str) -> None:
     for one, other in zip(found, expected, strict=True):
         assert [row["label"] for row in one] == [row["label"] for row in other]
         assert [row["score"] for row in one] == pytest.approx([row["score"] for row in other], abs=1e-4)
+
+
+def test_pictures(folder: Path, clips: list[str]) -> None:
+    classify = pipeline("video-classification", model=str(folder))
+    arrays = TGDFERVideoProcessor().read_clip(clips[0])[0].permute(0, 2, 3, 1).numpy()
+    found = classify([Image.fromarray(array) for array in arrays])
+    assert found == [classify(array[None]) for array in arrays] and len(found) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

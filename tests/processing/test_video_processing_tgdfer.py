@@ -87,6 +87,17 @@ def test_call_numpy_4_channels(processor):
         assert processor(videos[0], **options)["pixel_values_videos"].shape == (1, 8, 3, 32, 32)
 
 
+def test_a_picture_is_a_video_of_one_frame(processor, clip):
+    picture = array(1)
+    expected = processor(picture, return_tensors="pt")
+    for single in (Image.fromarray(picture[0]), picture[0], torch.from_numpy(picture[0]).permute(2, 0, 1)):
+        found = processor(single, return_tensors="pt")
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert torch.equal(processor.read_clip(single)[0], torch.from_numpy(picture).permute(0, 3, 1, 2))
+    mixed = processor([Image.fromarray(picture[0]), clip], return_tensors="pt")
+    assert mixed["frame_mask"].sum(1).tolist() == [1, 8]
+
+
 @pytest.mark.parametrize("kind", ["pil", "numpy", "pytorch"])
 def test_call(kind, processor):
     clips = [array(seed=0), array(seed=1, height=64)]
@@ -194,10 +205,13 @@ def test_call_return_tensors_numpy(processor, clip):
     assert {name: type(value) for name, value in batch.items()} == dict.fromkeys(batch, np.ndarray)
 
 
-def test_a_clip_read_before_gives_the_same_batch(processor, clip):
+@pytest.mark.parametrize("settings", [{}, {"sampling": "dense", "stride": 2}, {"fps": 7.0}])
+def test_a_clip_read_before_gives_the_same_batch(processor, clip, settings):
+    for name, value in settings.items():
+        setattr(processor, name, value)
     frames, seconds = processor.read_clip(clip)
     direct = processor(clip, return_tensors="pt")
-    again = processor([frames], timestamps=[seconds], return_tensors="pt")
+    again = processor([frames], timestamps=[seconds], do_sample_frames=False, return_tensors="pt")
     assert set(direct) == set(again) == {"pixel_values_videos", "frame_mask", "timestamps"}
     for name in direct:
         assert torch.equal(direct[name], again[name]), name
@@ -224,9 +238,15 @@ def test_times_of_arrays(processor):
     assert torch.equal(told, torch.arange(8)[None] / 4)
     given = [0, 1, 2, 3, 5, 8, 13, 21]
     assert processor([clip], timestamps=[given], num_frames=8)["timestamps"].tolist() == [given]
-    assert "timestamps" not in processor([clip, clip], timestamps=[given, None])
+    assert "timestamps" not in processor(clip)
     with pytest.raises(ValueError, match="8 frames needs 8 timestamps"):
         processor([clip], timestamps=[[1.0, 2.0]])
+
+
+def test_a_video_without_times_does_not_change_the_others_of_its_batch(processor, clip):
+    seconds = processor([array(3), clip])["timestamps"]
+    assert seconds[0].isnan().all() and seconds.dtype == torch.float32
+    assert torch.equal(seconds[1:], processor(clip)["timestamps"])
 
 
 def test_floats_in_either_range(processor):

@@ -41,6 +41,9 @@ class ClipDataset(torch.utils.data.Dataset):
             not be read so far. Another clip takes the place of such a clip, so that batches keep their size. In
             training, this is a clip of the same class. In evaluation, the caller has to leave out the marked clips.
             By default a clip that cannot be read is an error.
+
+    Raises:
+        UserError: If the video processor crops all faces.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class ClipDataset(torch.utils.data.Dataset):
         augment: Augmentation | None = None,
         unreadable: Tensor | None = None,
     ) -> None:
+        if video_processor.face_crop == "all":
+            raise UserError('A clip has one label, so only one face of it is used: set face_crop to "largest".')
         self.clips = clips
         self.unreadable = unreadable
         self.augment = augment or Augmentation()
@@ -153,6 +158,8 @@ class ClipDataset(torch.utils.data.Dataset):
             videos,
             timestamps=[item["timestamps"] for item in items],
             num_frames=self.num_frames,
+            # In training, the frames were sampled when they were read.
+            sampling="segments" if self.training else None,
             return_metadata=True,
             return_tensors="pt",
         )

@@ -40,6 +40,14 @@ def test_the_answers_are_those_of_the_pipeline(expressions, loaded, crops):
     assert person["label"] == expected["segments"][-1]["label"]
 
 
+def test_all_faces_are_encoded_however_the_processor_samples_clips(expressions, crops, monkeypatch):
+    pipeline = expressions.pipeline
+    expected = pipeline.encode(crops[0][:5])
+    monkeypatch.setattr(pipeline.video_processor, "sampling", "dense")
+    monkeypatch.setattr(pipeline.video_processor, "stride", 2)
+    assert pipeline.encode(crops[0][:5]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_each_face_is_encoded_once_and_windows_have_the_frames_of_the_model(expressions, crops, monkeypatch):
     encoded, predicted = [], []
     encode, predict = expressions.pipeline.encode, expressions.pipeline.predict_windows

@@ -380,6 +380,21 @@ def test_training_clips_are_changed_as_the_config_says(clips, video_processor):
         augmentation({"erase": 2})
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_frames_are_sampled_once(clips, video_processor, training):
+    video_processor.sampling, video_processor.stride = "dense", 2
+    data = ClipDataset(clips, clips.classes, video_processor, 4, training)
+    batch = data.collate([data[0], data[9]])
+    assert batch["frame_mask"].all()
+    assert torch.allclose(batch["timestamps"].diff(), torch.tensor(2 / 25))
+
+
+def test_a_clip_is_not_read_with_all_faces(clips, video_processor):
+    video_processor.face_crop = "all"
+    with pytest.raises(UserError, match="set face_crop to"):
+        ClipDataset(clips, clips.classes, video_processor, 4)
+
+
 def test_evaluation_sees_what_the_processor_makes_of_the_file(clips, video_processor):
     data = ClipDataset(clips, clips.classes, video_processor, 4)
     batch = data.collate([data[0], data[9]])
