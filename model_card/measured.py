@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
+from tgdfer.model_card.data_facts import split_name
 from tgdfer.model_card.intervals import percent, percent_or_empty, percent_range
 from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line, table
 from tgdfer.training.metrics.shares import mean_interval, share_interval
@@ -92,7 +93,7 @@ class DatasetResults:
     @property
     def source(self) -> Markdown:
         """Source such as "split `test` of `rendered-faces`"."""
-        return Markdown(f"split {code(self.metrics.get('split'))} of {code(self.metrics.get('dataset'))}")
+        return Markdown(f"split {split_name(self.metrics)} of {code(self.metrics.get('dataset'))}")
 
     @property
     def columns(self) -> list[str]:
@@ -246,6 +247,7 @@ class DatasetResults:
     def eval_results(self) -> list[EvalResult]:
         """Returns the measured metrics as fractions for the `model-index`."""
         dataset = one_line(self.metrics.get("dataset") or "unknown")
+        split = self.metrics.get("split_in_dataset") or self.metrics.get("split")
         dataset_id = dataset if self.is_on_the_hub else re.sub(r"[^\w.-]+", "-", Path(dataset).name.lower()).strip("-")
         return [
             EvalResult(
@@ -253,7 +255,7 @@ class DatasetResults:
                 task_name="Facial expression recognition",
                 dataset_type=dataset_id or "unknown",
                 dataset_name=Path(dataset).name,
-                dataset_split=one_line(self.metrics["split"]) if self.metrics.get("split") else None,
+                dataset_split=one_line(split) if split else None,
                 dataset_revision=self.metrics.get("dataset_revision"),
                 metric_type=figure.metric,
                 metric_name=figure.heading,

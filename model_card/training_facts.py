@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tgdfer.model_card.data_facts import split_name
 from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line
 
 # Most important options of a run. training_config.yaml contains all options.
@@ -79,7 +80,7 @@ def describe_data(stage: dict[str, Any]) -> Markdown | None:
         if not stage.get("dataset"):
             return None
         revision = f" at revision {code(stage['dataset_revision'])}" if stage.get("dataset_revision") else ""
-        return Markdown(f"{code(stage['dataset'])}{revision}, split {code(stage.get('split', 'train'))}")
+        return Markdown(f"{code(stage['dataset'])}{revision}, split {split_name({'split': 'train'} | stage)}")
     numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
     return join([name if number is None else f"{name}, {number:,} clips" for name, number in numbers], "; ")
 

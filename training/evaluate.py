@@ -20,6 +20,7 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.loading import load_readable_clips
+from tgdfer.training.data.opening import split_facts
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
@@ -369,7 +370,7 @@ def _subject_facts(
         "dataset": Path(dataset).resolve().name if Path(dataset).exists() else HubName.parse(dataset).name,
         **{name: revision for name, revision in revisions.items() if revision},
         **({"fold": task.data.fold or 1} if task.data.data_root else {}),
-        "split": task.data.split,
+        **split_facts(str(task.data.split), task.data.split_map),
         "num_clips": len(clips),
         "num_quarantined": len(clips.quarantined),
         "num_people": len(set(clips.people)) if clips.people else None,

@@ -155,7 +155,8 @@ def run_stage(
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     commit = model_commit(started.model.source, model)
     facts = training_facts(started, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
-    learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
+    split = facts.get("split_in_dataset", facts["split"])
+    learnt_from = dataset_entry(config.data.dataset, split, len(train_part.indices))
     if labels is not None:
         learnt_from["kind"] = "photographs"
     model.config.training_data = with_entry(model.config.training_data, started.model.source, learnt_from)

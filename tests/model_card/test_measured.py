@@ -42,6 +42,13 @@ MEASURED = {
 }
 
 
+def test_renamed_split_has_both_names(run):
+    edit_metrics(run, split="test", split_in_dataset="eval")
+    card = build_card(run, "user/smile")
+    assert "split `test` (`eval` in the data set) of `" in card.text
+    assert {result.dataset_split for result in card.data.eval_results} == {"eval"}
+
+
 def test_intervals_labels_and_views_are_those_that_evaluate_measured(run):
     edit_metrics(run, **MEASURED)
     edit_config(run, temperature=1.2)

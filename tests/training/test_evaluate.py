@@ -128,6 +128,13 @@ def test_batches_of_any_loader_are_predicted_like_files(run, clips_folder):
     assert metrics["frame_ap"] is None and metrics["calibrated"] and 0 <= metrics["coverage"] <= 1
 
 
+def test_renamed_split_is_recorded_with_both_names(run, tmp_path, capsys):
+    metrics = evaluate_model(run, EvaluationData(split_map={"test": "train"}), output=tmp_path / "elsewhere")
+    assert (metrics["split"], metrics["split_in_dataset"]) == ("test", "train")
+    print_metrics(metrics)
+    assert "clips, test (train in the data set): 15 clips" in capsys.readouterr().out
+
+
 def test_photographs_are_clips_of_one_frame(run, tmp_path):
     """Images in batches of one frame need neither a mask nor times."""
     model = load_trained(run / "best")[0]
