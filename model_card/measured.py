@@ -203,6 +203,16 @@ class DatasetResults:
             f"{_in_brackets(shared['intervals']['uar'])}."
         )
 
+    def seen_in_training(self) -> Markdown | None:
+        """Says on how many of the clips the model was trained. None if there are none."""
+        if not self.metrics.get("seen_in_training"):
+            return None
+        seen = self.metrics.get("num_seen_in_training") or "some"
+        return Markdown(
+            f"**The model was trained on {seen} of these {self.metrics['num_clips']} clips.** These results say little"
+            " about other clips."
+        )
+
     def views(self) -> Markdown | None:
         """Says over how many windows and crops the logits were averaged. None for a single view."""
         views = self.metrics.get("views")
@@ -245,7 +255,9 @@ class DatasetResults:
         }
 
     def eval_results(self) -> list[EvalResult]:
-        """Returns the measured metrics as fractions for the `model-index`."""
+        """Returns the measured metrics as fractions for the `model-index`. Those on training clips are left out."""
+        if self.metrics.get("seen_in_training"):
+            return []
         dataset = one_line(self.metrics.get("dataset") or "unknown")
         split = self.metrics.get("split_in_dataset") or self.metrics.get("split")
         dataset_id = dataset if self.is_on_the_hub else re.sub(r"[^\w.-]+", "-", Path(dataset).name.lower()).strip("-")

@@ -128,6 +128,15 @@ def test_batches_of_any_loader_are_predicted_like_files(run, clips_folder):
     assert metrics["frame_ap"] is None and metrics["calibrated"] and 0 <= metrics["coverage"] <= 1
 
 
+def test_clips_of_the_training_are_counted(run, tmp_path, caplog):
+    output = tmp_path / "elsewhere"
+    metrics = evaluate_model(run, EvaluationData(split="train"), output=output, errors=0)
+    assert metrics["seen_in_training"] is True
+    assert metrics["num_seen_in_training"] == 12, "the held-out clips were not trained on"
+    assert "trained on 12 of the 15 clips of split 'train'" in caplog.text
+    assert "seen_in_training" not in evaluate_model(run, output=output, errors=0)
+
+
 def test_renamed_split_is_recorded_with_both_names(run, tmp_path, capsys):
     metrics = evaluate_model(run, EvaluationData(split_map={"test": "train"}), output=tmp_path / "elsewhere")
     assert (metrics["split"], metrics["split_in_dataset"]) == ("test", "train")
