@@ -20,7 +20,7 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.loading import load_readable_clips
-from tgdfer.training.data.opening import split_facts
+from tgdfer.training.data.opening import name_in_dataset, split_facts
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
@@ -332,7 +332,10 @@ def _is_calibration_split(task: _EvaluationTask) -> bool:
     if not _is_same_dataset(str(task.data.dataset), run.dataset):
         return False
     by_split = task.facts["validation"] == "by split"
-    return task.data.split == ((run.validation_split or "validation") if by_split else run.train_split)
+    if not by_split and run.is_published and (task.data.fold or 1) != (run.fold or 1):
+        return True  # The training clips of a fold, of which some were held out, are in both splits of another one.
+    split = (run.validation_split or "validation") if by_split else run.train_split
+    return name_in_dataset(str(task.data.split), task.data.split_map) == name_in_dataset(split, run.split_map)
 
 
 def _is_same_dataset(one: str, other: str) -> bool:

@@ -30,6 +30,7 @@ from tgdfer.training.data.batches import (
     with_hard_labels,
 )
 from tgdfer.training.data.labels import require_known
+from tgdfer.training.data.opening import name_in_dataset
 from tgdfer.training.data.people import count_shared_people
 from tgdfer.training.data.quarantine import unreadable_reasons, warn_about_quarantine, write_quarantine
 from tgdfer.training.data.splits import Part, load_parts
@@ -155,7 +156,7 @@ def run_stage(
     commit = model_commit(started.model.source, model)
     facts = training_facts(started, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
     facts |= {"shared_people": shared} if shared else {}
-    split = facts.get("split_in_dataset", facts["split"])
+    split = name_in_dataset(config.data.train_split, config.data.split_map)
     learnt_from = dataset_entry(config.data.dataset, split, len(train_part.indices))
     if labels is not None:
         learnt_from["kind"] = "photographs"

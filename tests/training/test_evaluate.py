@@ -15,7 +15,13 @@ import torch
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import EvaluationData, _resolve_task, evaluate_model
+from tgdfer.training.evaluate import (
+    EvaluationData,
+    _EvaluationTask,
+    _is_calibration_split,
+    _resolve_task,
+    evaluate_model,
+)
 from tgdfer.training.evaluation.result_files import plot_figures
 from tgdfer.training.evaluation.tables import print_metrics
 from tgdfer.training.files import read_yaml
@@ -135,6 +141,21 @@ def test_clips_of_the_training_are_counted(run, tmp_path, caplog):
     assert metrics["num_seen_in_training"] == 12, "the held-out clips were not trained on"
     assert "trained on 12 of the 15 clips of split 'train'" in caplog.text
     assert "seen_in_training" not in evaluate_model(run, output=output, errors=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (EvaluationData("dfew", "test", data_root="DFEW", fold=1), False),
+        (EvaluationData("dfew", "train", data_root="DFEW", fold=1), True),
+        (EvaluationData("dfew", "test", data_root="DFEW", fold=2), True),
+        (EvaluationData("dfew", "test", data_root="DFEW", split_map={"test": "train"}), True),
+        (EvaluationData("mafw", "train", data_root="MAFW", fold=1), False),
+    ],
+)
+def test_where_the_clips_of_the_calibration_are(data, expected):
+    run = TrainingConfig.from_options(dataset="dfew", data_root="DFEW", fold=1)
+    assert _is_calibration_split(_EvaluationTask("best", "x", data, None, run, {"validation": "by clip"})) == expected
 
 
 def test_renamed_split_is_recorded_with_both_names(run, tmp_path, capsys):

@@ -41,9 +41,14 @@ def open_dataset(dataset: str, **options: Unpack[ReadingOptions]) -> Mapping[str
     return _Renamed(dataset, splits, renamed) if (renamed := options.get("split_map")) else splits
 
 
+def name_in_dataset(split: str, split_map: Mapping[str, Any] | None) -> str:
+    """Returns the name that a split has in the data set, which `split_map` may rename."""
+    return (split_map or {}).get(split, split)
+
+
 def split_facts(split: str, split_map: Mapping[str, Any] | None) -> dict[str, str]:
-    """Describes a split for records: its name, and the one that it has in the data set, if `split_map` renames it."""
-    name = (split_map or {}).get(split, split)
+    """Describes a split for records: its name, and the one that it has in the data set, if that is another one."""
+    name = name_in_dataset(split, split_map)
     return {"split": split, **({"split_in_dataset": name} if name != split else {})}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.data.opening import split_facts
+from tgdfer.training.data.opening import name_in_dataset
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
 
@@ -53,6 +53,5 @@ def seen_facts(run: TrainingConfig, split: str, reading: Mapping[str, Any], clip
 
 def _place(split: str, reading: Mapping[str, Any]) -> tuple[str, int | None, str | None]:
     """Returns where clips are: the name of the split in the data set, the fold, and the configuration."""
-    facts = split_facts(split, reading.get("split_map"))
     fold = (reading.get("fold") or 1) if reading.get("data_root") else None
-    return facts.get("split_in_dataset", split), fold, reading.get("dataset_config")
+    return name_in_dataset(split, reading.get("split_map")), fold, reading.get("dataset_config")
