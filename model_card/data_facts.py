@@ -12,6 +12,12 @@ _LICENSE_ID = re.compile(r"[\w.+-]+")
 _NON_COMMERCIAL = ("-nc", "non-commercial", "noncommercial", "research only")
 
 
+def split_name(facts: dict[str, Any]) -> Markdown:
+    """Formats the name of a split in `metrics.json` or `training.json`, and the name that it has in the data set."""
+    name, own = facts.get("split"), facts.get("split_in_dataset")
+    return Markdown(f"{code(name)} ({code(own)} in the data set)") if own else code(name)
+
+
 class TrainingData(NamedTuple):
     """Data that the weights of a model were trained on.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
+from tgdfer.model_card.data_facts import split_name
 from tgdfer.model_card.intervals import percent, percent_or_empty, percent_range
 from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line, table
 from tgdfer.training.metrics.shares import mean_interval, share_interval
@@ -92,7 +93,7 @@ class DatasetResults:
     @property
     def source(self) -> Markdown:
         """Source such as "split `test` of `rendered-faces`"."""
-        return Markdown(f"split {code(self.metrics.get('split'))} of {code(self.metrics.get('dataset'))}")
+        return Markdown(f"split {split_name(self.metrics)} of {code(self.metrics.get('dataset'))}")
 
     @property
     def columns(self) -> list[str]:
@@ -207,6 +208,16 @@ class DatasetResults:
             f"{_in_brackets(shared['intervals']['uar'])}."
         )
 
+    def seen_in_training(self) -> Markdown | None:
+        """Says on how many of the clips the model was trained. None if there are none."""
+        if not self.metrics.get("seen_in_training"):
+            return None
+        seen = self.metrics.get("num_seen_in_training") or "some"
+        return Markdown(
+            f"**The model was trained on {seen} of these {self.metrics['num_clips']} clips.** These results say little"
+            " about other clips."
+        )
+
     def views(self) -> Markdown | None:
         """Says over how many windows and crops the logits were averaged. None for a single view."""
         views = self.metrics.get("views")
@@ -249,8 +260,11 @@ class DatasetResults:
         }
 
     def eval_results(self) -> list[EvalResult]:
-        """Returns the measured metrics as fractions for the `model-index`."""
+        """Returns the measured metrics as fractions for the `model-index`. Those on training clips are left out."""
+        if self.metrics.get("seen_in_training"):
+            return []
         dataset = one_line(self.metrics.get("dataset") or "unknown")
+        split = self.metrics.get("split_in_dataset") or self.metrics.get("split")
         dataset_id = dataset if self.is_on_the_hub else re.sub(r"[^\w.-]+", "-", Path(dataset).name.lower()).strip("-")
         return [
             EvalResult(
@@ -258,7 +272,7 @@ class DatasetResults:
                 task_name="Facial expression recognition",
                 dataset_type=dataset_id or "unknown",
                 dataset_name=Path(dataset).name,
-                dataset_split=one_line(self.metrics["split"]) if self.metrics.get("split") else None,
+                dataset_split=one_line(split) if split else None,
                 dataset_revision=self.metrics.get("dataset_revision"),
                 metric_type=figure.metric,
                 metric_name=figure.heading,

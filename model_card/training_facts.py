@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tgdfer.model_card.data_facts import split_name
 from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line
 
 # Most important options of a run. training_config.yaml contains all options.
@@ -26,6 +27,12 @@ OPTIONS = (
     "early_stopping",
     "objectives",
 )
+# Names of `shared_people`.
+_PLACES = {
+    "photographs": "the photographs, if their names mean the same people",
+    "train": "the training split",
+    "validation": "the validation split",
+}
 
 
 def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +50,8 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         "Initial model": "the model of the previous stage" if stage.get("continued_from") else start,
         "Data": describe_data(stage),
         "Clips": stage.get("num_clips"),
-        "Held out for validation": stage.get("validation"),
+        "Held out for validation": _with_shared_people(stage, "validation", stage.get("validation")),
+        "Test split": _with_shared_people(stage, "test"),
         "Epochs": _describe_epochs(stage),
         "Best epoch": stage.get("best_epoch"),
         "Trainable parameters": stage.get("trainable_parameters") and f"{stage['trainable_parameters']:,}",
@@ -67,6 +75,13 @@ def _is_set(name: str, config: dict[str, Any]) -> bool:
     return config.get(name) not in (None, False, "none", [])
 
 
+def _with_shared_people(stage: dict[str, Any], split: str, text: str | None = None) -> str | None:
+    """Adds to a text how many people of a split are also in others. None if there are neither."""
+    counts = (stage.get("shared_people") or {}).get(split) or {}
+    shared = [f"{number} of its people are also in {_PLACES.get(name, name)}" for name, number in counts.items()]
+    return "; ".join([text, *shared] if text else shared) or None
+
+
 def _describe_epochs(stage: dict[str, Any]) -> Any:
     """Returns the number of epochs, and after which of them a training stopped early."""
     stopped = stage.get("stopped_after_epoch")
@@ -79,7 +94,7 @@ def describe_data(stage: dict[str, Any]) -> Markdown | None:
         if not stage.get("dataset"):
             return None
         revision = f" at revision {code(stage['dataset_revision'])}" if stage.get("dataset_revision") else ""
-        return Markdown(f"{code(stage['dataset'])}{revision}, split {code(stage.get('split', 'train'))}")
+        return Markdown(f"{code(stage['dataset'])}{revision}, split {split_name({'split': 'train'} | stage)}")
     numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
     return join([name if number is None else f"{name}, {number:,} clips" for name, number in numbers], "; ")
 

@@ -132,7 +132,7 @@ def _train_folds(config: TrainingConfig, folds: str) -> None:
     with reporting_interruption(partial(folds_interruption_message, config, folds)):
         tables = train_folds(config, folds)
     missing = tables.num_folds - len(tables.last)
-    rest = f" {missing} folds are not trained yet." if missing else ""
+    rest = f" {missing} folds are not complete yet." if missing else ""
     print_once(f"The tables are in {config.run.output}: folds.md, folds.csv and folds.json.{rest}")
 
 

@@ -20,11 +20,13 @@ from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.labels import require_known
 from tgdfer.training.data.left_out import write_left_out
 from tgdfer.training.data.loading import load_readable_clips
+from tgdfer.training.data.opening import name_in_dataset, split_facts
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import load_parts
 from tgdfer.training.errors import UserError
 from tgdfer.training.evaluation.confident_errors import SHOWN, write_confident_errors
 from tgdfer.training.evaluation.result_files import write_metrics, write_results
+from tgdfer.training.evaluation.seen_clips import seen_facts
 from tgdfer.training.evaluation.shared_labels import LabelMatch, match_labels, select_shared, shared_label_facts
 from tgdfer.training.evaluation.temperature_scaling import temperature_scaling
 from tgdfer.training.evaluation.views import EvaluationViews, with_views
@@ -167,6 +169,7 @@ def evaluate_model(
         - `ece` (expected calibration error), `risk_coverage_area`, and `calibrated` (whether the model is);
         - `temperature_scaling`: the calibration error before and after it, see `temperature_scaling`;
         - `coverage` and `covered_war` (accuracy of the clips that get an answer), for a model that can be unsure;
+        - `seen_in_training` (True) and `num_seen_in_training`, if the run has trained the model on some of the clips;
         - `groups`, the results by group, if the data set has columns such as `age` or `gender`;
         - `shared_labels`, if the labels of the split are not the classes of the model: what was `matched` and
           `left_out`, and the results of answers that are restricted to the shared labels.
@@ -215,6 +218,7 @@ def evaluate_model(
     flags |= {"descriptions": descriptions, "dtype": None if hardware.dtype == "auto" else hardware.dtype}
     subject = {
         **_subject_facts(task, clips, network),
+        **_seen_facts(task, clips),
         **({"zero_shot": {"descriptions": processor.descriptions}} if task.zero_shot else {}),
         **({"views": asdict(views)} if views.number > 1 else {}),
         "command": _command(str(model), baseline, flags),
@@ -335,7 +339,10 @@ def _is_calibration_split(task: _EvaluationTask) -> bool:
     if not _is_same_dataset(str(task.data.dataset), run.dataset):
         return False
     by_split = task.facts["validation"] == "by split"
-    return task.data.split == ((run.validation_split or "validation") if by_split else run.train_split)
+    if not by_split and run.is_published and (task.data.fold or 1) != (run.fold or 1):
+        return True  # The training clips of a fold, of which some were held out, are in both splits of another one.
+    split = (run.validation_split or "validation") if by_split else run.train_split
+    return name_in_dataset(str(task.data.split), task.data.split_map) == name_in_dataset(split, run.split_map)
 
 
 def _is_same_dataset(one: str, other: str) -> bool:
@@ -376,13 +383,20 @@ def _subject_facts(
         "dataset": Path(dataset).resolve().name if Path(dataset).exists() else HubName.parse(dataset).name,
         **{name: revision for name, revision in revisions.items() if revision},
         **({"fold": task.data.fold or 1} if task.data.data_root else {}),
-        "split": task.data.split,
+        **split_facts(str(task.data.split), task.data.split_map),
         "num_clips": len(clips),
         "num_quarantined": len(clips.quarantined),
         "num_people": len(set(clips.people)) if clips.people else None,
         "model": task.model,
         "weights_sha256": weights_sha256(model_source(task.source)),
     }
+
+
+def _seen_facts(task: _EvaluationTask, clips: LabelledClips) -> dict[str, Any]:
+    """Says whether the model was trained on some of the clips. Empty for other data than those of its run."""
+    if task.run is None or not _is_same_dataset(str(task.data.dataset), task.run.data.dataset):
+        return {}
+    return seen_facts(task.run, str(task.data.split), asdict(task.data), clips)
 
 
 def _command(model: str, baseline: bool, options: dict[str, Any]) -> str:

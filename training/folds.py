@@ -8,15 +8,15 @@ from rich import get_console
 from rich.rule import Rule
 
 from tgdfer.training.config import DataConfig, TrainingConfig
-from tgdfer.training.data.opening import open_dataset
+from tgdfer.training.data.opening import open_dataset, split_facts
 from tgdfer.training.data.published import PUBLISHED
 from tgdfer.training.data.splits import require_no_fold, validation_split_of
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import evaluate_model
+from tgdfer.training.evaluate import evaluate_model, weights_sha256
 from tgdfer.training.evaluation.fold_tables import FoldResult, FoldTables, print_fold_tables, write_fold_tables
 from tgdfer.training.files import read_json, read_yaml, require_writable
 from tgdfer.training.processes import from_main_process, process_state
-from tgdfer.training.runs.run_folder import require_same_options
+from tgdfer.training.runs.run_folder import read_run_config, require_same_options
 from tgdfer.training.train import train
 
 # The configuration of all folds, in their folder.
@@ -32,7 +32,8 @@ def train_folds(config: TrainingConfig, folds: str) -> FoldTables:
     those of the last epoch in `fold_N/last_epoch`. `folds.json`, `folds.csv`, `folds.md` and `confusion_matrix.png`
     are about all complete folds in the output, which may have been trained by several commands.
 
-    With `config.run.resume`, complete folds are skipped, and an interrupted one is continued.
+    With `config.run.resume`, complete folds are skipped, and an interrupted one is continued. If `tgdfer evaluate` has
+    replaced the test results of a fold, it is tested again.
 
     Args:
         config (`TrainingConfig`): The configuration of all folds. `fold` is None.
@@ -57,9 +58,10 @@ def train_folds(config: TrainingConfig, folds: str) -> FoldTables:
             _announce(f"Fold {number} is complete", place, numbers)
             continue
         _announce(f"Fold {number}", place, numbers)
-        # A fold without a checkpoint starts from the beginning, without a warning.
-        resume = from_main_process((folder / "config.yaml").is_file())
-        train(config.with_options(fold=number, output=str(folder), resume=resume))
+        if not from_main_process(_is_trained(folder)):
+            # A fold without a checkpoint starts from the beginning, without a warning.
+            resume = from_main_process((folder / "config.yaml").is_file())
+            train(config.with_options(fold=number, output=str(folder), resume=resume))
         _test(folder, config.data.workers)
         state.wait_for_everyone()
     tables = read_fold_tables(output, config.data)
@@ -113,8 +115,36 @@ def fold_folder(output: Path, number: int) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Returns whether a fold is trained and tested. The test result of the best epoch is written last."""
-    return (folder / _METRICS).is_file()
+    """Returns whether a fold is trained, and its models are tested on its test clips."""
+    return _is_trained(folder) and all(_is_tested(folder, which) for which in _results(folder))
+
+
+def _is_trained(folder: Path) -> bool:
+    """Returns whether the training is finished, and its best model calibrated."""
+    if not (folder / "last" / "config.json").is_file():  # It is written after the last epoch.
+        return False
+    facts = read_json(folder / "training.json")
+    return facts["validation"] is None or "calibration" in facts
+
+
+def _results(folder: Path) -> dict[str, Path]:
+    """Returns the models that are tested, with the folders of their results. The best one is tested last."""
+    has_validation = read_json(folder / "training.json")["validation"] is not None
+    return {**({"last": folder / _LAST} if has_validation else {}), "best": folder}
+
+
+def _is_tested(folder: Path, which: str) -> bool:
+    """Returns whether the results of a model are those of its test split, and not of something evaluated by hand."""
+    path = _results(folder)[which] / _METRICS
+    if not path.is_file():
+        return False
+    data, facts, metrics = read_run_config(folder).data, read_json(folder / "training.json"), read_json(path)
+    wanted = {
+        **{"dataset": facts["dataset"], "fold": facts.get("fold")},
+        **{"split_in_dataset": None, **split_facts(data.test_split, data.split_map), "views": None},
+        **{"model": which, "weights_sha256": weights_sha256(folder / which)},
+    }
+    return all(metrics.get(name) == value for name, value in wanted.items())
 
 
 def folds_interruption_message(config: TrainingConfig, folds: str) -> str:
@@ -165,12 +195,14 @@ def read_fold_tables(output: Path, data: DataConfig) -> FoldTables:
 
 
 def _test(folder: Path, workers: int | None) -> None:
-    """Tests the models of a fold that are not tested yet. The best one comes last, because it completes the fold."""
-    has_validation = from_main_process(read_json(folder / "training.json"))["validation"] is not None
-    last = folder / _LAST
-    if has_validation and not from_main_process((last / _METRICS).is_file()):
-        evaluate_model(folder, which="last", output=last, errors=0, workers=workers)
-    evaluate_model(folder, workers=workers)
+    """Tests the models of a fold that are not tested yet."""
+    for which, results in from_main_process(_results(folder)).items():
+        if from_main_process(_is_tested(folder, which)):
+            continue
+        if which == "last":
+            evaluate_model(folder, which="last", output=results, errors=0, workers=workers)
+        else:
+            evaluate_model(folder, workers=workers)
 
 
 def _require_usable(config: TrainingConfig, output: Path, numbers: Sequence[int]) -> None:

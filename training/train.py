@@ -21,7 +21,7 @@ from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, hard_labels
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.calibration import calibrate
-from tgdfer.training.config import DataConfig, TrainingConfig
+from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.batches import (
     ClipDataset,
     augmentation,
@@ -30,7 +30,8 @@ from tgdfer.training.data.batches import (
     with_hard_labels,
 )
 from tgdfer.training.data.labels import require_known
-from tgdfer.training.data.loading import people_of
+from tgdfer.training.data.opening import name_in_dataset
+from tgdfer.training.data.people import count_shared_people
 from tgdfer.training.data.quarantine import unreadable_reasons, warn_about_quarantine, write_quarantine
 from tgdfer.training.data.splits import Part, load_parts
 from tgdfer.training.energy import GpuEnergy
@@ -140,8 +141,7 @@ def run_stage(
     if config.optimisation.torch_compile:
         require_compiler(accelerator.device)
     train_part, validation_part, held_out_by = load_parts(config.data, seed, labels)
-    if accelerator.is_main_process:
-        _warn_about_shared_people(config.data, train_part)
+    shared = count_shared_people(config.data, train_part, validation_part) if accelerator.is_main_process else {}
     classes = train_part.clips.classes
     if validation_part is None and config.optimisation.early_stopping:
         raise UserError("early_stopping needs validation clips: set validation_fraction above 0, or leave it out.")
@@ -157,7 +157,9 @@ def run_stage(
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     commit = model_commit(started.model.source, model)
     facts = training_facts(started, train_part, held_out_by, trainable, commit) | environment_facts(accelerator, model)
-    learnt_from = dataset_entry(config.data.dataset, config.data.train_split, len(train_part.indices))
+    facts |= {"shared_people": shared} if shared else {}
+    split = name_in_dataset(config.data.train_split, config.data.split_map)
+    learnt_from = dataset_entry(config.data.dataset, split, len(train_part.indices))
     if labels is not None:
         learnt_from["kind"] = "photographs"
     model.config.training_data = with_entry(model.config.training_data, started.model.source, learnt_from)
@@ -548,22 +550,6 @@ def _datasets(
         return FeatureDataset(features, indices, targets, training, seed, soft_targets=soft_targets)
 
     return dataset(train_part, True), dataset(validation_part, False)
-
-
-def _warn_about_shared_people(data: DataConfig, train_part: Part) -> None:
-    """Warns if people of the training split are also in the test split."""
-    if train_part.clips.people is None:
-        return
-    test_people = people_of(data.dataset, data.test_split, **data.reading)
-    if shared := test_people & set(train_part.clips.people):
-        logger.warning(
-            "%d of the %d people of the split %r are also in %r: its figures say little about faces that the model has"
-            " not seen.",
-            len(shared),
-            len(test_people),
-            data.test_split,
-            data.train_split,
-        )
 
 
 @contextmanager

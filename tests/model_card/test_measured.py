@@ -42,6 +42,20 @@ MEASURED = {
 }
 
 
+def test_renamed_split_has_both_names(run):
+    edit_metrics(run, split="test", split_in_dataset="eval")
+    card = build_card(run, "user/smile")
+    assert "split `test` (`eval` in the data set) of `" in card.text
+    assert {result.dataset_split for result in card.data.eval_results} == {"eval"}
+
+
+def test_results_on_training_clips_are_called_so_and_are_not_in_the_metadata(run):
+    edit_metrics(run, seen_in_training=True, num_seen_in_training=4, num_clips=5)
+    card = build_card(run, "user/smile")
+    assert "**The model was trained on 4 of these 5 clips.** These results say little" in card.text
+    assert not card.data.eval_results
+
+
 def test_intervals_labels_and_views_are_those_that_evaluate_measured(run):
     edit_metrics(run, **MEASURED)
     edit_config(run, temperature=1.2)

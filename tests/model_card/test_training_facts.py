@@ -29,3 +29,11 @@ def test_options_that_were_used() -> None:
 def test_epochs_of_a_training_that_stopped_early() -> None:
     assert training_facts({"epochs": 20}, {})["Epochs"] == 20
     assert training_facts({"epochs": 20, "stopped_after_epoch": 7}, {})["Epochs"] == "7 of 20, stopped early"
+
+
+def test_people_in_two_splits() -> None:
+    shared = {"validation": {"train": 3}, "test": {"photographs": 1, "validation": 2}}
+    facts = training_facts({"validation": "by split", "shared_people": shared}, {})
+    assert facts["Held out for validation"] == "by split; 3 of its people are also in the training split"
+    assert facts["Test split"].endswith("; 2 of its people are also in the validation split")
+    assert "Test split" not in training_facts({"validation": "by person"}, {})

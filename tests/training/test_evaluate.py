@@ -15,7 +15,13 @@ import torch
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import EvaluationData, _resolve_task, evaluate_model
+from tgdfer.training.evaluate import (
+    EvaluationData,
+    _EvaluationTask,
+    _is_calibration_split,
+    _resolve_task,
+    evaluate_model,
+)
 from tgdfer.training.evaluation.result_files import plot_figures
 from tgdfer.training.evaluation.tables import print_metrics
 from tgdfer.training.files import read_yaml
@@ -126,6 +132,37 @@ def test_batches_of_any_loader_are_predicted_like_files(run, clips_folder):
         assert np.isnan(found.intensity).all() and np.isnan(found.activity).all() and len(found.activity) == 4
     metrics = measure_model(clips.labels[:3], predictions, model.config)
     assert metrics["frame_ap"] is None and metrics["calibrated"] and 0 <= metrics["coverage"] <= 1
+
+
+def test_clips_of_the_training_are_counted(run, tmp_path, caplog):
+    output = tmp_path / "elsewhere"
+    metrics = evaluate_model(run, EvaluationData(split="train"), output=output, errors=0)
+    assert metrics["seen_in_training"] is True
+    assert metrics["num_seen_in_training"] == 12, "the held-out clips were not trained on"
+    assert "trained on 12 of the 15 clips of split 'train'" in caplog.text
+    assert "seen_in_training" not in evaluate_model(run, output=output, errors=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (EvaluationData("dfew", "test", data_root="DFEW", fold=1), False),
+        (EvaluationData("dfew", "train", data_root="DFEW", fold=1), True),
+        (EvaluationData("dfew", "test", data_root="DFEW", fold=2), True),
+        (EvaluationData("dfew", "test", data_root="DFEW", split_map={"test": "train"}), True),
+        (EvaluationData("mafw", "train", data_root="MAFW", fold=1), False),
+    ],
+)
+def test_where_the_clips_of_the_calibration_are(data, expected):
+    run = TrainingConfig.from_options(dataset="dfew", data_root="DFEW", fold=1)
+    assert _is_calibration_split(_EvaluationTask("best", "x", data, None, run, {"validation": "by clip"})) == expected
+
+
+def test_renamed_split_is_recorded_with_both_names(run, tmp_path, capsys):
+    metrics = evaluate_model(run, EvaluationData(split_map={"test": "train"}), output=tmp_path / "elsewhere")
+    assert (metrics["split"], metrics["split_in_dataset"]) == ("test", "train")
+    print_metrics(metrics)
+    assert "clips, test (train in the data set): 15 clips" in capsys.readouterr().out
 
 
 def test_photographs_are_clips_of_one_frame(run, tmp_path):

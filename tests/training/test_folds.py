@@ -11,6 +11,7 @@ from tgdfer.training import folds as driver
 from tgdfer.training import train as training
 from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.errors import UserError
+from tgdfer.training.evaluate import EvaluationData, evaluate_model
 from tgdfer.training.folds import chosen_folds, folds_interruption_message, train_folds
 from tgdfer.training.train import train
 
@@ -106,7 +107,7 @@ def test_on_the_command_line(fast, dfew, tmp_path, capsys):
     assert main([*command, "--feature-views", "1", "--folds", "2", "--fold", "1"]) == 2
     assert "--fold" in capsys.readouterr().err
     assert main([*command, "--feature-views", "1", "--folds", "2"]) == 0
-    assert "4 folds are not trained yet" in capsys.readouterr().out
+    assert "4 folds are not complete yet" in capsys.readouterr().out
     # Without the options, which are in the folder.
     assert main(["train", "--resume", "--output", fast["output"]]) == 2
     assert "several folds: add --folds all to resume it" in " ".join(capsys.readouterr().err.split())
@@ -121,6 +122,30 @@ def test_folds_of_own_clips_are_held_out_and_tested_on_the_test_split(options):
     tables = train_folds(TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True}), "0,4")
     assert [result.fold for result in tables.last] == [0, 4] and tables.num_folds == 5
     assert tables.validation == "by person" and tables.last[0].num_clips == 15
+
+
+def test_a_fold_that_was_evaluated_by_hand_is_finished_and_tested_again(options, tmp_path, monkeypatch):
+    config = TrainingConfig.from_options(**options | {"frozen_features": True, "validation_fraction": 0.5})
+    save = training._Run._save_epoch
+
+    def save_and_stop(self, row):
+        save(self, row)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training._Run, "_save_epoch", save_and_stop)
+        train_folds(config, "0")
+    folder = tmp_path / "run" / "fold_0"
+    evaluate_model(folder, errors=0)
+    assert "0 of 1 folds are complete" in folds_interruption_message(config, "0")
+    found = train_folds(config.with_options(resume=True), "0")
+    assert [result.epoch for result in found.last] == [2], "one epoch of two was missing"
+
+    evaluate_model(folder, EvaluationData(split="train"), errors=0)
+    assert "0 of 1 folds are complete" in folds_interruption_message(config, "0")
+    monkeypatch.setattr(driver, "train", lambda *_: pytest.fail("the fold is trained"))
+    again = train_folds(config.with_options(resume=True), "0")
+    assert (again.last, again.best) == (found.last, found.best)
 
 
 def test_without_a_test_split_nothing_is_trained(options, tmp_path):

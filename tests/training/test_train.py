@@ -372,11 +372,12 @@ def test_people_in_training_and_test_are_counted(options, tmp_path, folder_write
     lines = metadata.read_text().replace("test-0", "train-0").replace("test-1", "train-1")
     # Nothing else of the test split is looked at: its labels mean nothing here.
     metadata.write_text(lines.replace('"label": "happy"', '"label": "unheard of"'))
-    train(
+    run = train(
         TrainingConfig.from_options(
             **options | {"dataset": str(folder), "epochs": 1, "output": str(tmp_path / "second")}
         )
     )
+    assert json.loads((run / "training.json").read_text())["shared_people"] == {"test": {"train": 2}}
     assert "2 of the 5 people of the split 'test' are also in 'train'" in caplog.text
 
 

@@ -34,10 +34,22 @@ def open_dataset(dataset: str, **options: Unpack[ReadingOptions]) -> Mapping[str
         **options (`Unpack[ReadingOptions]`): `dataset_config`, `data_root`, `fold`, `split_map` and `streaming`.
 
     Raises:
-        UserError: If the data set does not exist or cannot be read, or `split_map` names a split that it lacks.
+        UserError: If the data set does not exist or cannot be read, or `split_map` names a split that it lacks
+            or gives two names to one split.
     """
     splits = _open(dataset, options)
     return _Renamed(dataset, splits, renamed) if (renamed := options.get("split_map")) else splits
+
+
+def name_in_dataset(split: str, split_map: Mapping[str, Any] | None) -> str:
+    """Returns the name that a split has in the data set, which `split_map` may rename."""
+    return (split_map or {}).get(split, split)
+
+
+def split_facts(split: str, split_map: Mapping[str, Any] | None) -> dict[str, str]:
+    """Describes a split for records: its name, and the one that it has in the data set, if that is another one."""
+    name = name_in_dataset(split, split_map)
+    return {"split": split, **({"split_in_dataset": name} if name != split else {})}
 
 
 def is_published(dataset: str, data_root: str | None = None) -> bool:
@@ -120,7 +132,13 @@ class _Renamed(Mapping[str, Table]):
     """Splits under other names. Splits that are not renamed keep their name."""
 
     def __init__(self, dataset: str, splits: Mapping[str, Table], renamed: Mapping[str, Any]) -> None:
+        names: dict[str, str] = {}
         for wanted, name in renamed.items():
+            if (other := names.setdefault(name, wanted)) != wanted:
+                raise UserError(
+                    f"split_map has {other}={name} and {wanted}={name}, but each split of {dataset} has one purpose:"
+                    " name another split, or leave one of the names out."
+                )
             if name not in splits:
                 raise UserError(
                     f"split_map has {wanted}={name}, but {dataset} has no split {name!r}: its splits are"

@@ -97,6 +97,8 @@ def validation_split_of(data: DataConfig) -> str | None:
 def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tuple[list[int], list[int]]:
     """Holds training clips out for validation: by person if the people are known, otherwise by clip.
 
+    Copies of a file stay together, and so do people who share a file.
+
     Args:
         clips (`LabelledClips`): The training clips.
         num_folds (`int`): Number of folds.
@@ -109,7 +111,7 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
     Raises:
         UserError: If there are too few people or clips to leave clips of each class for training.
     """
-    groups = clips.people or [str(index) for index in range(len(clips))]
+    groups = _groups(clips)
     what = "people" if clips.people else "clips"
     train: list[int] = []
     held_out: list[int] = []
@@ -122,11 +124,31 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
         reason = f"no clips of {', '.join(sorted(lost))} would be left to train on" if lost else "the fold is empty"
         if len(set(groups)) < num_folds:
             reason = f"there are only {len(set(groups))}"
+            if len(set(groups)) < len(set(clips.people or range(len(clips)))):
+                reason += ", and people who share a file are one" if clips.people else " different files"
         raise UserError(
             f"Too few {what} to hold out one of {num_folds} folds for validation ({reason}): name a"
             " --validation-split, or set --validation-fraction 0."
         )
     return train, held_out
+
+
+def _groups(clips: LabelledClips) -> list[str]:
+    """Returns what each clip must not be separated from, by name: its person or the clip itself, and their copies."""
+    groups = clips.people or [str(index) for index in range(len(clips))]
+    first: dict[str, str] = {}  # For each file, the group in which it was seen first.
+    joined: dict[str, str] = {}
+
+    def joined_group(group: str) -> str:
+        while group in joined:
+            group = joined[group]
+        return group
+
+    for index, group in enumerate(groups):
+        one, other = joined_group(first.setdefault(clips.fingerprint_of(index), group)), joined_group(group)
+        if one != other:
+            joined[other] = one
+    return [joined_group(group) for group in groups]
 
 
 def people_folds(targets: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -9,7 +9,8 @@ from rich.table import Table
 
 def print_metrics(metrics: dict[str, Any]) -> None:
     """Prints the metrics of `evaluate_model` as tables, in percent: of classes, of groups, and of all clips."""
-    place = escape(f"{metrics['dataset']}, {metrics['split']}: {metrics['num_clips']} clips")
+    name = f" ({metrics['split_in_dataset']} in the data set)" if "split_in_dataset" in metrics else ""
+    place = escape(f"{metrics['dataset']}, {metrics['split']}{name}: {metrics['num_clips']} clips")
     get_console().print(_class_table(metrics, place))
     for attribute, groups in metrics.get("groups", {}).items():
         get_console().print(_group_table(attribute, groups))

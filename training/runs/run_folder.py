@@ -10,6 +10,7 @@ from typing import Any
 
 from tgdfer.training.config import DataConfig, TrainingConfig
 from tgdfer.training.data.left_out import write_left_out
+from tgdfer.training.data.opening import split_facts
 from tgdfer.training.data.quarantine import write_quarantine
 from tgdfer.training.data.splits import Part
 from tgdfer.training.errors import UserError
@@ -214,7 +215,7 @@ def training_facts(
     return {
         "dataset": Path(dataset).resolve().name if Path(dataset).exists() else HubName.parse(dataset).name,
         **({"fold": config.data.fold or 1} if config.data.is_published else {}),
-        "split": config.data.train_split,
+        **split_facts(config.data.train_split, config.data.split_map),
         "num_clips": len(train.indices),
         "num_quarantined": len(train.clips.quarantined),
         "validation": held_out_by,

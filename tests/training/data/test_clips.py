@@ -275,6 +275,35 @@ def test_too_few_people_to_hold_some_out(clips):
             hold_out(lonely, 2, fold, seed=0)
 
 
+def _fingerprints(clips, indices):
+    return {clips.fingerprint_of(index) for index in indices}
+
+
+def test_copies_of_a_file_are_on_the_same_side(tmp_path, clip_writer):
+    folder = tmp_path / "train"
+    for number, label in enumerate(("happy", "neutral", "sad")):
+        for index in range(5):
+            path = clip_writer(folder / label / f"{index}.mp4", seed=10 * number + index)
+            shutil.copy(path, path.with_name(f"{index}_copy.mp4"))
+    clips = load_clips(str(tmp_path), "train")
+    for fold in range(5):
+        train, held_out = hold_out(clips, 5, fold, seed=0)
+        assert len(held_out) == 6 and not _fingerprints(clips, train) & _fingerprints(clips, held_out)
+
+
+def test_people_who_share_a_file_are_on_the_same_side(clips):
+    # The person "other" has a clip of the first person and one of the second, which joins all three.
+    first, second = (clips.people.index(f"train-{number}") for number in range(2))
+    joined = clips.select([*range(15), first, second])
+    joined.people[15:] = ["other", "other"]
+    for fold in range(3):
+        train, held_out = hold_out(joined, 3, fold, seed=0)
+        assert len({"train-0", "train-1", "other"} & {joined.people[i] for i in held_out}) in (0, 3)
+        assert not _fingerprints(joined, train) & _fingerprints(joined, held_out)
+    with pytest.raises(UserError, match=r"\(there are only 4, and people who share a file are one\)"):
+        hold_out(joined, 5, 0, seed=0)
+
+
 def test_validation_by_clip_is_announced(tmp_path, folder_writer, caplog):
     folder = folder_writer(tmp_path / "clips", metadata=False)
     with caplog.at_level(logging.WARNING, "tgdfer"):

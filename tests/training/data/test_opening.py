@@ -73,6 +73,8 @@ def test_splits_get_other_names(rows, tmp_path):
     assert people_of(str(tmp_path / "saved"), "test", split_map=names) == {f"train-{n}" for n in range(5)}
     with pytest.raises(UserError, match="split_map has test=dev, but .* has no split 'dev': its splits are 'fit'"):
         load_clips(str(tmp_path / "saved"), "test", split_map={"test": "dev"})
+    with pytest.raises(UserError, match="split_map has validation=eval and test=eval, but each split of"):
+        load_parts(config.with_options(split_map={"validation": "eval", "test": "eval"}).data, seed=0)
 
 
 def test_photographs_are_clips_of_one_frame_with_votes_in_a_list(tmp_path):
