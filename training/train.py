@@ -151,7 +151,8 @@ def run_stage(
     set_seed(seed)
     started = config if start is None else config.with_options(model=start, revision=None)
     model, processor = start_model(started.model, classes, face_options(config.faces, config.data.source))
-    require_same_descriptions(folder, processor.descriptions)
+    descriptions = processor.descriptions or {}
+    require_same_descriptions(folder, descriptions)
     choose_trainable(model, config.optimisation.freeze, config.optimisation.unfreeze, config.model.frozen_features)
     accelerate_training(model, config.optimisation)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -176,7 +177,7 @@ def run_stage(
     if accelerator.is_main_process:
         if before_writing is not None:
             before_writing()
-        record = prepare_folder(folder, config, facts, clips_hash, processor.descriptions, train_part, validation_part)
+        record = prepare_folder(folder, config, facts, clips_hash, descriptions, train_part, validation_part)
         for part in (train_part, validation_part):
             if part is not None and (part is train_part or part.clips is not train_part.clips):
                 warn_about_quarantine(config.data.dataset, part.clips)

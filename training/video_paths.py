@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
 from tgdfer.processing.video_source_tgdfer import VideoDecodeError
-from tgdfer.training.data.video_names import VIDEO_SUFFIXES
 from tgdfer.training.errors import UserError
+from tgdfer.training.video_names import VIDEO_SUFFIXES
 
 # The argument that stands for standard input.
 STANDARD_INPUT = "-"

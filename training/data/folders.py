@@ -16,8 +16,8 @@ from huggingface_hub import metadata_load
 from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.metadata_files import METADATA, metadata_lines
 from tgdfer.training.data.tables import Table
-from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.video_names import VIDEO_NAME
 
 # Suffixes that the `videofolder` builder of `datasets` reads. So a folder has the same clips locally and on the Hub.
 VIDEOFOLDER_SUFFIXES = (".mkv", ".mp4", ".avi", ".mpeg", ".mov")

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tgdfer.processing.descriptions import canonical_label
-from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import csv_rows
+from tgdfer.training.video_names import VIDEO_NAME
 
 logger = logging.getLogger(__name__)
 

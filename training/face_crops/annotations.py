@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.video_names import VIDEO_NAME
 
 # Names of the columns with the clip and with its number of frames, in lower case.
 _NAMES = {"file_name", "file", "filename", "name", "video", "video_name", "clip", "clip_name", "path", "id", "order"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tgdfer.processing.faces_tgdfer import FaceSettings
 from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
-from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.video_names import VIDEO_NAME
 
 # Ending of the names of the crops of several people.
 _NUMBER = re.compile(r"-[1-9]\d*$")

@@ -146,8 +146,8 @@ def require_same_descriptions(folder: Path, descriptions: Mapping[str, list[str]
     Raises:
         UserError: If descriptions differ.
     """
-    saved = read_record(folder).get("descriptions") if (folder / RECORD).is_file() else None
-    if changed := sorted(label for label in saved or {} if saved[label] != descriptions.get(label)):
+    saved = (read_record(folder).get("descriptions") if (folder / RECORD).is_file() else None) or {}
+    if changed := sorted(label for label in saved if saved[label] != descriptions.get(label)):
         raise UserError(
             f"The descriptions of {', '.join(changed)} have changed since the run in {folder} started: restore"
             " their file, or start another run with --output."

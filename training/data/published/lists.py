@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.video_names import VIDEO_NAME
 
 # Encodings of the lists. MAFW has captions in Chinese.
 _ENCODINGS = ("utf-8-sig", "gb18030")

@@ -8,8 +8,8 @@ from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
 from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.published.listing import ClipsOnDisk
 from tgdfer.training.data.published.lists import clip_key
-from tgdfer.training.data.video_names import VIDEO_NAME
 from tgdfer.training.errors import UserError
+from tgdfer.training.video_names import VIDEO_NAME
 
 
 def numbered_clips(root: Path, folders: Sequence[str], digits: int) -> ClipsOnDisk:
