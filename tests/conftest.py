@@ -91,6 +91,15 @@ def _own_caches(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def forked_python():
+    """Starts processes in which the package and its libraries are imported already, where that is not the subject."""
+    from forked_python import ForkServer
+
+    with ForkServer("tgdfer.command_line", "tgdfer.training.evaluate", "tgdfer.training.face_crops") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def clip_writer():
     from small_clips import write_clip
 
