@@ -57,7 +57,7 @@ def test_python(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(names["model"].config.label2id) == ["boredom", "joy"]
 
 
-def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands() -> None:
     lines = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
     commands = [line.partition("  #")[0].strip() for line in lines]
     assert set(ELSEWHERE) <= set(commands)

@@ -141,7 +141,7 @@ def test_run_with_few_people_is_measured_beside_the_clips_it_trained_on(options,
 
 
 @pytest.mark.slow
-def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
+def test_base_model_that_is_gone_costs_the_baseline_alone(options):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     facts = json.loads((run / "training.json").read_text())
     (run / "training.json").write_text(json.dumps(facts | {"base_model": "nobody/nothing"}))
