@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
 # Until all tests are collected, memory is only taken.
 gc.disable()
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Nothing is read from the home of whoever runs the tests, such as a face detector in the cache of the Hub. The folder
+# lasts as long as the process that hands out the tests. All other processes inherit it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    for variable in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        del os.environ[variable]
+    _HOME = tempfile.TemporaryDirectory(prefix="tgdfer-tests-", ignore_cleanup_errors=True)
+    os.environ |= {"HF_HOME": _HOME.name, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # A shell has what runs in the background ignore Ctrl-C, and processes that tests start would ignore it as well.
@@ -88,6 +94,15 @@ def _own_caches(tmp_path_factory):
         patch.setenv("TGDFER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
         yield
+
+
+@pytest.fixture(scope="session")
+def forked_python():
+    """Starts processes in which the package and its libraries are imported already, where that is not the subject."""
+    from forked_python import ForkServer
+
+    with ForkServer("tgdfer.command_line", "tgdfer.training.evaluate", "tgdfer.training.face_crops") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

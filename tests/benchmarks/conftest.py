@@ -1,11 +1,11 @@
 """Small data sets and made-up photographs for tests of the benchmarks."""
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from made_up_photographs import picture
 
 from benchmarks.harness.benchmark_dataset import BenchmarkDataset, Settings, real_dataset
 from benchmarks.real_faces import cropped_photographs
@@ -40,13 +40,6 @@ def settings(clip_folder, tmp_path_factory) -> Settings:
         epochs=2,
         lora_epochs=1,
     )
-
-
-def picture(label: str, seed: int) -> bytes:
-    """A grey square whose brightness tells the label, with noise."""
-    noise = np.random.default_rng(seed).normal(0, 4, (48, 48))
-    grey = np.clip(20 + 35 * EMOTIONS.index(label) + noise, 0, 255).astype(np.uint8)
-    return cv2.imencode(".png", grey)[1].tobytes()
 
 
 @pytest.fixture

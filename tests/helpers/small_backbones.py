@@ -56,13 +56,14 @@ def _dual(vision: PreTrainedConfig, text: PreTrainedConfig) -> PreTrainedModel:
 
 
 def make_backbone(kind: str, **text: Any) -> PreTrainedModel:
-    """A backbone in `eval` mode; `text` changes the config of its text tower."""
+    """A backbone in `eval` mode; `text` changes the config of its text tower. Both towers of a SigLIP are as deep."""
     of_clip = BLOCK | TEXT | text
     if kind == "clip":
         model: PreTrainedModel = CLIPModel(CLIPConfig(text_config=of_clip, vision_config=PICTURE, projection_dim=DIM))
     elif kind == "siglip":
         words = of_clip | {"projection_size": DIM, "pad_token_id": 0}
-        model = SiglipModel(SiglipConfig(text_config=words, vision_config=PICTURE | {"hidden_size": DIM}))
+        seen = {"hidden_size": DIM, "num_hidden_layers": words["num_hidden_layers"]}
+        model = SiglipModel(SiglipConfig(text_config=words, vision_config=PICTURE | seen))
     elif kind == "bert":
         model = _dual(ViTConfig(**PICTURE), BertConfig(**BERT_TEXT))
     elif kind == "roberta":
@@ -93,11 +94,15 @@ def save_resnet(folder: Path, clip_folder: Path) -> Path:
     return folder
 
 
-def save_siglip(folder: Path) -> Path:
-    """A SigLIP with its image processor and the tokenizer of SigLIP 2, which gives no mask and keeps upper case."""
+def save_siglip(folder: Path, blocks: int = 2) -> Path:
+    """A SigLIP with its image processor and the tokenizer of SigLIP 2, which gives no mask and keeps upper case.
+
+    Each tower has this number of blocks.
+    """
     symbols = [*string.ascii_lowercase, *string.digits, *string.punctuation, "▁"]
     vocab = {symbol: number for number, symbol in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *symbols])}
-    make_backbone("siglip", vocab_size=len(vocab), max_position_embeddings=64, eos_token_id=1).save_pretrained(folder)
+    text = {"vocab_size": len(vocab), "max_position_embeddings": 64, "eos_token_id": 1, "num_hidden_layers": blocks}
+    make_backbone("siglip", **text).save_pretrained(folder)
     GemmaTokenizer(
         vocab=vocab, merges=[], add_bos_token=False, add_eos_token=True, model_input_names=["input_ids"]
     ).save_pretrained(folder)

@@ -143,7 +143,7 @@ def test_a_damaged_adapter(lora_run, tmp_path):
         adapter_files_to_publish(tmp_path / "run", "user/smile")
 
 
-def test_a_space_needs_a_clip_of_the_hub(lora_run, tmp_path, capsys):
+def test_a_space_needs_a_clip_of_the_hub(lora_run, capsys):
     """It does not contain the weights of this package."""
     assert main(["push", str(lora_run), "user/smile", "--adapter", "--space", "--dry-run"]) == 2
     assert "A Space cannot load an adapter of" in " ".join(capsys.readouterr().err.split())

@@ -160,7 +160,7 @@ def test_every_place_is_escaped_on_its_own(run, place):
     assert headings == ["# smile"]
 
 
-def test_names_of_folders_are_escaped(tmp_path, run, monkeypatch):
+def test_names_of_folders_are_escaped(run, monkeypatch):
     """The name of a run is the title of its card, and part of its examples."""
     strange = run.rename(run.with_name('a"b`c <script> $(touch x)\n# d'))
     monkeypatch.chdir(run.parent)

@@ -31,7 +31,6 @@ from .conftest import EOS, LABELS, differ, make_prompts, move_all_but_clip, move
 from .test_compile_and_export import assert_exports
 
 KINDS = ("clip", "resnet", "convnext", "siglip", "bert", "roberta")
-CONVOLUTIONAL = ("resnet", "convnext")
 # Equal weights at other addresses in memory: some CPUs then round convolutions differently.
 CLOSE = 1e-5
 # Where the text of a prompt starts.

@@ -10,13 +10,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import yaml
+from command_flags import flags
 from made_up_predictions import two_people
 from small_clips import write_clip
 from typer.main import get_command
@@ -31,18 +31,6 @@ from tgdfer.training.cache import kind_folder
 from tgdfer.training.config import OPTIONS, TrainingConfig
 from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training_command import resolve_config
-
-
-def flags(options: dict) -> list[str]:
-    """The command line of some options."""
-    words = []
-    for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
-        if isinstance(value, dict):
-            words += [word for key, item in value.items() for word in (flag, f"{key}={item}")]
-        else:
-            words += [flag, str(value)]
-    return words
 
 
 @pytest.fixture
@@ -249,7 +237,7 @@ def test_template_of_missing_words_is_printed_as_it_must_be_saved(options, tmp_p
     assert list(yaml.safe_load(template)) == ["bored"]
 
 
-def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, tmp_path, output, monkeypatch):
+def test_broken_clip_in_a_decoding_process_is_still_one_sentence(options, output, monkeypatch):
     from tgdfer.processing.video_file_tgdfer import VideoDecodeError
     from tgdfer.training.data.batches import ClipDataset
 
@@ -286,15 +274,13 @@ def test_error_class_is_documented_as_a_value_error():
     assert issubclass(UserError, ValueError)
 
 
-def test_help_comes_at_once_without_the_heavy_libraries():
+def test_help_comes_without_the_heavy_libraries(tmp_path):
     code = (
         "import sys; from tgdfer.command_line import main; main(['--help']);"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'datasets', 'accelerate')))"
     )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path.home())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0 and "train" in done.stdout
-    assert time.perf_counter() - start < 5  # 0.4 s on an idle machine; the imports above are what must not come back
 
 
 def test_defaults_of_faces_are_those_of_the_face_settings():

@@ -1,9 +1,13 @@
-"""Registration with the Auto classes, whatever is imported first: cases run in interpreters of their own."""
+"""Registration with the Auto classes, whatever is imported first: cases run in processes of their own."""
 
 import subprocess
 import sys
 
 import pytest
+from forked_python import ForkServer
+
+# What the processes have imported already. It takes most of the time, and registers nothing.
+LIBRARIES = ("torch", "torch._dynamo", "torchvision", "sklearn", "av", "cv2", "PIL", "tokenizers", "safetensors")
 
 # Each enters the circle of modules of Auto classes, which import one another, at another place.
 NAMES = {
@@ -40,20 +44,28 @@ assert "emotion-timeline" in PIPELINE_REGISTRY.get_supported_tasks()
 """
 
 
-def run(code: str) -> None:
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+@pytest.fixture(scope="module")
+def server():
+    with ForkServer(*LIBRARIES) as server:
+        yield server
+
+
+def run(server: ForkServer, code: str) -> None:
+    """Runs code in a process in which neither transformers nor this package has been imported."""
+    fresh = "import sys\nassert not {'transformers', 'peft', 'tgdfer'} & set(sys.modules)\n"
+    found = server.run("-c", fresh + code)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", NAMES)
-def test_after_tgdfer(first: str) -> None:
-    run(f"import tgdfer\n{NAMES[first]}\n{CHECK}")
+def test_after_tgdfer(first: str, server: ForkServer) -> None:
+    run(server, f"import tgdfer\n{NAMES[first]}\n{CHECK}")
 
 
 @pytest.mark.slow
-def test_before_tgdfer() -> None:
-    run(f"from transformers import pipeline\nimport tgdfer\n{CHECK}")
+def test_before_tgdfer(server: ForkServer) -> None:
+    run(server, f"from transformers import pipeline\nimport tgdfer\n{CHECK}")
 
 
 def test_in_this_process() -> None:
@@ -62,4 +74,7 @@ def test_in_this_process() -> None:
 
 
 def test_importing_tgdfer_imports_nothing_heavy() -> None:
-    run("import tgdfer, tgdfer.command_line, sys\nassert not {'torch', 'transformers', 'datasets'} & set(sys.modules)")
+    imports = "import tgdfer, tgdfer.command_line, sys"
+    code = f"{imports}\nassert not {{'torch', 'transformers', 'datasets'}} & set(sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 
 import cv2
 import numpy as np
@@ -119,20 +118,19 @@ def test_a_file_that_the_hub_is_known_not_to_have_is_asked_for_again(hub, any_mo
 @pytest.mark.parametrize("slow", ["metadata", "file"])
 def test_a_slow_download_is_waited_for_no_longer_than_the_limit(hub, monkeypatch, slow):
     monkeypatch.setattr(detectors_tgdfer, "DOWNLOAD_TIMEOUT", 0.05)
-    let_go = threading.Event()
+    let_go, answered = threading.Event(), []
 
     def answer():
         if hub.asked[-1] == slow:
-            let_go.wait(30)
+            answered.append(let_go.wait(60))
         return ""
 
     hub.answer = answer
-    start = time.perf_counter()
     with pytest.raises(
         VideoDecodeError, match=r"cannot? .*downloaded \(no answer within 0.05 s\)|no answer within 0.05 s"
     ):
         load_detector("yunet")
-    assert time.perf_counter() - start < 5
+    assert not answered, "the download goes on"
     let_go.set()
 
 

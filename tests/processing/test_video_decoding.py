@@ -424,7 +424,7 @@ def test_nothing_is_fetched_for_a_file(reader):
         server.accept()[0].close()  # A visit would have been seen.
 
 
-def test_frames_too_large_for_any_camera_are_refused(tmp_path, reader):
+def test_frames_too_large_for_any_camera_are_refused(reader):
     side = int(MAX_PIXELS**0.5) + 16
     data = io.BytesIO()
     Image.new("L", (side, side)).save(data, "PNG")

@@ -82,7 +82,7 @@ def test_crops_have_the_geometry_of_prediction(prepared, parquet):
     assert crop_face(np.zeros((48, 48), np.uint8), detector) is None
 
 
-def test_prepared_photographs_are_kept_until_their_source_changes(prepared, parquet, monkeypatch):
+def test_prepared_photographs_are_kept_until_their_source_changes(prepared, parquet):
     before = prepared.stat().st_mtime_ns
     prepare_ferplus(parquet[0], prepared)
     assert prepared.stat().st_mtime_ns == before

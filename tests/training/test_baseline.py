@@ -173,7 +173,7 @@ def test_of_a_folder_only_the_last_part_is_recorded(tmp_path, monkeypatch, clip_
 
 
 @pytest.mark.slow
-def test_base_model_that_is_gone_costs_the_baseline_alone(options, tmp_path):
+def test_base_model_that_is_gone_costs_the_baseline_alone(options):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     facts = json.loads((run / "training.json").read_text())
     (run / "training.json").write_text(json.dumps(facts | {"base_model": "nobody/nothing"}))

@@ -48,7 +48,7 @@ def test_what_was_not_used_for_longest_goes_first(files):
     assert files[2].is_file()
 
 
-def test_clearing_leaves_what_is_newer_and_what_is_not_ours(files, tmp_path):
+def test_clearing_leaves_what_is_newer_and_what_is_not_ours(files):
     assert [file.path for file in clear_cache(2)] == [files[1], files[0]]
     assert [file.path for file in clear_cache()] == [files[2]]
     assert (kind_folder("features") / "notes.txt").is_file()

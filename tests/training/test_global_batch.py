@@ -7,7 +7,7 @@ import datasets
 import global_batch
 import pytest
 import torch
-from launching import TORCHRUN, run
+from launching import run_two
 from safetensors.torch import load_file, save_file
 
 from tgdfer.modeling_tgdfer.losses_tgdfer import IGNORED, bag_loss, mean_of_clips, of_all_processes
@@ -21,18 +21,18 @@ STEADY = {"instance_dropout": 0.0, "feature_dropout": 0.0, "long_range_dropout":
 TERMS = {"alignment_weight": 0.3, "separation_weight": 0.2, "smoothness_weight": 0.3, "instance_weight": 0.4}
 
 
-def outcomes(name, folder, processes):
+def outcomes(server, name, folder, processes):
     """What each process has found."""
     if processes == 1:
         global_batch.outcome(name, folder)
     else:
-        run(*TORCHRUN, global_batch.__file__, name, folder)
+        run_two(server, global_batch.__file__, name, folder)
     paths = [folder / f"rank-{rank}-of-{processes}.json" for rank in range(processes)]
     return [json.loads(path.read_text()) for path in paths]
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(options, tmp_path):
+def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(options, tmp_path, forked_python):
     config = TrainingConfig.from_options(**options | {"model_options": STEADY | TERMS, "frozen_features": True})
     model, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
     model.save_pretrained(tmp_path / "model")
@@ -56,7 +56,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(option
         }
         batch["frame_mask"][:, 0] = True
         save_file(batch, tmp_path / f"batch-{name}.safetensors")
-    (alone,), together = outcomes("gradients", tmp_path, 1), outcomes("gradients", tmp_path, 2)
+    (alone,), together = (outcomes(forked_python, "gradients", tmp_path, number) for number in (1, 2))
     assert alone.keys() == {f"batch-{name}" for name in labels}
     for name, loss in alone.items():
         assert together[0][name] == together[1][name] == pytest.approx(loss, abs=1e-5)
@@ -68,7 +68,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_the_whole_batch(option
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_objectives_of_the_whole_batch_and_remember_all_of_it(options, tmp_path):
+def test_two_processes_have_the_objectives_of_the_whole_batch_and_remember_all_of_it(options, tmp_path, forked_python):
     """In each step, the second process has fewer clips that count. Checkpoints have the memory of the first one."""
     more = {"model_options": STEADY | {"residue_width": 4}}
     (tmp_path / "options.json").write_text(json.dumps(options | more))
@@ -80,7 +80,7 @@ def test_two_processes_have_the_objectives_of_the_whole_batch_and_remember_all_o
             "labels": torch.tensor(labels),
         }
         save_file(batch, tmp_path / f"step-{step}.safetensors")
-    (alone,), together = outcomes("objectives", tmp_path, 1), outcomes("objectives", tmp_path, 2)
+    (alone,), together = (outcomes(forked_python, "objectives", tmp_path, number) for number in (1, 2))
     for step, terms in alone.items():
         assert together[0][step] == pytest.approx(terms, abs=1e-4), step
     assert all(term > 0 for term in alone["step-2"]), "the memory has neighbours"
@@ -95,7 +95,7 @@ def test_two_processes_have_the_objectives_of_the_whole_batch_and_remember_all_o
 
 
 @pytest.mark.slow
-def test_two_processes_see_the_clips_of_one_in_the_same_steps_and_learn_as_it_does(options, tmp_path):
+def test_two_processes_see_the_clips_of_one_in_the_same_steps_and_learn_as_it_does(options, tmp_path, forked_python):
     """Twelve clips in steps of eight: in the last step, four clips are repeated, and do not count.
 
     The two processes stream the data set, and each has a worker that decodes clips. Nothing is lost or read twice.
@@ -113,7 +113,7 @@ def test_two_processes_see_the_clips_of_one_in_the_same_steps_and_learn_as_it_do
         own = options | {"batch_size": 8 // processes, "output": str(folder / "run")}
         own |= {"workers": processes - 1, "streaming": processes > 1}
         (folder / "options.json").write_text(json.dumps(own))
-        steps[processes] = [one["steps"] for one in outcomes("order", folder, processes)]
+        steps[processes] = [one["steps"] for one in outcomes(forked_python, "order", folder, processes)]
         logs[processes] = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
     assert [len(step["clips"]) for step in steps[1][0]] == [8, 4, 8, 4]
     for alone, first, second in zip(steps[1][0], *steps[2], strict=True):

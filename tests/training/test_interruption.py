@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
+from command_flags import flags
 
 from tgdfer.command_line import main
 from tgdfer.demo import Demo
@@ -27,21 +27,33 @@ from tgdfer.training.train import train
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-def flags(options: dict) -> list[str]:
-    """The command line of some options."""
-    words = []
-    for name, value in options.items():
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-            continue
-        items = [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else [str(value)]
-        words += [word for item in items for word in (f"--{name.replace('_', '-')}", item)]
-    return words
-
-
 def stop(number: int) -> None:
     os.kill(os.getpid(), number)
     raise AssertionError("the signal does not arrive")
+
+
+@pytest.fixture(scope="module")
+def finished(clips_folder, clip_folder, descriptions_file, tmp_path_factory) -> TrainingConfig:
+    """A run of one epoch. What is done to it is done to copies."""
+    config = TrainingConfig.from_options(
+        dataset=str(clips_folder),
+        model=str(clip_folder),
+        descriptions=str(descriptions_file),
+        output=str(tmp_path_factory.mktemp("finished") / "run"),
+        num_frames=4,
+        batch_size=4,
+        epochs=1,
+        frozen_features=True,
+        feature_views=1,
+    )
+    train(config)
+    return config
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(finished.run.output, tmp_path / "run")
 
 
 @pytest.fixture
@@ -136,14 +148,12 @@ def test_train_says_how_many_epochs_are_kept(number, options, tmp_path, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["save_model", "save", "replace"])
-def test_no_temporary_folder_stays_and_no_model_is_lost(place, options, tmp_path, monkeypatch):
+def test_no_temporary_folder_stays_and_no_model_is_lost(place, finished, run, monkeypatch):
     """Whether a model is being written, or a checkpoint, or the new model just takes the place of the earlier one."""
-    config = TrainingConfig.from_options(**options | {"frozen_features": True, "feature_views": 1, "epochs": 1})
-    run = train(config)
     models = checkpoints.Checkpoints(
         run, optimisation.start_accelerator(), TGDFERProcessor.from_pretrained(run / "best")
     )
-    model = loop.start_model(config.model, ["happiness", "neutral", "sadness"])[0]
+    model = loop.start_model(finished.model, ["happiness", "neutral", "sadness"])[0]
     shutil.rmtree(run / "checkpoints")
     if place == "replace":
         replace = os.replace
@@ -172,9 +182,7 @@ def test_no_temporary_folder_stays_and_no_model_is_lost(place, options, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", CODES)
-def test_evaluate_keeps_the_files_that_are_whole(number, options, tmp_path, monkeypatch, said):
-    options |= {"frozen_features": True, "feature_views": 1, "epochs": 1}
-    run = train(TrainingConfig.from_options(**options))
+def test_evaluate_keeps_the_files_that_are_whole(number, run, monkeypatch, said):
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "predict_readable_clips", lambda *_, **__: stop(number))
         assert main(["evaluate", str(run)]) == CODES[number]
@@ -198,33 +206,27 @@ def test_demo_says_that_it_goes_on(number, tmp_path, monkeypatch, said):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", CODES)
-def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp_path):
+def test_a_signal_to_all_processes_of_a_run_is_one_sentence(number, options, tmp_path, forked_python):
     """Terminals and batch systems send it to the processes that decode clips as well."""
     options |= {"epochs": 500, "workers": 2, "log_every": 1}
-    run, pipes = tmp_path / "run", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-m", "tgdfer", "train", *flags(options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as process:
-        try:
-            deadline = time.monotonic() + 120
-            while not (run / "log.jsonl").is_file() and time.monotonic() < deadline and process.poll() is None:
-                time.sleep(0.05)
-            os.killpg(process.pid, number)
-            out, err = process.communicate(timeout=30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == CODES[number], err[-2000:]
-    assert "Traceback" not in err and out.count(f"of 500 epochs are kept in {run}") == 1
+    run = tmp_path / "run"
+    with forked_python.start(["-m", "tgdfer", "train", *flags(options)]) as process:
+        deadline = time.monotonic() + 120
+        while not (run / "log.jsonl").is_file() and time.monotonic() < deadline and not process.have_ended():
+            time.sleep(0.05)
+        process.signal(number)
+        (done,) = process.wait(120)
+    assert done.returncode == CODES[number], done.stderr[-2000:]
+    assert "Traceback" not in done.stderr and done.stdout.count(f"of 500 epochs are kept in {run}") == 1
     assert not list(run.rglob(".*"))
     if number == signal.SIGTERM:  # The step that was being computed is kept as well.
         progress = read_progress(checkpoint_folders(run)[-1])
         steps = read_steps(run / "steps.jsonl")
-        assert progress.step == steps[-1]["step"] and f"{len(progress.history)} of 500 epochs" in out
+        assert progress.step == steps[-1]["step"] and f"{len(progress.history)} of 500 epochs" in done.stdout
 
 
 @pytest.mark.slow
-def test_workers_that_are_left_do_not_keep_python_from_ending(tmp_path):
+def test_workers_that_are_left_do_not_keep_python_from_ending(tmp_path, forked_python):
     """The iterator of a loader with workers may still be referenced when Python ends."""
     script = tmp_path / "leave.py"
     script.write_text(
@@ -238,5 +240,5 @@ def test_workers_that_are_left_do_not_keep_python_from_ending(tmp_path):
         "    next(batches)\n"
         "    print('the end')\n"
     )
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    ended = forked_python.run(script)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")

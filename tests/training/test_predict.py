@@ -242,13 +242,19 @@ def test_the_progress_bar_names_file_position_and_speed(
     for name in names:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(Path(videos[0]).read_bytes())
-    called = predict_module.EmotionTimelinePipeline.__call__
+    called, begin = predict_module.EmotionTimelinePipeline.__call__, predict_module.PredictionProgress.begin
+    bars = []
+
+    def begin_and_note(self, *args):
+        bars.append(self.bar)
+        return begin(self, *args)
 
     def run(*args, **kwargs):
         kwargs["progress"](0.5)
-        time.sleep(0.15)  # The bar is drawn ten times a second.
+        bars[-1].refresh()  # Otherwise it is drawn ten times a second.
         return called(*args, **kwargs)
 
+    monkeypatch.setattr(predict_module.PredictionProgress, "begin", begin_and_note)
     monkeypatch.setattr(predict_module.EmotionTimelinePipeline, "__call__", run)
     predict([str(tmp_path / name) for name in names], model_folder)
     printed = said.getvalue()

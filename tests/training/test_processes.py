@@ -11,7 +11,7 @@ from pathlib import Path
 import process_scripts
 import pytest
 import torch
-from launching import ACCELERATE, TORCHRUN, run
+from launching import ACCELERATE, TORCHRUN, run, run_two
 from safetensors.torch import load_file
 
 from tgdfer.console import is_first_to_print
@@ -31,10 +31,10 @@ from tgdfer.training.train import train
 STEADY = {"instance_dropout": 0, "feature_dropout": 0, "long_range_dropout": 0, "alignment_weight": 0}
 
 
-def two_processes(name, options, folder):
+def two_processes(server, name, options, folder):
     """What each of two processes has found."""
     (folder / "options.json").write_text(json.dumps(options))
-    run(*TORCHRUN, process_scripts.__file__, name, folder)
+    run_two(server, process_scripts.__file__, name, folder)
     found = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
     assert [one["processes"] for one in found] == [2, 2]
     assert found[0]["seed"] + 1 == found[1]["seed"], "each process drops other features"
@@ -48,11 +48,13 @@ def rows(folder):
 
 
 @pytest.mark.slow
-def test_frozen_features_training_and_evaluation_equal_those_of_one_process(options, tmp_path, monkeypatch):
+def test_frozen_features_training_and_evaluation_equal_those_of_one_process(
+    options, tmp_path, monkeypatch, forked_python
+):
     steady = {"frozen_features": True, "feature_views": 1, "model_options": STEADY, "batch_size": 2, "new_lr": 1e-2}
     options |= steady
     monkeypatch.setenv("TGDFER_CACHE", str(tmp_path / "two"))
-    first, second = two_processes("features", options, tmp_path)
+    first, second = two_processes(forked_python, "features", options, tmp_path)
     assert first["metrics"] == second["metrics"] and first["few"] == second["few"]
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -84,9 +86,9 @@ def test_frozen_features_training_and_evaluation_equal_those_of_one_process(opti
 
 
 @pytest.mark.slow
-def test_lora_trains_and_resumes_as_if_never_interrupted(options, tmp_path):
+def test_lora_trains_and_resumes_as_if_never_interrupted(options, tmp_path, forked_python):
     options |= {"epochs": 2, "new_lr": 5e-3, "batch_size": 5, "checkpoint_every": "1", "log_every": 1}
-    found = two_processes("lora", options, tmp_path)
+    found = two_processes(forked_python, "lora", options, tmp_path)
     assert all(one["interrupted"] for one in found)
     assert rows(tmp_path / "run") == rows(tmp_path / "whole") and len(rows(tmp_path / "run")) == 2
     for name in ("best", "last"):
@@ -126,7 +128,7 @@ def test_a_clip_that_breaks_in_one_process_ends_the_run_with_its_sentence(frozen
 
 
 @pytest.mark.slow
-def test_evaluate_ends_where_a_clip_breaks_in_one_process(options, tmp_path):
+def test_evaluate_ends_where_a_clip_breaks_in_one_process(options):
     folder = train(TrainingConfig.from_options(**options | {"epochs": 1, "frozen_features": True, "feature_views": 1}))
     command = [process_scripts.__file__, "broken", "evaluate", folder, "--batch-size", "2"]
     _, complaints = run(*TORCHRUN, *command, seconds=90, fails=True)

@@ -4,7 +4,8 @@ import json
 import shutil
 
 import pytest
-from hub_server import serve
+from hub_client import client_of
+from hub_server import Repo, serve
 
 from tgdfer.training.errors import UserError
 from tgdfer.training.revisions import HubName, with_revision
@@ -46,42 +47,14 @@ def test_with_revision(tmp_path):
         with_revision("user/model", "a b")
 
 
-PUSH = """
-import sys
-from huggingface_hub import HfApi
-from datasets import ClassLabel
-from tgdfer.command_line import main
+# What every training and evaluation here has in common.
+QUICK = ["--epochs", "1", "--num-frames", "2", "--frozen-features", "--feature-views", "1", "--batch-size", "8"]
 
-clip, model, clips = sys.argv[1:]
-api = HfApi()
-for name, folder, kind in (("user/clip", clip, "model"), ("user/model", model, "model")):
-    api.create_repo(name, repo_type=kind)
-    api.upload_folder(repo_id=name, folder_path=folder, repo_type=kind)
-assert main(["push", clips, "user/clips", "--dataset"]) == 0
-"""
 
-USE = """
-import json, sys
-from pathlib import Path
-from tgdfer.command_line import main
-from tgdfer.training.models import load_trained
-
-video, clip_commit, model_commit, clips_commit = sys.argv[1:]
-options = ["--epochs", "1", "--num-frames", "2", "--frozen-features", "--feature-views", "1", "--batch-size", "8"]
-clips = f"user/clips@{clips_commit}"
-assert main(["train", "--dataset", clips, "--model", f"user/clip@{clip_commit}", "--output", "a", *options]) == 0
-model = ["--model", "user/model", "--revision", model_commit]
-assert main(["train", "--dataset", clips, *model, "--output", "b", *options]) == 0
-assert main(["evaluate", "user/model", "--revision", model_commit, "--dataset", clips, "--output", "c"]) == 0
-assert main(["predict", video, *model, "--face-crop", "none", "--json", "found.json"]) == 0
-assert main(["predict", video, "--model", "user/model", "--face-crop", "none"]) == 2
-assert main(["predict", video, "--model", "user/model@nothing", "--face-crop", "none"]) == 2
-assert main(["push", "b", "user/out", "--dry-run"]) == 0
-for run in "ab":
-    print(json.dumps(json.loads(Path(run, "training.json").read_text())))
-print(Path("c", "metrics.json").read_text().replace(chr(10), ""))
-print(json.dumps(json.loads(Path("found.json").read_text())["run"]["model"]))
-"""
+def put(hub, name, folder):
+    """Puts a model on the Hub."""
+    hub.repos["models", name] = Repo(private=False)
+    hub.model(name).edit(**{path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
 
 
 @pytest.mark.slow
@@ -96,20 +69,34 @@ def test_revisions_are_used_and_recorded(clip_folder, clips_folder, tmp_path):
     model = TGDFERForVideoClassification.from_clip(clip_folder, processor.class_prompts(), num_frames=2)
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    video = next((clips_folder / "test").rglob("*.mp4"))
-    shutil.copy(video, tmp_path / "video.mp4")
-    with serve() as hub:
-        hub.python(PUSH, clip_folder, tmp_path / "model", clips_folder, home=tmp_path)
+    video = shutil.copy(next((clips_folder / "test").rglob("*.mp4")), tmp_path / "video.mp4")
+    with serve() as hub, client_of(hub, tmp_path) as client:
+
+        def run(*arguments, code=0):
+            done = client.tgdfer(*arguments)
+            assert done.code == code, done.errors[-3000:]
+
+        put(hub, "user/clip", clip_folder)
+        put(hub, "user/model", tmp_path / "model")
+        run("push", clips_folder, "user/clips", "--dataset")
         repos = {name: hub.repos[kind, name] for kind, name in hub.repos}
         commits = {name: repo.head.oid for name, repo in repos.items()}
         for repo in repos.values():
             repo.edit(config__json=b"{}", **{"data/train-00000-of-00001__parquet": None})
-        printed = hub.python(
-            USE, "video.mp4", *(commits[name] for name in ("user/clip", "user/model", "user/clips")), home=tmp_path
-        )
-    first, second, metrics, used = map(
-        json.loads, [line for line in printed.splitlines() if line[:1] in "{["][-3:] + [printed.splitlines()[-1]]
-    )
+        clips = f"user/clips@{commits['user/clips']}"
+        clip = ["--model", f"user/clip@{commits['user/clip']}"]
+        revision = ["--revision", commits["user/model"]]
+        run("train", "--dataset", clips, *clip, "--output", "a", *QUICK)
+        run("train", "--dataset", clips, "--model", "user/model", *revision, "--output", "b", *QUICK)
+        run("evaluate", "user/model", *revision, "--dataset", clips, "--output", "c", "--errors", "0")
+        predict = ["predict", video, "--face-crop", "none", "--model"]
+        run(*predict, "user/model", *revision, "--json", "found.json")
+        run(*predict, "user/model", code=2)
+        run(*predict, "user/model@nothing", code=2)
+        run("push", "b", "user/out", "--dry-run")
+    first, second = (json.loads((tmp_path / run / "training.json").read_text()) for run in "ab")
+    metrics = json.loads((tmp_path / "c" / "metrics.json").read_text())
+    used = json.loads((tmp_path / "found.json").read_text())["run"]["model"]
     assert first["base_model"] == "user/clip" and first["base_model_revision"] == commits["user/clip"]
     assert second["base_model"] == "user/model" and second["base_model_revision"] == commits["user/model"]
     for facts in (first, second, metrics):

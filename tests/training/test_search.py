@@ -60,7 +60,7 @@ def query(**options) -> Query:
     return Query(PHRASES, **{"min_score": -9.0, **options})
 
 
-def test_a_video_is_read_once(model_folder, videos, reads, tmp_path):
+def test_a_video_is_read_once(model_folder, videos, reads):
     first = find(videos, query(), model_folder)
     assert len(reads) == 2 and len(cached_files()) == 2
     assert find(videos, query(), model_folder).phrases == first.phrases and len(reads) == 2

@@ -127,7 +127,7 @@ def test_broken_sound_never_loses_the_pictures(tmp_path: Path, codec: str, to: s
     assert len(flashes(tmp_path / f"short-{to}")) >= 1
 
 
-def test_sound_that_fails_is_told_in_one_sentence(tmp_path: Path, monkeypatch, caplog) -> None:
+def test_sound_that_fails_is_told_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
     source = write_recording(tmp_path / "a.mp4")
     monkeypatch.setattr(Sound, "_inspect", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
     said = []

@@ -119,7 +119,7 @@ def test_stills_with_lora_start_the_clips_with_new_lora(options, stills):
     assert changed and all("self_attn" in name for name in changed)
 
 
-def test_photographs_with_votes(options, tmp_path, caplog):
+def test_photographs_with_votes(options, tmp_path):
     """A Parquet file with counts of votes. Photographs of another label are left out, and votes are scaled."""
     counts = [[8, 2, 0], [1, 9, 0], [2, 2, 6], [5, 3, 2], [1, 6, 3], [6, 1, 0], [0, 7, 1], [7, 0, 1]]
     rows_ = {"image": [picture(COLOURS["happy"], i) for i in range(len(counts))]}

@@ -94,7 +94,7 @@ def test_overfits_nine_clips(options, tmp_path, folder_writer):
     assert evaluate_model(run, EvaluationData(split="train"))["war"] == 1
 
 
-def test_lora_trains_and_what_is_saved_is_plain(options, tmp_path):
+def test_lora_trains_and_what_is_saved_is_plain(options):
     config = TrainingConfig.from_options(**options | {"lora_lr": 1e-2})
     model, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
     base = {name: value.clone() for name, value in model.merged_copy().tgdfer.clip.state_dict().items()}
@@ -144,7 +144,7 @@ def test_loop_trains_on_any_data_set_of_items_that_can_be_stacked(options, worke
     assert not multiprocessing.active_children()
 
 
-def test_frozen_features_leave_clip_as_it_was(options, tmp_path):
+def test_frozen_features_leave_clip_as_it_was(options):
     config = TrainingConfig.from_options(**options | {"frozen_features": True})
     base, _ = start_model(config.model, ["happiness", "neutral", "sadness"])
     trained = load_trained(train(config) / "last")[0]
@@ -153,7 +153,7 @@ def test_frozen_features_leave_clip_as_it_was(options, tmp_path):
     assert not torch.equal(base.bias, trained.bias)
 
 
-def test_best_epoch_is_that_of_the_validation_people(options, tmp_path, monkeypatch):
+def test_best_epoch_is_that_of_the_validation_people(options, monkeypatch):
     figures = iter([(0.5, 1.0), (0.8, 0.9), (0.8, 0.7), (0.8, 0.8), (0.6, 0.1)])
 
     def validate(self):
@@ -166,7 +166,7 @@ def test_best_epoch_is_that_of_the_validation_people(options, tmp_path, monkeypa
     assert not torch.equal(weights(run, "best")["bias"], weights(run)["bias"])
 
 
-def test_facts_of_the_run(options, tmp_path):
+def test_facts_of_the_run(options):
     run = train(TrainingConfig.from_options(**options))
     facts = json.loads((run / "training.json").read_text())
     assert facts["num_clips"] == 12 and facts["validation"] == "by person" and facts["dataset"] == "clips"
@@ -227,7 +227,7 @@ def test_new_labels_on_a_trained_model(options, tmp_path, folder_writer):
     assert not (tmp_path / "third").exists()
 
 
-def test_classes_follow_the_data_where_only_the_words_do_already(options, tmp_path):
+def test_classes_follow_the_data_where_only_the_words_do_already(options):
     """A model whose processor names other classes than its head, as one that was saved apart from it."""
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     processor = TGDFERProcessor.from_pretrained(run / "best")
@@ -241,7 +241,7 @@ def test_classes_follow_the_data_where_only_the_words_do_already(options, tmp_pa
     assert model.bias.shape == (2,)
 
 
-def test_training_goes_on_in_full_precision(options, tmp_path):
+def test_training_goes_on_in_full_precision(options):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     load_trained(run)[0].to(torch.bfloat16).save_pretrained(run / "best")
     assert load_trained(run)[0].dtype == torch.bfloat16
@@ -253,7 +253,7 @@ def test_training_goes_on_in_full_precision(options, tmp_path):
     )
 
 
-def test_pickled_weights_are_not_read(options, tmp_path):
+def test_pickled_weights_are_not_read(options):
     run = train(TrainingConfig.from_options(**options | {"epochs": 1}))
     torch.save(load_file(run / "best" / "model.safetensors"), run / "best" / "pytorch_model.bin")
     (run / "best" / "model.safetensors").unlink()
@@ -287,7 +287,7 @@ def test_checkpoint_of_another_architecture(options, tmp_path):
 
 
 @pytest.mark.slow
-def test_run_is_neither_overwritten_nor_continued_as_another(options, tmp_path):
+def test_run_is_neither_overwritten_nor_continued_as_another(options):
     config = TrainingConfig.from_options(**options | {"epochs": 1})
     run = train(config)
     before = (run / "log.jsonl").read_bytes()

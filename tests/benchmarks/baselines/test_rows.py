@@ -56,7 +56,7 @@ def test_colours_that_tell_the_label_are_read(measured):
 
 
 @pytest.mark.slow
-def test_truth_of_the_training_frames_is_read_by_the_oracle_alone(settings, clips_folder, monkeypatch, tmp_path):
+def test_truth_of_the_training_frames_is_read_by_the_oracle_alone(settings, clips_folder, tmp_path):
     """Nothing of the rows that train on frozen features changes when the intensity of train is another."""
     keys = {}
     for swapped in (False, True):

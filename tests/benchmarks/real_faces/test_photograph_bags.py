@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from made_up_photographs import picture
 from made_up_results import FAR
 
 from benchmarks.ablation.report import write_ablation_report
@@ -19,16 +19,8 @@ from benchmarks.harness.runner import run_rows
 from benchmarks.real_faces.photograph_bags import SHOWN, SIZE, PhotographBags, photograph_bags
 from benchmarks.real_faces.photographs import PhotographDataset
 from tgdfer.training.errors import UserError
-from tgdfer.training.rendered_faces import EMOTIONS
 
 NUMBERS = {"train": (3, 2), "test": (1, 4)}
-
-
-def picture(label: str, seed: int) -> bytes:
-    """A grey square whose brightness tells the label, with noise."""
-    noise = np.random.default_rng(seed).normal(0, 4, (48, 48))
-    grey = np.clip(20 + 35 * EMOTIONS.index(label) + noise, 0, 255).astype(np.uint8)
-    return cv2.imencode(".png", grey)[1].tobytes()
 
 
 @pytest.fixture

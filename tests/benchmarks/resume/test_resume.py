@@ -30,6 +30,7 @@ def test_a_killed_run_ends_as_the_whole_one(clips_folder, clip_folder, descripti
     (tmp_path / "clips").symlink_to(clips_folder)
     options = {"model": str(clip_folder), "descriptions": str(descriptions_file), "num_frames": 4, "batch_size": 2}
     options |= {"frozen_features": True, "epochs": 2, "log_every": 1, "checkpoint_every": "2"}
-    outcome = measure(Setting("frozen features", options, runs=1, kills=2), tmp_path)
+    outcome = measure(Setting("frozen features", options, runs=1, kills=1), tmp_path)
     assert outcome.steps == 12 and outcome.identical == outcome.same_rows == [True]
-    assert len(outcome.killed_after) == 2 and 0 < outcome.killed_after[0] <= outcome.killed_after[1] <= 12
+    (step,) = outcome.killed_after
+    assert 0 < step <= 12

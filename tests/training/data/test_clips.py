@@ -176,7 +176,7 @@ def test_videos_that_datasets_drops_are_named(tmp_path, folder_writer, clip_writ
     assert load_clips(str(folder), "test").left_out == []
 
 
-def test_folder_without_splits_is_its_train_split(tmp_path, folder_writer, caplog):
+def test_folder_without_splits_is_its_train_split(tmp_path, folder_writer):
     folder = folder_writer(tmp_path / "clips", people=2, metadata=False, splits=("train",)) / "train"
     shutil.copy(next(folder.glob("*/*.mp4")), folder / "neutral" / "phone.webm")
     clips = load_clips(str(folder), "train")
@@ -474,7 +474,7 @@ def test_clips_that_are_drawn_again_in_an_epoch_show_other_frames(clips, video_p
     assert torch.equal(torch.as_tensor(np.asarray(data.augment(frames, seed))), shown[0])
 
 
-def test_broken_clip_is_named_before_training(tmp_path, folder_writer, video_processor):
+def test_broken_clip_is_named_before_training(tmp_path, folder_writer):
     folder = folder_writer(tmp_path / "clips", people=2)
     bad = folder / "train" / "happy" / "happy_1.mp4"
     bad.write_bytes(bad.read_bytes()[:200])
@@ -483,7 +483,7 @@ def test_broken_clip_is_named_before_training(tmp_path, folder_writer, video_pro
     require_readable(load_clips(str(folder), "test"))
 
 
-def test_no_clip_opens_another_file(tmp_path, folder_writer, video_processor):
+def test_no_clip_opens_another_file(tmp_path, folder_writer):
     folder = folder_writer(tmp_path / "clips", people=2)
     secret = (folder / "train" / "happy" / "happy_0.mp4").rename(tmp_path / "secret.mp4")
     (folder / "train" / "happy" / "happy_0.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")

@@ -48,7 +48,7 @@ def test_crops_are_not_cut_again_and_others_are(clips, clip_folder, tmp_path):
     assert len(chunk.frames) == 6 and np.isfinite(chunk.boxes).all()
 
 
-def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_folder, tmp_path):
+def test_what_is_asked_for_in_training_goes_before_what_was_done(clips, clip_folder):
     processor = TGDFERProcessor.from_clip(str(clip_folder), None)
     set_options(processor, face_options(FaceConfig(face_crop="center", no_face="full_frame"), str(clips)))
     assert (processor.video_processor.face_crop, processor.video_processor.no_face) == ("center", "full_frame")

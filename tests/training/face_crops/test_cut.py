@@ -119,7 +119,7 @@ def test_an_error_that_nobody_foresaw_concerns_one_clip(clips, tmp_path, monkeyp
     assert cut_faces(clips, out, SETTINGS)["unreadable"] == {}
 
 
-def test_a_clip_that_disappears_concerns_no_other(clips, tmp_path, monkeypatch):
+def test_a_clip_that_disappears_concerns_no_other(clips, tmp_path):
     jobs = find_jobs(clips, tmp_path / "out", SETTINGS)
     jobs[0].source.unlink()
     row = cut_clip.cut_clip(jobs[0])

