@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -41,11 +41,8 @@ from .dual_encoders_tgdfer import (
 from .lora_tgdfer import LORA_NAME, AdaptedModel
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
-# Pipelines of the saved code, by task.
-PIPELINES = {
-    "emotion-timeline": "pipeline_tgdfer.EmotionTimelinePipeline",
-    "emotion-search": "search_pipeline_tgdfer.EmotionSearchPipeline",
-}
+# The top-level parts that only one of the models with a head has.
+HEADS = {"relevance": "TGDFERForVideoClassification", "head": "TGDFERForTemporalLocalization"}
 # Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
 # Fields of the config that `from_clip` derives from the CLIP and the prompts. The caller cannot set them.
@@ -234,6 +231,11 @@ def require_complete(model: Any, report: Mapping[str, Any], name: Any) -> None:
         ValueError: If weights are missing or do not fit.
     """
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
+    lacking, others = ({key.split(".")[0] for key in keys} & HEADS.keys() for keys in (missing, unexpected))
+    if lacking and others - lacking:
+        saved = HEADS[min(others - lacking)]
+        convert = "" if "head" in others else " and convert it with `TGDFERForTemporalLocalization.from_classifier`"
+        raise ValueError(f"{name} contains a {saved}, not a {type(model).__name__}; load it with `{saved}`{convert}.")
     if any("text_guidance.prompt_ids" in str(key) for key in report["mismatched_keys"]):
         raise ValueError(
             f"The class prompts in {name} do not fit the requested {model.config.num_labels} classes with "
@@ -261,6 +263,16 @@ class CheckpointedModel(AdaptedModel):
 
     config: TGDFERConfig
     config_class = TGDFERConfig
+    # What a saved config names: the class for each Auto class, and the pipelines, whose code is saved with the
+    # processor. The base model and the classifier can load the weights of each other.
+    _auto_map: ClassVar[dict[str, str]] = {
+        "AutoModel": "modeling_tgdfer.TGDFERModel",
+        "AutoModelForVideoClassification": "modeling_tgdfer.TGDFERForVideoClassification",
+    }
+    _pipelines: ClassVar[dict[str, str]] = {
+        "emotion-timeline": "pipeline_tgdfer.EmotionTimelinePipeline",
+        "emotion-search": "search_pipeline_tgdfer.EmotionSearchPipeline",
+    }
 
     def save_pretrained(
         self,
@@ -292,18 +304,14 @@ class CheckpointedModel(AdaptedModel):
         if not self.has_lora:
             self.forget_lora()
         self.config.format_version = FORMAT_VERSION
-        home = "modeling_tgdfer"
-        # transformers would record only the class that is saved, but both classes can load the weights.
-        self.config.auto_map = {
-            "AutoConfig": "configuration_tgdfer.TGDFERConfig",
-            "AutoModel": f"{home}.TGDFERModel",
-            "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
-        }
-        # The code of these pipelines is saved with the processor.
-        self.config.custom_pipelines = {
-            task: {"impl": implementation, "pt": ["AutoModelForVideoClassification"]}
-            for task, implementation in PIPELINES.items()
-        }
+        # transformers would record only the class that is saved.
+        self.config.auto_map = {"AutoConfig": "configuration_tgdfer.TGDFERConfig", **self._auto_map}
+        vars(self.config).pop("custom_pipelines", None)  # those of a model that this one was made from
+        if self._pipelines:
+            self.config.custom_pipelines = {
+                task: {"impl": implementation, "pt": ["AutoModelForVideoClassification"]}
+                for task, implementation in self._pipelines.items()
+            }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
         if self.should_save_on_this_rank(is_main_process):
             self._write_weights_metadata(save_directory)
@@ -335,7 +343,7 @@ class CheckpointedModel(AdaptedModel):
 
         Raises:
             ValueError: If the saved class prompts do not fit the requested number of classes, or the weights are of
-                another version.
+                another version or a model with another head.
             ImportError: If LoRA is attached and peft is not installed.
         """
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)

@@ -9,7 +9,7 @@ the two streams.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,10 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
     Args:
         config (`TGDFERConfig`): The configuration. The head depends on `localization_width` and `localization_layers`.
     """
+
+    # The pipelines need a classifier.
+    _auto_map = {"AutoModel": "localization_tgdfer.TGDFERForTemporalLocalization"}
+    _pipelines: ClassVar[dict[str, str]] = {}
 
     def __init__(self, config: TGDFERConfig):
         super().__init__(config)

@@ -1,12 +1,16 @@
 """The dilated head: its start, its context, masked frames, losses by hand, and training with and without segments."""
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModel, AutoModelForVideoClassification, pipeline
 
-from tgdfer import TGDFERForTemporalLocalization
+from tgdfer import TGDFERConfig, TGDFERForTemporalLocalization, TGDFERForVideoClassification, TGDFERModel
 from tgdfer.modeling_tgdfer.localization_tgdfer import CONSENSUS_WEIGHT, TGDFERDilatedHead, consensus_loss
 
 from .conftest import DIM, LABELS, Maker, differ, move_all_but_clip, switch_off_dropout
@@ -109,6 +113,61 @@ def test_save_and_load(from_clip: Maker, tmp_path: Path) -> None:
     expected, found = (one(frame_features=frames).frame_logits for one in (model, loaded))
     assert torch.equal(found, expected) and list(loaded.config.id2label.values()) == LABELS
     assert not [name for name, p in loaded.named_parameters() if p.requires_grad and ".clip." in name]
+
+
+def test_auto_classes_find_the_head(from_clip: Maker, tmp_path: Path) -> None:
+    model = move_all_but_clip(make(from_clip))
+    model.save_pretrained(tmp_path / "localizer")
+    saved = json.loads((tmp_path / "localizer/config.json").read_text())
+    assert saved["auto_map"] == {
+        "AutoConfig": "configuration_tgdfer.TGDFERConfig",
+        "AutoModel": "localization_tgdfer.TGDFERForTemporalLocalization",
+    }
+    assert "custom_pipelines" not in saved
+    loaded = AutoModel.from_pretrained(tmp_path / "localizer")
+    assert isinstance(loaded, TGDFERForTemporalLocalization)
+    assert torch.equal(loaded.head.output.weight, model.head.output.weight)
+    assert isinstance(AutoModel.from_config(model.tgdfer.config), TGDFERForTemporalLocalization)
+    assert type(AutoModel.from_config(TGDFERConfig(clip_config=model.config.clip_config))) is TGDFERModel
+
+
+@pytest.mark.slow  # it starts another Python
+def test_auto_model_without_this_package(from_clip: Maker, tmp_path: Path) -> None:
+    model = move_all_but_clip(make(from_clip))
+    model.save_pretrained(tmp_path / "localizer")
+    script = """if True:
+        import sys
+        from transformers import AutoModel
+        model = AutoModel.from_pretrained("localizer", trust_remote_code=True)
+        assert "tgdfer" not in sys.modules
+        print(type(model).__name__, float(model.head.output.weight.sum()))
+    """
+    environment = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    name, total = done.stdout.split()
+    assert name == "TGDFERForTemporalLocalization"
+    assert float(total) == pytest.approx(model.head.output.weight.sum().item(), rel=1e-4)
+
+
+def test_models_with_another_head_are_refused(from_clip: Maker, tmp_path: Path) -> None:
+    classifier = from_clip(long_range=False)
+    classifier.save_pretrained(tmp_path / "classifier")
+    # A classifier that was loaded from the Hub has pipelines in its config.
+    TGDFERForTemporalLocalization.from_classifier(classifier).save_pretrained(tmp_path / "localizer")
+    assert "custom_pipelines" not in json.loads((tmp_path / "localizer/config.json").read_text())
+    for load in (TGDFERForVideoClassification, AutoModelForVideoClassification):
+        message = "localizer contains a TGDFERForTemporalLocalization, not a TGDFERForVideoClassification; load it"
+        with pytest.raises(ValueError, match=f"{message} with `TGDFERForTemporalLocalization`\\."):
+            load.from_pretrained(tmp_path / "localizer")
+    message = "classifier contains a TGDFERForVideoClassification, not a TGDFERForTemporalLocalization; load it"
+    with pytest.raises(ValueError, match=f"{message} with `TGDFERForVideoClassification` and convert it"):
+        TGDFERForTemporalLocalization.from_pretrained(tmp_path / "classifier")
+    with pytest.raises(ValueError, match="localizer contains a TGDFERForTemporalLocalization"):
+        pipeline("emotion-timeline", model=str(tmp_path / "localizer"))
+    for folder in ("classifier", "localizer"):
+        assert type(TGDFERModel.from_pretrained(tmp_path / folder)) is TGDFERModel
 
 
 def test_attached_lora_is_refused(from_clip: Maker) -> None:
