@@ -1,5 +1,7 @@
 """LoRA: what it adapts, that it learns, that it can be merged or saved apart from its CLIP."""
 
+import copy
+import io
 import json
 import os
 import re
@@ -198,6 +200,21 @@ def test_a_model_saved_with_lora_loads_without_peft(
     assert there["sentence"] == "LoRA needs peft: `pip install peft`."
     for output in there["outputs"]:
         assert all(differ(output[name], unmerged[name]) < 1e-5 for name in OUTPUTS)
+
+
+@torch.no_grad()
+def test_lora_can_be_pickled(adapting: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    """As `torch.save` and started processes do."""
+    file = io.BytesIO()
+    torch.save(adapting, file)
+    file.seek(0)
+    for again in (torch.load(file, weights_only=False), copy.deepcopy(adapting)):
+        assert torch.equal(again(frames).logits, adapting(frames).logits)
+        modules = zip(again.modules(), adapting.modules(), strict=True)
+        assert all(type(one) is type(other) for one, other in modules)
+        again.attach_lora()  # is attached already
+        again.merge_lora()
+        assert not again.has_lora and adapting.has_lora
 
 
 # Adapters.
