@@ -74,6 +74,11 @@ def require_known(options: Mapping[str, Any], known: set[str]) -> None:
             raise ValueError(f"There is no option {name!r}; {hint}")
 
 
+def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Returns the dtype of a name, such as "bfloat16". A dtype is returned as it is."""
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
 def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
     """Loads a CLIP, and returns it with its commit. It is in float32, because half precision loses small updates.
 
@@ -426,8 +431,7 @@ class ClassifierCheckpoints(CheckpointedModel):
         if dtype == "auto":
             saved = TGDFERConfig.get_config_dict(clip, revision=commit, **hub_options)[0]
             dtype = saved.get("dtype") or saved.get("torch_dtype") or torch.float32
-        model.to(dtype=getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # type: ignore[call-arg]
-        return model.eval()
+        return model.to(dtype=as_dtype(dtype)).eval()  # type: ignore[call-arg]
 
     @classmethod
     def from_adapter(
@@ -435,6 +439,7 @@ class ClassifierCheckpoints(CheckpointedModel):
         adapter: str | os.PathLike,
         clip: str | os.PathLike | None = None,
         revision: str | None = None,
+        dtype: str | torch.dtype = torch.float32,
         **hub_options: Any,
     ) -> Self:
         """Loads an adapter together with the CLIP that it was trained with.
@@ -444,11 +449,13 @@ class ClassifierCheckpoints(CheckpointedModel):
             clip (`str` or `os.PathLike`, *optional*): Hub id or folder of that CLIP. Defaults to the id and revision
                 in the config of the adapter.
             revision (`str`, *optional*): Revision of the Hub repository of the adapter.
+            dtype (`str` or `torch.dtype`, *optional*, defaults to `torch.float32`): Dtype of the model. "auto" uses
+                that in the config of the adapter. Small updates are lost in half precision.
             **hub_options: Hub options for the adapter and the CLIP, such as `token`, `cache_dir` and
                 `local_files_only`.
 
         Returns:
-            `ClassifierCheckpoints`: The model in `eval` mode and float32, with CLIP frozen and LoRA attached if the
+            `ClassifierCheckpoints`: The model in `eval` mode, with CLIP frozen and LoRA attached if the
             adapter has it.
 
         Raises:
@@ -476,7 +483,9 @@ class ClassifierCheckpoints(CheckpointedModel):
             )
         model.load_state_dict(weights, strict=False)
         model.freeze_clip()
-        return model.eval()
+        if dtype == "auto":
+            dtype = config.dtype or torch.float32
+        return model.to(dtype=as_dtype(dtype)).eval()  # type: ignore[call-arg]
 
     def save_adapter(self, folder: str | os.PathLike) -> None:
         """Saves the model without its CLIP. This takes a few MB instead of hundreds.

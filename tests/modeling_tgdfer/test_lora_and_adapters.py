@@ -492,6 +492,14 @@ torch.save(sentences, results)
 
 
 @pytest.mark.slow  # it starts another Python, and a server
+def test_the_dtype_of_an_adapter(untrained: TGDFERForVideoClassification, tmp_path: Path, clip_folder: Path) -> None:
+    untrained.save_adapter(tmp_path)
+    for dtype, expected in (("auto", torch.float32), ("float16", torch.float16), (torch.bfloat16, torch.bfloat16)):
+        model = TGDFERForVideoClassification.from_adapter(tmp_path, clip=clip_folder, dtype=dtype)
+        assert model.dtype == expected and not model.training
+        assert {parameter.dtype for parameter in model.parameters()} == {expected}
+
+
 def test_an_adapter_on_a_hub_knows_the_revision_of_its_base(clip_folder: Path, tmp_path: Path, prompts: dict) -> None:
     torch.save((prompts, torch.randn(1, 4, DIM)), tmp_path / "given.pt")
     with serve() as hub:
