@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForVideoClassification, pipeline
@@ -13,7 +14,7 @@ from transformers import AutoModel, AutoModelForVideoClassification, pipeline
 from tgdfer import TGDFERConfig, TGDFERForTemporalLocalization, TGDFERForVideoClassification, TGDFERModel
 from tgdfer.modeling_tgdfer.localization_tgdfer import CONSENSUS_WEIGHT, TGDFERDilatedHead, consensus_loss
 
-from .conftest import DIM, LABELS, Maker, differ, move_all_but_clip, switch_off_dropout
+from .conftest import DIM, LABELS, Maker, differ, move_all_but_clip, move_lora, switch_off_dropout
 
 FRAMES = 24
 
@@ -175,3 +176,80 @@ def test_attached_lora_is_refused(from_clip: Maker) -> None:
     classifier.attach_lora()
     with pytest.raises(ValueError, match="call its method `merge_lora` first"):
         TGDFERForTemporalLocalization.from_classifier(classifier)
+
+
+@torch.no_grad()
+def test_lora_that_peft_has_merged(from_clip: Maker) -> None:
+    classifier = from_clip(lora_layers=1)
+    classifier.attach_lora()
+    move_lora(classifier)
+    config = peft.LoraConfig(target_modules=["tgdfer.short_term.down"])
+    merged = peft.get_peft_model(classifier, config).merge_and_unload()
+    model, frames = TGDFERForTemporalLocalization.from_classifier(merged), features()
+    assert not model.config.lora_attached and model.tgdfer.config is model.config
+    expected = merged.eval()(frame_features=frames).frame_logits
+    assert differ(model(frame_features=frames).frame_logits, expected / 2) < 1e-4
+    model.attach_lora()
+    assert model.has_lora and not merged.has_lora
+
+
+def test_what_is_frozen_and_how_attention_is_computed_stay(from_clip: Maker) -> None:
+    classifier = from_clip(long_range=True)
+    classifier.set_attn_implementation("eager")
+    classifier.tgdfer.text_guidance.requires_grad_(False)
+    classifier.bias.requires_grad_(False)
+    model = TGDFERForTemporalLocalization.from_classifier(classifier.bfloat16())
+    assert model.config._attn_implementation == "eager"
+    assert model.tgdfer.clip.config.vision_config._attn_implementation == "eager"
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained >= {"log_scale", *(f"head.{name}" for name, _ in model.head.named_parameters())}
+    assert not [name for name in trained if name == "bias" or "text_guidance" in name or ".clip." in name]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+def test_labels_that_are_no_indices_are_refused(from_clip: Maker) -> None:
+    several = from_clip(long_range=False)
+    several.config.problem_type = "multi_label_classification"
+    with pytest.raises(ValueError, match="multi_label_classification.*; set it to None, and train with one label"):
+        TGDFERForTemporalLocalization.from_classifier(several)
+    model, frames = make(from_clip), features(len(LABELS), clips=2)
+    wrong = (torch.rand(2, len(LABELS)), torch.zeros(2, 3, dtype=torch.long), torch.tensor(1), torch.zeros(2))
+    for labels in wrong:
+        with pytest.raises(ValueError, match=r"`labels` has .* index of each clip \(2,\), or of each frame \(2, 5\)"):
+            model(frame_features=frames, labels=labels)
+    model.config.problem_type = "multi_label_classification"
+    with pytest.raises(ValueError, match="a localizer gives each frame one label"):
+        model(frame_features=frames, labels=torch.zeros(2, len(LABELS), dtype=torch.long))
+
+
+def test_clips_without_label_do_not_count(from_clip: Maker) -> None:
+    model, frames = move_all_but_clip(make(from_clip, instance_weight=0.5)), features(6, clips=2)
+    assert model(frame_features=frames, labels=torch.tensor([-100, -100])).loss == 0
+    loss = model(frame_features=frames, labels=torch.tensor([1, -100])).loss
+    alone = model(frame_features=frames[:1], labels=torch.tensor([1])).loss
+    torch.testing.assert_close(loss, alone)
+
+
+def test_a_clip_of_masked_frames_spoils_nothing(from_clip: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask is checked only on a CPU and outside compiled graphs."""
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    model, mask = move_all_but_clip(make(from_clip)), torch.tensor([[True] * 4, [False] * 4])
+    found = model(frame_features=features(4, clips=2), frame_mask=mask, labels=torch.tensor([1, 2]))
+    assert found.logits.isfinite().all()
+    found.loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
+@torch.no_grad()
+def test_features_and_dtype_are_those_of_the_classifier(from_clip: Maker, frames: torch.Tensor) -> None:
+    classifier = from_clip(long_range=False)
+    model = TGDFERForTemporalLocalization.from_classifier(classifier)
+    assert torch.equal(model.get_frame_features(frames), classifier.get_frame_features(frames))
+    assert torch.equal(model.get_text_features().pooler_output, classifier.get_text_features().pooler_output)
+    phrases = torch.randint(0, 97, (3, 9), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(model.encode_phrases(phrases), classifier.encode_phrases(phrases))
+    assert model.get_input_embeddings() is model.tgdfer.get_input_embeddings()
+    found = model.to(torch.bfloat16)(frame_features=features(), labels=torch.tensor([1]))
+    assert {value.dtype for name, value in found.items() if name != "loss"} == {torch.bfloat16}
+    assert found.loss.dtype == torch.float32
