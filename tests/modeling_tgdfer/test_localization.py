@@ -253,3 +253,19 @@ def test_features_and_dtype_are_those_of_the_classifier(from_clip: Maker, frames
     found = model.to(torch.bfloat16)(frame_features=features(), labels=torch.tensor([1]))
     assert {value.dtype for name, value in found.items() if name != "loss"} == {torch.bfloat16}
     assert found.loss.dtype == torch.float32
+
+
+@pytest.mark.slow  # tracing takes seconds
+def test_compiles_and_exports_in_one_graph(from_clip: Maker) -> None:
+    model = move_all_but_clip(make(from_clip, instance_weight=0.5))
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    inputs = {"frame_features": features(6, clips=2), "frame_mask": mask}
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=True)
+    for labels in (torch.tensor([1, -100]), torch.full((2, 6), 3)):
+        expected = model(**inputs, labels=labels).loss
+        torch.testing.assert_close(compiled(**inputs, labels=labels).loss, expected)
+    sizes = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in inputs}
+    with torch.no_grad():
+        exported = torch.export.export(model, (), inputs, dynamic_shapes=sizes).module()
+        longer = {"frame_features": features(11, clips=3), "frame_mask": torch.ones(3, 11, dtype=torch.bool)}
+        torch.testing.assert_close(exported(**longer)["frame_logits"], model(**longer).frame_logits)
