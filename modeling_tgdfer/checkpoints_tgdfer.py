@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -41,11 +41,8 @@ from .dual_encoders_tgdfer import (
 from .lora_tgdfer import LORA_NAME, AdaptedModel
 
 ADAPTER_NAME = "tgdfer_adapter.safetensors"
-# Pipelines of the saved code, by task.
-PIPELINES = {
-    "emotion-timeline": "pipeline_tgdfer.EmotionTimelinePipeline",
-    "emotion-search": "search_pipeline_tgdfer.EmotionSearchPipeline",
-}
+# The top-level parts that only one of the models with a head has.
+HEADS = {"relevance": "TGDFERForVideoClassification", "head": "TGDFERForTemporalLocalization"}
 # Options of `from_clip` and `from_adapter` that are passed to the Hub.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")
 # Fields of the config that `from_clip` derives from the CLIP and the prompts. The caller cannot set them.
@@ -75,6 +72,11 @@ def require_known(options: Mapping[str, Any], known: set[str]) -> None:
             similar = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"did you mean {similar[0]!r}?" if similar else "see `TGDFERConfig` for the fields of a model."
             raise ValueError(f"There is no option {name!r}; {hint}")
+
+
+def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Returns the dtype of a name, such as "bfloat16". A dtype is returned as it is."""
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
 
 
 def load_clip(name_or_folder: str | os.PathLike, revision: str | None, **options: Any) -> tuple[Any, str]:
@@ -234,6 +236,11 @@ def require_complete(model: Any, report: Mapping[str, Any], name: Any) -> None:
         ValueError: If weights are missing or do not fit.
     """
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
+    lacking, others = ({key.split(".")[0] for key in keys} & HEADS.keys() for keys in (missing, unexpected))
+    if lacking and others - lacking:
+        saved = HEADS[min(others - lacking)]
+        convert = "" if "head" in others else " and convert it with `TGDFERForTemporalLocalization.from_classifier`"
+        raise ValueError(f"{name} contains a {saved}, not a {type(model).__name__}; load it with `{saved}`{convert}.")
     if any("text_guidance.prompt_ids" in str(key) for key in report["mismatched_keys"]):
         raise ValueError(
             f"The class prompts in {name} do not fit the requested {model.config.num_labels} classes with "
@@ -261,6 +268,16 @@ class CheckpointedModel(AdaptedModel):
 
     config: TGDFERConfig
     config_class = TGDFERConfig
+    # What a saved config names: the class for each Auto class, and the pipelines, whose code is saved with the
+    # processor. The base model and the classifier can load the weights of each other.
+    _auto_map: ClassVar[dict[str, str]] = {
+        "AutoModel": "modeling_tgdfer.TGDFERModel",
+        "AutoModelForVideoClassification": "modeling_tgdfer.TGDFERForVideoClassification",
+    }
+    _pipelines: ClassVar[dict[str, str]] = {
+        "emotion-timeline": "pipeline_tgdfer.EmotionTimelinePipeline",
+        "emotion-search": "search_pipeline_tgdfer.EmotionSearchPipeline",
+    }
 
     def save_pretrained(
         self,
@@ -292,18 +309,14 @@ class CheckpointedModel(AdaptedModel):
         if not self.has_lora:
             self.forget_lora()
         self.config.format_version = FORMAT_VERSION
-        home = "modeling_tgdfer"
-        # transformers would record only the class that is saved, but both classes can load the weights.
-        self.config.auto_map = {
-            "AutoConfig": "configuration_tgdfer.TGDFERConfig",
-            "AutoModel": f"{home}.TGDFERModel",
-            "AutoModelForVideoClassification": f"{home}.TGDFERForVideoClassification",
-        }
-        # The code of these pipelines is saved with the processor.
-        self.config.custom_pipelines = {
-            task: {"impl": implementation, "pt": ["AutoModelForVideoClassification"]}
-            for task, implementation in PIPELINES.items()
-        }
+        # transformers would record only the class that is saved.
+        self.config.auto_map = {"AutoConfig": "configuration_tgdfer.TGDFERConfig", **self._auto_map}
+        vars(self.config).pop("custom_pipelines", None)  # those of a model that this one was made from
+        if self._pipelines:
+            self.config.custom_pipelines = {
+                task: {"impl": implementation, "pt": ["AutoModelForVideoClassification"]}
+                for task, implementation in self._pipelines.items()
+            }
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
         if self.should_save_on_this_rank(is_main_process):
             self._write_weights_metadata(save_directory)
@@ -335,7 +348,7 @@ class CheckpointedModel(AdaptedModel):
 
         Raises:
             ValueError: If the saved class prompts do not fit the requested number of classes, or the weights are of
-                another version.
+                another version or a model with another head.
             ImportError: If LoRA is attached and peft is not installed.
         """
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
@@ -418,8 +431,7 @@ class ClassifierCheckpoints(CheckpointedModel):
         if dtype == "auto":
             saved = TGDFERConfig.get_config_dict(clip, revision=commit, **hub_options)[0]
             dtype = saved.get("dtype") or saved.get("torch_dtype") or torch.float32
-        model.to(dtype=getattr(torch, dtype) if isinstance(dtype, str) else dtype)  # type: ignore[call-arg]
-        return model.eval()
+        return model.to(dtype=as_dtype(dtype)).eval()  # type: ignore[call-arg]
 
     @classmethod
     def from_adapter(
@@ -427,6 +439,7 @@ class ClassifierCheckpoints(CheckpointedModel):
         adapter: str | os.PathLike,
         clip: str | os.PathLike | None = None,
         revision: str | None = None,
+        dtype: str | torch.dtype = torch.float32,
         **hub_options: Any,
     ) -> Self:
         """Loads an adapter together with the CLIP that it was trained with.
@@ -436,11 +449,13 @@ class ClassifierCheckpoints(CheckpointedModel):
             clip (`str` or `os.PathLike`, *optional*): Hub id or folder of that CLIP. Defaults to the id and revision
                 in the config of the adapter.
             revision (`str`, *optional*): Revision of the Hub repository of the adapter.
+            dtype (`str` or `torch.dtype`, *optional*, defaults to `torch.float32`): Dtype of the model. "auto" uses
+                that in the config of the adapter. Small updates are lost in half precision.
             **hub_options: Hub options for the adapter and the CLIP, such as `token`, `cache_dir` and
                 `local_files_only`.
 
         Returns:
-            `ClassifierCheckpoints`: The model in `eval` mode and float32, with CLIP frozen and LoRA attached if the
+            `ClassifierCheckpoints`: The model in `eval` mode, with CLIP frozen and LoRA attached if the
             adapter has it.
 
         Raises:
@@ -468,7 +483,9 @@ class ClassifierCheckpoints(CheckpointedModel):
             )
         model.load_state_dict(weights, strict=False)
         model.freeze_clip()
-        return model.eval()
+        if dtype == "auto":
+            dtype = config.dtype or torch.float32
+        return model.to(dtype=as_dtype(dtype)).eval()  # type: ignore[call-arg]
 
     def save_adapter(self, folder: str | os.PathLike) -> None:
         """Saves the model without its CLIP. This takes a few MB instead of hundreds.

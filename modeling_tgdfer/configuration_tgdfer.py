@@ -342,6 +342,7 @@ class TGDFERConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(BASIC_EMOTIONS))
         if self.id2label is not None:
             self.label2id = {name: int(index) for index, name in self.id2label.items()}
+        self.architectures = self.architectures or []  # `AutoModel`, which has two classes for us, iterates over it
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:

@@ -7,14 +7,14 @@ consensus. Here the fine stream compares the frame with the descriptions of the 
 the two streams.
 """
 
+import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
@@ -97,6 +97,10 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
         config (`TGDFERConfig`): The configuration. The head depends on `localization_width` and `localization_layers`.
     """
 
+    # The pipelines need a classifier.
+    _auto_map = {"AutoModel": "localization_tgdfer.TGDFERForTemporalLocalization"}
+    _pipelines: ClassVar[dict[str, str]] = {}
+
     def __init__(self, config: TGDFERConfig):
         super().__init__(config)
         self.tgdfer = TGDFERModel(config)
@@ -106,35 +110,31 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
         self.post_init()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, TGDFERForTemporalLocalization):
-            init.constant_(module.log_scale, math.log(self.config.initial_scale))
-            init.zeros_(module.bias)
-
     @classmethod
     def from_classifier(cls, model: TGDFERForVideoClassification) -> "TGDFERForTemporalLocalization":
         """Creates a model with CLIP, texts and temporal network of a classifier. They are copied.
 
         Args:
-            model (`TGDFERForVideoClassification`): A classifier, trained or not. LoRA must be merged.
+            model (`TGDFERForVideoClassification`): A classifier, trained or not. LoRA must be merged. For other
+                classes, call its method `set_classes` first.
 
         Returns:
-            `TGDFERForTemporalLocalization`: The model, in `eval` mode and with a frozen CLIP.
+            `TGDFERForTemporalLocalization`: The model, in `eval` mode and with a frozen CLIP. Other parameters that
+            are frozen in the classifier stay frozen.
 
         Raises:
-            ValueError: If LoRA is attached to the classifier.
+            ValueError: If LoRA is attached to the classifier, or its clips have several labels.
         """
         if model.has_lora:
             raise ValueError("LoRA is attached to the classifier; call its method `merge_lora` first.")
-        config = type(model.config).from_dict(model.config.to_dict())
+        require_one_label(model.config)
+        # Copied together, so that the copy of the network has the copy of the config.
+        config, tgdfer, log_scale, bias = copy.deepcopy((model.config, model.tgdfer, model.log_scale, model.bias))
+        tgdfer.forget_lora()  # peft may have merged it
         config.reset_calibration()
         localizer: Any = cls(config)
-        localizer = localizer.to(device=model.device, dtype=model.dtype)
-        localizer.tgdfer.load_state_dict(model.tgdfer.state_dict())
-        localizer.log_scale.data.copy_(model.log_scale.data)
-        localizer.bias.data.copy_(model.bias.data)
+        localizer.to(device=model.device, dtype=model.dtype)
+        localizer.tgdfer, localizer.log_scale, localizer.bias = tgdfer, log_scale, bias
         localizer.freeze_clip()
         return localizer.eval()
 
@@ -164,7 +164,7 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
             `TGDFERLocalizationOutput`: Logits of clips and frames and, if labels are given, the loss.
 
         Raises:
-            ValueError: As in `TGDFERModel.forward`.
+            ValueError: As in `TGDFERModel.forward`, or if the labels are not class indices of clips or frames.
         """
         inputs = (pixel_values_videos, frame_mask, timestamps, frame_features)
         base = self.tgdfer(*inputs, return_dict=True, **kwargs)
@@ -174,19 +174,59 @@ class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
         coarse = at_least_fp32(self.head(frames, mask))
         frame_logits = (fine + coarse) / 2
         top = top_frames(frame_logits, mask, self.config.topk_fraction)
-        logits = frame_logits.masked_fill(~top, 0.0).sum(1) / top.sum(1)
+        # A clip whose frames are all masked has no top frames.
+        logits = frame_logits.masked_fill(~top, 0.0).sum(1) / top.sum(1).clamp(min=1)
         loss = None
-        if labels is not None and labels.ndim == 2:
+        if labels is not None:
+            require_one_label(self.config)
+            require_indices(labels, mask)
+            labels = labels.to(logits.device)
+            loss = self._loss(labels, logits, frame_logits, top, mask)
+            if labels.ndim == 1:
+                is_labelled = mask & (labels != IGNORED).unsqueeze(1)
+                loss = loss + CONSENSUS_WEIGHT * consensus_loss(coarse, fine, is_labelled)
+        outputs = (value.to(frames.dtype) for value in (logits, frame_logits, coarse, fine))
+        return TGDFERLocalizationOutput(loss, *outputs)
+
+    def _loss(self, labels: Tensor, logits: Tensor, frame_logits: Tensor, top: Tensor, frame_mask: Tensor) -> Tensor:
+        """Computes the loss of the labels of clips or frames, without the consensus."""
+        if labels.ndim == 2:
             # The labels of the frames go one by one through a loss that expects those of clips.
-            wanted = labels.masked_fill(~mask, IGNORED).flatten()
-            loss = bag_loss(frame_logits.flatten(0, 1), wanted, None, self.config.label_smoothing)
-        elif labels is not None:
-            loss = bag_loss(logits, labels, None, self.config.label_smoothing)
-            loss = loss + CONSENSUS_WEIGHT * consensus_loss(coarse, fine, mask)
-            if self.config.instance_weight:
-                chosen = top.gather(2, labels.clamp(min=0).view(-1, 1, 1).expand(-1, mask.shape[1], 1)).squeeze(2)
-                loss = loss + self.config.instance_weight * instance_loss(frame_logits, labels, chosen)
-        return TGDFERLocalizationOutput(loss, logits, frame_logits, coarse, fine)
+            wanted = labels.masked_fill(~frame_mask, IGNORED).flatten()
+            return bag_loss(frame_logits.flatten(0, 1), wanted, None, self.config.label_smoothing)
+        loss = bag_loss(logits, labels, None, self.config.label_smoothing)
+        if self.config.instance_weight:
+            wanted = labels.clamp(min=0).view(-1, 1, 1).expand(-1, frame_mask.shape[1], 1)
+            loss = loss + self.config.instance_weight * instance_loss(
+                frame_logits, labels, top.gather(2, wanted).squeeze(2)
+            )
+        return loss
+
+
+def require_one_label(config: TGDFERConfig) -> None:
+    """Checks that the config does not ask for several labels.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if config.problem_type == "multi_label_classification":
+        raise ValueError(
+            '`config.problem_type` is "multi_label_classification", but a localizer gives each frame one label; set '
+            "it to None, and train with one label for each clip or frame."
+        )
+
+
+def require_indices(labels: Tensor, frame_mask: Tensor) -> None:
+    """Checks that labels are class indices of clips (B,) or frames (B, T).
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if labels.is_floating_point() or labels.shape != frame_mask.shape[: max(labels.ndim, 1)]:
+        raise ValueError(
+            f"`labels` has the shape {tuple(labels.shape)} and the type {labels.dtype}; give the class index of each "
+            f"clip {tuple(frame_mask.shape[:1])}, or of each frame {tuple(frame_mask.shape)}."
+        )
 
 
 def consensus_loss(coarse: Tensor, fine: Tensor, frame_mask: Tensor) -> Tensor:

@@ -164,11 +164,22 @@ class _KeepsLora:
         layer: Any = super()
         layer.set_adapter([*(name for name in names if name != LORA_NAME), LORA_NAME], *args, **kwargs)
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # pickle would look for the derived class in a module, so it gets the class of peft instead.
+        reduced: Any = super().__reduce_ex__(protocol)
+        return _without_init, (type(self).__bases__[1],), *reduced[2:]
+
 
 @functools.cache
 def _with_kept_lora(layer: Any) -> Any:
     """Derives a class from a class of peft layers. It keeps the LoRA of TG-DFER active."""
     return type(f"TGDFER{layer.__name__}", (_KeepsLora, layer), {})
+
+
+def _without_init(layer: Any) -> Any:
+    """Makes an empty layer of the class derived from `layer`, which pickle and copy then fill."""
+    derived = _with_kept_lora(layer)
+    return derived.__new__(derived)
 
 
 def _is_lora(module: nn.Module) -> bool:
@@ -205,6 +216,8 @@ def _inject(tower: Any, fields: Mapping[str, Any], name: str) -> None:
                 raise ValueError(f"`{name}` has {pattern!r} in {field!r}, but no module with LoRA has this name.")
     for module in tower.modules():
         if _is_lora(module):
+            # Classes that are registered with peft (`_register_custom_module`, which is private) would replace its
+            # choice of a layer, but ours has to derive from that layer. So the class is changed afterwards.
             layer: Any = type(module)
             module.__class__ = _with_kept_lora(layer)
             for inner in module.modules():

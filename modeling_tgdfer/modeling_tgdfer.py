@@ -133,8 +133,9 @@ class TGDFEROutput(ModelOutput):
 
 
 class TGDFERPreTrainedModel(CheckpointedModel):
-    """Base class of both models. It initialises weights and declares features. `CheckpointedModel` saves and loads."""
+    """Base class of all models. It initialises weights and declares features. `CheckpointedModel` saves and loads."""
 
+    tgdfer: Any  # of the models with a head, which leave to it all methods of this class about CLIP
     base_model_prefix = "tgdfer"
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)  # type: ignore[assignment]
@@ -182,9 +183,30 @@ class TGDFERPreTrainedModel(CheckpointedModel):
             init.normal_(module.directions, std=0.3 * module.directions.shape[0] ** -0.5)
         elif isinstance(module, TGDFERVisualPrompts):
             init.zeros_(module.strength)
-        elif isinstance(module, TGDFERForVideoClassification):
-            init.constant_(module.log_scale, math.log(self.config.initial_scale))
-            init.zeros_(module.bias)
+        elif hasattr(module, "log_scale"):
+            model = cast(Any, module)  # one with a head
+            init.constant_(model.log_scale, math.log(self.config.initial_scale))
+            init.zeros_(model.bias)
+
+    def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """Encodes frames with CLIP only: see `TGDFERModel.get_frame_features`."""
+        return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
+
+    def encode_phrases(self, input_ids: Tensor) -> Tensor:
+        """Encodes phrases in the space of the frames: see `TGDFERModel.encode_phrases`."""
+        return self.tgdfer.encode_phrases(input_ids)
+
+    def get_text_features(self, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """Returns the texts of all classes: see `TGDFERModel.get_text_features`."""
+        return self.tgdfer.get_text_features(**kwargs)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Returns the token embeddings of the text tower."""
+        return self.tgdfer.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the token embeddings of the text tower."""
+        self.tgdfer.set_input_embeddings(value)
 
 
 class TGDFERModel(TGDFERPreTrainedModel):
@@ -485,28 +507,6 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.max_descriptions, self.config.prompt_length = ids.shape[1:]
         self.tgdfer._text_cache = TextCache()
-
-    # Prediction.
-
-    def get_frame_features(self, pixel_values_videos: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """Encodes frames with CLIP only: see `TGDFERModel.get_frame_features`."""
-        return self.tgdfer.get_frame_features(pixel_values_videos, frame_mask)
-
-    def encode_phrases(self, input_ids: Tensor) -> Tensor:
-        """Encodes phrases in the space of the frames: see `TGDFERModel.encode_phrases`."""
-        return self.tgdfer.encode_phrases(input_ids)
-
-    def get_text_features(self, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Returns the texts of all classes: see `TGDFERModel.get_text_features`."""
-        return self.tgdfer.get_text_features(**kwargs)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Returns the token embeddings of the text tower."""
-        return self.tgdfer.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the token embeddings of the text tower."""
-        self.tgdfer.set_input_embeddings(value)
 
     @can_return_tuple
     def forward(

@@ -94,7 +94,7 @@ _AUTO = "transformers.models.auto"
 # last name, its import is complete.
 _NEEDED_BY = (
     (f"{_AUTO}.configuration_auto", "AutoConfig", "tgdfer.modeling_tgdfer.configuration_tgdfer"),
-    (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.modeling_tgdfer"),
+    (f"{_AUTO}.modeling_auto", "AutoModelForVideoClassification", "tgdfer.modeling_tgdfer.localization_tgdfer"),
     (f"{_AUTO}.video_processing_auto", "AutoVideoProcessor", "tgdfer.processing.video_processing_tgdfer"),
     (f"{_AUTO}.processing_auto", "AutoProcessor", "tgdfer.processing.processing_tgdfer"),
     ("transformers.pipelines", "pipeline", "tgdfer.processing.pipeline_tgdfer"),
@@ -113,6 +113,7 @@ _MUST_BE_COMPLETE = (
     "tgdfer.modeling_tgdfer.checkpoints_tgdfer",
     "tgdfer.modeling_tgdfer.layers_tgdfer",
     "tgdfer.modeling_tgdfer.losses_tgdfer",
+    "tgdfer.modeling_tgdfer.modeling_tgdfer",
     "tgdfer.modeling_tgdfer.optional_parts_tgdfer",
     "tgdfer.modeling_tgdfer.regions_tgdfer",
     "tgdfer.modeling_tgdfer.visual_prompts_tgdfer",
@@ -139,10 +140,11 @@ def _register_config(ours: Any) -> None:
     import_module(f"{_AUTO}.configuration_auto").AutoConfig.register("tgdfer", ours.TGDFERConfig)
 
 
-@when_imported("tgdfer.modeling_tgdfer.modeling_tgdfer")
+@when_imported("tgdfer.modeling_tgdfer.localization_tgdfer")
 def _register_models(ours: Any) -> None:
     auto = import_module(f"{_AUTO}.modeling_auto")
-    auto.AutoModel.register(ours.TGDFERConfig, ours.TGDFERModel)
+    # `architectures` in the config chooses between these two. The first is also that of a classifier.
+    auto.AutoModel.register(ours.TGDFERConfig, (ours.TGDFERModel, ours.TGDFERForTemporalLocalization))
     auto.AutoModelForVideoClassification.register(ours.TGDFERConfig, ours.TGDFERForVideoClassification)
 
 

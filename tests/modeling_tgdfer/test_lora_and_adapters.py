@@ -1,5 +1,7 @@
 """LoRA: what it adapts, that it learns, that it can be merged or saved apart from its CLIP."""
 
+import copy
+import io
 import json
 import os
 import re
@@ -198,6 +200,21 @@ def test_a_model_saved_with_lora_loads_without_peft(
     assert there["sentence"] == "LoRA needs peft: `pip install peft`."
     for output in there["outputs"]:
         assert all(differ(output[name], unmerged[name]) < 1e-5 for name in OUTPUTS)
+
+
+@torch.no_grad()
+def test_lora_can_be_pickled(adapting: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    """As `torch.save` and started processes do."""
+    file = io.BytesIO()
+    torch.save(adapting, file)
+    file.seek(0)
+    for again in (torch.load(file, weights_only=False), copy.deepcopy(adapting)):
+        assert torch.equal(again(frames).logits, adapting(frames).logits)
+        modules = zip(again.modules(), adapting.modules(), strict=True)
+        assert all(type(one) is type(other) for one, other in modules)
+        again.attach_lora()  # is attached already
+        again.merge_lora()
+        assert not again.has_lora and adapting.has_lora
 
 
 # Adapters.
@@ -475,6 +492,14 @@ torch.save(sentences, results)
 
 
 @pytest.mark.slow  # it starts another Python, and a server
+def test_the_dtype_of_an_adapter(untrained: TGDFERForVideoClassification, tmp_path: Path, clip_folder: Path) -> None:
+    untrained.save_adapter(tmp_path)
+    for dtype, expected in (("auto", torch.float32), ("float16", torch.float16), (torch.bfloat16, torch.bfloat16)):
+        model = TGDFERForVideoClassification.from_adapter(tmp_path, clip=clip_folder, dtype=dtype)
+        assert model.dtype == expected and not model.training
+        assert {parameter.dtype for parameter in model.parameters()} == {expected}
+
+
 def test_an_adapter_on_a_hub_knows_the_revision_of_its_base(clip_folder: Path, tmp_path: Path, prompts: dict) -> None:
     torch.save((prompts, torch.randn(1, 4, DIM)), tmp_path / "given.pt")
     with serve() as hub:

@@ -24,6 +24,7 @@ NAMES = {
     "our checkpoints": "import tgdfer.modeling_tgdfer.checkpoints_tgdfer",
     "our layers": "import tgdfer.modeling_tgdfer.layers_tgdfer",
     "our network": "import tgdfer.modeling_tgdfer.modeling_tgdfer",
+    "our localizer": "import tgdfer.modeling_tgdfer.localization_tgdfer",
     "our models": "from tgdfer.training.models import start_model",
 }
 CHECK = """
@@ -32,10 +33,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification,
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
-from tgdfer import TGDFERConfig, TGDFERForVideoClassification, TGDFERModel, TGDFERProcessor, TGDFERVideoProcessor
+from tgdfer import TGDFERConfig, TGDFERForTemporalLocalization, TGDFERForVideoClassification, TGDFERModel
+from tgdfer import TGDFERProcessor, TGDFERVideoProcessor
 
 assert type(AutoConfig.for_model("tgdfer")) is TGDFERConfig
-assert AutoModel._model_mapping[TGDFERConfig] is TGDFERModel
+assert AutoModel._model_mapping[TGDFERConfig] == (TGDFERModel, TGDFERForTemporalLocalization)
 assert AutoModelForVideoClassification._model_mapping[TGDFERConfig] is TGDFERForVideoClassification
 found = VIDEO_PROCESSOR_MAPPING[TGDFERConfig]  # one for each backend, from transformers 5.23 on
 assert TGDFERVideoProcessor in (found.values() if isinstance(found, dict) else [found])
