@@ -88,7 +88,7 @@ class TGDFERDilatedHead(nn.Module):
 
 
 class TGDFERForTemporalLocalization(TGDFERPreTrainedModel):
-    """TG-DFER with a dilated temporal head: labels every frame of a video of any length.
+    """TG-DFER with a dilated temporal head: labels every frame of a video.
 
     It is trained with the labels of clips alone, or with the label of each frame. Before training, it gives the same
     class to a frame as the descriptions do.
