@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import yaml
 from hub_client import HubClient, client_of
 from hub_server import Hub, serve
 from safetensors.numpy import save_file
+from small_clips import write_clip
 
 LABELS = ["anger", "happiness", "neutral"]
 METRICS = {
@@ -104,8 +104,7 @@ def write_json(path: Path, content: dict) -> None:
 def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoded video of a second."""
     path = tmp_path_factory.mktemp("videos") / "clip.mp4"
-    write_clip(path, seed=0)
-    return path
+    return write_clip(path, colour=(220, 60, 60), num_frames=25)
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +123,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Pat
             (home / "patients-of-may" / "clips" / split / label).mkdir(parents=True)
             for index in range(5):
                 path = home / "patients-of-may" / "clips" / split / label / f"{index}.mp4"
-                write_clip(path, seed=100 * seed + index)
+                write_clip(path, num_frames=12, seed=100 * seed + index)
     words = home / "patients-of-may" / "words.yaml"
     words.write_text("anger: [the brows lower]\nhappiness: [a smile]\nneutral: [at rest]\n")
     options = {"dataset": home / "patients-of-may" / "clips", "descriptions": words, "epochs": 1, "num_frames": 4}
@@ -153,21 +152,9 @@ def clip_rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     for label in ("anger", "happiness"):
         for person in "abcde":
             path = folder / f"{label}_{person}.mp4"
-            write_clip(path, seed=len(rows))
+            write_clip(path, num_frames=12, seed=len(rows))
             rows.append({"video": str(path), "label": label, "person": person})
     return rows
-
-
-def write_clip(path: Path, seed: int) -> None:
-    """Encode twelve frames of 48x48: a bright square that walks over a dark ground."""
-    colour = np.random.default_rng(seed).integers(128, 256, 3)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("mpeg4", rate=12, width=48, height=48, pix_fmt="yuv420p")
-        for index in range(12):
-            picture = np.full((48, 48, 3), 20, np.uint8)
-            picture[10:26, 2 * index : 2 * index + 16] = colour
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="session")
