@@ -300,9 +300,11 @@ class TGDFERConfig(PreTrainedConfig):
             ValueError: If the format is newer than this version can read, or if it is older and has fields that no
                 longer exist.
         """
-        # Fields among the options are checked as those of the dictionary.
         fields = {field.name for field in dataclasses.fields(cls)}
-        config_dict = config_dict | {name: kwargs.pop(name) for name in fields & kwargs.keys()}
+        # Own fields among the options are checked as those of the dictionary. The others, such as `dtype`, may have
+        # values that only transformers understands.
+        own = fields - {field.name for field in dataclasses.fields(PreTrainedConfig)} | {"id2label"}
+        config_dict = config_dict | {name: kwargs.pop(name) for name in own & kwargs.keys()}
         require_sizes(config_dict)
         saved = config_dict.get("format_version", 0 if config_dict.get("model_type") == cls.model_type else None)
         if saved is not None and not isinstance(saved, int):

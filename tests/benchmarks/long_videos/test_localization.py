@@ -54,7 +54,7 @@ class Localizer:
     """Fear in frames 6 to 11."""
 
     class config:
-        id2label = {0: "fear", 1: "neutral"}
+        class_names = ("fear", "neutral")
 
     def __call__(self, frame_features, timestamps):
         shown = (torch.arange(frame_features.shape[1]) // 6 == 1).float()

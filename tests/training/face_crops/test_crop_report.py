@@ -10,15 +10,15 @@ from .conftest import SETTINGS, write
 
 
 def test_videos_of_other_names_are_reported(clips, tmp_path, capsys):
-    for name in ("x.asf", "train/y.MXF", ".hidden.asf", "notes.txt"):
+    for name in ("x.divx", "train/y.RM", ".hidden.divx", "notes.txt"):
         (clips / name).write_bytes(b"")
-    assert cut_faces(clips, tmp_path / "out", SETTINGS)["skipped"] == ["train/y.MXF", "x.asf"]
+    assert cut_faces(clips, tmp_path / "out", SETTINGS)["skipped"] == ["train/y.RM", "x.divx"]
     main(["faces", str(clips), str(tmp_path / "out"), "--face-detector", "yunet", "--size", "48"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Files skipped because they do not have the suffix of a video (2): train/y.MXF, x.asf" in printed
+    assert "Files skipped because they do not have the suffix of a video (2): train/y.RM, x.divx" in printed
     (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "a.asf").write_bytes(b"")
-    with pytest.raises(UserError, match=r"only files such as a\.asf: name the folder"):
+    (tmp_path / "only" / "a.divx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"only files such as a\.divx: name the folder"):
         cut_faces(tmp_path / "only", tmp_path / "other", SETTINGS)
 
 
