@@ -34,7 +34,7 @@ PYTEST := time OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist
 test: .venv/installed  ## Run the tests (12 minutes of processor time at most, no network)
 	$(PYTEST) -m "not slow"
 
-test-slow: .venv/installed  ## Run the tests that are slow by nature (about 50 minutes of processor time)
+test-slow: .venv/installed  ## Run the tests that are slow by nature (about 35 minutes of processor time)
 	$(PYTEST) -m slow
 
 check: .venv/installed  ## Check format, lint, types and imports
