@@ -12,6 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
+from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.data.batches import ClipDataset
 from tgdfer.training.models import start_model
@@ -69,14 +70,20 @@ def order(folder: Path, accelerator: Accelerator) -> dict:
     return {"steps": steps}
 
 
-def sharded(folder: Path, accelerator: Accelerator) -> dict:
-    """Trains a step with sharded weights (FSDP2), and saves the whole model."""
+def _started(folder: Path) -> tuple[TGDFERForVideoClassification, TGDFERProcessor]:
+    """Returns the same model in every process, with LoRA that changes its answers."""
     options = json.loads((folder / "options.json").read_text())
     torch.manual_seed(0)
     model, processor = start_model(TrainingConfig.from_options(**options).model, ["happiness", "neutral", "sadness"])
-    for name, parameter in model.named_parameters():  # Otherwise LoRA changes nothing.
+    for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
+    return model, processor
+
+
+def sharded(folder: Path, accelerator: Accelerator) -> dict:
+    """Trains a step with sharded weights (FSDP2), and saves the whole model."""
+    model, processor = _started(folder)
     if accelerator.num_processes > 1:
         fully_shard(model, ignored_params=keep_scalars_whole(model))
     batch = load_file(folder / "batch.safetensors")
@@ -94,12 +101,7 @@ def sharded(folder: Path, accelerator: Accelerator) -> dict:
 
 def objectives(folder: Path, accelerator: Accelerator) -> dict:
     """The objectives of two steps, their gradients, and what they remember of the clips."""
-    options = json.loads((folder / "options.json").read_text())
-    torch.manual_seed(0)
-    model, _ = start_model(TrainingConfig.from_options(**options).model, ["happiness", "neutral", "sadness"])
-    for name, parameter in model.named_parameters():  # Otherwise LoRA changes nothing.
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+    model, _ = _started(folder)
     losses = Objectives(dict.fromkeys(OBJECTIVES, 1.0), model, epochs=10)
     losses.start_epoch(9)
     rank, number = accelerator.process_index, accelerator.num_processes
