@@ -41,7 +41,7 @@ def vote_metrics(
     if clips.soft is None or clips.soft.kind != "votes":
         return {}
     probabilities = softmax(_logits(predictions) / (config.temperature or 1.0), axis=1)
-    return {"votes": vote_figures(probabilities, clips.soft.ordered(_names(config)))}
+    return {"votes": vote_figures(probabilities, clips.soft.ordered(config.class_names))}
 
 
 def require_several_labels(config: TGDFERConfig) -> None:
@@ -71,7 +71,7 @@ def several_label_metrics(
         The figures, `label_kind`, `labels`, and `clips_with`, the number of clips with each label.
     """
     assert clips.soft is not None
-    names = _names(config)
+    names = config.class_names
     targets = clips.soft.ordered(names)
     counts = {name: int(count) for name, count in zip(names, targets.sum(0), strict=True)}
     figures = multiple_label_figures(expit(_logits(predictions)), targets, names, THRESHOLD)
@@ -87,7 +87,7 @@ def write_several_labels(
 ) -> None:
     """Writes `metrics.json`, and `predictions.csv` with the labels and the probabilities of each clip."""
     folder.mkdir(parents=True, exist_ok=True)
-    names, probabilities = _names(config), expit(_logits(predictions))
+    names, probabilities = config.class_names, expit(_logits(predictions))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "labels", "predicted", *names])
@@ -110,10 +110,6 @@ def print_several_labels(metrics: dict[str, Any]) -> None:
     table.add_row("all labels together", "", "", f"{100 * metrics['micro_f1']:.1f}")
     table.add_row("all labels of a clip right", "", "", f"{100 * metrics['exact_match']:.1f}")
     get_console().print(table)
-
-
-def _names(config: TGDFERConfig) -> list[str]:
-    return config.class_names
 
 
 def _logits(predictions: Sequence[ClipPrediction]) -> np.ndarray:
