@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -52,6 +52,9 @@ from tgdfer.weights import DEFAULT_MODEL
 
 logger = logging.getLogger(__name__)
 
+# The models of a run, by the names of their folders.
+Which = Literal["best", "last"]
+
 
 @dataclass(frozen=True)
 class EvaluationData:
@@ -93,7 +96,7 @@ class _EvaluationTask:
     """A model and the split to evaluate it on, with all defaults filled in.
 
     Attributes:
-        model: "best" or "last" for a run, otherwise the model as the user gave it.
+        model: "best" or "last" for a model of a run, otherwise the model as the user gave it.
         source: Folder or Hub id of the model.
         data: The split. Its `dataset` and `split` are not None.
         output: Folder for the results. None to write nothing.
@@ -121,7 +124,7 @@ def evaluate_model(
     data: EvaluationData | None = None,
     *,
     output: str | Path | None = None,
-    which: Literal["best", "last"] = "best",
+    which: Which = "best",
     baseline: bool = False,
     views: EvaluationViews | None = None,
     errors: int = SHOWN,
@@ -146,7 +149,7 @@ def evaluate_model(
             measured with the mean cosines of its frames and the descriptions of the classes.
         data (`EvaluationData`, *optional*): The split. By default the test split of the run.
         output (`str` or `Path`, *optional*): Folder for the results. By default the folder of the run. For a model
-            without a run, nothing is written by default.
+            without a run, or a folder such as `RUN/best`, nothing is written by default.
         which (`"best"` or `"last"`, *optional*, defaults to `"best"`): Model of a run to evaluate.
         baseline (`bool`, *optional*, defaults to `False`): Whether to train and evaluate the baseline on the data of
             the run, after all other results are written.
@@ -350,10 +353,14 @@ def _is_same_dataset(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: Path | None) -> _EvaluationTask:
-    """Fills in the defaults of an evaluation from the run that the model belongs to."""
+def _resolve_task(model: str | Path, data: EvaluationData, which: Which, output: Path | None) -> _EvaluationTask:
+    """Fills in the defaults of an evaluation from the run that the model belongs to. `RUN/best` belongs to `RUN`."""
     folder = Path(model)
-    if not (folder / "config.yaml").is_file():
+    if folder.name in get_args(Which) and (folder.parent / "config.yaml").is_file():
+        folder, which = folder.parent, cast(Which, folder.name)
+    elif (folder / "config.yaml").is_file():
+        output = output or folder
+    else:
         if data.dataset is None:
             raise UserError(f"{model} is not the folder of a run: name the data set to evaluate on with --dataset.")
         return _EvaluationTask(str(model), model, replace(data, split=data.split or "test"), output)
@@ -367,7 +374,7 @@ def _resolve_task(model: str | Path, data: EvaluationData, which: str, output: P
     requested = {name: value for name, value in asdict(data).items() if value is not None}
     facts = read_json(folder / "training.json")
     data = EvaluationData(**trained_on | requested)
-    return _EvaluationTask(which, folder / which, data, output or folder, run, facts)
+    return _EvaluationTask(which, folder / which, data, output, run, facts)
 
 
 def _subject_facts(

@@ -238,10 +238,21 @@ def test_without_frame_truth_there_are_no_frame_figures(run, tmp_path, folder_wr
 
 
 def test_model_folder_alone_is_measured_without_writing(run, clips_folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    metrics = evaluate_model(run / "last", EvaluationData(str(clips_folder), "train"))
+    alone = tmp_path / "models" / "last"
+    shutil.copytree(run / "last", alone)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    metrics = evaluate_model(alone, EvaluationData(str(clips_folder), "train"))
     assert metrics["split"] == "train" and "training" not in metrics
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_model_of_a_run_is_known_as_such_and_nothing_is_written(run, caplog):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    metrics = evaluate_model(run / "last", EvaluationData(split="train"))
+    assert metrics["model"] == "last" and metrics["training"]
+    assert metrics["num_seen_in_training"] == 12 and "trained on 12 of the 15 clips" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 @pytest.mark.slow
