@@ -22,6 +22,8 @@ PREDICT_EXAMPLES = (
     "tgdfer predict recordings/ --every 0.5 --jsonl found.jsonl --csv frames.csv --resume\n\n"
     'tgdfer predict clip.mp4 --label "bored=half-closed eyes; a slack mouth" --label "awake=wide open eyes"'
 )
+# Maximum of --fps and --every. Their minimum is its reciprocal.
+_MOST = 100_000
 JOIN_EXAMPLES = "[bold]Example[/]\n\ntgdfer join found-*.jsonl --csv frames.csv --json found.json"
 
 REVISION_HELP = "Branch, tag or commit of the model on the Hub; MODEL@REVISION does the same"
@@ -72,16 +74,15 @@ class ReadingOptions:
         """Returns the seconds between two analysed frames, or None for the default of the model."""
         if self.fps is not None and self.every is not None:
             raise UserError("--fps and --every both set which frames are analysed; give only one of them.")
-        for flag, value in (("--fps", self.fps), ("--every", self.every)):
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"{flag} is {value:g}, but must be above 0.")
+        require_interval("--fps", self.fps)
+        require_interval("--every", self.every)
         return 1 / self.fps if self.fps is not None else self.every
 
     def classes(self) -> dict[str, list[str]] | None:
         """Returns the descriptions of the given classes, or None if no classes are given."""
         if self.descriptions is None and not self.label:
             return None
-        classes = _read_classes(self.descriptions)
+        classes, given = _read_classes(self.descriptions), set()
         for text in self.label:
             name, equals, described = text.partition("=")
             texts = [one.strip() for one in described.split(";") if one.strip()]
@@ -89,13 +90,30 @@ class ReadingOptions:
                 raise UserError(
                     f"--label expects LABEL=DESCRIPTION, such as 'bored=half-closed eyes', but got {text!r}."
                 )
-            classes[unicodedata.normalize("NFC", name.strip())] = texts
+            name = unicodedata.normalize("NFC", name.strip())
+            if name in given:
+                raise UserError(
+                    f"--label describes {name!r} twice: give its descriptions together, as"
+                    " 'LABEL=DESCRIPTION; DESCRIPTION'."
+                )
+            given.add(name)
+            classes[name] = texts
         if len(classes) < 2:
             raise UserError(
                 "With a single class, every answer would be the same; describe at least two classes with --label or"
                 " --descriptions."
             )
         return classes
+
+
+def require_interval(flag: str, value: float | None) -> None:
+    """Checks a number of seconds between two frames, or of frames per second.
+
+    Raises:
+        UserError: If it is not between 0.00001 and 100,000.
+    """
+    if value is not None and not 1 / _MOST <= value <= _MOST:
+        raise UserError(f"{flag} is {value:g}, but must be between {1 / _MOST:g} and {_MOST:g}.")
 
 
 def _read_classes(file: Path | None) -> dict[str, list[str]]:

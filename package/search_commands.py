@@ -10,7 +10,7 @@ import typer
 
 from tgdfer.console import hide_loading_bars
 from tgdfer.option_groups import with_groups
-from tgdfer.prediction_commands import MODEL_HELP, REVISION_HELP, FaceOptions, HardwareOptions
+from tgdfer.prediction_commands import MODEL_HELP, REVISION_HELP, FaceOptions, HardwareOptions, require_interval
 from tgdfer.training.errors import UserError
 from tgdfer.training.revisions import with_revision
 from tgdfer.weights import DEFAULT_MODEL
@@ -83,8 +83,7 @@ def find(
     `tgdfer cache`). A phrase that matches no face has no moments.
     """
     videos, phrases = split_words(words)
-    if every is not None and not 0 < every < float("inf"):
-        raise UserError(f"--every is {every:g}, but must be above 0.")
+    require_interval("--every", every)
     if not math.isfinite(min_score):
         raise UserError(f"--min-score is {min_score:g}, but must be a finite number.")
     # OpenMP reads this variable when PyTorch is loaded. PASSIVE lets waiting threads sleep.

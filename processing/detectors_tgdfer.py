@@ -54,19 +54,21 @@ def load_detector(name: str = "auto", model: str | None = None) -> tuple[str, De
 
     Args:
         name (`str`, *optional*, defaults to `"auto"`): "yunet", "mtcnn" or "auto". "auto" selects YuNet if its model
-            is cached or can be downloaded within `DOWNLOAD_TIMEOUT`, and MTCNN otherwise.
+            is given, is cached or can be downloaded within `DOWNLOAD_TIMEOUT`, and MTCNN otherwise.
         model (`str`, *optional*): Path of the model of YuNet. None takes it from the cache or downloads it.
 
     Returns:
         `tuple[str, Detector]`: The name of the detector, and the detector.
 
     Raises:
-        VideoDecodeError: If OpenCV, the wheel or the model is missing.
+        VideoDecodeError: If OpenCV, the wheel or the model is missing, or if `model` cannot be read.
     """
     if cv2 is None:
         raise VideoDecodeError('Face crops need OpenCV; `pip install opencv-python-headless` or set face_crop="none".')
     if name != "auto":
         return name, _detector(name, model)
+    if model is not None:
+        return "yunet", _detector("yunet", model)
     try:
         return "yunet", _detector("yunet", model)
     except VideoDecodeError as error:

@@ -125,7 +125,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
             - `description_relevance`: for each description of the first candidate, its cosines with these frames;
             - `boxes`: left, top, right and bottom of the face in pixels in each of these frames, or None where the
                 face was not found. The key is missing if the frames were not cropped;
-            - `without_face`: the times in seconds of the analysed frames in which this person is not visible;
+            - `without_face`: the times in seconds of the analysed frames of the person's shots in which the person is
+              not visible;
             - `warnings`: sentences about what makes the answer less reliable;
             - `thumbnails`: an array (N, 96, 96, 3) of uint8, and `thumbnail_seconds`, their times in seconds. The keys
                 are present only if thumbnails were requested.
@@ -239,7 +240,9 @@ class EmotionTimelinePipeline(ChunkPipeline):
         if recording.detector is not None:
             boxes = zip(person.boxes, person.found.tolist(), strict=True)
             result["boxes"] = [box.tolist() if is_found else None for box, is_found in boxes]
-            result["without_face"] = _rounded(np.delete(recording.seconds, person.places[person.found]))
+            # Other shots are left out: a film has hundreds of shots, and each of them has other people.
+            own = np.setdiff1d(recording.own_shots(person.places), person.places[person.found])
+            result["without_face"] = _rounded(recording.seconds[own])
             if person.path is not None:
                 result["warnings"] += face_warnings(person.path, person.quality[person.found])
         if person.thumbnails:
@@ -385,7 +388,7 @@ def _collect_videos(outputs: Iterable[dict[str, Any]]) -> Iterator["_VideoFeatur
 class _PersonFeatures:
     """Collects the features, boxes and thumbnails of one person.
 
-    The arrays are allocated with their full size. Thousands of small arrays would fragment the memory between the
+    The arrays are allocated with their maximum size. Thousands of small arrays would fragment the memory between the
     frames and activations that are allocated and freed meanwhile.
     """
 
@@ -431,8 +434,9 @@ class _VideoFeatures:
 
     def __init__(self, recording: Recording, width: int):
         self.recording = recording
-        # A person may have a crop for every frame, because whole frames can be used where the face is missing.
-        self.people = [_PersonFeatures(path, len(recording.seconds), width) for path in recording.paths]
+        self.people = [
+            _PersonFeatures(path, recording.most_frames(person), width) for person, path in enumerate(recording.paths)
+        ]
 
     def finish(self) -> None:
         for person in self.people:

@@ -63,31 +63,45 @@ class Recording:
     Attributes:
         seconds (`np.ndarray` of shape `(N,)`): Times of the sampled frames.
         indices (`np.ndarray` of shape `(N,)`): Frame numbers in the video.
-        duration (`float`): Seconds to the end of the last frame.
+        start (`float`): Time of the first frame of the video, in seconds. It is above 0 if the sound begins earlier.
+        duration (`float`): Time of the end of the last frame, in seconds.
         size (`tuple[int, int]`): Width and height in pixels.
         detector (`str`, *optional*): Name of the face detector. None if the video is not cropped.
         cuts (`list[int]`): Positions among the sampled frames at which a new shot begins.
         paths (`list[FacePath | None]`): Path of each person. It is `[None]` if the video is not cropped or nobody is
             found.
         timed (`bool`): Whether the video has timestamps. Otherwise a rate of `ASSUMED_FPS` is assumed.
+        whole_frames (`bool`): Whether whole frames are used where the face of a person is missing.
         chunks (`Iterable[Chunk]`): The frames of all people. It reads them when it is iterated, which works only once.
     """
 
     seconds: np.ndarray
     indices: np.ndarray
+    start: float
     duration: float
     size: tuple[int, int]
     detector: str | None
     cuts: list[int]
     paths: list[FacePath | None]
     timed: bool
+    whole_frames: bool
     chunks: Iterable[Chunk] = field(repr=False)
 
     @property
     def edges(self) -> np.ndarray:
         """Limits (N + 1,) in seconds between the sampled frames, halfway between adjacent frames."""
         between = (self.seconds[1:] + self.seconds[:-1]) / 2
-        return np.concatenate([[0.0], between, [max(self.duration, float(self.seconds[-1]))]])
+        return np.concatenate([[self.start], between, [max(self.duration, float(self.seconds[-1]))]])
+
+    def most_frames(self, person: int) -> int:
+        """Returns the maximum number of frames of a person, given by the index in `paths`."""
+        path = self.paths[person]
+        return len(self.seconds) if path is None or self.whole_frames else len(path.indices)
+
+    def own_shots(self, places: np.ndarray) -> np.ndarray:
+        """Returns the positions of all sampled frames in the shots that contain the sampled frames `places`."""
+        shots = np.searchsorted(self.cuts, np.arange(len(self.seconds)), side="right")
+        return np.flatnonzero(np.isin(shots, shots[places]))
 
 
 @dataclass
@@ -99,7 +113,8 @@ class _Plan:
         minimum (`int`): Minimum number of frames, if the video has that many.
         indices (`np.ndarray` of shape `(N,)`): Sampled frames, once the video is known.
         seconds (`np.ndarray` of shape `(N,)`): Times of these frames.
-        duration (`float`): Seconds to the end of the last frame.
+        start (`float`): Time of the first frame of the video, in seconds.
+        duration (`float`): Time of the end of the last frame, in seconds.
         duration_without_gaps (`float`): Duration without the gaps of `find_gaps`, in which there are no frames.
         timed (`bool`): Whether the video has timestamps.
     """
@@ -108,6 +123,7 @@ class _Plan:
     minimum: int
     indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    start: float = 0.0
     duration: float = 0.0
     duration_without_gaps: float = 0.0
     timed: bool = True
@@ -120,7 +136,8 @@ class _Plan:
         self.duration_without_gaps = close_gaps(times, length)[1]
         count = max(self.minimum, math.ceil(self.duration_without_gaps / self.interval - 1e-6))
         self.indices = sample_indices(total, count, times, length)
-        self.seconds, self.duration = times[self.indices], length
+        self.seconds, self.start = times[self.indices], float(times[0])
+        self.duration = self.start + length
         return self.indices
 
     def steps_within(self, seconds: float) -> int:
@@ -184,10 +201,17 @@ class RecordingReader:
             return self._uncropped(located)
         require_faces(located.paths, located.indices, self.settings, self.name)
         paths: list[FacePath | None] = [*located.paths] or [None]
-        return self._recording(located, self.settings.detector, paths, self._crops(located, paths))
+        settings = self.settings
+        if settings.crop == "all" and located.paths:  # A whole frame would belong to nobody.
+            settings = replace(settings, no_face="skip")
+        return self._recording(located, settings, paths, self._crops(located, paths, settings))
 
     def _recording(
-        self, located: Located | None, detector: str | None, paths: list[FacePath | None], chunks: Iterable[Chunk]
+        self,
+        located: Located | None,
+        settings: FaceSettings | None,
+        paths: list[FacePath | None],
+        chunks: Iterable[Chunk],
     ) -> Recording:
         plan = self.plan
         places = np.isin(plan.indices, located.indices) if located else slice(None)
@@ -195,12 +219,14 @@ class RecordingReader:
         return Recording(
             plan.seconds[places],
             plan.indices[places],
+            plan.start,
             plan.duration,
             size,
-            detector,
+            None if settings is None else settings.detector,
             cuts,
             paths,
             plan.timed,
+            settings is not None and settings.no_face != "skip",
             chunks,
         )
 
@@ -266,22 +292,21 @@ class RecordingReader:
 
     # Chunks
 
-    def _crops(self, located: Located, paths: list[FacePath | None]) -> Iterator[Chunk]:
+    def _crops(self, located: Located, paths: list[FacePath | None], settings: FaceSettings) -> Iterator[Chunk]:
         """Crops the faces of all people, frame by frame."""
-        assert self.settings is not None
-        settings = self.settings
-        if settings.crop == "all" and located.paths:
-            settings = replace(settings, no_face="skip")
         waiting: list[list[tuple[int, torch.Tensor, np.ndarray]]] = [[] for _ in paths]
         # With many people, most of them are not visible in a given frame.
         frames_of = [frozenset() if path is None else frozenset(path.indices.tolist()) for path in paths]
+        followed = _followed(located, paths)
         frames = self.kept if self.kept is not None else self._decoded(self.plan)
         self.kept = None
         for number, frame in frames:
             place = int(np.searchsorted(located.indices, number))
+            shot = int(np.searchsorted(located.cuts, place, side="right"))
             self.progress(0.5 + 0.5 * place / len(located.indices))
             for person, path in enumerate(paths):
-                if settings.no_face == "skip" and number not in frames_of[person]:
+                whole = settings.no_face != "skip" and followed[shot] == person
+                if not whole and number not in frames_of[person]:
                     continue
                 face = crop_face(frame[None], np.array([number]), path, settings)
                 if not len(face.frames):
@@ -339,6 +364,20 @@ class RecordingReader:
         if rows:
             yield _chunk(0, rows)
         self.progress(1.0)
+
+
+def _followed(located: Located, paths: list[FacePath | None]) -> list[int]:
+    """Returns the index of the person who gets the whole frames of each shot, where no face is found.
+
+    This is the person who is followed in the shot. In a shot without a face, it is the first person.
+    """
+    followed = [0] * (len(located.cuts) + 1)
+    for person, path in reversed(list(enumerate(paths))):
+        if path is not None:
+            places = np.searchsorted(located.indices, path.indices)
+            for shot in np.unique(np.searchsorted(located.cuts, places, side="right")).tolist():
+                followed[shot] = person
+    return followed
 
 
 def _chunk(person: int, rows: list[tuple[int, torch.Tensor, np.ndarray]]) -> Chunk:

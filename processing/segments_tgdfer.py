@@ -48,16 +48,25 @@ class Presence:
         start, end = self.places[first], self.places[last]
         times = [float(self.edges[start]), float(self.edges[end + 1])]
         if self.seconds is not None:
-            half = float(np.median(np.diff(self.seconds))) / 2 if len(self.seconds) > 1 else 0.0
             if self.is_after_gap(start):
-                times[0] = float(self.seconds[start]) - half
+                times[0] = float(self.seconds[start]) - self._half_step
             if self.is_after_gap(end + 1):
-                times[1] = float(self.seconds[end]) + half
+                times[1] = float(self.seconds[end]) + self._half_step
         return times[0], times[1]
 
     def is_after_gap(self, place: int) -> bool:
         """Whether the sampled frame at position `place` follows a gap."""
-        return place in self._gaps
+        return int(place) in self._places_after_gaps
+
+    @cached_property
+    def _half_step(self) -> float:
+        """Half of the median step between two sampled frames in seconds."""
+        steps = np.diff(np.zeros(0) if self.seconds is None else self.seconds)
+        return float(np.median(steps)) / 2 if len(steps) else 0.0
+
+    @cached_property
+    def _places_after_gaps(self) -> frozenset[int]:
+        return frozenset(self._gaps.tolist())
 
     @cached_property
     def _gaps(self) -> np.ndarray:
@@ -113,19 +122,31 @@ def find_moments(
 def _merge_short(
     labels: np.ndarray, scores: np.ndarray, presence: Presence, offset: int
 ) -> list[tuple[int, int, int]]:
-    """Returns the first frame, the last frame and the label of each run of equal labels, without short runs."""
-    labels = labels.copy()
-    while True:
-        borders = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-        runs = [(a, b - 1, int(labels[a])) for a, b in zip(borders, borders[1:], strict=False)]
-        lengths = [end - start for start, end in (presence.span(offset + a, offset + b) for a, b, _ in runs)]
-        number = int(np.argmin(lengths))
-        if len(runs) == 1 or lengths[number] > SHORTEST - 1e-6:
-            return runs
+    """Returns the first frame, the last frame and the label of each run of equal labels, without short runs.
+
+    The shortest run is joined with its neighbours until no run is short. A person may have tens of thousands of runs,
+    so only the joined runs are computed again.
+    """
+    borders = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    runs = [(a, b - 1, int(labels[a])) for a, b in zip(borders, borders[1:], strict=False)]
+
+    def length(first: int, last: int) -> float:
+        start, end = presence.span(offset + first, offset + last)
+        return end - start
+
+    lengths = np.array([length(first, last) for first, last, _ in runs])
+    while len(runs) > 1 and lengths[number := int(np.argmin(lengths))] <= SHORTEST - 1e-6:
         first, last, _ = runs[number]
-        neighbours = [runs[index][2] for index in (number - 1, number + 1) if 0 <= index < len(runs)]
+        neighbours = [index for index in (number - 1, number + 1) if 0 <= index < len(runs)]
         mean = scores[first : last + 1].mean(0)
-        labels[first : last + 1] = max(neighbours, key=lambda label: mean[label] if label >= 0 else 0.0)
+        label = max((runs[index][2] for index in neighbours), key=lambda label: mean[label] if label >= 0 else 0.0)
+        joined = [number, *(index for index in neighbours if runs[index][2] == label)]
+        start, stop = min(joined), max(joined) + 1
+        first, last = runs[start][0], runs[stop - 1][1]
+        runs[start:stop] = [(first, last, label)]
+        lengths = np.delete(lengths, np.arange(start + 1, stop))
+        lengths[start] = length(first, last)
+    return runs
 
 
 def _continues(segment: Mapping[str, Any], following: Mapping[str, Any], presence: Presence) -> bool:

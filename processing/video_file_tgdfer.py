@@ -9,17 +9,15 @@ import functools
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Any, Literal
 
 import av
 import numpy as np
 import torch
-from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import VideoReformatter
 from transformers.utils import logging
 
+from .frame_conversion_tgdfer import FrameConverter, display_matrix, square_size
 from .video_source_tgdfer import LIMITS, VideoDecodeError, VideoSource, undecodable_error
 
 logger = logging.get_logger(__name__)
@@ -37,6 +35,8 @@ KEYED = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4
 # Decoders that keep the alpha channel of a codec.
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 BACKENDS = ("pyav", "torchcodec")
+# Encoders begin the sound up to a few frames before the first picture. A shorter delay of the picture is not counted.
+SHORTEST_DELAY = 0.1
 
 
 class _Mismatch(Exception):
@@ -48,7 +48,7 @@ class _Packets:
     """Information about the N displayed frames of a stream, read from its packets without decoding them.
 
     Attributes:
-        seconds (`np.ndarray` of shape `(N,)`): Times of the frames in seconds. The first frame is at 0.
+        seconds (`np.ndarray` of shape `(N,)`): Times of the frames in seconds, as players show them.
         stamps (`list[int]`): The N time stamps of the frames in units of the stream, increasing.
         duration (`float`): Seconds from the first frame to the end of the last frame.
         place (`dict[int, int]`): Index of the packet of each time stamp. Packets are counted in decoding order.
@@ -89,7 +89,8 @@ class Pictures:
     Attributes:
         frames (`torch.Tensor` of shape `(T, 3, H, W)`): RGB frames, uint8 unless the transform changes that.
         indices (`np.ndarray` of shape `(T,)`): Indices of the frames in the file.
-        seconds (`np.ndarray` of shape `(N,)`): Times of all frames of the file in seconds. The first frame is at 0.
+        seconds (`np.ndarray` of shape `(N,)`): Times of all frames of the file in seconds, as players show them. The
+            first frame is at 0, unless the sound begins at least `SHORTEST_DELAY` seconds before it.
         duration (`float`): Seconds from the first frame to the end of the last frame.
         size (`tuple[int, int]`): Height and width of the video in pixels, before the transform.
         backend (`str`): The decoder, one of `BACKENDS`.
@@ -265,7 +266,7 @@ class VideoFile(VideoSource):
         return self._known
 
     def _read_packets(self) -> _Packets | None:
-        stamps, last, keys, place = [], 0, [], {}
+        stamps, lengths, keys, place = [], {}, [], {}
         with self._open() as container:
             stream = self._stream(container)
             for position, packet in enumerate(self._packets(container, stream)):
@@ -274,10 +275,10 @@ class VideoFile(VideoSource):
                 if not packet.is_discard:
                     stamps.append(packet.pts)
                     place[packet.pts] = position
-                    last = packet.duration or last
+                    lengths[packet.pts] = packet.duration
             unit, number = float(stream.time_base or 0), stream.index
             header = stream.duration * unit if stream.duration else None
-            edited = "mp4" in container.format.name
+            edited, begin = "mp4" in container.format.name, first_second(container)
             exact = _can_start_at_keys(stream.codec_context, stamps)
         if not stamps:
             raise VideoDecodeError(f"{self.name} has a video stream without frames; download or encode it again.")
@@ -287,9 +288,11 @@ class VideoFile(VideoSource):
             return None
         stamps.sort()
         seconds = (np.array(stamps, dtype=np.int64) - stamps[0]) * unit
-        duration = _end(seconds, last * unit)
+        # Packets come in decoding order, and the last one may be shown before others.
+        duration = _end(seconds, (lengths[stamps[-1]] or 0) * unit)
         if header and duration < 0.9 * header - 0.5:
             self.damage = self.damage or f"its header declares {header:.1f} s, but it contains {duration:.1f} s"
+        seconds += delay(stamps[0] * unit, begin)
         return _Packets(seconds, stamps, duration, place, keys, exact and not self.damage, number)
 
     def _decoded_times(self) -> tuple[np.ndarray, float]:
@@ -300,15 +303,15 @@ class VideoFile(VideoSource):
         with self._open() as container:
             stream = self._stream(container)
             rate = float(stream.average_rate or stream.guessed_rate or 25)
-            unit = float(stream.time_base or 0)
+            unit, begin = float(stream.time_base or 0), first_second(container)
             stamps = [frame.pts for frame in self._frames(container, stream)]
         if not stamps:
             raise undecodable_error(self.name)
         if None in stamps or (np.diff(stamps) <= 0).any():
-            seconds = np.arange(len(stamps)) / rate
+            seconds, late = np.arange(len(stamps)) / rate, 0.0
         else:
-            seconds = (np.array(stamps, dtype=np.int64) - stamps[0]) * unit
-        return seconds, _end(seconds, 1 / rate)
+            seconds, late = (np.array(stamps, dtype=np.int64) - stamps[0]) * unit, delay(stamps[0] * unit, begin)
+        return seconds + late, _end(seconds, 1 / rate)
 
     def _in_order(self, packets: _Packets, count: int = 64) -> bool:
         """Whether the first decoded frames have the time stamps of packets, in order; cached like `_packets_of`."""
@@ -338,7 +341,7 @@ class VideoFile(VideoSource):
             runs = packets.runs(wanted)
             keys = {stamp for place, stamp in packets.keys if place in dict(runs)}
         last, damage = None, self.damage
-        convert = _Converter(self.name)
+        convert = FrameConverter(self.name)
         with self._open() as container:
             stream = self._stream(container)
             for frame in self._frames(container, stream, runs, places if from_keys else None):
@@ -376,7 +379,7 @@ class VideoFile(VideoSource):
                     raise _Mismatch
                 for index in indices.tolist():
                     frame = decoder.get_frame_at(index)
-                    if abs(frame.pts_seconds - start - packets.seconds[index]) > 1e-3:
+                    if abs(frame.pts_seconds - start - (packets.seconds[index] - packets.seconds[0])) > 1e-3:
                         raise _Mismatch
                     yield index, frame.data
         except (RuntimeError, ValueError, IndexError) as error:
@@ -387,9 +390,9 @@ class VideoFile(VideoSource):
         with self._open() as container:
             stream = self._stream(container)
             frame = next(self._frames(container, stream), None)
-            if frame is None or frame.interlaced_frame or _display_matrix(frame) is not None:
+            if frame is None or frame.interlaced_frame or display_matrix(frame) is not None:
                 return False
-            square = _square(frame.width, frame.height, stream.sample_aspect_ratio)
+            square = square_size(frame.width, frame.height, stream.sample_aspect_ratio)
             return square == {"width": frame.width, "height": frame.height} and all(
                 part.bits == 8 and not part.is_alpha for part in frame.format.components
             )
@@ -397,7 +400,7 @@ class VideoFile(VideoSource):
     def _by_number(self, indices: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
         """Yields index and image of each of the frames `indices`, in order. Decoded frames are counted."""
         wanted = set(indices.tolist())
-        convert = _Converter(self.name)
+        convert = FrameConverter(self.name)
         with self._open() as container:
             stream = self._stream(container)
             for number, frame in enumerate(self._frames(container, stream)):
@@ -496,100 +499,22 @@ def _can_start_at_keys(context: Any, stamps: list[Any]) -> bool:
     return codec.canonical_name in KEYED or bool(codec.intra_only)
 
 
+def first_second(container: Any) -> float | None:
+    """Returns the time at which the first stream of a container begins, in seconds. None if it is unknown."""
+    return None if container.start_time is None else container.start_time / av.time_base
+
+
+def delay(first: float, begin: float | None) -> float:
+    """Returns how many seconds after the begin of a file its first picture is shown. 0 below `SHORTEST_DELAY`.
+
+    Args:
+        first (`float`): Time of the first picture, in seconds.
+        begin (`float`, *optional*): Time at which the first stream begins, as `first_second` returns it.
+    """
+    late = 0.0 if begin is None else first - begin
+    return late if late >= SHORTEST_DELAY else 0.0
+
+
 def _end(seconds: np.ndarray, last: float) -> float:
     """Returns the duration in seconds. The last frame lasts `last` seconds, or the median step if `last` is 0."""
     return float(seconds[-1] + (last or (np.median(np.diff(seconds)) if len(seconds) > 1 else 0.0)))
-
-
-# Conversion of frames to RGB
-
-
-class _Converter:
-    """Converts decoded frames to upright RGB images of one size with square pixels; `name` is used in messages."""
-
-    def __init__(self, name: str):
-        self.name = name
-        # `frame.to_ndarray` creates a converter for each frame, which takes longer than decoding.
-        self.convert = VideoReformatter()
-        self.size: dict[str, int] = {}
-        # Rotation of the last frame, and the display matrix of the first frame with this rotation.
-        self.rotation: int | None = None
-        self.matrix: Any = None
-
-    def __call__(self, frame: Any, stream: Any) -> torch.Tensor:
-        """Converts a frame of a stream to an image (3, H, W), uint8."""
-        # The size of a stream may change midway. All images get the size of the first frame.
-        self.size = self.size or _square(frame.width, frame.height, stream.sample_aspect_ratio)
-        # The side data is read only if the rotation changes, because a frame whose side data was read stays in memory
-        # until garbage collection.
-        if frame.rotation != self.rotation:
-            self.rotation, self.matrix = frame.rotation, _display_matrix(frame)
-        see_through = any(component.is_alpha for component in frame.format.components)
-        try:
-            if frame.interlaced_frame:
-                frame = _deinterlace(frame)
-            picture = self.convert.reformat(frame, **self.size, format="rgba" if see_through else "rgb24", threads=1)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise VideoDecodeError(
-                f"The frames of {self.name} ({frame.format.name}) cannot be converted to RGB; convert it to H.264."
-            ) from error
-        pixels = _upright(on_white(picture.to_ndarray()), self.matrix)
-        # Channels stay last in memory, because resizing needs this layout and would otherwise make a copy.
-        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-
-
-def _upright(pixels: np.ndarray, matrix: Any) -> np.ndarray:
-    """Rotates and mirrors an image (H, W, 3) as its display matrix requires. None changes nothing."""
-    if matrix is None:
-        return pixels
-    across, down = np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].reshape(2, 2) / 2**16
-    if across[0] * down[1] - across[1] * down[0] < 0:
-        # The image is mirrored first. The rest of the transformation is a rotation.
-        pixels, across = pixels[:, ::-1], -across
-    turned = np.degrees(np.arctan2(-across[1], across[0]))
-    return np.rot90(pixels, round(turned / 90))
-
-
-def _display_matrix(frame: Any) -> Any:
-    """Returns the display matrix of a frame, nine 32-bit numbers, or None if it is displayed as it is stored."""
-    try:
-        side_data = frame.side_data
-    except ValueError:
-        # PyAV cannot list side data if one type is unknown to it, such as the EXIF of a JPEG. These are removed.
-        unknown = range(len(SideDataType), 64)
-        side_data = _filtered(frame, *[("sidedata", f"mode=delete:type={kind}") for kind in unknown]).side_data
-    return side_data.get("DISPLAYMATRIX")
-
-
-def on_white(pixels: np.ndarray) -> np.ndarray:
-    """Removes the alpha channel of images (..., 3 or 4) by compositing them on white, as `transformers` does."""
-    if pixels.shape[-1] == 3 or (pixels[..., 3] == 255).all():
-        return pixels[..., :3]
-    alpha = pixels[..., 3:].astype(np.float32) / 255
-    return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
-
-
-def _square(width: int, height: int, ratio: Any) -> dict[str, int]:
-    """Returns the size at which the pixels of a frame are square. No side becomes shorter."""
-    ratio = float(ratio or 1)
-    # A more extreme ratio comes from a damaged header.
-    if not 1 / 4 <= ratio <= 4:
-        ratio = 1.0
-    return {"width": round(width * max(ratio, 1.0)), "height": round(height * max(1 / ratio, 1.0))}
-
-
-def _deinterlace(frame: Any) -> Any:
-    """Deinterlaces a frame: keeps one of its two fields, and interpolates the missing lines along edges."""
-    return _filtered(frame, ("estdif", "mode=frame:deint=all"))
-
-
-def _filtered(frame: Any, *filters: tuple[str, str]) -> Any:
-    """Applies filters of FFmpeg, given as name and options, to a frame."""
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
-    )
-    graph.link_nodes(source, *[graph.add(*one) for one in filters], graph.add("buffersink")).configure()
-    graph.push(frame)
-    graph.push(None)
-    return graph.pull()

@@ -24,6 +24,7 @@ from .saved_settings_tgdfer import CALLER_SETTINGS, from_checkpoint
 from .video_batches_tgdfer import list_metadata, list_videos, per_video, stack_videos, video_name
 from .video_file_tgdfer import BACKENDS, VideoFile
 from .video_reading_tgdfer import (
+    OVERSHOOT,
     Clip,
     FrameTransform,
     VideoDecodeError,
@@ -239,10 +240,10 @@ class TGDFERVideoProcessor(BaseVideoProcessor):
 
         Raises:
             VideoDecodeError: If no frame can be read, or `NoFaceError` if there is no face, depending on `no_face`.
-            ValueError: If `interval` is not above 0.
+            ValueError: If `interval` is not above 0, or infinite.
         """
-        if not interval > 0:
-            raise ValueError(f"interval must be above 0 seconds, not {interval}.")
+        if not 0 < interval < float("inf"):
+            raise ValueError(f"interval must be above 0 seconds and finite, not {interval}.")
         settings = self._face_settings()
         source = self.open_video(video)
         if settings is not None and _is_cropped(source, settings):
@@ -521,8 +522,21 @@ def _times_of_caller(total: int, timestamps: Any, source: Any) -> np.ndarray | N
 
 
 def _scale_to_255(frames: torch.Tensor, is_unit_range: bool) -> torch.Tensor:
-    """Scales floating-point frames from 0..1 to 0..255 if `is_unit_range`, without rounding."""
-    return frames * 255.0 if is_unit_range and frames.is_floating_point() else frames
+    """Scales floating-point frames from 0..1 to 0..255 if `is_unit_range`, without rounding.
+
+    Raises:
+        VideoDecodeError: If the values are in neither range.
+    """
+    if not frames.is_floating_point() or not frames.numel():
+        return frames
+    darkest, brightest = (float(value) for value in frames.aminmax())
+    # Values of -1 to 1, and normalised ones, are about as far below zero as above it.
+    if darkest < -0.5 * max(brightest, 1.0) or brightest > OVERSHOOT * 255:
+        raise VideoDecodeError(
+            f"Floats from {darkest:.4g} to {brightest:.4g} are not the pixels of a video; scale them to 0 to 1, or to "
+            "0 to 255."
+        )
+    return frames * 255.0 if is_unit_range else frames
 
 
 def _face_metadata(face: FaceClip | None) -> dict[str, Any]:

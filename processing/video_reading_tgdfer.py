@@ -10,15 +10,18 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 from transformers.video_utils import VideoMetadata, is_valid_video, is_valid_video_frame
 
-from .video_file_tgdfer import FrameTransform, Sampler, VideoDecodeError, VideoFile, on_white
+from .frame_conversion_tgdfer import on_white
+from .video_file_tgdfer import FrameTransform, Sampler, VideoDecodeError, VideoFile
 from .video_source_tgdfer import MAX_PIXELS
 
 # Frame rate that is assumed for folders of frames and arrays without timestamps.
 ASSUMED_FPS = 25
+# Maximum of floating-point values, as a multiple of white.
+OVERSHOOT = 1.5
 # Number of frames that `stream` reads at a time from arrays, folders and decoders.
 _FRAMES_AT_ONCE = 16
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -135,13 +138,15 @@ def open_video(video: Any, **options: Any) -> Any:
 
 
 def in_unit_range(video: Any) -> bool:
-    """Whether the values of a video are floating point and none is above 1. White is then 1 instead of 255.
+    """Whether the values of a video are floating point, and white is 1 instead of 255.
+
+    Values may be slightly above 1, because resizing with bicubic interpolation exceeds the range.
 
     Args:
         video (`Any`): As in `read`. Among files, only floating-point images can have this range.
 
     Returns:
-        `bool`: Whether no value is above 1. Negative values are not checked.
+        `bool`: Whether no value is above `OVERSHOOT`. Negative values are not checked.
     """
     if _file(video)[0] is not None or hasattr(video, "get_frames_at"):
         return False
@@ -149,11 +154,11 @@ def in_unit_range(video: Any) -> bool:
         return _unit_files(files)
     if not is_valid_video(video):
         return False
-    # Frames are checked one by one, because the first value above 1 is decisive.
+    # Frames are checked one by one, because the first value above the range is decisive.
     for frame in video.to_dense() if isinstance(video, torch.Tensor) else video:
         values = np.asarray(frame) if isinstance(frame, Image.Image) else frame
         floats = values.is_floating_point() if isinstance(values, torch.Tensor) else values.dtype.kind == "f"
-        if not floats or bool((values > 1).any()):
+        if not floats or bool((values > OVERSHOOT).any()):
             return False
     return True
 
@@ -166,7 +171,7 @@ def _unit_files(files: list[Path]) -> bool:
                 if image.mode != "F":
                     return False
                 _refuse_large(image, file)
-                if bool((np.asarray(image) > 1).any()):
+                if bool((np.asarray(image) > OVERSHOOT).any()):
                     return False
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
@@ -264,7 +269,7 @@ def _read_array(video: Any, sampler: Sampler, transform: FrameTransform | None =
         return _clip(frames, None, None, indices, len(video), "array", (pictures[0].shape[2], pictures[0].shape[3]))
     chosen = video[indices] if hasattr(video, "ndim") else [video[index] for index in indices]
     if isinstance(chosen, list):
-        chosen = _stack(chosen)
+        chosen = _stack(chosen, video[0])
     frames = _tensor(chosen)
     try:
         untyped: Any = frames
@@ -321,9 +326,9 @@ def _tensor(array: Any) -> torch.Tensor:
     return torch.from_numpy(array.copy() if unsupported or not array.flags.writeable else array)
 
 
-def _stack(images: list[Any]) -> torch.Tensor | np.ndarray:
-    """Stacks the frames of a video into one array. PIL images are resized to the size of the first one."""
-    size = images[0].size if isinstance(images[0], Image.Image) else None
+def _stack(images: list[Any], first: Any) -> torch.Tensor | np.ndarray:
+    """Stacks frames of a video into one array. PIL images are resized to the size of its first frame."""
+    size = first.size if isinstance(first, Image.Image) else None
     try:
         if all(isinstance(image, torch.Tensor) for image in images):
             return torch.stack(images)
@@ -371,15 +376,15 @@ def frame_files(folder: Path) -> list[Path]:
 
 def _read_images(files: list[Path], sampler: Sampler, transform: FrameTransform | None) -> Clip:
     indices = sampler(None, len(files), None)
+    # A video has one size, whichever of its frames are read.
+    size = _first_size(files)
     frames: list[torch.Tensor] = []
-    size = None
     for file in (files[index] for index in indices):
         try:
             with Image.open(file, formats=IMAGE_FORMATS) as opened:
                 _refuse_large(opened, file)
                 # Cameras store the orientation in the metadata of the file.
                 image = ImageOps.exif_transpose(opened)
-                size = size or image.size
                 picture = _pictures(
                     torch.from_numpy(_pixels(image, size).copy()).permute(2, 0, 1), f"The frame {file}"
                 )
@@ -391,6 +396,18 @@ def _read_images(files: list[Path], sampler: Sampler, transform: FrameTransform 
             raise VideoDecodeError(f"The frame {file} is damaged or not an image; replace or delete it.") from error
         frames.append(transform(picture) if transform else picture)
     return _clip(torch.stack(frames), None, None, indices, len(files), "pil", size and size[::-1])
+
+
+def _first_size(files: list[Path]) -> tuple[int, int] | None:
+    """Returns width and height of the first image that can be opened, upright. None if there is none."""
+    for file in files:
+        try:
+            with Image.open(file, formats=IMAGE_FORMATS) as image:
+                is_turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+                return image.size[::-1] if is_turned else image.size
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue
+    return None
 
 
 def _refuse_large(image: Image.Image, file: Path) -> None:

@@ -26,6 +26,7 @@ FORMATS = (
     "nut,dv,rm,wtv,swf,yuv4mpegpipe,mjpeg,mpjpeg,gif,apng,png_pipe,jpeg_pipe,bmp_pipe,tiff_pipe,webp_pipe,ppm_pipe,"
     "pgm_pipe,jpegxl_anim,jpegxl_pipe,webp,wav,w64,mp3,aac,flac,ac3,eac3,aiff,amr,caf,opus"
 )
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jps", ".mpo")
 # Maximum number of pixels in a frame, slightly more than in an 8K frame. A file that declares more is damaged, and
 # decoding it would take gigabytes of memory.
 MAX_PIXELS = 2**25
@@ -35,7 +36,7 @@ MAX_BOXES = 10_000
 LIMITS = {"max_pixels": str(MAX_PIXELS)}
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **LIMITS}
 # Metadata may have any encoding. PyAV 19 no longer raises an error for it, and has removed this argument.
-_ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class VideoDecodeError(ValueError):
@@ -99,13 +100,20 @@ class VideoSource:
             size = os.path.getsize(self.name) if isinstance(source, str) else source.seek(0, io.SEEK_END)
         if size == 0:
             raise VideoDecodeError(f"{self.name} is empty (0 bytes); copy or download it again.")
-        self._replace_animated_webp()
+        # Name of the format. None leaves it to FFmpeg.
+        self.format: str | None = None
+        self._inspect_begin()
 
-    def _replace_animated_webp(self) -> None:
-        """Replaces an animated WebP by a copy that FFmpeg can decode."""
+    def _inspect_begin(self) -> None:
+        """Recognises JPEG, and replaces an animated WebP by a copy that FFmpeg can decode."""
         with self._as_file() as file:
-            is_animated = is_animated_webp(file.read(HEAD))
+            head = file.read(HEAD)
+            is_animated = is_animated_webp(head)
             file.seek(0)
+            # FFmpeg takes most files that are named like this for a sequence of files, which is not allowed.
+            name = self.name if isinstance(self.source, str) else str(getattr(self.source, "name", ""))
+            if head.startswith(b"\xff\xd8\xff") and name.lower().endswith(_JPEG_SUFFIXES):
+                self.format = "jpeg_pipe"
             if is_animated:
                 try:
                     copy = copy_animated_webp(file, MAX_PIXELS)
@@ -180,7 +188,7 @@ class VideoSource:
     def _open(self) -> Iterator[Any]:
         with self._from_the_start() as source:
             try:
-                container = av.open(source, "r", options=_OPTIONS, **_ANY_TAGS)
+                container = av.open(source, "r", self.format, options=_OPTIONS, **ANY_TAGS)
             except (av.error.FFmpegError, OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 # FFmpeg returns EINVAL for formats that are not in `FORMATS`.

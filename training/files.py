@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -173,8 +174,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def printable(text: str) -> str:
-    """Returns a name in which bytes that are not valid UTF-8 are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Returns a name in which bytes that are not valid UTF-8, and control characters, are escaped.
+
+    Control characters could change the terminal that shows the name.
+    """
+    valid = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(repr(one)[1:-1] if unicodedata.category(one) == "Cc" else one for one in valid)
 
 
 def require_writable(path: str | Path) -> None:

@@ -1,6 +1,7 @@
 """Prediction for video files: analyses them one after the other and writes the results."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,16 @@ logger = logging.getLogger(__name__)
 
 # Number of thumbnails of each person in a figure.
 THUMBNAILS = 16
+# Settings of the video processor that change the pixels that the model gets, besides those of the faces.
+_PREPROCESSING = (
+    *("do_resize", "size", "resample", "do_center_crop", "crop_size"),
+    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+)
+# Fields of configs that say where a model comes from and how it was saved or loaded.
+_ORIGIN = {
+    *("_name_or_path", "transformers_version", "architectures", "auto_map", "custom_pipelines", "dtype"),
+    *("clip_name", "clip_revision", "training_data", "format_version"),
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,7 @@ def predict(
         raise
     finally:
         # Results are also written after an interruption.
-        if prediction.results:
+        if prediction.results or prediction.errors:
             prediction.unwritten |= files.write(prediction.results, prediction.errors, run, all_videos)
     if prediction.unwritten:
         print_results(prediction.results)
@@ -183,7 +194,7 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
     processor.video_processor.resolve_face_detector()
     run = Run(
         model=str(model),
-        weights=_weights_hash(network),
+        weights=_model_hash(network, processor.video_processor),
         labels=network.config.class_names,
         options={
             "interval": options.interval,
@@ -200,15 +211,22 @@ def load(model: str | Path, options: PredictionOptions) -> tuple[Any, TGDFERProc
     return network, processor, run
 
 
-def _weights_hash(network: Any) -> str:
-    """Returns a hash of the parameters and of the config fields that affect the answers."""
+def _model_hash(network: Any, video_processor: Any) -> str:
+    """Returns a hash of all that makes the answers of a model: its parameters, its config, and its preprocessing."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    config = network.config
-    digest.update(repr((config.id2label, config.temperature, config.unsure_below)).encode())
+    settings = [network.config.to_dict(), {name: getattr(video_processor, name, None) for name in _PREPROCESSING}]
+    digest.update(json.dumps(_without_origin(settings), sort_keys=True, default=str).encode())
     return digest.hexdigest()
+
+
+def _without_origin(value: Any) -> Any:
+    """Removes from a config what says where a model comes from, which does not affect its answers."""
+    if isinstance(value, Mapping):
+        return {str(name): _without_origin(one) for name, one in value.items() if name not in _ORIGIN}
+    return [_without_origin(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 class _Prediction:

@@ -9,8 +9,8 @@ from typing import Any
 import av
 from transformers.utils import logging
 
-from tgdfer.processing.video_file_tgdfer import VideoFile
-from tgdfer.processing.video_source_tgdfer import FORMATS, shown_stream
+from tgdfer.processing.video_file_tgdfer import VideoFile, delay, first_second
+from tgdfer.processing.video_source_tgdfer import ANY_TAGS, FORMATS, shown_stream
 
 logger = logging.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class Sound:
     """
 
     def __init__(self, video: VideoFile):
-        self.name, self._source = video.name, video.source
+        self.name, self._source, self._format = video.name, video.source, video.format
         self._stack = ExitStack()
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())
@@ -72,7 +72,7 @@ class Sound:
             self._give_up(error)
 
     def write_until(self, second: float) -> None:
-        """Writes the sound up to a time, in seconds after the first picture."""
+        """Writes the sound up to a time in seconds, as `VideoFile` gives the times of pictures."""
         while self._target is not None:
             try:
                 packet = self._pending or next(self._packets, None)
@@ -99,7 +99,7 @@ class Sound:
                 self._give_up(error)
 
     def _inspect(self, container_format: str) -> tuple[float, bool]:
-        """Returns the time of the first picture in seconds, and whether the sound can be copied."""
+        """Returns the time that becomes second 0 of the copy, and whether the sound can be copied."""
         with ExitStack() as stack:
             container = self._open(stack)
             sound = container.streams.best("audio")
@@ -113,7 +113,8 @@ class Sound:
             shown = (packet for packet in container.demux(pictures) if packet.size and not packet.is_discard)
             times = [packet.dts if packet.pts is None else packet.pts for packet in islice(shown, _REORDERED)]
             known = [time for time in times if time is not None]
-            return float(min(known, default=0) * pictures.time_base), copied
+            first = float(min(known, default=0) * pictures.time_base)
+            return first - delay(first, first_second(container)), copied
 
     def _can_copy(self, container_format: str, container: Any, sound: Any) -> bool:
         """Returns whether a container format supports the sound, by writing the first packet to such a container."""
@@ -128,7 +129,7 @@ class Sound:
 
     def _open(self, stack: ExitStack) -> Any:
         source = self._source if isinstance(self._source, str) else _IndependentReader(self._source)
-        return stack.enter_context(av.open(source, "r", options=_OPTIONS))
+        return stack.enter_context(av.open(source, "r", self._format, options=_OPTIONS, **ANY_TAGS))
 
     def _add_aac(self, stream: Any) -> None:
         rate = stream.codec_context.sample_rate

@@ -42,6 +42,8 @@ class VideoWriter:
         self.stream.codec_context.time_base = Fraction(1, _TICKS)
         self.stream.codec_context.thread_count = threads
         self.last = -1
+        # Time in seconds until which the last frame is shown. None if the container decides.
+        self.end: float | None = None
         self._reformatter = VideoReformatter()
         self._sound = sound
         if sound:
@@ -74,7 +76,10 @@ class VideoWriter:
     def finish(self) -> None:
         """Writes the frames that the encoder still holds, and the rest of the sound."""
         if self.last >= 0:
-            self.container.mux(self.stream.encode(None))
+            for packet in self.stream.encode(None):
+                if packet.pts == self.last and self.end is not None:
+                    packet.duration = max(1, round(self.end * _TICKS) - self.last)
+                self.container.mux(packet)
             if self._sound:
                 self._sound.finish()
 

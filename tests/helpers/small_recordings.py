@@ -20,6 +20,7 @@ def write_recording(
     sound_at: float = 0.0,
     pictures_at: float = 0.0,
     sound_seconds: float | None = None,
+    comment: str = "",
 ) -> Path:
     """A grey-green video of one colour, white in the first tenth of each second, when a tone of 880 Hz sounds.
 
@@ -34,8 +35,10 @@ def write_recording(
         sound_at: Time stamp of the first sample.
         pictures_at: Time stamp of the first frame.
         sound_seconds: Time stamp at which the sound ends, by default the end of the pictures.
+        comment: Comment in the metadata of the file.
     """
     with av.open(str(path), "w") as container:
+        container.metadata["comment"] = comment
         video = container.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=fps, pix_fmt="yuv420p")
         video.height, video.width = size
         # Threads of libvpx wait for each other in loops that take processor time.

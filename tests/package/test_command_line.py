@@ -177,12 +177,14 @@ def test_flags_may_switch_off_what_the_file_switches_on(tmp_path):
         ("predict x.mp4 --model m --csv {tmp}/typo.yaml/x.csv", "Cannot write {tmp}/typo.yaml/x.csv: {tmp}/typo.yaml"),
         ("predict x.mp4 --model m --json {tmp}/typo.yaml/x", "Cannot write {tmp}/typo.yaml/x: {tmp}/typo.yaml is not"),
         ("predict x.mp4 --fps 2 --every 1", "--fps and --every both set which frames are analysed; give only one"),
-        ("predict x.mp4 --every 0", "--every is 0, but must be above 0."),
-        ("predict x.mp4 --fps -2", "--fps is -2, but must be above 0."),
+        ("predict x.mp4 --every 0", "--every is 0, but must be between 1e-05 and 100000."),
+        ("predict x.mp4 --fps -2", "--fps is -2, but must be between 1e-05 and 100000."),
         (
             "predict x.mp4 --label bored",
             "--label expects LABEL=DESCRIPTION, such as 'bored=half-closed eyes', but got 'bored'",
         ),
+        ("predict x.mp4 --fps 1e-320", "--fps is 9.99989e-321, but must be between"),
+        ("predict x.mp4 --label a=b --label c=d --label a=e", "--label describes 'a' twice: give its descriptions"),
         ("predict x.mp4 --label bored=;", "--label expects LABEL=DESCRIPTION"),
         (
             "predict x.mp4 --label bored=tired",

@@ -40,4 +40,4 @@ def test_errors_are_sentences(capsys):
     assert main(["find", "a.mp4"]) == 2
     assert "There is no phrase" in capsys.readouterr().err
     assert main(["find", "a.mp4", "smile", "--every", "0"]) == 2
-    assert "--every is 0, but must be above 0" in capsys.readouterr().err
+    assert "--every is 0, but must be between 1e-05 and 100000" in capsys.readouterr().err

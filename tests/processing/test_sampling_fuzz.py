@@ -75,7 +75,7 @@ def test_frames_of_a_recording_stand_for_all_of_it(least, gaps, interval):
     left_out = np.setdiff1d(np.arange(len(seconds)), chosen)
     assert (shown[left_out] <= 2 * shown_for / len(chosen) + 1e-6).all()
     assert plan.timed and np.array_equal(plan.seconds, seconds[chosen])
-    recording = Recording(plan.seconds, chosen, duration, (0, 0), None, [], [None], True, ())
+    recording = Recording(plan.seconds, chosen, 0.0, duration, (0, 0), None, [], [None], True, False, ())
     edges = recording.edges
     assert len(edges) == len(chosen) + 1 and (np.diff(edges) >= 0).all()
     assert edges[0] == 0 and edges[-1] == pytest.approx(duration)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_recordings import write_recording
 
 from benchmarks.broken_files.damaged_videos import external_data, replace_in_boxes, valid_video
 from tgdfer.processing import video_source_tgdfer
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
 from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
+from tgdfer.processing.video_reading_tgdfer import read, stream
 from tgdfer.processing.video_source_tgdfer import MAX_PIXELS
 
 from .conftest import moving_picture, number_of, write_video
@@ -183,6 +185,18 @@ def test_frames_of_cameras_and_with_alpha(tmp_path, reader):
     assert frames[0, :, 5, 5].tolist() == [200, 100, 0] and frames[0, :, 5, 15].tolist() == [255] * 3
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_frames_of_several_sizes_get_that_of_the_first_wherever_reading_begins(tmp_path, in_memory):
+    pictures = [Image.new("RGB", (96, 64) if number < 20 else (192, 128), (number,) * 3) for number in range(40)]
+    for number, one in enumerate(pictures):
+        one.save(tmp_path / f"{number}.png")
+    video = pictures if in_memory else tmp_path
+    sizes = {tuple(frame.shape) for _, _, frame in stream(video, lambda *_: np.arange(40))}
+    late = read(video, lambda *_: np.arange(25, 35))
+    assert sizes == {(3, 64, 96)} and late.frames.shape == (10, 3, 64, 96)
+    assert (late.metadata.width, late.metadata.height) == (96, 64)
+
+
 def test_grey_frames_of_sixteen_bits_keep_their_brightness(tmp_path, reader):
     deep = np.full((20, 30), 100 * 257, np.uint16)
     deep[:, 15:] = 65535
@@ -257,6 +271,35 @@ def test_a_start_time_that_is_not_zero(tmp_path, reader, numbers):
         assert container.streams.video[0].start_time > 0
     frames, seconds = reader.read_clip(path)
     assert torch.allclose(seconds, torch.tensor([times[number] - 7000 for number in numbers(frames)]) / 1000)
+
+
+@pytest.mark.parametrize("name, codec", [("late.mkv", "aac"), ("late.mp4", "aac"), ("late.webm", "opus")])
+def test_pictures_that_begin_after_the_sound_have_the_times_of_players(name, codec, tmp_path, reader):
+    path = write_recording(tmp_path / name, 2.0, codec=codec, rate=48000, pictures_at=1.5)
+    seconds = reader.read_clip(path)[1].numpy()
+    evenly = reader.read_clip(write_recording(tmp_path / f"same_{name}", 2.0, codec=codec, rate=48000))[1].numpy()
+    assert np.abs(seconds - 1.5 - evenly).max() < 0.03, "the same frames, later"
+    at_once = write_recording(tmp_path / f"at_once_{name}", 2.0, codec=codec, rate=48000, pictures_at=0.06)
+    assert np.abs(reader.read_clip(at_once)[1].numpy() - evenly).max() < 0.001, "encoders begin the sound early"
+
+
+def test_the_last_picture_is_shown_until_its_own_end(tmp_path):
+    """Of reordered frames, the last packet of the file is not the last picture."""
+    path = tmp_path / "reordered.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, width=96, height=64, pix_fmt="yuv420p")
+        stream.options = {"bf": "3", "b-adapt": "0", "g": "250"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        packets = []
+        for number in range(21):
+            frame = av.VideoFrame.from_ndarray(moving_picture(number), format="rgb24")
+            frame.pts, frame.time_base = number * 100, Fraction(1, 1000)
+            packets += stream.encode(frame)
+        for packet in [*packets, *stream.encode()]:
+            packet.duration = 8000 if packet.pts == 2000 else 100
+            container.mux(packet)
+    assert packet.pts < 2000
+    assert VideoFile(path).read(segments(4)).duration == pytest.approx(10.0, abs=0.01)
 
 
 @pytest.mark.parametrize("ratio, size", [(Fraction(3, 2), (64, 144)), (Fraction(1, 2), (128, 96)), (None, (64, 96))])

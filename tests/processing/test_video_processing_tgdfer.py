@@ -11,7 +11,7 @@ from transformers.image_utils import SizeDict
 from transformers.video_utils import VideoMetadata
 
 from tgdfer.processing.frame_sampling_tgdfer import sample_indices
-from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor
+from tgdfer.processing.video_processing_tgdfer import TGDFERVideoProcessor, VideoDecodeError
 
 
 @pytest.fixture
@@ -256,6 +256,27 @@ def test_floats_in_either_range(processor):
     assert torch.allclose(processor(clip.astype(np.float32) / 255)["pixel_values_videos"], expected, atol=1e-5)
     kept = processor(clip.astype(np.float32) / 255, do_rescale=False)["pixel_values_videos"]
     assert torch.allclose(kept, expected, atol=1e-5)
+
+
+def test_floats_that_resizing_has_taken_out_of_the_range_are_still_in_it(processor):
+    clip = array(height=32, width=32)
+    expected = processor(clip)["pixel_values_videos"]
+    floats = clip.astype(np.float32) / 255
+    floats[0, 0, 0, 0], floats[1, 1, 1, 1] = 1.06, -0.06
+    found = processor(floats)["pixel_values_videos"]
+    assert (found - expected).abs().mean() < 0.01
+    assert processor(floats * 255)["pixel_values_videos"].allclose(found, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda a: a / 127.5 - 1, lambda a: (a / 255 - 0.45) / 0.22, lambda a: a * 257.0], ids=range(3)
+)
+def test_floats_in_another_range_are_refused(processor, change):
+    clip = change(array(height=32, width=32).astype(np.float32))
+    with pytest.raises(VideoDecodeError, match="are not the pixels of a video; scale them to 0 to 1, or to 0 to 255"):
+        processor(clip)
+    own = processor(clip, do_rescale=False, do_normalize=False)["pixel_values_videos"]
+    assert own.max() == pytest.approx(clip.max(), rel=1e-3), "pixels that are prepared already stay as they are"
 
 
 def _layouts(clip):

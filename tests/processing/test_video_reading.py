@@ -111,6 +111,19 @@ def test_mirrored_videos_are_shown_as_they_are_meant(matrix, tmp_path, reader, v
     assert torch.equal(reader.read_clip(shown_by(path, *matrix))[0], expected)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "frame_0001.jpg", "a.mpo"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_photographs_are_read_whatever_they_are_called(name, mode, tmp_path, reader):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)).resize((480, 320)).convert(mode)
+    picture.save(tmp_path / name, "JPEG", quality=95)
+    expected = torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1).float()
+    with open(tmp_path / name, "rb") as file:
+        for video in (tmp_path / name, file, (tmp_path / name).read_bytes()):
+            frames, _ = reader.read_clip(video)
+            assert frames.shape == (1, 3, 320, 480) and (frames[0].float() - expected).abs().mean() < 3
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_exif_of_a_jpeg_turns_it_as_pillow_does(orientation, tmp_path, reader):
     """Beside the matrix its frame carries the EXIF itself, which PyAV 18 has no name for."""

@@ -30,6 +30,7 @@ from tgdfer.training.errors import PartialResultError, UserError
 from tgdfer.training.hardware import Hardware
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.outputs import PredictionFiles, Shard, print_results
+from tgdfer.training.outputs.joining import join
 from tgdfer.training.predict import Batch, PredictionOptions, predict
 
 
@@ -195,7 +196,9 @@ def test_the_exit_code_says_whether_some_or_all_videos_are_bad(
     assert code == 3 and [f"- {path} is not a video" in said for path in broken] == [True, True]
     assert {row["file"] for row in csv.DictReader((tmp_path / "t.csv").open())} == {videos[0]}
     assert run(videos[0])[0] == 0
+    (tmp_path / "t.csv").write_text("of an earlier run")
     code, said = run(*broken)
+    assert (tmp_path / "t.csv").read_text() != "of an earlier run", "outputs are those of this run"
     assert code == 2 and all(f"{path} is not a video" in said for path in broken)
 
 
@@ -386,6 +389,23 @@ def test_the_same_model_has_the_same_fingerprint(model_folder: Path, tmp_path: P
     assert run(tmp_path / "copy").fingerprint != run().fingerprint
 
 
+@pytest.mark.parametrize("changes", [{"frame_interval": 0.5}, {"mil_pooling": "mean"}, {"image_mean": [0.1] * 3}])
+def test_settings_that_change_answers_change_the_fingerprint(
+    model_folder: Path, tmp_path: Path, changes: dict
+) -> None:
+    """Otherwise results of the former settings would be taken for results of the new ones."""
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    before = predict_module.load(copy, PredictionOptions())[2].fingerprint
+    if "image_mean" in changes:
+        processor = TGDFERProcessor.from_pretrained(copy)
+        processor.video_processor.image_mean = changes["image_mean"]
+        processor.save_pretrained(copy)
+    else:
+        path = copy / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert predict_module.load(copy, PredictionOptions())[2].fingerprint != before
+
+
 # Long lists
 
 
@@ -518,6 +538,54 @@ def test_outputs_never_replace_videos(model_folder: Path, videos: list[str], tmp
         with pytest.raises(UserError, match=r"t(-other)?\.mp4 is read as well, and would be overwritten"):
             predict(list(map(str, given)), model_folder, files(tmp_path, "mp4"))
     assert own.read_bytes() == Path(videos[0]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"a": 1, "b": [2, 3]}',  # without a line end, so that nothing of it is a complete line
+        '{"kind": "ruin',
+        '{"kind": "run", "schema_version": 1}\n',
+        '{"kind": "again"}\n{"file": "a.mp4", "result": {}}\n',
+    ],
+)
+def test_a_file_of_something_else_is_not_resumed(
+    model_folder: Path, videos: list[str], tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"mine\.json"):
+        predict(videos[:1], model_folder, batch=Batch(path, resume=True))
+    assert path.read_text() == content
+
+
+def test_a_log_that_was_cut_off_in_its_first_line_is_resumed(
+    model_folder: Path, videos: list[str], tmp_path: Path
+) -> None:
+    predict(videos[:1], model_folder, batch=Batch(tmp_path / "whole.jsonl"))
+    for size in (5, 30, 60):
+        path = tmp_path / f"cut-{size}.jsonl"
+        path.write_bytes((tmp_path / "whole.jsonl").read_bytes()[:size])
+        assert list(predict(videos[:1], model_folder, batch=Batch(path, resume=True))) == videos[:1]
+
+
+def test_parts_are_not_overwritten_by_what_is_joined(model_folder: Path, videos: list[str], tmp_path: Path) -> None:
+    part = tmp_path / "part.jsonl"
+    predict(videos[:1], model_folder, batch=Batch(part))
+    before = part.read_bytes()
+    with pytest.raises(UserError, match="is read as well"):
+        join([part], PredictionFiles(json=part))
+    assert part.read_bytes() == before
+
+
+def test_pictures_are_not_written_among_the_frames_that_are_read(model_folder: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (80 * number,) * 3).save(frames / f"{number}.png")
+    with pytest.raises(UserError, match="would become a frame of"):
+        predict([str(frames)], model_folder, PredictionFiles(plot=frames / "plot.png"))
+    assert len(list(frames.iterdir())) == 3
 
 
 def test_files_of_parts_have_names_of_the_whole_list(model_folder: Path, videos: list[str], tmp_path: Path) -> None:

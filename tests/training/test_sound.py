@@ -88,6 +88,21 @@ def test_sound_and_pictures_that_begin_at_different_times(
     assert all(abs(one - other) < 0.06 for one, other in both)
 
 
+@pytest.mark.parametrize("to", ["b.mp4", "b.mkv"])
+def test_copy_has_the_times_of_the_original(tmp_path: Path, to: str) -> None:
+    source = write_recording(tmp_path / "a.mkv", 3.0, pictures_at=1.5)
+    copy(source, tmp_path / to)
+    assert np.allclose(flashes(tmp_path / to), flashes(source), atol=0.02)
+    assert np.allclose(tones(tmp_path / to), tones(source), atol=0.03)
+
+
+def test_sound_of_a_file_with_damaged_metadata_is_kept(tmp_path: Path) -> None:
+    source = write_recording(tmp_path / "a.mkv", comment="caf?")
+    source.write_bytes(source.read_bytes().replace(b"caf?", b"caf\xe9"))
+    copy(source, tmp_path / "b.mp4")
+    assert len(tones(tmp_path / "b.mp4")) == 2
+
+
 def test_sound_that_lasts_longer_than_the_pictures_is_kept(tmp_path: Path) -> None:
     source = write_recording(tmp_path / "a.mp4", 1.0, sound_seconds=4.0)
     copy(source, tmp_path / "b.mp4")

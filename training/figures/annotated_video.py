@@ -49,11 +49,12 @@ def annotate(
     Raises:
         VideoDecodeError: If the video cannot be read.
     """
-    seconds = np.zeros(0)
+    seconds, end = np.zeros(0), 0.0
 
     def all_frames(times: np.ndarray | None, total: int, duration: float | None) -> np.ndarray:
-        nonlocal seconds
+        nonlocal seconds, end
         seconds = np.arange(total) / ASSUMED_FPS if times is None else times
+        end = float(seconds[0]) + (total / ASSUMED_FPS if duration is None else duration)
         return np.arange(total)
 
     source = open_video(video)
@@ -68,6 +69,7 @@ def annotate(
             writer.write(second, painter.draw(picture, second))
             if progress:
                 progress((number + 1) / len(seconds))
+        writer.end = end
 
 
 class _Painter:

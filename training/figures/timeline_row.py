@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from tgdfer.training.colours import class_colours, text_colour
 from tgdfer.training.figures.fonts import shortened, text_width, wrapped
-from tgdfer.training.figures.presence import frame_seconds, segment_at, stretches, video_duration
+from tgdfer.training.figures.presence import TOLERANCE, frame_seconds, segment_at, stretches, video_duration
 
 GREY = "#555555"
 RELEVANCE_COLOUR = "#d5dde8"
@@ -125,9 +125,10 @@ class Row:
 
     def _presence(self) -> str:
         """Returns how long the person is present. Empty for a person who is always present."""
-        if self.person["person"] is None or not self.person["without_face"]:
-            return ""
         present = sum(stretch.end - stretch.start for stretch in self.stretches)
+        always = not self.person["without_face"] and present > self.length - TOLERANCE
+        if self.person["person"] is None or always:
+            return ""
         return f"in the picture for {_duration(present)} of {_duration(self.length)}"
 
     def _thumbnail_side(self, room: float, low: bool) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import UNWRITABLE, require_writable, write_text
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
@@ -187,15 +188,17 @@ class PredictionFiles:
 
 
 def require_no_input(outputs: Iterable[Path], inputs: Iterable[str]) -> None:
-    """Checks that outputs are not files that are also read.
+    """Checks that outputs are not files that are also read, and not images in a folder of frames that is read.
 
     Raises:
-        UserError: Otherwise. Writing the output would destroy it.
+        UserError: Otherwise. Writing the output would destroy an input, or add a frame to it.
     """
     taken = {os.path.realpath(path) for path in inputs if "://" not in path}
     for output in outputs:
         if os.path.realpath(output) in taken:
             raise UserError(f"{output} is read as well, and would be overwritten: name another file to write.")
+        if output.suffix.lower() in IMAGE_SUFFIXES and os.path.realpath(output.parent) in taken:
+            raise UserError(f"{output} would become a frame of {output.parent}: write it to another folder.")
 
 
 @contextmanager

@@ -24,9 +24,10 @@ def join(paths: Sequence[Path], files: PredictionFiles) -> tuple[dict[str, dict[
 
     Raises:
         UserError: If a part is missing, given twice or not finished, if parts differ in their models, options or
-            lists, or if a file cannot be written.
+            lists, or if a file cannot be written or is one of the parts.
     """
     files.require_writable()
+    files.require_no_input([str(path) for path in paths])
     parts = [read_part(path) for path in paths]
     run = _require_complete(parts)
     lines = {video: line for part in parts for video, line in part.lines.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from pathvalidate import sanitize_filename
 
 from tgdfer.training.files import printable
-from tgdfer.training.video_paths import STANDARD_INPUT
+from tgdfer.training.video_paths import STANDARD_INPUT, natural_sort_key
 
 # Maximum length of a file name in common file systems, and of the part that identifies the video, in bytes.
 _MAX_NAME, _MAX_STEM = 255, 120
@@ -33,7 +33,7 @@ def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
 
     Returns:
         The path of each video: `plot.png` if there is one video, and `plot-NAME.png` if there are several. Empty if
-        `path` is None.
+        `path` is None. The order of the videos does not matter.
     """
     if path is None:
         return {}
@@ -41,7 +41,7 @@ def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
         return {videos[0]: path}
     taken: set[str] = set()
     paths: dict[str, Path] = {}
-    for video, name in short_names(videos).items():
+    for video, name in short_names(sorted(videos, key=natural_sort_key)).items():
         stem = free = _stem(name)
         number = 1
         # Names may differ only in their suffix, or in a way that the file system ignores.
@@ -51,7 +51,7 @@ def output_paths(videos: Sequence[str], path: Path | None) -> dict[str, Path]:
         taken.add(_comparison_key(free))
         start = _truncate(path.stem, _MAX_NAME - len(f"-{free}{path.suffix}".encode()))
         paths[video] = path.with_name(f"{start}-{free}{path.suffix}")
-    return paths
+    return {video: paths[video] for video in videos}
 
 
 def _stem(name: str) -> str:

@@ -64,18 +64,26 @@ def read_part(path: Path) -> Part:
                     f"{path} has the schema version {line.get('schema_version')}, but this version of tgdfer reads"
                     f" version {SCHEMA_VERSION}: run the prediction again."
                 )
-            run, shard = Run(**line["run"]), Shard(**line["shard"])
+            try:
+                run, shard = Run(**line["run"]), Shard(**line["shard"])
+                videos, total = line["videos"], line["total"]
+            except (KeyError, TypeError) as error:
+                raise _not_a_result(path, number) from error
             same = part.run is not None and part.run.fingerprint == run.fingerprint
-            kept = {video: part.lines[video] for video in line["videos"] if video in part.lines} if same else {}
-            part = Part(path, run, shard, line["videos"], line["total"], kept)
+            kept = {video: part.lines[video] for video in videos if video in part.lines} if same else {}
+            part = Part(path, run, shard, videos, total, kept)
         elif line.get("kind") == "again":
-            for video in line["files"]:
+            for video in line.get("files", ()):
                 part.lines.pop(video, None)
-        elif part.run is None or "file" not in line or not {"result", "error"} & set(line):
-            raise UserError(f"Line {number} of {path} is not a result of tgdfer predict --jsonl; name another file.")
+        elif part.run is None or not {"file", "source"} <= set(line) or not {"result", "error"} & set(line):
+            raise _not_a_result(path, number)
         else:
             part.lines[line["file"]] = line
     return part
+
+
+def _not_a_result(path: Path, number: int) -> UserError:
+    return UserError(f"Line {number} of {path} is not a result of tgdfer predict --jsonl; name another file.")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -122,6 +130,8 @@ class ResultLog:
             self.part.lines = {video: line for video, line in before.lines.items() if self._is_done(video, line)}
         path.parent.mkdir(parents=True, exist_ok=True)
         if exists:
+            if before.run is None:
+                _require_started(path)
             _remove_partial_line(path)
         if not exists or (before.run, before.shard, before.videos, before.total) != (run, shard, videos, total):
             header = {"run": asdict(run), "shard": asdict(shard), "videos": videos, "total": total}
@@ -152,6 +162,19 @@ class ResultLog:
         # A line is written at once and the file is closed. If the process is killed, at most the last line is partial.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _require_started(path: Path) -> None:
+    """Checks that a file without a complete line is the begin of a log, and not a file of something else.
+
+    Raises:
+        UserError: Otherwise. Resuming would delete its content.
+    """
+    start = json.dumps({"kind": "run", "schema_version": SCHEMA_VERSION}).removesuffix("}").encode()
+    with path.open("rb") as file:
+        content = file.read(len(start))
+    if not start.startswith(content):
+        raise _not_a_result(path, 1)
 
 
 def _remove_partial_line(path: Path) -> None:

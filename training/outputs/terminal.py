@@ -115,18 +115,20 @@ def _people_by_number(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _warning_lines(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     """Yields a line for each warning, which names the people that it concerns."""
-    people_by_warning: dict[str, list[Mapping[str, Any]]] = {}
+    people_by_warning: dict[str, list[tuple[str, str]]] = {}
     for person in _people_by_number(result):
         for warning in person["warnings"]:
-            people_by_warning.setdefault(_SHARE.sub("", warning), []).append(person)
-    for warning, people in people_by_warning.items():
-        numbers = [str(person["person"]) for person in people]
-        if len(people) == 1:
-            (full,) = [text for text in people[0]["warnings"] if text.startswith(warning)]
-            yield f"{name if numbers == ['None'] else f'{name}, person {numbers[0]}'}: {full}"
+            people_by_warning.setdefault(_SHARE.sub("", warning), []).append((str(person["person"]), warning))
+    for shortened, people in people_by_warning.items():
+        numbers, warnings = zip(*people, strict=True)
+        warning = f"{shortened} for most of the time." if len(set(warnings)) > 1 else warnings[0]
+        if numbers == ("None",) or (shortened == warning and len(numbers) == len(result["people"]) > 1):
+            subject = name  # The warning is about the video.
+        elif len(numbers) == 1:
+            subject = f"{name}, person {numbers[0]}"
         else:
             subject = f"{name}, persons {', '.join(numbers[:-1])} and {numbers[-1]}"
-            yield f"{subject}: {warning.removesuffix('.')} for most of the time."
+        yield f"{subject}: {warning}"
 
 
 def _summary(segments: list[dict[str, Any]]) -> str:
@@ -162,7 +164,8 @@ def _video_remarks(name: str, result: Mapping[str, Any]) -> Iterator[str]:
             shown = ", then ".join(order[:4]) + (", and so on" if len(order) > 4 else "")
             yield f"{subject}: several expressions: {shown}."
         # If there are several people, most are absent from some frames.
-        if person["without_face"] and len(result["people"]) == 1:
-            count, total = len(person["without_face"]), len(person["without_face"]) + len(person["frame_relevance"])
-            yield f"{subject}: no face in {count} of {total} sampled frames."
+        total, boxes = len(result["timestamps"]), person.get("boxes", ())
+        missing = total - sum(box is not None for box in boxes)
+        if boxes and missing and len(result["people"]) == 1:
+            yield f"{subject}: no face in {missing} of {total} sampled frames."
     yield from _warning_lines(name, result)

@@ -9,11 +9,13 @@ import pytest
 from made_up_timelines import LONG, made_up_person, made_up_result, three_people
 from small_recordings import BACKGROUND, flashes, tones, write_recording
 
+from tgdfer.processing.video_file_tgdfer import VideoFile
 from tgdfer.processing.video_processing_tgdfer import VideoDecodeError
 from tgdfer.training.colours import class_colours, to_bytes
 from tgdfer.training.figures.annotated_video import _Painter, _Person, annotate
 from tgdfer.training.figures.labels import label_picture, label_position
 from tgdfer.training.figures.panel import draw_panel
+from tgdfer.training.video_writing import writing
 
 
 def frames(path: Path) -> tuple[list[float], list[np.ndarray]]:
@@ -85,6 +87,18 @@ def test_the_copy_has_all_frames_and_their_times_and_the_sound_in_step(tmp_path:
     assert np.abs(np.subtract(tones(tmp_path / "b.mp4"), flashes(tmp_path / "b.mp4"))).max() < 0.06
     with av.open(str(source)) as one, av.open(str(tmp_path / "b.mp4")) as other:
         assert [bytes(p) for p in one.demux(audio=0)] == [bytes(p) for p in other.demux(audio=0)]
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
+def test_the_last_frame_of_the_copy_is_shown_as_long_as_in_the_original(tmp_path: Path, name: str) -> None:
+    picture = np.full((160, 240, 3), BACKGROUND, np.uint8)
+    with writing(tmp_path / "a.mkv") as writer:
+        for number in range(20):
+            writer.write(number / 10, picture)
+        writer.end = 9.0
+    annotate(tmp_path / "a.mkv", one_person(9.0, [(0.0, 9.0, "fear")]), tmp_path / name)
+    for path in (tmp_path / "a.mkv", tmp_path / name):
+        assert VideoFile(path).read(lambda *_: np.arange(1)).duration == pytest.approx(9.0, abs=0.05), path
 
 
 def test_the_box_stays_on_a_moving_face_and_has_the_colour_of_the_moment(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from praatio import textgrid
 from pympi import Eaf
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import write_text
+from tgdfer.training.files import printable, write_text
 from tgdfer.training.outputs import PredictionFiles, Run, load_schema, output_paths, short_names
 from tgdfer.training.outputs.annotations import write_elan, write_textgrid
 from tgdfer.training.outputs.document import document, json_text
@@ -101,6 +101,11 @@ def test_names_of_files_that_are_no_unicode(tmp_path: Path) -> None:
     files.write({name: two_people()}, {}, RUN, [name])
     assert json.loads((tmp_path / "t.json").read_text())["results"][0]["file"] == name
     assert rows((tmp_path / "s.csv").read_text())[0]["file"] == r"caf\udce9.mp4"
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
+    assert printable("a\x1b[31mred\n\x9b.mp4") == "a\\x1b[31mred\\n\\x9b.mp4"
+    assert printable("é 😀 caf\udce9") == "é 😀 caf\\udce9"
 
 
 def test_webvtt(tmp_path: Path) -> None:
@@ -231,6 +236,11 @@ def test_a_file_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         write_elan(two_people(), tmp_path / "t.eaf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_outputs_do_not_depend_on_the_order() -> None:
+    videos = ["b/clip.mp4", "b/clip.mov", "a/b.mp4"]
+    assert output_paths(videos, Path("t.vtt")) == output_paths(videos[::-1], Path("t.vtt"))
 
 
 def test_names_of_outputs_are_taken_by_every_file_system() -> None:

@@ -64,7 +64,9 @@ def test_without_faces(printed) -> None:
 
 def test_missing_faces_are_told_of_one_person(printed) -> None:
     one = person(1, [segment("happiness", 0.0, 2.0)], without_face=[2.0, 2.5])
-    assert "a.mp4, person 1: no face in 2 of 6 sampled frames." in printed({"a.mp4": prediction(one)})
+    assert sum(box is not None for box in one["boxes"]) == 3
+    lines = printed({"a.mp4": prediction(one)})
+    assert "a.mp4, person 1: no face in 22 of 25 sampled frames." in lines, "other shots are frames as well"
 
 
 def test_names_with_brackets_are_printed_as_they_are(printed) -> None:
@@ -79,6 +81,13 @@ def test_names_with_brackets_are_printed_as_they_are(printed) -> None:
 
 def test_nothing_is_printed_of_nothing(printed) -> None:
     assert printed({}) == []
+
+
+def test_a_warning_about_the_whole_video_names_no_person(printed) -> None:
+    result = two_people()
+    for one in result["people"]:
+        one["warnings"] = ["The frames have no timestamps: 25 frames per second are assumed."]
+    assert "a.mp4: The frames have no timestamps: 25 frames per second are assumed." in printed({"a.mp4": result})
 
 
 def test_a_warning_about_several_people_is_one_line(printed) -> None:
