@@ -135,7 +135,7 @@ def _load(dataset: str, split: str, tables: Mapping[str, Any], options: ReadingO
     clips: LabelledClips = load_clips(dataset, split, tables=tables, **options)
     place = f"Split {split!r} of {dataset}"
     clips = without_unreadable(clips, place, options.get("strict", True))
-    return split_of(replace(clips, left_out=[]), tables[split])
+    return split_of(replace(clips, left_out={}), tables[split])
 
 
 def _plan(dataset: str, splits: Mapping[str, Split], shards: Shards) -> str:

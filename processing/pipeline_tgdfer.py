@@ -164,7 +164,7 @@ class EmotionTimelinePipeline(ChunkPipeline):
         for name, value in faces.items():
             setattr(processor, name, value)
         recording = processor.read_recording(
-            input_, interval or config.frame_interval, num_frames or config.num_frames, progress
+            input_, config.frame_interval if interval is None else interval, num_frames or config.num_frames, progress
         )
         # Store the detector that "auto" selected, because a model needs the crops that it was trained with.
         if "face_detector" not in faces:

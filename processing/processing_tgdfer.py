@@ -214,6 +214,11 @@ class TGDFERProcessor(ProcessorMixin):
             raise ValueError(
                 'There are no class descriptions; give {"label": ["what its face looks like", ...], ...}.'
             )
+        if not isinstance(descriptions, Mapping):
+            raise ValueError(
+                f"Class descriptions must be a dictionary with a list of texts for each label, not a "
+                f"{type(descriptions).__name__}."
+            )
         labels = sorted(descriptions)
         for label in labels:
             _require_descriptions(label, descriptions[label])

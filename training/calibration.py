@@ -36,6 +36,8 @@ MAX_RELATIVE_RISK = 0.5
 MIN_COVERAGE = 0.5
 # Number of frames of each clip in the reference for searches. Adjacent frames are almost equal.
 REFERENCE_FRAMES = 4
+# Below this number of validation clips, a message says that the calibration is rough.
+_FEW = 50
 
 References = dict[str, dict[str, list[float]]]
 
@@ -74,10 +76,16 @@ class Calibration:
 
     def __str__(self) -> str:
         unsure = "never unsure" if self.unsure_below is None else f"unsure below {self.unsure_below:.0%}"
-        return (
+        sentence = (
             f"Calibrated on {self.num_clips} validation clips: temperature {self.temperature:.2f}, {unsure}; "
             f"calibration error {self.ece_before:.3f} before and {self.ece:.3f} after."
         )
+        if self.num_clips < _FEW:
+            sentence += (
+                " So few clips give a rough calibration, which may be worse than none: with more validation clips, the"
+                " probabilities are more reliable."
+            )
+        return sentence
 
 
 def calibrate(folder: str | Path, batches: Iterable[dict[str, Tensor]], device: Any) -> Calibration:

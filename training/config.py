@@ -90,8 +90,8 @@ class DataConfig(Section):
         0.2,
         ge=0,
         le=0.5,
-        description="Share of the training split that is held out if there is no validation split: 1/2, 1/3 and so on;"
-        " with 0, training uses all clips, and the last epoch counts as the best",
+        description="Share of the training split that is held out if there is no validation split, such as 0.5, 0.33"
+        " or 0.25; with 0, training uses all clips, and the last epoch counts as the best",
     )
     fold: int | None = Field(
         None,

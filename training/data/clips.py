@@ -38,7 +38,7 @@ class LabelledClips:
             set has a column of that name. Only used for evaluation.
         num_frames (`list[int | None]`, *optional*): Number of frames of each clip as the data set states it, if it
             does. Only used by `tgdfer data check`.
-        left_out (`list[str]`, *optional*): Files on disk that are not part of the data set.
+        left_out (`dict[str, str]`, *optional*): Files on disk that are not part of the data set, with the reasons.
         table_rows (`list[int]`, *optional*): Row of each clip in the table of its split.
         quarantined (`dict[str, str]`, *optional*): Clips of the data set that cannot be used, with the reasons. They
             are not among the N clips.
@@ -55,7 +55,7 @@ class LabelledClips:
     activity: list[list[float] | None] | None = None
     groups: dict[str, list[str]] | None = None
     num_frames: list[int | None] | None = None
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
     table_rows: list[int] = field(default_factory=list)
     quarantined: dict[str, str] = field(default_factory=dict)
     soft: SoftLabels | None = None

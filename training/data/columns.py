@@ -32,6 +32,10 @@ _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _STRICT = ConfigDict(strict=True)
 # Names, in lower case, of columns with the number of frames of a clip.
 FRAME_COUNTS = ("frames", "num_frames", "frame_count", "n_frames")
+_WITHOUT_VIDEOS = (
+    "columns of type Video, Image or bytes are read, and a table of paths must be the metadata.csv, with a column"
+    " file_name, of a folder that has the clips"
+)
 # Start of the address of a file in a data set on the Hub.
 _REPOSITORY = re.compile(r"^hf://datasets/[^/]+/[^/@]+(@[^/]+)?/")
 # The schema of all columns with fixed names, and how messages describe valid values.
@@ -66,11 +70,20 @@ def find_video_column(dataset: str, table: Table, name: str | None) -> str:
         UserError: If the column does not exist, or no name is given and there is not exactly one such column.
     """
     videos = table.videos or (table.photographs if len(table.photographs) == 1 else [])
-    if name is not None and name not in (*videos, *table.media):
-        raise UserError(f"{dataset} has no video column {name!r}: the columns of type Video are {videos or 'none'}.")
-    if name is None and len(videos) != 1:
-        what = "several video columns" if videos else "no column of type Video"
-        raise UserError(f"{dataset} has {what} among {', '.join(table.names)}: name one with --video-column.")
+    usable = sorted({*videos, *table.media})
+    if name is not None and name not in usable:
+        if usable:
+            raise UserError(f"{dataset} has no videos in a column {name!r}: they are in {', '.join(usable)}.")
+        raise UserError(f"{dataset} has no videos in column {name!r}: {_WITHOUT_VIDEOS}.")
+    if name is None and len(videos) > 1:
+        raise UserError(f"{dataset} has several video columns, {', '.join(videos)}: name one with --video-column.")
+    if name is None and not videos and usable:
+        raise UserError(
+            f"{dataset} has no column of type Video, but {', '.join(usable)} may have videos: name one with"
+            " --video-column."
+        )
+    if name is None and not videos:
+        raise UserError(f"{dataset} has no videos among its columns {', '.join(table.names)}: {_WITHOUT_VIDEOS}.")
     return name or videos[0]
 
 

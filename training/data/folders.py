@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 from huggingface_hub import metadata_load
 
+from tgdfer.processing.video_reading_tgdfer import IMAGE_SUFFIXES
 from tgdfer.training.data.links import require_inside
 from tgdfer.training.data.metadata_files import METADATA, metadata_lines
 from tgdfer.training.data.tables import Table
@@ -27,6 +28,8 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+# Columns of metadata that may name the split of a clip.
+_SPLIT_COLUMNS = ("split", "set", "subset", "partition", "usage")
 _SPLIT_OF = {folder: split for split, folders in SPLITS.items() for folder in folders}
 # Suffixes of files that other builders of `datasets` read.
 _OTHER_FORMATS = (".arrow", ".parquet", ".tar", ".tgz", ".zip")
@@ -50,16 +53,21 @@ def read_folder(folder: Path) -> dict[str, Table] | None:
         The splits by name. None if the folder has another format, which `datasets` reads.
 
     Raises:
-        UserError: If a link points out of the folder, or labels or metadata are not valid.
+        UserError: If a link points out of the folder, labels or metadata are not valid, or clips are folders of
+            frames.
     """
     found = sorted(_walk(folder))
     names = [path.name for path in found]
-    if not any(map(VIDEO_NAME.search, names)) or _has_other_format(folder, names):
+    if _has_other_format(folder, names):
+        return None
+    if not any(map(VIDEO_NAME.search, names)):
+        _require_no_frame_folders(folder, found)
         return None
     metadata = [path for path in found if path.name in METADATA]
     all_videos = [path for path in found if VIDEO_NAME.search(path.name)]
     # Metadata may list videos with any suffix.
     videos, left_out = (all_videos, {}) if metadata else _usable_videos(folder, all_videos)
+    left_out |= {} if metadata else _pictures_beside(found, videos)
     rows = _metadata_rows(folder, metadata, found) if metadata else _folder_rows(folder, videos)
     has_splits = any(_split_of(path) for path in [*videos, *rows])
     outside = "it is not in the folder of a split"
@@ -70,6 +78,7 @@ def read_folder(folder: Path) -> dict[str, Table] | None:
         if not own and on_disk:
             raise UserError(f"{folder} has metadata, but it lists no clip of the split {split!r}: {_REMEDY}.")
         if own:
+            _require_one_split(folder, split, [rows[path] for path in own])
             unused = {path: "no metadata file lists it" for path in on_disk if path not in rows}
             unused |= {path: reason for path, reason in left_out.items() if (_split_of(path) or "train") == split}
             tables[split] = _table(folder, own, rows, unused)
@@ -124,6 +133,51 @@ def _usable_videos(folder: Path, videos: list[_RelativePath]) -> tuple[list[_Rel
     return [path for path in videos if path not in left_out], left_out
 
 
+def _require_no_frame_folders(folder: Path, found: list[_RelativePath]) -> None:
+    """Checks that pictures are not the frames of clips, as SPLIT/LABEL/CLIP/FRAME.jpg.
+
+    Raises:
+        UserError: If they are. `datasets` would take every frame for a photograph, and CLIP for its label.
+    """
+    pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and _split_of(path)]
+    if pictures and not any(path.name in METADATA for path in found) and all(_depth(path) > 1 for path in pictures):
+        raise UserError(
+            f"{folder} has folders of frames, such as {pictures[0].parent}: clips are video files, as"
+            " SPLIT/LABEL/CLIP.mp4, so encode each folder as a video, for example by `ffmpeg -i FOLDER/%04d.jpg"
+            " FOLDER.mp4`."
+        )
+
+
+def _depth(path: _RelativePath) -> int:
+    """Returns the number of folders between the folder of the split and a file."""
+    parts = path.parts[:-1]
+    split = next((number for number, part in enumerate(parts) if part.lower() in _SPLIT_OF), -1)
+    return len(parts) - split - 1
+
+
+def _pictures_beside(found: list[_RelativePath], videos: list[_RelativePath]) -> dict[_RelativePath, str]:
+    """Returns the pictures in the folders of videos, which are not used, with the reason."""
+    folders = {path.parent for path in videos}
+    reason = "a folder with videos has no photographs as clips, so put them into a data set of their own"
+    return {path: reason for path in found if path.suffix.lower() in IMAGE_SUFFIXES and path.parent in folders}
+
+
+def _require_one_split(folder: Path, split: str, rows: list[dict[str, Any]]) -> None:
+    """Checks that a column of the metadata does not put the clips of a split into several ones.
+
+    Raises:
+        UserError: If it does. Test clips would be trained on.
+    """
+    for name in _SPLIT_COLUMNS:
+        values = {str(row.get(name)).strip().lower() for row in rows}
+        if len(named := {_SPLIT_OF[value] for value in values if value in _SPLIT_OF}) > 1:
+            raise UserError(
+                f"Column {name!r} of the metadata of {folder} names the splits {', '.join(sorted(named))}, but all of"
+                f" these clips are in {split!r}: splits are folders, so move the clips to {folder}/train,"
+                f" {folder}/test and so on, each with its own metadata, or remove the column."
+            )
+
+
 def is_text(name: str) -> bool:
     """Returns whether a file name is valid UTF-8. File systems allow any bytes in names."""
     try:
@@ -140,11 +194,7 @@ def _split_of(path: _RelativePath) -> str | None:
 
 def _folder_rows(folder: Path, videos: list[_RelativePath]) -> dict[_RelativePath, dict[str, Any]]:
     """Returns a row with the label of each video, which is the name of its folder."""
-    depths = {}
-    for path in videos:
-        parts = path.parts[:-1]
-        split = next((number for number, part in enumerate(parts) if part.lower() in _SPLIT_OF), -1)
-        depths[path] = len(parts) - split - 1
+    depths = {path: _depth(path) for path in videos}
     with_splits = any(_split_of(path) for path in videos)
     inside = {path: depth for path, depth in depths.items() if not with_splits or _split_of(path)}
     most_common = max(set(inside.values()), key=list(inside.values()).count, default=1)
@@ -168,7 +218,11 @@ def _metadata_rows(
             name = row.pop("file_name", None)
             where = f"Row {number} of {folder / file}"
             if not isinstance(name, str) or not name:
-                raise UserError(f"{where} has no file_name: give the path of its clip below {file.parent}.")
+                columns = ", ".join(map(repr, row)) or "none"
+                raise UserError(
+                    f"{where} has no file_name, only the columns {columns}: separate columns by commas, and give the"
+                    f" path of its clip below {(folder / file).parent}."
+                )
             below = os.path.normpath(name).replace("\\", "/")
             if "://" in name or os.path.isabs(name) or below.split("/")[0] == "..":
                 raise UserError(f"{where} names {name!r}, which is not below its folder: copy the clip there.")

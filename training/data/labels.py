@@ -44,6 +44,7 @@ def descriptions_for(
                 for label in missing
             },
             width=119,
+            allow_unicode=True,
         )
         raise UserError(
             f"There is no description of {', '.join(map(repr, missing))}: fill in these lines, save them as a YAML"

@@ -11,9 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 def write_left_out(folder: Path, split: str, clips: LabelledClips) -> None:
-    """Writes the unused files of a split to `folder/left_out_SPLIT.txt`, if there are any."""
+    """Writes the unused files of a split, with the reasons, to `folder/left_out_SPLIT.txt`, if there are any."""
     if clips.left_out:
-        write_text(folder / f"left_out_{split}.txt", "\n".join(map(printable, clips.left_out)) + "\n")
+        lines = [f"{printable(name)}: {reason}\n" for name, reason in clips.left_out.items()]
+        write_text(folder / f"left_out_{split}.txt", "".join(lines))
 
 
 def warn_about_left_out(place: str, left_out: Mapping[str, str]) -> None:
@@ -24,5 +25,5 @@ def warn_about_left_out(place: str, left_out: Mapping[str, str]) -> None:
     for reason, names in by_reason.items():
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         shown = ", ".join(names[:10]) + more
-        what = "1 video" if len(names) == 1 else f"{len(names)} videos"
-        logger.warning("%s of %s not used because %s: %s", what, place, reason, shown)
+        what = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+        logger.warning("%s: %s not used, because %s: %s", place, what, reason, shown)

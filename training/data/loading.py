@@ -83,7 +83,7 @@ def load_clips(
         activity=None if action_units is None else [_activity(intensities) for intensities in action_units],
         groups=read_groups(place, table),
         num_frames=read_frame_counts(table),
-        left_out=sorted(table.left_out),
+        left_out=dict(sorted(table.left_out.items())),
         table_rows=list(range(len(files))),
         quarantined=dict(table.unusable),
         soft=soft,

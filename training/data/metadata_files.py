@@ -35,5 +35,7 @@ def metadata_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
     except UserError:
         raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8.") from error
     except (OSError, ValueError, csv.Error, RecursionError) as error:  # Errors of pyarrow are subclasses of these.
         raise UserError(f"{file} cannot be read ({' '.join(str(error).split())}): repair it or remove it.") from error

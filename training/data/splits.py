@@ -119,16 +119,19 @@ def hold_out(clips: LabelledClips, num_folds: int, fold: int, seed: int) -> tupl
     # sklearn warns about classes with few clips. For too few people it raises an error or leaves a fold empty.
     with warnings.catch_warnings(action="ignore"), suppress(ValueError):
         train, held_out = (part.tolist() for part in list(folds.split(groups, clips.labels, groups))[fold])
-    lost = set(clips.classes) - clips.classes_of(train)
+    lost = sorted(set(clips.classes) - clips.classes_of(train))
     if lost or not held_out:
-        reason = f"no clips of {', '.join(sorted(lost))} would be left to train on" if lost else "the fold is empty"
+        named = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        reason = f"no clips of {named} would be left to train on" if lost else "the fold is empty"
+        if not train:  # sklearn makes no folds then.
+            reason = f"every class has fewer than {num_folds} clips"
         if len(set(groups)) < num_folds:
             reason = f"there are only {len(set(groups))}"
             if len(set(groups)) < len(set(clips.people or range(len(clips)))):
                 reason += ", and people who share a file are one" if clips.people else " different files"
         raise UserError(
-            f"Too few {what} to hold out one of {num_folds} folds for validation ({reason}): name a"
-            " --validation-split, or set --validation-fraction 0."
+            f"Too few {what} to hold out one of {num_folds} folds for validation ({reason}): set a larger"
+            " --validation-fraction, up to 0.5, or 0 to hold none out, or name a --validation-split."
         )
     return train, held_out
 

@@ -57,7 +57,8 @@ def clip_findings(
     if clips.left_out:
         are = "is" if len(clips.left_out) == 1 else "are"
         message = f"{_clips(len(clips.left_out))} {are} on the disk, but not in {split!r}."
-        found.append(Finding(extra, "extra", message, clips.left_out))
+        names = [f"{name}: {reason}" for name, reason in clips.left_out.items()]
+        found.append(Finding(extra, "extra", message, names))
     counts = clips.num_frames or [None] * len(clips)
     other = [
         f"{clips.files[fact.index]}: {fact.frames} frames, listed are {counts[fact.index]}"
@@ -146,6 +147,19 @@ def duplicate_findings(splits: Mapping[str, LabelledClips], facts: Mapping[str, 
         if names:
             message = f"{_videos(len(names))} several times in {split!r}."
             found.append(Finding("warning", "twice", message, names))
+        if contradictions := _contradictions(split, splits[split], by_content.values()):
+            message = f"{_videos(len(contradictions))} several times in {split!r}, with different labels."
+            found.append(Finding("error", "two labels", message, contradictions))
+    return found
+
+
+def _contradictions(split: str, clips: LabelledClips, copies: Iterable[Sequence[tuple[str, int]]]) -> list[str]:
+    """Returns the videos of a split that have different labels in different places, with these labels."""
+    found = []
+    for places in copies:
+        own = [index for other, index in places if other == split]
+        if len({clips.labels[index] for index in own}) > 1:
+            found.append(" = ".join(f"{clips.files[index]} ({clips.labels[index]})" for index in own))
     return found
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -45,7 +46,7 @@ def test_labels_people_and_intensity_come_by_name(clips):
     at = clips.files.index("train/happy/happy_3.mp4")
     assert (clips.labels[at], clips.people[at]) == ("happiness", "train-3")
     assert clips.intensity[at] == [0, 0, 1, 1, 1, 0, 0, 0]
-    assert clips.left_out == []
+    assert list(clips.left_out) == []
 
 
 def test_copies_of_clips_have_the_same_fingerprint(tmp_path, clips_folder, clips):
@@ -171,16 +172,16 @@ def test_videos_that_datasets_drops_are_named(tmp_path, folder_writer, clip_writ
     (folder / "train" / "happy" / "notes.txt").write_text("no video")
     with caplog.at_level(logging.WARNING, "tgdfer"):
         clips = load_clips(str(folder), "train")
-    assert clips.left_out == ["happy/phone.m4v", "happy/unlisted.mp4"]
-    assert "2 videos" in caplog.text and "happy/phone.m4v, happy/unlisted.mp4" in caplog.text
-    assert load_clips(str(folder), "test").left_out == []
+    assert list(clips.left_out) == ["happy/phone.m4v", "happy/unlisted.mp4"]
+    assert "2 files are not used" in caplog.text and "happy/phone.m4v, happy/unlisted.mp4" in caplog.text
+    assert load_clips(str(folder), "test").left_out == {}
 
 
 def test_folder_without_splits_is_its_train_split(tmp_path, folder_writer):
     folder = folder_writer(tmp_path / "clips", people=2, metadata=False, splits=("train",)) / "train"
     shutil.copy(next(folder.glob("*/*.mp4")), folder / "neutral" / "phone.webm")
     clips = load_clips(str(folder), "train")
-    assert len(clips) == 6 and clips.left_out == ["neutral/phone.webm"]
+    assert len(clips) == 6 and list(clips.left_out) == ["neutral/phone.webm"]
 
 
 def _one_class(folder):
@@ -238,7 +239,7 @@ def test_metadata_in_one_split_only_says_so(tmp_path, folder_writer):
         ({"dataset": "nobody/nothing"}, "Cannot read the data set 'nobody/nothing'"),
         ({"dataset": "/no/such/folder"}, "Cannot read the data set '/no/such/folder'"),
         ({"split": "dev"}, "no split 'dev': its splits are 'train', 'test'"),
-        ({"video_column": "clip"}, "no video column 'clip'"),
+        ({"video_column": "clip"}, "no videos in a column 'clip': they are in video"),
         ({"label_column": "mood"}, "no column 'mood'"),
     ],
 )
@@ -259,6 +260,21 @@ def test_held_out_people_are_in_no_other_part_and_folds_share_out_everybody(clip
         seen += held_out
     assert sorted(seen) == list(range(15))
     assert len({tuple(hold_out(clips, 5, 0, seed)[1]) for seed in range(8)}) > 1
+
+
+def test_classes_with_few_clips_need_larger_folds(clips):
+    """sklearn makes no folds if every class has fewer clips than there are folds."""
+    few = replace(
+        clips.select([index for label in clips.classes for index in _first_of(clips, label, 3)]), people=None
+    )
+    with pytest.raises(UserError, match=r"\(every class has fewer than 5 clips\): set a larger --validation-fraction"):
+        hold_out(few, 5, 0, seed=0)
+    train, held_out = hold_out(few, 2, 0, seed=0)
+    assert len(train) + len(held_out) == len(few) and few.classes_of(train) == set(few.classes)
+
+
+def _first_of(clips, label, number):
+    return [index for index, other in enumerate(clips.labels) if other == label][:number]
 
 
 def test_too_few_people_to_hold_some_out(clips):

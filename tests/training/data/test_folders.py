@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_clips import write_clip
 
 from tgdfer.training.data.loading import load_clips, open_dataset
@@ -61,9 +62,9 @@ def test_splits_may_lie_deeper_and_clips_outside_of_them_are_named(folder, write
     )
     with caplog.at_level(logging.WARNING, "tgdfer"):
         clips = load_clips(str(folder), "train")
-    assert clips.labels == ["happiness", "sadness"] and clips.left_out == ["more/sad/e.mp4"]
+    assert clips.labels == ["happiness", "sadness"] and list(clips.left_out) == ["more/sad/e.mp4"]
     assert (
-        "1 video of Split 'train'" in caplog.text
+        "1 file is not used, because it is not in the folder" in caplog.text
         and "it is not in the folder of a split: more/sad/e.mp4" in caplog.text
     )
     assert len(load_clips(str(folder), "validation")) == 2
@@ -158,7 +159,7 @@ def test_hidden_files_of_macos_are_passed_over(folder, write):
     write("happy/a.mp4", "sad/b.mp4", "__MACOSX/happy/a.mp4")
     (folder / "happy" / "._a.mp4").write_bytes(b"\0\5\x16\7")
     clips = load_clips(str(folder), "train")
-    assert clips.files == ["happy/a.mp4", "sad/b.mp4"] and clips.left_out == []
+    assert clips.files == ["happy/a.mp4", "sad/b.mp4"] and clips.left_out == {}
 
 
 def test_names_of_any_script_and_composition(folder, write):
@@ -187,7 +188,9 @@ def test_names_that_are_no_unicode_are_left_out_with_the_reason(folder, write, c
     from tgdfer.training.data.left_out import write_left_out
 
     write_left_out(tmp_path, "train", clips)
-    assert (tmp_path / "left_out_train.txt").read_text() == "happy/caf\\udce9.mp4\n"
+    assert (tmp_path / "left_out_train.txt").read_text() == (
+        "happy/caf\\udce9.mp4: its name is not valid UTF-8, so rename it\n"
+    )
 
 
 def test_brackets_and_stars_in_names_are_no_patterns(folder, write):
@@ -292,3 +295,48 @@ def test_a_row_of_csv_with_too_many_cells(extra, write, folder):
     else:
         with pytest.raises(UserError, match=r"metadata.csv cannot be read \(row 1 has more cells than the header\)"):
             load_clips(str(folder), "train")
+
+
+def test_pictures_beside_videos_are_left_out_with_the_reason(folder, write, caplog):
+    write("train/happy/a.mp4", "train/sad/b.mp4")
+    (folder / "train" / "sad" / "c.jpg").write_bytes(b"a picture")
+    (folder / "overview.png").write_bytes(b"a picture")
+    clips = load_clips(str(folder), "train")
+    assert clips.files == ["train/happy/a.mp4", "train/sad/b.mp4"] and list(clips.left_out) == ["sad/c.jpg"]
+    assert "put them into a data set of their own: sad/c.jpg" in caplog.text
+
+
+def test_a_column_of_splits_is_not_passed_over(folder, write):
+    """The clips of both splits would be trained on."""
+    rows = [{"file_name": f"{i}.mp4", "label": "xy"[i % 2], "split": ["train", "Test"][i // 2]} for i in range(4)]
+    write(*[row["file_name"] for row in rows], metadata="metadata.jsonl", rows=rows)
+    with pytest.raises(UserError, match=r"Column 'split' .* names the splits test, train, .* in 'train': splits are"):
+        load_clips(str(folder), "train")
+    one = [row | {"split": "train"} for row in rows]
+    write(*[row["file_name"] for row in rows], metadata="metadata.jsonl", rows=one)
+    assert len(load_clips(str(folder), "train")) == 4
+
+
+def test_folders_of_frames_are_no_clips(folder):
+    for name in ("train/happy/one/1.jpg", "train/happy/one/2.jpg", "train/sad/two/1.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    with pytest.raises(UserError, match="has folders of frames, such as train/happy/one: .* encode each folder"):
+        load_clips(str(folder), "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            b"file_name;label\na.mp4;x\n",
+            "no file_name, only the columns 'file_name;label': separate columns by commas",
+        ),
+        ("file_name,label\na.mp4,f\u00fcr\n".encode("latin-1"), r"metadata\.csv is not UTF-8 .*: save it as UTF-8"),
+    ],
+)
+def test_tables_of_other_programs_are_told_apart(folder, write, content, sentence):
+    write("a.mp4", "b.mp4")
+    (folder / "metadata.csv").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        load_clips(str(folder), "train")

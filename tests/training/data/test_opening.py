@@ -48,7 +48,7 @@ def test_a_parquet_file_with_a_column_of_bytes(parquet, rows, streaming):
     if streaming:  # The bytes are copied to files, which are videos.
         assert load_clips(str(parquet), "train", streaming=True).labels == rows["label"]
     else:
-        with pytest.raises(UserError, match="no column of type Video among clip, label, person: name one"):
+        with pytest.raises(UserError, match="has no column of type Video, but clip may have videos: name one"):
             load_clips(str(parquet), "train")
 
 

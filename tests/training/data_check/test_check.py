@@ -61,6 +61,24 @@ def test_all_ten_planted_faults_are_found(faulty, tmp_path, capsys):
     assert "checks found errors" in printed and "encoded again" in printed
 
 
+def test_the_same_video_with_two_labels_is_an_error(good, tmp_path):
+    folder = tmp_path / "clips"
+    shutil.copytree(good, folder)
+    metadata = folder / "train" / "metadata.jsonl"
+    rows = [json.loads(line) for line in metadata.read_text().splitlines()] if metadata.is_file() else None
+    first = next(path for path in sorted((folder / "train").rglob("*.mp4")) if "anger" in str(path))
+    copy = folder / "train" / "happiness" / "copy.mp4"
+    shutil.copy(first, copy)
+    if rows:
+        own = next(row for row in rows if (folder / "train" / row["file_name"]) == first)
+        rows.append(own | {"file_name": "happiness/copy.mp4", "label": "happiness"})
+        metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = check_dataset(str(folder))
+    (found,) = (f for f in report["findings"] if f["kind"] == "two labels")
+    assert found["severity"] == "error" and len(found["names"]) == 1
+    assert "(anger)" in found["names"][0] and "copy.mp4 (happiness)" in found["names"][0]
+
+
 def test_published_lists_with_faults(tmp_path):
     root = write_dfew(tmp_path / "dfew", clips=35, unlisted=1)
     shutil.rmtree(root / "Clip/clip_224x224/00003")
@@ -73,7 +91,7 @@ def test_published_lists_with_faults(tmp_path):
     texts = {f["kind"]: f["names"] or [f["message"]] for f in report["findings"]}
     assert texts["missing"] == ["00003: it is listed, but not in the folder of the data set"]
     assert texts["unreadable"][0].startswith("Clip/clip_224x224/00010: The frame ")
-    assert texts["extra"] == ["Clip/clip_224x224/00036"]
+    assert texts["extra"] == ["Clip/clip_224x224/00036: no list of the data set names it"]
     assert "Clip/clip_224x224/00012 = Clip/clip_224x224/00001" in texts["same video"]
     assert any("in the lists of both splits, the first is '00020'" in f["message"] for f in report["findings"])
     assert "Fold 2 lists 7 test clips, but 2,341 are published." in texts["fold size"]

@@ -107,7 +107,7 @@ def test_missing_clips_are_quarantined_and_unlisted_ones_are_left_out(tmp_path, 
     with caplog.at_level(logging.WARNING, "tgdfer"):
         clips = load("dfew", root, strict=False)
     assert clips.quarantined == {"00009": "it is listed, but not in the folder of the data set"}
-    assert clips.left_out == ["Clip/clip_224x224/00036", "Clip/clip_224x224/00037"]
+    assert list(clips.left_out) == ["Clip/clip_224x224/00036", "Clip/clip_224x224/00037"]
     assert len(clips) == 27 and "no list of the data set names it" in caplog.text
 
 
@@ -199,7 +199,7 @@ def test_crema_d_folds_are_by_actor(tmp_path):
     tests = [set(load("crema_d", root, "test", fold=fold).people) for fold in range(1, 6)]
     assert tests == [{"1001"}, {"1019"}, {"1037"}, {"1055"}, {"1073", "1091"}]
     train = load("crema_d", root, fold=5)
-    assert Counter(train.labels) == {"anger": 4, "happiness": 4} and train.left_out == ["VideoFlash/trailer.mp4"]
+    assert Counter(train.labels) == {"anger": 4, "happiness": 4} and list(train.left_out) == ["VideoFlash/trailer.mp4"]
 
 
 def test_ravdess_uses_each_recording_once(tmp_path):
