@@ -6,7 +6,7 @@ and ends in a projection that is initialised with zeros. Masked frames may be at
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -64,6 +64,21 @@ def masked_mean(frames: Tensor, frame_mask: Tensor) -> Tensor:
     """Computes the mean of the unmasked frames: (B, T, C), (B, T) -> (B, C)."""
     weight = frame_mask.unsqueeze(-1).to(at_least_fp32(frames).dtype)
     return ((frames * weight).sum(1) / weight.sum(1).clamp(min=1.0)).to(frames.dtype)
+
+
+def check_frames(frames: Tensor, frame_mask: Tensor | None) -> None:
+    """Checks that clips (B, T, ...) have frames, and that the mask is (B, T).
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    if 0 in frames.shape[:2]:
+        raise ValueError(f"{frames.shape[0]} clips of {frames.shape[1]} frames were given; give at least one of each.")
+    if frame_mask is not None and frame_mask.shape != frames.shape[:2]:
+        raise ValueError(
+            f"`frame_mask` has shape {tuple(frame_mask.shape)}, but there are {frames.shape[0]} clips of "
+            f"{frames.shape[1]} frames; give the mask of the same call of the processor."
+        )
 
 
 def clip_times(timestamps: Tensor | None, frame_mask: Tensor, interval: float) -> Tensor:
@@ -465,13 +480,26 @@ def _unpadded_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:
     return texts
 
 
-def check_classes(config: TGDFERConfig, labels: list[str], ids: Tensor, mask: Tensor, context_length: int) -> None:
-    """Checks that the model can use the prompts of classes: labels (K), tokens (K, M, L), mask (K, M).
+_CLASS_PROMPTS = ("labels", "input_ids", "description_mask", "context_length")
+
+
+def checked_classes(config: TGDFERConfig, class_prompts: Mapping[str, Any]) -> tuple[list[str], Tensor, Tensor]:
+    """Checks that the model can use the prompts of classes.
+
+    Returns:
+        `tuple[list[str], Tensor, Tensor]`: The K labels, the tokens (K, M, L), and the mask of descriptions (K, M).
 
     Raises:
-        ValueError: If labels are repeated, a class has no description, the prompts do not fit the text tower, or the
-            context has a different length.
+        ValueError: If the prompts are not the output of the processor, labels are repeated, a class has no
+            description, the prompts do not fit the text tower, or the context has a different length.
     """
+    if missing := [name for name in _CLASS_PROMPTS if name not in class_prompts]:
+        raise ValueError(
+            f"The class prompts have no {missing[0]!r}; give the output of `processor.encode_classes(descriptions)`."
+        )
+    labels, context_length = list(class_prompts["labels"]), int(class_prompts["context_length"])
+    ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
+    mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise ValueError(f"The label {repeated[0]!r} is given more than once; name every class once.")
@@ -507,6 +535,7 @@ def check_classes(config: TGDFERConfig, labels: list[str], ids: Tensor, mask: Te
             f"The prompts have a context of {context_length} tokens, but the model expects {config.context_length}; "
             "create the prompts with the processor of this model."
         )
+    return labels, ids, mask
 
 
 def by_class(parameter: Tensor, old_indices: Sequence[int | None]) -> nn.Parameter:

@@ -54,7 +54,8 @@ from .layers_tgdfer import (
     TGDFERZeroLinear,
     at_least_fp32,
     by_class,
-    check_classes,
+    check_frames,
+    checked_classes,
     clip_times,
     cosines,
     description_relevance,
@@ -345,13 +346,14 @@ class TGDFERModel(TGDFERPreTrainedModel):
             `Tensor` of shape `(B, T, D)`: Frames in CLIP's joint space.
 
         Raises:
-            ValueError: If `pixel_values_videos` does not have five dimensions.
+            ValueError: If `pixel_values_videos` does not have five dimensions or no frames, or the mask does not fit.
         """
         if pixel_values_videos.ndim != 5:
             raise ValueError(
                 f"`pixel_values_videos` has shape {tuple(pixel_values_videos.shape)}, but must have the shape (clips, "
                 "frames, 3, height, width) of the output of the processor."
             )
+        check_frames(pixel_values_videos, frame_mask)
         features = encode_images(self.clip, pixel_values_videos.flatten(0, 1))
         features = features.unflatten(0, pixel_values_videos.shape[:2])
         return features if frame_mask is None else features.masked_fill(~frame_mask.to(features).bool()[..., None], 0)
@@ -360,6 +362,7 @@ class TGDFERModel(TGDFERPreTrainedModel):
         self, frame_features: Tensor, frame_mask: Tensor | None, timestamps: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Replaces a missing mask by a mask of all frames, and converts timestamps as `clip_times`."""
+        check_frames(frame_features, frame_mask)
         if frame_mask is None:
             frame_mask = torch.ones(frame_features.shape[:2], dtype=torch.bool, device=frame_features.device)
         # Checking the mask would synchronise a GPU, and a compiled graph cannot read its values.
@@ -486,13 +489,10 @@ class TGDFERForVideoClassification(RegionEvidence, ClassifierCheckpoints, TGDFER
                 `input_ids` (K, M, L), `description_mask` (K, M) and `context_length`.
 
         Raises:
-            ValueError: If labels are repeated, a class has no description, the prompts do not fit the text tower, or
-                the context has another length.
+            ValueError: If the prompts are incomplete, labels are repeated, a class has no description, the prompts do
+                not fit the text tower, or the context has another length.
         """
-        labels = list(class_prompts["labels"])
-        ids = torch.as_tensor(class_prompts["input_ids"], dtype=torch.long)
-        mask = torch.as_tensor(class_prompts["description_mask"], dtype=torch.bool)
-        check_classes(self.config, labels, ids, mask, int(class_prompts["context_length"]))
+        labels, ids, mask = checked_classes(self.config, class_prompts)
         old = {label: index for index, label in enumerate(self.config.class_names)}
         old_indices = [old.get(label) for label in labels]
 

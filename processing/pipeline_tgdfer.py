@@ -135,7 +135,8 @@ class EmotionTimelinePipeline(ChunkPipeline):
             VideoDecodeError: If a video cannot be read. Its subclass `NoFaceError` is raised if a video has no face
                 and `no_face` does not allow that.
         """
-        return super().__call__(inputs, *args, **kwargs)
+        # `Pipeline` fails for an empty list.
+        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
         preprocess_names = ("num_frames", "interval", "progress", "thumbnails", *FACE_OPTIONS)

@@ -248,7 +248,9 @@ def _read_decoder(decoder: Any, sampler: Sampler) -> Clip:
 
 
 def _read_array(video: Any, sampler: Sampler, transform: FrameTransform | None = None) -> Clip:
-    if not is_valid_video(video) or len(video) == 0:
+    if isinstance(video, list | tuple | np.ndarray | torch.Tensor) and len(video) == 0:
+        raise VideoDecodeError("The video has no frames; use one with at least one frame.")
+    if not is_valid_video(video):
         raise VideoDecodeError(
             f"A {type(video).__name__} is not a video; use the path, URL, bytes or file object of a video, a folder "
             "of frames or a list of their files, an array (T, H, W, 3) or a list of images."

@@ -90,6 +90,8 @@ class VideoSource:
         elif "://" in os.fspath(video):
             self.name = os.fspath(video)
             self.source = _fetch(self.name, url_timeout, url_max_bytes, url_allow_private)
+        elif not os.fspath(video):
+            raise VideoDecodeError("The path of the video is empty; give the path of a file.")
         elif not os.path.isfile(video):
             raise VideoDecodeError(f"{os.fspath(video)} does not exist; check the path.")
         else:

@@ -234,6 +234,17 @@ def test_zero_features_get_no_gradient(from_clip: Maker) -> None:
     assert norms["tgdfer.short_term.up.weight"] > 0
 
 
+def test_frames_and_masks_that_do_not_fit(model: TGDFERForVideoClassification, frames: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="clips of 0 frames were given; give at least one"):
+        model(frames[:, :0])
+    with pytest.raises(ValueError, match="^0 clips"):
+        model(frames[:0])
+    with pytest.raises(ValueError, match=r"`frame_mask` has shape \(1, 3\), but there are"):
+        model(frames, frame_mask=torch.ones(1, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="`frame_mask` has shape"):
+        model(frame_features=model.get_frame_features(frames), frame_mask=torch.ones(1, 3, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("pooling", ["attention", "topk", "mean", "max"])
 def test_a_masked_clip_leaves_the_gradients_of_the_others(
     from_clip: Maker, pooling: str, monkeypatch: pytest.MonkeyPatch

@@ -254,6 +254,11 @@ def test_classes_that_do_not_fit(
     assert torch.equal(model.eval()(frames).logits, before), "nothing has changed"
 
 
+def test_descriptions_in_place_of_prompts(model: TGDFERForVideoClassification) -> None:
+    with pytest.raises(ValueError, match="have no 'labels'; give the output of `processor.encode_classes"):
+        model.set_classes({"joy": ["a smile"]})
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [

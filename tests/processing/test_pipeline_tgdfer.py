@@ -241,6 +241,12 @@ def test_a_photograph_is_a_clip_of_one_frame(timeline, picture, tmp_path):
     assert close(timeline(Image.fromarray(picture(3))), result) and close(timeline(picture(3)), result)
 
 
+def test_no_videos_have_no_results(timeline, clip):
+    assert timeline([]) == []
+    with pytest.raises(ValueError, match="interval must be above 0"):
+        timeline(clip, interval=0)
+
+
 def test_num_frames_interval_and_generators(timeline, clips):
     assert len(timeline(clips[0], interval=0.5)["timestamps"]) == 8, "as many as a window has"
     assert len(timeline(clips[0], interval=0.5, num_frames=2)["timestamps"]) == 4

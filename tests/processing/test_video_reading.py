@@ -260,6 +260,20 @@ def test_urls_of_any_file_system(clip, reader):
     assert torch.equal(reader.read_clip(clip.as_uri())[0], reader.read_clip(clip)[0])
 
 
+@pytest.mark.parametrize(
+    ("video", "sentence"),
+    [
+        (np.zeros((0, 8, 8, 3), np.uint8), "The video has no frames; use one with at least one frame"),
+        (torch.zeros(0, 3, 8, 8), "The video has no frames"),
+        ([], "The video has no frames"),
+        ("", "The path of the video is empty; give the path of a file"),
+    ],
+)
+def test_videos_of_nothing(video, sentence, reader):
+    with pytest.raises(VideoDecodeError, match=sentence):
+        reader.read_clip(video)
+
+
 def test_arrays_lists_and_folders_agree(tmp_path, reader, picture):
     pictures = [picture(number) for number in range(20)]
     for number, one in enumerate(pictures):
