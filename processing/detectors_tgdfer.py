@@ -61,10 +61,12 @@ def load_detector(name: str = "auto", model: str | None = None) -> tuple[str, De
         `tuple[str, Detector]`: The name of the detector, and the detector.
 
     Raises:
-        VideoDecodeError: If OpenCV, the wheel or the model is missing, or if `model` cannot be read.
+        VideoDecodeError: If OpenCV, the wheel or the model is missing, or if `model` cannot be read or is not used.
     """
     if cv2 is None:
         raise VideoDecodeError('Face crops need OpenCV; `pip install opencv-python-headless` or set face_crop="none".')
+    if name == "mtcnn" and model is not None:
+        raise VideoDecodeError('face_model is a file of YuNet, but face_detector is "mtcnn"; leave out one of them.')
     if name != "auto":
         return name, _detector(name, model)
     if model is not None:

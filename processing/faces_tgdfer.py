@@ -72,8 +72,6 @@ class FaceSettings:
         ):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, not "{value}".')
-        if self.detector == "mtcnn" and self.model is not None:
-            raise ValueError('face_model is a file of YuNet, but face_detector is "mtcnn"; leave out one of them.')
         if self.size < 8 or self.every < 1 or not -0.5 < self.margin < 4:
             raise ValueError(
                 f"A face crop needs face_size >= 8, face_every >= 1 and -0.5 < face_margin < 4, not {self.size}, "

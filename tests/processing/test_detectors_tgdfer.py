@@ -77,8 +77,8 @@ def test_models_that_cannot_be_had(tmp_path, monkeypatch, hub):
     for name in ("auto", "yunet"):
         with pytest.raises(VideoDecodeError, match="missing.onnx cannot be read"):
             load_detector(name, str(tmp_path / "missing.onnx"))
-    with pytest.raises(ValueError, match='face_detector is "mtcnn"; leave out one of them'):
-        FaceSettings(detector="mtcnn", model="yunet.onnx")
+    with pytest.raises(VideoDecodeError, match='face_detector is "mtcnn"; leave out one of them'):
+        load_detector("mtcnn", "yunet.onnx")
     monkeypatch.setattr(detectors_tgdfer, "cv2", None)
     with pytest.raises(VideoDecodeError, match="need OpenCV"):
         load_detector("yunet")

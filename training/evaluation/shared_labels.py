@@ -42,7 +42,8 @@ class LabelMatch:
         if self.left_out:
             counts = ", ".join(f"{label}: {count}" for label, count in self.left_out.items())
             number = sum(self.left_out.values())
-            text += f" {number} clips are left out, because the model does not have their label ({counts})."
+            clips = "1 clip is" if number == 1 else f"{number} clips are"
+            text += f" {clips} left out, because the model does not have their label ({counts})."
         if self.only_model:
             text += f" The data set has no clips of {', '.join(self.only_model)}."
         return text
