@@ -15,6 +15,7 @@ import argparse
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +50,8 @@ class Classifier:
         self.config = self.read("config.json")
         self.processor = self.read("processor_config.json")
         self.session = self.open(model)
+        if "logits" not in [output.name for output in self.session.get_outputs()]:
+            sys.exit(f"error: {model} does not classify clips; name model.onnx or model_quantized.onnx with --model.")
         names = self.config["id2label"]
         self.labels = [names[index] for index in sorted(names, key=int)]
         self.temperature = self.config.get("temperature") or 1.0
@@ -60,14 +63,24 @@ class Classifier:
 
     def read(self, name: str) -> dict[str, Any]:
         """Reads a JSON file of the export."""
-        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            sys.exit(f"error: {path} cannot be read ({error}); keep the files of the export in one folder.")
 
     def open(self, path: Path) -> onnxruntime.InferenceSession:
         """Loads a graph."""
+        if not path.is_file():
+            sys.exit(f"error: There is no {path}; keep the files of the export in one folder, with their names.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # onnxruntime warns that the classes are inputs, which they have to be
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class of its own for each reason
+            reason = " ".join(str(error).split())
+            sys.exit(f"error: {path} cannot be loaded ({reason}); copy it from the export again.")
 
     def classify(self, video: Path) -> dict[str, Any]:
         """Classifies a video.
@@ -86,8 +99,7 @@ class Classifier:
         logits, _, relevance = self.session.run(
             ["logits", "frame_logits", "frame_relevance"], {**inputs, **self.classes}
         )
-        scores = np.exp((logits[0] - logits[0].max()) / self.temperature)
-        scores /= scores.sum()
+        scores = self.probabilities(logits[0])
         best = int(scores.argmax())
         is_unsure = self.unsure_below is not None and scores[best] < self.unsure_below
         return {
@@ -97,6 +109,14 @@ class Classifier:
             "relevance": relevance[0, :, best].tolist(),
         }
 
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Converts logits (K,) to probabilities. Their sum is one, unless clips have several labels."""
+        scaled = logits / self.temperature
+        if self.config.get("problem_type") == "multi_label_classification":
+            return np.exp(-np.logaddexp(0, -scaled))  # the sigmoid, without an overflow
+        scores = np.exp(scaled - scaled.max())
+        return scores / scores.sum()
+
     def set_classes(self, descriptions: dict[str, list[str]]) -> None:
         """Replaces the classes by those with the given descriptions. Probabilities are then not calibrated."""
         require_classes(descriptions)
@@ -105,7 +125,7 @@ class Classifier:
         phrase = self.processor["context_phrase"]
         texts = [text for label in labels for text in [*descriptions[label], *[descriptions[label][0]] * most][:most]]
         ids = self.tokenize([f"{phrase} {text}".strip() for text in texts])
-        trained = self.read("config.json")["label2id"]
+        trained = self.config["label2id"]
         known = self.processor.get("descriptions") or {}
         inputs = {
             "input_ids": np.array(ids, np.int64).reshape(len(labels), most, -1),
@@ -159,7 +179,8 @@ class ClipTokenizer:
         content (`dict`): Contents of its `tokenizer.json`.
     """
 
-    WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
+    # Digits are between spaces already. `\w` would take others, such as "²", for letters.
+    WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W_]+|(?:[^\s\w]|_)+")
 
     def __init__(self, content: dict[str, Any]):
         self.vocabulary = content["model"]["vocab"]
@@ -173,7 +194,10 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Converts a text to tokens, with those of its start and end."""
-        words = self.WORDS.findall(text.lower())
+        # Each character by itself, because `lower` gives a sigma another form at the end of a word.
+        letters = [letter.lower() for letter in unicodedata.normalize("NFC", text)]
+        spaced = [f" {letter} " if unicodedata.category(letter[0])[0] == "N" else letter for letter in letters]
+        words = self.WORDS.findall("".join(spaced))
         return [self.start, *(token for word in words for token in self.encode_word(word)), self.end]
 
     def encode_word(self, word: str) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd_texts import ODD_TEXTS
 from small_backbones import save_resnet, save_siglip
 from small_clips import write_clip
 
 from tgdfer.command_line import main
 from tgdfer.model_card.export import onnx_files, quantisation
-from tgdfer.model_card.export.onnx_predict import ClipTokenizer, fit
+from tgdfer.model_card.export.onnx_predict import Classifier, ClipTokenizer, fit
+from tgdfer.model_card.export.onnx_predict import main as predict
+from tgdfer.processing.explanation_tgdfer import probabilities
 from tgdfer.training.config import ModelConfig
 from tgdfer.training.models import load_trained, start_model
 from tgdfer.training.rendered_faces import write_dataset
@@ -210,8 +214,48 @@ def test_script_tokenizes_as_the_tokenizer(tiny):
     _, processor = load_trained("tgdfer-tiny")
     tokenizer = ClipTokenizer(json.loads((tiny / "tokenizer.json").read_text()))
     texts = [text for texts in processor.descriptions.values() for text in texts]
-    for text in (*texts, "It's 42 % of the Crow's-feet,  isn't it_?", "Ärger, naïveté", "愤怒 😀"):
+    for text in (*texts, *ODD_TEXTS):
         assert tokenizer.encode(text) == processor.tokenizer(text)["input_ids"], text
+
+
+def test_script_gives_the_probabilities_of_several_labels(tiny, rendered, tmp_path):
+    """They come from a sigmoid, and also with other classes."""
+    folder = shutil.copytree(tiny, tmp_path / "several")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    classifier = Classifier(folder / "model.onnx", threads=1)
+    model, processor = load_trained("tgdfer-tiny")
+    model.config.problem_type = "multi_label_classification"
+    for texts in (None, other_classes(model, processor)[0]):
+        if texts:
+            classifier.set_classes(texts)
+            model.set_classes(processor.encode_classes(texts))
+        with torch.no_grad():
+            logits = model(**processor(videos=rendered[:1], face_crop="none", return_tensors="pt")).logits[0]
+        found = classifier.classify(Path(rendered[0]))["probabilities"]
+        assert np.abs(probabilities(logits, model.config).numpy() - list(found.values())).max() < 0.005
+        assert abs(sum(found.values()) - 1) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("model.onnx", (), "config.json cannot be read"),
+        ("renamed.onnx", ("--descriptions", "others.json"), r"There is no .*text_renamed.onnx"),
+        ("damaged.onnx", (), "damaged.onnx cannot be loaded"),
+        ("text_model.onnx", (), "text_model.onnx does not classify clips"),
+    ],
+)
+def test_script_refuses_an_incomplete_export(tiny, tmp_path, monkeypatch, name, options, sentence):
+    folder = shutil.copytree(tiny, tmp_path / "onnx")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "others.json").write_text('{"joy": ["a smile"], "grief": ["a frown"]}')
+    shutil.copy(folder / "model.onnx", folder / "renamed.onnx")
+    (folder / "damaged.onnx").write_bytes(b"no graph")
+    if name == "model.onnx":
+        (folder / "config.json").unlink()
+    with pytest.raises(SystemExit, match=f"^error: .*{sentence}.*; .*[.]$"):
+        predict(["clip.mp4", "--model", str(folder / name), *options])
 
 
 # Backbones, LoRA, and the parts of the network whose state is another one than in `tgdfer-tiny`.

@@ -60,41 +60,74 @@ function weightsOf(before, after, resample) {
   });
 }
 
-/** Resizes a square picture of RGBA bytes to RGB bytes, first its rows and then its columns, in 8 bits. */
-export function resize(pixels, before, after, resample) {
-  const weights = weightsOf(before, after, resample);
-  const rows = new Uint8ClampedArray(before * after * 3);
-  for (let y = 0; y < before; y++)
-    for (let x = 0; x < after; x++)
+/** Resizes the columns or the rows of a picture of RGB bytes, in 8 bits. */
+function resizeAxis({ pixels, height, width }, size, isWide, resample) {
+  const before = isWide ? width : height;
+  if (before === size) return { pixels, height, width };
+  if (resample !== 2 && resample !== 3) throw new Error(`this page cannot resize with \`resample\` ${resample}`);
+  const weights = weightsOf(before, size, resample);
+  const shape = isWide ? { height, width: size } : { height: size, width };
+  const result = new Uint8ClampedArray(shape.height * shape.width * 3);
+  const step = isWide ? 3 : 3 * width;
+  for (let y = 0; y < shape.height; y++)
+    for (let x = 0; x < shape.width; x++) {
+      const { first, values } = weights[isWide ? x : y];
+      const start = isWide ? (y * width + first) * 3 : (first * width + x) * 3;
       for (let c = 0; c < 3; c++) {
-        const { first, values } = weights[x];
         let sum = 0;
-        for (let k = 0; k < values.length; k++) sum += values[k] * pixels[(y * before + first + k) * 4 + c];
-        rows[(y * after + x) * 3 + c] = Math.floor(sum + 0.5);
+        for (let k = 0; k < values.length; k++) sum += values[k] * pixels[start + c + k * step];
+        result[(y * shape.width + x) * 3 + c] = Math.floor(sum + 0.5);
       }
-  const result = new Uint8ClampedArray(after * after * 3);
-  for (let y = 0; y < after; y++)
-    for (let x = 0; x < after * 3; x++) {
-      const { first, values } = weights[y];
-      let sum = 0;
-      for (let k = 0; k < values.length; k++) sum += values[k] * rows[(first + k) * after * 3 + x];
-      result[y * after * 3 + x] = Math.floor(sum + 0.5);
     }
-  return result;
+  return { pixels: result, ...shape };
 }
 
-/** Prepares frames for the model: (T, 3, S, S), normalised. */
+/** Cuts out the middle of a picture of RGB bytes. A smaller picture gets a black border. */
+function cropCentre({ pixels, height, width }, crop) {
+  const result = new Uint8ClampedArray(crop.height * crop.width * 3);
+  // Half of what is missing is before the picture, or half of what is too much.
+  const offset = (length, wanted) => (length < wanted ? -Math.trunc((wanted - length) / 2) : (length - wanted) >> 1);
+  const top = offset(height, crop.height);
+  const left = offset(width, crop.width);
+  for (let y = Math.max(top, 0); y < Math.min(top + crop.height, height); y++)
+    for (let x = Math.max(left, 0); x < Math.min(left + crop.width, width); x++)
+      for (let c = 0; c < 3; c++)
+        result[((y - top) * crop.width + x - left) * 3 + c] = pixels[(y * width + x) * 3 + c];
+  return { pixels: result, height: crop.height, width: crop.width };
+}
+
+/** Resizes and crops a picture of RGB bytes as the model expects it. */
+export function fit(picture, settings) {
+  if (settings.do_resize) {
+    const { size, resample } = settings;
+    const shorter = Math.min(picture.height, picture.width);
+    const [height, width] = size.shortest_edge
+      ? [picture.height, picture.width].map((side) => Math.trunc((size.shortest_edge * side) / shorter))
+      : [size.height, size.width];
+    picture = resizeAxis(resizeAxis(picture, width, true, resample), height, false, resample);
+  }
+  return settings.do_center_crop ? cropCentre(picture, settings.crop_size) : picture;
+}
+
+/** Reads the RGB bytes of a canvas. */
+function pixelsOf(canvas) {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height); // RGBA
+  return { pixels: data.filter((_, at) => at % 4 !== 3), height, width };
+}
+
+/** Prepares frames for the model: normalised pixels (T, 3, H, W) with their height and width. */
 export function prepare(frames, settings) {
-  const size = settings.crop_size.height;
-  const plane = size * size;
+  const pictures = frames.map(({ canvas }) => fit(pixelsOf(canvas), settings));
+  const { height, width } = pictures[0];
+  const plane = height * width;
+  const scale = settings.do_rescale ? settings.rescale_factor : 1;
+  const [mean, deviation] = settings.do_normalize ? [settings.image_mean, settings.image_std] : [[0, 0, 0], [1, 1, 1]];
   const pixels = new Float32Array(frames.length * 3 * plane);
-  frames.forEach(({ canvas }, index) => {
-    const side = canvas.width;
-    const rgb = resize(canvas.getContext("2d").getImageData(0, 0, side, side).data, side, size, settings.resample);
+  pictures.forEach((picture, index) => {
     for (let at = 0; at < plane; at++)
       for (let c = 0; c < 3; c++)
-        pixels[(index * 3 + c) * plane + at] =
-          (rgb[at * 3 + c] * settings.rescale_factor - settings.image_mean[c]) / settings.image_std[c];
+        pixels[(index * 3 + c) * plane + at] = (picture.pixels[at * 3 + c] * scale - mean[c]) / deviation[c];
   });
-  return pixels;
+  return { pixels, height, width };
 }

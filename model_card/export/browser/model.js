@@ -113,7 +113,9 @@ export class ClipTokenizer {
   }
 
   encode(text) {
-    const words = text.toLowerCase().match(/'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu) ?? [];
+    // Each character by itself, because a whole word has another sigma at its end.
+    const lower = [...text.normalize("NFC")].map((letter) => letter.toLowerCase()).join("");
+    const words = lower.match(/'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu) ?? [];
     return [this.start, ...words.flatMap((word) => this.encodeWord(word)), this.end];
   }
 
@@ -155,27 +157,33 @@ export class Model {
     return model;
   }
 
-  /** Classifies a clip: pixels (T, 3, H, W), normalised, and the seconds of its frames. */
-  async classify(pixels, seconds, size) {
+  /** Converts logits to probabilities. Their sum is one, unless clips have several labels. */
+  probabilities(logits) {
+    const isTrained = this.labels === this.trained.labels;
+    const temperature = isTrained ? this.config.temperature || 1 : 1;
+    const scaled = logits.map((logit) => logit / temperature);
+    if (this.config.problem_type === "multi_label_classification") return scaled.map((one) => 1 / (1 + Math.exp(-one)));
+    const highest = Math.max(...scaled);
+    const weights = scaled.map((one) => Math.exp(one - highest));
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    return weights.map((weight) => weight / sum);
+  }
+
+  /** Classifies a clip: normalised pixels (T, 3, H, W) with their height and width, and the seconds of its frames. */
+  async classify({ pixels, height, width }, seconds) {
     const { Tensor } = this.ort;
     const count = seconds.length;
     const outputs = await this.session.run({
-      pixel_values_videos: new Tensor("float32", pixels, [1, count, 3, size.height, size.width]),
+      pixel_values_videos: new Tensor("float32", pixels, [1, count, 3, height, width]),
       frame_mask: new Tensor("bool", new Uint8Array(count).fill(1), [1, count]),
       timestamps: new Tensor("float32", Float32Array.from(seconds), [1, count]),
       ...this.classes,
     });
-    const isTrained = this.labels === this.trained.labels;
-    const temperature = isTrained ? this.config.temperature || 1 : 1;
-    const logits = [...outputs.logits.data];
-    const highest = Math.max(...logits);
-    const weights = logits.map((logit) => Math.exp((logit - highest) / temperature));
-    const sum = weights.reduce((total, weight) => total + weight, 0);
-    const probabilities = weights.map((weight) => weight / sum);
+    const probabilities = this.probabilities([...outputs.logits.data]);
     const best = probabilities.indexOf(Math.max(...probabilities));
     const limit = this.config.unsure_below;
-    const isUnsure = isTrained && limit != null && probabilities[best] < limit;
-    const relevance = [...Array(count).keys()].map((at) => outputs.frame_relevance.data[at * logits.length + best]);
+    const isUnsure = this.labels === this.trained.labels && limit != null && probabilities[best] < limit;
+    const relevance = [...Array(count).keys()].map((at) => outputs.frame_relevance.data[at * probabilities.length + best]);
     return { label: this.labels[best], isUnsure, probabilities, relevance };
   }
 

@@ -99,9 +99,9 @@ async function record() {
 async function classify() {
   const settings = model.processor.video_processor;
   const start = performance.now();
-  const pixels = prepare(frames, settings);
+  const clip = prepare(frames, settings);
   const seconds = frames.map((frame) => frame.second);
-  const found = await model.classify(pixels, seconds, settings.crop_size);
+  const found = await model.classify(clip, seconds);
   show(found);
   say(`Done in ${((performance.now() - start) / 1000).toFixed(1)} seconds, on this device.`);
 }
