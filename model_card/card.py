@@ -32,6 +32,7 @@ from tgdfer.model_card.run_files import (
 from tgdfer.model_card.training_facts import describe_sources, training_facts
 from tgdfer.model_card.weak_points import weak_points
 from tgdfer.training.files import read_json, write_text
+from tgdfer.training.saved_weights import weight_files
 from tgdfer.weights import BUNDLED
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -148,7 +149,7 @@ class CardData:
             examples=[beside_card(path) for path in examples_of(run) if pictures],
             training_data=TrainingData(model.get("training_data") or []),
             clip=(model["clip_name"], model.get("clip_revision")) if model.get("clip_name") else None,
-            weights=weights_facts(folder),
+            weights=weights_facts(weight_files(folder)),
             given_license=license,
             extra_tags=tags,
         )

@@ -1,9 +1,9 @@
 """The files of a run that a card is made of, without the paths of the machine that wrote them."""
 
-import hashlib
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json, read_yaml
 from tgdfer.training.revisions import HubName
+from tgdfer.training.saved_weights import weights_sha256
 
 # With or without a revision, as in "user/model@v1".
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[^@\s]+)?")
@@ -57,12 +58,8 @@ def require_measured(folder: Path, metrics: dict[str, Any], run: Path) -> None:
     Raises:
         UserError: If they belong to other weights, for example because the training was continued.
     """
-    measured, weights = metrics.get("weights_sha256"), folder / "model.safetensors"
-    if not measured or not weights.is_file():
-        return
-    with weights.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != measured:
+    measured = metrics.get("weights_sha256")
+    if measured and weights_sha256(folder) not in (None, measured):
         raise UserError(
             f"{run / 'metrics.json'} was measured with other weights than those in {folder}; evaluate again with "
             f"`tgdfer evaluate {run}`."
@@ -140,13 +137,12 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return metrics
 
 
-def weights_facts(folder: Path) -> dict[str, Any]:
-    """Reads the size of the weights in a folder from the headers of its files.
+def weights_facts(files: Sequence[Path]) -> dict[str, Any]:
+    """Reads the size of weights from the headers of their files.
 
     Returns:
-        `parameters` (their number), `bytes` and `dtypes`. Empty if the folder has no weights that can be read.
+        `parameters` (their number), `bytes` and `dtypes`. Empty if there are no files, or one cannot be read.
     """
-    files = sorted(folder.glob("*.safetensors"))
     parameters, dtypes = 0, set()
     try:
         for file in files:

@@ -1,6 +1,5 @@
 """Evaluation of a model on a split that it was not trained on: figures, predictions and confusion matrix."""
 
-import hashlib
 import logging
 import os
 import shlex
@@ -48,6 +47,7 @@ from tgdfer.training.readable import predict_readable_clips
 from tgdfer.training.reading_options import LabelKind
 from tgdfer.training.revisions import HubName, dataset_commit
 from tgdfer.training.runs.run_folder import first_model, read_run_config
+from tgdfer.training.saved_weights import weights_sha256
 from tgdfer.weights import DEFAULT_MODEL
 
 logger = logging.getLogger(__name__)
@@ -418,15 +418,6 @@ def _flag(name: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [word for key, entry in value.items() for word in (flag, f"{key}={entry}")]
     return [flag] if value is True else [flag, str(value)]
-
-
-def weights_sha256(folder: str | Path) -> str | None:
-    """Returns the hash of `model.safetensors` in a folder. None without it: a Hub id, or weights in several files."""
-    weights = Path(folder) / "model.safetensors"
-    if not weights.is_file():
-        return None
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _baseline_metrics(

@@ -12,11 +12,12 @@ from tgdfer.training.data.opening import open_dataset, split_facts
 from tgdfer.training.data.published import PUBLISHED
 from tgdfer.training.data.splits import require_no_fold, validation_split_of
 from tgdfer.training.errors import UserError
-from tgdfer.training.evaluate import evaluate_model, weights_sha256
+from tgdfer.training.evaluate import evaluate_model
 from tgdfer.training.evaluation.fold_tables import FoldResult, FoldTables, print_fold_tables, write_fold_tables
 from tgdfer.training.files import read_json, read_yaml, require_writable
 from tgdfer.training.processes import from_main_process, process_state
 from tgdfer.training.runs.run_folder import read_run_config, require_same_options
+from tgdfer.training.saved_weights import weights_sha256
 from tgdfer.training.train import train
 
 # The configuration of all folds, in their folder.

@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 
 from tgdfer.training.errors import UserError
-from tgdfer.training.files import replaced_folder, require_writable
+from tgdfer.training.files import replaced_folder, require_writable, write_text
 from tgdfer.training.revisions import HubName
+from tgdfer.training.saved_weights import weights_sha256
 
 MODEL = "model.onnx"
 TEXT_MODEL = "text_model.onnx"
 # Suffix of the quantised files, as in Optimum.
 QUANTISED = "_quantized"
 SCRIPT = "onnx_predict.py"
+# Says which weights were exported.
+RECORD = "export.json"
 # Folder of the page that runs the model in a browser.
 PAGE = "browser"
 # Files without which a folder is not taken for an earlier export.
@@ -42,6 +45,7 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
     - `model.onnx`, which classifies clips, and `text_model.onnx`, which encodes the descriptions of other classes;
     - with `int8`, `model_quantized.onnx` and `text_model_quantized.onnx`;
     - `config.json`, `preprocessor_config.json`, `processor_config.json` and the files of the tokenizer;
+    - `export.json`, with the hash of the exported weights;
     - `onnx_predict.py`, a script that needs only onnxruntime, numpy and av;
     - `browser/`, a page for static web servers.
 
@@ -64,8 +68,9 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
     require_export_folder(folder)
     import torch
 
-    from tgdfer.training.models import load_trained
+    from tgdfer.training.models import load_trained, model_source
 
+    record = {"weights_sha256": weights_sha256(model_source(model))}
     network, processor = load_trained(model, dtype=torch.float32)
     if network.has_lora:
         network.merge_lora()
@@ -80,6 +85,7 @@ def export_onnx(model: str, output: str | Path | None = None, int8: bool = False
             for name in (MODEL, TEXT_MODEL):
                 quantise(draft / name, draft / name.replace(".onnx", f"{QUANTISED}.onnx"))
         _bake_classes(network, draft)
+        write_text(draft / RECORD, json.dumps(record) + "\n")
         shutil.copyfile(Path(__file__).with_name(SCRIPT), draft / SCRIPT)
         (draft / PAGE).mkdir()
         for path in sorted(Path(__file__).with_name(PAGE).iterdir()):

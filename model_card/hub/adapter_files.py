@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from tgdfer.model_card.card import CardData
 from tgdfer.model_card.hub.card_edits import Card
-from tgdfer.model_card.hub.model_files import check_code, result_files
+from tgdfer.model_card.hub.model_files import check_code, require_tokenizer, result_files
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import Files
 from tgdfer.model_card.run_files import model_folder
@@ -86,6 +86,7 @@ def adapter_files_to_publish(
     run, folder = Path(run), model_folder(run)
     config, weights = read_adapter(folder)
     require_public_base(folder, config)
+    require_tokenizer(folder)
     code = check_code(folder, ("processor_config.json",))
     # The code of the network is part of the package. That of the processor loads without it.
     files: Files = {

@@ -9,11 +9,13 @@ from safetensors import SafetensorError, safe_open
 
 from tgdfer.model_card.card import CardData, examples_of
 from tgdfer.model_card.endpoint import endpoint_files
+from tgdfer.model_card.export.onnx_files import RECORD as EXPORT_RECORD
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import RECORD, Files
 from tgdfer.model_card.run_files import model_folder, pictures_of
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import dump_yaml, read_json
+from tgdfer.training.saved_weights import WEIGHTS, weight_files, weights_sha256
 
 # The only files that are uploaded, besides the code of the model and the processor. Pickle files are excluded, because
 # loading them can run code.
@@ -121,11 +123,17 @@ def export_files(run: Path, folder: Path) -> Files:
         folder (`Path`): Folder of its model.
 
     Raises:
-        UserError: If the export is older than the model.
+        UserError: If the export is older than the model, or has other weights.
     """
     export = run / "onnx"
     if not (export / "model.onnx").is_file():
         return {}
+    record = export / EXPORT_RECORD
+    exported = read_json(record).get("weights_sha256") if record.is_file() else None  # Older exports have no record.
+    if exported and exported != weights_sha256(folder):
+        raise UserError(
+            f"{export} has other weights than {folder}; run `tgdfer export {folder} --output {export}`, or remove it."
+        )
     newest = max(path.stat().st_mtime for path in (folder / "config.json", *folder.glob("*.safetensors")))
     if (export / "model.onnx").stat().st_mtime < newest:
         raise UserError(f"{export} is older than the model in {folder}; export it again, or remove it.")
@@ -134,7 +142,7 @@ def export_files(run: Path, folder: Path) -> Files:
 
 
 def check_model(folder: Path) -> set[str]:
-    """Checks that a folder has readable weights, a processor, and the code of both.
+    """Checks that a folder has readable weights, a processor with its tokenizer, and the code of both.
 
     Args:
         folder (`Path`): Folder of a model.
@@ -145,9 +153,10 @@ def check_model(folder: Path) -> set[str]:
     Raises:
         UserError: If a file is missing or damaged.
     """
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = weight_files(folder)
     if not weights:
-        raise UserError(f"{folder} contains no weights (no .safetensors file); save the model with `save_pretrained`.")
+        raise UserError(f"{folder} contains no weights (no {WEIGHTS}); save the model with `save_pretrained`.")
+    require_tokenizer(folder)
     has_lora = False
     for path in weights:
         try:
@@ -162,6 +171,19 @@ def check_model(folder: Path) -> set[str]:
                 f" again with `model.save_pretrained({str(folder)!r}, merge_lora=True)`."
             )
     return check_code(folder, tuple(CODE_SAVERS))
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Checks that a folder has the tokenizer that the processor needs.
+
+    Raises:
+        UserError: If it has none.
+    """
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise UserError(
+            f"{folder} has no tokenizer.json, which the processor needs; write it with"
+            f" `processor.save_pretrained({str(folder)!r})`."
+        )
 
 
 def check_code(folder: Path, names: tuple[str, ...]) -> set[str]:

@@ -10,6 +10,7 @@ from transformers.utils import cached_file
 
 from tgdfer.training.models import model_source
 from tgdfer.training.revisions import HubName
+from tgdfer.training.saved_weights import weights_sha256
 
 GENERAL = (
     "The answer names an expression: what a face shows. It does not tell what somebody feels, and no decision about a"
@@ -43,8 +44,15 @@ def limits_of(model: str | Path) -> Limitations:
     """
     metrics = _read(model, "metrics.json")
     training = metrics.get("training") or _read(model, "training.json")
-    weak = [sentence for one in [metrics, *metrics.get("also_measured", [])] for sentence in _weak_classes(one)]
-    return Limitations(weak=weak, remarks=training.get("limits", []))
+    measured = [metrics, *(metrics.get("also_measured") or [])] if _is_of_model(metrics, model) else []
+    weak = [sentence for one in measured for sentence in _weak_classes(one)]
+    return Limitations(weak=weak, remarks=training.get("limits") or [])
+
+
+def _is_of_model(metrics: dict[str, Any], model: str | Path) -> bool:
+    """Whether the results are those of the weights of a model, as far as both are known."""
+    measured = metrics.get("weights_sha256")
+    return not measured or weights_sha256(model_source(model)) in (None, measured)
 
 
 def _weak_classes(measured: dict[str, Any]) -> list[str]:
@@ -59,14 +67,17 @@ def _weak_classes(measured: dict[str, Any]) -> list[str]:
     if not weak:
         return []
     name = measured.get("dataset") or "its test"
+    if measured.get("seen_in_training"):
+        name += ", which has clips that the model was trained on"
     listed = " and ".join([", ".join(weak[:-1]), weak[-1]] if weak[1:] else weak)
     return [f"In {name}, the model named the right expression only for {listed}."]
 
 
 def _read(model: str | Path, name: str) -> dict[str, Any]:
     """Reads a JSON file of a model, or of the run that contains it. Returns {} if there is none."""
-    folder = Path(model)
-    path = folder / name if (folder / name).is_file() else None
+    folder = Path(model).expanduser()
+    folders = [folder, folder.parent] if folder.name in ("best", "last") else [folder]
+    path = next((one / name for one in folders if (one / name).is_file()), None)
     if path is None:
         found = cached_file(
             model_source(model),

@@ -23,12 +23,12 @@ from tgdfer.model_card.card import build_card
 from tgdfer.modeling_tgdfer.modeling_tgdfer import TGDFERForVideoClassification
 from tgdfer.training.calibration import Calibration, calibrate
 from tgdfer.training.data.clips import LabelledClips
-from tgdfer.training.evaluate import weights_sha256
 from tgdfer.training.figures.confusion_matrix import plot_confusion_matrix
 from tgdfer.training.files import read_json, write_text
 from tgdfer.training.measure import measure_model, predict_clips
 from tgdfer.training.models import load_trained
 from tgdfer.training.rendered_faces import RenderedFaces, write_dataset
+from tgdfer.training.saved_weights import weights_sha256
 
 NAME = "tgdfer-tiny"
 # Labels of the clips that the page of the model on the Hub offers to try.

@@ -87,6 +87,7 @@ def write_run(folder: Path) -> Path:
     descriptions = {"anger": ["the brows lower"], "happiness": ["the cheeks rise", "a smile"], "neutral": ["at rest"]}
     processor = {"descriptions": descriptions, "auto_map": {"AutoProcessor": "processing_x.XProcessor"}}
     write_json(model / "processor_config.json", processor)
+    write_json(model / "tokenizer.json", {})
     write_json(folder / "metrics.json", METRICS)
     config = {"dataset": "user/clips", "model": "openai/clip-vit-base-patch16", "batch_size": 16, "seed": 0}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

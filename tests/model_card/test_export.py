@@ -31,7 +31,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra `export`")
 
 LABELS = ["happiness", "neutral", "sadness"]
 FILES = {"model.onnx", "text_model.onnx", "config.json", "preprocessor_config.json", "processor_config.json",
-         "tokenizer.json", "tokenizer_config.json", "onnx_predict.py", "browser"}  # fmt: skip
+         "export.json", "tokenizer.json", "tokenizer_config.json", "onnx_predict.py", "browser"}  # fmt: skip
 # A trained class as it is, one with another description, and a new one.
 OTHERS = {"happiness": None, "neutral": ["nothing moves"], "boredom": ["eyelids droop", "the head rests on a hand"]}
 

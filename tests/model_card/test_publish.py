@@ -3,18 +3,21 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hub_client import client_of
 from hub_server import READ_TOKEN
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tgdfer import TGDFERForVideoClassification
 from tgdfer.model_card.publish import files_to_publish, publish
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_yaml
+from tgdfer.training.saved_weights import weights_sha256
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,7 @@ FILES = {
     "processing_x.py",
     "processor_config.json",
     "requirements.txt",
+    "tokenizer.json",
     "training_config.yaml",
 }
 RECORD = "tgdfer_push.json"
@@ -191,6 +195,10 @@ def test_hidden_files_stay(run):
     [
         ("config.json", "contains no model"),
         ("model.safetensors", "contains no weights"),
+        (
+            "tokenizer.json",
+            r"has no tokenizer.json, which the processor needs; write it with `processor.save_pretrained",
+        ),
         ("processor_config.json", r"has no processor_config.json; write it with `processor.save_pretrained"),
         ("configuration_x.py", r"The code of .*config.json is incomplete \(configuration_x.py\), .* without tgdfer"),
         ("helpers_x.py", r"The code of .*config.json is incomplete \(helpers_x.py\), .* without tgdfer"),
@@ -230,6 +238,49 @@ def test_truncated_weights(run):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         publish(run, "user/smile")
+
+
+def shard(run: Path, weight_map: dict[str, str]) -> None:
+    (run / "best" / "model.safetensors").unlink()
+    save_file({"a": torch.zeros(3)}, run / "best" / "model-00001-of-00002.safetensors")
+    (run / "best" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_missing_shards(run):
+    shard(run, {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"})
+    sentence = "best lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names; save the model"
+    with pytest.raises(UserError, match=sentence):
+        files_to_publish(run, "user/smile")
+    shutil.copy(run / "best" / "model-00001-of-00002.safetensors", run / "best" / "model-00002-of-00002.safetensors")
+    assert "model-00002-of-00002.safetensors" in files_to_publish(run, "user/smile")
+    (run / "best" / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(UserError, match="index.json names no files of weights; save the model again"):
+        files_to_publish(run, "user/smile")
+
+
+def test_figures_of_other_shards_are_refused(run):
+    shard(run, {"a": "model-00001-of-00002.safetensors"})
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**metrics, "weights_sha256": weights_sha256(run / "best")}))
+    files_to_publish(run, "user/smile")
+    save_file({"a": torch.ones(3)}, run / "best" / "model-00001-of-00002.safetensors")
+    with pytest.raises(UserError, match="was measured with other weights than those in"):
+        files_to_publish(run, "user/smile")
+
+
+def test_an_export_of_other_weights_is_refused(run):
+    """`tgdfer export RUN` exports the best model, and the measured one may be the last."""
+    shutil.copytree(run / "best", run / "last")
+    save_file({"weight": torch.ones(3)}, run / "last" / "model.safetensors")
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**metrics, "model": "last"}))
+    (run / "onnx").mkdir()
+    (run / "onnx" / "export.json").write_text(json.dumps({"weights_sha256": weights_sha256(run / "best")}))
+    (run / "onnx" / "model.onnx").write_bytes(b"graph")
+    with pytest.raises(UserError, match="onnx has other weights than .*last; run `tgdfer export .*last --output .*on"):
+        files_to_publish(run, "user/smile")
+    (run / "onnx" / "export.json").write_text(json.dumps({"weights_sha256": weights_sha256(run / "last")}))
+    assert "onnx/export.json" in files_to_publish(run, "user/smile")
 
 
 def test_model_without_auto_map(run):

@@ -20,10 +20,10 @@ def files_of(client: HubClient) -> set[str]:
 def shard(run: Path) -> None:
     """Saves the weights of the run in two files."""
     (run / "best" / "model.safetensors").unlink()
-    for number in (1, 2):
-        path = run / "best" / f"model-{number:05d}-of-00002.safetensors"
-        save_file({f"weight{number}": np.ones(3, np.float32)}, path)
-    (run / "best" / "model.safetensors.index.json").write_text("{}")
+    names = {f"weight{number}": f"model-{number:05d}-of-00002.safetensors" for number in (1, 2)}
+    for weight, name in names.items():
+        save_file({weight: np.ones(3, np.float32)}, run / "best" / name)
+    (run / "best" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
 
 
 def test_no_pictures_after_pictures(hub_client, run):

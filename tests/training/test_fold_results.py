@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tgdfer.training.config import TrainingConfig
-from tgdfer.training.evaluate import weights_sha256
 from tgdfer.training.folds import is_complete
+from tgdfer.training.saved_weights import weights_sha256
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from tgdfer.model_card.space.limits import limits_of
 from tgdfer.training.errors import UserError
 from tgdfer.training.outputs import load_schema
 from tgdfer.training.predict import predict
+from tgdfer.training.saved_weights import weights_sha256
 
 EXAMPLES = Path(__file__).parents[3] / "model_card" / "space" / "examples"
 OWN = "joy: a broad smile\nboredom: half-closed eyes; a slack mouth"
@@ -205,6 +206,24 @@ def test_the_limits_of_a_model_are_what_was_measured(tmp_path):
     assert limits_of(tmp_path) == replace(limits, weak=[], remarks=[])
     (tmp_path / "metrics.json").write_text("[]")
     assert limits_of(tmp_path).weak == []
+
+
+def test_the_limits_are_those_of_the_weights(tmp_path):
+    """They are also found for a folder of a run, and not shown for weights that were not measured."""
+    measured = {"labels": ["fear"], "recall": {"fear": 0.5}, "confusion_matrix": [[4]], "also_measured": None}
+    for name in ("best", "last"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_text(name)
+    measured["weights_sha256"] = weights_sha256(tmp_path / "last")
+    (tmp_path / "metrics.json").write_text(json.dumps(measured | {"training": {"limits": None}}))
+    sentence = "In its test, the model named the right expression only for 50% of 4 for fear."
+    assert limits_of(tmp_path / "last") == replace(limits_of(tmp_path), weak=[sentence])
+    assert limits_of(tmp_path).weak == limits_of(tmp_path / "best").weak == []
+    (tmp_path / "metrics.json").write_text(json.dumps(measured | {"seen_in_training": True}))
+    assert limits_of(tmp_path / "last").weak == [
+        sentence.replace("test,", "test, which has clips that the model was trained on,")
+    ]
 
 
 def test_the_limits_are_those_of_the_revision(tmp_path, monkeypatch):
