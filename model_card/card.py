@@ -31,7 +31,7 @@ from tgdfer.model_card.run_files import (
 )
 from tgdfer.model_card.training_facts import describe_sources, training_facts
 from tgdfer.model_card.weak_points import weak_points
-from tgdfer.training.files import read_json, write_text
+from tgdfer.training.files import dump_yaml, read_json, write_text
 from tgdfer.training.saved_weights import weight_files
 from tgdfer.weights import BUNDLED
 
@@ -233,7 +233,7 @@ class CardData:
         is_bundled = self.model_id in BUNDLED
         data_folder = self.config.get("dataset")
         return {
-            "metadata": Markdown(self.metadata().to_yaml()),
+            "metadata": Markdown(dump_yaml(self.metadata().to_dict()).rstrip()),
             "name": self.name,
             "model": Markdown("tgdfer.tgdfer_tiny()" if is_bundled else json.dumps(self.model_id)),
             "trust": Markdown("" if is_bundled else ", trust_remote_code=True"),

@@ -7,11 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from tgdfer.model_card.card import CardData
-from tgdfer.model_card.hub.card_edits import Card
+from tgdfer.model_card.hub.card_edits import Card, metadata_block
 from tgdfer.model_card.hub.model_files import check_code, require_tokenizer, result_files
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import Files
@@ -179,5 +178,5 @@ def adapter_card(data: CardData, config: dict[str, Any]) -> str:
     card.metadata.pop("widget", None)
     if card.metadata.get("base_model"):
         card.metadata["base_model_relation"] = "adapter"
-    card.header = f"---\n{yaml.safe_dump(card.metadata, sort_keys=False, allow_unicode=True)}---\n\n"
+    card.header = metadata_block(card.metadata) + "\n"
     return card.text()

@@ -6,15 +6,18 @@ heading of level two with the text below it; the text before the first one is a 
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAMLError
+
+from tgdfer.training.files import dump_yaml, parse_yaml
 
 METADATA = re.compile(r"\A---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|\Z)", re.DOTALL)
 LICENSE_KEYS = ("license", "license_name", "license_link")
+# Keys with lists. The Hub also takes a single value for each.
+LIST_KEYS = ("tags", "datasets", "metrics")
 START = ""  # key of the text before the first section
 
 
@@ -38,13 +41,15 @@ class Card:
         text = text.replace("\r\n", "\n").removeprefix("\ufeff")
         found = METADATA.match(text)
         try:
-            metadata = yaml.safe_load(found[1] or "") if found else None
-        except yaml.YAMLError:
+            metadata = _plain(parse_yaml(found[1] or "")) if found else None
+        except (YAMLError, ValueError, RecursionError):  # an impossible date is a ValueError
             metadata = None
-        header = found[0] if found and isinstance(metadata, dict) else ""
-        # As JSON, because the record of a push is JSON.
-        values = json.loads(json.dumps(metadata, default=str)) if header else {}
-        return cls(values, split_sections(text[len(header) :]), header)
+        if not found or not isinstance(metadata, dict):
+            return cls({}, split_sections(text))
+        for key in LIST_KEYS:
+            if not isinstance(metadata.get(key), list | None):
+                metadata[key] = [metadata[key]]
+        return cls(metadata, split_sections(text[found.end() :]), found[0])
 
     def describe(self) -> dict[str, Any]:
         """Returns what the record of a push says about the card."""
@@ -53,6 +58,20 @@ class Card:
     def text(self) -> str:
         """Returns the whole text."""
         return self.header + "".join(self.sections.values())
+
+
+def metadata_block(metadata: dict[str, Any]) -> str:
+    """Writes metadata as the lines at the top of a card."""
+    return f"---\n{dump_yaml(metadata)}---\n"
+
+
+def _plain(value: Any) -> Any:
+    """Converts a value of YAML to one of JSON, because the record of a push is JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 @dataclass
@@ -97,7 +116,7 @@ def keep_edits(
         new_items = [item for item in value if item not in (old or [])] if isinstance(value, list) else []
         metadata = {**metadata, key: [*(old or []), *new_items] if isinstance(value, list) else value}
     if metadata != card.metadata:
-        card.header = f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n"
+        card.header = metadata_block(metadata)
     return EditedCard(card.text(), kept)
 
 
@@ -194,10 +213,11 @@ def split_sections(body: str) -> dict[str, str]:
     sections = {START: ""}
     key, fence = START, None
     for line in body.splitlines(keepends=True):
-        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        # The line that starts a block of backticks has no others, and the line that ends a block has only its mark.
+        mark = re.match(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)", line)
         if mark and fence is None:
             fence = mark[1]
-        elif mark and fence is not None and mark[1].startswith(fence):
+        elif mark and fence is not None and mark[1].startswith(fence) and not mark[2].strip():
             fence = None
         heading = re.match(r"## +(.+?)[ #]*$", line) if fence is None else None
         if heading:

@@ -1,9 +1,10 @@
 """What people edit in the card on the Hub stays when the card is published again."""
 
 import pytest
+import yaml
 from hub_client import HubClient
 
-from tgdfer.model_card.hub.card_edits import Card, keep_edits
+from tgdfer.model_card.hub.card_edits import Card, keep_edits, split_sections
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +138,16 @@ def test_a_card_that_the_website_created_has_only_a_licence():
 
 
 @pytest.mark.parametrize(
-    "remote", ["", "---\n", "---\nlicense: [\n---\nText.\n", "\x00", "---\n- a\n---\n", "\ufeff" + OLD]
+    "remote",
+    [
+        "",
+        "---\n",
+        "---\nlicense: [\n---\nText.\n",
+        "\x00",
+        "---\n- a\n---\n",
+        "---\na: &x [*x]\n---\n",
+        "\ufeff" + OLD,
+    ],
 )
 def test_odd_cards(remote):
     card = push_again(remote)
@@ -150,6 +160,21 @@ def test_headings_in_code_are_no_sections():
     assert Card.parse(OLD).text() == OLD
     twice = Card.parse("## A\n1\n## A\n2\n")
     assert twice.sections == {"": "", "A": "## A\n1\n", "A (2)": "## A\n2\n"}
+
+
+def test_a_block_ends_only_with_its_own_mark():
+    for block in ("```\n```python\n## no\n```", "~~~ x`\n```\n## no\n~~~", "````\n```\n## no\n`````  "):
+        assert list(split_sections(f"## A\n{block}\n## B\n")) == ["", "A", "B"], block
+    assert list(split_sections("## A\n```code``` in a line\n## B\n")) == ["", "A", "B"]
+
+
+def test_metadata_are_yaml_1_2():
+    """As on the Hub, where `no` is Norwegian."""
+    remote = OLD.replace("tags:\n- tgdfer\n- video", "language: no\nrevision: 1e3\n2024-01-01: x\ntags: mine")
+    card = Card.parse(keep_edits(NEW, remote, None, False, {"tags": ["faces"]}).text)
+    assert card.metadata["language"] == "no" and card.metadata["revision"] == 1000
+    assert card.metadata["2024-01-01"] == "x" and card.metadata["tags"] == ["tgdfer", "video", "mine", "faces"]
+    assert yaml.safe_load(card.header.split("---")[1])["language"] == "no"
 
 
 def test_flags_replace_edits_and_are_kept_later():
