@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tgdfer.model_card.hub.dataset_files import CONVERTED, dataset_card
+from tgdfer.model_card.hub.dataset_files import CONVERTED, conversion_record, dataset_card, unpublished_id
 from tgdfer.training.data.clips import LabelledClips
 from tgdfer.training.data.loading import load_clips
 from tgdfer.training.data.opening import is_published, open_dataset
@@ -63,16 +63,17 @@ def convert_dataset(
     (folder / "data").mkdir(parents=True, exist_ok=True)
     todo = shards.without(done or set())
     if done is None or todo:
-        write_text(folder / CONVERTED, json.dumps({"plan": plan, "complete": False}) + "\n")
+        write_text(folder / CONVERTED, json.dumps(conversion_record(folder, plan)) + "\n")
     _write(todo, len(shards), folder, workers)
     published = PUBLISHED[dataset] if is_published(dataset, options.get("data_root")) else None
     notes, use = _notes(published, configs)
-    card = dataset_card(f"your-name/{folder.resolve().name}", splits, None, configs, notes, use)
+    card = dataset_card(unpublished_id(folder), splits, None, configs, notes, use)
     write_text(folder / "README.md", card)
     for name, split in splits.items():
         write_quarantine(folder, name, split.clips)
         warn_about_quarantine(f"{name!r}", split.clips)
-    write_text(folder / CONVERTED, json.dumps({"plan": plan, "complete": True}) + "\n")
+    record = conversion_record(folder, plan, [path for path, _, _ in shards.places])
+    write_text(folder / CONVERTED, json.dumps(record) + "\n")
     return {
         "num_clips": sum(len(split.clips) for split in splits.values()),
         "num_quarantined": sum(len(split.clips.quarantined) for split in splits.values()),

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tgdfer.model_card.hub.card_edits import Card
+from tgdfer.model_card.hub.card_edits import Card, metadata_block
 from tgdfer.model_card.hub.record import Files
 from tgdfer.model_card.markdown import code_block, escape, table
 from tgdfer.training.data.loading import load_clips, open_dataset
@@ -24,7 +22,7 @@ CONVERTED = "conversion.json"
 def dataset_files_to_publish(folder: str | Path, repo_id: str, temporary: str | Path) -> Files:
     """Writes the clips of a data set as Parquet shards, and lists the files of a commit.
 
-    The shards and the card that `tgdfer data convert` has written are published as they are.
+    The shards that `tgdfer data convert` has written are published as they are, and the card with its new id.
 
     Args:
         folder (`str` or `Path`): Folder of a data set, as for training: `SPLIT/LABEL/CLIP.mp4`, or any other folder
@@ -42,7 +40,7 @@ def dataset_files_to_publish(folder: str | Path, repo_id: str, temporary: str | 
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of a data set, such as SPLIT/LABEL/CLIP.mp4.")
     if (folder / CONVERTED).is_file():
-        return _converted_files(folder)
+        return _converted_files(folder, repo_id)
     tables = open_dataset(str(folder))
     splits = {
         name: split_of(load_clips(str(folder), name, tables=tables), rows)
@@ -63,17 +61,46 @@ def dataset_files_to_publish(folder: str | Path, repo_id: str, temporary: str | 
     return dict(sorted(files.items()))
 
 
-def _converted_files(folder: Path) -> Files:
-    """Lists the files that `tgdfer data convert` has written.
+def conversion_record(folder: Path, plan: str, shards: Sequence[Path] | None = None) -> dict[str, Any]:
+    """Returns what `conversion.json` says about a conversion.
+
+    Args:
+        folder (`Path`): Folder of the converted data set.
+        plan (`str`): Hash of everything that the shards depend on.
+        shards (`Sequence[Path]`, *optional*): The shards, if all of them are complete.
+    """
+    if shards is None:
+        return {"plan": plan, "complete": False}
+    sizes = {path.name: path.stat().st_size for path in shards}
+    return {"plan": plan, "complete": True, "repo_id": unpublished_id(folder), "shards": sizes}
+
+
+def unpublished_id(folder: Path) -> str:
+    """Returns the id that the card of a converted data set has until it is published."""
+    return f"your-name/{folder.resolve().name}"
+
+
+def _converted_files(folder: Path, repo_id: str) -> Files:
+    """Lists the files that `tgdfer data convert` has written. The card gets the id of the repository.
 
     Raises:
-        UserError: If it has not finished.
+        UserError: If it has not finished, or the shards are not those that it has written.
     """
-    if not (read_json(folder / CONVERTED).get("complete") and (folder / "README.md").is_file()):
+    record = read_json(folder / CONVERTED)
+    if not (record.get("complete") and (folder / "README.md").is_file()):
         raise UserError(f"The conversion to {folder} is not finished: run `tgdfer data convert` again first.")
     shards = sorted((folder / "data").glob("*.parquet"))
-    files: Files = {"README.md": folder / "README.md"}
-    return files | {f"data/{shard.name}": shard for shard in shards}
+    sizes = {path.name: path.stat().st_size for path in shards}
+    recorded = record.get("shards", sizes)  # Older conversions have not recorded them.
+    if sizes != recorded:
+        others = sorted(name for name, _ in sizes.items() ^ recorded.items())
+        raise UserError(
+            f"{folder / 'data'} has changed since the conversion ({', '.join(dict.fromkeys(others))}); remove these"
+            " files if they exist, and run `tgdfer data convert` again."
+        )
+    card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    card = card.replace(record.get("repo_id", unpublished_id(folder)), repo_id)
+    return {"README.md": card.encode(), **{f"data/{shard.name}": shard for shard in shards}}
 
 
 def dataset_card(
@@ -104,10 +131,10 @@ def dataset_card(
         "size_categories": [next((name for limit, name in SIZES if total < limit), "n>1M")],
     }
     metadata |= own.metadata
-    metadata["tags"] = list(dict.fromkeys([*TAGS, *(own.metadata.get("tags") or [])]))
+    metadata["tags"] = [*TAGS, *(tag for tag in own.metadata.get("tags") or [] if tag not in TAGS)]
     data_files = [{"split": name, "path": f"data/{name}-*"} for name in splits]
     metadata["configs"] = list(configs or [{"config_name": "default", "data_files": data_files}])
-    header = f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n\n"
+    header = metadata_block(metadata) + "\n"
     if text and "".join(own.sections.values()).strip():
         return header + "".join(own.sections.values()).lstrip("\n")
     counts = label_counts(splits)

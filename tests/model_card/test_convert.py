@@ -69,6 +69,24 @@ def test_the_card_warns_and_push_takes_the_files_as_they_are(converted):
     assert "35 clips of faces, each with one of 7 labels." in text
     files = dataset_files_to_publish(converted, "user/dfew", converted / "unused")
     assert sorted(files) == ["README.md", *(f"data/fold_{n}-00000-of-00001.parquet" for n in range(1, 6))]
+    card = files["README.md"].decode()
+    assert 'load_dataset("user/dfew", "fold_1")' in card and "--dataset user/dfew --dataset-config fold_1" in card
+    assert "your-name/dfew-parquet" in text and "your-name" not in card
+
+
+def test_changed_shards_are_not_published(converted, tmp_path):
+    folder = shutil.copytree(converted, tmp_path / "moved")
+    shards = sorted((folder / "data").iterdir())
+    shards[0].unlink()
+    shards[1].write_bytes(b"cut")
+    shutil.copy(shards[2], folder / "data" / "mine.parquet")
+    names = f"{shards[0].name}, {shards[1].name}, mine.parquet"
+    with pytest.raises(UserError, match=rf"has changed since the conversion \({names}\); remove these files if"):
+        dataset_files_to_publish(folder, "user/dfew", tmp_path)
+    record = json.loads((folder / "conversion.json").read_text())
+    del record["shards"], record["repo_id"]  # as older versions wrote it
+    (folder / "conversion.json").write_text(json.dumps(record))
+    assert "data/mine.parquet" in dataset_files_to_publish(folder, "user/dfew", tmp_path)
 
 
 def test_an_interrupted_conversion_continues(tmp_path, monkeypatch):

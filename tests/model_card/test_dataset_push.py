@@ -93,6 +93,17 @@ def test_labels_cannot_write_the_card(clip_writer, tmp_path):
     assert "\\<script\\>x" in card and "a\\|b" in card and "<script>" not in card.replace("\\<script\\>", "")
 
 
+def test_the_metadata_of_the_folder_are_yaml_1_2(clip_writer, tmp_path):
+    for label in ("anger", "fear"):
+        (tmp_path / "clips" / "train" / label).mkdir(parents=True)
+        clip_writer(tmp_path / "clips" / "train" / label / "0.mp4")
+    (tmp_path / "clips" / "README.md").write_text("---\ntags: faces\nlanguage: no\n---\n")
+    card = dataset_files_to_publish(tmp_path / "clips", "user/clips", tmp_path)["README.md"].decode()
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["tags"] == ["tgdfer", "facial-expression-recognition", "video", "faces"]
+    assert metadata["language"] == "no"
+
+
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_no_data_set(tmp_path, name):
     (tmp_path / "empty").mkdir()
