@@ -52,8 +52,13 @@ class ContentOptions:
         ),
     ] = False
 
-    def check(self) -> None:
+    def check(self, options: "RepositoryOptions") -> None:
         """Checks that the options can be combined."""
+        if self.space and (options.revision or "").startswith("refs/"):
+            raise UserError(
+                f"--space cannot be combined with --revision {options.revision}, because the Space shows the published"
+                " model; leave out one of them."
+            )
         if self.dataset and (self.adapter or self.space or not self.pictures):
             raise UserError(
                 "--dataset publishes clips; it cannot be combined with --adapter, --space or --no-pictures."
@@ -115,7 +120,7 @@ def push(
     Files of earlier pushes that are no longer part of the model are deleted. What people have edited in the card on
     the Hub is kept.
     """
-    contents.check()
+    contents.check(options)
     hide_loading_bars()
     from tgdfer.model_card import publish
     from tgdfer.model_card.hub.adapter_files import require_base_on_hub
@@ -131,6 +136,10 @@ def push(
     if not dry_run:
         print_once(f"Published: {url}")
     if contents.space:
-        url = publish.publish_space(repository, **arguments)
+        # Licence, message and revision are those of the model.
+        own = {name: arguments[name] for name in ("private", "tags", "create_pr", "dry_run")}
+        url = publish.publish_space(repository, **own)
         if not dry_run:
             print_once(f"Published the Space: {url}")
+            if options.private:
+                print_once("Add a token that may read the model to the settings of the Space, as the secret HF_TOKEN.")

@@ -55,10 +55,27 @@ def test_a_space(hub_client, run):
     metadata = yaml.safe_load(space.head.files["README.md"].data.decode().split("---")[1])
     assert metadata["sdk"] == "gradio" and metadata["models"] == ["user/smile"]
     assert f"Published the Space: {hub_client.hub.url}/spaces/user/smile/commit/{space.head.oid}" in done.out
+    assert "Add a token that may read the model to the settings of the Space, as the secret HF_TOKEN." in done.out
     # The next push deletes code that is no longer part of the package, and nothing of a person.
     space.edit(**{"mine__py": b"mine"})
     assert hub_client.tgdfer("push", run, "user/smile", "--space", "--private").code == 0
     assert space.head.files["mine.py"].data == b"mine"
+
+
+def test_what_is_said_about_the_model_is_not_said_about_the_space(hub_client, run):
+    options = ("--license", "cc-by-nc-4.0", "--message", "Train longer", "--revision", "next", "--tag", "fun")
+    done = hub_client.tgdfer("push", run, "user/smile", "--space", *options)
+    assert done.code == 0 and "HF_TOKEN" not in done.out, done.errors
+    (commit,) = hub_client.hub.space("user/smile").pushed
+    metadata = yaml.safe_load(commit.files["README.md"].data.decode().split("---")[1])
+    assert commit.summary == "Upload the Space"
+    assert metadata["license"] == "apache-2.0" and metadata["tags"] == ["fun"]
+
+
+def test_a_space_of_a_pull_request_is_refused_before_anything_is_sent(hub_client, run):
+    done = hub_client.tgdfer("push", run, "user/smile", "--space", "--revision", "refs/pr/1")
+    assert done.code == 2 and "--space cannot be combined with --revision refs/pr/1, because" in done.errors
+    assert not hub_client.hub.requests
 
 
 def test_a_space_that_fails_says_that_the_model_is_published(hub_client, run):
