@@ -9,6 +9,8 @@ NOT_RECORDED = "not recorded"
 # The only licence that this package passes on to the weights by itself, because its own code is under it.
 OWN_LICENSE = "apache-2.0"
 _LICENSE_ID = re.compile(r"[\w.+-]+")
+# The page of a data set on the Hub, or a page below it.
+_HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([\w.-]+(?:/[\w.-]+)?)")
 _NON_COMMERCIAL = ("-nc", "non-commercial", "noncommercial", "research only")
 
 
@@ -36,9 +38,8 @@ class TrainingData(NamedTuple):
     @property
     def hub_ids(self) -> list[str]:
         """Ids of the data sets that are on the Hub."""
-        start = "https://huggingface.co/datasets/"
-        sources = [str(entry.get("source") or "") for entry in self.entries]
-        return [source.removeprefix(start) for source in sources if source.startswith(start)]
+        found = [_HUB_DATASET.match(str(entry.get("source") or "")) for entry in self.entries]
+        return list(dict.fromkeys(match[1] for match in found if match))
 
     def table(self) -> Markdown:
         """Formats the data as a table with their source, kind, number and licence."""
@@ -82,7 +83,8 @@ class TrainingData(NamedTuple):
 
 
 def _license(entry: dict[str, Any]) -> str:
-    return one_line(entry.get("license") or NOT_RECORDED)
+    license = entry.get("license") or NOT_RECORDED
+    return one_line(", ".join(map(str, license)) if isinstance(license, list) else license)
 
 
 def _is_web(entry: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from tgdfer.model_card.hub.adapter_files import adapter_files_to_publish
@@ -206,5 +207,5 @@ def files_table(files: Files, repo_id: str) -> Table:
     table.columns[0].footer = f"{len(files)} files"
     table.add_column("size", decimal(sum(sizes.values())), justify="right", no_wrap=True)
     for path, size in sizes.items():
-        table.add_row(path, decimal(size))
+        table.add_row(escape(path), decimal(size))
     return table

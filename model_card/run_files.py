@@ -18,6 +18,8 @@ from tgdfer.training.saved_weights import weights_sha256
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[^@\s]+)?")
 # Options that are meaningful only on the machine of the training.
 LOCAL_OPTIONS = ("output", "resume", "workers", "face_model")
+# Options whose values are paths and never Hub ids, although a path may look like one.
+PATH_OPTIONS = ("config", "data_root", "descriptions", "face_model", "output", "resume", "vote_file")
 # Keys whose values are texts and never file names.
 TEXT_KEYS = (
     "labels",
@@ -78,19 +80,39 @@ def is_hub_id(name: Any) -> bool:
 
 def shorten_path(name: str) -> str:
     """Shortens a path to its last part, because paths of the training machine are useless. Hub ids are unchanged."""
-    return name if is_hub_id(name) else re.split(r"[/\\]+", name.rstrip("/\\"))[-1]
+    return name if is_hub_id(name) else last_name(name)
+
+
+def last_name(path: str) -> str:
+    """Returns the last part of a path of any system."""
+    return re.split(r"[/\\]+", path.rstrip("/\\"))[-1]
+
+
+def shorten_command(command: str) -> str:
+    """Applies `shorten_path` to the words of a command."""
+    words, option = list[str](), ""
+    for word in shlex.split(command):
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        option = flag.removeprefix("--").replace("-", "_") or option
+        shorten = last_name if option in PATH_OPTIONS else shorten_path
+        words.append(flag + equals + shorten(value))
+        option = "" if value else option
+    return shlex.join(words)
 
 
 def shorten_paths(value: Any) -> Any:
     """Applies `shorten_path` to all paths in nested lists and dictionaries."""
     if isinstance(value, dict):
-        result = {key: item if key in TEXT_KEYS else shorten_paths(item) for key, item in value.items()}
-        if value.get("command"):
-            result["command"] = shlex.join(map(shorten_path, shlex.split(value["command"])))
-        return result
+        return {key: item if key in TEXT_KEYS else _shorten_value(key, item) for key, item in value.items()}
     if isinstance(value, list):
         return [shorten_paths(item) for item in value]
     return shorten_path(value) if isinstance(value, str) else value
+
+
+def _shorten_value(key: str, value: Any) -> Any:
+    if isinstance(value, str) and key in ("command", *PATH_OPTIONS):
+        return shorten_command(value) if key == "command" else last_name(value)
+    return shorten_paths(value)
 
 
 def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
@@ -102,7 +124,8 @@ def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
             if flag in arguments:
                 position = arguments.index(flag)
                 arguments[position : position + 2] = [flag, value] if value else []
-        public["command"] = shlex.join([*arguments[:2], name, *map(shorten_path, arguments[3:])])
+        options = shorten_command(shlex.join(arguments[3:]))
+        public["command"] = f"{shlex.join([*arguments[:2], name])} {options}".rstrip()
     return public
 
 
@@ -114,7 +137,7 @@ def public_config(run: Path, training: dict[str, Any]) -> dict[str, Any]:
     """
     path = next((run / name for name in ("config.yaml", "training_config.yaml") if (run / name).is_file()), None)
     options = read_yaml(path) if path else {}
-    config = {key: shorten_paths(value) for key, value in options.items() if key not in LOCAL_OPTIONS}
+    config = {key: _shorten_value(key, value) for key, value in options.items() if key not in LOCAL_OPTIONS}
     if "dataset" in config and training.get("dataset"):
         # The path of a folder on another machine may look like a Hub id, so the record of the training is used.
         revision = HubName.parse(str(options["dataset"])).revision

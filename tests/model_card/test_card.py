@@ -372,6 +372,15 @@ def test_licenses_that_restrict_use_are_named(run):
     assert "- `apache-2.0`: rendered faces.\n" in text
 
 
+def test_data_sets_and_licences_are_named_as_the_hub_names_them(run):
+    page = "https://huggingface.co/datasets/user/faces"
+    data = [{"name": f"part {number}", "source": page + end} for number, end in enumerate(("", "/", "/tree/main?x"))]
+    edit_config(run, training_data=[*data, {"name": "more", "license": ["mit", "cc-by-nc-4.0"]}])
+    card = build_card(run, "user/smile")
+    assert card.data.datasets == ["user/clips", "user/faces"]
+    assert "- mit, cc-by-nc-4.0: more. This licence restricts commercial use.\n" in card.text
+
+
 def test_data_of_the_models_in_the_package():
     """What was trained on photographs is told of the model, and of every model that is fine-tuned from it."""
     clip, tiny = (

@@ -13,6 +13,7 @@ from hub_server import READ_TOKEN
 from safetensors.torch import load_file, save_file
 
 from tgdfer import TGDFERForVideoClassification
+from tgdfer.model_card import publish as publish_module
 from tgdfer.model_card.publish import files_to_publish, publish
 from tgdfer.training.config import TrainingConfig
 from tgdfer.training.errors import UserError
@@ -231,6 +232,30 @@ def test_lora_that_is_not_merged_is_refused(model_folder, tmp_path, says_so):
     model.save_pretrained(folder, merge_lora=True)
     weights = files_to_publish(folder, "user/smile")["model.safetensors"]
     assert not [name for name in load_file(weights) if "lora" in name or "base_layer" in name]
+
+
+def test_paths_that_look_like_ids_do_not_leave(run, monkeypatch):
+    """`patients/dfew` is a folder if an option for paths names it."""
+    monkeypatch.chdir(run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    options = "--data-root patients/dfew --vote-file=patients/votes.csv --descriptions patients/words.yaml --fold 2"
+    metrics["command"] = f"tgdfer evaluate studies/smile {options}"
+    metrics["training"]["command"] = f"tgdfer train --dataset user/clips {options}"
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    config = {"model": "openai/clip", "data_root": "patients/dfew", "descriptions": "patients/words.yaml"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    files = files_to_publish(run, "user/smile")
+    assert not [name for name, content in files.items() if isinstance(content, bytes) and b"patients" in content]
+    published = json.loads(files["metrics.json"])
+    short = "--data-root dfew --vote-file=votes.csv --descriptions words.yaml --fold 2"
+    assert published["command"] == f"tgdfer evaluate smile {short}"
+    assert published["training"]["command"] == f"tgdfer train --dataset user/clips {short}"
+
+
+def test_file_names_are_no_markup(capsys):
+    publish_module.Console(width=80).print(publish_module.files_table({"examples/[/b].mp4": b"", "[red]": b""}, "a/b"))
+    shown = capsys.readouterr().out
+    assert "examples/[/b].mp4" in shown and "[red]" in shown
 
 
 def test_truncated_weights(run):
