@@ -75,6 +75,8 @@ class CardData:
         training_data (`TrainingData`): What the model was trained on, from its config.
         clip (`tuple[str, str | None]`, *optional*): Hub id and commit of the CLIP that the model started from.
         weights (`dict[str, Any]`): Number of `parameters`, `bytes` and `dtypes` of the weights.
+        has_several_labels (`bool`): Whether a clip may have several labels.
+        is_adapter (`bool`): Whether the weights are those of an adapter.
         given_license (`str`, *optional*): Licence of the weights that the publisher gives.
         extra_tags (`Sequence[str]`): Tags that the publisher adds.
     """
@@ -93,6 +95,8 @@ class CardData:
     training_data: TrainingData = field(default_factory=lambda: TrainingData([]))
     clip: tuple[str, str | None] | None = None
     weights: dict[str, Any] = field(default_factory=dict)
+    has_several_labels: bool = False
+    is_adapter: bool = False
     given_license: str | None = None
     extra_tags: Sequence[str] = ()
 
@@ -150,6 +154,7 @@ class CardData:
             training_data=TrainingData(model.get("training_data") or []),
             clip=(model["clip_name"], model.get("clip_revision")) if model.get("clip_name") else None,
             weights=weights_facts(weight_files(folder)),
+            has_several_labels=model.get("problem_type") == "multi_label_classification",
             given_license=license,
             extra_tags=tags,
         )
@@ -242,6 +247,7 @@ class CardData:
             "finds_faces": self.face_crop != "none",
             "packages": Markdown(" ".join(self.packages)),
             "labels": self.labels,
+            "has_several_labels": self.has_several_labels,
             "descriptions": self.descriptions,
             "facts": self.key_facts(),
             "measured": self.measured,
@@ -259,7 +265,8 @@ class CardData:
 
     def facts_of(self, stage: dict[str, Any]) -> dict[str, Any]:
         """Returns facts about a training by name. The options of `config.yaml` belong to the last training."""
-        return training_facts(stage, self.config if stage is self.training else {})
+        is_last = stage is self.training
+        return training_facts(stage, self.config if is_last else {}, not (is_last and self.is_adapter))
 
     def key_facts(self) -> dict[str, Markdown]:
         """Returns links and sizes by name. Facts that are not known are missing."""
@@ -271,7 +278,7 @@ class CardData:
                 "Paper": link("arXiv 2511.10958", "https://arxiv.org/abs/2511.10958"),
                 "Base model": self._base_fact(),
                 "Training data": self._data_fact(),
-                "Size": size_fact(self.weights),
+                "Size": size_fact(self.weights, ", without the CLIP" if self.is_adapter else ""),
             }.items()
             if value is not None
         }
@@ -393,12 +400,12 @@ def code_fact() -> Markdown:
     return Markdown(f"{name}, {link(address, address)}") if address else name
 
 
-def size_fact(weights: dict[str, Any]) -> Markdown | None:
-    """Formats the number of parameters and the size of the weights. None if they are not known."""
+def size_fact(weights: dict[str, Any], note: str = "") -> Markdown | None:
+    """Formats the number of parameters and the size of the weights, with a note. None if they are not known."""
     if not weights:
         return None
     dtypes = ", ".join(weights["dtypes"])
-    return Markdown(f"{weights['parameters']:,} parameters, {decimal(weights['bytes'])} ({dtypes})")
+    return Markdown(f"{weights['parameters']:,} parameters, {decimal(weights['bytes'])} ({dtypes}){note}")
 
 
 def _packages(tower: str | None, video_processor: Mapping[str, Any]) -> list[str]:

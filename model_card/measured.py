@@ -46,6 +46,7 @@ FIGURES = [
     # Of clips with several labels.
     Figure("map", "mAP", "average_precision", {"average": "macro"}),
     Figure("macro_f1", "macro F1", "f1", {"average": "macro"}),
+    Figure("micro_f1", "micro F1", "f1", {"average": "micro"}),
     Figure("exact_match", "exact match"),
 ]
 # Metrics of the confidence of the model.
@@ -112,12 +113,17 @@ class DatasetResults:
     @property
     def class_counts(self) -> dict[str, tuple[int, int]]:
         """Correct clips and all clips of each class that was measured."""
-        matrix, labels = self.metrics.get("confusion_matrix") or [], self.metrics.get("labels") or []
         return {
             label: (row[index], sum(row))
-            for index, (label, row) in enumerate(zip(labels, matrix, strict=bool(matrix)))
+            for index, (label, row) in enumerate(zip(self.metrics.get("labels") or [], self.matrix, strict=False))
             if sum(row)
         }
+
+    @property
+    def matrix(self) -> list[list[int]]:
+        """Number of clips by true and predicted class. Empty if it was not measured, or the labels are not known."""
+        matrix = self.metrics.get("confusion_matrix") or []
+        return matrix if len(matrix) == len(self.metrics.get("labels") or []) else []
 
     def recall_interval(self, label: str) -> tuple[float, float] | None:
         """Returns the 95% interval of the recall of a class: that of the bootstrap, or one from the counts.
@@ -153,7 +159,7 @@ class DatasetResults:
             [
                 label,
                 str(count),
-                *(percent_or_empty(self.metrics[name][label]) for name in ("average_precision", "f1")),
+                *(percent_or_empty((self.metrics.get(name) or {}).get(label)) for name in ("average_precision", "f1")),
             ]
             for label, count in counts.items()
         ]
@@ -161,29 +167,35 @@ class DatasetResults:
 
     def votes(self) -> Markdown | None:
         """Says how close the probabilities are to the votes. None if the clips have no votes."""
-        votes = self.metrics.get("votes")
-        if not votes:
-            return None
-        return Markdown(
-            "The Kullback-Leibler divergence of the probabilities from the votes is"
-            f" {votes['kl_divergence']:.2f} nats. In {percent(votes['top_vote_accuracy'])} of the clips no label has"
-            " more votes than the most probable one."
-        )
+        votes = self.metrics.get("votes") or {}
+        divergence, accuracy = votes.get("kl_divergence"), votes.get("top_vote_accuracy")
+        sentences = []
+        if divergence is not None:
+            sentences.append(
+                f"The Kullback-Leibler divergence of the probabilities from the votes is {divergence:.2f} nats."
+            )
+        if accuracy is not None:
+            sentences.append(
+                f"In {percent(accuracy)} of the clips no label has more votes than the most probable one."
+            )
+        return Markdown(" ".join(sentences)) if sentences else None
 
     def intervals(self) -> Markdown | None:
         """Says in which intervals WAR and UAR lie. None if there is no confusion matrix."""
         counts = list(self.class_counts.values())
         if not counts:
             return None
-        if (found := self.metrics.get("intervals")) and found.get("uar"):
+        found = self.metrics.get("intervals") or {}
+        if found.get("war") and found.get("uar"):
+            units = [str(found[key]) for key in ("units", "over") if found.get(key)]
+            over = f" over {escape(' '.join(units))}" if len(units) == 2 else ""
             return Markdown(
                 f"The 95% interval of the WAR is {percent_range(found['war'])}, and that of the UAR is"
-                f" {percent_range(found['uar'])}. They are bootstrap intervals over {found['units']}"
-                f" {escape(str(found['over']))}."
+                f" {percent_range(found['uar'])}. They are bootstrap intervals{over}."
             )
         war = share_interval(sum(correct for correct, _ in counts), sum(total for _, total in counts))
-        people = self.metrics.get("num_people")
-        note = f", although they show only {people} people" if people and people < self.metrics["num_clips"] else ""
+        people, clips = self.metrics.get("num_people") or 0, self.metrics.get("num_clips") or 0
+        note = f", although they show only {people} people" if 0 < people < clips else ""
         return Markdown(
             f"The 95% interval of the WAR is {percent_range(war)}, and that of the UAR is"
             f" {percent_range(mean_interval(counts))}. These intervals treat the clips as independent{note}."
@@ -194,52 +206,61 @@ class DatasetResults:
         shared = self.metrics.get("shared_labels")
         if not shared:
             return None
-        text = f"The data set and the model share {len(shared['matched'])} labels."
-        if shared["num_left_out"]:
-            counts = ", ".join(f"{label}: {count}" for label, count in shared["left_out"].items())
-            text += (
-                f" {shared['num_left_out']} clips were left out, because the model does not have their label"
-                f" ({escape(counts)})."
+        sentences = []
+        if shared.get("matched"):
+            sentences.append(f"The data set and the model share {len(shared['matched'])} labels.")
+        if shared.get("num_left_out"):
+            counts = ", ".join(f"{label}: {count}" for label, count in (shared.get("left_out") or {}).items())
+            sentences.append(
+                f"{shared['num_left_out']} clips were left out, because the model does not have their label"
+                f"{f' ({escape(counts)})' if counts else ''}."
             )
-        if shared["only_model"]:
-            text += f" There are no clips of {join(shared['only_model'])}."
-        return Markdown(
-            f"{text} If the model may answer only with the shared labels, the UAR is {percent(shared['uar'])}"
-            f"{_in_brackets(shared['intervals']['uar'])}."
-        )
+        if shared.get("only_model"):
+            sentences.append(f"There are no clips of {join(shared['only_model'])}.")
+        if shared.get("uar") is not None:
+            sentences.append(
+                f"If the model may answer only with the shared labels, the UAR is {percent(shared['uar'])}"
+                f"{_in_brackets(_measured_interval(shared, 'uar'))}."
+            )
+        return Markdown(" ".join(sentences)) if sentences else None
 
     def seen_in_training(self) -> Markdown | None:
         """Says on how many of the clips the model was trained. None if there are none."""
         if not self.metrics.get("seen_in_training"):
             return None
         seen = self.metrics.get("num_seen_in_training") or "some"
+        clips = f"{self.metrics['num_clips']} clips" if self.metrics.get("num_clips") else "clips"
         return Markdown(
-            f"**The model was trained on {seen} of these {self.metrics['num_clips']} clips.** These results say little"
-            " about other clips."
+            f"**The model was trained on {seen} of these {clips}.** These results say little about other clips."
         )
 
     def views(self) -> Markdown | None:
         """Says over how many windows and crops the logits were averaged. None for a single view."""
-        views = self.metrics.get("views")
-        if not views:
-            return None
-        return Markdown(
-            f"The logits are averaged over {views['windows']} windows and {views['crops']} crops of each clip."
-        )
+        views = self.metrics.get("views") or {}
+        counts = [f"{views[unit]} {unit}" for unit in ("windows", "crops") if views.get(unit)]
+        return Markdown(f"The logits are averaged over {' and '.join(counts)} of each clip.") if counts else None
+
+    @property
+    def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Results by attribute and group of clips."""
+        measured = (self.metrics.get("groups") or {}).items()
+        return {
+            name: {group: figures or {} for group, figures in groups.items()} for name, groups in measured if groups
+        }
 
     def group_tables(self) -> list[tuple[str, Markdown]]:
         """Formats the results of each group of clips as tables, with the names of the attributes."""
         headings = ["clips", "WAR", "95% interval", "UAR"]
         tables = []
-        for attribute, groups in (self.metrics.get("groups") or {}).items():
+        for attribute, groups in self.groups.items():
             is_measured = all(_measured_interval(figures, "uar") for figures in groups.values())
             rows = [
                 (
                     group,
-                    str(figures["num_clips"]),
-                    percent(figures["war"]),
+                    figures.get("num_clips") and str(figures["num_clips"]),
+                    percent_or_empty(figures.get("war")),
                     percent_range(_group_interval(figures)),
-                    percent(figures["uar"]),
+                    percent_or_empty(figures.get("uar")),
                     *([percent_range(_measured_interval(figures, "uar"))] if is_measured else []),
                 )
                 for group, figures in groups.items()
@@ -254,9 +275,9 @@ class DatasetResults:
         measured = [figure for figure in CONFIDENCE if self.metrics.get(figure.key) is not None]
         scaling = self.metrics.get("temperature_scaling") or {}
         return {figure.heading: figure.format(self.metrics[figure.key]) for figure in measured} | {
-            heading: percent(scaling[name]["ece"]) + _in_brackets(scaling[name]["interval"])
+            heading: percent(scaling[name]["ece"]) + _in_brackets(scaling[name].get("interval"))
             for name, heading in TEMPERATURE_SCALING.items()
-            if name in scaling
+            if (scaling.get(name) or {}).get("ece") is not None
         }
 
     def eval_results(self) -> list[EvalResult]:
@@ -289,12 +310,13 @@ def _measured_interval(figures: dict[str, Any], name: str) -> Any:
     return (figures.get("intervals") or {}).get(name)
 
 
-def _group_interval(figures: dict[str, Any]) -> tuple[float, float]:
-    """Returns the 95% interval of the WAR of a group: that of the bootstrap, or one from the counts."""
+def _group_interval(figures: dict[str, Any]) -> tuple[float, float] | None:
+    """Returns the 95% interval of the WAR of a group: that of the bootstrap, or one from the counts, if any."""
     if measured := _measured_interval(figures, "war"):
         low, high = measured
         return low, high
-    return share_interval(round(figures["war"] * figures["num_clips"]), figures["num_clips"])
+    share, clips = figures.get("war"), figures.get("num_clips")
+    return share_interval(round(share * clips), clips) if share is not None and clips else None
 
 
 def _in_brackets(interval: Any) -> str:

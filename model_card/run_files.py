@@ -118,7 +118,7 @@ def _shorten_value(key: str, value: Any) -> Any:
 def public_metrics(metrics: dict[str, Any], name: str) -> dict[str, Any]:
     """Removes local paths from the results. In the command, the run is replaced by `name`."""
     public = shorten_paths(metrics)
-    if metrics.get("command", "").startswith("tgdfer evaluate "):
+    if (metrics.get("command") or "").startswith("tgdfer evaluate "):
         arguments = shlex.split(metrics["command"])
         for flag, value in {"--output": None, "--dataset": public.get("dataset")}.items():
             if flag in arguments:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tgdfer.model_card.data_facts import split_name
+from tgdfer.model_card.data_facts import NOT_RECORDED, split_name
 from tgdfer.model_card.markdown import Markdown, code, escape, join, one_line
 
 # Most important options of a run. training_config.yaml contains all options.
@@ -35,12 +35,13 @@ _PLACES = {
 }
 
 
-def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def training_facts(stage: dict[str, Any], config: dict[str, Any], has_merged_lora: bool = True) -> dict[str, Any]:
     """Returns facts about a training by name. What was not recorded is missing.
 
     Args:
         stage (`dict[str, Any]`): Contents of `training.json`.
         config (`dict[str, Any]`): Options of the training. Empty if they are not known.
+        has_merged_lora (`bool`, *optional*, defaults to `True`): Whether LoRA, if any, was merged into the weights.
     """
     hardware, versions = stage.get("hardware") or {}, stage.get("versions") or {}
     options = [code(f"{key}: {config[key]}") for key in OPTIONS if _is_set(key, config)]
@@ -55,7 +56,7 @@ def training_facts(stage: dict[str, Any], config: dict[str, Any]) -> dict[str, A
         "Epochs": _describe_epochs(stage),
         "Best epoch": stage.get("best_epoch"),
         "Trainable parameters": stage.get("trainable_parameters") and f"{stage['trainable_parameters']:,}",
-        "LoRA": describe_lora(stage),
+        "LoRA": describe_lora(stage, has_merged_lora),
         "Seed": stage.get("seed"),
         "Time": stage.get("seconds") and f"{stage['seconds']:.0f} s",
         "Hardware": hardware.get("device") and f"{hardware.get('processes', 1)} x {hardware['device']}",
@@ -95,12 +96,12 @@ def describe_data(stage: dict[str, Any]) -> Markdown | None:
             return None
         revision = f" at revision {code(stage['dataset_revision'])}" if stage.get("dataset_revision") else ""
         return Markdown(f"{code(stage['dataset'])}{revision}, split {split_name({'split': 'train'} | stage)}")
-    numbers = [(source["name"], source.get("num_clips")) for source in stage["sources"]]
+    numbers = [(source.get("name") or NOT_RECORDED, source.get("num_clips")) for source in stage["sources"]]
     return join([name if number is None else f"{name}, {number:,} clips" for name, number in numbers], "; ")
 
 
-def describe_lora(stage: dict[str, Any]) -> str | None:
-    """Describes the LoRA of a training. None if it was not recorded."""
+def describe_lora(stage: dict[str, Any], is_merged: bool = True) -> str | None:
+    """Describes the LoRA of a training, and whether it was merged. None if it was not recorded."""
     lora = stage.get("lora")
     if lora is None:
         return None
@@ -114,15 +115,19 @@ def describe_lora(stage: dict[str, Any]) -> str | None:
             places.append(f"the last {f'{count} blocks' if count > 1 else 'block'} of the {tower} tower")
         if options:
             fields.append(f"{tower} tower: {', '.join(f'{name} {value}' for name, value in options.items())}")
-    start = f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}"
-    where = f" in {' and '.join(places)}" if places else ""
-    return "; ".join([start + where, *fields, "merged into the weights"])
+    start = ", ".join(f"{name} {lora[name]}" for name in ("rank", "alpha", "dropout") if lora.get(name) is not None)
+    where = f"in {' and '.join(places)}" if places else ""
+    parts = [" ".join(filter(None, [start, where])), *fields, "merged into the weights" if is_merged else ""]
+    return "; ".join(filter(None, parts)) or "used"
 
 
 def describe_sources(stage: dict[str, Any]) -> list[Markdown]:
     """Returns the terms and the citation of each source of the training data, if they are given."""
     sources = [
-        (source["name"], [one_line(source[key]).rstrip(".") for key in ("terms", "citation") if source.get(key)])
+        (
+            source.get("name") or NOT_RECORDED,
+            [one_line(source[key]).rstrip(".") for key in ("terms", "citation") if source.get(key)],
+        )
         for source in stage.get("sources") or []
     ]
     return [Markdown(f"{escape(name)}: {join(texts, '. ')}.") for name, texts in sources if texts]

@@ -45,7 +45,7 @@ def _classes_with_low_recall(results: DatasetResults) -> Iterator[Markdown]:
     counts = sorted(results.class_counts.items(), key=lambda item: item[1][0] / item[1][1])
     weak = [item for item in counts if item[1][0] / item[1][1] < WEAK]
     for label, (correct, total) in weak or counts[:1]:
-        row = results.metrics["confusion_matrix"][labels.index(label)]
+        row = results.matrix[labels.index(label)]
         mistakes = {other: number for other, number in zip(labels, row, strict=True) if other != label}
         interval = percent_range(results.recall_interval(label))
         text = f"It finds {_share(correct, total)} of the {escape(label)} clips"
@@ -58,20 +58,19 @@ def _classes_with_low_recall(results: DatasetResults) -> Iterator[Markdown]:
 
 def _labels_with_low_precision(results: DatasetResults) -> Iterator[Markdown]:
     """Names the labels of clips with several labels that the model ranks badly."""
-    counts, total = results.metrics.get("clips_with") or {}, results.metrics.get("num_clips", 0)
-    known = {label: results.metrics["average_precision"][label] for label, count in counts.items() if count}
+    counts, total = results.metrics.get("clips_with") or {}, results.metrics.get("num_clips")
+    measured = results.metrics.get("average_precision") or {}
+    known = {label: measured[label] for label, count in counts.items() if count and measured.get(label) is not None}
     ranked = sorted(known.items(), key=lambda item: item[1])
     for label, precision in [item for item in ranked if item[1] < WEAK] or ranked[:1]:
-        yield Markdown(
-            f"The average precision of {escape(label)} is {percent(precision)}. {_share(counts[label], total)} of the"
-            " clips have this label."
-        )
+        frequency = f" {_share(counts[label], total)} of the clips have this label." if total else ""
+        yield Markdown(f"The average precision of {escape(label)} is {percent(precision)}.{frequency}")
 
 
 def _unreliable_answers(results: DatasetResults) -> Iterator[Markdown]:
     """Names the answers that are often wrong."""
-    matrix = results.metrics.get("confusion_matrix") or []
-    for index, label in enumerate(results.metrics.get("labels") or [] if matrix else []):
+    matrix = results.matrix
+    for index, label in enumerate(results.metrics["labels"] if matrix else []):
         answers = sum(row[index] for row in matrix)
         correct = matrix[index][index]
         if answers and sum(matrix[index]) and correct / answers < WEAK:
@@ -106,7 +105,7 @@ def _probabilities(results: DatasetResults) -> Iterator[Markdown]:
 
 def _unequal_groups(results: DatasetResults) -> Iterator[Markdown]:
     """Names the groups of clips with the lowest and the highest UAR, if they differ much."""
-    for attribute, groups in (results.metrics.get("groups") or {}).items():
+    for attribute, groups in results.groups.items():
         scores = {group: figures["uar"] for group, figures in groups.items() if figures.get("uar") is not None}
         if len(scores) > 1:
             low, high = (choose(scores, key=lambda group: scores[group]) for choose in (min, max))

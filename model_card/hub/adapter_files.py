@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from tgdfer.model_card.hub.card_edits import Card, metadata_block
 from tgdfer.model_card.hub.model_files import check_code, require_tokenizer, result_files
 from tgdfer.model_card.hub.patience import one_line
 from tgdfer.model_card.hub.record import Files
-from tgdfer.model_card.run_files import model_folder
+from tgdfer.model_card.run_files import model_folder, weights_facts
 from tgdfer.modeling_tgdfer.checkpoints_tgdfer import ADAPTER_NAME, fingerprint, load_clip
 from tgdfer.training.errors import UserError
 from tgdfer.training.files import read_json
@@ -45,7 +46,7 @@ from tgdfer import TGDFERForVideoClassification, TGDFERProcessor
 processor = TGDFERProcessor.from_pretrained({model})
 model = TGDFERForVideoClassification.from_adapter({model}{base})
 inputs = processor(videos=["clip.mp4"], return_tensors="pt")
-print(model.config.id2label[model(**inputs).logits[0].argmax().item()])
+{answer}
 ```
 
 On the command line:
@@ -83,7 +84,7 @@ def adapter_files_to_publish(
         UserError: If there is no adapter, or its CLIP is not public.
     """
     run, folder = Path(run), model_folder(run)
-    config, weights = read_adapter(folder)
+    config, weights, facts = read_adapter(folder)
     require_public_base(folder, config)
     require_tokenizer(folder)
     code = check_code(folder, ("processor_config.json",))
@@ -93,14 +94,14 @@ def adapter_files_to_publish(
         for path in sorted(folder.iterdir())
         if path.name in code or any(fnmatch(path.name, pattern) for pattern in PROCESSOR)
     }
-    data = CardData.from_run(run, repo_id, pictures, license)
+    data = replace(CardData.from_run(run, repo_id, pictures, license), weights=facts, is_adapter=True)
     files |= {"config.json": (json.dumps(config, indent=2) + "\n").encode(), ADAPTER_NAME: weights}
     files |= {"README.md": adapter_card(data, config).encode(), **result_files(run, data, pictures)}
     return dict(sorted(files.items()))
 
 
-def read_adapter(folder: Path) -> tuple[dict[str, Any], Path | bytes]:
-    """Returns the config and the weights of an adapter.
+def read_adapter(folder: Path) -> tuple[dict[str, Any], Path | bytes, dict[str, Any]]:
+    """Returns the config and the weights of an adapter, and `weights_facts` about these.
 
     Args:
         folder (`Path`): Folder of an adapter, or of a model with the adapter that its training has saved. Otherwise
@@ -120,7 +121,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], Path | bytes]:
                 list(file.keys())
         except (OSError, SafetensorError) as error:
             raise UserError(f"{saved / ADAPTER_NAME} is damaged ({one_line(error)}); save it again.") from error
-        return config, saved / ADAPTER_NAME
+        return config, saved / ADAPTER_NAME, weights_facts([saved / ADAPTER_NAME])
     network, _ = load_trained(folder)
     with TemporaryDirectory() as temporary:
         try:
@@ -130,7 +131,8 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], Path | bytes]:
                 f"{folder} has no adapter, and LoRA was merged into its weights; train the model again, save the"
                 " adapter with `model.save_adapter(folder)` before merging, or publish without --adapter."
             ) from error
-        return read_json(Path(temporary) / "config.json"), (Path(temporary) / ADAPTER_NAME).read_bytes()
+        weights = Path(temporary) / ADAPTER_NAME
+        return read_json(weights.with_name("config.json")), weights.read_bytes(), weights_facts([weights])
 
 
 def require_public_base(folder: Path, config: dict[str, Any]) -> None:
@@ -171,6 +173,12 @@ def adapter_card(data: CardData, config: dict[str, Any]) -> str:
     card = Card.parse(str(data.card()))
     base = "" if config.get("clip_name") else ", clip=tgdfer.clip_tiny_faces()"
     values = {"model": json.dumps(data.model_id), "shell_model": shlex.quote(data.model_id), "base": base}
+    values["answer"] = "print(model.config.id2label[model(**inputs).logits[0].argmax().item()])"
+    if data.has_several_labels:
+        values["answer"] = (
+            "for label, logit in zip(model.config.class_names, model(**inputs).logits[0], strict=True):\n"
+        )
+        values["answer"] += "    print(label, logit.sigmoid().item())"
     use = USE.replace("from tgdfer import", "import tgdfer\nfrom tgdfer import", 1) if base else USE
     for heading, text in {"How to use": use, "How to fine-tune": FINE_TUNE}.items():
         card.sections[heading] = text.format(**values)

@@ -1,11 +1,13 @@
 """Adapters: published without their CLIP, and loaded by their id."""
 
 import json
+import re
 import shutil
 
 import pytest
 import torch
 from hub_server import serve
+from rich.filesize import decimal
 from safetensors import safe_open
 
 from tgdfer import TGDFERForVideoClassification, TGDFERProcessor, clip_tiny_faces
@@ -62,6 +64,9 @@ def test_pushed_and_loaded_by_id(lora_run, clip_file, tmp_path):
     assert ADAPTER_NAME in files and "model.safetensors" not in files and "modeling_tgdfer.py" not in files
     assert len(files[ADAPTER_NAME].data) < (lora_run / "best" / "model.safetensors").stat().st_size / 2
     card = files["README.md"].data.decode()
+    size = decimal(len(files[ADAPTER_NAME].data))
+    assert re.search(rf"- Size: .*, {re.escape(size)} \(F32\), without the CLIP\n", card)
+    assert "- LoRA: rank" in card and "merged" not in card
     assert "from_adapter(" in card and "trust_remote_code" not in card and "library_name: tgdfer" in card
 
 

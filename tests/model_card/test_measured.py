@@ -1,5 +1,11 @@
 """Figures of `tgdfer evaluate` in the model card: intervals, shared labels, views and groups."""
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
 from tgdfer.model_card.card import build_card
 
 from .test_card import edit_config, edit_metrics
@@ -87,19 +93,81 @@ def test_clips_with_several_labels_have_their_own_figures(run):
         "f1": {"anger": 0.5, "happiness": 0.8, "neutral": None},
         "map": 0.725,
         "macro_f1": 0.65,
+        "micro_f1": 0.712,
         "exact_match": 0.4,
         "baseline": None,
     }
     edit_metrics(run, **several)
     card = build_card(run, "user/smile")
-    assert "| this model | 72.5% | 65.0% | 40.0% |" in card.text and "mAP is the mean" in card.text
+    assert "| this model | 72.5% | 65.0% | 71.2% | 40.0% |" in card.text and "mAP is the mean" in card.text
     assert "| label | clips | average precision | F1 |" in card.text and "| neutral | 0 |  |  |" in card.text
     assert "| anger | 30 | 55.0% | 50.0% |" in card.text and "WAR" not in card.text
     assert "- The average precision of anger is 55.0%. 75% (30 of 40) of the clips have this label." in card.text
     assert "average precision of happiness is" not in card.text, "only the weak ones"
-    assert {"average_precision": 0.725, "f1": 0.65}.items() <= {
-        result.metric_type: result.metric_value for result in card.data.eval_results
-    }.items()
+    results = [(result.metric_name, result.metric_type, result.metric_value) for result in card.data.eval_results]
+    assert results == [
+        ("mAP", "average_precision", 0.725),
+        ("macro F1", "f1", 0.65),
+        ("micro F1", "f1", 0.712),
+    ]
+
+
+def test_the_card_of_a_model_for_several_labels(run):
+    text = " ".join(build_card(run, "user/smile").text.split())
+    assert "one label each" in text and "torch.tensor([0])" in text
+    edit_config(run, problem_type="multi_label_classification")
+    text = " ".join(build_card(run, "user/smile").text.split())
+    assert "clips with several labels. They predict the probability of each label for the clip" in text
+    assert "labels[0, 0] = 1.0" in text and "sigmoid() >= 0.5" in text and "--label-kind multiple" in text
+    assert "one label each" not in text and "argmax" not in text and "torch.tensor([0])" not in text
+
+
+def places(values: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all values in nested dictionaries and lists of dictionaries."""
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in items:
+        if isinstance(values, dict):
+            yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+@pytest.mark.slow
+def test_a_card_leaves_out_what_is_missing(run):
+    """Whichever field of the results is missing or null."""
+    stage = {
+        "lora": {"layers": 2, "rank": 4, "alpha": 8, "dropout": 0.1},
+        "sources": [{"name": "faces", "num_clips": 3, "terms": "ask"}],
+        "shared_people": {"test": {"train": 2}},
+        "hardware": {"device": "cpu", "processes": 1, "mixed_precision": "no"},
+        "calibration": {"num_clips": 3},
+        "continued_from": {"dataset": "user/old", "num_clips": 3},
+    }
+    several = {
+        "clips_with": {"anger": 30, "neutral": 0},
+        "average_precision": {"anger": 0.5, "neutral": None},
+        "f1": {"anger": 0.5, "neutral": None},
+        "map": 0.5,
+        "num_clips": 40,
+    }
+    more = {"seen_in_training": True, "votes": {"kl_divergence": 0.5, "top_vote_accuracy": 0.8}}
+    edit_metrics(run, **MEASURED, **more, training=stage, also_measured=[several])
+    complete = (run / "metrics.json").read_text()
+    build_card(run, "user/smile")
+    for place in places(json.loads(complete)):
+        for is_null in (False, True):
+            metrics = json.loads(complete)
+            holder = metrics
+            for key in place[:-1]:
+                holder = holder[key]
+            holder[place[-1]] = None
+            if not is_null:
+                del holder[place[-1]]
+            (run / "metrics.json").write_text(json.dumps(metrics))
+            try:
+                build_card(run, "user/smile")
+            except Exception as error:
+                raise AssertionError(f"{place} is {'null' if is_null else 'missing'}") from error
 
 
 def test_votes_are_compared_with_the_probabilities(run):
