@@ -44,6 +44,7 @@ class EndpointHandler:
             self.timeline.video_processor.face_crop = "all"
         package = type(self.timeline).__module__.rpartition(".")[0]
         self.explain_timeline = importlib.import_module(f"{package}.explanation_tgdfer").explain_timeline
+        self.no_face_error = importlib.import_module(f"{package}.faces_tgdfer").NoFaceError
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Analyses a video.
@@ -63,7 +64,13 @@ class EndpointHandler:
         if "labels" in options:
             descriptions = options["labels"]
             timeline = self._with_classes(descriptions)
-        result = timeline({"path": "The video", "bytes": io.BytesIO(video)}, interval=options.get("interval"))
+        try:
+            result = timeline({"path": "The video", "bytes": io.BytesIO(video)}, interval=options.get("interval"))
+        except self.no_face_error as error:
+            raise ValueError(
+                "The video shows no face that can be found; send one with a larger or brighter face, or turn it to the"
+                " camera."
+            ) from error
         return self.explain_timeline(result, descriptions, timeline.model.config)
 
     def _with_classes(self, descriptions: dict[str, list[str]]) -> Any:
@@ -88,6 +95,7 @@ def video_of(inputs: Any) -> bytes:
     """
     if isinstance(inputs, str):
         text = inputs.partition(";base64,")[2] if inputs.startswith("data:") else inputs
+        text = "".join(text.split())  # many encoders break lines
         if len(text) > MAX_BYTES * 4 // 3 + 4:
             raise ValueError(f"The video has more than {MAX_BYTES // 1_000_000} MB; send a shorter one.")
         try:

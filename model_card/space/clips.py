@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from tgdfer.processing.explanation_tgdfer import explain_timeline
+from tgdfer.processing.faces_tgdfer import NoFaceError
 from tgdfer.processing.pipeline_tgdfer import EmotionTimelinePipeline
 from tgdfer.processing.processing_tgdfer import TGDFERProcessor
 from tgdfer.processing.video_file_tgdfer import VideoDecodeError
@@ -339,6 +340,11 @@ def _sentences(name: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{name} is not there any more; upload it again.") from error
+    except NoFaceError as error:
+        raise UserError(
+            f"{name} shows no face that can be found; upload a clip with a larger or brighter face, or turn it to the"
+            " camera."
+        ) from error
     except VideoDecodeError as error:
         raise UserError(error_message(error)) from error
     except Exception as error:

@@ -139,6 +139,17 @@ def test_a_request_that_cannot_be_used_gives_a_sentence(here, request_, problem)
     assert str(error.value).startswith(problem) and "\n" not in str(error.value)
 
 
+def test_a_video_without_a_face_gives_advice_that_callers_can_follow(here, clip_file):
+    with pytest.raises(ValueError, match="^The video shows no face that can be found; send one with a larger"):
+        here({"inputs": clip_file.read_bytes()})
+
+
+def test_line_breaks_in_base64_do_not_matter():
+    video = bytes(range(256))
+    encoded = base64.encodebytes(video).decode()
+    assert handler.video_of(encoded) == handler.video_of("data:video/mp4;base64," + encoded) == video
+
+
 def test_a_video_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(handler, "MAX_BYTES", 3_000_000)
     for inputs in (b"x" * 3_000_001, base64.b64encode(b"x" * 3_000_001).decode(), "A" * 5_000_000):

@@ -196,6 +196,11 @@ def test_the_progress_is_reported(recogniser):
     assert seen and seen[-1] == 1.0 and all(0 <= one <= 1 for one in seen)
 
 
+def test_a_clip_without_a_face_gives_advice_that_visitors_can_follow(recogniser, clip_file):
+    with pytest.raises(UserError, match="^clip.mp4 shows no face that can be found; upload a clip with a larger or"):
+        recogniser.analyse(clip_file)
+
+
 def test_the_limits_of_a_model_are_what_was_measured(tmp_path):
     limits = limits_of("tgdfer-tiny")
     assert "what a face shows" in limits.general[0] and len(limits.remarks) == 4
