@@ -130,15 +130,13 @@ class Expressions:
         Raises:
             UserError: If the classes cannot be used.
         """
-        self._use(with_classes(self.network, self.processor, descriptions), descriptions)
-        self.own_classes = True
+        self._use(with_classes(self.network, self.processor, descriptions), descriptions, own_classes=True)
 
     def forget_classes(self) -> None:
         """Returns to the classes of the model."""
-        self._use(self.network, self.processor.descriptions or {})
-        self.own_classes = False
+        self._use(self.network, self.processor.descriptions or {}, own_classes=False)
 
-    def _use(self, network: Any, descriptions: Mapping[str, Sequence[str]]) -> None:
+    def _use(self, network: Any, descriptions: Mapping[str, Sequence[str]], own_classes: bool) -> None:
         video_processor = self.processor.video_processor
         pipeline = _WindowPipeline(network, video_processor=video_processor, device=network.device)
         # The first prediction encodes the class texts, which takes longer than a window.
@@ -147,7 +145,7 @@ class Expressions:
             pipeline.encode(torch.zeros(1, 3, size, size, dtype=torch.uint8)), np.zeros(1), [np.arange(1)]
         )
         with self.lock:
-            self.pipeline, self.descriptions = pipeline, dict(descriptions)
+            self.pipeline, self.descriptions, self.own_classes = pipeline, dict(descriptions), own_classes
             for history in self.people.values():
                 history.forget_answers()
             self._predict(self.people.values(), whole=True)
@@ -209,20 +207,22 @@ class Expressions:
         """Returns the answers for the last `HISTORY` seconds, in the form of `EmotionTimelinePipeline`.
 
         Times count from `HISTORY` seconds before the last frame. The answer of a person is that of the segment that
-        the last frame belongs to. There are these other keys: `second`, the time of the last frame; and for each
-        person `is_there`, whether the last frame shows the person, and `words`, the descriptions that fit now.
+        the last frame belongs to. There are these other keys: `second`, the time of the last frame; `own_classes`,
+        whether somebody has replaced the classes; and for each person `is_there`, whether the last frame shows the
+        person, and `words`, the descriptions that fit now.
         """
         with self.lock:
-            if not self.seconds:
-                return {"second": None, "duration": HISTORY, "cuts": [], "timestamps": [], "people": []}
-            start = self.seconds[-1] - HISTORY
+            last = self.seconds[-1] if self.seconds else None
+            start = (last or 0.0) - HISTORY
             people = [self._person(number, history, start) for number, history in self.people.items()]
             return {
-                "second": self.seconds[-1],
+                "second": last,
                 "duration": HISTORY,
                 "cuts": [],
                 "timestamps": [second - start for second in self.seconds],
                 "people": [person for person in people if person is not None],
+                "own_classes": self.own_classes,
+                "calibrated": self.calibrated,
             }
 
     def _person(self, number: int | None, history: _History, start: float) -> dict[str, Any] | None:

@@ -89,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Sends the page, its files, a frame or an answer."""
         name = self._name()
-        if name == "":
+        if name == "" and not urlsplit(self.path).path.endswith("/"):
+            self._send(308, headers={"Location": f"/{self.server.token}/"})  # the page refers to files beside it
+        elif name == "":
             page = self.server.page.replace("{page}", str(self.server.session.new_page()))
             self._send(200, page.encode(), "text/html; charset=utf-8")
         elif name in FILES:

@@ -26,6 +26,8 @@ SHOWN_SIDE = 960
 # Seconds without a request after which the page counts as closed, and after it has said that it closes. A page that is
 # loaded again closes as well.
 SILENCE, GRACE = 10.0, 3.0
+# A frame that is so many seconds older than the one before shows that the clock of the system was put back.
+PUT_BACK = 1.0
 
 T = TypeVar("T")
 
@@ -106,7 +108,8 @@ class LiveSession:
         self.opened, self.ended = threading.Event(), threading.Event()
         self.sentence = ""
         self._lock = threading.Lock()
-        self._last = -np.inf
+        self._last = self._second = -np.inf
+        self._shift = 0.0
         self._heard: float | None = None
         self._left: float | None = None
         self._page = 0
@@ -124,8 +127,10 @@ class LiveSession:
         """
         if shown:
             self.to_show.put((captured, picture))
-        # A frame that comes a little early is used, as the times of frames vary.
-        if captured - self._last >= 0.9 * self.interval:
+        step = captured - self._last
+        # A frame that comes a little early is used, as the times of frames vary. So is one after the clock of the
+        # system was put back. A frame that is only late is left out.
+        if step >= 0.9 * self.interval or step < -PUT_BACK:
             self._last = captured
             self.to_analyse.put((captured, picture))
 
@@ -166,18 +171,26 @@ class LiveSession:
 
     def analyse(self, captured: float, picture: np.ndarray) -> Answer:
         """Finds the faces in a frame, and predicts the windows that end with them."""
+        second = self._later(captured)
         boxes: dict[int, np.ndarray] = {}
         crops: dict[int | None, torch.Tensor] = {}
         if self.follower is None:
             crops[None] = _tensor(picture)
         else:
-            faces = self.follower.add(picture, captured)[:MAX_PEOPLE]
+            faces = self.follower.add(picture, second)[:MAX_PEOPLE]
             boxes = {face.person: face.box for face in faces}
             crops = {face.person: self._crop(picture, face) for face in faces}
-        self.expressions.add(captured, crops)
-        expressions = self.expressions
+        self.expressions.add(second, crops)
+        result = self.expressions.result()
         size = (picture.shape[1], picture.shape[0])
-        return Answer(captured, size, boxes, expressions.result(), expressions.own_classes, expressions.calibrated)
+        return Answer(captured, size, boxes, result, result["own_classes"], result["calibrated"])
+
+    def _later(self, captured: float) -> float:
+        """Returns the time of an analysed frame on a clock that, unlike that of the system, is never put back."""
+        if captured + self._shift <= self._second:
+            self._shift = self._second + self.interval - captured
+        self._second = captured + self._shift
+        return self._second
 
     def _crop(self, picture: np.ndarray, face: FoundFace) -> torch.Tensor:
         settings = self.expressions.processor.video_processor

@@ -3,7 +3,6 @@
 The camera of the page is no source. The page sends its frames to the server.
 """
 
-import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -86,8 +85,15 @@ def open_file(path: Path) -> Iterator[Frame]:
         VideoDecodeError: If the file cannot be read.
     """
     frames = _played(path)
-    first = next(frames)  # so that a file that cannot be read is found now
-    return itertools.chain([first], frames)
+    _, first = next(frames)  # so that a file that cannot be read is found now
+    return _from_now(first, frames)
+
+
+def _from_now(first: np.ndarray, frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Yields a frame that was read earlier with the time at which it is wanted, and the frames after it."""
+    yield time.time(), first
+    del first  # no frame is kept after it was shown
+    yield from frames
 
 
 def _played(path: Path) -> Iterator[Frame]:

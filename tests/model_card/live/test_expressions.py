@@ -103,6 +103,23 @@ def test_own_classes_answer_for_the_last_seconds_and_can_be_taken_back(expressio
     assert set(after["frame_scores"]) == set(before["frame_scores"])
 
 
+def test_answers_say_whose_classes_they_have_at_any_time(expressions, crops, monkeypatch):
+    """Also while other classes come into use."""
+    for number in range(8):
+        expressions.add(number / 8, {1: crops[0][number]})
+    results, use = [], expressions._use
+    monkeypatch.setattr(expressions, "_use", lambda *given, **named: [use(*given, **named), results.append(answer())])
+
+    def answer() -> tuple[bool, bool, bool]:
+        result = expressions.result()
+        is_own = set(result["people"][0]["scores"]) == set(OWN)
+        return is_own, result["own_classes"], not result["calibrated"]
+
+    expressions.set_classes(OWN)
+    expressions.forget_classes()
+    assert results == [(True,) * 3, (False,) * 3]
+
+
 def test_classes_that_cannot_be_used_change_nothing(expressions):
     with pytest.raises(UserError, match="^The classes cannot be used: The description"):
         expressions.set_classes({"a": ["word " * 500], "b": ["a smile"]})

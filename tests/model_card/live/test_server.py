@@ -54,6 +54,15 @@ def test_the_page_and_its_files_are_complete_and_refer_to_nothing_outside(served
     assert served.ask("GET", "page.py").status == served.ask("GET", "../page.py").status == 404
 
 
+def test_the_address_without_its_last_slash_leads_to_the_page(served):
+    """Otherwise the browser would look for the files of the page elsewhere."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.server.server_address[1], timeout=20)
+    connection.request("GET", f"/{served.server.token}")
+    answer = connection.getresponse()
+    assert answer.status == 308 and f"http://{served.server.host}{answer.headers['Location']}" == served.server.url
+    connection.close()
+
+
 def test_the_server_is_on_loopback_and_names_a_policy(served):
     assert served.server.server_address[0] == "127.0.0.1"
     headers = served.ask("GET", "").headers

@@ -67,6 +67,18 @@ def test_every_frame_is_shown_and_one_in_an_interval_is_analysed(watched):
     assert all(jpeg.startswith(b"\xff\xd8") for _, jpeg in shown)
 
 
+def test_frames_are_analysed_after_the_clock_was_put_back(watched):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    answers = []
+    for captured in (5000.0, 5000.5, 4000.0, 4000.5, 5001.0):
+        watched.offer(captured, picture)
+        answers.append(watched.analyse(*watched.to_analyse.take(0)))
+    assert [answer.captured for answer in answers] == [5000.0, 5000.5, 4000.0, 4000.5, 5001.0]
+    assert (np.diff([answer.result["second"] for answer in answers]) > 0).all()
+    watched.offer(5000.9, picture)  # a frame that was overtaken
+    assert watched.to_analyse.take(0) is None
+
+
 def test_large_frames_are_reduced_for_the_page(watched):
     import cv2
 
