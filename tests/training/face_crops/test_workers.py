@@ -66,7 +66,7 @@ def test_a_real_person(detector, processes, tmp_path, monkeypatch):
         (tmp_path / "clips" / name).mkdir(parents=True)
         for number in range(3):
             Image.fromarray(canvas).save(tmp_path / "clips" / name / f"{number}.png")
-    settings = FaceSettings(detector=detector, model=str(YUNET), size=64)
+    settings = FaceSettings(detector=detector, model=str(YUNET) if detector == "yunet" else None, size=64)
     report = cut_faces(tmp_path / "clips", tmp_path / "out", settings, workers=processes)
     assert report["frames"] == 6 and report["frames_without_face"] == 0 and os.path.isfile(tmp_path / "out" / "b.mp4")
 
