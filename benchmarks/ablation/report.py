@@ -273,7 +273,9 @@ def _methods(results: Sequence[Results]) -> str:
 
 def draw(results: Sequence[Results], compared: Mapping[str, Mapping[str, Mapping[str, Interval]]], path: Path) -> None:
     """Draws the difference in UAR of the full network and every row, on both splits, one panel per data set."""
-    names = list(dict.fromkeys(name for dataset in results for name in compared[dataset.name]))
+    found = dict.fromkeys(name for dataset in results for name in compared[dataset.name])
+    others = [name for name in found if name not in ORDER + LAST]
+    names = [name for name in (*ORDER, *others, *LAST) if name in found]
     figure = Figure(figsize=(3.4 * len(results) + 3, 0.32 * len(names) + 1.4), layout="constrained")
     panels = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
     titles = {name: state["title"] for dataset in results for name, state in dataset.rows.items()}
