@@ -158,7 +158,7 @@ def predict(
         raise
     finally:
         # Results are also written after an interruption.
-        if prediction.results or prediction.errors:
+        if prediction.results:
             prediction.unwritten |= files.write(prediction.results, prediction.errors, run, all_videos)
     if prediction.unwritten:
         print_results(prediction.results)
